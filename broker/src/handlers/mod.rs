@@ -1,0 +1,162 @@
+//! The list of everything this broker answers, and what a handler is.
+//!
+//! A handler gets a typed request and gives a [`Reply`]. It fixes the order of its effects before it returns
+//! (it enqueues its commits) and waits later, inside [`Reply::Later`]; the connection sends replies in the order
+//! of the requests, so pipelined requests of one client take effect in the order they were sent.
+//!
+//! To add an API: a function in the file of its family, one line in [`APIS`], its shape in `net/shapes*.rs`.
+
+mod api_versions;
+mod configs;
+mod fetch;
+mod group_admin;
+mod group_offsets;
+mod groups;
+mod metadata;
+mod positions;
+mod produce;
+mod producer_ids;
+mod topics;
+
+use std::future::Future;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::BoxFuture;
+use kafka_protocol::messages::{self, ApiKey};
+use kafka_protocol::protocol::{Decodable, Encodable};
+
+use crate::Broker;
+
+/// What a handler answers. Bodies are chunks that are written one after another; the connection puts the length
+/// and the response header in front of them.
+pub(crate) enum Reply {
+    /// The answer is ready.
+    Now(Vec<Bytes>),
+    /// The order is fixed, the answer comes when this resolves. It is polled from the moment the handler
+    /// returned, also while answers before it are still outstanding.
+    Later(BoxFuture<'static, Reply>),
+    /// There is no answer on the wire (a produce with acks = 0 that went well).
+    Silent,
+    /// Close the connection, for this reason: where Kafka's protocol has no answer to give.
+    Close(String),
+}
+
+impl Reply {
+    /// The answer `response`, encoded for `version`. A field that the version lacks is a bug of the handler: it
+    /// closes the connection with a line in the log, and the protocol tests look for it.
+    pub(crate) fn message<R: Encodable>(version: i16, response: &R) -> Reply {
+        match encode(version, response) {
+            Ok(body) => Reply::Now(vec![body]),
+            Err(error) => Reply::Close(format!("cannot encode the answer in version {version}: {error}")),
+        }
+    }
+
+    /// An answer that is still to come.
+    pub(crate) fn later(answer: impl Future<Output = Reply> + Send + 'static) -> Reply {
+        Reply::Later(Box::pin(answer))
+    }
+}
+
+/// `response` as bytes of `version`, in one allocation.
+pub(crate) fn encode<R: Encodable>(version: i16, response: &R) -> Result<Bytes, String> {
+    let size = response.compute_size(version).map_err(|e| e.to_string())?;
+    let mut body = BytesMut::with_capacity(size);
+    response.encode(&mut body, version).map_err(|e| e.to_string())?;
+    Ok(body.freeze())
+}
+
+/// The name and port that clients of one listener are told to come back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listener {
+    /// Name from the configuration, as in Kafka's `listeners`.
+    pub(crate) name: String,
+    /// Host that Metadata and FindCoordinator give out on this listener.
+    pub(crate) host: String,
+    /// Port that Metadata and FindCoordinator give out on this listener.
+    pub(crate) port: u16,
+}
+
+/// Who asks, and of which broker.
+#[derive(Clone)]
+pub(crate) struct Context {
+    /// The broker that answers.
+    pub(crate) broker: Arc<Broker>,
+    /// Listener that the connection came in on.
+    pub(crate) listener: Arc<Listener>,
+    /// Client id of the request's header; empty if it has none. A copy, it does not keep the request's frame.
+    pub(crate) client_id: Arc<str>,
+    /// Address of the peer.
+    pub(crate) client_host: IpAddr,
+    /// Number of the connection, unique while the process lives.
+    pub(crate) connection_id: u64,
+}
+
+/// One line of the list.
+pub(crate) struct Api {
+    /// The API key.
+    pub(crate) key: ApiKey,
+    /// Lowest version in ApiVersions.
+    pub(crate) advertised_min: i16,
+    /// Lowest version that is answered; below it the connection is closed as for an unknown version.
+    pub(crate) min: i16,
+    /// Highest version answered and advertised.
+    pub(crate) max: i16,
+    /// Decodes the body (its shape has been checked before) and handles it.
+    pub(crate) handle: fn(&Context, i16, Bytes) -> Result<Reply, String>,
+}
+
+macro_rules! api {
+    ($key:ident, $advertised:literal, $min:literal..=$max:literal, $request:ident, $handler:path) => {
+        Api {
+            key: ApiKey::$key,
+            advertised_min: $advertised,
+            min: $min,
+            max: $max,
+            handle: |context, version, mut body| {
+                let request = messages::$request::decode(&mut body, version).map_err(|e| e.to_string())?;
+                Ok($handler(context, version, request))
+            },
+        }
+    };
+    ($key:ident, $min:literal..=$max:literal, $request:ident, $handler:path) => {
+        api!($key, $min, $min..=$max, $request, $handler)
+    };
+}
+
+/// Every API this broker answers: key, versions, request, handler. ApiVersions is built from it.
+///
+/// Produce is advertised from 0 because librdkafka before 2.11.1 takes "no Produce 0" for "no compression".
+pub(crate) static APIS: &[Api] = &[
+    api!(Produce, 0, 3..=13, ProduceRequest, produce::produce),
+    api!(Fetch, 4..=17, FetchRequest, fetch::fetch),
+    api!(ListOffsets, 1..=10, ListOffsetsRequest, positions::list_offsets),
+    api!(Metadata, 0..=13, MetadataRequest, metadata::metadata),
+    api!(OffsetCommit, 2..=9, OffsetCommitRequest, group_offsets::offset_commit),
+    api!(OffsetFetch, 1..=9, OffsetFetchRequest, group_offsets::offset_fetch),
+    api!(FindCoordinator, 0..=6, FindCoordinatorRequest, groups::find_coordinator),
+    api!(JoinGroup, 0..=9, JoinGroupRequest, groups::join_group),
+    api!(Heartbeat, 0..=4, HeartbeatRequest, groups::heartbeat),
+    api!(LeaveGroup, 0..=5, LeaveGroupRequest, groups::leave_group),
+    api!(SyncGroup, 0..=5, SyncGroupRequest, groups::sync_group),
+    api!(DescribeGroups, 0..=6, DescribeGroupsRequest, group_admin::describe_groups),
+    api!(ListGroups, 0..=5, ListGroupsRequest, group_admin::list_groups),
+    api!(ApiVersions, 0..=4, ApiVersionsRequest, api_versions::api_versions),
+    api!(CreateTopics, 2..=7, CreateTopicsRequest, topics::create_topics),
+    api!(DeleteTopics, 1..=6, DeleteTopicsRequest, topics::delete_topics),
+    api!(DeleteRecords, 0..=2, DeleteRecordsRequest, positions::delete_records),
+    api!(InitProducerId, 0..=5, InitProducerIdRequest, producer_ids::init_producer_id),
+    api!(OffsetForLeaderEpoch, 2..=4, OffsetForLeaderEpochRequest, positions::offset_for_leader_epoch),
+    api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, configs::describe_configs),
+    api!(DescribeLogDirs, 1..=4, DescribeLogDirsRequest, metadata::describe_log_dirs),
+    api!(CreatePartitions, 0..=3, CreatePartitionsRequest, topics::create_partitions),
+    api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
+    api!(IncrementalAlterConfigs, 0..=1, IncrementalAlterConfigsRequest, configs::incremental_alter_configs),
+    api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
+];
+
+/// The line of `key`, if this broker answers it.
+pub(crate) fn api(key: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key as i16 == key)
+}
