@@ -1,1 +1,173 @@
-//! stub
+//! The broker: Kafka's protocol on one RocksDB.
+//!
+//! A produce request goes net/connection → handlers/mod → handlers/produce → lane → store, and its answer back. Reading
+//! goes the same way to log/partition. Everything that is stored goes through the commit lane (`lane`).
+
+pub mod batch;
+pub mod catalog;
+mod clock;
+pub mod codec;
+mod config;
+mod counters;
+mod error;
+mod hold;
+pub mod lane;
+mod log;
+pub mod store;
+pub mod topic_config;
+mod types;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use batch::{Batch, BatchBuilder, Record, RecordRef, Records, batches_in};
+pub use catalog::{Catalog, NewTopic, Topic};
+pub use clock::Clock;
+pub use config::{BrokerConfig, Durability, ListenerConfig};
+pub use counters::Counters;
+pub use error::{Act, Error, Kind, Result};
+pub use hold::{Hold, Holds};
+pub use lane::{Ack, Append, Appended, Change, Lane, Origin};
+pub use log::{Partition, Waiter};
+pub use store::{Family, Scan, Snapshot, Store};
+pub use topic_config::TopicConfig;
+pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
+
+/// `meta` key of the cluster's id: UTF-8, 22 characters.
+const CLUSTER_ID_KEY: &[u8] = b"cluster-id";
+/// `meta` key that is there while no broker runs on the store that was stopped in order: one byte, 1.
+const CLEAN_KEY: &[u8] = b"clean";
+
+/// The running broker. Holds: the store and all that works on it.
+pub struct Broker {
+    config: BrokerConfig,
+    clock: Clock,
+    cluster_id: String,
+    store: Arc<Store>,
+    lane: Arc<Lane>,
+    catalog: Catalog,
+    holds: Holds,
+    counters: Arc<Counters>,
+}
+
+impl Broker {
+    /// Opens the store and recovers topics and positions. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// `Config` when the data directory cannot be used, `Storage` when it is damaged.
+    pub async fn open(config: BrokerConfig, clock: Clock) -> Result<Arc<Self>> {
+        let opening = config.clone();
+        let store = Arc::new(log::blocking(move || Store::open(&opening)).await?);
+        let counters = Arc::new(Counters::default());
+        let lane = Arc::new(Lane::start(store.clone(), &config, clock.clone(), counters.clone())?);
+        let (recovering, committing, max) = (store.clone(), lane.clone(), config.partitions_max);
+        let catalog = log::blocking(move || Catalog::recover(recovering, committing, max)).await?;
+        let cluster_id = cluster_id(&store, &lane).await?;
+        let holds = Holds::default();
+        let broker = Arc::new(Self { config, clock, cluster_id, store, lane, catalog, holds, counters });
+        broker.begin().await?;
+        let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
+        tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
+        Ok(broker)
+    }
+
+    /// After an unclean end every partition gets a new leader epoch, so that clients notice a lost unsynced tail
+    /// (KIP-320) instead of reading past it.
+    async fn begin(&self) -> Result<()> {
+        let clean = self.store.get(Family::Meta, CLEAN_KEY)?.is_some();
+        let mut changes = vec![Change::Delete(Family::Meta, CLEAN_KEY.to_vec())];
+        if !clean {
+            for topic in self.catalog.topics() {
+                for partition in topic.partitions().iter() {
+                    changes.push(Change::Epoch(partition.clone(), partition.leader_epoch() + 1));
+                }
+            }
+        }
+        self.lane.commit(changes, Ack::Durable).await.map(drop)
+    }
+
+    /// Ends in order: what was submitted is written, the store is marked clean.
+    ///
+    /// # Errors
+    /// `Storage` when the last write fails; nothing acknowledged is lost then either.
+    pub async fn stop(&self) -> Result<()> {
+        let clean = Change::Put(Family::Meta, CLEAN_KEY.to_vec(), vec![1]);
+        let last = self.lane.commit(vec![clean], Ack::Durable).await.map(drop);
+        let lane = self.lane.clone();
+        log::blocking(move || {
+            lane.stop();
+            Ok(())
+        })
+        .await?;
+        last
+    }
+
+    /// Deletes what retention says is due, now instead of at the next round.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn sweep_retention(self: &Arc<Self>) -> Result<()> {
+        log::retention::sweep(self).await
+    }
+
+    /// The one store.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// The one writer.
+    pub fn lane(&self) -> &Lane {
+        &self.lane
+    }
+
+    /// The topics.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// What retention must keep.
+    pub fn holds(&self) -> &Holds {
+        &self.holds
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// The settings it was opened with.
+    pub fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    /// The cluster's id: 22 characters of URL-safe base 64, the same for the life of the data directory.
+    pub fn cluster_id(&self) -> &str {
+        &self.cluster_id
+    }
+
+    /// Figures since the start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+}
+
+async fn cluster_id(store: &Store, lane: &Lane) -> Result<String> {
+    if let Some(stored) = store.get(Family::Meta, CLUSTER_ID_KEY)? {
+        return String::from_utf8(stored).map_err(|e| log::keys::damaged("cluster id", e.as_bytes()));
+    }
+    let id = base64_url(uuid::Uuid::new_v4().as_bytes());
+    let change = Change::Put(Family::Meta, CLUSTER_ID_KEY.to_vec(), id.clone().into_bytes());
+    lane.commit(vec![change], Ack::Durable).await?;
+    Ok(id)
+}
+
+/// Kafka's form of a UUID: URL-safe base 64 without padding (RFC 4648, section 5).
+pub fn base64_url(bytes: &[u8; 16]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = u128::from_be_bytes(*bytes);
+    let digit = |at: u32| {
+        let six = if at < 21 { bits >> (122 - 6 * at) } else { bits << 4 } & 0x3f;
+        char::from(ALPHABET[usize::try_from(six).expect("six bits fit")])
+    };
+    (0..22).map(digit).collect()
+}

@@ -1,0 +1,514 @@
+//! The record batch, version 2 (KIP-98), as it travels and as it is stored.
+//!
+//! ```text
+//!  at  size field                      at  size field
+//!   0     8 base offset        *       27     8 base timestamp
+//!   8     4 bytes after this field     35     8 max timestamp
+//!  12     4 leader epoch       *       43     8 producer id (-1: none)
+//!  16     1 magic, 2                   51     2 producer epoch
+//!  17     4 CRC-32C of all from 21     53     4 base sequence
+//!  21     2 attributes                 57     4 record count
+//!  23     4 last offset delta          61     … records
+//! ```
+//! The two starred fields lie outside the CRC: the broker fills them in, everything else stays as the client sent it.
+//! Attributes: bits 0–2 codec, 3 log-append time, 4 transactional, 5 control.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::codec::Compression;
+use crate::error::{Error, Kind, Result};
+use crate::types::{LeaderEpoch, Offset, ProducerId, TimestampMs};
+
+/// Size of the header, and so of the smallest batch.
+pub const BATCH_HEADER_BYTES: usize = 61;
+/// What precedes the part that the length field counts.
+pub const BATCH_LENGTH_END: usize = 12;
+const LEADER_EPOCH_AT: usize = 12;
+const MAGIC_AT: usize = 16;
+const CRC_AT: usize = 17;
+const ATTRIBUTES_AT: usize = 21;
+const LAST_OFFSET_DELTA_AT: usize = 23;
+const BASE_TIMESTAMP_AT: usize = 27;
+const MAX_TIMESTAMP_AT: usize = 35;
+const PRODUCER_ID_AT: usize = 43;
+const PRODUCER_EPOCH_AT: usize = 51;
+const BASE_SEQUENCE_AT: usize = 53;
+const RECORD_COUNT_AT: usize = 57;
+
+const LOG_APPEND_TIME: i16 = 1 << 3;
+const TRANSACTIONAL: i16 = 1 << 4;
+const CONTROL: i16 = 1 << 5;
+
+/// One whole batch. Holds: the bytes of exactly one batch. Nobody changes them in place but [`Batch::placed`], which
+/// gives a new one. Always true: length, magic and codec number are valid; the CRC is checked on the way in only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch(Bytes);
+
+impl Batch {
+    /// Takes bytes that hold exactly one batch.
+    ///
+    /// # Errors
+    /// `CorruptMessage` for a wrong length or codec, `UnsupportedForMessageFormat` for message sets (magic 0 and 1).
+    pub fn parse(bytes: Bytes) -> Result<Self> {
+        let length = first_batch_bytes(&bytes)?;
+        if length != bytes.len() {
+            return Err(corrupt(format!("a batch of {length} bytes was sent as {} bytes", bytes.len())));
+        }
+        let batch = Self(bytes);
+        Compression::of(batch.attributes())?;
+        if batch.last_offset_delta() < 0 || batch.record_count() < 0 {
+            return Err(corrupt("a batch with a negative record count".into()));
+        }
+        Ok(batch)
+    }
+
+    /// Compares the stored CRC-32C with the bytes.
+    ///
+    /// # Errors
+    /// `CorruptMessage` when they differ.
+    pub fn check_crc(&self) -> Result<()> {
+        let stored = u32::from_be_bytes(self.field(CRC_AT));
+        let actual = crc32c::crc32c(&self.0[ATTRIBUTES_AT..]);
+        if stored != actual {
+            return Err(corrupt(format!("batch checksum is {actual:#010x}, its header says {stored:#010x}")));
+        }
+        Ok(())
+    }
+
+    /// Offset of the first record.
+    pub fn base_offset(&self) -> Offset {
+        i64::from_be_bytes(self.field(0))
+    }
+
+    /// Offset of the last record, also when compaction removed it.
+    pub fn last_offset(&self) -> Offset {
+        self.base_offset() + i64::from(self.last_offset_delta())
+    }
+
+    /// Offset that follows this batch.
+    pub fn next_offset(&self) -> Offset {
+        self.last_offset() + 1
+    }
+
+    /// Distance of the last record's offset from the base offset.
+    pub fn last_offset_delta(&self) -> i32 {
+        i32::from_be_bytes(self.field(LAST_OFFSET_DELTA_AT))
+    }
+
+    /// Number of records as the header states it.
+    pub fn record_count(&self) -> i32 {
+        i32::from_be_bytes(self.field(RECORD_COUNT_AT))
+    }
+
+    /// Leader epoch under which the batch was appended.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        i32::from_be_bytes(self.field(LEADER_EPOCH_AT))
+    }
+
+    /// The bits that name codec, timestamp type, transaction and control.
+    pub fn attributes(&self) -> i16 {
+        i16::from_be_bytes(self.field(ATTRIBUTES_AT))
+    }
+
+    /// Codec of the records.
+    pub fn compression(&self) -> Compression {
+        Compression::of(self.attributes()).expect("parse checked the codec")
+    }
+
+    /// Timestamp that the records' deltas count from.
+    pub fn base_timestamp(&self) -> TimestampMs {
+        i64::from_be_bytes(self.field(BASE_TIMESTAMP_AT))
+    }
+
+    /// Largest timestamp of the records; their only one with log-append time.
+    pub fn max_timestamp(&self) -> TimestampMs {
+        i64::from_be_bytes(self.field(MAX_TIMESTAMP_AT))
+    }
+
+    /// Identity of the idempotent producer, or -1.
+    pub fn producer_id(&self) -> ProducerId {
+        i64::from_be_bytes(self.field(PRODUCER_ID_AT))
+    }
+
+    /// Epoch of the producer.
+    pub fn producer_epoch(&self) -> i16 {
+        i16::from_be_bytes(self.field(PRODUCER_EPOCH_AT))
+    }
+
+    /// Sequence number of the first record, or -1.
+    pub fn base_sequence(&self) -> i32 {
+        i32::from_be_bytes(self.field(BASE_SEQUENCE_AT))
+    }
+
+    /// Whether the records carry the broker's time instead of the client's.
+    pub fn is_log_append_time(&self) -> bool {
+        self.attributes() & LOG_APPEND_TIME != 0
+    }
+
+    /// Whether the batch belongs to a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes() & TRANSACTIONAL != 0
+    }
+
+    /// Whether the batch is a transaction marker and not data.
+    pub fn is_control(&self) -> bool {
+        self.attributes() & CONTROL != 0
+    }
+
+    /// The batch's bytes, as they are stored and sent.
+    pub fn bytes(&self) -> &Bytes {
+        &self.0
+    }
+
+    /// A copy with its place in the log: the one copy that an append makes. With `append_time` the batch gets
+    /// log-append time, which lies inside the CRC and so costs a new one.
+    pub fn placed(&self, base_offset: Offset, epoch: LeaderEpoch, append_time: Option<TimestampMs>) -> Batch {
+        let mut bytes = BytesMut::with_capacity(self.0.len());
+        bytes.put_slice(&self.0);
+        bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
+        bytes[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4].copy_from_slice(&epoch.to_be_bytes());
+        if let Some(now) = append_time {
+            let attributes = self.attributes() | LOG_APPEND_TIME;
+            bytes[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
+            bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now.to_be_bytes());
+            write_crc(&mut bytes);
+        }
+        Batch(bytes.freeze())
+    }
+
+    /// The records, unfolded if need be.
+    ///
+    /// # Errors
+    /// `CorruptMessage` when the codec cannot read them.
+    pub fn records(&self) -> Result<Records> {
+        let data = self.compression().decompress(&self.0.slice(BATCH_HEADER_BYTES..))?;
+        let time = if self.is_log_append_time() { Some(self.max_timestamp()) } else { None };
+        Ok(Records {
+            data,
+            at: 0,
+            left: self.record_count(),
+            base_offset: self.base_offset(),
+            base_timestamp: self.base_timestamp(),
+            append_time: time,
+        })
+    }
+
+    fn field<const N: usize>(&self, at: usize) -> [u8; N] {
+        *self.0[at..].first_chunk::<N>().expect("parse checked that the header is whole")
+    }
+}
+
+/// Splits a records field into its batches.
+///
+/// # Errors
+/// As [`Batch::parse`]; a trailing part of a batch is an error too.
+pub fn batches_in(mut bytes: Bytes) -> Result<Vec<Batch>> {
+    let mut batches = Vec::new();
+    while !bytes.is_empty() {
+        let length = first_batch_bytes(&bytes)?;
+        if length > bytes.len() {
+            return Err(corrupt(format!("a batch of {length} bytes is cut off after {}", bytes.len())));
+        }
+        batches.push(Batch::parse(bytes.split_to(length))?);
+    }
+    Ok(batches)
+}
+
+/// Size of the batch that `bytes` begin with.
+fn first_batch_bytes(bytes: &[u8]) -> Result<usize> {
+    if bytes.len() > MAGIC_AT && bytes[MAGIC_AT] != 2 {
+        let magic = bytes[MAGIC_AT];
+        let message = format!("message format {magic} is not served; use a client of Kafka 0.11 or later");
+        let kind = if magic < 2 { Kind::UnsupportedForMessageFormat } else { Kind::CorruptMessage };
+        return Err(Error::new(kind, message));
+    }
+    if bytes.len() < BATCH_HEADER_BYTES {
+        return Err(corrupt(format!("{} bytes are too few for a batch", bytes.len())));
+    }
+    let length = i32::from_be_bytes(*bytes[8..].first_chunk().expect("checked above"));
+    let length = usize::try_from(length).unwrap_or(0).saturating_add(BATCH_LENGTH_END);
+    if length < BATCH_HEADER_BYTES {
+        return Err(corrupt(format!("a batch that states its size as {length} bytes")));
+    }
+    Ok(length)
+}
+
+fn corrupt(message: String) -> Error {
+    Error::new(Kind::CorruptMessage, message)
+}
+
+fn write_crc(bytes: &mut [u8]) {
+    let crc = crc32c::crc32c(&bytes[ATTRIBUTES_AT..]);
+    bytes[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_be_bytes());
+}
+
+/// One record with its own hold on the bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Offset in the partition.
+    pub offset: Offset,
+    /// The client's time, or the broker's with log-append time.
+    pub timestamp: TimestampMs,
+    /// Key, absent when null.
+    pub key: Option<Bytes>,
+    /// Value; null is a tombstone in a compacted topic.
+    pub value: Option<Bytes>,
+    /// Headers in order; keys may repeat.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+/// One record lent from its batch; headers are not looked at until asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordRef<'a> {
+    /// Offset in the partition.
+    pub offset: Offset,
+    /// The client's time, or the broker's with log-append time.
+    pub timestamp: TimestampMs,
+    /// Key, absent when null.
+    pub key: Option<&'a [u8]>,
+    /// Value; null is a tombstone in a compacted topic.
+    pub value: Option<&'a [u8]>,
+    headers: &'a [u8],
+}
+
+/// A header as it is lent: its key, and its value if that is not null.
+pub type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
+
+impl<'a> RecordRef<'a> {
+    /// Headers in order.
+    ///
+    /// # Errors
+    /// `CorruptMessage` when they do not fill their record exactly.
+    pub fn headers(&self) -> Result<Vec<HeaderRef<'a>>> {
+        let mut reader = Reader { data: self.headers, at: 0 };
+        let count = reader.varint()?;
+        let mut headers = Vec::new();
+        for _ in 0..count {
+            let key = reader.nullable()?.ok_or_else(|| corrupt("a record header without a key".into()))?;
+            headers.push((key, reader.nullable()?));
+        }
+        if reader.at != reader.data.len() || count < 0 {
+            return Err(corrupt("record headers do not fill their record".into()));
+        }
+        Ok(headers)
+    }
+}
+
+/// Walks the records of one batch. Fused after the first error.
+#[derive(Debug)]
+pub struct Records {
+    data: Bytes,
+    at: usize,
+    left: i32,
+    base_offset: Offset,
+    base_timestamp: TimestampMs,
+    append_time: Option<TimestampMs>,
+}
+
+impl Records {
+    /// The next record, lent; the cheap way for those who look at every record.
+    pub fn next_ref(&mut self) -> Option<Result<RecordRef<'_>>> {
+        if self.left <= 0 {
+            return None;
+        }
+        self.left -= 1;
+        let record = read_record(&self.data, &mut self.at, self.base_offset, self.base_timestamp, self.append_time);
+        if record.is_err() {
+            self.left = 0;
+        }
+        Some(record)
+    }
+}
+
+impl Iterator for Records {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let data = self.data.clone();
+        let own = |part: &[u8]| data.slice_ref(part);
+        let record = self.next_ref()?;
+        Some(record.and_then(|lent| {
+            let headers = lent.headers()?;
+            Ok(Record {
+                offset: lent.offset,
+                timestamp: lent.timestamp,
+                key: lent.key.map(own),
+                value: lent.value.map(own),
+                headers: headers.into_iter().map(|(key, value)| (own(key), value.map(own))).collect(),
+            })
+        }))
+    }
+}
+
+fn read_record<'a>(
+    data: &'a [u8],
+    at: &mut usize,
+    base_offset: Offset,
+    base_timestamp: TimestampMs,
+    append_time: Option<TimestampMs>,
+) -> Result<RecordRef<'a>> {
+    let mut outer = Reader { data, at: *at };
+    let length = usize::try_from(outer.varint()?).map_err(|_| corrupt("a record of negative size".into()))?;
+    let body = outer.take(length)?;
+    *at = outer.at;
+    let mut reader = Reader { data: body, at: 0 };
+    reader.take(1)?; // attributes: none are in use
+    let timestamp_delta = reader.varlong()?;
+    let offset_delta = reader.varint()?;
+    let key = reader.nullable()?;
+    let value = reader.nullable()?;
+    Ok(RecordRef {
+        offset: base_offset.wrapping_add(i64::from(offset_delta)),
+        timestamp: append_time.unwrap_or_else(|| base_timestamp.wrapping_add(timestamp_delta)),
+        key,
+        value,
+        headers: &body[reader.at..],
+    })
+}
+
+struct Reader<'a> {
+    data: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
+        let end = self.at.checked_add(count).filter(|end| *end <= self.data.len());
+        let end = end.ok_or_else(|| corrupt("a record is cut short".into()))?;
+        let part = &self.data[self.at..end];
+        self.at = end;
+        Ok(part)
+    }
+
+    fn varint(&mut self) -> Result<i32> {
+        i32::try_from(self.varlong()?).map_err(|_| corrupt("a number in a record is too large".into()))
+    }
+
+    /// Zigzag, base 128, least significant group first.
+    fn varlong(&mut self) -> Result<i64> {
+        let mut value = 0u64;
+        for shift in (0..70).step_by(7) {
+            let byte = self.take(1)?[0];
+            value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+            if byte & 0x80 == 0 {
+                return Ok((value >> 1).cast_signed() ^ -((value & 1).cast_signed()));
+            }
+        }
+        Err(corrupt("a number in a record has no end".into()))
+    }
+
+    fn nullable(&mut self) -> Result<Option<&'a [u8]>> {
+        match self.varint()? {
+            -1 => Ok(None),
+            length => {
+                let length = usize::try_from(length).map_err(|_| corrupt("a field of negative size".into()))?;
+                self.take(length).map(Some)
+            }
+        }
+    }
+}
+
+/// Builds one uncompressed batch with base offset 0, for records that Millpond itself writes.
+#[derive(Debug, Default)]
+pub struct BatchBuilder {
+    records: BytesMut,
+    count: i32,
+    base_timestamp: TimestampMs,
+    max_timestamp: TimestampMs,
+}
+
+impl BatchBuilder {
+    /// An empty builder.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Number of records so far.
+    pub fn len(&self) -> usize {
+        usize::try_from(self.count).expect("a count is not negative")
+    }
+
+    /// Whether there are no records.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Size of the batch so far, in bytes.
+    pub fn size(&self) -> usize {
+        BATCH_HEADER_BYTES + self.records.len()
+    }
+
+    /// Adds a record after the others.
+    pub fn push(
+        &mut self,
+        timestamp: TimestampMs,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &[HeaderRef<'_>],
+    ) {
+        if self.count == 0 {
+            self.base_timestamp = timestamp;
+            self.max_timestamp = timestamp;
+        }
+        self.max_timestamp = self.max_timestamp.max(timestamp);
+        let mut body = Vec::with_capacity(32 + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
+        body.push(0);
+        put_varlong(&mut body, timestamp - self.base_timestamp);
+        put_varlong(&mut body, i64::from(self.count));
+        put_nullable(&mut body, key);
+        put_nullable(&mut body, value);
+        put_varlong(&mut body, headers.len() as i64);
+        for (key, value) in headers {
+            put_nullable(&mut body, Some(key));
+            put_nullable(&mut body, *value);
+        }
+        let mut length = Vec::with_capacity(5);
+        put_varlong(&mut length, body.len() as i64);
+        self.records.put_slice(&length);
+        self.records.put_slice(&body);
+        self.count += 1;
+    }
+
+    /// The batch, or nothing when no record was pushed.
+    pub fn build(self) -> Option<Batch> {
+        if self.count == 0 {
+            return None;
+        }
+        let mut bytes = BytesMut::with_capacity(self.size());
+        bytes.put_i64(0);
+        bytes.put_i32(i32::try_from(self.size() - BATCH_LENGTH_END).expect("a batch of our own is far below 2 GiB"));
+        bytes.put_i32(0);
+        bytes.put_i8(2);
+        bytes.put_u32(0);
+        bytes.put_i16(0);
+        bytes.put_i32(self.count - 1);
+        bytes.put_i64(self.base_timestamp);
+        bytes.put_i64(self.max_timestamp);
+        bytes.put_i64(-1);
+        bytes.put_i16(-1);
+        bytes.put_i32(-1);
+        bytes.put_i32(self.count);
+        bytes.put_slice(&self.records);
+        write_crc(&mut bytes);
+        Some(Batch(bytes.freeze()))
+    }
+}
+
+fn put_varlong(out: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
+}
+
+fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
+    match field {
+        None => put_varlong(out, -1),
+        Some(bytes) => {
+            put_varlong(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}

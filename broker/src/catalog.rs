@@ -1,0 +1,351 @@
+//! Topics: created, deleted, grown and configured one at a time, read by everybody from a snapshot.
+//!
+//! ```text
+//! meta  "topic" ++ name          → JSON {"v":1,"id":uuid,"logs":[log id of partition 0, …],"config":{overrides}}
+//! meta  "next-log-id"            → u32 BE, the log id that the next partition gets
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::lane::{Ack, Change, Lane};
+use crate::log::Partition;
+use crate::log::keys;
+use crate::store::{Family, Store};
+use crate::topic_config::TopicConfig;
+use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
+
+const TOPIC_PREFIX: &[u8] = b"topic";
+const TOPIC_PREFIX_END: &[u8] = b"topid";
+const NEXT_LOG_ID_KEY: &[u8] = b"next-log-id";
+const RECORD_VERSION: u32 = 1;
+/// Longest topic name, as in Kafka, where it must fit a directory name.
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+
+/// One topic. Holds: identity, settings, partitions. The catalog alone changes it, by commits. A crash keeps it.
+pub struct Topic {
+    name: TopicName,
+    id: TopicId,
+    config: RwLock<Arc<TopicConfig>>,
+    partitions: RwLock<Arc<[Arc<Partition>]>>,
+}
+
+/// What a new topic shall be.
+#[derive(Clone, Debug, Default)]
+pub struct NewTopic {
+    /// Its name.
+    pub name: String,
+    /// Number of partitions, at least 1.
+    pub partitions: i32,
+    /// Settings that differ from the defaults.
+    pub config: BTreeMap<String, String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TopicRecord {
+    v: u32,
+    id: String,
+    logs: Vec<u32>,
+    config: BTreeMap<String, String>,
+}
+
+impl Topic {
+    /// Its name.
+    pub fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.read().clone()
+    }
+
+    /// Its partitions by number.
+    pub fn partitions(&self) -> Arc<[Arc<Partition>]> {
+        self.partitions.read().clone()
+    }
+
+    /// One partition.
+    pub fn partition(&self, index: PartitionIndex) -> Option<Arc<Partition>> {
+        self.partitions.read().get(usize::try_from(index).ok()?).cloned()
+    }
+
+    /// Whether it belongs to Kafka's own bookkeeping.
+    pub fn is_internal(&self) -> bool {
+        matches!(&*self.name, "__consumer_offsets" | "__transaction_state")
+    }
+
+    fn record(&self, config: &BTreeMap<String, String>, logs: Vec<u32>) -> Result<Change> {
+        let record = TopicRecord { v: RECORD_VERSION, id: self.id.to_string(), logs, config: config.clone() };
+        let value = serde_json::to_vec(&record).map_err(|e| Error::new(Kind::Bug, format!("topic record: {e}")))?;
+        Ok(Change::Put(Family::Meta, topic_key(&self.name), value))
+    }
+
+    fn logs(&self) -> Vec<u32> {
+        self.partitions.read().iter().map(|partition| partition.id().0).collect()
+    }
+}
+
+/// All topics. Holds: them by name and by id. Changes are made one at a time under `changing` and become visible when
+/// they are durable. A crash keeps them.
+pub struct Catalog {
+    store: Arc<Store>,
+    lane: Arc<Lane>,
+    partitions_max: usize,
+    changing: tokio::sync::Mutex<u32>,
+    topics: RwLock<Snapshot>,
+}
+
+#[derive(Default)]
+struct Snapshot {
+    by_name: BTreeMap<TopicName, Arc<Topic>>,
+    by_id: BTreeMap<TopicId, Arc<Topic>>,
+}
+
+impl Snapshot {
+    fn insert(&mut self, topic: &Arc<Topic>) {
+        self.by_name.insert(topic.name.clone(), topic.clone());
+        self.by_id.insert(topic.id, topic.clone());
+    }
+}
+
+impl Catalog {
+    pub(crate) fn recover(store: Arc<Store>, lane: Arc<Lane>, partitions_max: usize) -> Result<Self> {
+        let mut topics = Snapshot::default();
+        for entry in store.scan(Family::Meta, TOPIC_PREFIX, TOPIC_PREFIX_END) {
+            let (key, value) = entry?;
+            topics.insert(&Arc::new(recover_topic(&store, &key, &value)?));
+        }
+        let next_log_id = match store.get(Family::Meta, NEXT_LOG_ID_KEY)? {
+            Some(value) => {
+                u32::from_be_bytes(value.as_slice().try_into().map_err(|_| keys::damaged("log id", &value))?)
+            }
+            None => 1,
+        };
+        let changing = tokio::sync::Mutex::new(next_log_id);
+        Ok(Self { store, lane, partitions_max, changing, topics: RwLock::new(topics) })
+    }
+
+    /// The topic of this name.
+    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().by_name.get(name).cloned()
+    }
+
+    /// The topic of this id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.topics.read().by_id.get(&id).cloned()
+    }
+
+    /// All topics by name.
+    pub fn topics(&self) -> Vec<Arc<Topic>> {
+        self.topics.read().by_name.values().cloned().collect()
+    }
+
+    /// Whether the topic could be created.
+    ///
+    /// # Errors
+    /// As [`Catalog::create`], but nothing is changed.
+    pub fn check_new(&self, new: &NewTopic) -> Result<TopicConfig> {
+        check_name(&new.name)?;
+        let topics = self.topics.read();
+        if topics.by_name.contains_key(new.name.as_str()) {
+            return Err(Error::new(Kind::TopicAlreadyExists, format!("topic '{}' already exists", new.name)));
+        }
+        // Kafka's metric names replace '.' by '_', so it refuses names that differ only there
+        let flat = new.name.replace('.', "_");
+        if let Some(other) = topics.by_name.keys().find(|other| other.replace('.', "_") == flat) {
+            let message =
+                format!("topic '{}' collides with existing topic '{other}': '.' and '_' count as equal", new.name);
+            return Err(Error::new(Kind::InvalidTopic, message));
+        }
+        drop(topics);
+        self.check_partitions(0, new.partitions)?;
+        TopicConfig::parse(&new.config)
+    }
+
+    fn check_partitions(&self, present: i32, total: i32) -> Result<()> {
+        if total < 1 {
+            let message = format!("number of partitions must be at least 1, not {total}");
+            return Err(Error::new(Kind::InvalidPartitions, message));
+        }
+        if total <= present {
+            let message = format!("topic already has {present} partitions, the new count {total} must be larger");
+            return Err(Error::new(Kind::InvalidPartitions, message));
+        }
+        let all: usize = self.topics.read().by_name.values().map(|topic| topic.partitions.read().len()).sum();
+        if all.saturating_add((total - present).unsigned_abs() as usize) > self.partitions_max {
+            let message =
+                format!("the broker may hold {} partitions (partitions_max), delete topics first", self.partitions_max);
+            return Err(Error::new(Kind::PolicyViolation, message));
+        }
+        Ok(())
+    }
+
+    /// Creates a topic; it is durable when this returns.
+    ///
+    /// # Errors
+    /// `TopicAlreadyExists`, `InvalidTopic`, `InvalidPartitions`, `InvalidConfig`, `PolicyViolation`.
+    pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>> {
+        let mut next_log_id = self.changing.lock().await;
+        let config = Arc::new(self.check_new(&new)?);
+        let name: TopicName = new.name.as_str().into();
+        let topic = Arc::new(Topic {
+            name: name.clone(),
+            id: uuid::Uuid::new_v4(),
+            config: RwLock::new(config.clone()),
+            partitions: RwLock::new(self.new_partitions(&name, &config, 0..new.partitions, *next_log_id)?),
+        });
+        let after = *next_log_id + new.partitions.unsigned_abs();
+        let changes = vec![topic.record(&new.config, topic.logs())?, next_log_id_change(after)];
+        self.lane.commit(changes, Ack::Durable).await?;
+        *next_log_id = after;
+        self.topics.write().insert(&topic);
+        Ok(topic)
+    }
+
+    /// The topic of this name, created if there is none.
+    ///
+    /// # Errors
+    /// As [`Catalog::create`].
+    pub async fn ensure(&self, new: NewTopic) -> Result<Arc<Topic>> {
+        if let Some(topic) = self.topic(&new.name) {
+            return Ok(topic);
+        }
+        let name = new.name.clone();
+        match self.create(new).await {
+            Err(error) if error.kind == Kind::TopicAlreadyExists => self.topic(&name).ok_or(error),
+            created => created,
+        }
+    }
+
+    /// Deletes a topic and all its records.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`.
+    pub async fn delete(&self, name: &str) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let topic = self.known(name)?;
+        {
+            let mut topics = self.topics.write();
+            topics.by_name.remove(name);
+            topics.by_id.remove(&topic.id);
+        }
+        let partitions = topic.partitions();
+        partitions.iter().for_each(|partition| partition.mark_deleted());
+        let mut changes = vec![Change::Delete(Family::Meta, topic_key(name))];
+        changes.extend(partitions.iter().cloned().map(Change::Drop));
+        self.lane.commit(changes, Ack::Durable).await?;
+        Ok(())
+    }
+
+    /// Adds partitions until there are `total`.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`, `InvalidPartitions`, `PolicyViolation`.
+    pub async fn grow(&self, name: &str, total: i32) -> Result<()> {
+        let mut next_log_id = self.changing.lock().await;
+        let topic = self.known(name)?;
+        let present = topic.partitions();
+        let count = i32::try_from(present.len()).unwrap_or(i32::MAX);
+        self.check_partitions(count, total)?;
+        let added = self.new_partitions(&topic.name, &topic.config(), count..total, *next_log_id)?;
+        let all: Arc<[Arc<Partition>]> = present.iter().chain(added.iter()).cloned().collect();
+        let after = *next_log_id + (total - count).unsigned_abs();
+        let logs = all.iter().map(|partition| partition.id().0).collect();
+        let changes = vec![topic.record(topic.config().overrides(), logs)?, next_log_id_change(after)];
+        self.lane.commit(changes, Ack::Durable).await?;
+        *next_log_id = after;
+        *topic.partitions.write() = all;
+        Ok(())
+    }
+
+    /// Whether a topic could grow to `total` partitions.
+    ///
+    /// # Errors
+    /// As [`Catalog::grow`].
+    pub fn check_grow(&self, name: &str, total: i32) -> Result<()> {
+        let present = self.known(name)?.partitions().len();
+        self.check_partitions(i32::try_from(present).unwrap_or(i32::MAX), total)
+    }
+
+    /// Replaces all settings that differ from the defaults.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`, `InvalidConfig`.
+    pub async fn set_config(&self, name: &str, overrides: BTreeMap<String, String>) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let topic = self.known(name)?;
+        let config = Arc::new(TopicConfig::parse(&overrides)?);
+        self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable).await?;
+        topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));
+        *topic.config.write() = config;
+        Ok(())
+    }
+
+    fn known(&self, name: &str) -> Result<Arc<Topic>> {
+        let missing = || Error::new(Kind::UnknownTopicOrPartition, format!("topic '{name}' does not exist"));
+        self.topic(name).ok_or_else(missing)
+    }
+
+    fn new_partitions(
+        &self,
+        name: &TopicName,
+        config: &Arc<TopicConfig>,
+        indexes: std::ops::Range<PartitionIndex>,
+        first_log_id: u32,
+    ) -> Result<Arc<[Arc<Partition>]>> {
+        let recover = |(index, id)| Partition::recover(&self.store, LogId(id), (name.clone(), index), config.clone());
+        indexes.zip(first_log_id..).map(recover).collect()
+    }
+}
+
+/// Kafka's rule for topic names.
+///
+/// # Errors
+/// `InvalidTopic`, with the rule.
+pub fn check_name(name: &str) -> Result<()> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let fault = if name.is_empty() {
+        "is empty"
+    } else if name == "." || name == ".." {
+        "cannot be '.' or '..'"
+    } else if name.len() > TOPIC_NAME_BYTES_MAX {
+        "is longer than 249 characters"
+    } else if !name.chars().all(legal) {
+        "contains a character other than ASCII letters, digits, '.', '_' and '-'"
+    } else {
+        return Ok(());
+    };
+    Err(Error::new(Kind::InvalidTopic, format!("topic name '{}' {fault}", name.escape_debug())))
+}
+
+fn topic_key(name: &str) -> Vec<u8> {
+    [TOPIC_PREFIX, name.as_bytes()].concat()
+}
+
+fn next_log_id_change(next: u32) -> Change {
+    Change::Put(Family::Meta, NEXT_LOG_ID_KEY.to_vec(), next.to_be_bytes().to_vec())
+}
+
+fn recover_topic(store: &Arc<Store>, key: &[u8], value: &[u8]) -> Result<Topic> {
+    let name = std::str::from_utf8(&key[TOPIC_PREFIX.len()..]).map_err(|_| keys::damaged("topic name", key))?;
+    let record: TopicRecord = serde_json::from_slice(value).map_err(|_| keys::damaged("topic record", value))?;
+    if record.v != RECORD_VERSION {
+        return Err(keys::damaged("topic record", value));
+    }
+    let id = uuid::Uuid::parse_str(&record.id).map_err(|_| keys::damaged("topic id", record.id.as_bytes()))?;
+    let name: TopicName = name.into();
+    let config = Arc::new(TopicConfig::parse(&record.config)?);
+    let recover = |(index, log)| Partition::recover(store, LogId(log), (name.clone(), index), config.clone());
+    let partitions: Result<Arc<[_]>> = (0..).zip(record.logs).map(recover).collect();
+    Ok(Topic { name: name.clone(), id, partitions: RwLock::new(partitions?), config: RwLock::new(config) })
+}

@@ -1,0 +1,451 @@
+//! The commit lane: the one writer. It drains its queue into one `WriteBatch` (group commit), writes it, syncs it as
+//! `durability` says, then publishes positions, answers and wakes. Commits take effect in the order of submission, each
+//! of them wholly or not at all. After a failed write or sync nothing is acknowledged any more.
+//!
+//! The queue needs no bound of its own: what clients have under way is bounded by the connections' memory budget, and
+//! the engine, the lake and the coordinators wait for each commit before they make the next.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::batch::Batch;
+use crate::clock::Clock;
+use crate::config::{BrokerConfig, Durability};
+use crate::counters::Counters;
+use crate::error::{Error, Kind, Result};
+use crate::log::Partition;
+use crate::log::keys::{self, IndexEntry};
+use crate::log::producers::{self, Kept, ProducerState, Verdict};
+use crate::store::{Family, Store, Writes};
+use crate::types::{LeaderEpoch, Offset, ProducerId, TimestampMs};
+
+/// One part of a commit.
+pub enum Change {
+    /// Adds a batch at the end of a partition.
+    Append(Append),
+    /// Sets a key.
+    Put(Family, Vec<u8>, Vec<u8>),
+    /// Removes a key.
+    Delete(Family, Vec<u8>),
+    /// Removes the keys of `[from, to)`.
+    DeleteRange(Family, Vec<u8>, Vec<u8>),
+    /// Moves a partition's log start forward; never above the high watermark, never back.
+    LogStart(Arc<Partition>, Offset),
+    /// Starts a new leader epoch at the partition's end.
+    Epoch(Arc<Partition>, LeaderEpoch),
+    /// Forgets a producer that has not appended since the given time.
+    ForgetProducer(Arc<Partition>, ProducerId, TimestampMs),
+    /// Removes all that a partition stored; it must be marked deleted before.
+    Drop(Arc<Partition>),
+}
+
+/// A batch and where it goes.
+pub struct Append {
+    /// The partition.
+    pub partition: Arc<Partition>,
+    /// The batch, its CRC checked.
+    pub batch: Batch,
+    /// Whose it is.
+    pub origin: Origin,
+}
+
+/// Who wrote a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client: sequence numbers are checked.
+    Client,
+    /// Millpond itself.
+    Internal,
+}
+
+/// When a commit is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ack {
+    /// After the write.
+    Written,
+    /// After the sync that `durability` asks for, and after it became visible.
+    Durable,
+}
+
+/// Where an append went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// The time the records got, or -1 when they keep the client's.
+    pub log_append_time: TimestampMs,
+    /// The partition's log start.
+    pub log_start: Offset,
+    /// Whether it was there already, from an earlier try of an idempotent producer.
+    pub duplicate: bool,
+}
+
+struct Submission {
+    changes: Vec<Change>,
+    ack: Ack,
+    reply: oneshot::Sender<Result<Vec<Appended>>>,
+}
+
+/// Most bytes of batches that one group commit takes in.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+/// Most commits of one group.
+const GROUP_COMMITS_MAX: usize = 4096;
+/// Producers remembered in memory per partition; the rest is read from the store again.
+const PRODUCERS_CACHED_MAX: usize = 10_000;
+
+/// The way to the writer.
+pub struct Lane {
+    queue: Mutex<Option<mpsc::Sender<Submission>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    failed: watch::Receiver<Option<Error>>,
+}
+
+impl Lane {
+    pub(crate) fn start(
+        store: Arc<Store>,
+        config: &BrokerConfig,
+        clock: Clock,
+        counters: Arc<Counters>,
+    ) -> Result<Self> {
+        let (queue, submissions) = mpsc::channel();
+        let (failure, failed) = watch::channel(None);
+        let mut writer = LaneWriter {
+            store,
+            clock,
+            counters,
+            sync: config.durability == Durability::Fsync,
+            tail_bytes_max: config.tail_cache_bytes,
+            tail_bytes: 0,
+            tail_order: VecDeque::new(),
+            failure,
+        };
+        let thread = std::thread::Builder::new()
+            .name("commit-lane".into())
+            .spawn(move || writer.run(&submissions))
+            .map_err(|e| Error::storage(format!("the commit lane's thread cannot start: {e}")))?;
+        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), failed })
+    }
+
+    /// Submits a commit. Its place in the order is fixed when this returns, its outcome is what the future gives.
+    ///
+    /// # Errors
+    /// The first reason for which a change cannot be made, then none of them is; `Storage` when the store failed.
+    pub fn commit(
+        &self,
+        changes: Vec<Change>,
+        ack: Ack,
+    ) -> impl Future<Output = Result<Vec<Appended>>> + Send + 'static {
+        let (reply, answer) = oneshot::channel();
+        let sent = match self.queue.lock().as_ref() {
+            Some(queue) => queue.send(Submission { changes, ack, reply }).is_ok(),
+            None => false,
+        };
+        let failed = self.failed.clone();
+        async move {
+            if sent && let Ok(outcome) = answer.await {
+                return outcome;
+            }
+            let reason = failed.borrow().clone();
+            Err(reason.unwrap_or_else(|| Error::storage("the broker is stopping, connect again later")))
+        }
+    }
+
+    /// Returns when the store failed and the broker must stop.
+    pub async fn failure(&self) -> Error {
+        let mut failed = self.failed.clone();
+        loop {
+            if let Some(error) = failed.borrow_and_update().clone() {
+                return error;
+            }
+            if failed.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Writes what was submitted, then ends the writer. Blocks.
+    pub(crate) fn stop(&self) {
+        drop(self.queue.lock().take());
+        if let Some(thread) = self.thread.lock().take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct LaneWriter {
+    store: Arc<Store>,
+    clock: Clock,
+    counters: Arc<Counters>,
+    sync: bool,
+    tail_bytes_max: usize,
+    tail_bytes: usize,
+    /// Partitions in the order in which batches entered their tails.
+    tail_order: VecDeque<Arc<Partition>>,
+    failure: watch::Sender<Option<Error>>,
+}
+
+/// What a commit did, to be made visible once it is durable.
+enum Effect {
+    Appended(Arc<Partition>, Batch, IndexEntry),
+    Started(Arc<Partition>, Offset),
+    Epoch(Arc<Partition>, LeaderEpoch, Offset),
+}
+
+struct Staged {
+    ack: Ack,
+    reply: oneshot::Sender<Result<Vec<Appended>>>,
+    appended: Vec<Appended>,
+}
+
+impl LaneWriter {
+    fn run(&mut self, submissions: &mpsc::Receiver<Submission>) {
+        while let Ok(first) = submissions.recv() {
+            let mut group = vec![first];
+            let mut bytes = submitted_bytes(&group[0]);
+            while bytes < GROUP_BYTES_MAX && group.len() < GROUP_COMMITS_MAX {
+                let Ok(next) = submissions.try_recv() else { break };
+                bytes += submitted_bytes(&next);
+                group.push(next);
+            }
+            if let Err(error) = self.commit_group(group) {
+                tracing::error!(%error, "nothing is acknowledged any more");
+                self.failure.send_replace(Some(error));
+                return;
+            }
+        }
+    }
+
+    fn commit_group(&mut self, group: Vec<Submission>) -> Result<()> {
+        let store = self.store.clone();
+        let mut writes = Writes::new(&store);
+        let mut effects = Vec::new();
+        let mut staged = Vec::with_capacity(group.len());
+        let now = self.clock.now_ms();
+        for Submission { changes, ack, reply } in group {
+            match self.check(&changes) {
+                Ok(verdicts) => {
+                    let appended = self.stage(changes, &verdicts, now, (&mut writes, &mut effects))?;
+                    staged.push(Staged { ack, reply, appended });
+                }
+                Err(error) if error.kind == Kind::Storage => return Err(error),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+        let changed = !writes.is_empty();
+        if changed {
+            store.write(writes)?;
+        }
+        let (early, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|one| self.sync && one.ack == Ack::Written);
+        early.into_iter().for_each(Staged::answer);
+        if changed && self.sync {
+            store.sync()?;
+        }
+        self.publish(effects)?;
+        late.into_iter().for_each(Staged::answer);
+        Ok(())
+    }
+
+    /// Decides every append of a commit before any is made. Appends of one commit to one partition are judged by the
+    /// state before the commit: a producer sends one batch per partition and request.
+    fn check(&self, changes: &[Change]) -> Result<Vec<Verdict>> {
+        let mut verdicts = Vec::new();
+        for change in changes {
+            match change {
+                Change::Append(append) => verdicts.push(self.check_append(append)?),
+                Change::LogStart(partition, offset) if *offset > partition.high_watermark() => {
+                    let message =
+                        format!("log start {offset} lies above the end of {}-{}", partition.topic(), partition.index());
+                    return Err(Error::new(Kind::OffsetOutOfRange, message));
+                }
+                _ => {}
+            }
+        }
+        Ok(verdicts)
+    }
+
+    fn check_append(&self, append: &Append) -> Result<Verdict> {
+        let Append { partition, batch, origin } = append;
+        if partition.is_deleted() {
+            let message = format!("topic {} was deleted", partition.topic());
+            return Err(Error::new(Kind::UnknownTopicOrPartition, message));
+        }
+        if *origin == Origin::Internal || batch.producer_id() < 0 {
+            return Ok(Verdict::Append);
+        }
+        let mut writer = partition.writer.lock();
+        if writer.producers.len() > PRODUCERS_CACHED_MAX {
+            writer.producers.clear();
+        }
+        if let std::collections::hash_map::Entry::Vacant(unknown) = writer.producers.entry(batch.producer_id()) {
+            let key = keys::producer_key(partition.id(), batch.producer_id());
+            if let Some(stored) = self.store.get(Family::Producers, &key)? {
+                unknown.insert(ProducerState::decode(&stored)?);
+            }
+        }
+        producers::judge(writer.producers.get(&batch.producer_id()), batch)
+    }
+
+    fn stage(
+        &mut self,
+        changes: Vec<Change>,
+        verdicts: &[Verdict],
+        now: TimestampMs,
+        (writes, effects): (&mut Writes<'_>, &mut Vec<Effect>),
+    ) -> Result<Vec<Appended>> {
+        let mut verdicts = verdicts.iter();
+        let mut appended = Vec::new();
+        for change in changes {
+            match change {
+                Change::Put(family, key, value) => writes.put(family, &key, &value),
+                Change::Delete(family, key) => writes.delete(family, &key),
+                Change::DeleteRange(family, from, to) => writes.delete_range(family, &from, &to),
+                Change::Append(append) => match verdicts.next().expect("check gave one verdict per append") {
+                    Verdict::Duplicate(kept) => appended.push(duplicate(&append, kept)),
+                    Verdict::Append => appended.push(stage_append(append, now, writes, effects)),
+                },
+                Change::LogStart(partition, offset) => stage_log_start(partition, offset, writes, effects)?,
+                Change::Epoch(partition, epoch) => {
+                    let start = partition.writer.lock().next_offset;
+                    writes.put(Family::Meta, &keys::epoch_key(partition.id(), epoch), &start.to_be_bytes());
+                    effects.push(Effect::Epoch(partition, epoch, start));
+                }
+                Change::ForgetProducer(partition, producer, since) => {
+                    let mut writer = partition.writer.lock();
+                    let recent = writer.producers.get(&producer).is_some_and(|known| known.last_append() > since);
+                    if !recent {
+                        writer.producers.remove(&producer);
+                        writes.delete(Family::Producers, &keys::producer_key(partition.id(), producer));
+                    }
+                }
+                Change::Drop(partition) => stage_drop(&partition, writes),
+            }
+        }
+        Ok(appended)
+    }
+
+    fn publish(&mut self, effects: Vec<Effect>) -> Result<()> {
+        let mut published: Vec<Arc<Partition>> = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Appended(partition, batch, entry) => {
+                    self.tail_bytes += batch.bytes().len();
+                    self.counters.appended(batch.bytes().len(), batch.record_count());
+                    partition.publish(batch, &entry);
+                    self.tail_order.push_back(partition.clone());
+                    if !published.iter().any(|other| Arc::ptr_eq(other, &partition)) {
+                        published.push(partition);
+                    }
+                }
+                Effect::Started(partition, offset) => {
+                    partition.publish_start(offset)?;
+                    let (from, _) = keys::log_range(partition.id());
+                    self.store.drop_files(Family::Log, &from, &keys::batch_key(partition.id(), offset))?;
+                }
+                Effect::Epoch(partition, epoch, start) => partition.begin_epoch(epoch, start),
+            }
+        }
+        while self.tail_bytes > self.tail_bytes_max {
+            let Some(oldest) = self.tail_order.pop_front() else { break };
+            self.tail_bytes -= oldest.shorten_tail();
+        }
+        published.iter().for_each(|partition| partition.wake());
+        Ok(())
+    }
+}
+
+impl Staged {
+    fn answer(self) {
+        // one who went away does not take the commit back
+        let _ = self.reply.send(Ok(self.appended));
+    }
+}
+
+fn submitted_bytes(submission: &Submission) -> usize {
+    let bytes = |change: &Change| match change {
+        Change::Append(append) => append.batch.bytes().len(),
+        Change::Put(_, key, value) => key.len() + value.len(),
+        _ => 0,
+    };
+    submission.changes.iter().map(bytes).sum()
+}
+
+fn duplicate(append: &Append, kept: &Kept) -> Appended {
+    let append_time = append.partition.config().is_log_append_time();
+    Appended {
+        base_offset: kept.base_offset,
+        log_append_time: if append_time { kept.appended_at } else { -1 },
+        log_start: append.partition.log_start(),
+        duplicate: true,
+    }
+}
+
+fn stage_append(append: Append, now: TimestampMs, writes: &mut Writes<'_>, effects: &mut Vec<Effect>) -> Appended {
+    let Append { partition, batch, origin } = append;
+    let append_time = partition.config().is_log_append_time().then_some(now);
+    let mut writer = partition.writer.lock();
+    let base_offset = writer.next_offset;
+    let batch = batch.placed(base_offset, partition.leader_epoch(), append_time);
+    writer.next_offset = batch.next_offset();
+    // records without a time age from their append, as Kafka's do from the file's
+    let aged_from = if batch.max_timestamp() < 0 { now } else { batch.max_timestamp() };
+    writer.running_timestamp = writer.running_timestamp.max(aged_from);
+    writer.running_bytes += batch.bytes().len() as u64;
+    let entry = IndexEntry {
+        max_timestamp: batch.max_timestamp(),
+        running_timestamp: writer.running_timestamp,
+        running_bytes: writer.running_bytes,
+        size: u32::try_from(batch.bytes().len()).expect("a frame is far below 4 GiB"),
+        last_offset_delta: batch.last_offset_delta(),
+        leader_epoch: partition.leader_epoch(),
+        attributes: batch.attributes(),
+        appended_at: now,
+    };
+    let key = keys::batch_key(partition.id(), base_offset);
+    writes.put(Family::Log, &key, batch.bytes());
+    writes.put(Family::Index, &key, &entry.encode());
+    if origin == Origin::Client && batch.producer_id() >= 0 {
+        let known = writer.producers.get(&batch.producer_id());
+        let state = ProducerState::after(known, &batch, base_offset, now);
+        writes.put(Family::Producers, &keys::producer_key(partition.id(), batch.producer_id()), &state.encode());
+        writer.producers.insert(batch.producer_id(), state);
+    }
+    drop(writer);
+    let log_start = partition.log_start();
+    effects.push(Effect::Appended(partition, batch, entry));
+    Appended { base_offset, log_append_time: append_time.unwrap_or(-1), log_start, duplicate: false }
+}
+
+fn stage_log_start(
+    partition: Arc<Partition>,
+    offset: Offset,
+    writes: &mut Writes<'_>,
+    effects: &mut Vec<Effect>,
+) -> Result<()> {
+    if offset <= partition.log_start() || partition.is_deleted() {
+        return Ok(());
+    }
+    // the batch that contains the offset stays, clients skip what lies before it
+    let keep = partition.entries(offset).next().transpose()?.map_or(offset, |(base, _)| base);
+    writes.put(Family::Meta, &keys::log_start_key(partition.id()), &offset.to_be_bytes());
+    let (from, _) = keys::log_range(partition.id());
+    let to = keys::batch_key(partition.id(), keep);
+    writes.delete_range(Family::Log, &from, &to);
+    writes.delete_range(Family::Index, &from, &to);
+    effects.push(Effect::Started(partition, offset));
+    Ok(())
+}
+
+fn stage_drop(partition: &Partition, writes: &mut Writes<'_>) {
+    let (from, to) = keys::log_range(partition.id());
+    for family in [Family::Log, Family::Index, Family::Producers] {
+        writes.delete_range(family, &from, &to);
+    }
+    writes.delete(Family::Meta, &keys::log_start_key(partition.id()));
+    let (from, to) = keys::epoch_range(partition.id());
+    writes.delete_range(Family::Meta, &from, &to);
+}

@@ -1,0 +1,183 @@
+//! Every byte that the log stores. All integers are big endian, so that keys sort as numbers do.
+//!
+//! ```text
+//! log        log id u32 ++ base offset u64            → the record batch (batch.rs)
+//! index      log id u32 ++ base offset u64            → IndexEntry, 46 bytes:
+//!              0  8 largest timestamp of the batch     24  4 size of the batch
+//!              8  8 largest timestamp up to it         28  4 last offset delta
+//!             16  8 bytes of the log up to and with it 32  4 leader epoch
+//!             36  2 attributes of the batch            38  8 broker's clock at the append
+//! producers  log id u32 ++ producer id u64            → ProducerState (log/producers.rs)
+//! meta       "start" ++ log id u32                    → log start offset u64
+//! meta       "epoch" ++ log id u32 ++ epoch u32       → first offset of that leader epoch u64
+//! ```
+//! The two running figures make time and size searches binary: the first batch whose running timestamp reaches a
+//! target is the first batch that holds such a record, and the size of any range is a difference.
+
+use crate::error::{Error, Kind, Result};
+use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
+
+/// Size of an [`IndexEntry`].
+pub const INDEX_ENTRY_BYTES: usize = 46;
+
+/// What the index keeps of each batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexEntry {
+    /// Largest timestamp of the batch.
+    pub max_timestamp: TimestampMs,
+    /// Largest timestamp of the log up to and with the batch.
+    pub running_timestamp: TimestampMs,
+    /// Bytes of the log up to and with the batch, also of batches deleted since.
+    pub running_bytes: u64,
+    /// Size of the batch.
+    pub size: u32,
+    /// Distance of its last offset from its base offset.
+    pub last_offset_delta: i32,
+    /// Leader epoch of the append.
+    pub leader_epoch: LeaderEpoch,
+    /// Attributes of the batch.
+    pub attributes: i16,
+    /// The broker's clock at the append.
+    pub appended_at: TimestampMs,
+}
+
+impl IndexEntry {
+    /// The stored form.
+    pub fn encode(&self) -> [u8; INDEX_ENTRY_BYTES] {
+        let mut out = [0; INDEX_ENTRY_BYTES];
+        out[0..8].copy_from_slice(&self.max_timestamp.to_be_bytes());
+        out[8..16].copy_from_slice(&self.running_timestamp.to_be_bytes());
+        out[16..24].copy_from_slice(&self.running_bytes.to_be_bytes());
+        out[24..28].copy_from_slice(&self.size.to_be_bytes());
+        out[28..32].copy_from_slice(&self.last_offset_delta.to_be_bytes());
+        out[32..36].copy_from_slice(&self.leader_epoch.to_be_bytes());
+        out[36..38].copy_from_slice(&self.attributes.to_be_bytes());
+        out[38..46].copy_from_slice(&self.appended_at.to_be_bytes());
+        out
+    }
+
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// `Storage` when the size is another.
+    pub fn decode(bytes: &[u8]) -> Result<Self> {
+        let bytes: &[u8; INDEX_ENTRY_BYTES] = bytes.try_into().map_err(|_| damaged("index entry", bytes))?;
+        Ok(Self {
+            max_timestamp: i64::from_be_bytes(part(bytes, 0)),
+            running_timestamp: i64::from_be_bytes(part(bytes, 8)),
+            running_bytes: u64::from_be_bytes(part(bytes, 16)),
+            size: u32::from_be_bytes(part(bytes, 24)),
+            last_offset_delta: i32::from_be_bytes(part(bytes, 28)),
+            leader_epoch: i32::from_be_bytes(part(bytes, 32)),
+            attributes: i16::from_be_bytes(part(bytes, 36)),
+            appended_at: i64::from_be_bytes(part(bytes, 38)),
+        })
+    }
+}
+
+fn part<const N: usize>(bytes: &[u8; INDEX_ENTRY_BYTES], at: usize) -> [u8; N] {
+    *bytes[at..].first_chunk().expect("the table above adds up to the entry's size")
+}
+
+/// Key of a batch in `log` and `index`.
+pub fn batch_key(log: LogId, base_offset: Offset) -> [u8; 12] {
+    let mut key = [0; 12];
+    key[..4].copy_from_slice(&log.0.to_be_bytes());
+    key[4..].copy_from_slice(&base_offset.to_be_bytes());
+    key
+}
+
+/// Base offset in a key of `log` or `index`.
+///
+/// # Errors
+/// `Storage` when it is not such a key.
+pub fn base_offset_of(key: &[u8]) -> Result<Offset> {
+    let offset = key.get(4..).and_then(|part| part.try_into().ok()).map(i64::from_be_bytes);
+    offset.ok_or_else(|| damaged("log key", key))
+}
+
+/// The range of one log's keys in `log`, `index` and `producers`.
+pub fn log_range(log: LogId) -> ([u8; 4], [u8; 4]) {
+    (log.0.to_be_bytes(), log.0.saturating_add(1).to_be_bytes())
+}
+
+/// Key of a producer's sequence state.
+pub fn producer_key(log: LogId, producer: ProducerId) -> [u8; 12] {
+    batch_key(log, producer)
+}
+
+/// Key of a log's start offset.
+pub fn log_start_key(log: LogId) -> Vec<u8> {
+    [b"start", &log.0.to_be_bytes()[..]].concat()
+}
+
+/// Key of the first offset of a leader epoch.
+pub fn epoch_key(log: LogId, epoch: LeaderEpoch) -> Vec<u8> {
+    [b"epoch", &log.0.to_be_bytes()[..], &epoch.to_be_bytes()[..]].concat()
+}
+
+/// The range of a log's leader epochs.
+pub fn epoch_range(log: LogId) -> (Vec<u8>, Vec<u8>) {
+    let (from, to) = log_range(log);
+    ([b"epoch", &from[..]].concat(), [b"epoch", &to[..]].concat())
+}
+
+/// Leader epoch in its key.
+///
+/// # Errors
+/// `Storage` when it is not such a key.
+pub fn epoch_of(key: &[u8]) -> Result<LeaderEpoch> {
+    let epoch = key.get(9..).and_then(|part| part.try_into().ok()).map(i32::from_be_bytes);
+    epoch.ok_or_else(|| damaged("leader epoch key", key))
+}
+
+/// A stored offset.
+///
+/// # Errors
+/// `Storage` when it is not eight bytes.
+pub fn offset_of(value: &[u8]) -> Result<Offset> {
+    value.try_into().map(i64::from_be_bytes).map_err(|_| damaged("offset", value))
+}
+
+pub(crate) fn damaged(what: &str, bytes: &[u8]) -> Error {
+    Error::new(
+        Kind::Storage,
+        format!("a stored {what} of {} bytes cannot be read: the data directory is damaged", bytes.len()),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stored_bytes_are_as_drawn() {
+        let entry = IndexEntry {
+            max_timestamp: 1,
+            running_timestamp: 2,
+            running_bytes: 3,
+            size: 4,
+            last_offset_delta: 5,
+            leader_epoch: 6,
+            attributes: 7,
+            appended_at: 8,
+        };
+        let golden = "0000000000000001\
+                      0000000000000002\
+                      0000000000000003\
+                      00000004\
+                      00000005\
+                      00000006\
+                      0007\
+                      0000000000000008";
+        let hex: String = entry.encode().iter().map(|b| format!("{b:02x}")).collect();
+        assert_eq!(hex, golden);
+        assert_eq!(IndexEntry::decode(&entry.encode()).unwrap(), entry);
+        assert!(IndexEntry::decode(&[0; 45]).is_err());
+        assert_eq!(batch_key(LogId(7), 258), [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 2]);
+        assert_eq!(base_offset_of(&batch_key(LogId(7), 258)).unwrap(), 258);
+        assert_eq!(log_start_key(LogId(1)), b"start\0\0\0\x01");
+        assert_eq!(epoch_key(LogId(1), 2), b"epoch\0\0\0\x01\0\0\0\x02");
+        assert_eq!(epoch_of(&epoch_key(LogId(1), 2)).unwrap(), 2);
+    }
+}

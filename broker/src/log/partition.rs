@@ -1,0 +1,412 @@
+//! One partition: its positions, the newest batches in memory, and reading.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+
+use crate::batch::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::log::keys::{self, IndexEntry};
+use crate::log::producers::ProducerState;
+use crate::log::waiters::{Waiter, Waiters};
+use crate::store::{Family, Store};
+use crate::topic_config::TopicConfig;
+use crate::types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicName};
+
+/// One partition. Holds: its positions and its newest batches. The commit lane alone moves the positions. Always true:
+/// `log_start ≤ high_watermark`; every batch below the high watermark is as durable as `durability` promises, and only
+/// those are visible. A crash keeps the log; the rest is recovered from it.
+pub struct Partition {
+    id: LogId,
+    topic: TopicName,
+    index: PartitionIndex,
+    store: Arc<Store>,
+    config: RwLock<Arc<TopicConfig>>,
+    log_start: AtomicI64,
+    high_watermark: AtomicI64,
+    bytes_total: AtomicU64,
+    bytes_deleted: AtomicU64,
+    newest_timestamp: AtomicI64,
+    newest_append: AtomicI64,
+    leader_epoch: AtomicI32,
+    epochs: RwLock<Vec<(LeaderEpoch, Offset)>>,
+    deleted: AtomicBool,
+    tail: Mutex<VecDeque<Batch>>,
+    waiters: Waiters,
+    pub(crate) writer: Mutex<Writer>,
+}
+
+/// What only the commit lane knows: where the next batch goes, ahead of what is published.
+#[derive(Debug, Default)]
+pub(crate) struct Writer {
+    pub(crate) next_offset: Offset,
+    pub(crate) running_timestamp: TimestampMs,
+    pub(crate) running_bytes: u64,
+    /// A cache of the `producers` family; may be emptied at any time.
+    pub(crate) producers: HashMap<ProducerId, ProducerState>,
+}
+
+impl Partition {
+    /// Recovers a partition from the store, in time that does not depend on its size.
+    pub(crate) fn recover(
+        store: &Arc<Store>,
+        id: LogId,
+        (topic, index): (TopicName, PartitionIndex),
+        config: Arc<TopicConfig>,
+    ) -> Result<Arc<Self>> {
+        let log_start = match store.get(Family::Meta, &keys::log_start_key(id))? {
+            Some(value) => keys::offset_of(&value)?,
+            None => 0,
+        };
+        let (from, to) = keys::log_range(id);
+        let newest = match store.last_in(Family::Index, &from, &to)? {
+            Some((key, value)) => Some((keys::base_offset_of(&key)?, IndexEntry::decode(&value)?)),
+            None => None,
+        };
+        let next_offset =
+            newest.map_or(0, |(base, entry)| base + i64::from(entry.last_offset_delta) + 1).max(log_start);
+        let deleted = first_entry(store, id, log_start)?.map(|entry| entry.running_bytes - u64::from(entry.size));
+        let (from, to) = keys::epoch_range(id);
+        let mut epochs = Vec::new();
+        for entry in store.scan(Family::Meta, &from, &to) {
+            let (key, value) = entry?;
+            epochs.push((keys::epoch_of(&key)?, keys::offset_of(&value)?));
+        }
+        let bytes = newest.map_or(0, |(_, entry)| entry.running_bytes);
+        Ok(Arc::new(Self {
+            id,
+            topic,
+            index,
+            store: store.clone(),
+            config: RwLock::new(config),
+            log_start: AtomicI64::new(log_start),
+            high_watermark: AtomicI64::new(next_offset),
+            bytes_total: AtomicU64::new(bytes),
+            bytes_deleted: AtomicU64::new(deleted.unwrap_or(bytes)),
+            newest_timestamp: AtomicI64::new(newest.map_or(-1, |(_, entry)| entry.max_timestamp)),
+            newest_append: AtomicI64::new(newest.map_or(-1, |(_, entry)| entry.appended_at)),
+            leader_epoch: AtomicI32::new(epochs.last().map_or(0, |(epoch, _)| *epoch)),
+            epochs: RwLock::new(epochs),
+            deleted: AtomicBool::new(false),
+            tail: Mutex::default(),
+            waiters: Waiters::default(),
+            writer: Mutex::new(Writer {
+                next_offset,
+                running_timestamp: newest.map_or(-1, |(_, entry)| entry.running_timestamp),
+                running_bytes: bytes,
+                producers: HashMap::new(),
+            }),
+        }))
+    }
+
+    /// Its identity in the store.
+    pub fn id(&self) -> LogId {
+        self.id
+    }
+
+    /// Its topic's name.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// Its number in the topic.
+    pub fn index(&self) -> PartitionIndex {
+        self.index
+    }
+
+    /// The topic's settings.
+    pub fn config(&self) -> Arc<TopicConfig> {
+        self.config.read().clone()
+    }
+
+    /// First offset that can be read.
+    pub fn log_start(&self) -> Offset {
+        self.log_start.load(Ordering::Acquire)
+    }
+
+    /// End of what is durable and visible; the offset that the next visible record will have at least.
+    pub fn high_watermark(&self) -> Offset {
+        self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Current leader epoch.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.leader_epoch.load(Ordering::Acquire)
+    }
+
+    /// Whether the topic was deleted while somebody still held this.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    /// Bytes of the batches that can be read.
+    pub fn size_bytes(&self) -> u64 {
+        let deleted = self.bytes_deleted.load(Ordering::Acquire);
+        self.bytes_total.load(Ordering::Acquire).saturating_sub(deleted)
+    }
+
+    /// Bytes of all batches that ever were appended, on the scale of the index's running figure.
+    pub(crate) fn bytes_total(&self) -> u64 {
+        self.bytes_total.load(Ordering::Acquire)
+    }
+
+    /// Largest timestamp of the newest batch, -1 when there never was one.
+    pub fn newest_timestamp(&self) -> TimestampMs {
+        self.newest_timestamp.load(Ordering::Acquire)
+    }
+
+    /// The broker's clock when the newest batch was appended, -1 when there never was one.
+    pub fn newest_append(&self) -> TimestampMs {
+        self.newest_append.load(Ordering::Acquire)
+    }
+
+    /// Reads whole batches from the one that contains `offset`, at least one if there is any, then up to `max_bytes`.
+    /// Empty at the end of the log.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start or above the high watermark.
+    pub async fn read(self: &Arc<Self>, offset: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
+        let end = self.high_watermark();
+        self.check_range(offset, end)?;
+        if offset == end {
+            return Ok(Vec::new());
+        }
+        if let Some(batches) = self.read_tail(offset, max_bytes) {
+            return Ok(batches);
+        }
+        let this = self.clone();
+        blocking(move || this.read_store(offset, end, max_bytes)).await
+    }
+
+    fn check_range(&self, offset: Offset, end: Offset) -> Result<()> {
+        let start = self.log_start();
+        if offset >= start && offset <= end {
+            return Ok(());
+        }
+        let message = format!("offset {offset} is outside {}-{}, which holds {start} to {end}", self.topic, self.index);
+        Err(Error::new(Kind::OffsetOutOfRange, message))
+    }
+
+    fn read_tail(&self, offset: Offset, max_bytes: usize) -> Option<Vec<Batch>> {
+        let tail = self.tail.lock();
+        if tail.front()?.base_offset() > offset {
+            return None;
+        }
+        let first = tail.partition_point(|batch| batch.next_offset() <= offset);
+        let mut size = 0;
+        let mut batches = Vec::new();
+        for batch in tail.range(first..) {
+            size += batch.bytes().len();
+            if size > max_bytes && !batches.is_empty() {
+                break;
+            }
+            batches.push(batch.clone());
+        }
+        Some(batches)
+    }
+
+    /// Reads from the database; blocks.
+    fn read_store(&self, offset: Offset, end: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
+        let (from, _) = keys::log_range(self.id);
+        let mut scan = self.store.scan_from_floor(
+            Family::Log,
+            &from,
+            &keys::batch_key(self.id, offset),
+            &keys::batch_key(self.id, end),
+        );
+        let mut size = 0;
+        let mut batches = Vec::new();
+        while let Some(entry) = scan.next_ref() {
+            let (_, value) = entry?;
+            size += value.len();
+            if size > max_bytes && !batches.is_empty() {
+                break;
+            }
+            let batch = Batch::parse(bytes::Bytes::copy_from_slice(value))?;
+            if batch.next_offset() > offset {
+                batches.push(batch);
+            } else {
+                size = 0; // the floor lies in a gap that compaction left
+            }
+        }
+        // retention may have deleted what the range check still saw
+        self.check_range(offset, end)?;
+        Ok(batches)
+    }
+
+    /// Returns once the high watermark is above `offset`, or the partition is deleted.
+    pub async fn wait_beyond(&self, offset: Offset) {
+        let waiter = Waiter::new();
+        self.watch(&waiter);
+        while self.high_watermark() <= offset && !self.is_deleted() {
+            waiter.woken().await;
+        }
+    }
+
+    /// Has `waiter` woken at every publish until it is dropped.
+    pub fn watch(&self, waiter: &Arc<Waiter>) {
+        self.waiters.add(waiter);
+    }
+
+    /// The first record with a timestamp of at least `target`: its offset and timestamp.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub async fn offset_for_timestamp(self: &Arc<Self>, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
+        let this = self.clone();
+        blocking(move || this.find_timestamp(target)).await
+    }
+
+    /// The first record that has the largest timestamp of all: its offset and timestamp.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub async fn max_timestamp_offset(self: &Arc<Self>) -> Result<Option<(Offset, TimestampMs)>> {
+        let this = self.clone();
+        blocking(move || {
+            let largest = this.entries(this.log_start()).try_fold(None, |largest: Option<i64>, entry| {
+                let (_, entry) = entry?;
+                Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
+            })?;
+            largest.map_or(Ok(None), |largest| this.find_timestamp(largest))
+        })
+        .await
+    }
+
+    fn find_timestamp(&self, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
+        let start = self.log_start();
+        let candidate = self.first_entry_where(|entry| entry.running_timestamp >= target)?;
+        let Some((base, _)) = candidate else { return Ok(None) };
+        for entry in self.entries(base) {
+            let (base, entry) = entry?;
+            if entry.max_timestamp < target {
+                continue; // the running figure still knows a deleted batch
+            }
+            let Some(bytes) = self.store.get(Family::Log, &keys::batch_key(self.id, base))? else { continue };
+            for record in Batch::parse(bytes.into())?.records()? {
+                let record = record?;
+                if record.timestamp >= target && record.offset >= start {
+                    return Ok(Some((record.offset, record.timestamp)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first index entry for which `reached` holds; it must hold for all that follow. Binary over offsets.
+    pub(crate) fn first_entry_where(
+        &self,
+        reached: impl Fn(&IndexEntry) -> bool,
+    ) -> Result<Option<(Offset, IndexEntry)>> {
+        let (mut low, mut high) = (self.log_start(), self.high_watermark());
+        let mut found = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entries(middle).next().transpose()? {
+                Some((base, entry)) if !reached(&entry) => low = base + i64::from(entry.last_offset_delta) + 1,
+                Some((base, entry)) => {
+                    found = Some((base, entry));
+                    high = base.min(middle);
+                }
+                None => high = middle,
+            }
+        }
+        Ok(found)
+    }
+
+    /// Index entries from the one that contains `offset`, or the next one after it, up to the high watermark.
+    pub(crate) fn entries(&self, offset: Offset) -> impl Iterator<Item = Result<(Offset, IndexEntry)>> + '_ {
+        let (from, _) = keys::log_range(self.id);
+        let at = keys::batch_key(self.id, offset);
+        let end = keys::batch_key(self.id, self.high_watermark());
+        self.store
+            .scan_from_floor(Family::Index, &from, &at, &end)
+            .map(|entry| {
+                let (key, value) = entry?;
+                Ok((keys::base_offset_of(&key)?, IndexEntry::decode(&value)?))
+            })
+            .skip_while(
+                move |entry| matches!(entry, Ok((base, entry)) if base + i64::from(entry.last_offset_delta) < offset),
+            )
+    }
+
+    /// The epoch that was current for `epoch`, and where it ended (KIP-101); (-1, -1) when it is not known.
+    pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
+        let current = self.leader_epoch();
+        if epoch == current {
+            return (current, self.high_watermark());
+        }
+        let epochs = self.epochs.read();
+        let after = epochs.partition_point(|(known, _)| *known <= epoch);
+        match (epochs.get(after), after.checked_sub(1).and_then(|before| epochs.get(before))) {
+            (Some((_, next_start)), Some((known, _))) if epoch < current => (*known, *next_start),
+            (Some((_, next_start)), None) if epoch < current && epoch >= 0 => (0, *next_start),
+            _ => (-1, -1),
+        }
+    }
+
+    pub(crate) fn set_config(&self, config: Arc<TopicConfig>) {
+        *self.config.write() = config;
+    }
+
+    pub(crate) fn begin_epoch(&self, epoch: LeaderEpoch, start: Offset) {
+        self.epochs.write().push((epoch, start));
+        self.leader_epoch.store(epoch, Ordering::Release);
+    }
+
+    /// Makes appended batches visible and wakes those who wait. Called by the commit lane, in order.
+    pub(crate) fn publish(&self, batch: Batch, entry: &IndexEntry) {
+        let end = batch.next_offset();
+        self.newest_timestamp.store(entry.max_timestamp, Ordering::Release);
+        self.newest_append.store(entry.appended_at, Ordering::Release);
+        self.bytes_total.store(entry.running_bytes, Ordering::Release);
+        self.tail.lock().push_back(batch);
+        self.high_watermark.store(end, Ordering::Release);
+    }
+
+    pub(crate) fn wake(&self) {
+        self.waiters.wake_all();
+    }
+
+    /// Drops the oldest batch in memory, because the budget over all partitions is spent.
+    pub(crate) fn shorten_tail(&self) -> usize {
+        self.tail.lock().pop_front().map_or(0, |batch| batch.bytes().len())
+    }
+
+    /// Moves the log start after the lane wrote it.
+    pub(crate) fn publish_start(&self, start: Offset) -> Result<()> {
+        self.log_start.store(start, Ordering::Release);
+        let first = first_entry(&self.store, self.id, start)?.map(|entry| entry.running_bytes - u64::from(entry.size));
+        let deleted = first.unwrap_or_else(|| self.bytes_total.load(Ordering::Acquire));
+        self.bytes_deleted.store(deleted, Ordering::Release);
+        Ok(())
+    }
+
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.wake();
+    }
+}
+
+/// The index entry that contains `offset`, or the next one.
+fn first_entry(store: &Store, id: LogId, offset: Offset) -> Result<Option<IndexEntry>> {
+    let (from, to) = keys::log_range(id);
+    for entry in store.scan_from_floor(Family::Index, &from, &keys::batch_key(id, offset), &to) {
+        let (key, value) = entry?;
+        let entry = IndexEntry::decode(&value)?;
+        if keys::base_offset_of(&key)? + i64::from(entry.last_offset_delta) >= offset {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
+}
+
+/// Runs a read of the database where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(read: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::new(Kind::Bug, format!("a read of the store ended early: {error}"))),
+    }
+}

@@ -1,0 +1,384 @@
+//! The one RocksDB. Everything that Millpond remembers is here; only the commit lane writes to it.
+//!
+//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, and [`FORMAT_KEY`] here), `log`, `index`
+//! and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
+
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, Options,
+    ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
+};
+
+use crate::config::BrokerConfig;
+use crate::error::{Error, Kind, Result};
+
+/// Version of everything stored. A store of a newer one is refused; of an older one, migrated when there is one.
+pub const FORMAT_VERSION: u32 = 1;
+/// Where the version stands in `meta`: u32 BE.
+pub const FORMAT_KEY: &[u8] = b"format";
+
+/// A key and its value.
+pub type Entry = (Box<[u8]>, Box<[u8]>);
+
+/// The parts of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// Topics, settings, ids, log starts, leader epochs.
+    Meta,
+    /// Record batches.
+    Log,
+    /// One small entry per batch.
+    Index,
+    /// Sequence state of idempotent producers.
+    Producers,
+    /// Committed offsets of consumer groups.
+    Groups,
+    /// Transactions.
+    Txns,
+    /// Aggregates and positions of views.
+    State,
+    /// The lake's manifest.
+    Lake,
+}
+
+impl Family {
+    /// Every family, in the order in which they are created.
+    pub const ALL: [Family; 8] = [
+        Family::Meta,
+        Family::Log,
+        Family::Index,
+        Family::Producers,
+        Family::Groups,
+        Family::Txns,
+        Family::State,
+        Family::Lake,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Meta => "meta",
+            Self::Log => "log",
+            Self::Index => "index",
+            Self::Producers => "producers",
+            Self::Groups => "groups",
+            Self::Txns => "txns",
+            Self::State => "state",
+            Self::Lake => "lake",
+        }
+    }
+}
+
+/// The open store. Holds: the database. Writes come from the commit lane alone, reads from anywhere. Always true: once a
+/// write or sync failed, `poison` is set and nothing is written again. A crash keeps all that was written and, with
+/// `fsync`, all that was synced even when the power goes.
+pub struct Store {
+    db: DB,
+    poison: OnceLock<Error>,
+}
+
+impl Store {
+    /// Opens or creates the store in `config.data_dir`.
+    ///
+    /// # Errors
+    /// `Config` when the directory cannot be used, is held by another process or has a newer format.
+    pub fn open(config: &BrokerConfig) -> Result<Self> {
+        let dir = config.data_dir.join("store");
+        std::fs::create_dir_all(&dir).map_err(|e| unusable(&dir, &e))?;
+        let fresh = std::fs::read_dir(&dir).map_err(|e| unusable(&dir, &e))?.next().is_none();
+        let cache = Cache::new_lru_cache(config.block_cache_bytes);
+        let families =
+            Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+        let db = DB::open_cf_descriptors(&database_options(config), &dir, families).map_err(|e| unusable(&dir, &e))?;
+        let store = Self { db, poison: OnceLock::new() };
+        store.check_format(fresh, &dir)?;
+        Ok(store)
+    }
+
+    fn check_format(&self, fresh: bool, dir: &Path) -> Result<()> {
+        let stored = self.get(Family::Meta, FORMAT_KEY)?;
+        let version = match stored.as_deref() {
+            None if fresh || self.last_in(Family::Meta, &[], &[0xff])?.is_none() => {
+                let mut writes = Writes::new(self);
+                writes.put(Family::Meta, FORMAT_KEY, &FORMAT_VERSION.to_be_bytes());
+                self.write(writes)?;
+                return self.sync();
+            }
+            Some(bytes) => bytes.try_into().map(u32::from_be_bytes).ok(),
+            None => None,
+        };
+        match version {
+            Some(FORMAT_VERSION) => Ok(()),
+            Some(newer) if newer > FORMAT_VERSION => Err(Error::new(
+                Kind::Config,
+                format!(
+                    "data directory {} has format {newer}, this millpond reads up to {FORMAT_VERSION}: start the newer \
+                     version that wrote it, or name another --data-dir",
+                    dir.display()
+                ),
+            )),
+            _ => Err(Error::new(
+                Kind::Config,
+                format!("data directory {} is not one of millpond's: name another --data-dir", dir.display()),
+            )),
+        }
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.db.get_cf(self.handle(family), key).map_err(unreadable)
+    }
+
+    /// The values of many keys, in their order.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+        let found = self.db.batched_multi_get_cf(self.handle(family), keys, false);
+        found.into_iter().map(|value| value.map(|v| v.map(|v| v.to_vec())).map_err(unreadable)).collect()
+    }
+
+    /// Walks the entries of `[from, to)` as they are now.
+    pub fn scan(&self, family: Family, from: &[u8], to: &[u8]) -> Scan<'_> {
+        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
+        iter.seek(from);
+        Scan { iter, started: false, failed: false }
+    }
+
+    /// Walks `[at most `at`, to)`: begins at the last entry of `[from, to)` whose key is not above `at`, or at the
+    /// first one when all are above it.
+    pub fn scan_from_floor(&self, family: Family, from: &[u8], at: &[u8], to: &[u8]) -> Scan<'_> {
+        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
+        iter.seek_for_prev(at);
+        if !iter.valid() {
+            iter.seek(from);
+        }
+        Scan { iter, started: false, failed: false }
+    }
+
+    /// The last entry of `[from, to)`.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub fn last_in(&self, family: Family, from: &[u8], to: &[u8]) -> Result<Option<Entry>> {
+        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
+        iter.seek_to_last();
+        let entry = iter.item().map(|(key, value)| (Box::from(key), Box::from(value)));
+        iter.status().map_err(unreadable)?;
+        Ok(entry)
+    }
+
+    /// The store as it is now, for reads that must agree with one another.
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot { store: self, inner: self.db.snapshot() }
+    }
+
+    /// Bytes that a family takes on disk, without what is still in memory.
+    pub fn disk_bytes(&self, family: Family) -> u64 {
+        let live = self.db.property_int_value_cf(self.handle(family), rocksdb::properties::TOTAL_SST_FILES_SIZE);
+        live.ok().flatten().unwrap_or(0)
+    }
+
+    /// The failure after which nothing is written any more, if there was one.
+    pub fn poisoned(&self) -> Option<&Error> {
+        self.poison.get()
+    }
+
+    /// Writes all of `writes` or nothing. Survives the end of the process, not yet of the machine.
+    pub(crate) fn write(&self, writes: Writes<'_>) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        let options = WriteOptions::default();
+        self.db.write_opt(writes.batch, &options).map_err(|e| self.poison(&e))
+    }
+
+    /// Waits until all that was written is on the device.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        self.db.flush_wal(true).map_err(|e| self.poison(&e))
+    }
+
+    /// Gives back the space of files that lie wholly in `[from, to)`, whose entries were deleted before.
+    pub(crate) fn drop_files(&self, family: Family, from: &[u8], to: &[u8]) -> Result<()> {
+        self.db.delete_file_in_range_cf(self.handle(family), from, to).map_err(unreadable)
+    }
+
+    fn refuse_if_poisoned(&self) -> Result<()> {
+        match self.poison.get() {
+            Some(first) => Err(first.clone()),
+            None => Ok(()),
+        }
+    }
+
+    fn poison(&self, error: &rocksdb::Error) -> Error {
+        let message = format!("the store failed and the broker stops, check disk and logs, then start again: {error}");
+        self.poison.get_or_init(|| Error::storage(message)).clone()
+    }
+
+    fn handle(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("open created every family")
+    }
+}
+
+/// Changes that are written together.
+pub(crate) struct Writes<'a> {
+    store: &'a Store,
+    batch: WriteBatch,
+}
+
+impl<'a> Writes<'a> {
+    pub(crate) fn new(store: &'a Store) -> Self {
+        Self { store, batch: WriteBatch::default() }
+    }
+
+    pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(self.store.handle(family), key, value);
+    }
+
+    pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
+        self.batch.delete_cf(self.store.handle(family), key);
+    }
+
+    pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) {
+        self.batch.delete_range_cf(self.store.handle(family), from, to);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.is_empty()
+    }
+}
+
+/// The store at one moment.
+pub struct Snapshot<'a> {
+    store: &'a Store,
+    inner: rocksdb::Snapshot<'a>,
+}
+
+impl Snapshot<'_> {
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.inner.get_cf(self.store.handle(family), key).map_err(unreadable)
+    }
+
+    /// Walks the entries of `[from, to)`.
+    pub fn scan(&self, family: Family, from: &[u8], to: &[u8]) -> Scan<'_> {
+        let options = range_options(family, from, to);
+        let mut iter = self.inner.raw_iterator_cf_opt(self.store.handle(family), options);
+        iter.seek(from);
+        Scan { iter, started: false, failed: false }
+    }
+}
+
+/// Entries in key order. Ends after the first error.
+pub struct Scan<'a> {
+    iter: DBRawIterator<'a>,
+    started: bool,
+    failed: bool,
+}
+
+impl Scan<'_> {
+    /// The next entry, lent, so that one who wants a part of it copies only that.
+    pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
+        if self.failed {
+            return None;
+        }
+        if self.started {
+            self.iter.next();
+        }
+        self.started = true;
+        if !self.iter.valid() {
+            self.failed = true;
+            return self.iter.status().err().map(|e| Err(unreadable(e)));
+        }
+        self.iter.item().map(Ok)
+    }
+}
+
+impl Iterator for Scan<'_> {
+    type Item = Result<Entry>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let entry = self.next_ref()?;
+        Some(entry.map(|(key, value)| (Box::from(key), Box::from(value))))
+    }
+}
+
+fn range_options(family: Family, from: &[u8], to: &[u8]) -> ReadOptions {
+    let mut options = ReadOptions::default();
+    options.set_iterate_lower_bound(from);
+    options.set_iterate_upper_bound(to);
+    if family == Family::Log {
+        // a slow consumer reads long runs once: prefetch, and leave the cache to those who come back
+        options.set_readahead_size(2 << 20);
+        options.fill_cache(false);
+    }
+    options
+}
+
+fn database_options(config: &BrokerConfig) -> Options {
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    options.set_db_write_buffer_size(config.write_buffer_bytes);
+    // bounds the log that a restart replays, and the space that seldom written families pin
+    options.set_max_total_wal_size((config.write_buffer_bytes as u64).saturating_mul(2));
+    options.set_allow_concurrent_memtable_write(false); // one writer: nothing to be concurrent with
+    options.set_max_background_jobs(2);
+    options.set_bytes_per_sync(1 << 20);
+    options.set_keep_log_file_num(4);
+    options.set_max_open_files(1_000);
+    options
+}
+
+fn family_options(family: Family, cache: &Cache) -> Options {
+    let mut options = Options::default();
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    match family {
+        // DESIGN.md 4 measured: one large value per batch, written once, read in order, deleted in ranges. Runs are
+        // merged seldom and never all together, so write amplification stays near 3 and old files drop whole.
+        Family::Log => {
+            options.set_write_buffer_size(64 << 20);
+            options.set_compression_type(DBCompressionType::None);
+            options.set_compaction_style(rocksdb::DBCompactionStyle::Universal);
+            options.set_level_zero_file_num_compaction_trigger(8);
+            options.set_level_zero_slowdown_writes_trigger(48);
+            options.set_level_zero_stop_writes_trigger(96);
+            options.set_target_file_size_base(64 << 20);
+            let mut universal = UniversalCompactOptions::default();
+            universal.set_max_size_amplification_percent(1_000_000);
+            universal.set_min_merge_width(4);
+            options.set_universal_compaction_options(&universal);
+            table.set_block_size(64 << 10);
+        }
+        _ => {
+            options.set_write_buffer_size(16 << 20);
+            options.set_compression_type(DBCompressionType::Zstd);
+            table.set_block_size(16 << 10);
+            table.set_bloom_filter(10.0, false);
+        }
+    }
+    options.set_block_based_table_factory(&table);
+    options
+}
+
+fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {
+    let text = error.to_string();
+    let next = if text.contains("lock") {
+        "another process uses it: stop that one or name another --data-dir"
+    } else {
+        "check that it exists, is yours and is writable, or name another --data-dir"
+    };
+    Error::new(Kind::Config, format!("data directory {} cannot be opened ({text}); {next}", dir.display()))
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn unreadable(error: rocksdb::Error) -> Error {
+    Error::storage(format!("the store cannot be read, check the disk: {error}"))
+}
