@@ -512,3 +512,76 @@ fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Batch {
+        let mut builder = BatchBuilder::new();
+        builder.push(1_000, Some(b"k1"), Some(b"v1"), &[(b"h", Some(b"1")), (b"h", Some(b"2")), (b"n", None)]);
+        builder.push(900, None, None, &[]);
+        builder.push(1_500, Some(b""), Some(&[7; 300]), &[]);
+        builder.build().unwrap()
+    }
+
+    #[test]
+    fn records_come_back_as_they_were_pushed() {
+        let batch = sample().placed(40, 3, None);
+        batch.check_crc().unwrap();
+        assert_eq!((batch.base_offset(), batch.next_offset(), batch.leader_epoch()), (40, 43, 3));
+        assert_eq!((batch.base_timestamp(), batch.max_timestamp(), batch.record_count()), (1_000, 1_500, 3));
+        let records: Vec<Record> = batch.records().unwrap().collect::<Result<_>>().unwrap();
+        assert_eq!(records[0].headers.len(), 3, "repeated header keys are kept");
+        assert_eq!(records[0].headers[1], (Bytes::from_static(b"h"), Some(Bytes::from_static(b"2"))));
+        assert_eq!((records[1].offset, records[1].timestamp), (41, 900));
+        assert_eq!((records[1].key.as_ref(), records[1].value.as_ref()), (None, None));
+        assert_eq!(records[2].key.as_deref(), Some(&b""[..]));
+        assert_eq!(records[2].value.as_ref().unwrap().len(), 300);
+    }
+
+    #[test]
+    fn log_append_time_replaces_every_timestamp() {
+        let batch = sample().placed(0, 0, Some(77_777));
+        batch.check_crc().unwrap();
+        assert!(batch.is_log_append_time());
+        assert!(batch.records().unwrap().all(|record| record.unwrap().timestamp == 77_777));
+    }
+
+    #[test]
+    fn other_implementations_agree_on_the_bytes() {
+        use kafka_protocol::records::RecordBatchDecoder;
+        let mut bytes = sample().bytes().clone();
+        let decoded = RecordBatchDecoder::decode(&mut bytes).unwrap();
+        assert_eq!(decoded.records.len(), 3);
+        assert_eq!(decoded.records[2].timestamp, 1_500);
+    }
+
+    #[test]
+    fn no_cut_or_flip_is_taken_for_a_batch() {
+        let whole = sample().bytes().clone();
+        for length in 0..whole.len() {
+            assert!(Batch::parse(whole.slice(..length)).is_err(), "cut to {length}");
+        }
+        for at in CRC_AT..whole.len() {
+            let mut bytes = whole.to_vec();
+            bytes[at] ^= 0x10;
+            let Ok(batch) = Batch::parse(bytes.into()) else { continue };
+            assert!(batch.check_crc().is_err(), "flip at {at}");
+            if let Ok(records) = batch.records() {
+                records.for_each(drop); // whatever it says, it must not panic
+            }
+        }
+    }
+
+    #[test]
+    fn old_formats_and_trailing_parts_are_refused() {
+        let mut old = sample().bytes().to_vec();
+        old[MAGIC_AT] = 1;
+        assert_eq!(Batch::parse(old.into()).unwrap_err().kind, Kind::UnsupportedForMessageFormat);
+        let two = [sample().bytes().to_vec(), sample().bytes().to_vec()].concat();
+        assert_eq!(batches_in(two.clone().into()).unwrap().len(), 2);
+        assert!(batches_in(two[..two.len() - 1].to_vec().into()).is_err());
+        assert!(Batch::parse(two.into()).is_err());
+    }
+}

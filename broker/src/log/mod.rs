@@ -9,3 +9,6 @@ mod waiters;
 pub use partition::Partition;
 pub(crate) use partition::blocking;
 pub use waiters::Waiter;
+
+#[cfg(test)]
+mod tests;

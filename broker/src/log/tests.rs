@@ -1,0 +1,261 @@
+//! The log as the rest of the broker uses it, on a real store in a temporary directory.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::batch::BATCH_HEADER_BYTES;
+use crate::*;
+
+async fn open(dir: &Path, clock: &Clock) -> Arc<Broker> {
+    let config = BrokerConfig { data_dir: dir.to_path_buf(), tail_cache_bytes: 2_000, ..BrokerConfig::default() };
+    Broker::open(config, clock.clone()).await.unwrap()
+}
+
+async fn topic(broker: &Broker, name: &str, config: &[(&str, &str)]) -> Arc<Topic> {
+    let config = config.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect();
+    broker.catalog().ensure(NewTopic { name: name.into(), partitions: 2, config }).await.unwrap()
+}
+
+fn batch(values: &[(i64, &str)]) -> Batch {
+    let mut builder = BatchBuilder::new();
+    values.iter().for_each(|(time, value)| builder.push(*time, None, Some(value.as_bytes()), &[]));
+    builder.build().unwrap()
+}
+
+fn sequenced(producer: i64, epoch: i16, sequence: i32, count: usize) -> Batch {
+    let values: Vec<(i64, &str)> = vec![(5, "x"); count];
+    let mut bytes = batch(&values).bytes().to_vec();
+    bytes[43..51].copy_from_slice(&producer.to_be_bytes());
+    bytes[51..53].copy_from_slice(&epoch.to_be_bytes());
+    bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    Batch::parse(bytes.into()).unwrap()
+}
+
+async fn append(broker: &Broker, partition: &Arc<Partition>, batch: Batch) -> Result<Appended> {
+    let append = Append { partition: partition.clone(), batch, origin: Origin::Client };
+    Ok(broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await?[0])
+}
+
+async fn values(partition: &Arc<Partition>) -> Vec<(i64, String)> {
+    let mut at = partition.log_start();
+    let mut out = Vec::new();
+    while at < partition.high_watermark() {
+        for batch in partition.read(at, 100).await.unwrap() {
+            for record in batch.records().unwrap() {
+                let record = record.unwrap();
+                if record.offset >= at {
+                    out.push((record.offset, String::from_utf8(record.value.unwrap().to_vec()).unwrap()));
+                }
+            }
+            at = batch.next_offset();
+        }
+    }
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_appended_is_read_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000);
+    let mut expected = Vec::new();
+    {
+        let broker = open(dir.path(), &clock).await;
+        let topic = topic(&broker, "t", &[]).await;
+        let partition = topic.partition(0).unwrap();
+        for n in 0..200 {
+            let value = format!("value {n}");
+            let appended = append(&broker, &partition, batch(&[(n, &value), (n, &value)])).await.unwrap();
+            assert_eq!(appended.base_offset, 2 * n);
+            expected.extend([(2 * n, value.clone()), (2 * n + 1, value)]);
+        }
+        assert_eq!(values(&partition).await, expected, "tail and store together");
+        broker.stop().await.unwrap();
+    }
+    let broker = open(dir.path(), &clock).await;
+    let partition = broker.catalog().topic("t").unwrap().partition(0).unwrap();
+    assert_eq!(values(&partition).await, expected);
+    assert_eq!(partition.leader_epoch(), 0, "a clean stop does not bump the epoch");
+    assert_eq!(append(&broker, &partition, batch(&[(1, "next")])).await.unwrap().base_offset, 400);
+    assert!(partition.read(402, 10).await.is_err());
+    assert!(partition.read(401, 10).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unclean_end_bumps_the_leader_epoch() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000);
+    {
+        let broker = open(dir.path(), &clock).await;
+        let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+        append(&broker, &partition, batch(&[(1, "a"), (2, "b")])).await.unwrap();
+        broker.lane().stop(); // ends the writer without the clean mark
+    }
+    let broker = open(dir.path(), &clock).await;
+    let partition = broker.catalog().topic("t").unwrap().partition(0).unwrap();
+    assert_eq!(partition.leader_epoch(), 1);
+    append(&broker, &partition, batch(&[(3, "c")])).await.unwrap();
+    assert_eq!(partition.end_offset_for_epoch(0), (0, 2));
+    assert_eq!(partition.end_offset_for_epoch(1), (1, 3));
+    assert_eq!(partition.end_offset_for_epoch(2), (-1, -1));
+    let last = partition.read(2, 1).await.unwrap();
+    assert_eq!(last[0].leader_epoch(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn idempotent_producers_are_judged_as_kafka_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000);
+    let broker = open(dir.path(), &clock).await;
+    let partition = topic(&broker, "t", &[]).await.partition(1).unwrap();
+    let first = append(&broker, &partition, sequenced(9, 0, 0, 3)).await.unwrap();
+    let again = append(&broker, &partition, sequenced(9, 0, 0, 3)).await.unwrap();
+    assert_eq!((first.base_offset, first.duplicate, again.base_offset, again.duplicate), (0, false, 0, true));
+    let gap = append(&broker, &partition, sequenced(9, 0, 4, 1)).await.unwrap_err();
+    assert_eq!(gap.kind, Kind::OutOfOrderSequence);
+    append(&broker, &partition, sequenced(9, 0, 3, 1)).await.unwrap();
+    broker.stop().await.unwrap();
+    drop((broker, partition));
+    let broker = open(dir.path(), &clock).await;
+    let partition = broker.catalog().topic("t").unwrap().partition(1).unwrap();
+    assert!(append(&broker, &partition, sequenced(9, 0, 3, 1)).await.unwrap().duplicate, "known after a restart");
+    assert_eq!(append(&broker, &partition, sequenced(9, 1, 2, 1)).await.unwrap_err().kind, Kind::OutOfOrderSequence);
+    append(&broker, &partition, sequenced(9, 1, 0, 1)).await.unwrap();
+    let old = append(&broker, &partition, sequenced(9, 0, 4, 1)).await.unwrap_err();
+    assert_eq!(old.kind, Kind::InvalidProducerEpoch);
+    append(&broker, &partition, sequenced(10, 0, i32::MAX, 2)).await.unwrap();
+    append(&broker, &partition, sequenced(10, 0, 1, 1)).await.unwrap();
+    assert_eq!(partition.high_watermark(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_made_wholly_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let topic = topic(&broker, "t", &[]).await;
+    let (good, bad) = (topic.partition(0).unwrap(), topic.partition(1).unwrap());
+    append(&broker, &bad, sequenced(9, 0, 0, 1)).await.unwrap();
+    let changes = vec![
+        Change::Put(Family::State, b"k".to_vec(), b"v".to_vec()),
+        Change::Append(Append { partition: good.clone(), batch: batch(&[(1, "a")]), origin: Origin::Internal }),
+        Change::Append(Append { partition: bad.clone(), batch: sequenced(9, 0, 7, 1), origin: Origin::Client }),
+    ];
+    assert!(broker.lane().commit(changes, Ack::Durable).await.is_err());
+    assert_eq!((good.high_watermark(), bad.high_watermark()), (0, 1));
+    assert_eq!(broker.store().get(Family::State, b"k").unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_is_found_although_timestamps_go_back_and_forth() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    let times = [10, 30, 20, 50, 40, 60, 55, 60, 5];
+    for time in times {
+        append(&broker, &partition, batch(&[(time, "x")])).await.unwrap();
+    }
+    for target in 0..70 {
+        let expected = times.iter().position(|time| *time >= target).map(|at| (at as i64, times[at]));
+        assert_eq!(partition.offset_for_timestamp(target).await.unwrap(), expected, "first at or after {target}");
+    }
+    assert_eq!(partition.max_timestamp_offset().await.unwrap(), Some((5, 60)));
+    let start = Change::LogStart(partition.clone(), 6);
+    broker.lane().commit(vec![start], Ack::Durable).await.unwrap();
+    assert_eq!(partition.offset_for_timestamp(0).await.unwrap(), Some((6, 55)));
+    assert_eq!(partition.offset_for_timestamp(57).await.unwrap(), Some((7, 60)));
+    assert_eq!(partition.max_timestamp_offset().await.unwrap(), Some((7, 60)));
+    assert_eq!(partition.offset_for_timestamp(61).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_deletes_by_time_and_size_and_never_passes_a_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    let broker = open(dir.path(), &clock).await;
+    let by_time = topic(&broker, "time", &[("retention.ms", "60000")]).await.partition(0).unwrap();
+    let size = BATCH_HEADER_BYTES + 9;
+    let limit = (3 * size).to_string();
+    let by_size = topic(&broker, "size", &[("retention.bytes", &limit)]).await.partition(0).unwrap();
+    for n in 0..10 {
+        append(&broker, &by_time, batch(&[(n * 10_000, "x")])).await.unwrap();
+        append(&broker, &by_size, batch(&[(100_000, "12")])).await.unwrap();
+    }
+    let hold = broker.holds().register("test");
+    hold.set(by_time.id(), 2);
+    broker.sweep_retention().await.unwrap();
+    assert_eq!(by_time.log_start(), 2, "held");
+    assert_eq!((by_size.log_start(), by_size.size_bytes()), (7, 3 * size as u64));
+    hold.clear(by_time.id());
+    broker.sweep_retention().await.unwrap();
+    assert_eq!(by_time.log_start(), 4);
+    assert_eq!(by_time.read(3, 10).await.unwrap_err().kind, Kind::OffsetOutOfRange);
+    clock.advance(1_000_000);
+    broker.sweep_retention().await.unwrap();
+    assert_eq!((by_time.log_start(), by_time.size_bytes()), (10, 0));
+    assert_eq!(append(&broker, &by_time, batch(&[(1, "y")])).await.unwrap().base_offset, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_created_again_is_another_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let old = topic(&broker, "t", &[]).await;
+    let partition = old.partition(0).unwrap();
+    append(&broker, &partition, batch(&[(1, "old")])).await.unwrap();
+    broker.catalog().delete("t").await.unwrap();
+    assert!(append(&broker, &partition, batch(&[(1, "late")])).await.is_err());
+    let new = topic(&broker, "t", &[]).await;
+    assert_ne!(old.id(), new.id());
+    assert_eq!(new.partition(0).unwrap().high_watermark(), 0);
+    broker.catalog().grow("t", 5).await.unwrap();
+    assert_eq!(new.partitions().len(), 5);
+    assert!(broker.catalog().grow("t", 5).await.is_err());
+    let names = ["", ".", "..", "a b", "ä", &"x".repeat(250)];
+    for name in names {
+        let new = NewTopic { name: name.into(), partitions: 1, ..NewTopic::default() };
+        assert_eq!(broker.catalog().create(new).await.err().map(|e| e.kind), Some(Kind::InvalidTopic), "{name}");
+    }
+    topic_collides(&broker).await;
+}
+
+async fn topic_collides(broker: &Broker) {
+    topic(broker, "a.b", &[]).await;
+    let new = NewTopic { name: "a_b".into(), partitions: 1, ..NewTopic::default() };
+    assert_eq!(broker.catalog().create(new).await.err().map(|e| e.kind), Some(Kind::InvalidTopic));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_wait_are_woken() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    let waiting = tokio::spawn({
+        let partition = partition.clone();
+        async move { partition.wait_beyond(1).await }
+    });
+    append(&broker, &partition, batch(&[(1, "a")])).await.unwrap();
+    assert!(!waiting.is_finished());
+    append(&broker, &partition, batch(&[(1, "b")])).await.unwrap();
+    waiting.await.unwrap();
+    let deleted = tokio::spawn(async move { partition.wait_beyond(100).await });
+    broker.catalog().delete("t").await.unwrap();
+    deleted.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn foreign_and_newer_directories_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = BrokerConfig { data_dir: dir.path().to_path_buf(), ..BrokerConfig::default() };
+    {
+        let broker = Broker::open(config.clone(), Clock::system()).await.unwrap();
+        let second = Broker::open(config.clone(), Clock::system()).await.err().unwrap();
+        assert!(second.message.contains("another process"), "{second}");
+        let newer = Change::Put(Family::Meta, b"format".to_vec(), 2u32.to_be_bytes().to_vec());
+        broker.lane().commit(vec![newer], Ack::Durable).await.unwrap();
+        broker.stop().await.unwrap();
+    }
+    let refused = Broker::open(config, Clock::system()).await.err().unwrap();
+    assert_eq!(refused.kind, Kind::Config);
+    assert!(refused.message.contains("format 2"), "{refused}");
+}
