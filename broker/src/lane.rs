@@ -5,7 +5,7 @@
 //! The queue needs no bound of its own: what clients have under way is bounded by the connections' memory budget, and
 //! the engine, the lake and the coordinators wait for each commit before they make the next.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
@@ -22,7 +22,7 @@ use crate::log::Partition;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, Kept, ProducerState, Verdict};
 use crate::store::{Family, Store, Writes};
-use crate::types::{LeaderEpoch, Offset, ProducerId, TimestampMs};
+use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 
 /// One part of a commit.
 pub enum Change {
@@ -329,7 +329,7 @@ impl LaneWriter {
     }
 
     fn publish(&mut self, effects: Vec<Effect>) -> Result<()> {
-        let mut published: Vec<Arc<Partition>> = Vec::new();
+        let mut published: HashMap<LogId, Arc<Partition>> = HashMap::new();
         for effect in effects {
             match effect {
                 Effect::Appended(partition, batch, entry) => {
@@ -337,9 +337,7 @@ impl LaneWriter {
                     self.counters.appended(batch.bytes().len(), batch.record_count());
                     partition.publish(batch, &entry);
                     self.tail_order.push_back(partition.clone());
-                    if !published.iter().any(|other| Arc::ptr_eq(other, &partition)) {
-                        published.push(partition);
-                    }
+                    published.insert(partition.id(), partition);
                 }
                 Effect::Started(partition, offset) => {
                     partition.publish_start(offset)?;
@@ -353,7 +351,7 @@ impl LaneWriter {
             let Some(oldest) = self.tail_order.pop_front() else { break };
             self.tail_bytes -= oldest.shorten_tail();
         }
-        published.iter().for_each(|partition| partition.wake());
+        published.values().for_each(|partition| partition.wake());
         Ok(())
     }
 }
