@@ -25,7 +25,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{self, ApiKey};
-use kafka_protocol::protocol::{Decodable, Encodable};
+use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+use tokio::sync::watch;
 
 use crate::Broker;
 
@@ -34,8 +35,8 @@ use crate::Broker;
 pub(crate) enum Reply {
     /// The answer is ready.
     Now(Vec<Bytes>),
-    /// The order is fixed, the answer comes when this resolves. It is polled from the moment the handler
-    /// returned, also while answers before it are still outstanding.
+    /// The order is fixed, the answer comes when this resolves. It is first polled when the replies before it have
+    /// left, so whatever it does itself happens in the order of the requests, too.
     Later(BoxFuture<'static, Reply>),
     /// There is no answer on the wire (a produce with acks = 0 that went well).
     Silent,
@@ -91,6 +92,8 @@ pub(crate) struct Context {
     pub(crate) client_host: IpAddr,
     /// Number of the connection, unique while the process lives.
     pub(crate) connection_id: u64,
+    /// Turns true when the connection is about to end, so that long waits can end early.
+    pub(crate) ending: watch::Receiver<bool>,
 }
 
 /// One line of the list.
@@ -159,4 +162,14 @@ pub(crate) static APIS: &[Api] = &[
 /// The line of `key`, if this broker answers it.
 pub(crate) fn api(key: i16) -> Option<&'static Api> {
     APIS.iter().find(|api| api.key as i16 == key)
+}
+
+/// The answer to a version of `api` that is not served, if the protocol has one: only ApiVersions does.
+pub(crate) fn unsupported_version(api: &Api) -> Option<Reply> {
+    (api.key == ApiKey::ApiVersions).then(api_versions::unsupported_version)
+}
+
+/// A copy of `text` for a response.
+pub(crate) fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
 }

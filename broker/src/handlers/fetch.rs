@@ -1,0 +1,318 @@
+//! Fetch (1), versions 4 to 17.
+//!
+//! - Whole batches only, from the one that contains the offset. The first partition that has records gives at least one
+//!   batch, whatever the limits say (KIP-74); the others give what still fits. Partitions are answered in the order of
+//!   the request; clients rotate them for fairness.
+//! - Waits until `min_bytes` are there, a partition has an error, or `max_wait_ms` are over.
+//! - The records go onto the wire as they lie in the log: the answer is a list of chunks, headers of our own between
+//!   batches that are not copied.
+//! - Sessions (KIP-227) are not kept: the session id in the answer is 0, and who asks within a session is told that
+//!   there is none, so it starts over.
+//! - OFFSET_OUT_OF_RANGE carries the high watermark and the log start. Leader epochs: older FENCED_LEADER_EPOCH, newer
+//!   UNKNOWN_LEADER_EPOCH; `last_fetched_epoch` gives the diverging epoch (KIP-595).
+//! - Left out: transactions (the last stable offset is the high watermark), replicas and racks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use tokio::time::{Instant, sleep_until};
+
+use super::positions::fence;
+use super::{Context, Reply};
+use crate::batch::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::log::{Partition, Waiter};
+use crate::types::{LeaderEpoch, Offset, TopicId};
+
+/// Most bytes of records in one answer, whatever the client asks (Kafka's `fetch.max.bytes` of a broker).
+const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
+/// Longest wait, whatever the client asks.
+const WAIT_MAX: Duration = Duration::from_secs(300);
+/// First version with compact lengths and tagged fields.
+const FLEXIBLE: i16 = 12;
+/// First version that names topics by id.
+const BY_ID: i16 = 13;
+
+/// A topic of the request.
+struct Asked {
+    name: TopicName,
+    id: TopicId,
+    partitions: Vec<AskedPartition>,
+}
+
+struct AskedPartition {
+    asked: FetchPartition,
+    /// The partition, unless it is not there.
+    partition: Result<Arc<Partition>>,
+}
+
+/// What one partition gives.
+#[derive(Default)]
+struct Given {
+    code: i16,
+    high_watermark: Offset,
+    log_start: Offset,
+    diverging: Option<(LeaderEpoch, Offset)>,
+    batches: Vec<Batch>,
+}
+
+/// Answers Fetch.
+pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> Reply {
+    if request.session_epoch > 0 {
+        return Reply::Now(vec![Encoder::new(version, Kind::FetchSessionIdNotFound.code(), 0).finish_empty()]);
+    }
+    let asked: Vec<Asked> = request.topics.into_iter().map(|topic| look_up(context, version, topic)).collect();
+    let limits = Limits {
+        bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX),
+        least: usize::try_from(request.min_bytes).unwrap_or(0),
+        wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX),
+    };
+    let committed_only = request.isolation_level != 0;
+    let context = context.clone();
+    Reply::later(async move {
+        let given = collect(&context, &asked, &limits).await;
+        Reply::Now(encode(version, committed_only, asked, given))
+    })
+}
+
+struct Limits {
+    bytes: usize,
+    least: usize,
+    wait: Duration,
+}
+
+fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
+    let catalog = context.broker.catalog();
+    let FetchTopic { topic: name, topic_id: id, partitions, .. } = topic;
+    let (topic, absent) = if version >= BY_ID {
+        (catalog.topic_by_id(id), Kind::UnknownTopicId)
+    } else {
+        (catalog.topic(&name), Kind::UnknownTopicOrPartition)
+    };
+    let find = |asked: FetchPartition| {
+        let partition = match &topic {
+            None => Err(Error::new(absent, "there is no such topic")),
+            Some(topic) => topic
+                .partition(asked.partition)
+                .ok_or_else(|| Error::new(Kind::UnknownTopicOrPartition, "there is no such partition")),
+        };
+        AskedPartition { asked, partition }
+    };
+    Asked { name, id, partitions: partitions.into_iter().map(find).collect() }
+}
+
+/// Reads until there is enough, an error, or no time left. One entry per partition of the request, in its order.
+async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> Vec<Given> {
+    let (given, enough) = read_all(asked, limits).await;
+    if enough || limits.wait.is_zero() {
+        return given;
+    }
+    let deadline = Instant::now() + limits.wait;
+    let waiter = Waiter::new();
+    for partition in asked.iter().flat_map(|topic| &topic.partitions).filter_map(|p| p.partition.as_ref().ok()) {
+        partition.watch(&waiter);
+    }
+    let mut ending = context.ending.clone();
+    loop {
+        // what was published before the waiter was there has not woken it: look again before waiting
+        let (given, enough) = read_all(asked, limits).await;
+        if enough {
+            return given;
+        }
+        tokio::select! {
+            () = waiter.woken() => {}
+            () = sleep_until(deadline) => return given,
+            _ = ending.wait_for(|end| *end) => return given,
+        }
+    }
+}
+
+/// One pass over all partitions, and whether its result is to be sent at once.
+async fn read_all(asked: &[Asked], limits: &Limits) -> (Vec<Given>, bool) {
+    let mut total = 0;
+    let mut failed = asked.is_empty();
+    let mut all = Vec::new();
+    for partition in asked.iter().flat_map(|topic| &topic.partitions) {
+        let given = read(partition, limits.bytes.saturating_sub(total), total == 0).await;
+        total += given.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
+        failed |= given.code != 0 || given.diverging.is_some();
+        all.push(given);
+    }
+    let enough = failed || total >= limits.least.min(limits.bytes);
+    (all, enough)
+}
+
+/// Reads one partition: at most `bytes_left`, but at least one batch if `first`.
+async fn read(asked: &AskedPartition, bytes_left: usize, first: bool) -> Given {
+    let AskedPartition { asked, partition } = asked;
+    let partition = match partition {
+        Ok(partition) => partition,
+        Err(error) => return Given::refused(error),
+    };
+    match try_read(asked, partition, bytes_left, first).await {
+        Ok(given) => given,
+        Err(error) if error.kind == Kind::OffsetOutOfRange => {
+            Given { high_watermark: partition.high_watermark(), log_start: partition.log_start(), ..Given::refused(&error) }
+        }
+        Err(error) => Given::refused(&error),
+    }
+}
+
+async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, bytes_left: usize, first: bool) -> Result<Given> {
+    if partition.is_deleted() {
+        return Err(Error::new(Kind::UnknownTopicOrPartition, "the topic was deleted"));
+    }
+    fence(partition, asked.current_leader_epoch)?;
+    let mut given = Given { diverging: diverging(asked, partition)?, ..Given::default() };
+    if given.diverging.is_none() {
+        let limit = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(bytes_left);
+        if first || limit > 0 {
+            given.batches = partition.read(asked.fetch_offset, limit).await?;
+        }
+        if !first && given.batches.first().is_some_and(|batch| batch.bytes().len() > limit) {
+            given.batches.clear();
+        }
+    }
+    given.high_watermark = partition.high_watermark();
+    given.log_start = partition.log_start();
+    Ok(given)
+}
+
+/// Where the client's log and ours part, if the epoch of its last record says that they do.
+fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(LeaderEpoch, Offset)>> {
+    if asked.last_fetched_epoch < 0 {
+        return Ok(None);
+    }
+    let (epoch, end) = partition.end_offset_for_epoch(asked.last_fetched_epoch);
+    if epoch < 0 || end < 0 {
+        let message = format!("the last fetched epoch {} is not known", asked.last_fetched_epoch);
+        return Err(Error::new(Kind::OffsetOutOfRange, message));
+    }
+    let parts = epoch < asked.last_fetched_epoch || end < asked.fetch_offset;
+    Ok(parts.then_some((epoch, end)))
+}
+
+impl Given {
+    fn refused(error: &Error) -> Given {
+        Given { code: error.kind.code(), high_watermark: -1, log_start: -1, ..Given::default() }
+    }
+}
+
+/// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.
+fn encode(version: i16, committed_only: bool, asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
+    let mut out = Encoder::new(version, 0, asked.len());
+    let mut given = given.into_iter();
+    for topic in asked {
+        out.topic(&topic.name, topic.id, topic.partitions.len());
+        for (asked, given) in topic.partitions.iter().zip(&mut given) {
+            out.partition(asked.asked.partition, committed_only, given);
+        }
+        out.no_tags();
+    }
+    out.no_tags();
+    out.finish()
+}
+
+/// Writes FetchResponse by hand, because the crate's encoder copies all records.
+struct Encoder {
+    version: i16,
+    chunks: Vec<Bytes>,
+    buffer: BytesMut,
+}
+
+impl Encoder {
+    fn new(version: i16, code: i16, topics: usize) -> Encoder {
+        let mut out = Encoder { version, chunks: Vec::new(), buffer: BytesMut::with_capacity(256) };
+        out.buffer.put_i32(0); // throttle_time_ms
+        if version >= 7 {
+            out.buffer.put_i16(code);
+            out.buffer.put_i32(0); // session_id
+        }
+        out.count(topics);
+        out
+    }
+
+    fn topic(&mut self, name: &str, id: TopicId, partitions: usize) {
+        if self.version >= BY_ID {
+            self.buffer.put_slice(id.as_bytes());
+        } else if self.version >= FLEXIBLE {
+            self.count(name.len());
+            self.buffer.put_slice(name.as_bytes());
+        } else {
+            self.buffer.put_i16(i16::try_from(name.len()).expect("the request carried the name with a length of 16 bits"));
+            self.buffer.put_slice(name.as_bytes());
+        }
+        self.count(partitions);
+    }
+
+    fn partition(&mut self, index: i32, committed_only: bool, given: Given) {
+        self.buffer.put_i32(index);
+        self.buffer.put_i16(given.code);
+        self.buffer.put_i64(given.high_watermark);
+        self.buffer.put_i64(given.high_watermark); // last_stable_offset
+        if self.version >= 5 {
+            self.buffer.put_i64(given.log_start);
+        }
+        // aborted_transactions: null, or none when only committed records are wanted
+        if committed_only { self.count(0) } else { self.null() }
+        if self.version >= 11 {
+            self.buffer.put_i32(-1); // preferred_read_replica
+        }
+        self.count(given.batches.iter().map(|batch| batch.bytes().len()).sum());
+        if !given.batches.is_empty() {
+            self.chunks.push(self.buffer.split().freeze());
+            self.chunks.extend(given.batches.iter().map(|batch| batch.bytes().clone()));
+        }
+        match given.diverging {
+            Some((epoch, end)) if self.version >= FLEXIBLE => self.diverging_epoch(epoch, end),
+            _ => self.no_tags(),
+        }
+    }
+
+    /// The tagged field 0 of a partition: epoch, end offset and no tagged fields of its own.
+    fn diverging_epoch(&mut self, epoch: LeaderEpoch, end: Offset) {
+        self.buffer.put_slice(&[1, 0, 4 + 8 + 1]);
+        self.buffer.put_i32(epoch);
+        self.buffer.put_i64(end);
+        self.buffer.put_u8(0);
+    }
+
+    fn no_tags(&mut self) {
+        if self.version >= FLEXIBLE {
+            self.buffer.put_u8(0);
+        }
+    }
+
+    /// The count of a list, or the length of bytes.
+    fn count(&mut self, count: usize) {
+        if self.version < FLEXIBLE {
+            self.buffer.put_i32(i32::try_from(count).expect("an answer holds less than 2 GiB"));
+            return;
+        }
+        let mut rest = count + 1;
+        while rest >= 0x80 {
+            self.buffer.put_u8((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        self.buffer.put_u8(rest as u8);
+    }
+
+    fn null(&mut self) {
+        if self.version >= FLEXIBLE { self.buffer.put_u8(0) } else { self.buffer.put_i32(-1) }
+    }
+
+    fn finish_empty(mut self) -> Bytes {
+        self.no_tags();
+        self.buffer.freeze()
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        if !self.buffer.is_empty() {
+            self.chunks.push(self.buffer.freeze());
+        }
+        self.chunks
+    }
+}

@@ -1,0 +1,219 @@
+//! Metadata (3) 0 to 13, DescribeCluster (60) 0 to 2, DescribeLogDirs (35) 1 to 4: what there is, and where.
+//!
+//! - The address is that of the listener that the request came in on. This broker leads, replicates and controls all.
+//! - Metadata: version 0 asks for all topics by an empty list, later ones by null; from version 10 on topics may be
+//!   named by id. An unknown name is created where broker and request allow it, and described at once, not by an error
+//!   that has the client ask again.
+//! - Without an authorizer everything is allowed, and so the authorized operations are all there are (kafka-ui offers
+//!   what it finds there).
+//! - DescribeCluster for controllers is refused as a Kafka broker does: controllers are not asked through brokers.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
+use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{
+    BrokerId, DescribeClusterRequest, DescribeClusterResponse, DescribeLogDirsRequest, DescribeLogDirsResponse,
+    MetadataRequest, MetadataResponse, TopicName,
+};
+
+use super::{Context, Reply, text};
+use crate::catalog::{NewTopic, Topic};
+use crate::disk;
+use crate::error::{Error, Kind, Result};
+use crate::log::Partition;
+use crate::types::TopicId;
+
+/// One bit per operation of Kafka's ACLs: Read 3, Write 4, Create 5, Delete 6, Alter 7, Describe 8, DescribeConfigs 10,
+/// AlterConfigs 11.
+const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
+/// Create 5, Alter 7, Describe 8, ClusterAction 9, DescribeConfigs 10, AlterConfigs 11, IdempotentWrite 12.
+const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
+/// In place of operations that were not asked for.
+const NOT_ASKED: i32 = i32::MIN;
+/// DescribeCluster's word for brokers; 2 are controllers.
+const BROKERS: i8 = 1;
+
+/// Answers Metadata.
+pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest) -> Reply {
+    let all = match &request.topics {
+        None => true,
+        Some(topics) => version == 0 && topics.is_empty(),
+    };
+    let operations = if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { NOT_ASKED };
+    let view = View { node: BrokerId(context.broker.config().node_id), version, operations };
+    let cluster = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
+    if all {
+        let topics = context.broker.catalog().topics().iter().map(|topic| view.topic(topic)).collect();
+        return view.answer(context, topics, cluster);
+    }
+    let context = context.clone();
+    let create = request.allow_auto_topic_creation && context.broker.config().auto_create_topics;
+    Reply::later(async move {
+        let mut seen = HashSet::new();
+        let mut topics = Vec::new();
+        for asked in request.topics.unwrap_or_default() {
+            if !seen.insert((asked.name.clone(), asked.topic_id)) {
+                continue;
+            }
+            topics.push(match find_or_create(&context, &asked, create).await {
+                Ok(topic) => view.topic(&topic),
+                Err(error) => view.missing(asked, &error),
+            });
+        }
+        view.answer(&context, topics, cluster)
+    })
+}
+
+async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create: bool) -> Result<Arc<Topic>> {
+    let catalog = context.broker.catalog();
+    if !asked.topic_id.is_nil() {
+        let id = asked.topic_id;
+        let unknown = || Error::new(Kind::UnknownTopicId, format!("no topic has the id {id}"));
+        return catalog.topic_by_id(id).ok_or_else(unknown);
+    }
+    let Some(name) = &asked.name else {
+        return Err(Error::new(Kind::InvalidRequest, "a topic is asked for without name and id"));
+    };
+    if let Some(topic) = catalog.topic(name) {
+        return Ok(topic);
+    }
+    let new = NewTopic {
+        name: name.as_str().into(),
+        partitions: context.broker.config().num_partitions,
+        config: BTreeMap::new(),
+    };
+    if create {
+        return catalog.ensure(new).await;
+    }
+    match catalog.check_new(&new) {
+        Err(error) if error.kind == Kind::InvalidTopic => Err(error),
+        _ => Err(Error::new(Kind::UnknownTopicOrPartition, format!("there is no topic {}", name.0))),
+    }
+}
+
+/// How a version of Metadata shows topics.
+#[derive(Clone, Copy)]
+struct View {
+    node: BrokerId,
+    version: i16,
+    operations: i32,
+}
+
+impl View {
+    fn topic(self, topic: &Topic) -> MetadataResponseTopic {
+        let partitions = topic.partitions().iter().map(|partition| self.partition(partition)).collect();
+        let shown = MetadataResponseTopic::default()
+            .with_name(Some(TopicName(text(topic.name()))))
+            .with_is_internal(topic.is_internal())
+            .with_partitions(partitions);
+        self.with_id_and_operations(shown, topic.id())
+    }
+
+    fn partition(self, partition: &Partition) -> MetadataResponsePartition {
+        let epoch = if self.version >= 7 { partition.leader_epoch() } else { -1 };
+        MetadataResponsePartition::default()
+            .with_partition_index(partition.index())
+            .with_leader_id(self.node)
+            .with_leader_epoch(epoch)
+            .with_replica_nodes(vec![self.node])
+            .with_isr_nodes(vec![self.node])
+    }
+
+    /// A topic that is not there. Its name may be null from version 12 on only.
+    fn missing(self, asked: MetadataRequestTopic, error: &Error) -> MetadataResponseTopic {
+        let name = if self.version < 12 { Some(asked.name.unwrap_or_default()) } else { asked.name };
+        let shown = MetadataResponseTopic::default().with_name(name).with_error_code(error.kind.code());
+        self.with_id_and_operations(shown, asked.topic_id)
+    }
+
+    fn with_id_and_operations(self, shown: MetadataResponseTopic, id: TopicId) -> MetadataResponseTopic {
+        let shown = if self.version >= 10 { shown.with_topic_id(id) } else { shown };
+        if self.version >= 8 { shown.with_topic_authorized_operations(self.operations) } else { shown }
+    }
+
+    fn answer(self, context: &Context, topics: Vec<MetadataResponseTopic>, cluster: i32) -> Reply {
+        let broker = MetadataResponseBroker::default()
+            .with_node_id(self.node)
+            .with_host(text(&context.listener.host))
+            .with_port(i32::from(context.listener.port));
+        let mut response = MetadataResponse::default()
+            .with_brokers(vec![broker])
+            .with_cluster_id(Some(text(context.broker.cluster_id())))
+            .with_controller_id(self.node)
+            .with_topics(topics);
+        if (8..=10).contains(&self.version) {
+            response = response.with_cluster_authorized_operations(cluster);
+        }
+        Reply::message(self.version, &response)
+    }
+}
+
+/// Answers DescribeCluster.
+pub(crate) fn describe_cluster(context: &Context, version: i16, request: DescribeClusterRequest) -> Reply {
+    if version >= 1 && request.endpoint_type != BROKERS {
+        let kind = if request.endpoint_type == 0 { Kind::InvalidRequest } else { Kind::MismatchedEndpointType };
+        let message = format!("this is a broker, endpoint type {} was asked for; ask for type 1", request.endpoint_type);
+        let refused = DescribeClusterResponse::default()
+            .with_error_code(kind.code())
+            .with_error_message(Some(text(&message)))
+            .with_endpoint_type(BROKERS);
+        return Reply::message(version, &refused);
+    }
+    let node = BrokerId(context.broker.config().node_id);
+    let broker = DescribeClusterBroker::default()
+        .with_broker_id(node)
+        .with_host(text(&context.listener.host))
+        .with_port(i32::from(context.listener.port));
+    let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
+    let response = DescribeClusterResponse::default()
+        .with_endpoint_type(BROKERS)
+        .with_cluster_id(text(context.broker.cluster_id()))
+        .with_controller_id(node)
+        .with_brokers(vec![broker])
+        .with_cluster_authorized_operations(operations);
+    Reply::message(version, &response)
+}
+
+/// Answers DescribeLogDirs: one directory, the data directory, with the bytes of each partition. Topics and partitions
+/// that do not exist are left out, as Kafka does.
+pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: DescribeLogDirsRequest) -> Reply {
+    let catalog = context.broker.catalog();
+    let topics = match request.topics {
+        None => catalog.topics().iter().map(|topic| sizes(topic, |_| true)).collect(),
+        Some(asked) => asked
+            .iter()
+            .filter_map(|DescribableLogDirTopic { topic, partitions, .. }| {
+                let topic = catalog.topic(topic)?;
+                Some(sizes(&topic, |index| partitions.contains(&index)))
+            })
+            .collect(),
+    };
+    let directory = &context.broker.config().data_dir;
+    let path = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
+    let mut result =
+        DescribeLogDirsResult::default().with_log_dir(text(&path.to_string_lossy())).with_topics(topics);
+    if version >= 4 {
+        let (total, usable) = disk::space(&path).unwrap_or((-1, -1));
+        result = result.with_total_bytes(total).with_usable_bytes(usable);
+    }
+    Reply::message(version, &DescribeLogDirsResponse::default().with_results(vec![result]))
+}
+
+fn sizes(topic: &Topic, wanted: impl Fn(i32) -> bool) -> DescribeLogDirsTopic {
+    let size = |partition: &Arc<Partition>| {
+        DescribeLogDirsPartition::default()
+            .with_partition_index(partition.index())
+            .with_partition_size(i64::try_from(partition.size_bytes()).unwrap_or(i64::MAX))
+    };
+    let partitions = topic.partitions().iter().filter(|p| wanted(p.index())).map(size).collect();
+    DescribeLogDirsTopic::default().with_name(TopicName(text(topic.name()))).with_partitions(partitions)
+}

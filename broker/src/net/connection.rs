@@ -1,0 +1,363 @@
+//! One connection: requests are read and handled in their order, and replies leave in the same order.
+//!
+//! Reading and answering run side by side: the reader hands each request to its handler, which fixes the order of its
+//! effects, and puts the reply, ready or still to come, into a bounded queue; the writer awaits the replies one by one
+//! and sends them. A peer that does not read its replies fills the queue, and then its requests are not read.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use futures::FutureExt;
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::Handle;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::time::timeout;
+
+use super::frame::{self, End, Frame, FrameReader};
+use super::{header, shapes};
+use crate::handlers::{self, Context, Reply};
+
+/// Requests of one connection that may be handled before the first of them is answered.
+const REPLIES_MAX: usize = 64;
+/// Bytes of ready replies that are gathered into one write.
+const GATHER_BYTES: usize = 256 * 1024;
+/// Chunks in one vectored write.
+const SLICES_MAX: usize = 128;
+/// A connection without requests or progress is closed after this time, as by Kafka's `connections.max.idle.ms`.
+const IDLE: Duration = Duration::from_secs(600);
+/// How long replies that are still owed may take after the peer's last request.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long work that nobody waits for any more may go on.
+const DETACHED: Duration = Duration::from_secs(60);
+/// What decoding a list element may take beyond its bytes, charged to the memory for requests.
+const ELEMENT_BYTES: usize = 256;
+
+/// What a connection shares with the others.
+pub(super) struct Shared {
+    /// Memory for requests, one permit a byte.
+    pub(super) budget: Arc<Semaphore>,
+    /// Largest request.
+    pub(super) frame_bytes_max: usize,
+    /// Turns true when the broker stops: no more requests are read then.
+    pub(super) stopping: watch::Receiver<bool>,
+}
+
+/// A reply on its way: what stands in front of its body, and the request's memory until it is answered.
+struct Queued {
+    head: Head,
+    reply: Reply,
+    _share: Option<OwnedSemaphorePermit>,
+}
+
+/// Why a connection ended before its peer wanted it.
+enum Closed {
+    /// The peer asked for what cannot be answered.
+    Refused(String),
+    /// The peer went away or does not read.
+    Lost(String),
+}
+
+/// Response header: correlation id, then in header version 1 an empty set of tagged fields.
+#[derive(Clone, Copy)]
+struct Head {
+    correlation_id: i32,
+    tagged: bool,
+}
+
+/// Serves `stream` until it ends, misbehaves or the broker stops.
+pub(super) async fn run(stream: TcpStream, peer: SocketAddr, mut context: Context, shared: Arc<Shared>) {
+    let (input, output) = stream.into_split();
+    let (queue, replies) = mpsc::channel(REPLIES_MAX);
+    let (end, ending) = watch::channel(false);
+    context.ending = ending;
+    let broker = context.broker.clone();
+    let outstanding = Arc::new(AtomicUsize::new(0));
+    let reader = Reader {
+        frames: FrameReader::new(input, shared.frame_bytes_max, shared.budget.clone()),
+        context,
+        queue,
+        outstanding: outstanding.clone(),
+        peer,
+    };
+    let writer = Writer { output, replies, outstanding, current: None, chunks: VecDeque::new(), bytes: 0 };
+    let writing = writer.run();
+    tokio::pin!(writing);
+    let closed = tokio::select! {
+        result = &mut writing => result,
+        () = reader.run(shared) => {
+            end.send_replace(true);
+            timeout(DRAIN, writing).await.unwrap_or(Ok(()))
+        }
+    };
+    match closed {
+        Ok(()) => {}
+        Err(Closed::Lost(reason)) => tracing::debug!(%peer, reason, "kafka connection lost"),
+        Err(Closed::Refused(reason)) => {
+            broker.counters().bad_requests.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(%peer, reason, "kafka connection closed");
+        }
+    }
+}
+
+struct Reader<R> {
+    frames: FrameReader<R>,
+    context: Context,
+    queue: mpsc::Sender<Queued>,
+    outstanding: Arc<AtomicUsize>,
+    peer: SocketAddr,
+}
+
+impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
+    /// Reads and handles requests until there are no more. Dropping the queue lets the writer finish.
+    async fn run(mut self, shared: Arc<Shared>) {
+        let mut stopping = shared.stopping.clone();
+        loop {
+            let frame = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop) => return,
+                frame = self.next() => frame,
+            };
+            match frame {
+                Ok(Some(frame)) => {
+                    if !self.handle(frame, &shared.budget).await {
+                        return;
+                    }
+                }
+                Ok(None) | Err(End::Closed) => return,
+                Err(End::Refused(reason)) => return self.close(reason).await,
+                Err(End::Failed(error)) => {
+                    tracing::debug!(peer = %self.peer, %error, "kafka connection failed");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The next request; none after a long silence in which nothing was owed to the peer.
+    async fn next(&mut self) -> Result<Option<Frame>, End> {
+        loop {
+            match timeout(IDLE, self.frames.wait()).await {
+                Ok(here) => break here?,
+                Err(_) if self.outstanding.load(Ordering::Relaxed) == 0 => return Ok(None),
+                Err(_) => {}
+            }
+        }
+        self.frames.next().await.map(Some)
+    }
+
+    /// Handles one request and queues its reply. False if no more requests are to be read.
+    async fn handle(&mut self, frame: Frame, budget: &Arc<Semaphore>) -> bool {
+        self.context.broker.counters().requests.fetch_add(1, Ordering::Relaxed);
+        let Frame { bytes, mut share } = frame;
+        match self.answer(bytes, &mut share, budget).await {
+            Ok((head, reply)) => {
+                let last = matches!(reply, Reply::Close(_));
+                self.queue(head, reply, Some(share)).await && !last
+            }
+            Err(reason) => {
+                self.close(reason).await;
+                false
+            }
+        }
+    }
+
+    /// Checks a request and lets its handler answer it. An error is a reason to close the connection.
+    async fn answer(
+        &mut self,
+        frame: Bytes,
+        share: &mut OwnedSemaphorePermit,
+        budget: &Arc<Semaphore>,
+    ) -> Result<(Head, Reply), String> {
+        let start = header::start(&frame)?;
+        let version = start.api_version;
+        let api = handlers::api(start.api_key).ok_or_else(|| format!("api key {} is not served", start.api_key))?;
+        if version < api.min || version > api.max {
+            let head = Head { correlation_id: start.correlation_id, tagged: false };
+            return match handlers::unsupported_version(api) {
+                Some(reply) => Ok((head, reply)),
+                None => Err(format!("{:?} version {version} is not served, only {} to {}", api.key, api.min, api.max)),
+            };
+        }
+        let (client_id, body_at) = header::rest(&frame, api.key.request_header_version(version))?;
+        self.set_client_id(client_id);
+        let body = frame.slice(body_at..);
+        let elements = shapes::check(start.api_key, version, &body)
+            .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
+        if elements > ELEMENT_BYTES {
+            let more = frame::share(budget, elements * ELEMENT_BYTES).await;
+            share.merge(more.map_err(|_| "the memory for requests is used up; try again later".to_owned())?);
+        }
+        let reply = (api.handle)(&self.context, version, body)
+            .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
+        let tagged = api.key.response_header_version(version) >= 1;
+        Ok((Head { correlation_id: start.correlation_id, tagged }, reply))
+    }
+
+    fn set_client_id(&mut self, client_id: &[u8]) {
+        if self.context.client_id.as_bytes() != client_id {
+            self.context.client_id = String::from_utf8_lossy(client_id).into();
+        }
+    }
+
+    async fn queue(&mut self, head: Head, reply: Reply, share: Option<OwnedSemaphorePermit>) -> bool {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+        self.queue.send(Queued { head, reply, _share: share }).await.is_ok()
+    }
+
+    /// Lets the replies before it leave, then closes.
+    async fn close(&mut self, reason: String) {
+        let head = Head { correlation_id: 0, tagged: false };
+        self.queue(head, Reply::Close(reason), None).await;
+    }
+}
+
+struct Writer<W> {
+    output: W,
+    replies: mpsc::Receiver<Queued>,
+    outstanding: Arc<AtomicUsize>,
+    /// The reply whose turn it is.
+    current: Option<Queued>,
+    /// Ready to be written, and how many bytes these are.
+    chunks: VecDeque<Bytes>,
+    bytes: usize,
+}
+
+impl<W> Drop for Writer<W> {
+    /// What handlers began is brought to its end also when nobody is left to be told: a topic is created wholly or not
+    /// at all.
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let left = self.current.take().into_iter().chain(std::iter::from_fn(|| self.replies.try_recv().ok()));
+        for queued in left {
+            if let Reply::Later(answer) = queued.reply {
+                runtime.spawn(timeout(DETACHED, answer));
+            }
+        }
+    }
+}
+
+impl<W: AsyncWrite + Unpin> Writer<W> {
+    /// Sends replies until the reader is done and the last has left. The error says why the connection is closed.
+    async fn run(mut self) -> Result<(), Closed> {
+        while self.next().await? {
+            if let Some(Queued { reply: Reply::Later(answer), .. }) = &mut self.current {
+                let ready = match answer.now_or_never() {
+                    Some(ready) => ready,
+                    None => self.wait().await?,
+                };
+                if let Some(current) = &mut self.current {
+                    current.reply = ready;
+                }
+                continue;
+            }
+            if let Some(ready) = self.current.take() {
+                self.gather(ready)?;
+            }
+            if self.bytes >= GATHER_BYTES {
+                self.flush().await?;
+            }
+        }
+        let _ = self.output.shutdown().await;
+        Ok(())
+    }
+
+    /// Makes the next reply the current one, if there is none. What is gathered is written before waiting for it.
+    /// False when there will be no more.
+    async fn next(&mut self) -> Result<bool, Closed> {
+        if self.current.is_none() {
+            self.current = self.replies.try_recv().ok();
+        }
+        if self.current.is_none() {
+            self.flush().await?;
+            self.current = self.replies.recv().await;
+        }
+        Ok(self.current.is_some())
+    }
+
+    /// Waits for the current reply.
+    async fn wait(&mut self) -> Result<Reply, Closed> {
+        self.flush().await?;
+        match &mut self.current {
+            Some(Queued { reply: Reply::Later(answer), .. }) => Ok(answer.await),
+            _ => Err(Closed::Refused("there is no reply to wait for".to_owned())),
+        }
+    }
+
+    /// Takes a reply that is ready.
+    fn gather(&mut self, queued: Queued) -> Result<(), Closed> {
+        self.outstanding.fetch_sub(1, Ordering::Relaxed);
+        match queued.reply {
+            Reply::Silent => Ok(()),
+            Reply::Close(reason) => Err(Closed::Refused(reason)),
+            Reply::Later(_) => Err(Closed::Refused("a reply was sent before it was ready".to_owned())),
+            Reply::Now(body) => {
+                let body_bytes: usize = body.iter().map(Bytes::len).sum();
+                self.push(queued.head.encode(body_bytes).map_err(Closed::Refused)?);
+                body.into_iter().for_each(|chunk| self.push(chunk));
+                Ok(())
+            }
+        }
+    }
+
+    fn push(&mut self, chunk: Bytes) {
+        if !chunk.is_empty() {
+            self.bytes += chunk.len();
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    /// Writes all chunks, many at a time, without copying them.
+    async fn flush(&mut self) -> Result<(), Closed> {
+        while !self.chunks.is_empty() {
+            let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+            let mut used = 0;
+            for (slice, chunk) in slices.iter_mut().zip(&self.chunks) {
+                *slice = IoSlice::new(chunk);
+                used += 1;
+            }
+            let written = match timeout(IDLE, self.output.write_vectored(&slices[..used])).await {
+                Ok(Ok(0)) => return Err(Closed::Lost("the peer takes no more bytes".to_owned())),
+                Ok(Ok(written)) => written,
+                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(Err(error)) => return Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
+                Err(_) => return Err(Closed::Lost(format!("the peer did not read its reply for {} s", IDLE.as_secs()))),
+            };
+            self.bytes -= written;
+            self.advance(written);
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self, mut written: usize) {
+        while let Some(first) = self.chunks.front_mut() {
+            if written < first.len() {
+                first.advance(written);
+                return;
+            }
+            written -= first.len();
+            self.chunks.pop_front();
+        }
+    }
+}
+
+impl Head {
+    /// Length prefix and header of a reply with `body_bytes` behind it.
+    fn encode(self, body_bytes: usize) -> Result<Bytes, String> {
+        let header_bytes = if self.tagged { 5 } else { 4 };
+        let length = i32::try_from(header_bytes + body_bytes)
+            .map_err(|_| format!("a reply of {body_bytes} bytes is too large for the protocol"))?;
+        let mut head = BytesMut::with_capacity(4 + header_bytes);
+        head.put_i32(length);
+        head.put_i32(self.correlation_id);
+        if self.tagged {
+            head.put_u8(0);
+        }
+        Ok(head.freeze())
+    }
+}

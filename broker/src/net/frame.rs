@@ -1,0 +1,167 @@
+//! Requests off the wire: a length of four bytes, then that many bytes. This file owns every way that can go wrong.
+//!
+//! A length that is negative, zero, too short for a header or larger than `frame_bytes_max` is refused. Memory grows
+//! with the bytes that really arrive: a peer that claims 100 MiB and sends 10 bytes costs a quarter of a MiB, for at
+//! most [`STALL`]. All requests together hold at most the budget's bytes; who cannot get a share in time is closed,
+//! so requests that wait for each other's memory cannot wait for ever.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+
+use super::header::START_BYTES;
+
+/// First allocation for a request that does not fit the read buffer; it doubles as bytes arrive.
+const GROWTH_BYTES: usize = 256 * 1024;
+/// Smallest and largest room for one read. A connection that fills its reads gets more.
+const READ_BYTES_MIN: usize = 4 * 1024;
+const READ_BYTES_MAX: usize = 64 * 1024;
+/// Longest silence in the middle of a request, and longest wait for a share of the budget.
+const STALL: Duration = Duration::from_secs(30);
+
+/// One whole request without its length, and its share of the memory for requests: keep the share until the
+/// request is answered.
+pub(crate) struct Frame {
+    /// Header and body.
+    pub(crate) bytes: Bytes,
+    /// Share of the budget.
+    pub(crate) share: OwnedSemaphorePermit,
+}
+
+/// Why there is no next request.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The peer closed between two requests.
+    Closed,
+    /// What the peer sent or failed to send cannot be a request; the connection must be closed.
+    Refused(String),
+    /// The socket failed.
+    Failed(io::Error),
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> End {
+        End::Failed(error)
+    }
+}
+
+/// Cuts a byte stream into requests. Holds what has been read beyond the last one; belongs to one connection.
+pub(crate) struct FrameReader<R> {
+    input: R,
+    buffer: BytesMut,
+    read_bytes: usize,
+    frame_bytes_max: usize,
+    budget: Arc<Semaphore>,
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    /// A reader of `input` that refuses requests above `frame_bytes_max` bytes and takes memory from `budget`,
+    /// one permit a byte; the budget must be at least as large as the largest request.
+    pub(crate) fn new(input: R, frame_bytes_max: usize, budget: Arc<Semaphore>) -> FrameReader<R> {
+        FrameReader { input, buffer: BytesMut::new(), read_bytes: READ_BYTES_MIN, frame_bytes_max, budget }
+    }
+
+    /// Waits, without limit, until at least one byte of the next request is here.
+    pub(crate) async fn wait(&mut self) -> Result<(), End> {
+        if self.buffer.is_empty() && self.fill(READ_BYTES_MIN).await? == 0 {
+            return Err(End::Closed);
+        }
+        Ok(())
+    }
+
+    /// The next request.
+    pub(crate) async fn next(&mut self) -> Result<Frame, End> {
+        self.wait().await?;
+        while self.buffer.len() < 4 {
+            self.fill_in_time(READ_BYTES_MIN).await?;
+        }
+        let claimed = self.buffer.get_i32();
+        let length = self.length(claimed)?;
+        if length > READ_BYTES_MAX {
+            return self.large(length).await;
+        }
+        let share = share(&self.budget, length).await?;
+        while self.buffer.len() < length {
+            self.fill_in_time(length - self.buffer.len()).await?;
+        }
+        Ok(Frame { bytes: self.buffer.split_to(length).freeze(), share })
+    }
+
+    fn length(&self, claimed: i32) -> Result<usize, End> {
+        match usize::try_from(claimed) {
+            Err(_) => Err(End::Refused(format!("a request claims {claimed} bytes; this is not the Kafka protocol"))),
+            Ok(n) if n < START_BYTES => Err(End::Refused(format!("a request of {n} bytes is too short for its header"))),
+            Ok(n) if n > self.frame_bytes_max => Err(End::Refused(format!(
+                "a request claims {n} bytes, frame_bytes_max is {}; send smaller requests or raise it",
+                self.frame_bytes_max
+            ))),
+            Ok(n) => Ok(n),
+        }
+    }
+
+    /// A request with an allocation of its own, which grows as its bytes arrive.
+    async fn large(&mut self, length: usize) -> Result<Frame, End> {
+        let mut room = length.min(GROWTH_BYTES);
+        let mut held = share(&self.budget, room).await?;
+        let mut bytes = BytesMut::with_capacity(room);
+        bytes.put(self.buffer.split_to(self.buffer.len().min(length)));
+        while bytes.len() < length {
+            if bytes.len() == room {
+                let more = room.min(length - room);
+                held.merge(share(&self.budget, more).await?);
+                bytes.reserve(more);
+                room += more;
+            }
+            let missing = room - bytes.len();
+            let mut space = (&mut bytes).limit(missing);
+            let read = timeout(STALL, self.input.read_buf(&mut space)).await.map_err(|_| stalled())??;
+            if read == 0 {
+                return Err(cut_off());
+            }
+        }
+        Ok(Frame { bytes: bytes.freeze(), share: held })
+    }
+
+    /// Reads once more, with room for at least `least` bytes. 0 is the end of the stream.
+    async fn fill(&mut self, least: usize) -> Result<usize, End> {
+        let room = least.max(self.read_bytes);
+        self.buffer.reserve(room);
+        let read = self.input.read_buf(&mut self.buffer).await?;
+        if read >= self.read_bytes {
+            self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
+        }
+        Ok(read)
+    }
+
+    async fn fill_in_time(&mut self, least: usize) -> Result<(), End> {
+        match timeout(STALL, self.fill(least)).await {
+            Err(_) => Err(stalled()),
+            Ok(Ok(0)) => Err(cut_off()),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(end)) => Err(end),
+        }
+    }
+}
+
+/// A share of `bytes` of the memory for requests.
+pub(crate) async fn share(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, End> {
+    let permits = u32::try_from(bytes).map_err(|_| End::Refused(format!("{bytes} bytes at once are too many")))?;
+    match timeout(STALL, budget.clone().acquire_many_owned(permits)).await {
+        Ok(Ok(share)) => Ok(share),
+        Ok(Err(_)) => Err(End::Closed),
+        Err(_) => Err(End::Refused("the memory for requests is used up; try again later".to_owned())),
+    }
+}
+
+fn cut_off() -> End {
+    End::Refused("the connection ended in the middle of a request".to_owned())
+}
+
+fn stalled() -> End {
+    End::Refused(format!("no byte for {} s in the middle of a request", STALL.as_secs()))
+}
