@@ -16,6 +16,8 @@ mod metadata;
 mod positions;
 mod produce;
 mod producer_ids;
+#[cfg(test)]
+pub(crate) mod samples;
 mod topics;
 
 use std::future::Future;

@@ -14,6 +14,8 @@ mod frame;
 mod header;
 mod shapes;
 mod shapes_table;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
