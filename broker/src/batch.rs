@@ -320,6 +320,13 @@ impl Records {
     }
 }
 
+impl Records {
+    /// Whether nothing follows the records that were read.
+    pub fn is_exhausted(&self) -> bool {
+        self.at == self.data.len()
+    }
+}
+
 impl Iterator for Records {
     type Item = Result<Record>;
 

@@ -116,6 +116,8 @@ kinds! {
     NonEmptyGroup = 68, Refuse;
     /// No such group.
     GroupIdNotFound = 69, Refuse;
+    /// No fetch session is kept; the client starts over without one.
+    FetchSessionIdNotFound = 70, Retry;
     /// The request's leader epoch is older than the partition's.
     FencedLeaderEpoch = 74, Retry;
     /// The request's leader epoch is newer than the partition's.
@@ -136,6 +138,8 @@ kinds! {
     UnstableOffsetCommit = 88, Retry;
     /// No topic has this id.
     UnknownTopicId = 100, Retry;
+    /// A broker was asked for what controllers answer.
+    MismatchedEndpointType = 114, Refuse;
     /// The topic's id changed.
     InconsistentTopicId = 103, Retry;
 }

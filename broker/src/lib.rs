@@ -9,14 +9,18 @@ mod clock;
 pub mod codec;
 mod config;
 mod counters;
+mod disk;
 mod error;
+mod handlers;
 mod hold;
 pub mod lane;
 mod log;
+pub mod net;
 pub mod store;
 pub mod topic_config;
 mod types;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +52,7 @@ pub struct Broker {
     catalog: Catalog,
     holds: Holds,
     counters: Arc<Counters>,
+    listening: parking_lot::Mutex<Option<net::Listening>>,
 }
 
 impl Broker {
@@ -64,7 +69,17 @@ impl Broker {
         let catalog = log::blocking(move || Catalog::recover(recovering, committing, max)).await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
-        let broker = Arc::new(Self { config, clock, cluster_id, store, lane, catalog, holds, counters });
+        let broker = Arc::new(Self {
+            config,
+            clock,
+            cluster_id,
+            store,
+            lane,
+            catalog,
+            holds,
+            counters,
+            listening: parking_lot::Mutex::default(),
+        });
         broker.begin().await?;
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
@@ -86,11 +101,27 @@ impl Broker {
         self.lane.commit(changes, Ack::Durable).await.map(drop)
     }
 
-    /// Ends in order: what was submitted is written, the store is marked clean.
+    /// Starts to serve Kafka on every listener of the configuration and gives their addresses, in its order.
+    ///
+    /// # Errors
+    /// `Config`, with the listener whose address cannot be used.
+    pub async fn listen(self: &Arc<Self>) -> Result<Vec<SocketAddr>> {
+        let listening = net::serve(self.clone()).await?;
+        let addresses = listening.addresses().to_vec();
+        *self.listening.lock() = Some(listening);
+        Ok(addresses)
+    }
+
+    /// Ends in order: listeners close and replies that are owed leave, what was submitted is written, the store is
+    /// marked clean.
     ///
     /// # Errors
     /// `Storage` when the last write fails; nothing acknowledged is lost then either.
     pub async fn stop(&self) -> Result<()> {
+        let listening = self.listening.lock().take();
+        if let Some(listening) = listening {
+            listening.stop().await;
+        }
         let clean = Change::Put(Family::Meta, CLEAN_KEY.to_vec(), vec![1]);
         let last = self.lane.commit(vec![clean], Ack::Durable).await.map(drop);
         let lane = self.lane.clone();

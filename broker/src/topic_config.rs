@@ -32,4 +32,20 @@ impl TopicConfig {
     pub fn retention_bytes(&self) -> i64 {
         self.overrides.get("retention.bytes").and_then(|v| v.parse().ok()).unwrap_or(-1)
     }
+    /// x
+    pub fn max_message_bytes(&self) -> usize {
+        self.overrides.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(1_048_588)
+    }
+    /// x
+    pub fn compacts(&self) -> bool {
+        self.overrides.get("cleanup.policy").is_some_and(|v| v.contains("compact"))
+    }
+    /// x
+    pub fn timestamp_before_max_ms(&self) -> i64 {
+        i64::MAX
+    }
+    /// x
+    pub fn timestamp_after_max_ms(&self) -> i64 {
+        3_600_000
+    }
 }

@@ -332,6 +332,13 @@ impl Partition {
             )
     }
 
+    /// Leader epoch in which the record at `offset` was or will be appended.
+    pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
+        let epochs = self.epochs.read();
+        let after = epochs.partition_point(|(_, start)| *start <= offset);
+        after.checked_sub(1).and_then(|last| epochs.get(last)).map_or(0, |(epoch, _)| *epoch)
+    }
+
     /// The epoch that was current for `epoch`, and where it ended (KIP-101); (-1, -1) when it is not known.
     pub fn end_offset_for_epoch(&self, epoch: LeaderEpoch) -> (LeaderEpoch, Offset) {
         let current = self.leader_epoch();
