@@ -1,36 +1,469 @@
-//! placeholder
-use crate::error::Result;
+//! Topic settings: ONE table of all that Kafka 4.1 has, with type, default, range and meaning. It validates what
+//! CreateTopics and AlterConfigs bring, answers DescribeConfigs, and gives [`TopicConfig`] its values.
+//!
+//! What has no effect here (throttling between replicas, index sizes, …) is still accepted and kept, because Streams,
+//! Connect and the consoles send it; its doc says so. To add a setting: one row in [`SETTINGS`].
+//! Settings of stored topics pass through the same rules at each start, so a rule may be widened, never narrowed.
+
 use std::collections::BTreeMap;
-/// x
-#[derive(Debug, Clone, Default)]
-pub struct TopicConfig {
-    overrides: BTreeMap<String, String>,
+use std::sync::Arc;
+
+use crate::error::{Error, Kind, Result};
+use crate::types::TimestampMs;
+
+/// Type of a setting; the numbers are DescribeConfigs'.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SettingType {
+    /// `true` or `false`.
+    Boolean = 1,
+    /// One word.
+    String = 2,
+    /// A number of 32 bits.
+    Int = 3,
+    /// A number of 64 bits.
+    Long = 5,
+    /// A decimal number.
+    Double = 6,
+    /// Words separated by commas.
+    List = 7,
 }
-impl TopicConfig {
-    /// x
+
+/// Which values a setting takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Allowed {
+    /// `true` or `false`.
+    Bool,
+    /// Whole numbers of this range.
+    Whole(i64, i64),
+    /// Whole numbers from 1 to 9, or -1: the levels of gzip.
+    GzipLevel,
+    /// Decimal numbers from 0 to 1.
+    Fraction,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Any of these words, or none.
+    AnyOf(&'static [&'static str]),
+    /// `*`, or `partition:broker` pairs.
+    Replicas,
+    /// Only `false`, because what `true` asks for is not there.
+    Off(&'static str),
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Setting {
+    /// Kafka's name.
+    pub name: &'static str,
+    /// Kafka's type.
+    pub kind: SettingType,
+    /// The value of a topic that does not set it.
+    pub default: &'static str,
+    /// The values it takes.
+    pub allowed: Allowed,
+    /// The broker setting that holds the default in Kafka, for the synonyms of DescribeConfigs.
+    pub broker_name: Option<&'static str>,
+    /// What it does here.
+    pub doc: &'static str,
+}
+
+const INT_MAX: i64 = i32::MAX as i64;
+const NEVER: &str = "9223372036854775807";
+
+const fn row(
+    name: &'static str,
+    (kind, default): (SettingType, &'static str),
+    allowed: Allowed,
+    broker_name: &'static str,
+    doc: &'static str,
+) -> Setting {
+    let broker_name = if broker_name.is_empty() { None } else { Some(broker_name) };
+    Setting { name, kind, default, allowed, broker_name, doc }
+}
+
+use Allowed::{AnyOf, Bool, Fraction, GzipLevel, Off, OneOf, Replicas, Whole};
+use SettingType::{Boolean, Double, Int, List, Long, String as Text};
+
+/// Every topic setting of Kafka 4.1, by name.
+#[rustfmt::skip]
+pub static SETTINGS: &[Setting] = &[
+    row("cleanup.policy", (List, "delete"), AnyOf(&["compact", "delete"]), "log.cleanup.policy",
+        "What happens to old records: 'delete' removes them by retention.ms and retention.bytes, 'compact' keeps the newest record of each key, both together do both."),
+    row("compression.gzip.level", (Int, "-1"), GzipLevel, "compression.gzip.level",
+        "Accepted and kept. Has no effect: batches are stored as the producer compressed them."),
+    row("compression.lz4.level", (Int, "9"), Whole(1, 17), "compression.lz4.level",
+        "Accepted and kept. Has no effect: batches are stored as the producer compressed them."),
+    row("compression.type", (Text, "producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), "compression.type",
+        "'producer' stores batches as the producer compressed them. Other values are accepted and kept; batches are stored as sent all the same."),
+    row("compression.zstd.level", (Int, "3"), Whole(-131_072, 22), "compression.zstd.level",
+        "Accepted and kept. Has no effect: batches are stored as the producer compressed them."),
+    row("delete.retention.ms", (Long, "86400000"), Whole(0, i64::MAX), "log.cleaner.delete.retention.ms",
+        "How long, in milliseconds, the tombstones of a compacted topic stay readable."),
+    row("file.delete.delay.ms", (Long, "60000"), Whole(0, i64::MAX), "log.segment.delete.delay.ms",
+        "Accepted and kept. Has no effect: deleted ranges are dropped inside the store."),
+    row("flush.messages", (Long, NEVER), Whole(1, i64::MAX), "log.flush.interval.messages",
+        "Accepted and kept. Has no effect: the broker's durability decides when data is synced."),
+    row("flush.ms", (Long, NEVER), Whole(0, i64::MAX), "log.flush.interval.ms",
+        "Accepted and kept. Has no effect: the broker's durability decides when data is synced."),
+    row("follower.replication.throttled.replicas", (List, ""), Replicas, "",
+        "Accepted and kept. Has no effect on a single broker, which replicates nothing."),
+    row("index.interval.bytes", (Int, "4096"), Whole(0, INT_MAX), "log.index.interval.bytes",
+        "Accepted and kept. Has no effect: every batch is indexed."),
+    row("leader.replication.throttled.replicas", (List, ""), Replicas, "",
+        "Accepted and kept. Has no effect on a single broker, which replicates nothing."),
+    row("local.retention.bytes", (Long, "-2"), Whole(-2, i64::MAX), "log.local.retention.bytes",
+        "Accepted and kept. Has no effect: the log has one tier."),
+    row("local.retention.ms", (Long, "-2"), Whole(-2, i64::MAX), "log.local.retention.ms",
+        "Accepted and kept. Has no effect: the log has one tier."),
+    row("max.compaction.lag.ms", (Long, NEVER), Whole(1, i64::MAX), "log.cleaner.max.compaction.lag.ms",
+        "After how many milliseconds at the latest a record becomes due for compaction."),
+    row("max.message.bytes", (Int, "1048588"), Whole(0, INT_MAX), "message.max.bytes",
+        "Largest record batch that a producer may write, in bytes as sent (compressed)."),
+    row("message.timestamp.after.max.ms", (Long, "3600000"), Whole(0, i64::MAX), "log.message.timestamp.after.max.ms",
+        "By how many milliseconds a record's timestamp may be ahead of the broker's clock (CreateTime only)."),
+    row("message.timestamp.before.max.ms", (Long, NEVER), Whole(0, i64::MAX), "log.message.timestamp.before.max.ms",
+        "By how many milliseconds a record's timestamp may be behind the broker's clock (CreateTime only)."),
+    row("message.timestamp.type", (Text, "CreateTime"), OneOf(&["CreateTime", "LogAppendTime"]), "log.message.timestamp.type",
+        "Whether records keep the producer's time or get the time of the append."),
+    row("min.cleanable.dirty.ratio", (Double, "0.5"), Fraction, "log.cleaner.min.cleanable.ratio",
+        "Which part of a compacted log must be new before it is compacted again."),
+    row("min.compaction.lag.ms", (Long, "0"), Whole(0, i64::MAX), "log.cleaner.min.compaction.lag.ms",
+        "For how many milliseconds a record is safe from compaction."),
+    row("min.insync.replicas", (Int, "1"), Whole(1, INT_MAX), "min.insync.replicas",
+        "Accepted and kept. Has no effect on a single broker: acks=all waits for the sync that the broker's durability asks for."),
+    row("preallocate", (Boolean, "false"), Bool, "log.preallocate",
+        "Accepted and kept. Has no effect: the store allocates its files itself."),
+    row("remote.log.copy.disable", (Boolean, "false"), Bool, "",
+        "Accepted and kept. Has no effect: the log has one tier."),
+    row("remote.log.delete.on.disable", (Boolean, "false"), Bool, "",
+        "Accepted and kept. Has no effect: the log has one tier."),
+    row("remote.storage.enable", (Boolean, "false"), Off("tiered storage is not available, declare a lake table for the topic instead"), "",
+        "Only false: the log has one tier. Long histories belong into a lake table."),
+    row("retention.bytes", (Long, "-1"), Whole(-1, i64::MAX), "log.retention.bytes",
+        "How many bytes a partition keeps before its oldest batches are deleted; -1 sets no bound. Needs 'delete' in cleanup.policy."),
+    row("retention.ms", (Long, "604800000"), Whole(-1, i64::MAX), "log.retention.ms",
+        "For how many milliseconds records are kept; -1 keeps them for ever. Needs 'delete' in cleanup.policy."),
+    row("segment.bytes", (Int, "1073741824"), Whole(1_048_576, INT_MAX), "log.segment.bytes",
+        "After how many bytes a part of the log is sealed; compaction works on sealed parts."),
+    row("segment.index.bytes", (Int, "10485760"), Whole(4, INT_MAX), "log.index.size.max.bytes",
+        "Accepted and kept. Has no effect: the index is part of the store."),
+    row("segment.jitter.ms", (Long, "0"), Whole(0, i64::MAX), "log.roll.jitter.ms",
+        "By how many milliseconds at most segment.ms is shortened at random, so that not all partitions seal at once."),
+    row("segment.ms", (Long, "604800000"), Whole(1, i64::MAX), "log.roll.ms",
+        "After how many milliseconds a part of the log is sealed even if it is small."),
+    row("unclean.leader.election.enable", (Boolean, "false"), Bool, "unclean.leader.election.enable",
+        "Accepted and kept. Has no effect on a single broker, which elects nobody."),
+];
+
+/// The row of a setting.
+pub fn setting(name: &str) -> Option<&'static Setting> {
+    SETTINGS.binary_search_by(|row| row.name.cmp(name)).ok().map(|at| &SETTINGS[at])
+}
+
+impl Setting {
+    /// Whether the setting takes `value`.
+    ///
     /// # Errors
-    pub fn parse(o: &BTreeMap<String, String>) -> Result<Self> {
-        Ok(Self { overrides: o.clone() })
+    /// `InvalidConfig`, with what it takes.
+    pub fn check(&self, value: &str) -> Result<()> {
+        let fits = match self.allowed {
+            Bool => boolean(value).is_some(),
+            Off(_) => boolean(value) == Some(false),
+            Whole(least, most) => whole(value).is_some_and(|number| (least..=most).contains(&number)),
+            GzipLevel => whole(value).is_some_and(|level| level == -1 || (1..=9).contains(&level)),
+            Fraction => value.trim().parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
+            OneOf(words) => words.contains(&value.trim()),
+            AnyOf(words) => items(value).all(|item| words.contains(&item)),
+            Replicas => value.trim() == "*" || items(value).all(is_replica),
+        };
+        if fits {
+            return Ok(());
+        }
+        let message = format!("invalid value '{}' for topic setting {}: {}", shown(value), self.name, self.wanted());
+        Err(Error::new(Kind::InvalidConfig, message))
     }
-    /// x
+
+    fn wanted(&self) -> String {
+        match self.allowed {
+            Bool => "it must be true or false".into(),
+            Off(reason) => format!("it must be false, {reason}"),
+            Whole(least, i64::MAX) => format!("it must be a whole number, at least {least}"),
+            Whole(least, most) => format!("it must be a whole number from {least} to {most}"),
+            GzipLevel => "it must be a whole number from 1 to 9, or -1".into(),
+            Fraction => "it must be a number from 0 to 1".into(),
+            OneOf(words) => format!("it must be one of {}", words.join(", ")),
+            AnyOf(words) => format!("it must be a list of {}", words.join(", ")),
+            Replicas => "it must be * or a list of partition:broker pairs".into(),
+        }
+    }
+}
+
+/// The settings of one topic. Holds: what differs from the defaults, as it was given, and the values that act.
+/// It never changes: a change of settings makes a new one.
+#[derive(Clone, Debug)]
+pub struct TopicConfig {
+    overrides: Arc<BTreeMap<String, String>>,
+    deletes: bool,
+    compacts: bool,
+    log_append_time: bool,
+    max_message_bytes: usize,
+    retention_ms: i64,
+    retention_bytes: i64,
+    segment_bytes: u64,
+    segment_ms: i64,
+    segment_jitter_ms: i64,
+    delete_retention_ms: i64,
+    min_compaction_lag_ms: i64,
+    max_compaction_lag_ms: i64,
+    min_cleanable_dirty_ratio: f64,
+    timestamp_before_max_ms: i64,
+    timestamp_after_max_ms: i64,
+}
+
+impl Default for TopicConfig {
+    fn default() -> Self {
+        Self::parse(&BTreeMap::new()).expect("a test checks that the defaults pass their own rules")
+    }
+}
+
+impl TopicConfig {
+    /// Settings from what differs from the defaults.
+    ///
+    /// # Errors
+    /// `InvalidConfig`: an unknown name, a value that the setting does not take, or two that contradict each other.
+    pub fn parse(overrides: &BTreeMap<String, String>) -> Result<Self> {
+        for (name, value) in overrides {
+            setting(name).ok_or_else(|| unknown(name))?.check(value)?;
+        }
+        let text = |name: &str| {
+            let default = || setting(name).expect("the names below are in the table").default;
+            overrides.get(name).map_or_else(default, |value| value.trim())
+        };
+        let number = |name: &str| whole(text(name)).expect("every value was checked above");
+        let policy = text("cleanup.policy");
+        let config = Self {
+            deletes: items(policy).any(|item| item == "delete"),
+            compacts: items(policy).any(|item| item == "compact"),
+            log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            max_message_bytes: usize::try_from(number("max.message.bytes")).expect("from 0 to 2 GiB"),
+            retention_ms: number("retention.ms"),
+            retention_bytes: number("retention.bytes"),
+            segment_bytes: number("segment.bytes").unsigned_abs(),
+            segment_ms: number("segment.ms"),
+            segment_jitter_ms: number("segment.jitter.ms"),
+            delete_retention_ms: number("delete.retention.ms"),
+            min_compaction_lag_ms: number("min.compaction.lag.ms"),
+            max_compaction_lag_ms: number("max.compaction.lag.ms"),
+            min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            overrides: Arc::new(overrides.clone()),
+        };
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+            let message = format!(
+                "min.compaction.lag.ms ({}) must not be larger than max.compaction.lag.ms ({})",
+                config.min_compaction_lag_ms, config.max_compaction_lag_ms
+            );
+            return Err(Error::new(Kind::InvalidConfig, message));
+        }
+        Ok(config)
+    }
+
+    /// What differs from the defaults, as it was given.
     pub fn overrides(&self) -> &BTreeMap<String, String> {
         &self.overrides
     }
-    /// x
-    pub fn is_log_append_time(&self) -> bool {
-        self.overrides.get("message.timestamp.type").is_some_and(|v| v == "LogAppendTime")
-    }
-    /// x
+
+    /// Whether old records are deleted by age and size (`cleanup.policy`).
     pub fn deletes(&self) -> bool {
-        true
+        self.deletes
     }
-    /// x
+
+    /// Whether only the newest record of each key is kept (`cleanup.policy`).
+    pub fn compacts(&self) -> bool {
+        self.compacts
+    }
+
+    /// Whether records get the time of their append (`message.timestamp.type`).
+    pub fn is_log_append_time(&self) -> bool {
+        self.log_append_time
+    }
+
+    /// Largest batch that a producer may write, in bytes as sent.
+    pub fn max_message_bytes(&self) -> usize {
+        self.max_message_bytes
+    }
+
+    /// For how long records are kept, in milliseconds; -1 for ever.
     pub fn retention_ms(&self) -> i64 {
-        self.overrides.get("retention.ms").and_then(|v| v.parse().ok()).unwrap_or(604800000)
+        self.retention_ms
     }
-    /// x
+
+    /// How many bytes a partition keeps; -1 without bound.
     pub fn retention_bytes(&self) -> i64 {
-        self.overrides.get("retention.bytes").and_then(|v| v.parse().ok()).unwrap_or(-1)
+        self.retention_bytes
+    }
+
+    /// After how many bytes a part of the log is sealed.
+    pub fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// After how many milliseconds a part of the log is sealed.
+    pub fn segment_ms(&self) -> i64 {
+        self.segment_ms
+    }
+
+    /// By how many milliseconds at most `segment_ms` is shortened at random.
+    pub fn segment_jitter_ms(&self) -> i64 {
+        self.segment_jitter_ms
+    }
+
+    /// For how many milliseconds tombstones stay readable.
+    pub fn delete_retention_ms(&self) -> i64 {
+        self.delete_retention_ms
+    }
+
+    /// For how many milliseconds a record is safe from compaction.
+    pub fn min_compaction_lag_ms(&self) -> i64 {
+        self.min_compaction_lag_ms
+    }
+
+    /// After how many milliseconds a record is due for compaction.
+    pub fn max_compaction_lag_ms(&self) -> i64 {
+        self.max_compaction_lag_ms
+    }
+
+    /// Which part of a log must be new before it is compacted again, from 0 to 1.
+    pub fn min_cleanable_dirty_ratio(&self) -> f64 {
+        self.min_cleanable_dirty_ratio
+    }
+
+    /// By how many milliseconds a record's timestamp may be behind the clock.
+    pub fn timestamp_before_max_ms(&self) -> TimestampMs {
+        self.timestamp_before_max_ms
+    }
+
+    /// By how many milliseconds a record's timestamp may be ahead of the clock.
+    pub fn timestamp_after_max_ms(&self) -> TimestampMs {
+        self.timestamp_after_max_ms
+    }
+
+    /// The value of any setting, as text; none if there is no such setting.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        match self.overrides.get(name) {
+            Some(value) => Some(value),
+            None => setting(name).map(|row| row.default),
+        }
+    }
+}
+
+/// The error for a name that is not in the table.
+pub fn unknown(name: &str) -> Error {
+    let known: Vec<_> = SETTINGS.iter().map(|row| row.name).collect();
+    let message = format!("unknown topic setting '{}'; there are {}", shown(name), known.join(", "));
+    Error::new(Kind::InvalidConfig, message)
+}
+
+/// The words of a list; blanks around them do not count, as in Kafka.
+pub fn items(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn whole(value: &str) -> Option<i64> {
+    value.trim().parse().ok()
+}
+
+fn boolean(value: &str) -> Option<bool> {
+    match value.trim() {
+        word if word.eq_ignore_ascii_case("true") => Some(true),
+        word if word.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+fn is_replica(item: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    item.split_once(':').is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
+}
+
+/// `text` for a message: without control characters, and not longer than a line.
+fn shown(text: &str) -> String {
+    const SHOWN_MAX: usize = 100;
+    let cut: String = text.chars().take(SHOWN_MAX).collect();
+    let more = if cut.len() < text.len() { "…" } else { "" };
+    format!("{}{more}", cut.escape_debug())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(settings: &[(&str, &str)]) -> Result<TopicConfig> {
+        TopicConfig::parse(&settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect())
+    }
+
+    #[test]
+    fn table_is_sorted_and_its_defaults_pass() {
+        assert!(SETTINGS.windows(2).all(|pair| pair[0].name < pair[1].name));
+        for row in SETTINGS {
+            row.check(row.default).unwrap();
+            assert!(row.doc.ends_with('.'), "{}", row.name);
+        }
+        let all: Vec<_> = SETTINGS.iter().map(|row| (row.name, row.default)).collect();
+        parse(&all).unwrap();
+        assert_eq!(SETTINGS.len(), 33);
+    }
+
+    #[test]
+    fn defaults_are_kafkas() {
+        let config = TopicConfig::default();
+        assert!(config.deletes() && !config.compacts() && !config.is_log_append_time());
+        assert_eq!((config.retention_ms(), config.retention_bytes()), (604_800_000, -1));
+        assert_eq!((config.max_message_bytes(), config.segment_bytes()), (1_048_588, 1 << 30));
+        assert_eq!(config.value("min.insync.replicas"), Some("1"));
+        assert_eq!(config.value("nothing"), None);
+    }
+
+    #[test]
+    fn values_act() {
+        let config = parse(&[
+            ("cleanup.policy", "compact, delete"),
+            ("retention.ms", " -1 "),
+            ("message.timestamp.type", "LogAppendTime"),
+            ("preallocate", "TRUE"),
+            ("leader.replication.throttled.replicas", "0:1,1:1"),
+        ]);
+        let config = config.unwrap();
+        assert!(config.deletes() && config.compacts() && config.is_log_append_time());
+        assert_eq!(config.retention_ms(), -1);
+        assert_eq!(config.overrides().len(), 5);
+        let neither = parse(&[("cleanup.policy", "")]).unwrap();
+        assert!(!neither.deletes() && !neither.compacts());
+    }
+
+    #[test]
+    fn bad_values_say_what_is_allowed() {
+        for (name, value, expected) in [
+            ("retention.ms", "-2", "at least -1"),
+            ("retention.ms", "soon", "whole number"),
+            ("retention.ms", "9223372036854775808", "whole number"),
+            ("max.message.bytes", "2147483648", "from 0 to 2147483647"),
+            ("segment.bytes", "14", "from 1048576"),
+            ("cleanup.policy", "compact;delete", "list of compact, delete"),
+            ("compression.type", "none", "uncompressed, zstd"),
+            ("compression.gzip.level", "0", "from 1 to 9, or -1"),
+            ("min.cleanable.dirty.ratio", "NaN", "from 0 to 1"),
+            ("preallocate", "1", "true or false"),
+            ("remote.storage.enable", "true", "lake table"),
+            ("follower.replication.throttled.replicas", "0:", "partition:broker"),
+            ("retention.msx", "1", "there are cleanup.policy"),
+        ] {
+            let error = parse(&[(name, value)]).unwrap_err();
+            assert_eq!(error.kind, Kind::InvalidConfig);
+            assert!(error.message.contains(expected) && error.message.contains(name), "{}", error.message);
+        }
+        let crossed = parse(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "4")]).unwrap_err();
+        assert!(crossed.message.contains("must not be larger"));
     }
     /// x
     pub fn max_message_bytes(&self) -> usize {
