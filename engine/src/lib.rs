@@ -1,1 +1,35 @@
-//! stub
+//! The engine: streams over topics, and materialized views in SQL that are exactly once.
+//!
+//! A record goes: `pipeline` (the loop of one stream) → `decode` (bytes → rows, refusals) → `window` (which window, late
+//! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups) → `state` (keys and
+//! values) → one commit. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection).
+
+mod aggregate;
+mod check;
+mod columns;
+mod config;
+mod decode;
+mod error;
+mod json;
+mod names;
+mod parse;
+mod scalar;
+mod sql;
+mod state;
+mod stream;
+mod view;
+mod watermark;
+mod window;
+
+use std::collections::BTreeMap;
+
+use broker::{Offset, PartitionIndex, TopicName};
+
+pub use check::check;
+pub use config::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
+pub use error::{EngineError, ErrorKind, Result};
+pub use sql::exact_sum;
+pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
+
+/// The next offset to be applied, per topic and partition.
+pub type Offsets = BTreeMap<TopicName, BTreeMap<PartitionIndex, Offset>>;

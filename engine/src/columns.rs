@@ -1,0 +1,276 @@
+//! Growing column buffers that can be cut back to the last good row, which Arrow's builders cannot.
+
+use std::sync::Arc;
+
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
+    TimestampMillisecondArray,
+};
+use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::datatypes::{DataType, TimeUnit};
+use arrow::error::ArrowError;
+
+use crate::json::JsonValue;
+use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms, timestamp_in_range};
+
+/// The column types a stream can declare.
+///
+/// TIMESTAMP is milliseconds in the zone UTC: an event time is an instant, Parquet then says `isAdjustedToUTC`, which
+/// Spark reads as its ordinary TIMESTAMP and pyarrow as `timestamp[ms, tz=UTC]`; without a zone Spark would read
+/// TIMESTAMP_NTZ and comparisons with `now` would depend on the reader's session zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ColumnType {
+    Bigint,
+    Double,
+    Varchar,
+    Boolean,
+    Timestamp,
+    Date,
+    Decimal { precision: u8, scale: u8 },
+}
+
+/// The Arrow type of TIMESTAMP columns.
+pub(crate) fn timestamp_type() -> DataType {
+    DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+impl ColumnType {
+    /// Reads the SQL name; Err lists what there is.
+    pub(crate) fn parse(sql_type: &str) -> Result<ColumnType, String> {
+        let upper = sql_type.trim().to_ascii_uppercase();
+        match upper.as_str() {
+            "BIGINT" => Ok(ColumnType::Bigint),
+            "DOUBLE" => Ok(ColumnType::Double),
+            "VARCHAR" => Ok(ColumnType::Varchar),
+            "BOOLEAN" => Ok(ColumnType::Boolean),
+            "TIMESTAMP" => Ok(ColumnType::Timestamp),
+            "DATE" => Ok(ColumnType::Date),
+            _ => ColumnType::parse_decimal_type(&upper).ok_or_else(|| {
+                format!(
+                    "unknown type '{sql_type}', use BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or \
+                     DECIMAL(p,s) with p from 1 to 38 and s from 0 to p"
+                )
+            }),
+        }
+    }
+
+    fn parse_decimal_type(upper: &str) -> Option<ColumnType> {
+        let inner = upper.strip_prefix("DECIMAL")?.trim().strip_prefix('(')?.strip_suffix(')')?;
+        let (precision, scale) = inner.split_once(',').unwrap_or((inner, "0"));
+        let precision = precision.trim().parse::<u8>().ok()?;
+        let scale = scale.trim().parse::<u8>().ok()?;
+        ((1..=38).contains(&precision) && scale <= precision).then_some(ColumnType::Decimal { precision, scale })
+    }
+
+    /// The Arrow type.
+    pub(crate) fn data_type(self) -> DataType {
+        match self {
+            ColumnType::Bigint => DataType::Int64,
+            ColumnType::Double => DataType::Float64,
+            ColumnType::Varchar => DataType::Utf8,
+            ColumnType::Boolean => DataType::Boolean,
+            ColumnType::Timestamp => timestamp_type(),
+            ColumnType::Date => DataType::Date32,
+            ColumnType::Decimal { precision, scale } => {
+                DataType::Decimal128(precision, i8::try_from(scale).expect("a scale is at most 38"))
+            }
+        }
+    }
+
+    /// What a JSON value must be, for messages.
+    pub(crate) fn wants(self) -> &'static str {
+        match self {
+            ColumnType::Bigint => "an integer of 64 bits",
+            ColumnType::Double => "a number",
+            ColumnType::Varchar => "a string",
+            ColumnType::Boolean => "true or false",
+            ColumnType::Timestamp => "an ISO 8601 time as string or integer epoch milliseconds, years 1 to 9999",
+            ColumnType::Date => "a date as string, YYYY-MM-DD",
+            ColumnType::Decimal { .. } => "a number, or a number as string, that fits precision and scale",
+        }
+    }
+}
+
+enum Values {
+    Bool(Vec<bool>),
+    Int(Vec<i64>),
+    Float(Vec<f64>),
+    Date(Vec<i32>),
+    Decimal(Vec<i128>),
+    Text { bytes: Vec<u8>, ends: Vec<i32> },
+}
+
+/// One column under construction. The number of entries in `values` and `valid` is always the same.
+pub(crate) struct ColumnBuffer {
+    kind: ColumnType,
+    values: Values,
+    valid: Vec<bool>,
+}
+
+impl ColumnBuffer {
+    pub(crate) fn new(kind: ColumnType) -> ColumnBuffer {
+        let values = match kind {
+            ColumnType::Boolean => Values::Bool(Vec::new()),
+            ColumnType::Bigint | ColumnType::Timestamp => Values::Int(Vec::new()),
+            ColumnType::Double => Values::Float(Vec::new()),
+            ColumnType::Date => Values::Date(Vec::new()),
+            ColumnType::Decimal { .. } => Values::Decimal(Vec::new()),
+            ColumnType::Varchar => Values::Text { bytes: Vec::new(), ends: Vec::new() },
+        };
+        ColumnBuffer { kind, values, valid: Vec::new() }
+    }
+
+    /// Number of entries.
+    pub(crate) fn len(&self) -> usize {
+        self.valid.len()
+    }
+
+    /// The entry just pushed, of a TIMESTAMP or BIGINT column.
+    pub(crate) fn last_int(&self) -> Option<i64> {
+        match &self.values {
+            Values::Int(values) if self.valid.last() == Some(&true) => values.last().copied(),
+            _ => None,
+        }
+    }
+
+    /// Adds a JSON value; false (and nothing added) when it is not of the column's type.
+    pub(crate) fn push(&mut self, value: &JsonValue<'_>) -> bool {
+        let pushed = match (&mut self.values, self.kind, value) {
+            (_, _, JsonValue::Null) => {
+                self.push_null();
+                return true;
+            }
+            (Values::Bool(values), _, JsonValue::Bool(value)) => push_some(values, Some(*value)),
+            (Values::Float(values), _, JsonValue::Number(text)) => {
+                push_some(values, text.parse::<f64>().ok().filter(|value| value.is_finite()))
+            }
+            (Values::Int(values), ColumnType::Bigint, JsonValue::Number(text)) => push_some(values, parse_int(text)),
+            (Values::Int(values), ColumnType::Timestamp, JsonValue::Number(text)) => {
+                push_some(values, parse_int(text).and_then(timestamp_in_range))
+            }
+            (Values::Int(values), ColumnType::Timestamp, JsonValue::String(text)) => {
+                push_some(values, parse_timestamp_ms(text))
+            }
+            (Values::Date(values), _, JsonValue::String(text)) => push_some(values, parse_date_days(text)),
+            (Values::Decimal(values), ColumnType::Decimal { precision, scale }, JsonValue::Number(text)) => {
+                push_some(values, parse_decimal(text, precision, scale))
+            }
+            (Values::Decimal(values), ColumnType::Decimal { precision, scale }, JsonValue::String(text)) => {
+                push_some(values, parse_decimal(text, precision, scale))
+            }
+            (Values::Text { bytes, ends }, _, JsonValue::String(text)) => push_text(bytes, ends, text.as_bytes()),
+            _ => false,
+        };
+        if pushed {
+            self.valid.push(true);
+        }
+        pushed
+    }
+
+    /// Adds to a TIMESTAMP or BIGINT column.
+    pub(crate) fn push_int(&mut self, value: i64) {
+        if let Values::Int(values) = &mut self.values {
+            values.push(value);
+            self.valid.push(true);
+        }
+    }
+
+    pub(crate) fn push_null(&mut self) {
+        match &mut self.values {
+            Values::Bool(values) => values.push(false),
+            Values::Int(values) => values.push(0),
+            Values::Float(values) => values.push(0.0),
+            Values::Date(values) => values.push(0),
+            Values::Decimal(values) => values.push(0),
+            Values::Text { bytes, ends } => {
+                ends.push(i32::try_from(bytes.len()).expect("push_text keeps the bytes within an i32"));
+            }
+        }
+        self.valid.push(false);
+    }
+
+    /// Cuts back to the first `rows` entries.
+    pub(crate) fn truncate(&mut self, rows: usize) {
+        match &mut self.values {
+            Values::Bool(values) => values.truncate(rows),
+            Values::Int(values) => values.truncate(rows),
+            Values::Float(values) => values.truncate(rows),
+            Values::Date(values) => values.truncate(rows),
+            Values::Decimal(values) => values.truncate(rows),
+            Values::Text { bytes, ends } => {
+                ends.truncate(rows);
+                bytes.truncate(ends.last().map_or(0, |end| usize::try_from(*end).expect("an end is not negative")));
+            }
+        }
+        self.valid.truncate(rows);
+    }
+
+    /// The Arrow column.
+    pub(crate) fn finish(self) -> Result<ArrayRef, ArrowError> {
+        let nulls = NullBuffer::from(self.valid);
+        let nulls = (nulls.null_count() > 0).then_some(nulls);
+        Ok(match self.values {
+            Values::Bool(values) => Arc::new(BooleanArray::new(values.into(), nulls)),
+            Values::Int(values) if self.kind == ColumnType::Timestamp => {
+                Arc::new(TimestampMillisecondArray::new(values.into(), nulls).with_timezone("UTC"))
+            }
+            Values::Int(values) => Arc::new(Int64Array::new(values.into(), nulls)),
+            Values::Float(values) => Arc::new(Float64Array::new(values.into(), nulls)),
+            Values::Date(values) => Arc::new(Date32Array::new(values.into(), nulls)),
+            Values::Decimal(values) => {
+                Arc::new(Decimal128Array::new(values.into(), nulls).with_data_type(self.kind.data_type()))
+            }
+            Values::Text { bytes, ends } => {
+                Arc::new(StringArray::try_new(offsets(ends), Buffer::from_vec(bytes), nulls)?)
+            }
+        })
+    }
+}
+
+/// The keys of the records: bytes, or none.
+#[derive(Default)]
+pub(crate) struct KeyBuffer {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+    valid: Vec<bool>,
+}
+
+impl KeyBuffer {
+    /// Adds a key; false when the column is full.
+    pub(crate) fn push(&mut self, key: Option<&[u8]>) -> bool {
+        let pushed = push_text(&mut self.bytes, &mut self.ends, key.unwrap_or_default());
+        if pushed {
+            self.valid.push(key.is_some());
+        }
+        pushed
+    }
+
+    pub(crate) fn finish(self) -> Result<ArrayRef, ArrowError> {
+        let nulls = NullBuffer::from(self.valid);
+        let nulls = (nulls.null_count() > 0).then_some(nulls);
+        Ok(Arc::new(BinaryArray::try_new(offsets(self.ends), Buffer::from_vec(self.bytes), nulls)?))
+    }
+}
+
+fn offsets(ends: Vec<i32>) -> OffsetBuffer<i32> {
+    let mut all = Vec::with_capacity(ends.len() + 1);
+    all.push(0);
+    all.extend(ends);
+    OffsetBuffer::new(ScalarBuffer::from(all))
+}
+
+fn push_some<T>(values: &mut Vec<T>, value: Option<T>) -> bool {
+    value.map(|value| values.push(value)).is_some()
+}
+
+fn push_text(bytes: &mut Vec<u8>, ends: &mut Vec<i32>, text: &[u8]) -> bool {
+    let Ok(end) = i32::try_from(bytes.len() + text.len()) else { return false };
+    bytes.extend_from_slice(text);
+    ends.push(end);
+    true
+}
+
+/// An integer without fraction or exponent: `5.0` and `1e3` are numbers of another type.
+fn parse_int(text: &str) -> Option<i64> {
+    text.parse::<i64>().ok()
+}

@@ -1,0 +1,164 @@
+//! SQL text → DataFusion expressions: the session all views share, conditions of checks, and the exact sum.
+
+use std::any::Any;
+use std::sync::{Arc, LazyLock};
+
+use arrow::array::{BooleanArray, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, plan_err};
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::functions_aggregate::sum::sum_udaf;
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
+};
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::prelude::SessionConfig;
+
+/// Rows per batch inside the engine's plans: one step's partial states come out as one batch.
+pub(crate) const PLAN_BATCH_ROWS: usize = 65_536;
+
+static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+    let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(PLAN_BATCH_ROWS);
+    let options = config.options_mut();
+    // One string type everywhere, so that stored state does not depend on how a cast was written.
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // A partial aggregate always groups: each group must come out once per step.
+    options.execution.skip_partial_aggregation_probe_ratio_threshold = 2.0;
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_physical_optimizer_rules(Vec::new())
+        .build();
+    let registered = datafusion::execution::FunctionRegistry::register_udaf(&mut state, Arc::new(exact_sum()));
+    registered.expect("the registry of a new session takes any aggregate");
+    state
+});
+
+/// The session that views and checks are planned in: one partition, no physical optimizer, exact sums.
+pub(crate) fn session() -> SessionContext {
+    SessionContext::new_with_state(STATE.clone())
+}
+
+/// `sum` as DataFusion has it, except that integers are summed as DECIMAL with up to 38 digits: DataFusion's own sum of
+/// BIGINT wraps around silently. The result is DECIMAL(29,0) (30 for unsigned); ten billion extreme values fit.
+pub fn exact_sum() -> AggregateUDF {
+    AggregateUDF::from(ExactSum { inner: sum_udaf(), signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ExactSum {
+    inner: Arc<AggregateUDF>,
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for ExactSum {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn name(&self) -> &str {
+        "sum"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> DfResult<Vec<DataType>> {
+        match types {
+            [DataType::UInt64] => Ok(vec![DataType::Decimal128(20, 0)]),
+            [kind] if kind.is_integer() => Ok(vec![DataType::Decimal128(19, 0)]),
+            [kind @ (DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Float64)] => Ok(vec![kind.clone()]),
+            [DataType::Float32 | DataType::Null] => Ok(vec![DataType::Float64]),
+            _ => plan_err!("sum takes one number, got {types:?}"),
+        }
+    }
+
+    fn return_type(&self, types: &[DataType]) -> DfResult<DataType> {
+        self.inner.return_type(types)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn Accumulator>> {
+        self.inner.accumulator(args)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> DfResult<Vec<FieldRef>> {
+        self.inner.state_fields(args)
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
+        self.inner.groups_accumulator_supported(args)
+    }
+
+    fn create_groups_accumulator(&self, args: AccumulatorArgs) -> DfResult<Box<dyn GroupsAccumulator>> {
+        self.inner.create_groups_accumulator(args)
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+}
+
+/// Compiles a boolean expression over a stream's columns; Err says what is wrong with it.
+pub(crate) fn compile_condition(
+    text: &str, stream: &str, schema: &SchemaRef,
+) -> Result<Arc<dyn PhysicalExpr>, String> {
+    let context = session();
+    let df_schema = DFSchema::try_from_qualified_schema(stream, schema).map_err(|error| message(&error))?;
+    let expr = context.parse_sql_expr(text, &df_schema).map_err(|error| message(&error))?;
+    refuse_unstable(&expr)?;
+    let condition = context.create_physical_expr(expr, &df_schema).map_err(|error| message(&error))?;
+    match condition.data_type(schema) {
+        Ok(DataType::Boolean) => Ok(condition),
+        Ok(other) => Err(format!("'{text}' is of type {other}, a condition must be BOOLEAN")),
+        Err(error) => Err(message(&error)),
+    }
+}
+
+/// Evaluates a compiled condition for each row.
+pub(crate) fn condition(condition: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -> DfResult<BooleanArray> {
+    let values = condition.evaluate(rows)?.into_array(rows.num_rows())?;
+    let booleans = values.as_any().downcast_ref::<BooleanArray>().cloned();
+    booleans.ok_or_else(|| DataFusionError::Internal("a condition gave another type than BOOLEAN".into()))
+}
+
+/// Views are recomputed from the log: what gives another value each time, or at each time, cannot be in one.
+pub(crate) fn refuse_unstable(expr: &Expr) -> Result<(), String> {
+    let mut found = None;
+    let walked = expr.apply(|node| {
+        match node {
+            Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
+                found = Some(format!(
+                    "{}() gives another value at another time, so the result could not be recomputed; use a column",
+                    call.func.name()
+                ));
+            }
+            Expr::ScalarSubquery(_) | Expr::InSubquery(_) | Expr::Exists(_) => {
+                found = Some("subqueries are not supported here, use columns of the stream".into());
+            }
+            Expr::WindowFunction(_) => {
+                found = Some("OVER (…) is not supported in a view, group by TUMBLE(…) instead".into());
+            }
+            Expr::Placeholder(_) => found = Some("parameters are not supported in a view, write the value".into()),
+            _ => {}
+        }
+        Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match (found, walked) {
+        (Some(mistake), _) => Err(mistake),
+        (None, Err(error)) => Err(message(&error)),
+        (None, Ok(_)) => Ok(()),
+    }
+}
+
+/// DataFusion's message on one line, without its category and backtrace.
+pub(crate) fn message(error: &DataFusionError) -> String {
+    let text = error.strip_backtrace();
+    let text = ["Schema error: ", "Error during planning: ", "SQL error: ", "type_coercion\ncaused by\n"]
+        .iter()
+        .fold(text, |text, category| text.replace(category, ""));
+    text.replace('\n', " ").trim_end_matches(['.', ' ']).to_string()
+}

@@ -1,0 +1,323 @@
+//! The engine's keys and values in the store's `State` family, drawn byte by byte. All integers are big-endian.
+//!
+//! ```text
+//! key                                                       value
+//! 01 ++ view name (UTF-8)                                   definition: 01 ++ view id u32 ++ fingerprint u64
+//! 02                                                        next view id u32
+//! 03 ++ view id u32                                         progress of a view
+//! 04 ++ stream name (UTF-8)                                 progress of a stream (its rejected records)
+//! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)
+//!
+//! progress: 01 ++ closed until i64 ++ event watermark i64 (i64::MIN = none) ++ applied u64 ++ filtered u64 ++ late u64
+//!           ++ failed u64 ++ lost u64 ++ updated at i64
+//!           ++ partitions u32, each: index i32 ++ log id u32 ++ next offset i64 ++ largest event time i64
+//!           ++ rules u32, each: length u16 ++ name ++ count u64
+//! ```
+//! The group key is the Arrow row format of the key columns without `window_start`, so a view's states lie in the order
+//! of windows, then keys. A view without a window has the window end `i64::MAX`. The fingerprint covers this format's
+//! version, DataFusion's version and the definitions of stream and view: state of another fingerprint is never read,
+//! the view gets a new id and is rebuilt.
+
+use std::collections::BTreeMap;
+
+use broker::{LogId, Offset, PartitionIndex, TimestampMs};
+
+use crate::error::{EngineError, ErrorKind, Result};
+
+const DEFINITION: u8 = 0x01;
+const NEXT_VIEW_ID: u8 = 0x02;
+const VIEW_PROGRESS: u8 = 0x03;
+const STREAM_PROGRESS: u8 = 0x04;
+const STATE: u8 = 0x10;
+/// Version of every value of the engine; a change rebuilds all views.
+const FORMAT: u8 = 1;
+/// Format byte and fingerprint before the state columns.
+const STATE_HEADER_BYTES: usize = 9;
+const NONE: i64 = i64::MIN;
+
+/// What a view's stored state stands for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Definition {
+    pub(crate) view_id: u32,
+    pub(crate) fingerprint: u64,
+}
+
+/// How far one partition has been applied.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Position {
+    pub(crate) log: LogId,
+    pub(crate) next_offset: Offset,
+    /// The largest event time accepted from it.
+    pub(crate) max_event_ms: Option<i64>,
+}
+
+/// How far a view, or a stream's rejected records, has come. Written in the same commit as what it speaks of.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Progress {
+    pub(crate) positions: BTreeMap<PartitionIndex, Position>,
+    /// Windows that end at or before this are closed.
+    pub(crate) closed_until: Option<i64>,
+    pub(crate) event_watermark: Option<i64>,
+    /// Rows in the view's state.
+    pub(crate) applied: u64,
+    /// Rows that WHERE left out.
+    pub(crate) filtered: u64,
+    /// Rows whose window was closed; they are in `<view>.late`.
+    pub(crate) late: u64,
+    /// Rows that the view's expressions could not evaluate; they are in `<stream>.rejected`.
+    pub(crate) failed: u64,
+    /// Offsets that were gone from the log before they were read.
+    pub(crate) lost: u64,
+    /// The broker's clock at the last commit.
+    pub(crate) updated_at: TimestampMs,
+    /// Rejected records per rule.
+    pub(crate) rejected: BTreeMap<String, u64>,
+}
+
+/// FNV-1a, 64 bits, over everything that decides what stored state means.
+pub(crate) fn fingerprint(stream: &str, query: &str) -> u64 {
+    let text = format!("{FORMAT}|{}|{stream}|{query}", datafusion::DATAFUSION_VERSION);
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+pub(crate) fn definition_key(view: &str) -> Vec<u8> {
+    [&[DEFINITION], view.as_bytes()].concat()
+}
+
+pub(crate) fn next_view_id_key() -> Vec<u8> {
+    vec![NEXT_VIEW_ID]
+}
+
+pub(crate) fn view_progress_key(view_id: u32) -> Vec<u8> {
+    [&[VIEW_PROGRESS][..], &view_id.to_be_bytes()].concat()
+}
+
+pub(crate) fn stream_progress_key(stream: &str) -> Vec<u8> {
+    [&[STREAM_PROGRESS], stream.as_bytes()].concat()
+}
+
+/// The key of one group's state.
+pub(crate) fn state_key(view_id: u32, window_end: i64, group: &[u8]) -> Vec<u8> {
+    let mut key = state_bound(view_id, window_end);
+    key.extend_from_slice(group);
+    key
+}
+
+/// The first key of a window: also the exclusive end of all windows that end before it.
+pub(crate) fn state_bound(view_id: u32, window_end: i64) -> Vec<u8> {
+    let mut key = Vec::with_capacity(64);
+    key.push(STATE);
+    key.extend_from_slice(&view_id.to_be_bytes());
+    // With the sign bit turned, bytes sort as the numbers do.
+    key.extend_from_slice(&(window_end ^ i64::MIN).to_be_bytes());
+    key
+}
+
+/// The range of all of a view's states.
+pub(crate) fn state_range(view_id: u32) -> (Vec<u8>, Vec<u8>) {
+    let prefix = |id: u64| [&[STATE][..], &id.to_be_bytes()[4..]].concat();
+    let to = if view_id == u32::MAX { vec![STATE + 1] } else { prefix(u64::from(view_id) + 1) };
+    (prefix(u64::from(view_id)), to)
+}
+
+/// The window end and the group key in a state's key.
+pub(crate) fn split_state_key(key: &[u8]) -> Result<(i64, &[u8])> {
+    match key {
+        [STATE, _, _, _, _, end @ ..] if end.len() >= 8 => {
+            let (end, group) = end.split_at(8);
+            let end = i64::from_be_bytes(end.try_into().map_err(|_| damaged("state key"))?);
+            Ok((end ^ i64::MIN, group))
+        }
+        _ => Err(damaged("state key")),
+    }
+}
+
+/// The value of one group's state.
+pub(crate) fn encode_state(fingerprint: u64, columns: &[u8]) -> Vec<u8> {
+    let mut value = Vec::with_capacity(STATE_HEADER_BYTES + columns.len());
+    value.push(FORMAT);
+    value.extend_from_slice(&fingerprint.to_be_bytes());
+    value.extend_from_slice(columns);
+    value
+}
+
+/// The state columns of a stored value; refuses what another definition wrote.
+pub(crate) fn decode_state(fingerprint: u64, value: &[u8]) -> Result<&[u8]> {
+    match value.split_at_checked(STATE_HEADER_BYTES) {
+        Some((header, columns)) if header[0] == FORMAT && header[1..] == fingerprint.to_be_bytes() => Ok(columns),
+        _ => Err(damaged("view state")),
+    }
+}
+
+impl Definition {
+    pub(crate) fn encode(self) -> Vec<u8> {
+        [&[FORMAT][..], &self.view_id.to_be_bytes(), &self.fingerprint.to_be_bytes()].concat()
+    }
+
+    /// None when another format wrote it: then the view is rebuilt.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Definition> {
+        let mut reader = Reader(bytes);
+        if reader.take::<1>().ok()? != [FORMAT] {
+            return None;
+        }
+        let view_id = u32::from_be_bytes(reader.take().ok()?);
+        let fingerprint = u64::from_be_bytes(reader.take().ok()?);
+        Some(Definition { view_id, fingerprint })
+    }
+}
+
+pub(crate) fn decode_next_view_id(bytes: &[u8]) -> Result<u32> {
+    Ok(u32::from_be_bytes(Reader(bytes).take()?))
+}
+
+impl Progress {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        out.extend_from_slice(&self.closed_until.unwrap_or(NONE).to_be_bytes());
+        out.extend_from_slice(&self.event_watermark.unwrap_or(NONE).to_be_bytes());
+        for counter in [self.applied, self.filtered, self.late, self.failed, self.lost] {
+            out.extend_from_slice(&counter.to_be_bytes());
+        }
+        out.extend_from_slice(&self.updated_at.to_be_bytes());
+        out.extend_from_slice(&length(self.positions.len()).to_be_bytes());
+        for (index, position) in &self.positions {
+            out.extend_from_slice(&index.to_be_bytes());
+            out.extend_from_slice(&position.log.0.to_be_bytes());
+            out.extend_from_slice(&position.next_offset.to_be_bytes());
+            out.extend_from_slice(&position.max_event_ms.unwrap_or(NONE).to_be_bytes());
+        }
+        out.extend_from_slice(&length(self.rejected.len()).to_be_bytes());
+        for (rule, count) in &self.rejected {
+            let name = rule.as_bytes();
+            let bytes = u16::try_from(name.len()).expect("rule names are at most a few hundred bytes");
+            out.extend_from_slice(&bytes.to_be_bytes());
+            out.extend_from_slice(name);
+            out.extend_from_slice(&count.to_be_bytes());
+        }
+        out
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Progress> {
+        let mut reader = Reader(bytes);
+        if reader.take::<1>()? != [FORMAT] {
+            return Err(damaged("progress"));
+        }
+        let mut progress = Progress {
+            closed_until: reader.optional_ms()?,
+            event_watermark: reader.optional_ms()?,
+            applied: reader.counter()?,
+            filtered: reader.counter()?,
+            late: reader.counter()?,
+            failed: reader.counter()?,
+            lost: reader.counter()?,
+            updated_at: i64::from_be_bytes(reader.take()?),
+            ..Progress::default()
+        };
+        for _ in 0..u32::from_be_bytes(reader.take()?) {
+            let index = i32::from_be_bytes(reader.take()?);
+            let log = LogId(u32::from_be_bytes(reader.take()?));
+            let next_offset = i64::from_be_bytes(reader.take()?);
+            let max_event_ms = reader.optional_ms()?;
+            progress.positions.insert(index, Position { log, next_offset, max_event_ms });
+        }
+        for _ in 0..u32::from_be_bytes(reader.take()?) {
+            let bytes = u16::from_be_bytes(reader.take()?);
+            let name = reader.bytes(usize::from(bytes))?;
+            let rule = String::from_utf8(name.to_vec()).map_err(|_| damaged("progress"))?;
+            let count = reader.counter()?;
+            progress.rejected.insert(rule, count);
+        }
+        Ok(progress)
+    }
+
+    /// Where a member stands in each partition, for grouping members that stand together.
+    pub(crate) fn stands_with(&self, other: &Progress) -> bool {
+        self.positions == other.positions && self.event_watermark == other.event_watermark
+    }
+}
+
+fn length(count: usize) -> u32 {
+    u32::try_from(count).expect("partitions and rules are far fewer than 2^32")
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, count: usize) -> Result<&'a [u8]> {
+        let (part, rest) = self.0.split_at_checked(count).ok_or_else(|| damaged("progress"))?;
+        self.0 = rest;
+        Ok(part)
+    }
+
+    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+        self.bytes(N)?.try_into().map_err(|_| damaged("progress"))
+    }
+
+    fn counter(&mut self) -> Result<u64> {
+        Ok(u64::from_be_bytes(self.take()?))
+    }
+
+    fn optional_ms(&mut self) -> Result<Option<i64>> {
+        Ok(Some(i64::from_be_bytes(self.take()?)).filter(|ms| *ms != NONE))
+    }
+}
+
+fn damaged(what: &str) -> EngineError {
+    EngineError::new(ErrorKind::Storage, format!("stored {what} is not what this version writes; restore a backup or remove the view"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    #[test]
+    fn golden_bytes() {
+        assert_eq!(hex(&definition_key("plays")), "01706c617973");
+        assert_eq!(hex(&next_view_id_key()), "02");
+        assert_eq!(hex(&view_progress_key(7)), "0300000007");
+        assert_eq!(hex(&stream_progress_key("s")), "0473");
+        assert_eq!(hex(&state_key(7, 60_000, b"k")), "1000000007800000000000ea606b");
+        assert_eq!(hex(&state_bound(7, -1)), "10000000077fffffffffffffff");
+        assert_eq!(hex(&state_range(7).1), "1000000008");
+        assert_eq!(hex(&state_range(u32::MAX).1), "11");
+        assert_eq!(hex(&encode_state(0x0102, b"xy")), "01000000000000010278 79".replace(' ', ""));
+        let definition = Definition { view_id: 9, fingerprint: 0xaabb };
+        assert_eq!(hex(&definition.encode()), "0100000009000000000000aabb");
+        assert_eq!(Definition::decode(&definition.encode()), Some(definition));
+        assert_eq!(Definition::decode(b"\x02"), None);
+        let mut progress = Progress { closed_until: Some(5), applied: 3, lost: 1, updated_at: 8, ..Progress::default() };
+        progress.positions.insert(2, Position { log: LogId(4), next_offset: 41, max_event_ms: None });
+        progress.rejected.insert("json".into(), 6);
+        let expected = "01 0000000000000005 8000000000000000 0000000000000003 0000000000000000 0000000000000000 \
+                        0000000000000000 0000000000000001 0000000000000008 \
+                        00000001 00000002 00000004 0000000000000029 8000000000000000 \
+                        00000001 0004 6a736f6e 0000000000000006";
+        assert_eq!(hex(&progress.encode()), expected.replace(char::is_whitespace, ""));
+        assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress);
+    }
+
+    #[test]
+    fn keys_sort_by_window_then_group() {
+        let keys = [state_key(1, i64::MIN, b"z"), state_key(1, -5, b"a"), state_key(1, 0, b""), state_key(1, 0, b"a"), state_key(1, i64::MAX, b"a"), state_key(2, i64::MIN, b"")];
+        assert!(keys.is_sorted());
+        assert_eq!(split_state_key(&keys[1]).unwrap(), (-5, &b"a"[..]));
+        split_state_key(b"\x10abc").unwrap_err();
+    }
+
+    #[test]
+    fn other_definitions_and_cut_values_are_refused() {
+        let value = encode_state(1, b"x");
+        assert_eq!(decode_state(1, &value).unwrap(), b"x");
+        decode_state(2, &value).unwrap_err();
+        decode_state(1, &value[..8]).unwrap_err();
+        assert_ne!(fingerprint("s", "a"), fingerprint("s", "b"));
+        let bytes = Progress { rejected: [("r".to_string(), 1)].into(), ..Progress::default() }.encode();
+        for cut in 0..bytes.len() {
+            Progress::decode(&bytes[..cut]).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! A declared stream: a topic of JSON records with columns, event time, required fields and checks.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use broker::{Batch, Offset, PartitionIndex, TimestampMs, TopicName};
+use bytes::Bytes;
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::columns::{ColumnType, timestamp_type};
+use crate::config::StreamConfig;
+use crate::decode::Decoder;
+use crate::error::Result;
+use crate::names::{closest, is_topic_name};
+use crate::sql;
+
+/// The columns every stream has after its declared ones.
+pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
+
+/// The built-in rules that reject a record; a check cannot take one of these names.
+pub const RULES: [&str; 11] = [
+    "unreadable", "null_value", "utf8", "json", "not_object", "duplicate_field", "type", "required", "max_ahead",
+    "check_failed", "too_large",
+];
+
+/// A checked stream. Holds: the schema and the compiled checks. Never changes after it is made; nothing of it is stored
+/// but its definition's part in the views' fingerprints.
+pub struct Stream {
+    config: StreamConfig,
+    topic: TopicName,
+    schema: SchemaRef,
+    types: Vec<ColumnType>,
+    event_time_index: usize,
+    checks: Vec<Check>,
+}
+
+/// A compiled check.
+struct Check {
+    name: Arc<str>,
+    sql: String,
+    condition: Arc<dyn PhysicalExpr>,
+}
+
+/// What `decode` gives: the good rows, and the records that were refused.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Declared columns, then `_key`, `_timestamp`, `_partition`, `_offset`; in log order.
+    pub rows: RecordBatch,
+    /// Refused records in log order per partition.
+    pub rejected: Vec<Rejected>,
+}
+
+/// A record that is not a row of the stream.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejected {
+    /// The partition it is in.
+    pub partition: PartitionIndex,
+    /// Its offset; the first one where several unreadable records are refused together.
+    pub offset: Offset,
+    /// How many records: 1, or all that follow in a batch that cannot be read further.
+    pub records: i64,
+    /// The rule it broke: one of [`RULES`] or a check's name.
+    pub rule: Arc<str>,
+    /// What is wrong, in words.
+    pub reason: String,
+    /// The record's key.
+    pub key: Option<Bytes>,
+    /// The record's value.
+    pub value: Option<Bytes>,
+    /// The record's timestamp.
+    pub timestamp: TimestampMs,
+    /// The record's own headers.
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl Stream {
+    /// Checks a declaration; Err lists every mistake in it.
+    pub(crate) fn new(config: &StreamConfig) -> std::result::Result<Stream, Vec<String>> {
+        let mut mistakes = Vec::new();
+        let types = column_types(config, &mut mistakes);
+        check_settings(config, &mut mistakes);
+        let event_time_index = event_time_index(config, &mut mistakes);
+        let schema = schema_of(config, &types);
+        let checks = compile_checks(config, &schema, &mut mistakes);
+        match event_time_index {
+            Some(event_time_index) if mistakes.is_empty() => Ok(Stream {
+                topic: TopicName::from(config.topic.as_str()),
+                config: config.clone(),
+                schema,
+                types,
+                event_time_index,
+                checks,
+            }),
+            _ => Err(mistakes.into_iter().map(|mistake| format!("stream {}: {mistake}", config.name)).collect()),
+        }
+    }
+
+    /// The name in SQL.
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// The topic it reads.
+    pub fn topic(&self) -> &TopicName {
+        &self.topic
+    }
+
+    /// The declared columns, then [`META_COLUMNS`]: `_key` Binary, `_timestamp` Timestamp(ms, UTC) (null when the record
+    /// has none), `_partition` Int32, `_offset` Int64.
+    pub fn schema(&self) -> SchemaRef {
+        self.schema.clone()
+    }
+
+    /// The name of the event-time column.
+    pub fn event_time(&self) -> &str {
+        &self.config.event_time
+    }
+
+    /// The declaration.
+    pub fn config(&self) -> &StreamConfig {
+        &self.config
+    }
+
+    pub(crate) fn event_time_index(&self) -> usize {
+        self.event_time_index
+    }
+
+    pub(crate) fn column_types(&self) -> &[ColumnType] {
+        &self.types
+    }
+
+    /// The event times of decoded rows.
+    pub(crate) fn event_times<'a>(&self, rows: &'a RecordBatch) -> &'a TimestampMillisecondArray {
+        let column = rows.column(self.event_time_index).as_any().downcast_ref();
+        column.expect("the event-time column is declared TIMESTAMP")
+    }
+
+    /// Decodes the records of one partition's batches. Pure and deterministic: the same records give the same rows and
+    /// the same refusals wherever and in whatever portions it is called. Control batches hold no rows.
+    ///
+    /// # Errors
+    /// `Bug` when Arrow refuses what was built; `TooLarge` when the batches together hold more than 2 GiB of text.
+    pub fn decode(&self, partition: PartitionIndex, batches: &[Batch]) -> Result<Decoded> {
+        let mut decoder = Decoder::new(self);
+        for batch in batches {
+            decoder.push(partition, batch)?;
+        }
+        decoder.finish()
+    }
+
+    /// Splits rows into those that meet every check and, per refused row index, the rule and reason.
+    pub(crate) fn apply_checks(&self, rows: RecordBatch) -> Result<(RecordBatch, Vec<(usize, Arc<str>, String)>)> {
+        let mut refused: Vec<(usize, Arc<str>, String)> = Vec::new();
+        let mut good = vec![true; rows.num_rows()];
+        for check in &self.checks {
+            match sql::condition(&check.condition, &rows) {
+                Ok(met) => check.mark(&met, &mut good, &mut refused),
+                Err(_) => check.mark_one_by_one(&rows, &mut good, &mut refused),
+            }
+        }
+        if refused.is_empty() {
+            return Ok((rows, refused));
+        }
+        refused.sort_by_key(|(row, ..)| *row);
+        Ok((filter_record_batch(&rows, &BooleanArray::from(good))?, refused))
+    }
+
+    /// All that decides which rows the stream has, as text for the fingerprint of stored state.
+    pub(crate) fn definition(&self) -> String {
+        let config = &self.config;
+        let mut text = format!("{}|{}|{}|{}", config.name, config.topic, config.event_time, config.max_ahead_ms);
+        for (column, kind) in config.columns.iter().zip(&self.types) {
+            text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));
+        }
+        for check in &config.checks {
+            text.push_str(&format!("|check {:?} {:?}", check.name, check.sql));
+        }
+        text
+    }
+}
+
+impl Check {
+    fn mark(&self, met: &BooleanArray, good: &mut [bool], refused: &mut Vec<(usize, Arc<str>, String)>) {
+        if met.true_count() == met.len() {
+            return;
+        }
+        for row in 0..met.len() {
+            let is_true = met.is_valid(row) && met.value(row);
+            if !is_true && good[row] {
+                good[row] = false;
+                let outcome = if met.is_valid(row) { "false" } else { "null" };
+                refused.push((row, self.name.clone(), format!("check {} is {outcome}: {}", self.name, self.sql)));
+            }
+        }
+    }
+
+    /// An expression can fail on one row (a division by zero, say): then each row is looked at alone.
+    fn mark_one_by_one(
+        &self, rows: &RecordBatch, good: &mut [bool], refused: &mut Vec<(usize, Arc<str>, String)>,
+    ) {
+        for row in 0..rows.num_rows() {
+            if !good[row] {
+                continue;
+            }
+            match sql::condition(&self.condition, &rows.slice(row, 1)) {
+                Ok(met) if met.is_valid(0) && met.value(0) => {}
+                Ok(_) => {
+                    good[row] = false;
+                    refused.push((row, self.name.clone(), format!("check {} is not true: {}", self.name, self.sql)));
+                }
+                Err(error) => {
+                    good[row] = false;
+                    refused.push((row, "check_failed".into(), format!("check {} failed: {error}", self.name)));
+                }
+            }
+        }
+    }
+}
+
+fn column_types(config: &StreamConfig, mistakes: &mut Vec<String>) -> Vec<ColumnType> {
+    let mut types = Vec::new();
+    for (index, column) in config.columns.iter().enumerate() {
+        let name = &column.name;
+        if name.is_empty() || name.starts_with('_') || name == "window_start" || name == "window_end" {
+            mistakes.push(format!(
+                "column '{name}': the name is reserved (empty, a leading '_', window_start, window_end), rename it"
+            ));
+        }
+        if config.columns[..index].iter().any(|other| other.name == *name) {
+            mistakes.push(format!("column '{name}' is declared twice, remove one"));
+        }
+        match ColumnType::parse(&column.sql_type) {
+            Ok(kind) => types.push(kind),
+            Err(mistake) => {
+                mistakes.push(format!("column '{name}': {mistake}"));
+                types.push(ColumnType::Varchar);
+            }
+        }
+    }
+    types
+}
+
+fn check_settings(config: &StreamConfig, mistakes: &mut Vec<String>) {
+    if !is_topic_name(&config.name) {
+        mistakes.push("the name must be 1 to 200 letters, digits, '.', '_' or '-', as it names a topic too".into());
+    }
+    if !is_topic_name(&config.topic) {
+        mistakes.push(format!("topic '{}' is not a topic name, use letters, digits, '.', '_' or '-'", config.topic));
+    }
+    if config.columns.is_empty() {
+        mistakes.push("no columns, declare at least the event-time column".into());
+    }
+    let times =
+        [("lateness", config.lateness_ms), ("idle_timeout", config.idle_timeout_ms), ("max_ahead", config.max_ahead_ms)];
+    for (key, value_ms) in times {
+        if value_ms < 0 {
+            mistakes.push(format!("{key} is negative ({value_ms} ms), use 0 or more"));
+        }
+    }
+}
+
+fn event_time_index(config: &StreamConfig, mistakes: &mut Vec<String>) -> Option<usize> {
+    let wanted = &config.event_time;
+    let Some(index) = config.columns.iter().position(|column| column.name == *wanted) else {
+        let hint = closest(wanted, config.columns.iter().map(|column| column.name.as_str()));
+        mistakes.push(format!("event_time '{wanted}' is not a declared column{hint}"));
+        return None;
+    };
+    let sql_type = &config.columns[index].sql_type;
+    if ColumnType::parse(sql_type).is_ok_and(|kind| kind != ColumnType::Timestamp) {
+        mistakes.push(format!("event_time '{wanted}' is {sql_type}, declare it TIMESTAMP"));
+        return None;
+    }
+    Some(index)
+}
+
+fn schema_of(config: &StreamConfig, types: &[ColumnType]) -> SchemaRef {
+    let mut fields: Vec<Field> = Vec::new();
+    for (column, kind) in config.columns.iter().zip(types) {
+        let required = column.required || column.name == config.event_time;
+        fields.push(Field::new(&column.name, kind.data_type(), !required));
+    }
+    fields.push(Field::new(META_COLUMNS[0], DataType::Binary, true));
+    fields.push(Field::new(META_COLUMNS[1], timestamp_type(), true));
+    fields.push(Field::new(META_COLUMNS[2], DataType::Int32, false));
+    fields.push(Field::new(META_COLUMNS[3], DataType::Int64, false));
+    Arc::new(Schema::new(fields))
+}
+
+fn compile_checks(config: &StreamConfig, schema: &SchemaRef, mistakes: &mut Vec<String>) -> Vec<Check> {
+    let mut checks: Vec<Check> = Vec::new();
+    for check in &config.checks {
+        if check.name.is_empty() || check.name.len() > 200 || RULES.contains(&check.name.as_str()) {
+            mistakes.push(format!("check '{}': the name is empty, too long or a built-in rule's, rename it", check.name));
+        }
+        if config.checks.iter().filter(|other| other.name == check.name).count() > 1 {
+            mistakes.push(format!("check '{}' is declared twice, rename one", check.name));
+        }
+        match sql::compile_condition(&check.sql, &config.name, schema) {
+            Ok(condition) => {
+                checks.push(Check { name: check.name.as_str().into(), sql: check.sql.clone(), condition });
+            }
+            Err(mistake) => mistakes.push(format!("check '{}': {mistake}", check.name)),
+        }
+    }
+    checks
+}

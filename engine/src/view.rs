@@ -1,0 +1,361 @@
+//! A view, compiled: which stream columns it needs, WHERE, the aggregation, HAVING, and the columns readers see.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::compute::filter_record_batch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::expr::AggregateFunction;
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::executor::block_on;
+
+use crate::aggregate::Aggregation;
+use crate::columns::timestamp_type;
+use crate::config::ViewConfig;
+use crate::names::closest;
+use crate::parse::{ParsedView, Tumble, WINDOW_END, WINDOW_START, parse_view};
+use crate::sql;
+use crate::state;
+use crate::stream::Stream;
+use crate::window;
+
+/// Aggregates whose state stays small and merges exactly as DataFusion defines it.
+const AGGREGATES: [&str; 22] = [
+    "count", "sum", "min", "max", "avg", "stddev", "stddev_pop", "var", "var_pop", "corr", "covar_samp", "covar_pop",
+    "approx_distinct", "approx_median", "approx_percentile_cont", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor",
+    "regr_slope", "regr_intercept",
+];
+
+/// A compiled view. Never changes after it is made.
+pub(crate) struct ViewPlan {
+    pub(crate) name: Arc<str>,
+    pub(crate) sql: String,
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) window_ms: Option<i64>,
+    pub(crate) retention_ms: Option<i64>,
+    /// What readers see: window_start, window_end (when there is a window), keys, values.
+    pub(crate) schema: SchemaRef,
+    /// Names of the key columns.
+    pub(crate) keys: Vec<String>,
+    pub(crate) aggregation: Aggregation,
+    /// Of everything that decides what the stored state means.
+    pub(crate) fingerprint: u64,
+    /// Indexes of the stream's columns that the view uses; `window_start` is put behind them.
+    columns: Vec<usize>,
+    conditions: Vec<Arc<dyn PhysicalExpr>>,
+    having: Vec<Arc<dyn PhysicalExpr>>,
+    /// Keys and values over the aggregation's result.
+    output: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+/// The view's nodes, cut out of the plan.
+struct Cut {
+    projection: Vec<Expr>,
+    having: Vec<Expr>,
+    aggregate: Aggregate,
+    conditions: Vec<Expr>,
+}
+
+impl ViewPlan {
+    /// Compiles a view over one of the streams; Err says what is wrong with it.
+    pub(crate) fn new(config: &ViewConfig, streams: &[Arc<Stream>]) -> Result<ViewPlan, String> {
+        let parsed = parse_view(&config.sql)?;
+        let found = streams.iter().find(|stream| stream.name() == parsed.stream);
+        let Some(stream) = found else {
+            let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
+            return Err(format!("view {}: no stream '{}'{hint}", parsed.name, parsed.stream));
+        };
+        if config.retention_ms.is_some_and(|retention_ms| retention_ms <= 0 || parsed.tumble.is_none()) {
+            return Err(format!("view {}: retention must be positive, and needs a window", parsed.name));
+        }
+        check_tumble(parsed.tumble.as_ref(), stream).map_err(|mistake| format!("view {}: {mistake}", parsed.name))?;
+        compile(config, &parsed, stream).map_err(|mistake| format!("view {}: {mistake}", parsed.name))
+    }
+
+    /// The rows the view counts, with only the columns it uses and `window_start`, and for each of them its row in
+    /// `rows`. An error means that some row cannot be evaluated.
+    pub(crate) fn select(&self, rows: &RecordBatch) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
+        let starts = window::window_starts(self.stream.event_times(rows), self.window_ms);
+        let mut arrays: Vec<ArrayRef> = self.columns.iter().map(|index| rows.column(*index).clone()).collect();
+        arrays.push(starts);
+        let input = RecordBatch::try_new(self.aggregation.input_schema().clone(), arrays)?;
+        let mut kept: Option<BooleanArray> = None;
+        for condition in &self.conditions {
+            let met = sql::condition(condition, &input)?;
+            let met = if met.null_count() > 0 { arrow::compute::prep_null_mask_filter(&met) } else { met };
+            kept = Some(match kept {
+                Some(before) => arrow::compute::and(&before, &met)?,
+                None => met,
+            });
+        }
+        match kept.filter(|kept| kept.true_count() < kept.len()) {
+            Some(kept) => Ok((filter_record_batch(&input, &kept)?, Some(kept))),
+            None => Ok((input, None)),
+        }
+    }
+
+    /// States, one per group → what readers see, and which of the groups meet HAVING (None = all).
+    pub(crate) async fn finish(&self, states: RecordBatch) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
+        let result = self.aggregation.finish(states).await?;
+        let mut shown: Option<BooleanArray> = None;
+        for condition in &self.having {
+            let met = arrow::compute::prep_null_mask_filter(&sql::condition(condition, &result)?);
+            shown = Some(match shown {
+                Some(before) => arrow::compute::and(&before, &met)?,
+                None => met,
+            });
+        }
+        let mut arrays: Vec<ArrayRef> = Vec::new();
+        if let Some(width_ms) = self.window_ms {
+            let starts = result.column(0);
+            let starts = starts.as_any().downcast_ref::<arrow::array::TimestampMillisecondArray>();
+            let starts = starts.expect("the first group column is window_start, a timestamp");
+            let ends = starts.unary::<_, arrow::datatypes::TimestampMillisecondType>(|start| start + width_ms);
+            arrays.push(result.column(0).clone());
+            arrays.push(Arc::new(ends.with_timezone("UTC")));
+        }
+        for expr in &self.output {
+            arrays.push(expr.evaluate(&result)?.into_array(result.num_rows())?);
+        }
+        Ok((RecordBatch::try_new(self.schema.clone(), arrays)?, shown))
+    }
+
+    /// Number of leading columns of [`schema`](Self::schema) that identify a row.
+    pub(crate) fn identity_columns(&self) -> usize {
+        self.keys.len() + if self.window_ms.is_some() { 2 } else { 0 }
+    }
+}
+
+fn check_tumble(tumble: Option<&Tumble>, stream: &Stream) -> Result<(), String> {
+    match tumble {
+        Some(tumble) if tumble.column != stream.event_time() => Err(format!(
+            "TUMBLE is over '{}', but the event time of stream {} is '{}': use that column",
+            tumble.column,
+            stream.name(),
+            stream.event_time()
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Result<ViewPlan, String> {
+    let all: Vec<usize> = (0..stream.schema().fields().len()).collect();
+    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all))?)?;
+    check_cut(&cut)?;
+    // Planned once more over just the columns it uses, so that nothing else is filtered or copied.
+    let columns = used_columns(&cut, stream)?;
+    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns))?)?;
+    let below = cut.aggregate.input.schema().clone();
+    let above = cut.aggregate.schema.clone();
+    let context = sql::session();
+    let physical = |exprs: &[Expr], schema: &DFSchema| -> Result<Vec<Arc<dyn PhysicalExpr>>, String> {
+        let compile = |expr: &Expr| context.create_physical_expr(expr.clone(), schema).map_err(|error| sql::message(&error));
+        exprs.iter().map(compile).collect()
+    };
+    let conditions = physical(&cut.conditions, &below)?;
+    let having = physical(&cut.having, &above)?;
+    let aggregation = plan_aggregation(&context, &cut.aggregate).map_err(|error| sql::message(&error))?;
+    let shown = shown_columns(&cut)?;
+    let exprs: Vec<Expr> = shown.columns.iter().map(|(_, expr)| expr.clone()).collect();
+    let output = physical(&exprs, &above)?;
+    let schema = output_schema(parsed, &shown, &output, &above)?;
+    Ok(ViewPlan {
+        name: parsed.name.as_str().into(),
+        sql: config.sql.trim().to_string(),
+        stream: stream.clone(),
+        window_ms: parsed.tumble.as_ref().map(|tumble| tumble.width_ms),
+        retention_ms: config.retention_ms,
+        schema,
+        keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),
+        fingerprint: state::fingerprint(&stream.definition(), &parsed.canonical),
+        aggregation,
+        columns,
+        conditions,
+        having,
+        output,
+    })
+}
+
+/// Some columns of the stream, and `window_start` behind them.
+fn input_schema(stream: &Stream, columns: &[usize]) -> SchemaRef {
+    let schema = stream.schema();
+    let mut fields: Vec<Field> = columns.iter().map(|index| schema.field(*index).clone()).collect();
+    fields.push(Field::new(WINDOW_START, timestamp_type(), false));
+    Arc::new(Schema::new(fields))
+}
+
+fn plan_query(parsed: &ParsedView, schema: &SchemaRef) -> Result<LogicalPlan, String> {
+    let context = sql::session();
+    let plan = || -> DfResult<LogicalPlan> {
+        let table = datafusion::sql::TableReference::bare(parsed.stream.as_str());
+        context.register_table(table, Arc::new(EmptyTable::new(schema.clone())))?;
+        let statement = Statement::Query(Box::new(parsed.query.clone()));
+        let state = context.state();
+        let plan = block_on(state.statement_to_plan(DfStatement::Statement(Box::new(statement))))?;
+        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+        // Some functions exist only in their simplified form. No other rule may run: it could change the cut.
+        let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
+        simplify.optimize(plan, &OptimizerContext::new(), |_, _| {})
+    };
+    plan().map_err(|error| sql::message(&error))
+}
+
+/// Projection, HAVING, aggregate, WHERE, stream: anything else is refused by name.
+fn cut_plan(plan: &LogicalPlan) -> Result<Cut, String> {
+    let LogicalPlan::Projection(projection) = plan else {
+        return Err(unsupported(plan));
+    };
+    let mut having = Vec::new();
+    let mut node = projection.input.as_ref();
+    while let LogicalPlan::Filter(filter) = node {
+        having.push(filter.predicate.clone());
+        node = filter.input.as_ref();
+    }
+    let LogicalPlan::Aggregate(aggregate) = node else {
+        return Err(unsupported(node));
+    };
+    let mut conditions = Vec::new();
+    let mut node = aggregate.input.as_ref();
+    loop {
+        match node {
+            LogicalPlan::Filter(filter) => {
+                conditions.push(filter.predicate.clone());
+                node = filter.input.as_ref();
+            }
+            LogicalPlan::SubqueryAlias(alias) => node = alias.input.as_ref(),
+            LogicalPlan::TableScan(_) => break,
+            other => return Err(unsupported(other)),
+        }
+    }
+    Ok(Cut { projection: projection.expr.clone(), having, aggregate: aggregate.clone(), conditions })
+}
+
+fn unsupported(node: &LogicalPlan) -> String {
+    let text = node.display().to_string();
+    let name = text.split([':', ' ']).next().unwrap_or_default().to_string();
+    format!("{name} is not supported in a view: write SELECT keys, aggregates FROM stream [WHERE …] GROUP BY … [HAVING …]")
+}
+
+fn check_cut(cut: &Cut) -> Result<(), String> {
+    let exprs = cut.projection.iter().chain(&cut.having).chain(&cut.conditions).chain(&cut.aggregate.group_expr);
+    for expr in exprs {
+        sql::refuse_unstable(expr)?;
+    }
+    for expr in &cut.aggregate.group_expr {
+        if matches!(expr, Expr::GroupingSet(_)) {
+            return Err("GROUPING SETS, ROLLUP and CUBE are not supported in a view".into());
+        }
+    }
+    for expr in &cut.aggregate.aggr_expr {
+        sql::refuse_unstable(expr)?;
+        match expr.clone().unalias_nested().data {
+            Expr::AggregateFunction(call) => check_aggregate(&call)?,
+            other => return Err(format!("'{other}' is not an aggregate the engine knows")),
+        }
+    }
+    Ok(())
+}
+
+fn check_aggregate(call: &AggregateFunction) -> Result<(), String> {
+    let name = call.func.name();
+    if !AGGREGATES.contains(&name) {
+        return Err(format!("aggregate {name} is not supported in a view yet, there are: {}", AGGREGATES.join(", ")));
+    }
+    if call.params.distinct && !matches!(name, "min" | "max" | "bool_and" | "bool_or") {
+        return Err(format!("{name}(DISTINCT …) would keep every value, use approx_distinct(…)"));
+    }
+    if !call.params.order_by.is_empty() && !name.starts_with("approx_percentile") {
+        return Err(format!("{name}(… ORDER BY …) is not supported in a view"));
+    }
+    Ok(())
+}
+
+/// Indexes of the stream's columns that stand anywhere below the aggregate's results.
+fn used_columns(cut: &Cut, stream: &Stream) -> Result<Vec<usize>, String> {
+    let mut names: Vec<Column> = Vec::new();
+    let exprs = cut.conditions.iter().chain(&cut.aggregate.group_expr).chain(&cut.aggregate.aggr_expr);
+    for expr in exprs {
+        let walked = expr.apply(|node| {
+            if let Expr::Column(column) = node {
+                names.push(column.clone());
+            }
+            Ok(TreeNodeRecursion::Continue)
+        });
+        walked.map_err(|error| sql::message(&error))?;
+    }
+    let schema = stream.schema();
+    let used = |index: &usize| names.iter().any(|column| column.name == *schema.field(*index).name());
+    Ok((0..schema.fields().len()).filter(used).collect())
+}
+
+fn plan_aggregation(context: &SessionContext, aggregate: &Aggregate) -> DfResult<Aggregation> {
+    let plan = LogicalPlan::Aggregate(aggregate.clone());
+    let physical = block_on(DefaultPhysicalPlanner::default().create_physical_plan(&plan, &context.state()))?;
+    Aggregation::from_plan(&physical, context.task_ctx())
+}
+
+/// The columns behind the window's: the first `keys` of them are the keys.
+struct Shown {
+    columns: Vec<(String, Expr)>,
+    keys: usize,
+}
+
+/// Every key is shown, in the order of GROUP BY, under its name in the SELECT or its own; then the values in order.
+fn shown_columns(cut: &Cut) -> Result<Shown, String> {
+    let mut values: Vec<(String, Expr)> = Vec::new();
+    for item in &cut.projection {
+        let name = item.qualified_name().1;
+        values.push((name, item.clone().unalias_nested().data));
+    }
+    let mut columns = Vec::new();
+    let group_columns = cut.aggregate.schema.columns();
+    for (index, group) in cut.aggregate.group_expr.iter().enumerate().skip(1) {
+        let key = Expr::Column(group_columns[index].clone());
+        match values.iter().position(|(_, expr)| *expr == key) {
+            Some(at) => columns.push(values.remove(at)),
+            None => match group {
+                Expr::Column(column) => columns.push((column.name.clone(), key)),
+                other => return Err(format!("the key '{other}' needs a name, add it to the SELECT with AS")),
+            },
+        }
+    }
+    let keys = columns.len();
+    columns.extend(values);
+    for (index, (name, _)) in columns.iter().enumerate() {
+        if columns[..index].iter().any(|(other, _)| other == name) {
+            return Err(format!("two columns are called '{name}', rename one with AS"));
+        }
+        if name == WINDOW_START || name == WINDOW_END {
+            return Err(format!("'{name}' is the window's own column, rename yours with AS"));
+        }
+    }
+    Ok(Shown { columns, keys })
+}
+
+fn output_schema(
+    parsed: &ParsedView, shown: &Shown, output: &[Arc<dyn PhysicalExpr>], above: &DFSchema,
+) -> Result<SchemaRef, String> {
+    let mut fields = Vec::new();
+    if parsed.tumble.is_some() {
+        fields.push(Field::new(WINDOW_START, timestamp_type(), false));
+        fields.push(Field::new(WINDOW_END, timestamp_type(), false));
+    }
+    for ((name, _), expr) in shown.columns.iter().zip(output) {
+        let kind = expr.data_type(above.as_arrow()).map_err(|error| sql::message(&error))?;
+        if matches!(kind, DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
+            return Err(format!("column '{name}' is of type {kind}, a view's columns are plain values"));
+        }
+        fields.push(Field::new(name, kind, true));
+    }
+    Ok(Arc::new(Schema::new(fields)))
+}
