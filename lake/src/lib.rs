@@ -1,1 +1,23 @@
-//! stub
+//! The lake: what topics held becomes Parquet in directories that Spark, Hive, DuckDB, Polars and pyarrow read, and SQL
+//! reads those files and the live log as one table.
+//!
+//! A record goes: `sealer` (is its partition due) → `settle` (plan, write, rename, publish) → `writer` with `layout` (rows →
+//! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `hybrid` (files
+//! below the boundary, `log_scan` above it) with `prune` (files that cannot match). `floors` keeps retention off both.
+
+mod clean;
+mod config;
+mod error;
+mod floors;
+mod layout;
+mod manifest;
+mod manifest_bytes;
+mod objects;
+mod sealer;
+mod settle;
+mod tables;
+mod writer;
+
+pub use config::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
+pub use engine::Offsets;
+pub use error::{LakeError, LakeErrorKind, Result};

@@ -147,6 +147,27 @@ impl Partition {
         self.bytes_total.load(Ordering::Acquire).saturating_sub(deleted)
     }
 
+    /// What lies from `offset` on: when its oldest batch was appended, in ms since 1970, and how many bytes it has. None at
+    /// the end of the log.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub async fn backlog(self: &Arc<Self>, offset: Offset) -> Result<Option<(TimestampMs, u64)>> {
+        if offset >= self.high_watermark() {
+            return Ok(None);
+        }
+        let this = self.clone();
+        blocking(move || {
+            let total = this.bytes_total();
+            let oldest = this.entries(offset).next().transpose()?;
+            Ok(oldest.map(|(_, entry)| {
+                let before = entry.running_bytes - u64::from(entry.size);
+                (entry.appended_at, total.saturating_sub(before))
+            }))
+        })
+        .await
+    }
+
     /// Bytes of all batches that ever were appended, on the scale of the index's running figure.
     pub(crate) fn bytes_total(&self) -> u64 {
         self.bytes_total.load(Ordering::Acquire)

@@ -1,0 +1,79 @@
+//! Removing what a crash left behind, and putting aside what deleted topics left.
+
+use std::collections::{BTreeSet, HashSet};
+
+use broker::{Broker, LogId};
+
+use crate::error::Result;
+use crate::floors::Floors;
+use crate::manifest::Manifest;
+use crate::objects::{DELETED_DIR, Objects};
+use crate::tables::Table;
+use crate::writer::is_published_name;
+
+/// Removes hidden files, and files with our names in the tables' directories that the manifest does not know. Nothing
+/// else is touched.
+///
+/// # Errors
+/// `Destination`; it can be done again.
+pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&Table]) -> Result<()> {
+    objects.clear_tmp().await?;
+    let known: HashSet<String> = manifest
+        .snapshot(&manifest.logs())
+        .iter()
+        .flat_map(|settled| settled.files.iter().map(|file| file.path.clone()))
+        .collect();
+    for table in tables {
+        let mut removed = 0_u64;
+        for at in objects.list(&table.topic).await? {
+            let name = at.rsplit('/').next().unwrap_or(&at);
+            if is_published_name(&table.topic, name) && !known.contains(&at) {
+                objects.delete(&at).await?;
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(topic = %table.topic, files = removed, "removed files of an attempt that did not end");
+        }
+    }
+    Ok(())
+}
+
+/// The partitions in the manifest whose topics were deleted.
+pub fn deleted(manifest: &Manifest, broker: &Broker) -> Vec<LogId> {
+    let topics = broker.catalog().topics();
+    let ids = |topic: &std::sync::Arc<broker::Topic>| topic.partitions().iter().map(|partition| partition.id()).collect::<Vec<_>>();
+    let alive: BTreeSet<LogId> = topics.iter().flat_map(ids).collect();
+    manifest.logs().into_iter().filter(|log| !alive.contains(log)).collect()
+}
+
+/// Moves the files of topics that were deleted to [`DELETED_DIR`], where no reader looks and a successor of the same name
+/// does not meet them, and forgets them. May be interrupted and done again.
+///
+/// # Errors
+/// `Destination` or `Broker`.
+pub async fn retire_deleted(objects: &Objects, manifest: &Manifest, floors: &Floors, deleted: &[LogId]) -> Result<()> {
+    for log in deleted.iter().copied() {
+        let files = manifest.settled(log).files;
+        let mut moves = Vec::with_capacity(files.len());
+        for file in files.iter() {
+            if objects.size(&file.path).await?.is_some() {
+                moves.push((file.path.clone(), retired_path(&file.path, log)));
+            }
+        }
+        objects.publish(&moves).await?;
+        manifest.forget(log).await?;
+        floors.clear(log);
+        if let Some((topic, _)) = files.first().and_then(|file| file.path.split_once('/')) {
+            objects.remove_empty_dirs(topic).await?;
+            tracing::info!(topic, %log, files = files.len(), to = DELETED_DIR, "the topic was deleted, its files are put aside");
+        }
+    }
+    Ok(())
+}
+
+/// `<topic>/rest` → `_deleted/<topic>-<log id>/rest`.
+fn retired_path(path: &str, log: LogId) -> String {
+    let (topic, rest) = path.split_once('/').unwrap_or(("", path));
+    format!("{DELETED_DIR}/{topic}-{}/{rest}", log.0)
+}

@@ -1,0 +1,565 @@
+//! Slices: which directory a row belongs to, and what the directory's name says.
+//!
+//! Hive's rules hold for names: `column=value` per level, special characters as `%XX`, null as
+//! `__HIVE_DEFAULT_PARTITION__`. A column that is a level is not in the file: pyarrow refuses to read it from both, Hive
+//! cannot declare it twice, Spark and DuckDB would take the directory's. Hive has no name for the empty string and means
+//! null by it, so rows with an empty value lie beside those with null, in a file of their own, and the manifest knows the
+//! difference. A value whose name would be too long for a directory is cut and made distinct; the manifest has it whole.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int32Array, Int64Array, PrimitiveArray, RecordBatch,
+    StringArray, UInt32Array,
+};
+use arrow::compute::{cast, take_record_batch};
+use arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema, SchemaRef, TimeUnit, TimestampMillisecondType};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use datafusion::scalar::ScalarValue;
+
+use crate::config::SliceColumn;
+use crate::error::{LakeError, Result};
+
+/// What Hive, Spark, DuckDB and pyarrow read as null.
+pub const NULL_NAME: &str = "__HIVE_DEFAULT_PARTITION__";
+/// Longest `column=value` that is written whole; file systems allow 255 bytes.
+const LEVEL_BYTES_MAX: usize = 240;
+const DAY_MS: i64 = 86_400_000;
+
+/// The value of one level.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Value {
+    /// No value.
+    Null,
+    /// Text, unescaped and whole.
+    Text(String),
+    /// A whole number.
+    Int(i64),
+    /// True or false.
+    Bool(bool),
+    /// Days since 1970-01-01.
+    Date(i32),
+}
+
+/// One level of a slice: `column=value`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Level {
+    /// Name of the column.
+    pub column: String,
+    /// Whether it is a part of the event time and not a declared column.
+    pub derived: bool,
+    /// The value of all rows in the slice.
+    pub value: Value,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Date,
+    Year,
+    Month,
+    Day,
+}
+
+#[derive(Clone, Debug)]
+enum From {
+    EventTime(Part),
+    Column(usize),
+}
+
+/// How a table's rows are sliced. Holds: the levels and the schemas they lead to.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    levels: Vec<(Field, From)>,
+    event_time: usize,
+    rows: SchemaRef,
+    file: SchemaRef,
+    table: SchemaRef,
+}
+
+/// Rows of one slice.
+pub struct Sliced {
+    /// Where they belong.
+    pub levels: Vec<Level>,
+    /// The rows, in their order, without the columns that are levels.
+    pub rows: RecordBatch,
+    /// Smallest and largest event time, in ms since 1970; none when all are null.
+    pub event_ms: Option<(i64, i64)>,
+}
+
+impl Layout {
+    /// The layout of rows of schema `rows` with `event_time` as event time.
+    ///
+    /// # Errors
+    /// `Config` for a column that is not there, is named twice or has a type that no directory can stand for.
+    pub fn new(rows: SchemaRef, event_time: &str, slice: &[SliceColumn]) -> Result<Self> {
+        let event_time = rows
+            .index_of(event_time)
+            .ok()
+            .filter(|index| matches!(rows.field(*index).data_type(), DataType::Timestamp(_, _)))
+            .ok_or_else(|| LakeError::config(format!("event time {event_time} is not a TIMESTAMP column: declare it in the stream")))?;
+        let mut levels: Vec<(Field, From)> = Vec::new();
+        for column in slice {
+            for level in levels_of(&rows, column)? {
+                if levels.iter().any(|(field, _)| field.name() == level.0.name()) {
+                    return Err(LakeError::config(format!("slice column {} is named twice: name it once", level.0.name())));
+                }
+                levels.push(level);
+            }
+        }
+        let is_level = |name: &str| levels.iter().any(|(field, _)| field.name() == name);
+        let in_file = rows.fields().iter().filter(|field| !is_level(field.name()));
+        let file = Arc::new(Schema::new(in_file.map(|field| file_field(field)).collect::<Vec<_>>()));
+        let derived = levels.iter().filter(|(_, from)| matches!(from, From::EventTime(_))).map(|(field, _)| field.clone());
+        let table = rows.fields().iter().map(|field| file_field(field)).chain(derived);
+        let table = Arc::new(Schema::new(table.collect::<Vec<_>>()));
+        Ok(Self { levels, event_time, rows, file, table })
+    }
+
+    /// What the files hold: the rows' columns but the levels.
+    pub fn file_schema(&self) -> &SchemaRef {
+        &self.file
+    }
+
+    /// What SQL sees: the rows' columns, then the levels that are parts of the event time.
+    pub fn table_schema(&self) -> &SchemaRef {
+        &self.table
+    }
+
+    /// Splits rows by slice; slices come in the order in which they appear.
+    ///
+    /// # Errors
+    /// `Bug` when the rows are not of this layout's schema.
+    pub fn split(&self, rows: &RecordBatch) -> Result<Vec<Sliced>> {
+        if rows.schema().fields() != self.rows.fields() {
+            return Err(LakeError::bug(format!("rows have the schema {:?} instead of {:?}", rows.schema(), self.rows)));
+        }
+        let event_ms = event_ms(rows.column(self.event_time)).map_err(arrow_bug)?;
+        let keys: Vec<ArrayRef> = self.levels.iter().map(|(field, from)| match from {
+            From::EventTime(part) => Ok(derive(&event_ms, *part)),
+            From::Column(index) => cast(rows.column(*index), field.data_type()).map_err(arrow_bug),
+        }).collect::<Result<_>>()?;
+        let mut slices = Vec::new();
+        for indices in groups(&keys, rows.num_rows())? {
+            let first = usize::try_from(indices[0]).expect("a row number fits");
+            let level = |((field, from), key): (&(Field, From), &ArrayRef)| Level {
+                column: field.name().clone(),
+                derived: matches!(from, From::EventTime(_)),
+                value: value_at(key, first),
+            };
+            let levels = self.levels.iter().zip(&keys).map(level).collect();
+            let valid = indices.iter().filter_map(|at| usize::try_from(*at).ok()).filter(|at| event_ms.is_valid(*at));
+            let range = valid.map(|at| event_ms.value(at)).fold(None, widen);
+            let rows = if indices.len() == rows.num_rows() {
+                rows.clone()
+            } else {
+                take_record_batch(rows, &UInt32Array::from(indices)).map_err(arrow_bug)?
+            };
+            slices.push(Sliced { levels, rows: self.to_file(&rows)?, event_ms: range });
+        }
+        Ok(slices)
+    }
+
+    /// Rows as the files hold them.
+    fn to_file(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        project_to(rows, &self.file).map_err(arrow_bug)
+    }
+
+    /// Rows as SQL sees them.
+    ///
+    /// # Errors
+    /// `Bug` when the rows are not of this layout's schema.
+    pub fn to_table(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let event_ms = event_ms(rows.column(self.event_time)).map_err(arrow_bug)?;
+        let mut columns = Vec::with_capacity(self.table.fields().len());
+        for (column, field) in rows.columns().iter().zip(self.table.fields()) {
+            columns.push(if column.data_type() == field.data_type() {
+                column.clone()
+            } else {
+                cast(column, field.data_type()).map_err(arrow_bug)?
+            });
+        }
+        for (_, from) in &self.levels {
+            if let From::EventTime(part) = from {
+                columns.push(derive(&event_ms, *part));
+            }
+        }
+        RecordBatch::try_new(self.table.clone(), columns).map_err(arrow_bug)
+    }
+}
+
+fn levels_of(rows: &Schema, column: &SliceColumn) -> Result<Vec<(Field, From)>> {
+    let declared = |name: &str| -> Result<Option<(Field, From)>> {
+        let Ok(index) = rows.index_of(name) else { return Ok(None) };
+        let key = key_type(rows.field(index).data_type()).ok_or_else(|| {
+            LakeError::config(format!(
+                "slice column {name} is {}: only text, whole numbers, booleans and dates can be directories",
+                rows.field(index).data_type()
+            ))
+        })?;
+        Ok(Some((Field::new(name, key, true), From::Column(index))))
+    };
+    let part = |name: &str, part: Part| -> Result<(Field, From)> {
+        let key = if part == Part::Date { DataType::Date32 } else { DataType::Int32 };
+        Ok(declared(name)?.unwrap_or_else(|| (Field::new(name, key, true), From::EventTime(part))))
+    };
+    match column {
+        SliceColumn::Date => Ok(vec![part("date", Part::Date)?]),
+        SliceColumn::YearMonthDay => {
+            Ok(vec![part("year", Part::Year)?, part("month", Part::Month)?, part("day", Part::Day)?])
+        }
+        SliceColumn::Column(name) => declared(name)?.map(|level| vec![level]).ok_or_else(|| {
+            let names: Vec<_> = rows.fields().iter().map(|field| field.name().as_str()).collect();
+            LakeError::config(format!(
+                "slice column {name} is not declared: name date, year/month/day or one of {}",
+                names.join(", ")
+            ))
+        }),
+    }
+}
+
+/// The type by which a column's values are told apart and named.
+fn key_type(column: &DataType) -> Option<DataType> {
+    match column {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
+        DataType::Dictionary(_, value) => key_type(value),
+        DataType::Boolean => Some(DataType::Boolean),
+        DataType::Date32 => Some(DataType::Date32),
+        DataType::UInt64 => None,
+        whole if whole.is_integer() => Some(DataType::Int64),
+        _ => None,
+    }
+}
+
+/// Types as every reader of Parquet knows them.
+pub fn file_type(column: &DataType) -> DataType {
+    match column {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, value) => file_type(value),
+        other => other.clone(),
+    }
+}
+
+/// Columns are nullable in files and tables: what is required today may be optional tomorrow.
+fn file_field(field: &Field) -> Field {
+    Field::new(field.name(), file_type(field.data_type()), true)
+}
+
+fn project_to(rows: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
+    let columns = schema.fields().iter().map(|field| {
+        let column = rows.column(rows.schema().index_of(field.name())?);
+        if column.data_type() == field.data_type() { Ok(column.clone()) } else { cast(column, field.data_type()) }
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(schema.clone(), columns, &options)
+}
+
+/// Event times in ms since 1970, finer units rounded down, before 1970 too.
+fn event_ms(column: &ArrayRef) -> Result<PrimitiveArray<TimestampMillisecondType>, arrow::error::ArrowError> {
+    let whole = cast(column, &DataType::Int64)?;
+    let whole = whole.as_primitive::<Int64Type>();
+    Ok(match column.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => whole.unary(|at| at.saturating_mul(1_000)),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => whole.unary(|at| at.div_euclid(1_000)),
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => whole.unary(|at| at.div_euclid(1_000_000)),
+        _ => whole.unary(|at| at),
+    })
+}
+
+fn derive(event_ms: &PrimitiveArray<TimestampMillisecondType>, part: Part) -> ArrayRef {
+    let day = |at: i64| i32::try_from(at.div_euclid(DAY_MS)).ok();
+    if part == Part::Date {
+        let days: Date32Array = event_ms.iter().map(|at| at.and_then(day)).collect();
+        return Arc::new(days);
+    }
+    let pick = |days: i32| {
+        let (year, month, day) = civil(days);
+        match part {
+            Part::Year => year,
+            Part::Month => month,
+            _ => day,
+        }
+    };
+    let parts: Int32Array = event_ms.iter().map(|at| at.and_then(day).map(pick)).collect();
+    Arc::new(parts)
+}
+
+/// Year, month and day of a day since 1970-01-01, in the proleptic Gregorian calendar.
+fn civil(days: i32) -> (i32, i32, i32) {
+    // eras of 400 years that begin on a 1 March, so that the leap day is the last of its year
+    let shifted = i64::from(days) + 719_468;
+    let (era, day_of_era) = (shifted.div_euclid(146_097), shifted.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let small = |n: i64| i32::try_from(n).expect("2^31 days are 5.9 million years");
+    (small(year), small(month), small(day))
+}
+
+/// Row numbers by equal keys, in the order of their first rows.
+fn groups(keys: &[ArrayRef], rows: usize) -> Result<Vec<Vec<u32>>> {
+    let count = u32::try_from(rows).map_err(|_| LakeError::bug(format!("{rows} rows at once")))?;
+    if rows == 0 {
+        return Ok(Vec::new());
+    }
+    if keys.is_empty() {
+        return Ok(vec![(0..count).collect()]);
+    }
+    let fields = keys.iter().map(|key| SortField::new(key.data_type().clone())).collect();
+    let converter = RowConverter::new(fields).map_err(arrow_bug)?;
+    let encoded = converter.convert_columns(keys).map_err(arrow_bug)?;
+    let mut known: HashMap<OwnedRow, usize> = HashMap::new();
+    let mut groups: Vec<Vec<u32>> = Vec::new();
+    let mut last: Option<(usize, usize)> = None;
+    for (at, row) in (0..count).zip(encoded.iter()) {
+        let index = usize::try_from(at).expect("a row number fits");
+        // neighbours often share their slice: spare them the look-up
+        let group = match last {
+            Some((before, group)) if encoded.row(before) == row => group,
+            _ => *known.entry(row.owned()).or_insert_with(|| {
+                groups.push(Vec::new());
+                groups.len() - 1
+            }),
+        };
+        groups[group].push(at);
+        last = Some((index, group));
+    }
+    Ok(groups)
+}
+
+fn widen(range: Option<(i64, i64)>, at: i64) -> Option<(i64, i64)> {
+    Some(range.map_or((at, at), |(least, most)| (least.min(at), most.max(at))))
+}
+
+fn value_at(keys: &ArrayRef, at: usize) -> Value {
+    if keys.is_null(at) {
+        return Value::Null;
+    }
+    let any = keys.as_any();
+    if let Some(text) = any.downcast_ref::<StringArray>() {
+        Value::Text(text.value(at).to_owned())
+    } else if let Some(days) = any.downcast_ref::<PrimitiveArray<Date32Type>>() {
+        Value::Date(days.value(at))
+    } else if let Some(flags) = any.downcast_ref::<BooleanArray>() {
+        Value::Bool(flags.value(at))
+    } else if let Some(whole) = any.downcast_ref::<Int32Array>() {
+        Value::Int(whole.value(at).into())
+    } else if let Some(whole) = any.downcast_ref::<Int64Array>() {
+        Value::Int(whole.value(at))
+    } else {
+        Value::Null
+    }
+}
+
+impl Value {
+    /// The value in a column of type `column`, for reading; null where it does not fit.
+    pub fn scalar(&self, column: &DataType) -> ScalarValue {
+        let plain = match self {
+            Self::Null => ScalarValue::Null,
+            Self::Text(text) => ScalarValue::Utf8(Some(text.clone())),
+            Self::Int(whole) => ScalarValue::Int64(Some(*whole)),
+            Self::Bool(flag) => ScalarValue::Boolean(Some(*flag)),
+            Self::Date(days) => ScalarValue::Date32(Some(*days)),
+        };
+        let typed = plain.cast_to(column);
+        typed.or_else(|_| ScalarValue::try_from(column)).unwrap_or(ScalarValue::Null)
+    }
+
+    /// The value as a directory names it, before escaping; none for what Hive has no name for.
+    fn text(&self) -> Option<String> {
+        match self {
+            Self::Null => None,
+            Self::Text(text) => Some(text.clone()).filter(|text| !text.is_empty()),
+            Self::Int(whole) => Some(whole.to_string()),
+            Self::Bool(flag) => Some(flag.to_string()),
+            Self::Date(days) => {
+                let (year, month, day) = civil(*days);
+                Some(format!("{year:04}-{month:02}-{day:02}"))
+            }
+        }
+    }
+}
+
+/// The directory of a slice below its topic's, such as `date=2026-11-20/genre=jazz`; empty without levels.
+pub fn directory(levels: &[Level]) -> String {
+    let name = |level: &Level| {
+        let column = escape(&level.column);
+        match level.value.text() {
+            None => format!("{column}={NULL_NAME}"),
+            // the one text that would read as null
+            Some(text) if text == NULL_NAME => format!("{column}=%5F{}", &NULL_NAME[1..]),
+            Some(text) => bounded(format!("{column}={}", escape(&text)), &text),
+        }
+    };
+    levels.iter().map(name).collect::<Vec<_>>().join("/")
+}
+
+/// Tells apart files of slices that share a directory: bit n is set when level n is an empty text.
+pub fn empty_levels(levels: &[Level]) -> u64 {
+    let empty = |level: &Level| matches!(&level.value, Value::Text(text) if text.is_empty());
+    levels.iter().enumerate().filter(|(_, level)| empty(level)).map(|(at, _)| 1 << at.min(63)).sum()
+}
+
+/// Escapes as Hive's FileUtils.escapePathName does, and also what no file name may hold.
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\0'..='\x1f' | '\x7f' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' => {
+                write!(escaped, "%{:02X}", u32::from(c)).expect("a string takes all that is written");
+            }
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+fn bounded(name: String, text: &str) -> String {
+    if name.len() <= LEVEL_BYTES_MAX {
+        return name;
+    }
+    let mut end = LEVEL_BYTES_MAX - 20;
+    while !name.is_char_boundary(end) {
+        end -= 1;
+    }
+    // not through the middle of an escape
+    let cut = name[..end].rfind('%').filter(|at| end - at < 3).unwrap_or(end);
+    format!("{}~{:016x}", &name[..cut], fnv1a(text.as_bytes()))
+}
+
+/// FNV-1a, 64 bits: the same on every machine and for ever.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+fn arrow_bug(error: arrow::error::ArrowError) -> LakeError {
+    LakeError::bug(format!("rows cannot be sliced: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, TimestampMillisecondArray};
+
+    use super::*;
+
+    fn level(column: &str, value: Value) -> Level {
+        Level { column: column.into(), derived: false, value }
+    }
+
+    fn text(value: &str) -> Value {
+        Value::Text(value.into())
+    }
+
+    #[test]
+    fn directories_are_named_as_hive_names_them() {
+        let dir = |value| directory(&[level("genre", value)]);
+        assert_eq!(dir(text("jazz")), "genre=jazz");
+        assert_eq!(dir(text("R&B / Soul")), "genre=R&B %2F Soul");
+        assert_eq!(dir(text("50%")), "genre=50%25");
+        assert_eq!(dir(text("a=b:c#d?e*f\"g'h\\i{j[k]l^m")), "genre=a%3Db%3Ac%23d%3Fe%2Af%22g%27h%5Ci%7Bj%5Bk%5Dl%5Em");
+        assert_eq!(dir(text("tab\tnul\0del\x7f")), "genre=tab%09nul%00del%7F");
+        assert_eq!(dir(text("日本 ~é")), "genre=日本 ~é");
+        assert_eq!(dir(text("..")), "genre=..");
+        assert_eq!(dir(Value::Null), "genre=__HIVE_DEFAULT_PARTITION__");
+        assert_eq!(dir(text("")), "genre=__HIVE_DEFAULT_PARTITION__");
+        assert_eq!(dir(text(NULL_NAME)), "genre=%5F_HIVE_DEFAULT_PARTITION__");
+        assert_eq!(dir(Value::Int(-7)), "genre=-7");
+        assert_eq!(dir(Value::Bool(true)), "genre=true");
+        assert_eq!(dir(Value::Date(0)), "genre=1970-01-01");
+        assert_eq!(dir(Value::Date(-719_528)), "genre=0000-01-01");
+        assert_eq!(directory(&[level("a/b", text("x")), level("c", Value::Int(1))]), "a%2Fb=x/c=1");
+        assert_eq!(directory(&[]), "");
+    }
+
+    #[test]
+    fn long_values_are_cut_and_stay_distinct() {
+        let (one, two) = ("ö/".repeat(200) + "1", "ö/".repeat(200) + "2");
+        let (one, two) = (directory(&[level("c", text(&one))]), directory(&[level("c", text(&two))]));
+        assert!(one.len() <= LEVEL_BYTES_MAX && two.len() <= LEVEL_BYTES_MAX);
+        assert_ne!(one, two);
+        let cut = one.rsplit_once('~').unwrap().0;
+        assert!(cut.ends_with('ö') || cut.ends_with("%2F"), "{cut}");
+    }
+
+    #[test]
+    fn an_empty_text_is_told_from_null() {
+        assert_eq!(empty_levels(&[level("a", Value::Null), level("b", text(""))]), 2);
+        assert_eq!(empty_levels(&[level("a", Value::Null), level("b", Value::Null)]), 0);
+    }
+
+    #[test]
+    fn days_are_those_of_the_calendar() {
+        for days in (-800_000..3_000_000).step_by(97) {
+            let date = chrono::DateTime::from_timestamp(i64::from(days) * 86_400, 0).unwrap().date_naive();
+            let (year, month, day) = civil(days);
+            assert_eq!(chrono::NaiveDate::from_ymd_opt(year, month as u32, day as u32), Some(date), "{days}");
+        }
+        civil(i32::MIN);
+        civil(i32::MAX);
+    }
+
+    fn rows(times: Vec<Option<i64>>, genres: Vec<Option<&str>>) -> RecordBatch {
+        let count = times.len();
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("ts", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+            Field::new("genre", DataType::Utf8, true),
+            Field::new("price", DataType::Float64, true),
+            Field::new("_offset", DataType::Int64, false),
+        ]));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(TimestampMillisecondArray::from(times).with_timezone("UTC")),
+            Arc::new(StringArray::from(genres)),
+            Arc::new(Float64Array::from(vec![1.5; count])),
+            Arc::new(Int64Array::from_iter_values(0..count as i64)),
+        ];
+        RecordBatch::try_new(schema, columns).unwrap()
+    }
+
+    #[test]
+    fn rows_are_split_by_slice_and_lose_the_sliced_columns() {
+        let rows = rows(
+            vec![Some(0), Some(-1), Some(86_399_999), None, Some(5)],
+            vec![Some("jazz"), Some("jazz"), Some("jazz"), None, Some("")],
+        );
+        let slice = [SliceColumn::Date, SliceColumn::Column("genre".into())];
+        let layout = Layout::new(rows.schema(), "ts", &slice).unwrap();
+        let split = layout.split(&rows).unwrap();
+        let told: Vec<_> = split.iter().map(|s| (directory(&s.levels), empty_levels(&s.levels), s.rows.num_rows(), s.event_ms)).collect();
+        let null = "date=__HIVE_DEFAULT_PARTITION__/genre=__HIVE_DEFAULT_PARTITION__".to_owned();
+        assert_eq!(told, [
+            ("date=1970-01-01/genre=jazz".to_owned(), 0, 2, Some((0, 86_399_999))),
+            ("date=1969-12-31/genre=jazz".to_owned(), 0, 1, Some((-1, -1))),
+            (null, 0, 1, None),
+            ("date=1970-01-01/genre=__HIVE_DEFAULT_PARTITION__".to_owned(), 2, 1, Some((5, 5))),
+        ]);
+        let names = |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
+        assert_eq!(names(&split[0].rows.schema()), ["ts", "price", "_offset"]);
+        assert_eq!(names(layout.table_schema()), ["ts", "genre", "price", "_offset", "date"]);
+        let table = layout.to_table(&rows).unwrap();
+        assert_eq!(table.column(4).as_primitive::<Date32Type>().value(1), -1);
+        assert!(table.column(4).is_null(3));
+    }
+
+    #[test]
+    fn year_month_day_have_no_leading_zeros() {
+        let rows = rows(vec![Some(1_767_323_045_000)], vec![None]);
+        let layout = Layout::new(rows.schema(), "ts", &[SliceColumn::YearMonthDay]).unwrap();
+        assert_eq!(directory(&layout.split(&rows).unwrap()[0].levels), "year=2026/month=1/day=2");
+    }
+
+    #[test]
+    fn wrong_slice_columns_are_refused_with_the_way_out() {
+        let schema = rows(vec![], vec![]).schema();
+        let refused = |slice: &[SliceColumn]| Layout::new(schema.clone(), "ts", slice).unwrap_err().message;
+        assert!(refused(&[SliceColumn::Column("price".into())]).contains("only text, whole numbers"));
+        assert!(refused(&[SliceColumn::Column("gnre".into())]).contains("one of ts, genre"));
+        assert!(refused(&[SliceColumn::Date, SliceColumn::Date]).contains("named twice"));
+        assert!(Layout::new(schema.clone(), "genre", &[]).unwrap_err().message.contains("not a TIMESTAMP"));
+    }
+}

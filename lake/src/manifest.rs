@@ -1,0 +1,288 @@
+//! The manifest: which files are published and how far each partition is settled. It is stored in the broker's store, so
+//! that files and mark move in one commit, and kept in memory for queries. Before each commit the invariants are checked.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use broker::{Ack, Broker, Change, Family, LogId, Offset};
+use parking_lot::Mutex;
+
+use crate::error::{LakeError, Result};
+use crate::manifest_bytes::{EPOCH_KEY, FileEntry, Mark, Plan, epoch_of, file_key, files_of, log_of, mark_key, plan_key, ranges};
+
+/// What one partition has in the lake, at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct Settled {
+    /// How far it is settled; none before the first time.
+    pub mark: Option<Mark>,
+    /// The range that is being written.
+    pub plan: Option<Plan>,
+    /// Its files by (first offset, ordinal).
+    pub files: Arc<Vec<Arc<FileEntry>>>,
+}
+
+/// The manifest. Holds: the settled state of every partition. Changes are commits of the epoch's owner alone, one at a
+/// time; memory follows the store. Always true: a partition's ranges do not overlap and end below its mark, and the mark
+/// only moves forward. A crash keeps it.
+pub struct Manifest {
+    broker: Arc<Broker>,
+    epoch: u64,
+    committing: tokio::sync::Mutex<()>,
+    settled: Mutex<HashMap<LogId, Settled>>,
+}
+
+impl Manifest {
+    /// Reads the manifest and fences off whoever wrote to it before.
+    ///
+    /// # Errors
+    /// `Broker` when it is damaged or cannot be read.
+    pub async fn open(broker: Arc<Broker>) -> Result<Self> {
+        let reading = broker.clone();
+        let loaded = tokio::task::spawn_blocking(move || load(&reading)).await;
+        let (before, settled) = loaded.map_err(|e| LakeError::bug(format!("reading the manifest ended early: {e}")))??;
+        let epoch = before + 1;
+        let fence = Change::Put(Family::Lake, EPOCH_KEY.to_vec(), epoch.to_be_bytes().to_vec());
+        broker.lane().commit(vec![fence], Ack::Durable).await?;
+        Ok(Self { broker, epoch, committing: tokio::sync::Mutex::default(), settled: Mutex::new(settled) })
+    }
+
+    /// The fencing epoch of this owner.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// What one partition has now.
+    pub fn settled(&self, log: LogId) -> Settled {
+        self.settled.lock().get(&log).cloned().unwrap_or_default()
+    }
+
+    /// What several partitions have at one moment, in their order.
+    pub fn snapshot(&self, logs: &[LogId]) -> Vec<Settled> {
+        let settled = self.settled.lock();
+        logs.iter().map(|log| settled.get(log).cloned().unwrap_or_default()).collect()
+    }
+
+    /// All partitions that have anything in the manifest.
+    pub fn logs(&self) -> Vec<LogId> {
+        let mut logs: Vec<_> = self.settled.lock().keys().copied().collect();
+        logs.sort();
+        logs
+    }
+
+    /// Fixes the range that is written next, or makes the fixed one shorter.
+    ///
+    /// # Errors
+    /// `Bug` when an invariant does not hold, `Broker` when the store fails.
+    pub async fn plan(&self, log: LogId, first: Offset, last: Offset) -> Result<Plan> {
+        let _one = self.committing.lock().await;
+        let before = self.settled(log);
+        let plan = Plan { first, last, epoch: self.epoch };
+        self.epoch_is_ours()?;
+        plan_begins_at_mark(before.mark, &plan)?;
+        plan_only_shrinks(before.plan, &plan)?;
+        let change = Change::Put(Family::Lake, plan_key(log), plan.encode());
+        self.broker.lane().commit(vec![change], Ack::Durable).await?;
+        self.settled.lock().entry(log).or_default().plan = Some(plan);
+        Ok(plan)
+    }
+
+    /// Publishes the files of the planned range and moves the mark behind it, in one commit.
+    ///
+    /// # Errors
+    /// `Bug` when an invariant does not hold, `Broker` when the store fails; nothing has changed then.
+    pub async fn publish(&self, log: LogId, plan: Plan, files: Vec<FileEntry>) -> Result<()> {
+        let _one = self.committing.lock().await;
+        let before = self.settled(log);
+        let mark = Mark { offset: plan.last + 1, moved_ms: self.broker.clock().now_ms() };
+        self.epoch_is_ours()?;
+        plan_is_the_fixed_one(before.plan, plan)?;
+        mark_moves_forward(before.mark, mark)?;
+        files_lie_in_plan(&plan, &files)?;
+        ranges_do_not_overlap(&before.files, &plan)?;
+        let mut changes = Vec::with_capacity(files.len() + 2);
+        for file in &files {
+            changes.push(Change::Put(Family::Lake, file_key(log, file.first, file.ordinal), file.encode()?));
+        }
+        changes.push(Change::Put(Family::Lake, mark_key(log), mark.encode()));
+        changes.push(Change::Delete(Family::Lake, plan_key(log)));
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        let mut settled = self.settled.lock();
+        let after = settled.entry(log).or_default();
+        Arc::make_mut(&mut after.files).extend(files.into_iter().map(Arc::new));
+        after.mark = Some(mark);
+        after.plan = None;
+        Ok(())
+    }
+
+    /// Moves a mark, and forgets the plan, where the log no longer has the records: somebody deleted them.
+    ///
+    /// # Errors
+    /// `Bug` when an invariant does not hold, `Broker` when the store fails.
+    pub async fn skip(&self, log: LogId, to: Offset) -> Result<()> {
+        let _one = self.committing.lock().await;
+        let mark = Mark { offset: to, moved_ms: self.broker.clock().now_ms() };
+        self.epoch_is_ours()?;
+        mark_moves_forward(self.settled(log).mark, mark)?;
+        let changes = vec![
+            Change::Put(Family::Lake, mark_key(log), mark.encode()),
+            Change::Delete(Family::Lake, plan_key(log)),
+        ];
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        let mut settled = self.settled.lock();
+        let after = settled.entry(log).or_default();
+        after.mark = Some(mark);
+        after.plan = None;
+        Ok(())
+    }
+
+    /// Forgets all of a partition, whose topic was deleted.
+    ///
+    /// # Errors
+    /// `Bug` when another owner took over, `Broker` when the store fails.
+    pub async fn forget(&self, log: LogId) -> Result<()> {
+        let _one = self.committing.lock().await;
+        self.epoch_is_ours()?;
+        let (from, to) = files_of(log);
+        let changes = vec![
+            Change::DeleteRange(Family::Lake, from, to),
+            Change::Delete(Family::Lake, mark_key(log)),
+            Change::Delete(Family::Lake, plan_key(log)),
+        ];
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        self.settled.lock().remove(&log);
+        Ok(())
+    }
+
+    fn epoch_is_ours(&self) -> Result<()> {
+        let stored = self.broker.store().get(Family::Lake, EPOCH_KEY)?;
+        let stored = stored.as_deref().map(epoch_of).transpose()?;
+        if stored == Some(self.epoch) {
+            return Ok(());
+        }
+        let message = format!("this lake has epoch {}, the manifest belongs to epoch {stored:?}: it was started twice", self.epoch);
+        Err(LakeError::bug(message))
+    }
+}
+
+fn load(broker: &Broker) -> Result<(u64, HashMap<LogId, Settled>)> {
+    let store = broker.store();
+    let epoch = store.get(Family::Lake, EPOCH_KEY)?.as_deref().map(epoch_of).transpose()?.unwrap_or(0);
+    let mut settled: HashMap<LogId, Settled> = HashMap::new();
+    let mut files: BTreeMap<LogId, Vec<Arc<FileEntry>>> = BTreeMap::new();
+    let [file_range, mark_range, plan_range] = ranges();
+    for entry in store.scan(Family::Lake, &file_range.0, &file_range.1) {
+        let (key, value) = entry?;
+        files.entry(log_of(&key)?).or_default().push(Arc::new(FileEntry::decode(&key, &value)?));
+    }
+    for (log, files) in files {
+        settled.entry(log).or_default().files = Arc::new(files);
+    }
+    for entry in store.scan(Family::Lake, &mark_range.0, &mark_range.1) {
+        let (key, value) = entry?;
+        settled.entry(log_of(&key)?).or_default().mark = Some(Mark::decode(&value)?);
+    }
+    for entry in store.scan(Family::Lake, &plan_range.0, &plan_range.1) {
+        let (key, value) = entry?;
+        settled.entry(log_of(&key)?).or_default().plan = Some(Plan::decode(&value)?);
+    }
+    Ok((epoch, settled))
+}
+
+/// Ranges are contiguous: a range begins where the one before it ended.
+fn plan_begins_at_mark(mark: Option<Mark>, plan: &Plan) -> Result<()> {
+    let fits = plan.first >= 0 && plan.last >= plan.first && mark.is_none_or(|mark| mark.offset == plan.first);
+    broken_unless(fits, || format!("plan {plan:?} does not begin at the mark {mark:?}"))
+}
+
+/// A range, once fixed, changes only by ending earlier; files under its old name were not published yet then.
+fn plan_only_shrinks(before: Option<Plan>, plan: &Plan) -> Result<()> {
+    let fits = before.is_none_or(|before| before.first == plan.first && before.last >= plan.last);
+    broken_unless(fits, || format!("plan {plan:?} is not within {before:?}"))
+}
+
+/// Only what was planned is published, and by the one who planned it.
+fn plan_is_the_fixed_one(fixed: Option<Plan>, plan: Plan) -> Result<()> {
+    broken_unless(fixed == Some(plan), || format!("plan {plan:?} is not the fixed one, {fixed:?}"))
+}
+
+/// What is settled stays settled.
+fn mark_moves_forward(before: Option<Mark>, after: Mark) -> Result<()> {
+    let fits = before.is_none_or(|before| before.offset < after.offset);
+    broken_unless(fits, || format!("mark {after:?} is not above {before:?}"))
+}
+
+/// Each file belongs to the planned range, holds rows, and is named once; together they hold no more rows than offsets.
+fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
+    let paths: BTreeSet<_> = files.iter().map(|file| &file.path).collect();
+    let ordinals: BTreeSet<_> = files.iter().map(|file| file.ordinal).collect();
+    let inside = |file: &FileEntry| file.first == plan.first && file.last == plan.last && file.rows > 0;
+    let rows: u64 = files.iter().map(|file| file.rows).sum();
+    let offsets = u64::try_from(plan.last - plan.first + 1).unwrap_or(0);
+    let distinct = paths.len() == files.len() && ordinals.len() == files.len();
+    let fits = distinct && files.iter().all(inside) && rows <= offsets;
+    broken_unless(fits, || format!("files of {rows} rows do not fit the plan {plan:?}: {files:?}"))
+}
+
+/// No offset is in two ranges.
+fn ranges_do_not_overlap(files: &[Arc<FileEntry>], plan: &Plan) -> Result<()> {
+    let last = files.iter().map(|file| file.last).max();
+    broken_unless(last.is_none_or(|last| last < plan.first), || format!("plan {plan:?} overlaps files that end at {last:?}"))
+}
+
+fn broken_unless(holds: bool, what: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(LakeError::bug(format!("the lake's manifest would break: {}", what()))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(first: Offset, last: Offset) -> Plan {
+        Plan { first, last, epoch: 1 }
+    }
+
+    fn file(first: Offset, last: Offset, ordinal: u32, rows: u64) -> FileEntry {
+        FileEntry {
+            first,
+            last,
+            ordinal,
+            rows,
+            bytes: 1,
+            event_ms: None,
+            published_ms: 0,
+            path: format!("t/{first}-{last}-{ordinal}"),
+            levels: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn each_invariant_refuses_what_breaks_it() {
+        let mark = |offset| Some(Mark { offset, moved_ms: 0 });
+        assert!(plan_begins_at_mark(mark(5), &plan(5, 9)).is_ok());
+        assert!(plan_begins_at_mark(None, &plan(3, 3)).is_ok());
+        assert!(plan_begins_at_mark(mark(5), &plan(6, 9)).is_err(), "a gap");
+        assert!(plan_begins_at_mark(mark(5), &plan(4, 9)).is_err(), "an overlap");
+        assert!(plan_begins_at_mark(mark(5), &plan(5, 4)).is_err(), "nothing");
+
+        assert!(plan_only_shrinks(None, &plan(5, 9)).is_ok());
+        assert!(plan_only_shrinks(Some(plan(5, 9)), &plan(5, 7)).is_ok());
+        assert!(plan_only_shrinks(Some(plan(5, 9)), &plan(5, 10)).is_err());
+
+        assert!(plan_is_the_fixed_one(Some(plan(5, 9)), plan(5, 9)).is_ok());
+        assert!(plan_is_the_fixed_one(Some(plan(5, 9)), Plan { epoch: 2, ..plan(5, 9) }).is_err());
+        assert!(plan_is_the_fixed_one(None, plan(5, 9)).is_err());
+
+        assert!(mark_moves_forward(mark(5), Mark { offset: 6, moved_ms: 0 }).is_ok());
+        assert!(mark_moves_forward(mark(5), Mark { offset: 5, moved_ms: 0 }).is_err());
+
+        assert!(files_lie_in_plan(&plan(5, 9), &[]).is_ok(), "a range without rows");
+        assert!(files_lie_in_plan(&plan(5, 9), &[file(5, 9, 0, 2), file(5, 9, 1, 3)]).is_ok());
+        assert!(files_lie_in_plan(&plan(5, 9), &[file(5, 9, 0, 6)]).is_err(), "more rows than offsets");
+        assert!(files_lie_in_plan(&plan(5, 9), &[file(5, 8, 0, 1)]).is_err(), "another range");
+        assert!(files_lie_in_plan(&plan(5, 9), &[file(5, 9, 0, 0)]).is_err(), "an empty file");
+        assert!(files_lie_in_plan(&plan(5, 9), &[file(5, 9, 0, 1), file(5, 9, 0, 1)]).is_err(), "twice");
+
+        assert!(ranges_do_not_overlap(&[Arc::new(file(0, 4, 0, 1))], &plan(5, 9)).is_ok());
+        assert!(ranges_do_not_overlap(&[Arc::new(file(0, 5, 0, 1))], &plan(5, 9)).is_err());
+    }
+}

@@ -1,0 +1,249 @@
+//! The sealer: decides which partitions are due, has them settled one at a time, and tries again when the destination
+//! is away: the one place that does. Meanwhile the log keeps the records, because the lake holds retention at the marks.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use broker::{Offset, Partition, TimestampMs, Topic};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::clean;
+use crate::config::TableConfig;
+use crate::error::{LakeError, Result};
+use crate::settle::{Settler, Settling};
+use crate::tables::Table;
+
+/// Time between two looks at the partitions.
+const TICK: Duration = Duration::from_millis(200);
+const BACKOFF_FIRST: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// Settles what is due. Holds: what went wrong and when it tries again, per table. Always true: at most one range is
+/// being settled. Nothing here survives a crash; plans and marks are in the manifest.
+pub struct Sealer {
+    settler: Settler,
+    tables: Vec<Arc<Table>>,
+    settling: tokio::sync::Mutex<()>,
+    cleaned: AtomicBool,
+    states: Mutex<HashMap<String, TableState>>,
+}
+
+/// How a table fares.
+#[derive(Clone, Debug, Default)]
+pub struct TableState {
+    /// What went wrong last, until it goes well again.
+    pub error: Option<String>,
+    /// When the oldest record that is not settled was appended, per partition, as of the last look.
+    pub oldest_ms: BTreeMap<i32, TimestampMs>,
+    retry: Option<(Instant, Duration)>,
+}
+
+impl Sealer {
+    /// A sealer of those tables that settle.
+    pub fn new(settler: Settler, tables: Vec<Arc<Table>>) -> Self {
+        let tables = tables.into_iter().filter(|table| table.settles.is_some()).collect();
+        Self { settler, tables, settling: tokio::sync::Mutex::default(), cleaned: AtomicBool::new(false), states: Mutex::default() }
+    }
+
+    /// What it settles with.
+    pub fn settler(&self) -> &Settler {
+        &self.settler
+    }
+
+    /// The tables that settle.
+    pub fn tables(&self) -> &[Arc<Table>] {
+        &self.tables
+    }
+
+    /// How a topic's table fares.
+    pub fn state(&self, topic: &str) -> TableState {
+        self.states.lock().get(topic).cloned().unwrap_or_default()
+    }
+
+    /// Works until `stop` turns true.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            self.round(&stop).await;
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+
+    async fn round(self: &Arc<Self>, stop: &watch::Receiver<bool>) {
+        let retired = {
+            let _one = self.settling.lock().await;
+            self.retire().await
+        };
+        if let Err(error) = retired {
+            tracing::warn!(%error, "files of deleted topics cannot be put aside yet");
+        }
+        for table in &self.tables {
+            if *stop.borrow() {
+                return;
+            }
+            let waits = self.states.lock().get(&*table.topic).and_then(|state| state.retry);
+            if waits.is_some_and(|(until, _)| until > Instant::now()) {
+                self.hold(table);
+                continue;
+            }
+            let outcome = self.seal_due(table, stop).await;
+            self.note(&table.topic, outcome.err());
+        }
+    }
+
+    /// Settles the partitions of a table that are due.
+    async fn seal_due(self: &Arc<Self>, table: &Arc<Table>, stop: &watch::Receiver<bool>) -> Result<()> {
+        self.hold(table);
+        let (Some(topic), Some(config)) = (self.topic(table), &table.settles) else { return Ok(()) };
+        for partition in topic.partitions().iter() {
+            while !*stop.borrow() && self.is_due(table, config, partition).await? {
+                if self.settle(table, partition, partition.high_watermark()).await?.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn is_due(&self, table: &Table, config: &TableConfig, partition: &Arc<Partition>) -> Result<bool> {
+        let settled = self.settler.manifest.settled(partition.id());
+        let from = settled.mark.map_or(partition.log_start(), |mark| mark.offset).max(partition.log_start());
+        let backlog = partition.backlog(from).await?;
+        let note = |oldest: Option<TimestampMs>| {
+            let mut states = self.states.lock();
+            let oldest_ms = &mut states.entry(table.topic.to_string()).or_default().oldest_ms;
+            match oldest {
+                Some(at) => oldest_ms.insert(partition.index(), at),
+                None => oldest_ms.remove(&partition.index()),
+            };
+        };
+        let Some((oldest, bytes)) = backlog else {
+            note(None);
+            return Ok(false);
+        };
+        note(Some(oldest));
+        let records = u64::try_from(partition.high_watermark() - from).unwrap_or(0);
+        let age = self.settler.broker.clock().now_ms().saturating_sub(oldest);
+        let enough = records >= config.flush_rows as u64 || bytes >= config.flush_bytes;
+        Ok(settled.plan.is_some() || enough || age >= config.flush_age_ms)
+    }
+
+    /// Settles all that a topic has now, due or not.
+    ///
+    /// # Errors
+    /// `NotFound` when the topic does not settle or is not there; else what went wrong.
+    pub async fn flush(self: &Arc<Self>, topic: &str) -> Result<Settling> {
+        let table = self.tables.iter().find(|table| *table.topic == *topic);
+        let (Some(table), true) = (table, self.settler.broker.catalog().topic(topic).is_some()) else {
+            let known: Vec<_> = self.tables.iter().map(|table| &*table.topic).collect();
+            let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
+            return Err(LakeError::new(crate::LakeErrorKind::NotFound, message));
+        };
+        let outcome = self.flush_table(table).await;
+        self.note(topic, outcome.as_ref().err().cloned());
+        outcome
+    }
+
+    async fn flush_table(self: &Arc<Self>, table: &Arc<Table>) -> Result<Settling> {
+        let mut total = Settling::default();
+        let Some(topic) = self.topic(table) else { return Ok(total) };
+        for partition in topic.partitions().iter() {
+            let end = partition.high_watermark();
+            while let Some(done) = self.settle(table, partition, end).await? {
+                total.files += done.files;
+                total.rows += done.rows;
+                total.bytes += done.bytes;
+            }
+        }
+        Ok(total)
+    }
+
+    /// Settles one range on a thread that may block: decoding and compressing take long.
+    async fn settle(self: &Arc<Self>, table: &Arc<Table>, partition: &Arc<Partition>, end: Offset) -> Result<Option<Settling>> {
+        let _one = self.settling.lock().await;
+        self.clean_once().await?;
+        if self.settler.manifest.settled(partition.id()).mark.is_none() {
+            // a topic may have been made again under its old name: its files must not meet its predecessor's
+            self.retire().await?;
+        }
+        let (this, table, partition) = (self.clone(), table.clone(), partition.clone());
+        let runtime = tokio::runtime::Handle::current();
+        let work = move || runtime.block_on(this.settler.settle(&table, &partition, end));
+        match tokio::task::spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => Err(LakeError::bug(format!("settling ended early: {error}"))),
+        }
+    }
+
+    /// Removes what the last run left, before the first file of this one is written.
+    async fn clean_once(&self) -> Result<()> {
+        if self.cleaned.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let objects = self.settler.destination.get().await?;
+        self.retire().await?;
+        let tables: Vec<&Table> = self.tables.iter().map(|table| &**table).collect();
+        clean::remove_orphans(&objects, &self.settler.manifest, &tables).await?;
+        self.cleaned.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    async fn retire(&self) -> Result<()> {
+        let Settler { manifest, floors, broker, .. } = &self.settler;
+        let gone = clean::deleted(manifest, broker);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let objects = self.settler.destination.get().await?;
+        clean::retire_deleted(&objects, manifest, floors, &gone).await
+    }
+
+    /// Removes what the last run left, if the destination is there.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn clean(&self) -> Result<()> {
+        let _one = self.settling.lock().await;
+        self.clean_once().await
+    }
+
+    fn topic(&self, table: &Table) -> Option<Arc<Topic>> {
+        self.settler.broker.catalog().topic(&table.topic)
+    }
+
+    /// Puts the hold on every partition of a table, new ones too.
+    pub fn hold(&self, table: &Table) {
+        let Some(topic) = self.topic(table) else { return };
+        for partition in topic.partitions().iter() {
+            if !self.settler.floors.has_mark(partition.id()) {
+                let mark = self.settler.manifest.settled(partition.id()).mark;
+                self.settler.floors.set_mark(partition.id(), mark.map_or(partition.log_start(), |mark| mark.offset));
+            }
+        }
+    }
+
+    fn note(&self, topic: &str, error: Option<LakeError>) {
+        let mut states = self.states.lock();
+        let state = states.entry(topic.to_owned()).or_default();
+        match error {
+            None => {
+                if state.error.take().is_some() {
+                    tracing::info!(topic, "the lake settles again");
+                }
+                state.retry = None;
+            }
+            Some(error) => {
+                let delay = state.retry.map_or(BACKOFF_FIRST, |(_, delay)| (delay * 2).min(BACKOFF_MAX));
+                tracing::warn!(topic, %error, retry_in_ms = delay.as_millis() as u64, "the lake cannot settle, the log keeps the records");
+                state.error = Some(error.message);
+                state.retry = Some((Instant::now() + delay, delay));
+            }
+        }
+    }
+}
