@@ -356,6 +356,7 @@ fn family_options(family: Family, cache: &Cache) -> Options {
             universal.set_min_merge_width(4);
             options.set_universal_compaction_options(&universal);
             table.set_block_size(64 << 10);
+            table.set_bloom_filter(10.0, false); // without it a look-up reads a block, so a batch, of every run
         }
         _ => {
             options.set_write_buffer_size(16 << 20);

@@ -15,6 +15,9 @@ use crate::store::{Family, Store};
 use crate::topic_config::TopicConfig;
 use crate::types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicName};
 
+/// Mean batch size from which reading batches one by one is cheaper than walking over them.
+const LOOK_UP_BYTES_MIN: usize = 8 << 10;
+
 /// One partition. Holds: its positions and its newest batches. The commit lane alone moves the positions. Always true:
 /// `log_start ≤ high_watermark`; every batch below the high watermark is as durable as `durability` promises, and only
 /// those are visible. A crash keeps the log; the rest is recovered from it.
@@ -228,32 +231,42 @@ impl Partition {
         Some(batches)
     }
 
-    /// Reads from the database; blocks.
+    /// Reads from the database; blocks. The index says which batches: an iterator that seeks in `log` itself would read
+    /// one batch of every run of files just to place itself.
     fn read_store(&self, offset: Offset, end: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
-        let (from, _) = keys::log_range(self.id);
-        let mut scan = self.store.scan_from_floor(
-            Family::Log,
-            &from,
-            &keys::batch_key(self.id, offset),
-            &keys::batch_key(self.id, end),
-        );
+        let mut due = Vec::new();
         let mut size = 0;
-        let mut batches = Vec::new();
-        while let Some(entry) = scan.next_ref() {
-            let (_, value) = entry?;
-            size += value.len();
-            if size > max_bytes && !batches.is_empty() {
+        for entry in self.entries(offset) {
+            let (base, entry) = entry?;
+            size += entry.size as usize;
+            if base >= end || (size > max_bytes && !due.is_empty()) {
                 break;
             }
-            let batch = Batch::parse(bytes::Bytes::copy_from_slice(value))?;
-            if batch.next_offset() > offset {
-                batches.push(batch);
-            } else {
-                size = 0; // the floor lies in a gap that compaction left
-            }
+            due.push((base, entry.size as usize));
         }
+        let batches = self.load(&due)?;
         // retention may have deleted what the range check still saw
         self.check_range(offset, end)?;
+        Ok(batches)
+    }
+
+    fn load(&self, due: &[(Offset, usize)]) -> Result<Vec<Batch>> {
+        let (Some((first, _)), Some((last, _))) = (due.first(), due.last()) else { return Ok(Vec::new()) };
+        let size: usize = due.iter().map(|(_, size)| size).sum();
+        let mut batches = Vec::with_capacity(due.len());
+        if size / due.len() >= LOOK_UP_BYTES_MIN {
+            for (base, _) in due {
+                if let Some(value) = self.store.get(Family::Log, &keys::batch_key(self.id, *base))? {
+                    batches.push(Batch::parse(value.into())?);
+                }
+            }
+            return Ok(batches);
+        }
+        let (from, to) = (keys::batch_key(self.id, *first), keys::batch_key(self.id, last + 1));
+        let mut scan = self.store.scan(Family::Log, &from, &to);
+        while let Some(entry) = scan.next_ref() {
+            batches.push(Batch::parse(bytes::Bytes::copy_from_slice(entry?.1))?);
+        }
         Ok(batches)
     }
 
