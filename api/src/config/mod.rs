@@ -1,4 +1,45 @@
 //! The whole configuration: what the files, the environment and the flags together say.
+//!
+//! `settings` declares each key once; `read` and `load` check against it, `build` makes the structs that broker, engine and lake take,
+//! `manual` writes config/millpond.toml.
+
+mod build;
+mod load;
+mod manual;
+mod mistake;
+pub mod read;
+pub mod schema;
+mod settings;
+pub mod value;
+
+#[cfg(test)]
+mod tests;
+
+use broker::BrokerConfig;
+use engine::EngineConfig;
+use lake::LakeConfig;
+
+pub use load::{Inputs, Loaded, load};
+pub use manual::manual;
+pub use mistake::{Mistake, Mistakes, Origin, suggestion};
+pub use read::Source;
+
+/// Everything the server is told, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The Kafka side.
+    pub broker: BrokerConfig,
+    /// Streams and views.
+    pub engine: EngineConfig,
+    /// Parquet files and SQL.
+    pub lake: LakeConfig,
+    /// The HTTP side.
+    pub http: HttpConfig,
+    /// Topics to be there.
+    pub topics: Vec<TopicDeclaration>,
+    /// Pages of charts.
+    pub dashboards: Vec<DashboardConfig>,
+}
 
 /// `[http]`: the port that answers HTTP and the page, and the one for the schema registry.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,0 +1,257 @@
+//! From checked values to the configuration, and the checks that need more than one key: names declared twice, names that nothing declares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use broker::{BrokerConfig, Durability, ListenerConfig};
+use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
+use lake::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
+
+use super::mistake::{Mistakes, Origin, suggestion};
+use super::read::Document;
+use super::value::Entry;
+use super::{Config, DashboardConfig, HttpConfig, PanelConfig, PanelKind, TopicDeclaration};
+
+/// Builds everything; what does not hold together is noted, and the result is then not to be used.
+pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
+    let (lists, lake, http) = (&document[""], &document["lake"], &document["http"]);
+    for (list, entry) in [("topics", lists), ("streams", lists), ("dashboards", lists), ("listeners", &document["broker"])] {
+        unique(entry.tables(list), "name", mistakes);
+    }
+    unique(lake.tables("tables"), "topic", mistakes);
+    let broker = broker(&document["broker"], mistakes);
+    let engine = EngineConfig {
+        streams: lists.tables("streams").iter().map(|entry| stream(entry, mistakes)).collect(),
+        views: lists.tables("views").iter().map(view).collect(),
+    };
+    for message in engine::check(&engine) {
+        mistakes.add(&place_of(&message, lists), "", message);
+    }
+    let dashboards = lists.tables("dashboards").iter().map(|entry| dashboard(entry, mistakes)).collect();
+    let http = self::http(http, mistakes);
+    Config {
+        lake: self::lake(lake, &broker.data_dir, &engine, mistakes),
+        topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
+        broker,
+        engine,
+        http,
+        dashboards,
+    }
+}
+
+/// Two entries of one list with the same name: the second is the mistake.
+fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
+    let mut first: BTreeMap<String, &Origin> = BTreeMap::new();
+    for entry in entries {
+        let Some(name) = entry.text_or_none(key).filter(|name| !name.is_empty()) else { continue };
+        match first.get(&name) {
+            Some(origin) => mistakes.add(&entry.place(key), entry.path_of(key), format!("{name} is declared twice: first at {origin}")),
+            None => {
+                first.insert(name, &entry.origin);
+            }
+        }
+    }
+}
+
+fn broker(entry: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
+    let main = ListenerConfig { name: "main".into(), bind: text(entry, "kafka"), advertise: entry.text_or_none("advertise") };
+    let more = entry.tables("listeners").iter().map(|listener| ListenerConfig {
+        name: text(listener, "name"),
+        bind: text(listener, "bind"),
+        advertise: listener.text_or_none("advertise"),
+    });
+    let listeners: Vec<ListenerConfig> = std::iter::once(main).chain(more).collect();
+    let mut binds = BTreeSet::new();
+    for listener in &listeners {
+        if !listener.bind.ends_with(":0") && !binds.insert(&listener.bind) {
+            mistakes.add(&entry.place("listeners"), "broker.listeners", format!("two listeners bind {}: give one another port", listener.bind));
+        }
+    }
+    if integer(entry, "group_min_session_timeout") > integer(entry, "group_max_session_timeout") {
+        let key = "group_min_session_timeout";
+        mistakes.add(&entry.place(key), entry.path_of(key), "is longer than group_max_session_timeout");
+    }
+    BrokerConfig {
+        data_dir: PathBuf::from(text(entry, "data_dir")),
+        listeners,
+        durability: if text(entry, "durability") == "os" { Durability::Os } else { Durability::Fsync },
+        node_id: small(entry, "node_id"),
+        auto_create_topics: entry.bool("auto_create_topics"),
+        num_partitions: small(entry, "num_partitions"),
+        partitions_max: entry.count("partitions_max"),
+        frame_bytes_max: entry.count("frame_bytes_max"),
+        inflight_bytes_max: entry.count("inflight_bytes_max"),
+        connections_max: entry.count("connections_max"),
+        tail_cache_bytes: entry.count("tail_cache_bytes"),
+        write_buffer_bytes: entry.count("write_buffer_bytes"),
+        block_cache_bytes: entry.count("block_cache_bytes"),
+        retention_check_ms: entry.unsigned("retention_check"),
+        producer_id_expiration_ms: integer(entry, "producer_id_expiration"),
+        group_initial_rebalance_delay_ms: entry.unsigned("group_initial_rebalance_delay"),
+        group_min_session_timeout_ms: small(entry, "group_min_session_timeout"),
+        group_max_session_timeout_ms: small(entry, "group_max_session_timeout"),
+        group_max_size: entry.count("group_max_size"),
+        offsets_retention_ms: integer(entry, "offsets_retention"),
+    }
+}
+
+fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {
+    if entry.unsigned("wait") > entry.unsigned("wait_max") {
+        mistakes.add(&entry.place("wait"), entry.path_of("wait"), "is longer than http.wait_max");
+    }
+    HttpConfig {
+        bind: text(entry, "bind"),
+        registry_bind: entry.text_or_none("registry_bind"),
+        body_bytes_max: entry.count("body_bytes_max"),
+        wait_ms_max: entry.unsigned("wait_max"),
+        wait_ms: entry.unsigned("wait"),
+        rows_max: entry.count("rows_max"),
+        requests_max: entry.count("requests_max"),
+        streams_max: entry.count("streams_max"),
+    }
+}
+
+fn topic(entry: &Entry, mistakes: &mut Mistakes) -> TopicDeclaration {
+    let topic = TopicDeclaration { name: text(entry, "name"), partitions: small(entry, "partitions"), config: entry.map("config") };
+    if let Err(error) = broker::TopicConfig::parse(&topic.config) {
+        mistakes.add(&entry.place("config"), entry.path_of("config"), error.message);
+    }
+    topic
+}
+
+fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
+    unique(entry.tables("columns"), "name", mistakes);
+    unique(entry.tables("checks"), "name", mistakes);
+    StreamConfig {
+        name: text(entry, "name"),
+        topic: text(entry, "topic"),
+        columns: entry.tables("columns").iter().map(column).collect(),
+        event_time: text(entry, "event_time"),
+        lateness_ms: integer(entry, "lateness"),
+        idle_timeout_ms: integer(entry, "idle_timeout"),
+        max_ahead_ms: integer(entry, "max_ahead"),
+        checks: entry.tables("checks").iter().map(|check| CheckConfig { name: text(check, "name"), sql: text(check, "sql") }).collect(),
+    }
+}
+
+fn column(entry: &Entry) -> ColumnConfig {
+    ColumnConfig { name: text(entry, "name"), sql_type: text(entry, "type"), required: entry.bool("required") }
+}
+
+fn view(entry: &Entry) -> ViewConfig {
+    ViewConfig { sql: text(entry, "sql"), source: entry.place("sql").to_string(), retention_ms: entry.integer_or_none("retention") }
+}
+
+/// The file and line that an engine message begins with, so that it is sorted with the other mistakes of that file.
+fn place_of(message: &str, lists: &Entry) -> Origin {
+    let entries = lists.tables("views").iter().chain(lists.tables("streams"));
+    let named = entries.map(|entry| entry.place("sql")).find(|origin| message.starts_with(&format!("{origin}:")));
+    named.unwrap_or_else(|| lists.tables("streams").first().map_or(Origin::Default, |entry| entry.origin.clone()))
+}
+
+fn lake(entry: &Entry, data_dir: &std::path::Path, engine: &EngineConfig, mistakes: &mut Mistakes) -> LakeConfig {
+    let url = entry.text_or_none("url").unwrap_or_else(|| data_dir.join("lake").display().to_string());
+    if let Some((scheme, _)) = url.split_once("://")
+        && scheme != "file"
+    {
+        let message = format!("{scheme}:// is not served by this version: give a directory, as a path or file:// URL");
+        mistakes.add(&entry.place("url"), entry.path_of("url"), message);
+    }
+    let limits = SqlLimits {
+        time_ms: entry.unsigned("sql_time_max"),
+        memory_bytes: entry.count("sql_memory_bytes_max"),
+        rows: entry.count("sql_rows_max"),
+    };
+    LakeConfig { url, tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(), sql: limits }
+}
+
+fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> TableConfig {
+    let topic = text(entry, "topic");
+    let stream = engine.streams.iter().find(|stream| stream.topic == topic);
+    if stream.is_none() && !topic.is_empty() {
+        let near = suggestion(&topic, engine.streams.iter().map(|stream| stream.topic.as_str()));
+        let message = format!("no stream is declared over the topic {topic}: declare it under [[streams]]{near}");
+        mistakes.add(&entry.place("topic"), entry.path_of("topic"), message);
+    }
+    let mut slice = Vec::new();
+    for word in entry.texts("slice") {
+        slice.push(match word.as_str() {
+            "date" => SliceColumn::Date,
+            "year/month/day" => SliceColumn::YearMonthDay,
+            column => {
+                let columns = || stream.iter().flat_map(|stream| stream.columns.iter().map(|column| column.name.as_str()));
+                if stream.is_some() && !columns().any(|name| name == column) {
+                    let message = format!("{column} is not a column of the stream{}", suggestion(column, columns().chain(["date", "year/month/day"])));
+                    mistakes.add(&entry.place("slice"), entry.path_of("slice"), message);
+                }
+                SliceColumn::Column(word)
+            }
+        });
+    }
+    TableConfig {
+        topic,
+        slice,
+        flush_rows: entry.count("flush_rows"),
+        flush_bytes: entry.unsigned("flush_bytes"),
+        flush_age_ms: integer(entry, "flush_age"),
+    }
+}
+
+fn dashboard(entry: &Entry, mistakes: &mut Mistakes) -> DashboardConfig {
+    let name = text(entry, "name");
+    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
+        mistakes.add(&entry.place("name"), entry.path_of("name"), "stands in a URL: letters, digits, - and _ only");
+    }
+    DashboardConfig {
+        name,
+        title: text(entry, "title"),
+        refresh_ms: entry.unsigned("refresh"),
+        panels: entry.tables("panels").iter().map(|panel| self::panel(panel, mistakes)).collect(),
+    }
+}
+
+fn panel(entry: &Entry, mistakes: &mut Mistakes) -> PanelConfig {
+    let panel = PanelConfig {
+        title: text(entry, "title"),
+        kind: match text(entry, "kind").as_str() {
+            "bar" => PanelKind::Bar,
+            "pie" => PanelKind::Pie,
+            "number" => PanelKind::Number,
+            "table" => PanelKind::Table,
+            _ => PanelKind::Line,
+        },
+        view: entry.text_or_none("view"),
+        sql: entry.text_or_none("sql"),
+        x: entry.text_or_none("x"),
+        y: entry.texts("y"),
+        series: entry.text_or_none("series"),
+        range_ms: entry.integer_or_none("range"),
+        top: entry.integer_or_none("top").and_then(|top| usize::try_from(top).ok()),
+        unit: entry.text_or_none("unit"),
+    };
+    if panel.view.is_some() == panel.sql.is_some() {
+        mistakes.add(&entry.origin, entry.path.as_str(), "give either view or sql");
+    }
+    if panel.kind != PanelKind::Table && panel.y.is_empty() {
+        mistakes.add(&entry.origin, entry.path_of("y"), "missing; name the columns to draw, for example y = [\"plays\"]");
+    }
+    if panel.x.is_none() && matches!(panel.kind, PanelKind::Line | PanelKind::Bar | PanelKind::Pie) {
+        mistakes.add(&entry.origin, entry.path_of("x"), "missing; name the column along the axis, for example x = \"window_start\"");
+    }
+    panel
+}
+
+/// The text of a key; empty when it was missing, which is already noted.
+fn text(entry: &Entry, key: &str) -> String {
+    entry.text_or_none(key).unwrap_or_default()
+}
+
+/// A whole number with a default, which is therefore always there.
+fn integer(entry: &Entry, key: &str) -> i64 {
+    entry.integer(key)
+}
+
+/// A whole number whose range fits.
+fn small(entry: &Entry, key: &str) -> i32 {
+    i32::try_from(entry.integer(key)).expect("the kind's range fits 32 bits")
+}

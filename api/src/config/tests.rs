@@ -1,0 +1,199 @@
+use super::*;
+
+fn load_texts(files: &[(&str, &str)]) -> Result<Loaded, Mistakes> {
+    load(&Inputs { sources: files.iter().map(|(name, text)| Source::text(name, text)).collect(), ..Inputs::default() })
+}
+
+fn mistakes(text: &str) -> Vec<String> {
+    let mistakes = load_texts(&[("a.toml", text)]).err().unwrap_or_default();
+    mistakes.0.iter().map(|mistake| format!("{}: {}: {}", mistake.origin, mistake.path, mistake.message)).collect()
+}
+
+const STREAM: &str = r#"
+[[streams]]
+name = "listens"
+topic = "listens"
+event_time = "ts"
+columns = [{ name = "ts", type = "TIMESTAMP", required = true }, { name = "genre", type = "VARCHAR" }]
+"#;
+
+#[test]
+fn without_anything_the_defaults_hold() {
+    let config = load(&Inputs::default()).unwrap().config;
+    let broker = broker::BrokerConfig::default();
+    let mut ours = config.broker.clone();
+    assert_eq!(ours.listeners.len(), 1);
+    ours.listeners = broker.listeners.clone();
+    assert_eq!(format!("{ours:?}"), format!("{broker:?}"), "the table of settings and the broker's own defaults agree");
+    assert_eq!(config.http.bind, "127.0.0.1:8080");
+    assert_eq!(config.lake.url, "millpond-data/lake");
+}
+
+#[test]
+fn the_manual_is_up_to_date() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/millpond.toml");
+    let written = manual();
+    if std::env::var_os("MILLPOND_TEST_BLESS").is_some() {
+        std::fs::write(&path, &written).unwrap();
+    }
+    let stored = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(stored == written, "{} is out of date: run this test with MILLPOND_TEST_BLESS=1", path.display());
+}
+
+#[test]
+fn the_manual_reads_as_the_defaults() {
+    let plain = load(&Inputs::default()).unwrap().config;
+    let from_manual = load_texts(&[("millpond.toml", &manual())]).unwrap().config;
+    assert_eq!(format!("{plain:?}"), format!("{from_manual:?}"));
+}
+
+#[test]
+fn the_examples_of_the_manual_are_valid() {
+    let text = manual().lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n").collect::<String>();
+    // a panel shows view and sql, of which one is to be given
+    let text = text.lines().filter(|line| !line.starts_with("sql = \"SELECT")).map(|line| line.to_owned() + "\n").collect::<String>();
+    if let Err(error) = load_texts(&[("millpond.toml", &text)]) {
+        panic!("{error}\n{text}");
+    }
+}
+
+#[test]
+fn every_default_is_within_its_range() {
+    fn walk(fields: &[schema::Field]) {
+        for field in fields {
+            if let schema::Absent::Default(text) = field.absent {
+                value::parse_text(&field.kind, text).unwrap();
+            }
+            if let schema::Kind::Tables(fields) = field.kind {
+                walk(fields);
+            }
+        }
+    }
+    settings::SECTIONS.iter().for_each(|section| walk(section.fields));
+    let mut variables: Vec<String> = settings::scalars().map(|(scalar, _)| scalar.variable).collect();
+    variables.sort();
+    let count = variables.len();
+    variables.dedup();
+    assert_eq!(variables.len(), count, "two keys have one variable");
+    for (path, _) in settings::FLAGS {
+        assert!(settings::scalars().any(|(scalar, _)| format!("{}.{}", scalar.section, scalar.key) == path), "{path}");
+    }
+}
+
+#[test]
+fn all_mistakes_come_together_with_their_places() {
+    let text = r#"
+[broker]
+durabilty = "os"
+num_partitions = 0
+retention_check = 5
+[http]
+bind = "localhost"
+[[topics]]
+name = "a"
+partitions = "six"
+[[topics]]
+name = "a"
+[[dashboards]]
+name = "a b"
+[[dashboards.panels]]
+title = "t"
+kind = "lines"
+[colours]
+"#;
+    assert_eq!(
+        mistakes(text),
+        [
+            "a.toml:3: broker.durabilty: unknown key; did you mean durability?",
+            "a.toml:4: broker.num_partitions: \"0\" is not a whole number from 1 to 10000",
+            "a.toml:5: broker.retention_check: give the unit, for example \"5s\"",
+            "a.toml:7: http.bind: \"localhost\" is not HOST:PORT (no port); write for example 127.0.0.1:9092",
+            "a.toml:10: topics[0].partitions: must be a whole number from 1 to 10000, not a text",
+            "a.toml:12: topics[1].name: a is declared twice: first at a.toml:8",
+            "a.toml:13: dashboards[0].title: missing; it must be a text, for example title = \"Music\"",
+            "a.toml:14: dashboards[0].name: stands in a URL: letters, digits, - and _ only",
+            "a.toml:15: dashboards[0].panels[0]: give either view or sql",
+            "a.toml:15: dashboards[0].panels[0].x: missing; name the column along the axis, for example x = \"window_start\"",
+            "a.toml:15: dashboards[0].panels[0].y: missing; name the columns to draw, for example y = [\"plays\"]",
+            "a.toml:17: dashboards[0].panels[0].kind: \"lines\" is not known here; did you mean line?",
+            "a.toml:18: colours: unknown key; known here: broker, dashboards, http, lake, streams, topics, views",
+        ]
+    );
+}
+
+#[test]
+fn text_that_is_not_toml_is_named_by_its_line() {
+    let found = mistakes("[broker]\nnode_id = \n");
+    assert!(found[0].starts_with("a.toml:2: : not TOML: "), "{found:?}");
+    assert!(!mistakes("\u{0}\u{1}[[[").is_empty());
+}
+
+#[test]
+fn later_files_add_to_lists_and_replace_values() {
+    let config = load_texts(&[
+        ("a.toml", "[broker]\nnode_id = 2\nnum_partitions = 3\n[[topics]]\nname = \"a\"\n"),
+        ("b.toml", "[broker]\nnode_id = 7\n[[topics]]\nname = \"b\"\nconfig = { \"retention.ms\" = 60000 }\n"),
+    ])
+    .unwrap()
+    .config;
+    assert_eq!((config.broker.node_id, config.broker.num_partitions), (7, 3));
+    assert_eq!(config.topics.iter().map(|topic| topic.name.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert_eq!(config.topics[1].config["retention.ms"], "60000");
+}
+
+#[test]
+fn flags_beat_variables_beat_files_beat_defaults() {
+    let mut inputs = Inputs { defaults: vec![("broker.data_dir", "/default".into())], ..Inputs::default() };
+    let dir = |inputs: &Inputs| load(inputs).unwrap().config.broker.data_dir.display().to_string();
+    assert_eq!(dir(&inputs), "/default");
+    inputs.sources.push(Source::text("a.toml", "[broker]\ndata_dir = \"/file\"\n"));
+    assert_eq!(dir(&inputs), "/file");
+    inputs.environment.push(("MILLPOND_DATA_DIR".into(), "/variable".into()));
+    assert_eq!(dir(&inputs), "/variable");
+    inputs.flags.push(("data-dir".into(), "/flag".into()));
+    assert_eq!(dir(&inputs), "/flag");
+    inputs.environment.push(("MILLPOND_BROKER_NUM_PARTITIONS".into(), "many".into()));
+    let message = load(&inputs).unwrap_err().to_string();
+    assert!(message.contains("MILLPOND_BROKER_NUM_PARTITIONS (environment): broker.num_partitions: \"many\" is not"), "{message}");
+}
+
+#[test]
+fn an_unknown_variable_is_a_warning() {
+    let environment = vec![("MILLPOND_DURABILTY".into(), "os".into()), ("MILLPOND_LOG".into(), "info".into()), ("HOME".into(), "/".into())];
+    let warnings = load(&Inputs { environment, ..Inputs::default() }).unwrap().warnings;
+    assert_eq!(warnings, ["MILLPOND_DURABILTY is not a setting and was ignored; did you mean MILLPOND_DURABILITY?"]);
+}
+
+#[test]
+fn names_must_lead_somewhere() {
+    let found = mistakes(&format!("{STREAM}\n[[lake.tables]]\ntopic = \"listen\"\n[[lake.tables]]\ntopic = \"listens\"\nslice = [\"date\", \"gener\"]\n"));
+    assert_eq!(
+        found,
+        [
+            "a.toml:9: lake.tables[0].topic: no stream is declared over the topic listen: declare it under [[streams]]; did you mean listens?",
+            "a.toml:12: lake.tables[1].slice: gener is not a column of the stream; did you mean genre?",
+        ]
+    );
+}
+
+#[test]
+fn a_view_with_a_wrong_column_is_named_by_file_and_line() {
+    let view = "\n[[views]]\nsql = \"CREATE MATERIALIZED VIEW v AS SELECT genr, count(*) AS n FROM listens GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genr\"\n";
+    let found = mistakes(&format!("{STREAM}{view}"));
+    assert!(found.len() == 1 && found[0].starts_with("a.toml:9: ") && found[0].contains("genr"), "{found:?}");
+}
+
+#[test]
+fn every_system_in_the_folder_is_valid() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
+    let mut systems = 0;
+    for folder in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        let mut inputs = Inputs::default();
+        inputs.add_file(&folder.join("system.toml")).unwrap();
+        if let Err(error) = load(&inputs) {
+            panic!("{}: {error}", folder.display());
+        }
+        systems += 1;
+    }
+    assert!(systems > 0);
+}
