@@ -116,7 +116,7 @@ const STREAM: [Field; 8] = [
     Field::required("columns", Kind::Tables(&COLUMN), "[{ name = \"user_id\", type = \"BIGINT\", required = true }, { name = \"ts\", type = \"TIMESTAMP\", required = true }]", "The columns, taken from the record's JSON object by name."),
     Field::required("event_time", Kind::Text, "\"ts\"", "The TIMESTAMP column that says when the event happened."),
     Field::with_default("lateness", Kind::Duration(0, 30 * DAY), "10s", "How long after its end a window still takes rows; later ones go to <view>.late."),
-    Field::with_default("idle_timeout", Kind::Duration(100, DAY), "5s", "A partition without records for this long no longer holds windows open."),
+    Field::with_default("idle_timeout", Kind::Duration(0, DAY), "30s", "A partition without records for this long no longer holds windows open; 0s: it does for ever."),
     Field::with_default("max_ahead", Kind::Duration(0, 365 * DAY), "1h", "A row further in the future than this is rejected."),
     Field::optional("checks", Kind::Tables(&CHECK), "[{ name = \"user_known\", sql = \"user_id > 0\" }]", "Conditions a row must meet; others go to <stream>.rejected with the name of the check."),
 ];
