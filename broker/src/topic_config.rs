@@ -465,20 +465,4 @@ mod tests {
         let crossed = parse(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "4")]).unwrap_err();
         assert!(crossed.message.contains("must not be larger"));
     }
-    /// x
-    pub fn max_message_bytes(&self) -> usize {
-        self.overrides.get("max.message.bytes").and_then(|v| v.parse().ok()).unwrap_or(1_048_588)
-    }
-    /// x
-    pub fn compacts(&self) -> bool {
-        self.overrides.get("cleanup.policy").is_some_and(|v| v.contains("compact"))
-    }
-    /// x
-    pub fn timestamp_before_max_ms(&self) -> i64 {
-        i64::MAX
-    }
-    /// x
-    pub fn timestamp_after_max_ms(&self) -> i64 {
-        3_600_000
-    }
 }
