@@ -134,6 +134,11 @@ impl Partition {
         self.high_watermark.load(Ordering::Acquire)
     }
 
+    /// Where the next batch goes: the high watermark and what is on its way to being durable.
+    pub fn log_end(&self) -> Offset {
+        self.writer.lock().next_offset
+    }
+
     /// Current leader epoch.
     pub fn leader_epoch(&self) -> LeaderEpoch {
         self.leader_epoch.load(Ordering::Acquire)
@@ -172,7 +177,7 @@ impl Partition {
     }
 
     /// Bytes of all batches that ever were appended, on the scale of the index's running figure.
-    pub(crate) fn bytes_total(&self) -> u64 {
+    pub fn bytes_total(&self) -> u64 {
         self.bytes_total.load(Ordering::Acquire)
     }
 
