@@ -13,6 +13,8 @@ mod positions;
 mod produce;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod tests;
 
 use std::future::Future;
 use std::net::IpAddr;

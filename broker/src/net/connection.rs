@@ -190,7 +190,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         let elements = shapes::check(start.api_key, version, &body)
             .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
         if elements > ELEMENT_BYTES {
-            let more = frame::share(budget, elements * ELEMENT_BYTES).await;
+            let more = frame::share(budget, elements * ELEMENT_BYTES, frame::STALL).await;
             share.merge(more.map_err(|_| "the memory for requests is used up; try again later".to_owned())?);
         }
         let reply = (api.handle)(&self.context, version, body)

@@ -22,7 +22,7 @@ const GROWTH_BYTES: usize = 256 * 1024;
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 64 * 1024;
 /// Longest silence in the middle of a request, and longest wait for a share of the budget.
-const STALL: Duration = Duration::from_secs(30);
+pub(crate) const STALL: Duration = Duration::from_secs(30);
 
 /// One whole request without its length, and its share of the memory for requests: keep the share until the
 /// request is answered.
@@ -56,6 +56,7 @@ pub(crate) struct FrameReader<R> {
     buffer: BytesMut,
     read_bytes: usize,
     frame_bytes_max: usize,
+    stall: Duration,
     budget: Arc<Semaphore>,
 }
 
@@ -63,7 +64,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A reader of `input` that refuses requests above `frame_bytes_max` bytes and takes memory from `budget`,
     /// one permit a byte; the budget must be at least as large as the largest request.
     pub(crate) fn new(input: R, frame_bytes_max: usize, budget: Arc<Semaphore>) -> FrameReader<R> {
-        FrameReader { input, buffer: BytesMut::new(), read_bytes: READ_BYTES_MIN, frame_bytes_max, budget }
+        let buffer = BytesMut::new();
+        FrameReader { input, buffer, read_bytes: READ_BYTES_MIN, frame_bytes_max, stall: STALL, budget }
+    }
+
+    /// The same reader with less patience.
+    #[cfg(test)]
+    pub(crate) fn with_stall(self, stall: Duration) -> FrameReader<R> {
+        FrameReader { stall, ..self }
     }
 
     /// Waits, without limit, until at least one byte of the next request is here.
@@ -85,7 +93,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if length > READ_BYTES_MAX {
             return self.large(length).await;
         }
-        let share = share(&self.budget, length).await?;
+        let share = share(&self.budget, length, self.stall).await?;
         while self.buffer.len() < length {
             self.fill_in_time(length - self.buffer.len()).await?;
         }
@@ -107,19 +115,19 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A request with an allocation of its own, which grows as its bytes arrive.
     async fn large(&mut self, length: usize) -> Result<Frame, End> {
         let mut room = length.min(GROWTH_BYTES);
-        let mut held = share(&self.budget, room).await?;
+        let mut held = share(&self.budget, room, self.stall).await?;
         let mut bytes = BytesMut::with_capacity(room);
         bytes.put(self.buffer.split_to(self.buffer.len().min(length)));
         while bytes.len() < length {
             if bytes.len() == room {
                 let more = room.min(length - room);
-                held.merge(share(&self.budget, more).await?);
+                held.merge(share(&self.budget, more, self.stall).await?);
                 bytes.reserve(more);
                 room += more;
             }
             let missing = room - bytes.len();
             let mut space = (&mut bytes).limit(missing);
-            let read = timeout(STALL, self.input.read_buf(&mut space)).await.map_err(|_| stalled())??;
+            let read = timeout(self.stall, self.input.read_buf(&mut space)).await.map_err(|_| stalled(self.stall))??;
             if read == 0 {
                 return Err(cut_off());
             }
@@ -139,8 +147,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 
     async fn fill_in_time(&mut self, least: usize) -> Result<(), End> {
-        match timeout(STALL, self.fill(least)).await {
-            Err(_) => Err(stalled()),
+        match timeout(self.stall, self.fill(least)).await {
+            Err(_) => Err(stalled(self.stall)),
             Ok(Ok(0)) => Err(cut_off()),
             Ok(Ok(_)) => Ok(()),
             Ok(Err(end)) => Err(end),
@@ -148,10 +156,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// A share of `bytes` of the memory for requests.
-pub(crate) async fn share(budget: &Arc<Semaphore>, bytes: usize) -> Result<OwnedSemaphorePermit, End> {
+/// A share of `bytes` of the memory for requests, waited for no longer than `stall`.
+pub(crate) async fn share(budget: &Arc<Semaphore>, bytes: usize, stall: Duration) -> Result<OwnedSemaphorePermit, End> {
     let permits = u32::try_from(bytes).map_err(|_| End::Refused(format!("{bytes} bytes at once are too many")))?;
-    match timeout(STALL, budget.clone().acquire_many_owned(permits)).await {
+    match timeout(stall, budget.clone().acquire_many_owned(permits)).await {
         Ok(Ok(share)) => Ok(share),
         Ok(Err(_)) => Err(End::Closed),
         Err(_) => Err(End::Refused("the memory for requests is used up; try again later".to_owned())),
@@ -162,6 +170,6 @@ fn cut_off() -> End {
     End::Refused("the connection ended in the middle of a request".to_owned())
 }
 
-fn stalled() -> End {
-    End::Refused(format!("no byte for {} s in the middle of a request", STALL.as_secs()))
+fn stalled(stall: Duration) -> End {
+    End::Refused(format!("no byte for {} s in the middle of a request", stall.as_secs()))
 }

@@ -11,7 +11,9 @@ use kafka_protocol::protocol::Decodable;
 use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
+use super::frame::{End, FrameReader};
 use super::{Listening, serve, shapes};
 use crate::handlers::APIS;
 use crate::handlers::samples::{TOPIC, decode_request, decode_response, sample};
@@ -401,4 +403,65 @@ fn what_decoding_multiplies_is_bounded() {
     let tag = fetch.windows(9).position(|w| w == b"\0\x08\x08cluste").unwrap();
     fetch[tag + 1] = 3;
     assert!(shapes::check(ApiKey::Fetch as i16, 12, &fetch).is_err());
+}
+
+/// A reader of `bytes` that come in pieces of `piece` bytes, then the end.
+fn pieces(bytes: Vec<u8>, piece: usize, frame_bytes_max: usize) -> FrameReader<tokio::io::DuplexStream> {
+    let (mut far, near) = tokio::io::duplex(64 * 1024);
+    tokio::spawn(async move {
+        for part in bytes.chunks(piece) {
+            if far.write_all(part).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    FrameReader::new(near, frame_bytes_max, Arc::new(Semaphore::new(8 << 20)))
+}
+
+#[tokio::test]
+async fn frames_are_cut_however_their_bytes_arrive() {
+    let sizes = [8, 9, 4096, 65_536, 65_537, 300_000, 8, 1_000_000];
+    let mut bytes = Vec::new();
+    for (number, size) in sizes.iter().enumerate() {
+        bytes.extend((*size as i32).to_be_bytes());
+        bytes.extend(std::iter::repeat_n(number as u8, *size));
+    }
+    for piece in [3, 1000, 70_000, usize::MAX] {
+        let mut frames = pieces(bytes.clone(), piece, 1_000_000);
+        for (number, size) in sizes.iter().enumerate() {
+            let frame = frames.next().await.unwrap();
+            assert_eq!(frame.bytes.len(), *size);
+            assert!(frame.bytes.iter().all(|byte| usize::from(*byte) == number));
+            assert_eq!(frame.share.num_permits(), *size);
+        }
+        assert!(matches!(frames.next().await, Err(End::Closed)));
+    }
+}
+
+#[tokio::test]
+async fn a_claim_costs_no_memory_until_its_bytes_arrive() {
+    let claim = 7 << 20;
+    let mut bytes = (claim as i32).to_be_bytes().to_vec();
+    bytes.extend([1; 10]);
+    let mut frames = pieces(bytes, 5, 100 << 20);
+    let before = ASKED.get();
+    assert!(matches!(frames.next().await, Err(End::Refused(reason)) if reason.contains("middle of a request")));
+    let asked = ASKED.get() - before;
+    assert!(asked < 1 << 20, "asked for {asked} bytes");
+}
+
+#[tokio::test]
+async fn who_stalls_or_finds_no_memory_is_closed() {
+    let (mut far, near) = tokio::io::duplex(1024);
+    let budget = Arc::new(Semaphore::new(100));
+    let mut frames = FrameReader::new(near, 1000, budget.clone()).with_stall(Duration::from_millis(50));
+    far.write_all(&[0, 0, 0, 50, 1, 2, 3]).await.unwrap();
+    assert!(matches!(frames.next().await, Err(End::Refused(reason)) if reason.contains("no byte for")));
+    let held = budget.clone().acquire_many_owned(80).await.unwrap();
+    let (mut far, near) = tokio::io::duplex(1024);
+    let mut frames = FrameReader::new(near, 1000, budget.clone()).with_stall(Duration::from_millis(50));
+    far.write_all(&[&[0, 0, 0, 50][..], &[1; 50]].concat()).await.unwrap();
+    assert!(matches!(frames.next().await, Err(End::Refused(reason)) if reason.contains("memory for requests")));
+    drop(held);
 }
