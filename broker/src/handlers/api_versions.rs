@@ -54,10 +54,7 @@ pub(super) fn unsupported_version() -> Reply {
 }
 
 fn range(api: &Api) -> ApiVersion {
-    ApiVersion::default()
-        .with_api_key(api.key as i16)
-        .with_min_version(api.advertised_min)
-        .with_max_version(api.max)
+    ApiVersion::default().with_api_key(api.key as i16).with_min_version(api.advertised_min).with_max_version(api.max)
 }
 
 fn supported((name, min, max): &(&'static str, i16, i16)) -> SupportedFeatureKey {
@@ -70,6 +67,7 @@ fn supported((name, min, max): &(&'static str, i16, i16)) -> SupportedFeatureKey
 /// Letters, digits, dots and dashes, with a letter or digit at both ends (KIP-511).
 fn is_name(name: &str) -> bool {
     let bytes = name.as_bytes();
-    let ends = bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
+    let ends =
+        bytes.first().is_some_and(u8::is_ascii_alphanumeric) && bytes.last().is_some_and(u8::is_ascii_alphanumeric);
     ends && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.'))
 }

@@ -154,9 +154,11 @@ async fn read(asked: &AskedPartition, bytes_left: usize, first: bool) -> Given {
     };
     match try_read(asked, partition, bytes_left, first).await {
         Ok(given) => given,
-        Err(error) if error.kind == Kind::OffsetOutOfRange => {
-            Given { high_watermark: partition.high_watermark(), log_start: partition.log_start(), ..Given::refused(&error) }
-        }
+        Err(error) if error.kind == Kind::OffsetOutOfRange => Given {
+            high_watermark: partition.high_watermark(),
+            log_start: partition.log_start(),
+            ..Given::refused(&error)
+        },
         Err(error) => Given::refused(&error),
     }
 }
@@ -242,7 +244,8 @@ impl Encoder {
             self.count(name.len());
             self.buffer.put_slice(name.as_bytes());
         } else {
-            self.buffer.put_i16(i16::try_from(name.len()).expect("the request carried the name with a length of 16 bits"));
+            self.buffer
+                .put_i16(i16::try_from(name.len()).expect("the request carried the name with a length of 16 bits"));
             self.buffer.put_slice(name.as_bytes());
         }
         self.count(partitions);
@@ -257,7 +260,11 @@ impl Encoder {
             self.buffer.put_i64(given.log_start);
         }
         // aborted_transactions: null, or none when only committed records are wanted
-        if committed_only { self.count(0) } else { self.null() }
+        if committed_only {
+            self.count(0)
+        } else {
+            self.null()
+        }
         if self.version >= 11 {
             self.buffer.put_i32(-1); // preferred_read_replica
         }

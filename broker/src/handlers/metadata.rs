@@ -161,7 +161,8 @@ impl View {
 pub(crate) fn describe_cluster(context: &Context, version: i16, request: DescribeClusterRequest) -> Reply {
     if version >= 1 && request.endpoint_type != BROKERS {
         let kind = if request.endpoint_type == 0 { Kind::InvalidRequest } else { Kind::MismatchedEndpointType };
-        let message = format!("this is a broker, endpoint type {} was asked for; ask for type 1", request.endpoint_type);
+        let message =
+            format!("this is a broker, endpoint type {} was asked for; ask for type 1", request.endpoint_type);
         let refused = DescribeClusterResponse::default()
             .with_error_code(kind.code())
             .with_error_message(Some(text(&message)))
@@ -199,8 +200,7 @@ pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: Descri
     };
     let directory = &context.broker.config().data_dir;
     let path = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
-    let mut result =
-        DescribeLogDirsResult::default().with_log_dir(text(&path.to_string_lossy())).with_topics(topics);
+    let mut result = DescribeLogDirsResult::default().with_log_dir(text(&path.to_string_lossy())).with_topics(topics);
     if version >= 4 {
         let (total, usable) = disk::space(&path).unwrap_or((-1, -1));
         result = result.with_total_bytes(total).with_usable_bytes(usable);

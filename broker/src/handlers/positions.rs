@@ -125,7 +125,9 @@ pub(crate) fn delete_records(context: &Context, version: i16, request: DeleteRec
         let started: Vec<_> = topic
             .partitions
             .iter()
-            .map(|asked| (asked.partition_index, start_deletion(context, &topic.name, asked.partition_index, asked.offset)))
+            .map(|asked| {
+                (asked.partition_index, start_deletion(context, &topic.name, asked.partition_index, asked.offset))
+            })
             .collect();
         outcomes.push((topic.name, started));
     }

@@ -188,7 +188,8 @@ fn check_header(config: &TopicConfig, batch: &Batch) -> Result<()> {
     let size = batch.bytes().len();
     let size_max = config.max_message_bytes();
     if size > size_max {
-        let message = format!("a batch of {size} bytes is larger than max.message.bytes, {size_max}; send smaller batches");
+        let message =
+            format!("a batch of {size} bytes is larger than max.message.bytes, {size_max}; send smaller batches");
         return Err(Error::new(Kind::MessageTooLarge, message));
     }
     if batch.is_control() {

@@ -4,7 +4,9 @@
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_configs_request as alter;
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
-use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::create_topics_request::{
+    CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
+};
 use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -83,7 +85,8 @@ pub(crate) fn sample(key: ApiKey, version: i16, id: TopicId, records: &Bytes) ->
         }
         ApiKey::DeleteTopics => encoded(v, &delete_topics(v)),
         ApiKey::InitProducerId => {
-            let request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+            let request =
+                InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
             encoded(v, &request)
         }
         ApiKey::OffsetForLeaderEpoch => encoded(v, &offset_for_leader_epoch(v)),
@@ -109,21 +112,25 @@ fn admin_sample(key: ApiKey, v: i16) -> Bytes {
                 .with_resource_type(4)
                 .with_resource_name(text("1"))
                 .with_configuration_keys(Some(vec![text("log.dirs"), text("num.partitions")]));
-            let request = DescribeConfigsRequest::default().with_resources(vec![topic.with_configuration_keys(None), broker]);
+            let request =
+                DescribeConfigsRequest::default().with_resources(vec![topic.with_configuration_keys(None), broker]);
             encoded(v, &request.with_include_synonyms(true).with_include_documentation(v >= 3))
         }
         ApiKey::AlterConfigs => {
-            let config = alter::AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000000")));
+            let config =
+                alter::AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000000")));
             let resource = alter::AlterConfigsResource::default().with_resource_type(2).with_resource_name(text(TOPIC));
             let request = AlterConfigsRequest::default().with_resources(vec![resource.with_configs(vec![config])]);
             encoded(v, &request.with_validate_only(true))
         }
         ApiKey::IncrementalAlterConfigs => {
-            let config =
-                incremental::AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000000")));
+            let config = incremental::AlterableConfig::default()
+                .with_name(text("retention.ms"))
+                .with_value(Some(text("1000000")));
             let resource =
                 incremental::AlterConfigsResource::default().with_resource_type(2).with_resource_name(text(TOPIC));
-            let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource.with_configs(vec![config])]);
+            let request =
+                IncrementalAlterConfigsRequest::default().with_resources(vec![resource.with_configs(vec![config])]);
             encoded(v, &request.with_validate_only(true))
         }
         ApiKey::DescribeLogDirs => {
@@ -158,7 +165,8 @@ fn produce(v: i16, id: TopicId, records: &Bytes) -> ProduceRequest {
 }
 
 fn fetch(v: i16, id: TopicId) -> FetchRequest {
-    let mut partition = FetchPartition::default().with_partition(0).with_fetch_offset(0).with_partition_max_bytes(1 << 20);
+    let mut partition =
+        FetchPartition::default().with_partition(0).with_fetch_offset(0).with_partition_max_bytes(1 << 20);
     if v >= 9 {
         partition = partition.with_current_leader_epoch(-1);
     }
@@ -177,7 +185,8 @@ fn fetch(v: i16, id: TopicId) -> FetchRequest {
         request = request.with_rack_id(text("rack"));
     }
     if v >= 12 {
-        request = request.with_cluster_id(Some(text("cluster"))).with_unknown_tagged_field(9, Bytes::from_static(b"tag"));
+        request =
+            request.with_cluster_id(Some(text("cluster"))).with_unknown_tagged_field(9, Bytes::from_static(b"tag"));
     }
     if v >= 15 {
         request = request.with_replica_state(ReplicaState::default().with_replica_epoch(5));
@@ -203,7 +212,8 @@ fn metadata(v: i16, id: TopicId) -> MetadataRequest {
         topics.push(MetadataRequestTopic::default().with_name(None).with_topic_id(TopicId::from_u128(77)));
     }
     let request = MetadataRequest::default().with_topics(Some(topics));
-    let request = if (8..=10).contains(&v) { request.with_include_cluster_authorized_operations(true) } else { request };
+    let request =
+        if (8..=10).contains(&v) { request.with_include_cluster_authorized_operations(true) } else { request };
     if v >= 8 { request.with_include_topic_authorized_operations(true) } else { request }
 }
 
@@ -236,7 +246,8 @@ fn find_coordinator(v: i16) -> FindCoordinatorRequest {
 }
 
 fn join_group(v: i16) -> JoinGroupRequest {
-    let protocol = JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"\0\x01"));
+    let protocol =
+        JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"\0\x01"));
     let request = JoinGroupRequest::default()
         .with_group_id(group())
         .with_session_timeout_ms(10_000)
@@ -248,7 +259,8 @@ fn join_group(v: i16) -> JoinGroupRequest {
 }
 
 fn heartbeat(v: i16) -> HeartbeatRequest {
-    let request = HeartbeatRequest::default().with_group_id(group()).with_generation_id(1).with_member_id(text("nobody"));
+    let request =
+        HeartbeatRequest::default().with_group_id(group()).with_generation_id(1).with_member_id(text("nobody"));
     if v >= 3 { request.with_group_instance_id(Some(text("nothing"))) } else { request }
 }
 
@@ -263,8 +275,9 @@ fn leave_group(v: i16) -> LeaveGroupRequest {
 }
 
 fn sync_group(v: i16) -> SyncGroupRequest {
-    let assignment =
-        SyncGroupRequestAssignment::default().with_member_id(text("nobody")).with_assignment(Bytes::from_static(b"\0\x01"));
+    let assignment = SyncGroupRequestAssignment::default()
+        .with_member_id(text("nobody"))
+        .with_assignment(Bytes::from_static(b"\0\x01"));
     let request = SyncGroupRequest::default()
         .with_group_id(group())
         .with_generation_id(1)
@@ -276,10 +289,12 @@ fn sync_group(v: i16) -> SyncGroupRequest {
 }
 
 fn create_topics() -> CreateTopicsRequest {
-    let plain = CreatableTopic::default().with_name(TopicName(text("created"))).with_num_partitions(2).with_replication_factor(1);
+    let plain = CreatableTopic::default()
+        .with_name(TopicName(text("created")))
+        .with_num_partitions(2)
+        .with_replication_factor(1);
     let config = CreatableTopicConfig::default().with_name(text("retention.ms")).with_value(Some(text("1000000")));
-    let assignment =
-        CreatableReplicaAssignment::default().with_partition_index(0).with_broker_ids(vec![BrokerId(1)]);
+    let assignment = CreatableReplicaAssignment::default().with_partition_index(0).with_broker_ids(vec![BrokerId(1)]);
     let assigned = CreatableTopic::default().with_name(TopicName(text("assigned"))).with_num_partitions(-1);
     let assigned = assigned.with_replication_factor(-1).with_assignments(vec![assignment]);
     CreateTopicsRequest::default()
@@ -300,7 +315,8 @@ fn delete_topics(v: i16) -> DeleteTopicsRequest {
 }
 
 fn offset_for_leader_epoch(v: i16) -> OffsetForLeaderEpochRequest {
-    let partition = OffsetForLeaderPartition::default().with_partition(0).with_current_leader_epoch(-1).with_leader_epoch(0);
+    let partition =
+        OffsetForLeaderPartition::default().with_partition(0).with_current_leader_epoch(-1).with_leader_epoch(0);
     let topic = OffsetForLeaderTopic::default().with_topic(topic()).with_partitions(vec![partition]);
     let request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
     if v >= 3 { request.with_replica_id(BrokerId(-1)) } else { request }

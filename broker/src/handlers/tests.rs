@@ -151,7 +151,9 @@ async fn produce_refuses_what_kafka_refuses() {
     let answer = produce(&node, 9, "compacted", keyless.build().unwrap().bytes().clone()).await;
     let faults: Vec<i32> = answer.record_errors.iter().map(|fault| fault.batch_index).collect();
     assert_eq!((answer.error_code, faults), (87, vec![1]));
-    for (acks, partition, records, code) in [(2, 0, Some(good.clone()), 21), (-1, 2, Some(good.clone()), 3), (1, 0, None, 87)] {
+    for (acks, partition, records, code) in
+        [(2, 0, Some(good.clone()), 21), (-1, 2, Some(good.clone()), 3), (1, 0, None, 87)]
+    {
         let answer = node.ask(9, &produce_request(acks, "t", partition, records)).await;
         assert_eq!(answer.responses[0].partition_responses[0].error_code, code);
     }
@@ -163,13 +165,14 @@ async fn produce_appends_in_every_way_that_is_allowed() {
     let node = node().await;
     assert_eq!(produce(&node, 3, "t", batch(2, 5)).await.base_offset, 0);
     assert_eq!(produce(&node, 12, "t", batch(3, 5)).await.base_offset, 2);
-    let by_id = TopicProduceData::default().with_topic_id(node.id).with_partition_data(vec![
-        PartitionProduceData::default().with_index(0).with_records(Some(batch(1, 5))),
-    ]);
+    let by_id = TopicProduceData::default()
+        .with_topic_id(node.id)
+        .with_partition_data(vec![PartitionProduceData::default().with_index(0).with_records(Some(batch(1, 5)))]);
     let response = node.ask(13, &ProduceRequest::default().with_acks(1).with_topic_data(vec![by_id.clone()])).await;
     assert_eq!(response.responses[0].partition_responses[0].base_offset, 5);
     assert_eq!(response.responses[0].topic_id, node.id);
-    let unknown = ProduceRequest::default().with_acks(1).with_topic_data(vec![by_id.with_topic_id(TopicId::from_u128(9))]);
+    let unknown =
+        ProduceRequest::default().with_acks(1).with_topic_data(vec![by_id.with_topic_id(TopicId::from_u128(9))]);
     assert_eq!(node.ask(13, &unknown).await.responses[0].partition_responses[0].error_code, 100);
     // acks = 0: nothing is said, or the connection is closed
     assert!(matches!(node.call(9, &produce_request(0, "t", 0, Some(batch(1, 1)))).await, Reply::Silent));
@@ -251,7 +254,11 @@ async fn fetch_says_what_is_wrong() {
     ];
     for (asked, code, (high_watermark, log_start)) in cases {
         let got = fetch(&node, 17, &long(asked.clone())).await.remove(0);
-        assert_eq!((got.error_code, got.high_watermark, got.log_start_offset), (code, high_watermark, log_start), "{asked:?}");
+        assert_eq!(
+            (got.error_code, got.high_watermark, got.log_start_offset),
+            (code, high_watermark, log_start),
+            "{asked:?}"
+        );
         assert_eq!(got.records, Some(Bytes::new()));
     }
     let epoch = node.context.broker.catalog().topic("t").unwrap().partition(0).unwrap().leader_epoch();
@@ -345,8 +352,11 @@ async fn delete_records_moves_the_log_start() {
         produce(&node, 9, "t", batch(2, 5)).await;
     }
     let delete = async |topic: &'static str, partition: i32, offset: i64| {
-        let asked = delete_records_request::DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
-        let topic = delete_records_request::DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
+        let asked = delete_records_request::DeleteRecordsPartition::default()
+            .with_partition_index(partition)
+            .with_offset(offset);
+        let topic =
+            delete_records_request::DeleteRecordsTopic::default().with_name(name(topic)).with_partitions(vec![asked]);
         let got = node.ask(2, &DeleteRecordsRequest::default().with_topics(vec![topic])).await;
         let got = &got.topics[0].partitions[0];
         (got.error_code, got.low_watermark)

@@ -326,7 +326,9 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 Ok(Ok(written)) => written,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(error)) => return Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
-                Err(_) => return Err(Closed::Lost(format!("the peer did not read its reply for {} s", IDLE.as_secs()))),
+                Err(_) => {
+                    return Err(Closed::Lost(format!("the peer did not read its reply for {} s", IDLE.as_secs())));
+                }
             };
             self.bytes -= written;
             self.advance(written);

@@ -103,7 +103,9 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn length(&self, claimed: i32) -> Result<usize, End> {
         match usize::try_from(claimed) {
             Err(_) => Err(End::Refused(format!("a request claims {claimed} bytes; this is not the Kafka protocol"))),
-            Ok(n) if n < START_BYTES => Err(End::Refused(format!("a request of {n} bytes is too short for its header"))),
+            Ok(n) if n < START_BYTES => {
+                Err(End::Refused(format!("a request of {n} bytes is too short for its header")))
+            }
             Ok(n) if n > self.frame_bytes_max => Err(End::Refused(format!(
                 "a request claims {n} bytes, frame_bytes_max is {}; send smaller requests or raise it",
                 self.frame_bytes_max
@@ -127,7 +129,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
             let missing = room - bytes.len();
             let mut space = (&mut bytes).limit(missing);
-            let read = timeout(self.stall, self.input.read_buf(&mut space)).await.map_err(|_| stalled(self.stall))??;
+            let read =
+                timeout(self.stall, self.input.read_buf(&mut space)).await.map_err(|_| stalled(self.stall))??;
             if read == 0 {
                 return Err(cut_off());
             }

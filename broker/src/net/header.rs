@@ -41,8 +41,9 @@ pub(crate) fn rest(frame: &[u8], header_version: i16) -> Result<(&[u8], usize), 
         -1 => 0,
         n => usize::try_from(n).map_err(|_| format!("the client id has a negative length: {n}"))?,
     };
-    let (client_id, after) =
-        after.split_at_checked(length).ok_or_else(|| format!("the client id claims {length} bytes, {} are left", after.len()))?;
+    let (client_id, after) = after
+        .split_at_checked(length)
+        .ok_or_else(|| format!("the client id claims {length} bytes, {} are left", after.len()))?;
     let body = if header_version >= 2 { shapes::skip_tags(after)? } else { after };
     Ok((client_id, frame.len() - body.len()))
 }

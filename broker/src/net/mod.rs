@@ -29,10 +29,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::connection::Shared;
+use crate::Broker;
 use crate::config::ListenerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::handlers::{Context, Listener};
-use crate::Broker;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -218,7 +218,10 @@ fn advertised(listener: &ListenerConfig, bound: SocketAddr) -> Result<Listener> 
         let (bind_host, _) = listener.bind.rsplit_once(':').unwrap_or((&listener.bind, ""));
         let host = match bound.ip() {
             ip if ip.is_unspecified() => {
-                tracing::warn!(listener = name, "bound to every address but none is advertised: clients are sent to localhost; set advertise to a name that they can reach");
+                tracing::warn!(
+                    listener = name,
+                    "bound to every address but none is advertised: clients are sent to localhost; set advertise to a name that they can reach"
+                );
                 "localhost".to_owned()
             }
             IpAddr::V4(_) | IpAddr::V6(_) => bare(bind_host).to_owned(),

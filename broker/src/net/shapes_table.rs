@@ -168,16 +168,16 @@ static OFFSET_COMMIT: Shape = shaped(
 static OFFSET_FETCH: Shape = shaped(
     6,
     &[
-        TEXT.until(7),                           // group_id
-        list(&[TEXT, INT32_LIST]).until(7),      // topics: name, partition_indexes
+        TEXT.until(7),                      // group_id
+        list(&[TEXT, INT32_LIST]).until(7), // topics: name, partition_indexes
         list(&[
-            TEXT,                     // group_id
-            TEXT.since(9),            // member_id
-            INT32.since(9),           // member_epoch
+            TEXT,                      // group_id
+            TEXT.since(9),             // member_id
+            INT32.since(9),            // member_epoch
             list(&[TEXT, INT32_LIST]), // topics: name, partition_indexes
         ])
         .since(8), // groups
-        BOOL.since(7), // require_stable
+        BOOL.since(7),                      // require_stable
     ],
 );
 
@@ -269,11 +269,11 @@ static CREATE_TOPICS: Shape = shaped(
     5,
     &[
         list(&[
-            TEXT,                      // name
-            INT32,                     // num_partitions
-            INT16,                     // replication_factor
+            TEXT,                       // name
+            INT32,                      // num_partitions
+            INT16,                      // replication_factor
             list(&[INT32, INT32_LIST]), // assignments: partition_index, broker_ids
-            list(&[TEXT, TEXT]),       // configs: name, value
+            list(&[TEXT, TEXT]),        // configs: name, value
         ]),
         INT32, // timeout_ms
         BOOL,  // validate_only

@@ -216,7 +216,8 @@ async fn pipelined_replies_leave_in_the_order_of_the_requests() {
     let mut stream = node.connect().await;
     let mut bytes = Vec::new();
     for id in 0..300 {
-        let (key, version) = [(ApiKey::Produce, 9), (ApiKey::Metadata, 12), (ApiKey::ListOffsets, 7), (ApiKey::Produce, 3)][id % 4];
+        let (key, version) =
+            [(ApiKey::Produce, 9), (ApiKey::Metadata, 12), (ApiKey::ListOffsets, 7), (ApiKey::Produce, 3)][id % 4];
         bytes.extend(request(key, version, id as i32, &sample(key, version, node.id, &records())));
     }
     // in pieces that do not respect any border
