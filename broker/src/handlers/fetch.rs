@@ -6,6 +6,8 @@
 //! - Waits until `min_bytes` are there, a partition has an error, or `max_wait_ms` are over.
 //! - The records go onto the wire as they lie in the log: the answer is a list of chunks, headers of our own between
 //!   batches that are not copied.
+//! - An answer holds its share of the memory for replies until its last byte has left. When memory is short, answers
+//!   get shorter, and wait when there is none.
 //! - Sessions (KIP-227) are not kept: the session id in the answer is 0, and who asks within a session is told that
 //!   there is none, so it starts over.
 //! - OFFSET_OUT_OF_RANGE carries the high watermark and the log start. Leader epochs: older FENCED_LEADER_EPOCH, newer
@@ -18,6 +20,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, TopicName};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::positions::fence;
@@ -29,6 +32,8 @@ use crate::types::{LeaderEpoch, Offset, TopicId};
 
 /// Most bytes of records in one answer, whatever the client asks (Kafka's `fetch.max.bytes` of a broker).
 const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
+/// Least share of the memory for replies with which an answer is made.
+const SHARE_BYTES_MIN: usize = 64 * 1024;
 /// Longest wait, whatever the client asks.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// First version with compact lengths and tagged fields.
@@ -73,9 +78,25 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
     let committed_only = request.isolation_level != 0;
     let context = context.clone();
     Reply::later(async move {
-        let given = collect(&context, &asked, &limits).await;
-        Reply::Now(encode(version, committed_only, asked, given))
+        let (given, share) = collect(&context, &asked, &limits).await;
+        let mut chunks = encode(version, committed_only, asked, given);
+        if let Some(bytes) = chunks.pop() {
+            chunks.push(Bytes::from_owner(Held { bytes, _share: share }));
+        }
+        Reply::Now(chunks)
     })
+}
+
+/// The last chunk of an answer, and the answer's share of the memory for replies.
+struct Held {
+    bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 struct Limits {
@@ -104,12 +125,23 @@ fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
     Asked { name, id, partitions: partitions.into_iter().map(find).collect() }
 }
 
-/// Reads until there is enough, an error, or no time left. One entry per partition of the request, in its order.
-async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> Vec<Given> {
-    let (given, enough) = read_all(asked, limits).await;
-    if enough || limits.wait.is_zero() {
-        return given;
+/// What one pass over all partitions gave.
+struct Pass {
+    /// One entry per partition of the request, in its order.
+    given: Vec<Given>,
+    /// What the records take of the memory for replies.
+    share: OwnedSemaphorePermit,
+    /// Whether it is to be sent at once.
+    enough: bool,
+}
+
+/// Reads until there is enough, an error, or no time left.
+async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> (Vec<Given>, OwnedSemaphorePermit) {
+    let first = read_all(context, asked, limits).await;
+    if first.enough || limits.wait.is_zero() {
+        return (first.given, first.share);
     }
+    drop(first);
     let deadline = Instant::now() + limits.wait;
     let waiter = Waiter::new();
     for partition in asked.iter().flat_map(|topic| &topic.partitions).filter_map(|p| p.partition.as_ref().ok()) {
@@ -118,31 +150,51 @@ async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> Vec<Giv
     let mut ending = context.ending.clone();
     loop {
         // what was published before the waiter was there has not woken it: look again before waiting
-        let (given, enough) = read_all(asked, limits).await;
-        if enough {
-            return given;
+        let pass = read_all(context, asked, limits).await;
+        if pass.enough {
+            return (pass.given, pass.share);
         }
         tokio::select! {
             () = waiter.woken() => {}
-            () = sleep_until(deadline) => return given,
-            _ = ending.wait_for(|end| *end) => return given,
+            () = sleep_until(deadline) => return (pass.given, pass.share),
+            _ = ending.wait_for(|end| *end) => return (pass.given, pass.share),
         }
     }
 }
 
-/// One pass over all partitions, and whether its result is to be sent at once.
-async fn read_all(asked: &[Asked], limits: &Limits) -> (Vec<Given>, bool) {
+/// One pass over all partitions.
+async fn read_all(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
+    let mut share = claim(&context.reply_budget, limits.bytes).await;
+    let bytes_max = limits.bytes.min(share.num_permits());
     let mut total = 0;
     let mut failed = asked.is_empty();
-    let mut all = Vec::new();
+    let mut given = Vec::new();
     for partition in asked.iter().flat_map(|topic| &topic.partitions) {
-        let given = read(partition, limits.bytes.saturating_sub(total), total == 0).await;
-        total += given.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
-        failed |= given.code != 0 || given.diverging.is_some();
-        all.push(given);
+        let one = read(partition, bytes_max.saturating_sub(total), total == 0).await;
+        total += one.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
+        failed |= one.code != 0 || one.diverging.is_some();
+        given.push(one);
     }
-    let enough = failed || total >= limits.least.min(limits.bytes);
-    (all, enough)
+    if let Some(unused) = share.num_permits().checked_sub(total) {
+        drop(share.split(unused));
+    }
+    Pass { given, share, enough: failed || total >= limits.least.min(bytes_max) }
+}
+
+/// A share of the memory for replies: what is wanted, or less when it is short.
+async fn claim(budget: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {
+    let mut bytes = wanted.clamp(SHARE_BYTES_MIN, FETCH_BYTES_MAX);
+    loop {
+        let permits = u32::try_from(bytes).expect("at most FETCH_BYTES_MAX");
+        if let Ok(share) = budget.clone().try_acquire_many_owned(permits) {
+            return share;
+        }
+        if bytes == SHARE_BYTES_MIN {
+            let share = budget.clone().acquire_many_owned(permits).await;
+            return share.expect("the budget is never closed");
+        }
+        bytes = (bytes / 4).max(SHARE_BYTES_MIN);
+    }
 }
 
 /// Reads one partition: at most `bytes_left`, but at least one batch if `first`.

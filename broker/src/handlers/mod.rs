@@ -24,7 +24,7 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use crate::Broker;
 
@@ -92,6 +92,8 @@ pub(crate) struct Context {
     pub(crate) connection_id: u64,
     /// Turns true when the connection is about to end, so that long waits can end early.
     pub(crate) ending: watch::Receiver<bool>,
+    /// Memory for records in replies that have not left yet, one permit a byte, for all connections together.
+    pub(crate) reply_budget: Arc<Semaphore>,
 }
 
 /// One line of the list.

@@ -13,7 +13,7 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, StrBytes};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::{Context, Listener, Reply, api, encode};
 use crate::types::TopicId;
@@ -35,7 +35,9 @@ async fn node() -> Node {
     let (end, ending) = watch::channel(false);
     let listener = Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 });
     let client_host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let context = Context { broker, listener, client_id: "test".into(), client_host, connection_id: 1, ending };
+    let reply_budget = Arc::new(Semaphore::new(16 << 20));
+    let client_id = "test".into();
+    let context = Context { broker, listener, client_id, client_host, connection_id: 1, ending, reply_budget };
     let node = Node { context, id: TopicId::nil(), _end: end, _dir: dir };
     let id = node.create("t", 2, &[]).await;
     node.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
@@ -237,6 +239,31 @@ async fn fetch_gives_whole_batches_within_its_limits() {
     }
     let committed = fetch_request(12, &node, vec![from(0, 0)]).with_isolation_level(1);
     assert_eq!(fetch(&node, 12, &committed).await[0].aborted_transactions, Some(vec![]));
+}
+
+#[tokio::test]
+async fn replies_hold_their_share_of_memory_until_they_have_left() {
+    let node = node().await;
+    for _ in 0..3 {
+        produce(&node, 9, "t", batch(1, 1000)).await;
+    }
+    let budget = &node.context.reply_budget;
+    let free = budget.available_permits();
+    let request = fetch_request(12, &node, vec![from(0, 0)]);
+    let Reply::Now(mut chunks) = node.call(12, &request).await else { panic!("no reply") };
+    let bytes = 3 * batch(1, 1000).len();
+    assert_eq!(budget.available_permits(), free - bytes);
+    let last = chunks.pop();
+    drop(chunks);
+    assert_eq!(budget.available_permits(), free - bytes);
+    drop(last);
+    assert_eq!(budget.available_permits(), free);
+    // with little left an answer is shorter, but never empty
+    let held = budget.clone().acquire_many_owned((free - 70_000) as u32).await.unwrap();
+    produce(&node, 9, "t", batch(1, 100_000)).await;
+    assert_eq!(bases(&fetch(&node, 12, &request).await[0]), vec![0, 1, 2]);
+    assert_eq!(bases(&fetch(&node, 12, &fetch_request(12, &node, vec![from(0, 3)])).await[0]), vec![3]);
+    drop(held);
 }
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! Requests off the wire: a length of four bytes, then that many bytes. This file owns every way that can go wrong.
 //!
 //! A length that is negative, zero, too short for a header or larger than `frame_bytes_max` is refused. Memory grows
-//! with the bytes that really arrive: a peer that claims 100 MiB and sends 10 bytes costs a quarter of a MiB, for at
-//! most [`STALL`]. All requests together hold at most the budget's bytes; who cannot get a share in time is closed,
+//! with the bytes that really arrive: a peer that claims 100 MiB and sends 10 bytes costs a quarter of a MiB (or one,
+//! if it has sent that much before), for at most [`STALL`]. All requests together hold at most the budget's bytes; who cannot get a share in time is closed,
 //! so requests that wait for each other's memory cannot wait for ever.
 
 use std::io;
@@ -16,8 +16,10 @@ use tokio::time::timeout;
 
 use super::header::START_BYTES;
 
-/// First allocation for a request that does not fit the read buffer; it doubles as bytes arrive.
-const GROWTH_BYTES: usize = 256 * 1024;
+/// First allocation for a request that does not fit the read buffer; it doubles as bytes arrive. A connection that has
+/// sent larger requests whole starts with their size, up to the second figure.
+const GROWTH_BYTES_MIN: usize = 256 * 1024;
+const GROWTH_BYTES_MAX: usize = 1024 * 1024;
 /// Smallest and largest room for one read. A connection that fills its reads gets more.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 64 * 1024;
@@ -55,6 +57,7 @@ pub(crate) struct FrameReader<R> {
     input: R,
     buffer: BytesMut,
     read_bytes: usize,
+    growth_bytes: usize,
     frame_bytes_max: usize,
     stall: Duration,
     budget: Arc<Semaphore>,
@@ -65,7 +68,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// one permit a byte; the budget must be at least as large as the largest request.
     pub(crate) fn new(input: R, frame_bytes_max: usize, budget: Arc<Semaphore>) -> FrameReader<R> {
         let buffer = BytesMut::new();
-        FrameReader { input, buffer, read_bytes: READ_BYTES_MIN, frame_bytes_max, stall: STALL, budget }
+        let (read_bytes, growth_bytes) = (READ_BYTES_MIN, GROWTH_BYTES_MIN);
+        FrameReader { input, buffer, read_bytes, growth_bytes, frame_bytes_max, stall: STALL, budget }
     }
 
     /// The same reader with less patience.
@@ -116,7 +120,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// A request with an allocation of its own, which grows as its bytes arrive.
     async fn large(&mut self, length: usize) -> Result<Frame, End> {
-        let mut room = length.min(GROWTH_BYTES);
+        let mut room = length.min(self.growth_bytes);
         let mut held = share(&self.budget, room, self.stall).await?;
         let mut bytes = BytesMut::with_capacity(room);
         bytes.put(self.buffer.split_to(self.buffer.len().min(length)));
@@ -135,6 +139,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Err(cut_off());
             }
         }
+        self.growth_bytes = self.growth_bytes.max(length).min(GROWTH_BYTES_MAX);
         Ok(Frame { bytes: bytes.freeze(), share: held })
     }
 

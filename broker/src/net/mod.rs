@@ -36,12 +36,14 @@ use crate::handlers::{Context, Listener};
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
+/// Least memory for records in replies, whatever `inflight_bytes_max` says.
+const REPLY_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// How long a stop waits for replies that are still owed.
 const DRAIN: Duration = Duration::from_secs(5);
 /// Pause after a failed accept, for instance when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The running Kafka port. Dropping it does not stop it; [`Listening::stop`] does.
+/// The running Kafka port. [`Listening::stop`] ends it in order; dropping it cuts every connection off.
 pub struct Listening {
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
@@ -85,6 +87,9 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
             frame_bytes_max: config.frame_bytes_max,
             stopping,
         }),
+        reply_budget: Arc::new(Semaphore::new(
+            config.inflight_bytes_max.clamp(REPLY_BYTES_MIN, Semaphore::MAX_PERMITS),
+        )),
         open: AtomicUsize::new(0),
         accepted: AtomicU64::new(0),
         broker: broker.clone(),
@@ -102,6 +107,8 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
 struct Port {
     shared: Arc<Shared>,
     broker: Arc<Broker>,
+    /// Memory for records in replies, one permit a byte.
+    reply_budget: Arc<Semaphore>,
     /// Connections open now.
     open: AtomicUsize,
     /// Connections accepted ever; numbers them.
@@ -112,7 +119,7 @@ struct Port {
 async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
     let mut stopping = port.shared.stopping.clone();
     let mut connections = JoinSet::new();
-    let mut refused_at: Option<Instant> = None;
+    let mut told_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -128,9 +135,8 @@ async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
                 let open = port.open.fetch_add(1, Ordering::Relaxed);
                 if open >= port.broker.config().connections_max {
                     port.open.fetch_sub(1, Ordering::Relaxed);
-                    if refused_at.is_none_or(|at| at.elapsed() > Duration::from_secs(1)) {
+                    if once_a_second(&mut told_at) {
                         tracing::warn!(%peer, open, "connection refused: connections_max is reached; raise it or close some");
-                        refused_at = Some(Instant::now());
                     }
                     continue;
                 }
@@ -138,7 +144,9 @@ async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
                 connections.spawn(serve_one(stream, peer, context, port.shared.clone()));
             }
             Err(error) => {
-                tracing::warn!(%error, "accept failed; trying again");
+                if once_a_second(&mut told_at) {
+                    tracing::warn!(%error, "accept failed, trying again; is the limit of open files reached?");
+                }
                 sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -147,6 +155,15 @@ async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
     while let Some(ended) = connections.join_next().await {
         note_end(&port, ended);
     }
+}
+
+/// Whether a message that may come often should be given now.
+fn once_a_second(told_at: &mut Option<Instant>) -> bool {
+    let due = told_at.is_none_or(|at| at.elapsed() >= Duration::from_secs(1));
+    if due {
+        *told_at = Some(Instant::now());
+    }
+    due
 }
 
 impl Port {
@@ -160,6 +177,7 @@ impl Port {
             client_host: peer.ip(),
             connection_id: self.accepted.fetch_add(1, Ordering::Relaxed),
             ending: self.shared.stopping.clone(),
+            reply_budget: self.reply_budget.clone(),
         }
     }
 }
