@@ -16,6 +16,7 @@ pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::future::Future;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -40,6 +41,17 @@ pub(crate) enum Reply {
     Silent,
     /// Close the connection, for this reason: where Kafka's protocol has no answer to give.
     Close(String),
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reply::Now(chunks) => write!(f, "Now({} chunks)", chunks.len()),
+            Reply::Later(_) => f.write_str("Later"),
+            Reply::Silent => f.write_str("Silent"),
+            Reply::Close(reason) => write!(f, "Close({reason})"),
+        }
+    }
 }
 
 impl Reply {

@@ -156,14 +156,13 @@ fn check(partition: &Arc<Partition>, batch: &Batch, now: TimestampMs) -> std::re
     let mut faults = Vec::new();
     let mut fault_kind = Kind::InvalidRecord;
     let mut records = batch.records()?;
-    let mut expected = batch.base_offset();
+    let mut position = -1;
     while let Some(record) = records.next_ref() {
         let record = record?;
-        let position = i32::try_from(expected - batch.base_offset()).unwrap_or(i32::MAX);
-        if record.offset != expected {
+        position += 1; // at most the header's count of records, so an i32 holds it
+        if record.offset.wrapping_sub(batch.base_offset()) != i64::from(position) {
             return Err(invalid(format!("record {position} has another offset than its place in the batch")).into());
         }
-        expected += 1;
         if record.key.is_none() && config.compacts() {
             faults.push((position, "compacted topic cannot accept message without key".to_owned()));
         } else if let Some(fault) = window.fault(record.timestamp) {

@@ -13,9 +13,11 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, StrBytes};
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
 use tokio::sync::{Semaphore, watch};
 
-use super::{Context, Listener, Reply, api, encode};
+use super::{APIS, Context, Listener, Reply, api, encode, samples};
 use crate::types::TopicId;
 use crate::{Batch, BatchBuilder, Broker, BrokerConfig, Clock, NewTopic, batches_in};
 
@@ -446,4 +448,49 @@ async fn cluster_and_log_dirs_are_described() {
     assert_eq!(sizes[2], ("t".to_owned(), batch(2, 500).len() as i64));
     assert_eq!((dirs.results.len(), sizes.len()), (1, 4));
     assert!(dir.usable_bytes > 0 && dir.total_bytes >= dir.usable_bytes);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_request_makes_a_handler_panic() {
+    let seed = rand::random();
+    println!("seed {seed}");
+    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let node = node().await;
+    let id = node.create(samples::TOPIC, 2, &[]).await;
+    for _ in 0..300 {
+        for api in APIS {
+            let version = rng.random_range(api.min..=api.max);
+            let mut records = batch(3, 20).to_vec();
+            for _ in 0..rng.random_range(0..3) {
+                let at = rng.random_range(0..records.len());
+                records[at] = *[0, 1, 0x7f, 0x80, 0xff, rng.random()].choose(&mut rng).unwrap();
+            }
+            let mut records = Bytes::from(records);
+            if rng.random() {
+                let length = (records.len() - 12) as i32;
+                records = edited(&edited(&records, 16, &[2]), 8, &length.to_be_bytes());
+            }
+            let mut body = samples::sample(api.key, version, id, &records).to_vec();
+            for _ in 0..rng.random_range(0..3) {
+                let at = rng.random_range(0..body.len().max(1));
+                body.get_mut(at).map_or((), |byte| *byte = rng.random());
+            }
+            let body = Bytes::from(body);
+            if crate::net::shapes::check(api.key as i16, version, &body).is_err() {
+                continue;
+            }
+            let context = node.context.clone();
+            let shown = body.clone();
+            let handled = tokio::spawn(async move {
+                let mut reply = (api.handle)(&context, version, body);
+                while let Ok(Reply::Later(answer)) = reply {
+                    // a wait that a mutated request asks for is not waited for
+                    let answer = tokio::time::timeout(Duration::from_millis(200), answer).await;
+                    reply = Ok(answer.unwrap_or(Reply::Silent));
+                }
+                assert!(!matches!(&reply, Ok(Reply::Close(why)) if why.contains("cannot encode")), "{reply:?}");
+            });
+            assert!(handled.await.is_ok(), "{:?} version {version}: {shown:?}", api.key);
+        }
+    }
 }

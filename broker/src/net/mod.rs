@@ -12,7 +12,7 @@
 mod connection;
 mod frame;
 mod header;
-mod shapes;
+pub(crate) mod shapes;
 mod shapes_table;
 #[cfg(test)]
 mod tests;
