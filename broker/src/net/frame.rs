@@ -1,9 +1,10 @@
 //! Requests off the wire: a length of four bytes, then that many bytes. This file owns every way that can go wrong.
 //!
 //! A length that is negative, zero, too short for a header or larger than `frame_bytes_max` is refused. Memory grows
-//! with the bytes that really arrive: a peer that claims 100 MiB and sends 10 bytes costs a quarter of a MiB (or one,
-//! if it has sent that much before), for at most [`STALL`]. All requests together hold at most the budget's bytes; who cannot get a share in time is closed,
-//! so requests that wait for each other's memory cannot wait for ever.
+//! with the bytes that really arrive: what is not there yet costs the connection its read buffer of 64 KiB at most, and
+//! beyond that never more than a MiB or twice of what was sent, for at most [`STALL`]. All requests that are whole, or
+//! larger than a read buffer, share the budget; who cannot get a share in time is closed, so requests that wait for
+//! each other's memory cannot wait for ever.
 
 use std::io;
 use std::sync::Arc;
@@ -97,10 +98,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         if length > READ_BYTES_MAX {
             return self.large(length).await;
         }
-        let share = share(&self.budget, length, self.stall).await?;
         while self.buffer.len() < length {
             self.fill_in_time(length - self.buffer.len()).await?;
         }
+        let share = share(&self.budget, length, self.stall).await?;
         Ok(Frame { bytes: self.buffer.split_to(length).freeze(), share })
     }
 
@@ -118,8 +119,12 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
-    /// A request with an allocation of its own, which grows as its bytes arrive.
+    /// A request with an allocation of its own, which grows as its bytes arrive, once there is more of it than the read
+    /// buffer holds.
     async fn large(&mut self, length: usize) -> Result<Frame, End> {
+        while self.buffer.len() < READ_BYTES_MAX {
+            self.fill_in_time(READ_BYTES_MAX - self.buffer.len()).await?;
+        }
         let mut room = length.min(self.growth_bytes);
         let mut held = share(&self.budget, room, self.stall).await?;
         let mut bytes = BytesMut::with_capacity(room);
