@@ -1,8 +1,8 @@
 //! Wall-clock time is handed in, so that retention, timestamps and expiry replay in tests.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::TimestampMs;
 
@@ -35,6 +35,16 @@ impl Clock {
             Source::System => SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX)),
+        }
+    }
+
+    /// Milliseconds since some fixed moment, for timeouts: they pass evenly even when the system's wall clock is set.
+    #[allow(clippy::disallowed_methods, reason = "the one place that may ask the system")]
+    pub fn steady_ms(&self) -> i64 {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        match &self.0 {
+            Source::Manual(now) => now.load(Ordering::SeqCst),
+            Source::System => i64::try_from(START.elapsed().as_millis()).unwrap_or(i64::MAX),
         }
     }
 

@@ -11,6 +11,7 @@ mod config;
 mod counters;
 mod disk;
 mod error;
+mod group;
 mod handlers;
 mod hold;
 pub mod lane;
@@ -30,6 +31,7 @@ pub use clock::Clock;
 pub use config::{BrokerConfig, Durability, ListenerConfig};
 pub use counters::Counters;
 pub use error::{Act, Error, Kind, Result};
+pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Origin};
 pub use log::{Partition, Waiter};
@@ -50,6 +52,7 @@ pub struct Broker {
     store: Arc<Store>,
     lane: Arc<Lane>,
     catalog: Catalog,
+    groups: Arc<Groups>,
     holds: Holds,
     counters: Arc<Counters>,
     listening: parking_lot::Mutex<Option<net::Listening>>,
@@ -67,6 +70,8 @@ impl Broker {
         let lane = Arc::new(Lane::start(store.clone(), &config, clock.clone(), counters.clone())?);
         let (recovering, committing, max) = (store.clone(), lane.clone(), config.partitions_max);
         let catalog = log::blocking(move || Catalog::recover(recovering, committing, max)).await?;
+        let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
+        let groups = log::blocking(move || Groups::recover(&reading, committing, &settings, time)).await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let broker = Arc::new(Self {
@@ -76,6 +81,7 @@ impl Broker {
             store,
             lane,
             catalog,
+            groups: Arc::new(groups),
             holds,
             counters,
             listening: parking_lot::Mutex::default(),
@@ -83,6 +89,7 @@ impl Broker {
         broker.begin().await?;
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
+        tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
     }
 
@@ -154,6 +161,11 @@ impl Broker {
     /// The topics.
     pub fn catalog(&self) -> &Catalog {
         &self.catalog
+    }
+
+    /// The consumer groups.
+    pub fn groups(&self) -> &Arc<Groups> {
+        &self.groups
     }
 
     /// What retention must keep.

@@ -1,0 +1,486 @@
+//! What requests and timers do to a group: take its lock, let the rules decide, record, apply, answer.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::classic::{Answer, Join, Joined, Outcome, Record, Synced, Turn};
+use super::offsets::{self, Committed};
+use super::records::{self, GroupRecord};
+use super::state::{Event, Group, MemberId, Phase, SteadyMs};
+use super::{Caller, Groups, NAME_BYTES_MAX, OFFSETS_MAX};
+use crate::catalog::Catalog;
+use crate::error::{Error, Kind, Result};
+use crate::lane::{Ack, Change};
+use crate::store::Family;
+use crate::types::{PartitionIndex, TimestampMs, TopicId};
+
+/// A group and those who wait for it. Always true: a member with a waiting JoinGroup or SyncGroup has at most one of
+/// each here; when somebody asks again, the earlier request ends without an answer that matters.
+pub(super) struct Cell {
+    /// The group.
+    pub(super) group: Group,
+    joins: HashMap<MemberId, oneshot::Sender<Result<Joined>>>,
+    syncs: HashMap<MemberId, oneshot::Sender<Result<Synced>>>,
+    /// Commits that are in the lane and not applied yet.
+    commits_under_way: u32,
+    /// It was deleted; another one may have its name.
+    pub(super) dead: bool,
+    /// The deadline that the timers keep for it.
+    pub(super) scheduled: Option<SteadyMs>,
+}
+
+impl Cell {
+    /// A group that nobody waits for.
+    pub(super) fn new(group: Group) -> Self {
+        Self {
+            group,
+            joins: HashMap::new(),
+            syncs: HashMap::new(),
+            commits_under_way: 0,
+            dead: false,
+            scheduled: None,
+        }
+    }
+
+    fn answer(&mut self, id: &MemberId, answer: Answer) {
+        // one who went away has given up its place in line, the group still counts it until its session ends
+        match answer {
+            Answer::Join(joined) => {
+                let _ = self.joins.remove(id).map(|waiting| waiting.send(joined));
+            }
+            Answer::Sync(synced) => {
+                let _ = self.syncs.remove(id).map(|waiting| waiting.send(synced));
+            }
+        }
+    }
+
+    fn is_forgettable(&self) -> bool {
+        let group = &self.group;
+        group.phase() == Phase::Empty
+            && group.offsets().is_empty()
+            && group.pending().is_empty()
+            && self.commits_under_way == 0
+    }
+}
+
+type SharedCell = Arc<Mutex<Cell>>;
+
+/// What a group says to a JoinGroup or SyncGroup, perhaps later.
+pub(crate) type Later<T> = BoxFuture<'static, Result<T>>;
+
+/// An offset to be committed.
+pub(crate) type Commit = (TopicId, PartitionIndex, Committed);
+
+impl Groups {
+    /// A client joins; the answer comes when the group is put together.
+    ///
+    /// # Errors
+    /// Those of `Turn::join`; with `MemberIdRequired` the client shall use `join.new_id`.
+    pub(crate) fn join(self: &Arc<Self>, id: &str, join: Join) -> Result<Later<Joined>> {
+        check_group_id(id)?;
+        let names = [&join.member_id, &join.protocol_type, &join.client_id];
+        let protocol_names = join.protocols.iter().map(|protocol| &protocol.name);
+        check_names(names.into_iter().chain(protocol_names).chain(&join.instance_id))?;
+        let create = join.member_id.is_empty();
+        let find = || match self.cell(id) {
+            None if create => self.cell_or_new(id),
+            known => known.ok_or_else(|| unknown_member(id)),
+        };
+        self.in_cell(find, |cell, shared| {
+            let (outcome, effects) = self.turn(cell, |turn| turn.join(join));
+            let (sender, answer) = oneshot::channel();
+            let later = outcome.map(|outcome| match outcome {
+                Outcome::Now(joined) => now(joined),
+                Outcome::Waits(member) => {
+                    cell.joins.insert(member, sender);
+                    waiting(answer)
+                }
+            });
+            self.settle(cell, shared, effects);
+            later
+        })?
+    }
+
+    /// A member asks for its assignment, or brings everybody's; the answer comes when the leader's is recorded.
+    ///
+    /// # Errors
+    /// Those of `Turn::sync`.
+    pub(crate) fn sync(
+        self: &Arc<Self>,
+        id: &str,
+        who: &Caller<'_>,
+        protocol: (Option<&str>, Option<&str>),
+        assignments: Vec<(MemberId, Bytes)>,
+    ) -> Result<Later<Synced>> {
+        check_group_id(id)?;
+        self.in_group(id, |cell, shared| {
+            let (outcome, effects) = self.turn(cell, |turn| turn.sync(who, protocol, assignments));
+            let (sender, answer) = oneshot::channel();
+            let later = outcome.map(|outcome| match outcome {
+                Outcome::Now(synced) => now(synced),
+                Outcome::Waits(member) => {
+                    cell.syncs.insert(member, sender);
+                    waiting(answer)
+                }
+            });
+            self.settle(cell, shared, effects);
+            later
+        })
+        .unwrap_or_else(|| Err(unknown_member(id)))
+    }
+
+    /// A member shows that it lives.
+    ///
+    /// # Errors
+    /// Those of `Turn::heartbeat`.
+    pub(crate) fn heartbeat(self: &Arc<Self>, id: &str, who: &Caller<'_>) -> Result<()> {
+        check_group_id(id)?;
+        // it only moves deadlines away, so nothing has to be scheduled or settled
+        self.in_group(id, |cell, _| self.turn_without_tick(cell, |turn| turn.heartbeat(who)).0)
+            .unwrap_or_else(|| Err(unknown_member(id)))
+    }
+
+    /// Members leave.
+    ///
+    /// # Errors
+    /// `InvalidGroupId`; each member has its own result.
+    pub(crate) fn leave(self: &Arc<Self>, id: &str, leaving: &[Caller<'_>]) -> Result<Vec<Result<()>>> {
+        check_group_id(id)?;
+        let results = self.in_group(id, |cell, shared| {
+            let (results, effects) = self.turn(cell, |turn| turn.leave(leaving));
+            self.settle(cell, shared, effects);
+            results
+        });
+        Ok(results.unwrap_or_else(|| leaving.iter().map(|_| Err(unknown_member(id))).collect()))
+    }
+
+    /// Commits offsets; they are durable when the answer comes. The order of commits is the order of calls.
+    ///
+    /// # Errors
+    /// Those of [`offsets::check_commit`]; `CoordinatorNotAvailable` when there is no room.
+    pub(crate) fn commit(self: &Arc<Self>, id: &str, who: &Caller<'_>, commits: Vec<Commit>) -> Result<Later<()>> {
+        if id.len() > NAME_BYTES_MAX {
+            return Err(Error::new(Kind::InvalidGroupId, "the group id is too long"));
+        }
+        if self.offsets_count.load(Ordering::Relaxed).saturating_add(commits.len()) > OFFSETS_MAX {
+            let message = format!("the broker keeps {OFFSETS_MAX} offsets, delete groups first");
+            tracing::warn!(group = id, "{message}");
+            return Err(Error::new(Kind::CoordinatorNotAvailable, message));
+        }
+        let find = || match self.cell(id) {
+            None if who.generation < 0 => self.cell_or_new(id),
+            known => known.ok_or_else(|| {
+                Error::new(Kind::IllegalGeneration, format!("there is no group '{id}', join it again"))
+            }),
+        };
+        self.in_cell(find, |cell, shared| {
+            offsets::check_commit(&cell.group, who)?;
+            if matches!(cell.group.phase(), Phase::Stable | Phase::PreparingRebalance { .. }) {
+                self.turn_without_tick(cell, |turn| turn.heard(&who.member_id.into()));
+            }
+            Ok(self.submit_offsets(cell, shared, commits))
+        })?
+    }
+
+    fn submit_offsets(self: &Arc<Self>, cell: &mut Cell, shared: &SharedCell, commits: Vec<Commit>) -> Later<()> {
+        if commits.is_empty() {
+            return now(());
+        }
+        let number = self.next_number();
+        let group = cell.group.id().clone();
+        let put = |(topic, partition, committed): &Commit| {
+            let key = records::offset_key(&group, *topic, *partition);
+            Change::Put(Family::Groups, key, records::encode_offset(committed))
+        };
+        let stored = self.lane.commit(commits.iter().map(put).collect(), Ack::Durable);
+        cell.commits_under_way += 1;
+        let (groups, shared) = (self.clone(), shared.clone());
+        // a task of its own: a client that goes away must not keep a stored offset from being applied
+        let applied = tokio::spawn(async move {
+            let outcome = stored.await;
+            let mut cell = shared.lock();
+            cell.commits_under_way -= 1;
+            outcome.map_err(not_available)?;
+            for (topic, partition, committed) in commits {
+                if !cell.dead && cell.group.offsets().get(topic, partition).is_none() {
+                    groups.offsets_count.fetch_add(1, Ordering::Relaxed);
+                }
+                cell.group.apply(Event::OffsetSet(topic, partition, Committed { number, ..committed }));
+            }
+            Ok(())
+        });
+        Box::pin(async move { applied.await.unwrap_or_else(|_| Err(stopping())) })
+    }
+
+    /// Deletes a group and its offsets.
+    ///
+    /// # Errors
+    /// `GroupIdNotFound`, `NonEmptyGroup`.
+    pub(crate) fn delete(self: &Arc<Self>, id: &str) -> Result<Later<()>> {
+        let deleted = self.in_group(id, |cell, shared| {
+            if cell.group.phase() != Phase::Empty {
+                return Err(Error::new(Kind::NonEmptyGroup, "the group has members, stop them first"));
+            }
+            Ok((self.bury(cell), shared.clone()))
+        });
+        let (stored, shared) = deleted.unwrap_or_else(|| Err(no_group(id)))?;
+        self.forget(id, &shared);
+        Ok(stored)
+    }
+
+    /// Marks a group as deleted and removes what is stored of it. Its caller takes it off the map.
+    fn bury(&self, cell: &mut Cell) -> Later<()> {
+        let id = cell.group.id();
+        let (from, to) = records::offset_range(id);
+        let changes = vec![
+            Change::Delete(Family::Groups, records::group_key(id)),
+            Change::DeleteRange(Family::Groups, from, to),
+        ];
+        let stored = self.lane.commit(changes, Ack::Durable);
+        self.offsets_count.fetch_sub(cell.group.offsets().len(), Ordering::Relaxed);
+        cell.dead = true;
+        Box::pin(async move { stored.await.map(drop).map_err(not_available) })
+    }
+
+    /// Deletes offsets (OffsetDelete). Gives the topics that stay because the group reads them, and what to wait for.
+    ///
+    /// # Errors
+    /// `GroupIdNotFound`; `NonEmptyGroup` for a live group that is not of consumers.
+    pub(crate) fn delete_offsets(
+        self: &Arc<Self>,
+        id: &str,
+        asked: &[(TopicId, Arc<str>, PartitionIndex)],
+    ) -> Result<(HashSet<TopicId>, Later<()>)> {
+        let deleted = self.in_group(id, |cell, shared| {
+            let in_use: HashSet<TopicId> = match (cell.group.phase(), offsets::subscriptions(&cell.group)) {
+                (Phase::Empty, _) => HashSet::new(),
+                (_, Some(read)) => {
+                    asked.iter().filter(|(_, name, _)| read.contains(&**name)).map(|(topic, ..)| *topic).collect()
+                }
+                _ => return Err(Error::new(Kind::NonEmptyGroup, "the group has members, stop them first")),
+            };
+            let free = asked.iter().filter(|(topic, ..)| !in_use.contains(topic));
+            let free = free.map(|(topic, _, partition)| (*topic, *partition)).collect();
+            let removed = self.remove_offsets(cell, shared, free);
+            Ok((in_use, removed))
+        });
+        deleted.unwrap_or_else(|| Err(no_group(id)))
+    }
+
+    fn remove_offsets(
+        self: &Arc<Self>,
+        cell: &mut Cell,
+        shared: &SharedCell,
+        gone: Vec<(TopicId, PartitionIndex)>,
+    ) -> Later<()> {
+        let number = self.next_number();
+        let group = cell.group.id().clone();
+        let delete = |(topic, partition): &(TopicId, PartitionIndex)| {
+            Change::Delete(Family::Groups, records::offset_key(&group, *topic, *partition))
+        };
+        let stored = self.lane.commit(gone.iter().map(delete).collect(), Ack::Durable);
+        let (groups, shared) = (self.clone(), shared.clone());
+        let applied = tokio::spawn(async move {
+            stored.await.map_err(not_available)?;
+            let mut cell = shared.lock();
+            let before = cell.group.offsets().len();
+            for (topic, partition) in gone {
+                cell.group.apply(Event::OffsetGone(topic, partition, number));
+            }
+            if !cell.dead {
+                groups.offsets_count.fetch_sub(before - cell.group.offsets().len(), Ordering::Relaxed);
+            }
+            Ok(())
+        });
+        Box::pin(async move { applied.await.unwrap_or_else(|_| Err(stopping())) })
+    }
+
+    /// Removes offsets that expired or whose topic is gone, then groups that have nothing left.
+    ///
+    /// # Errors
+    /// `CoordinatorNotAvailable` when the store failed.
+    pub(crate) async fn sweep(self: &Arc<Self>, catalog: &Catalog) -> Result<()> {
+        let (wall, retention) = (self.clock.now_ms(), self.limits.offsets_retention_ms);
+        for shared in self.all_cells() {
+            let id = shared.lock().group.id().clone();
+            let removed = self.in_group(&id, |cell, shared| {
+                let gone = if cell.commits_under_way == 0 { due(&cell.group, (wall, retention), catalog) } else { vec![] };
+                (!gone.is_empty()).then(|| self.remove_offsets(cell, shared, gone))
+            });
+            if let Some(removed) = removed.flatten() {
+                removed.await?;
+            }
+            let buried = self.in_group(&id, |cell, _| cell.is_forgettable().then(|| self.bury(cell)));
+            if let Some(buried) = buried.flatten() {
+                self.forget(&id, &shared);
+                buried.await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does what is due in every group.
+    pub(crate) fn tick(self: &Arc<Self>) {
+        for (deadline, id) in self.timers.take_due(self.clock.steady_ms()) {
+            self.in_group(&id, |cell, shared| {
+                if cell.scheduled == Some(deadline) {
+                    cell.scheduled = None;
+                    let ((), effects) = self.turn(cell, |_| ());
+                    self.settle(cell, shared, effects);
+                }
+            });
+        }
+    }
+
+    /// Lets `act` work on the group; `None` if there is none.
+    fn in_group<T>(&self, id: &str, act: impl FnOnce(&mut Cell, &SharedCell) -> T) -> Option<T> {
+        self.in_cell(|| self.cell(id).ok_or_else(|| no_group(id)), act).ok()
+    }
+
+    /// Lets `act` work on the group that `find` gives; on a newer one if that was deleted meanwhile.
+    fn in_cell<T>(
+        &self,
+        find: impl Fn() -> Result<SharedCell>,
+        act: impl FnOnce(&mut Cell, &SharedCell) -> T,
+    ) -> Result<T> {
+        loop {
+            let shared = find()?;
+            let mut cell = shared.lock();
+            if !cell.dead {
+                return Ok(act(&mut cell, &shared));
+            }
+            let id = cell.group.id().clone();
+            drop(cell);
+            self.forget(&id, &shared);
+        }
+    }
+
+    fn turn<T>(&self, cell: &mut Cell, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
+        self.turn_without_tick(cell, |turn| {
+            let result = act(turn);
+            turn.tick();
+            result
+        })
+    }
+
+    fn turn_without_tick<T>(&self, cell: &mut Cell, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
+        let mut turn = Turn {
+            group: &mut cell.group,
+            now: self.clock.steady_ms(),
+            wall: self.clock.now_ms(),
+            limits: &self.limits,
+            answers: Vec::new(),
+            records: Vec::new(),
+        };
+        let result = act(&mut turn);
+        let effects = Effects { answers: turn.answers, records: turn.records };
+        (result, effects)
+    }
+
+    /// Sends the answers, submits the records, and keeps the next deadline.
+    fn settle(self: &Arc<Self>, cell: &mut Cell, shared: &SharedCell, effects: Effects) {
+        for (member, answer) in effects.answers {
+            cell.answer(&member, answer);
+        }
+        for record in effects.records {
+            self.submit(cell, shared, record);
+        }
+        self.timers.schedule(cell);
+    }
+
+    /// Losing a generation costs a rebalance and nothing else, so it need not wait for a sync of the disk.
+    fn submit(self: &Arc<Self>, cell: &Cell, shared: &SharedCell, record: Record) {
+        let (Record::Emptied(content) | Record::Assigned(content) | Record::Replaced(content, _)) = &record;
+        let key = records::group_key(cell.group.id());
+        let change = Change::Put(Family::Groups, key, content.encode());
+        let stored = self.lane.commit(vec![change], Ack::Written);
+        let (groups, shared) = (self.clone(), shared.clone());
+        tokio::spawn(async move {
+            let outcome = stored.await.map(drop).map_err(not_available);
+            let mut cell = shared.lock();
+            match record {
+                Record::Emptied(_) => {}
+                Record::Assigned(content) => groups.assigned(&mut cell, &shared, content, outcome),
+                Record::Replaced(_, joined) => {
+                    let member = joined.member_id.clone();
+                    cell.answer(&member, Answer::Join(outcome.map(|()| *joined)));
+                }
+            }
+        });
+    }
+
+    fn assigned(self: &Arc<Self>, cell: &mut Cell, shared: &SharedCell, record: GroupRecord, stored: Result<()>) {
+        if let Err(error) = stored {
+            let waiting: Vec<MemberId> = cell.syncs.keys().cloned().collect();
+            for member in waiting {
+                cell.answer(&member, Answer::Sync(Err(error.clone())));
+            }
+            return;
+        }
+        let ((), effects) = self.turn(cell, |turn| turn.recorded(record));
+        self.settle(cell, shared, effects);
+    }
+}
+
+/// Answers and records of a turn.
+struct Effects {
+    answers: Vec<(MemberId, Answer)>,
+    records: Vec<Record>,
+}
+
+fn due(group: &Group, (wall, retention): (TimestampMs, i64), catalog: &Catalog) -> Vec<(TopicId, PartitionIndex)> {
+    let name_of = |topic| catalog.topic_by_id(topic).map(|topic| topic.name().clone());
+    let mut gone = offsets::expired(group, wall, retention);
+    gone.extend(offsets::unsubscribed(group, (wall, retention), name_of));
+    let orphans = group.offsets().all().filter(|(topic, ..)| catalog.topic_by_id(*topic).is_none());
+    gone.extend(orphans.map(|(topic, partition, _)| (topic, partition)));
+    gone
+}
+
+fn now<T: Send + 'static>(value: T) -> Later<T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
+fn waiting<T: Send + 'static>(answer: oneshot::Receiver<Result<T>>) -> Later<T> {
+    Box::pin(async move { answer.await.unwrap_or_else(|_| Err(stopping())) })
+}
+
+fn stopping() -> Error {
+    Error::new(Kind::CoordinatorNotAvailable, "the request was overtaken by another one, or the broker stops; try again")
+}
+
+/// A store that failed cannot coordinate: clients look for the coordinator again, and find it after a restart.
+#[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
+fn not_available(error: Error) -> Error {
+    Error::new(Kind::CoordinatorNotAvailable, error.message)
+}
+
+fn unknown_member(id: &str) -> Error {
+    Error::new(Kind::UnknownMemberId, format!("group '{id}' has no members; join it with an empty member id"))
+}
+
+fn no_group(id: &str) -> Error {
+    Error::new(Kind::GroupIdNotFound, format!("group '{id}' does not exist"))
+}
+
+fn check_group_id(id: &str) -> Result<()> {
+    if id.is_empty() || id.len() > NAME_BYTES_MAX {
+        let message = format!("a group id must have 1 to {NAME_BYTES_MAX} bytes, not {}", id.len());
+        return Err(Error::new(Kind::InvalidGroupId, message));
+    }
+    Ok(())
+}
+
+fn check_names<'a>(mut names: impl Iterator<Item = &'a Arc<str>>) -> Result<()> {
+    if names.any(|name| name.len() > NAME_BYTES_MAX) {
+        let message = format!("a name in the request is longer than {NAME_BYTES_MAX} bytes");
+        return Err(Error::new(Kind::InvalidRequest, message));
+    }
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! Consumer groups. Each request takes one turn of its group, under the group's lock: rules decide (`classic.rs`,
+//! `rebalance.rs`, `offsets.rs`), records go into the commit lane in that order (`records.rs`), what they say is applied
+//! when they are stored (`state.rs`), then those who wait are answered. Nothing here waits for the store while it holds
+//! a lock.
+//!
+//! Stored: committed offsets, and each generation that got its assignment, so that members go on after a restart of the
+//! broker without a rebalance. What is not stored (members that join, heartbeats) the clients bring about again.
+
+pub(crate) mod classic;
+mod coordinator;
+pub(crate) mod offsets;
+mod overview;
+mod rebalance;
+pub(crate) mod records;
+pub(crate) mod state;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+
+pub(crate) use timers::run as run_timers;
+pub use overview::{CommittedOffset, GroupDescription, GroupOverview, MemberDescription};
+
+use crate::clock::Clock;
+use crate::config::BrokerConfig;
+use crate::error::{Error, Kind, Result};
+use crate::lane::Lane;
+use crate::store::{Family, Store};
+use coordinator::Cell;
+use records::Key;
+use state::{Event, Group};
+use timers::Timers;
+
+/// Most groups; more are refused until some are deleted or expire.
+const GROUPS_MAX: usize = 100_000;
+/// Most committed offsets over all groups.
+const OFFSETS_MAX: usize = 5_000_000;
+/// Longest text that every version of the protocol can carry.
+pub(crate) const NAME_BYTES_MAX: usize = i16::MAX as usize;
+const _: () = assert!(NAME_BYTES_MAX <= records::TEXT_BYTES_MAX);
+
+/// Who asks, in its own words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller<'a> {
+    /// Member id, or empty.
+    pub(crate) member_id: &'a str,
+    /// Static name.
+    pub(crate) instance_id: Option<&'a str>,
+    /// Generation that it believes in; -1 for none.
+    pub(crate) generation: i32,
+}
+
+/// What the broker allows.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Least session timeout.
+    pub(crate) session_timeout_min_ms: i32,
+    /// Largest session timeout.
+    pub(crate) session_timeout_max_ms: i32,
+    /// How long a new group waits for more members.
+    pub(crate) initial_delay_ms: i64,
+    /// Most members of a group.
+    pub(crate) members_max: usize,
+    /// How long the offsets of an empty group are kept.
+    pub(crate) offsets_retention_ms: i64,
+}
+
+impl Limits {
+    fn of(config: &BrokerConfig) -> Self {
+        Self {
+            session_timeout_min_ms: config.group_min_session_timeout_ms,
+            session_timeout_max_ms: config.group_max_session_timeout_ms,
+            initial_delay_ms: i64::try_from(config.group_initial_rebalance_delay_ms).unwrap_or(i64::MAX / 4),
+            members_max: config.group_max_size,
+            offsets_retention_ms: config.offsets_retention_ms,
+        }
+    }
+}
+
+/// The coordinator of all groups. Holds: the groups and who waits for them. Each group changes under its own lock; the
+/// lock of the map is never taken while one of them is held. A crash keeps what `group/mod.rs` says is stored.
+pub struct Groups {
+    lane: Arc<Lane>,
+    clock: Clock,
+    limits: Limits,
+    cells: Mutex<HashMap<Arc<str>, Arc<Mutex<Cell>>>>,
+    timers: Timers,
+    /// Number of the last commit, so that late answers never undo newer commits.
+    last_number: AtomicU64,
+    offsets_count: AtomicUsize,
+}
+
+impl Groups {
+    /// Reads what is stored. Blocks.
+    ///
+    /// # Errors
+    /// `Storage` when it is damaged.
+    pub(crate) fn recover(store: &Store, lane: Arc<Lane>, config: &BrokerConfig, clock: Clock) -> Result<Self> {
+        let (now, wall) = (clock.steady_ms(), clock.now_ms());
+        let mut groups: HashMap<Arc<str>, Group> = HashMap::new();
+        let mut offsets_count = 0;
+        for entry in store.scan(Family::Groups, &[], &[0xff]) {
+            let (key, value) = entry?;
+            let (id, event) = match records::decode_key(&key)? {
+                Key::Group(id) => (id, Event::Recorded(Box::new(records::GroupRecord::decode(&value)?), now)),
+                Key::Offset(id, topic, partition) => {
+                    offsets_count += 1;
+                    (id, Event::OffsetSet(topic, partition, records::decode_offset(&value)?))
+                }
+            };
+            groups.entry(id.clone()).or_insert_with(|| Group::new(id, wall)).apply(event);
+        }
+        let recovered = Self {
+            lane,
+            clock,
+            limits: Limits::of(config),
+            cells: Mutex::default(),
+            timers: Timers::default(),
+            last_number: AtomicU64::new(0),
+            offsets_count: AtomicUsize::new(offsets_count),
+        };
+        for (id, group) in groups {
+            let mut cell = Cell::new(group);
+            recovered.timers.schedule(&mut cell);
+            recovered.cells.lock().insert(id, Arc::new(Mutex::new(cell)));
+        }
+        Ok(recovered)
+    }
+
+    /// Reads a group; `None` if there is none.
+    pub(crate) fn read<T>(&self, id: &str, read: impl FnOnce(&Group) -> T) -> Option<T> {
+        let cell = self.cell(id)?;
+        let cell = cell.lock();
+        (!cell.dead).then(|| read(&cell.group))
+    }
+
+    fn cell(&self, id: &str) -> Option<Arc<Mutex<Cell>>> {
+        self.cells.lock().get(id).cloned()
+    }
+
+    fn all_cells(&self) -> Vec<Arc<Mutex<Cell>>> {
+        self.cells.lock().values().cloned().collect()
+    }
+
+    fn cell_or_new(&self, id: &str) -> Result<Arc<Mutex<Cell>>> {
+        let mut cells = self.cells.lock();
+        if let Some(cell) = cells.get(id) {
+            return Ok(cell.clone());
+        }
+        if cells.len() >= GROUPS_MAX {
+            let message = format!("the broker has {GROUPS_MAX} groups, delete some first");
+            tracing::warn!(group = id, "{message}");
+            return Err(Error::new(Kind::CoordinatorNotAvailable, message));
+        }
+        let id: Arc<str> = id.into();
+        let group = Group::new(id.clone(), self.clock.now_ms());
+        let cell = Arc::new(Mutex::new(Cell::new(group)));
+        cells.insert(id, cell.clone());
+        Ok(cell)
+    }
+
+    /// Takes a deleted group off the map.
+    fn forget(&self, id: &str, dead: &Arc<Mutex<Cell>>) {
+        let mut cells = self.cells.lock();
+        if cells.get(id).is_some_and(|known| Arc::ptr_eq(known, dead)) {
+            cells.remove(id);
+        }
+    }
+
+    fn next_number(&self) -> u64 {
+        self.last_number.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
