@@ -282,8 +282,21 @@ impl Catalog {
     /// # Errors
     /// `UnknownTopicOrPartition`, `InvalidConfig`.
     pub async fn set_config(&self, name: &str, overrides: BTreeMap<String, String>) -> Result<()> {
+        self.change_config(name, |_| Ok(overrides)).await
+    }
+
+    /// Changes the settings that differ from the defaults; nobody else changes them meanwhile.
+    ///
+    /// # Errors
+    /// Those of `change`, `UnknownTopicOrPartition`, `InvalidConfig`.
+    pub async fn change_config(
+        &self,
+        name: &str,
+        change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>>,
+    ) -> Result<()> {
         let _changing = self.changing.lock().await;
         let topic = self.known(name)?;
+        let overrides = change(topic.config().overrides())?;
         let config = Arc::new(TopicConfig::parse(&overrides)?);
         self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable).await?;
         topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));

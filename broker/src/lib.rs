@@ -17,6 +17,7 @@ mod hold;
 pub mod lane;
 mod log;
 pub mod net;
+mod producer_ids;
 pub mod store;
 pub mod topic_config;
 mod types;
@@ -53,6 +54,7 @@ pub struct Broker {
     lane: Arc<Lane>,
     catalog: Catalog,
     groups: Arc<Groups>,
+    producer_ids: producer_ids::ProducerIds,
     holds: Holds,
     counters: Arc<Counters>,
     listening: parking_lot::Mutex<Option<net::Listening>>,
@@ -71,7 +73,11 @@ impl Broker {
         let (recovering, committing, max) = (store.clone(), lane.clone(), config.partitions_max);
         let catalog = log::blocking(move || Catalog::recover(recovering, committing, max)).await?;
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
-        let groups = log::blocking(move || Groups::recover(&reading, committing, &settings, time)).await?;
+        let recovered = log::blocking(move || {
+            let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
+            Ok((Groups::recover(&reading, committing, &settings, time)?, producer_ids))
+        });
+        let (groups, producer_ids) = recovered.await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let broker = Arc::new(Self {
@@ -82,6 +88,7 @@ impl Broker {
             lane,
             catalog,
             groups: Arc::new(groups),
+            producer_ids,
             holds,
             counters,
             listening: parking_lot::Mutex::default(),
@@ -166,6 +173,10 @@ impl Broker {
     /// The consumer groups.
     pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
+    }
+
+    pub(crate) fn producer_ids(&self) -> &producer_ids::ProducerIds {
+        &self.producer_ids
     }
 
     /// What retention must keep.

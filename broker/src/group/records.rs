@@ -10,7 +10,6 @@
 //! groups  02 ++ u16 length of group id ++ group id ++ topic id 16 ++ partition i32   → a committed offset
 //!         0   1  version, 1        1   8  offset              9   4  leader epoch, -1 for none
 //!         13  8  committed at, milliseconds since 1970       21   8  expires at, -1 for none   29  .  text metadata
-//! meta    "next-producer-id"  → i64, the first producer id that was never handed out
 //! ```
 
 use std::sync::Arc;

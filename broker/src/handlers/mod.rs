@@ -7,14 +7,21 @@
 //! To add an API: a function in the file of its family, one line in [`APIS`], its shape in `net/shapes*.rs`.
 
 mod api_versions;
+mod broker_settings;
+mod configs;
 mod fetch;
+mod group_admin;
+mod group_offsets;
+mod groups;
 mod metadata;
 mod positions;
 mod produce;
+mod producer_ids;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
 mod tests;
+mod topics;
 
 use std::fmt;
 use std::future::Future;
@@ -148,10 +155,28 @@ pub(crate) static APIS: &[Api] = &[
     api!(Fetch, 4..=17, FetchRequest, fetch::fetch),
     api!(ListOffsets, 1..=10, ListOffsetsRequest, positions::list_offsets),
     api!(Metadata, 0..=13, MetadataRequest, metadata::metadata),
+    api!(OffsetCommit, 2..=9, OffsetCommitRequest, group_offsets::offset_commit),
+    api!(OffsetFetch, 1..=9, OffsetFetchRequest, group_offsets::offset_fetch),
+    api!(FindCoordinator, 0..=6, FindCoordinatorRequest, groups::find_coordinator),
+    api!(JoinGroup, 0..=9, JoinGroupRequest, groups::join_group),
+    api!(Heartbeat, 0..=4, HeartbeatRequest, groups::heartbeat),
+    api!(LeaveGroup, 0..=5, LeaveGroupRequest, groups::leave_group),
+    api!(SyncGroup, 0..=5, SyncGroupRequest, groups::sync_group),
+    api!(DescribeGroups, 0..=6, DescribeGroupsRequest, group_admin::describe_groups),
+    api!(ListGroups, 0..=5, ListGroupsRequest, group_admin::list_groups),
     api!(ApiVersions, 0..=4, ApiVersionsRequest, api_versions::api_versions),
+    api!(CreateTopics, 2..=7, CreateTopicsRequest, topics::create_topics),
+    api!(DeleteTopics, 1..=6, DeleteTopicsRequest, topics::delete_topics),
     api!(DeleteRecords, 0..=2, DeleteRecordsRequest, positions::delete_records),
+    api!(InitProducerId, 0..=5, InitProducerIdRequest, producer_ids::init_producer_id),
     api!(OffsetForLeaderEpoch, 2..=4, OffsetForLeaderEpochRequest, positions::offset_for_leader_epoch),
+    api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, configs::describe_configs),
+    api!(AlterConfigs, 0..=2, AlterConfigsRequest, configs::alter_configs),
     api!(DescribeLogDirs, 1..=4, DescribeLogDirsRequest, metadata::describe_log_dirs),
+    api!(CreatePartitions, 0..=3, CreatePartitionsRequest, topics::create_partitions),
+    api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
+    api!(IncrementalAlterConfigs, 0..=1, IncrementalAlterConfigsRequest, configs::incremental_alter_configs),
+    api!(OffsetDelete, 0..=0, OffsetDeleteRequest, group_offsets::offset_delete),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
 ];
 

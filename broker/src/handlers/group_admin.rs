@@ -1,0 +1,112 @@
+//! DescribeGroups (15) 0 to 6, ListGroups (16) 0 to 5, DeleteGroups (42) 0 to 2: groups as administrators see them.
+//!
+//! - DescribeGroups: a group that is not there is `Dead` without an error up to version 5, GROUP_ID_NOT_FOUND after that.
+//!   Metadata and assignments are shown for stable groups only, as in Kafka.
+//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case; every group
+//!   here is `classic`.
+//! - DeleteGroups: a group with members is NON_EMPTY_GROUP. The answer comes when the deletion is durable.
+
+use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
+    ListGroupsRequest, ListGroupsResponse,
+};
+use kafka_protocol::protocol::StrBytes;
+
+use super::{Context, Reply, text};
+use crate::error::Kind;
+use crate::group::{GroupDescription, GroupOverview, MemberDescription};
+
+/// Read 3, Delete 6, Describe 8, DescribeConfigs 10, AlterConfigs 11: all there are for groups.
+const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+const CLASSIC: &str = "classic";
+
+/// Answers DescribeGroups.
+pub(crate) fn describe_groups(context: &Context, version: i16, request: DescribeGroupsRequest) -> Reply {
+    let describe = |id: GroupId| {
+        let described = context.broker.groups().describe(&id).map_or_else(
+            || missing(version),
+            |group| {
+                let described = found(version, group);
+                if request.include_authorized_operations {
+                    described.with_authorized_operations(OPERATIONS)
+                } else {
+                    described
+                }
+            },
+        );
+        described.with_group_id(id)
+    };
+    let groups = request.groups.into_iter().map(describe).collect();
+    Reply::message(version, &DescribeGroupsResponse::default().with_groups(groups))
+}
+
+fn missing(version: i16) -> DescribedGroup {
+    let dead = DescribedGroup::default().with_group_state(StrBytes::from_static_str("Dead"));
+    if version < 6 {
+        return dead;
+    }
+    let message = StrBytes::from_static_str("the group does not exist");
+    dead.with_error_code(Kind::GroupIdNotFound.code()).with_error_message(Some(message))
+}
+
+fn found(version: i16, group: GroupDescription) -> DescribedGroup {
+    let GroupDescription { overview, protocol, members, .. } = group;
+    let member = |member: MemberDescription| {
+        let described = DescribedGroupMember::default()
+            .with_member_id(text(&member.id))
+            .with_client_id(text(&member.client_id))
+            .with_client_host(text(&member.client_host))
+            .with_member_metadata(member.metadata)
+            .with_member_assignment(member.assignment);
+        let instance = member.instance_id.as_deref().map(text);
+        if version >= 4 { described.with_group_instance_id(instance) } else { described }
+    };
+    DescribedGroup::default()
+        .with_group_state(StrBytes::from_static_str(overview.state))
+        .with_protocol_type(text(&overview.protocol_type))
+        .with_protocol_data(text(&protocol))
+        .with_members(members.into_iter().map(member).collect())
+}
+
+/// Answers ListGroups.
+pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRequest) -> Reply {
+    let (states, types) = (request.states_filter, request.types_filter);
+    let has = |filter: &[StrBytes], word: &str| {
+        filter.is_empty() || filter.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(word))
+    };
+    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, CLASSIC);
+    let listed = |group: GroupOverview| {
+        let mut listed = ListedGroup::default()
+            .with_group_id(GroupId(text(&group.id)))
+            .with_protocol_type(text(&group.protocol_type));
+        if version >= 4 {
+            listed = listed.with_group_state(StrBytes::from_static_str(group.state));
+        }
+        if version >= 5 {
+            listed = listed.with_group_type(StrBytes::from_static_str(CLASSIC));
+        }
+        listed
+    };
+    let groups = context.broker.groups().list().into_iter().filter(shown).map(listed).collect();
+    Reply::message(version, &ListGroupsResponse::default().with_groups(groups))
+}
+
+/// Answers DeleteGroups. All deletions are submitted when this returns.
+pub(crate) fn delete_groups(context: &Context, version: i16, request: DeleteGroupsRequest) -> Reply {
+    let started: Vec<_> = request.groups_names.into_iter().map(|id| (context.broker.groups().delete(&id), id)).collect();
+    Reply::later(async move {
+        let mut results = Vec::with_capacity(started.len());
+        for (deletion, id) in started {
+            let deleted = match deletion {
+                Ok(deleted) => deleted.await,
+                Err(error) => Err(error),
+            };
+            let code = deleted.map_or_else(|error| error.kind.code(), |()| 0);
+            results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code));
+        }
+        Reply::message(version, &DeleteGroupsResponse::default().with_results(results))
+    })
+}

@@ -1,0 +1,213 @@
+//! OffsetCommit (8) 2 to 9, OffsetFetch (9) 1 to 9, OffsetDelete (47) 0: where groups stand.
+//!
+//! - OffsetCommit is answered when the offsets are durable. Unknown topics and partitions are UNKNOWN_TOPIC_OR_PARTITION,
+//!   metadata above 4096 bytes is OFFSET_METADATA_TOO_LARGE, each for its partition alone. An error of the group (member,
+//!   generation) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
+//! - Offsets belong to a topic's id: a topic that was created again begins without them.
+//! - OffsetFetch: one group up to version 7, many from version 8 on; null topics are all topics that have offsets. What is
+//!   not committed is offset -1 without an error. `require_stable` changes nothing while there are no transactions.
+//! - OffsetDelete: topics that a live group of consumers reads are GROUP_SUBSCRIBED_TO_TOPIC.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
+use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
+    OffsetFetchResponseTopics,
+};
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
+    OffsetFetchResponse, TopicName,
+};
+
+use super::{Context, Reply, text};
+use crate::catalog::Topic;
+use crate::error::{Kind, Result};
+use crate::group::offsets::{Committed, METADATA_BYTES_MAX};
+use crate::group::state::Group;
+use crate::group::{Caller, CommittedOffset};
+use crate::types::{PartitionIndex, TimestampMs, TopicId};
+
+/// Answers OffsetCommit. The offsets are submitted when this returns.
+pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetCommitRequest) -> Reply {
+    let broker = &context.broker;
+    let now = broker.clock().now_ms();
+    let retention = if version <= 4 { request.retention_time_ms } else { -1 };
+    let expires_at = (retention >= 0).then(|| now.saturating_add(retention));
+    let mut commits = Vec::new();
+    let mut answers: Vec<(TopicName, Vec<(PartitionIndex, i16)>)> = Vec::with_capacity(request.topics.len());
+    for asked in request.topics {
+        let topic = broker.catalog().topic(&asked.name);
+        let mut codes = Vec::with_capacity(asked.partitions.len());
+        for partition in asked.partitions {
+            let checked = check(topic.as_deref(), &partition);
+            if let Ok(id) = checked {
+                commits.push((id, partition.partition_index, committed(partition_of(&partition), now, expires_at)));
+            }
+            codes.push((partition.partition_index, checked.map_or_else(Kind::code, |_| 0)));
+        }
+        answers.push((asked.name, codes));
+    }
+    let who = Caller {
+        member_id: &request.member_id,
+        instance_id: request.group_instance_id.as_deref(),
+        generation: request.generation_id_or_member_epoch,
+    };
+    let submitted = broker.groups().commit(&request.group_id, &who, commits);
+    Reply::later(async move {
+        let done = match submitted {
+            Ok(stored) => stored.await,
+            Err(error) => Err(error),
+        };
+        let failed = done.err().map(|error| error.kind.code());
+        let topics = answers.into_iter().map(|(name, codes)| {
+            let partitions = codes.into_iter().map(|(index, code)| {
+                let code = failed.unwrap_or(code);
+                OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
+            });
+            OffsetCommitResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+        });
+        Reply::message(version, &OffsetCommitResponse::default().with_topics(topics.collect()))
+    })
+}
+
+fn check(topic: Option<&Topic>, asked: &OffsetCommitRequestPartition) -> Result<TopicId, Kind> {
+    let topic = topic.ok_or(Kind::UnknownTopicOrPartition)?;
+    topic.partition(asked.partition_index).ok_or(Kind::UnknownTopicOrPartition)?;
+    if asked.committed_metadata.as_ref().is_some_and(|note| note.len() > METADATA_BYTES_MAX) {
+        return Err(Kind::OffsetMetadataTooLarge);
+    }
+    Ok(topic.id())
+}
+
+/// Offset, leader epoch and note.
+type Position<'a> = (i64, i32, &'a str);
+
+fn partition_of(asked: &OffsetCommitRequestPartition) -> Position<'_> {
+    let note = asked.committed_metadata.as_deref().unwrap_or_default();
+    (asked.committed_offset, asked.committed_leader_epoch, note)
+}
+
+fn committed(
+    (offset, leader_epoch, note): Position<'_>,
+    committed_at: TimestampMs,
+    expires_at: Option<TimestampMs>,
+) -> Committed {
+    Committed { offset, leader_epoch, metadata: note.into(), committed_at, expires_at, number: 0 }
+}
+
+/// What is asked for: topics by name with their partitions; all when `None`.
+type Wanted = Option<Vec<(TopicName, Vec<PartitionIndex>)>>;
+
+/// What there is: offset, leader epoch and note of a partition; without a commit -1, -1 and nothing.
+struct Found {
+    partition: PartitionIndex,
+    offset: i64,
+    leader_epoch: i32,
+    note: Arc<str>,
+}
+
+/// Answers OffsetFetch.
+pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetchRequest) -> Reply {
+    if version >= 8 {
+        let groups = request.groups.into_iter().map(|asked| {
+            let wanted = asked.topics;
+            let wanted: Wanted = wanted.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+            let topics = find(context, &asked.group_id, wanted).into_iter().map(|(name, found)| {
+                let partitions = found.into_iter().map(|found| {
+                    OffsetFetchResponsePartitions::default()
+                        .with_partition_index(found.partition)
+                        .with_committed_offset(found.offset)
+                        .with_committed_leader_epoch(found.leader_epoch)
+                        .with_metadata(Some(text(&found.note)))
+                });
+                OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
+            });
+            OffsetFetchResponseGroup::default().with_group_id(asked.group_id).with_topics(topics.collect())
+        });
+        return Reply::message(version, &OffsetFetchResponse::default().with_groups(groups.collect()));
+    }
+    // the list can be null from version 2 on
+    let wanted = request.topics.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+    let topics = find(context, &request.group_id, wanted).into_iter().map(|(name, found)| {
+        let partitions = found.into_iter().map(|found| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(found.partition)
+                .with_committed_offset(found.offset)
+                .with_committed_leader_epoch(if version >= 5 { found.leader_epoch } else { -1 })
+                .with_metadata(Some(text(&found.note)))
+        });
+        OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+    });
+    Reply::message(version, &OffsetFetchResponse::default().with_topics(topics.collect()))
+}
+
+fn find(context: &Context, group: &str, wanted: Wanted) -> Vec<(TopicName, Vec<Found>)> {
+    let (groups, catalog) = (context.broker.groups(), context.broker.catalog());
+    let Some(wanted) = wanted else {
+        let mut all: BTreeMap<TopicId, Vec<Found>> = BTreeMap::new();
+        for CommittedOffset { topic, partition, offset, leader_epoch, metadata, .. } in
+            groups.offsets(group).unwrap_or_default()
+        {
+            all.entry(topic).or_default().push(Found { partition, offset, leader_epoch, note: metadata });
+        }
+        let named = all.into_iter().filter_map(|(id, found)| Some((catalog.topic_by_id(id)?.name().clone(), found)));
+        return named.map(|(name, found)| (TopicName(text(&name)), found)).collect();
+    };
+    let find_in = |group: Option<&Group>| {
+        let of_topic = |(name, partitions): &(TopicName, Vec<PartitionIndex>)| {
+            let id = catalog.topic(name).map(|topic| topic.id());
+            let found = partitions.iter().map(|&partition| {
+                let committed = id.and_then(|id| group?.offsets().get(id, partition));
+                Found {
+                    partition,
+                    offset: committed.map_or(-1, |committed| committed.offset),
+                    leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
+                    note: committed.map_or_else(|| "".into(), |committed| committed.metadata.clone()),
+                }
+            });
+            (name.clone(), found.collect())
+        };
+        wanted.iter().map(of_topic).collect()
+    };
+    groups.read(group, |group| find_in(Some(group))).unwrap_or_else(|| find_in(None))
+}
+
+/// Answers OffsetDelete. The deletions are submitted when this returns.
+pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDeleteRequest) -> Reply {
+    let catalog = context.broker.catalog();
+    let mut known = Vec::new();
+    let mut asked = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let found = catalog.topic(&topic.name);
+        let partitions: Vec<PartitionIndex> = topic.partitions.iter().map(|p| p.partition_index).collect();
+        if let Some(found) = &found {
+            known.extend(partitions.iter().map(|partition| (found.id(), found.name().clone(), *partition)));
+        }
+        asked.push((topic.name, found.map(|found| found.id()), partitions));
+    }
+    let (in_use, deleted) = match context.broker.groups().delete_offsets(&request.group_id, &known) {
+        Ok(started) => started,
+        Err(error) => {
+            return Reply::message(version, &OffsetDeleteResponse::default().with_error_code(error.kind.code()));
+        }
+    };
+    Reply::later(async move {
+        let done = deleted.await.map_or_else(|error| error.kind.code(), |()| 0);
+        let topics = asked.into_iter().map(|(name, id, partitions)| {
+            let code = match id {
+                None => Kind::UnknownTopicOrPartition.code(),
+                Some(id) if in_use.contains(&id) => Kind::GroupSubscribedToTopic.code(),
+                Some(_) => done,
+            };
+            let partitions = partitions.into_iter().map(|index| {
+                OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code)
+            });
+            OffsetDeleteResponseTopic::default().with_name(name).with_partitions(partitions.collect())
+        });
+        Reply::message(version, &OffsetDeleteResponse::default().with_topics(topics.collect()))
+    })
+}

@@ -1,0 +1,250 @@
+//! CreateTopics (19) 2 to 7, DeleteTopics (20) 1 to 6, CreatePartitions (37) 0 to 3: topics come, grow and go.
+//!
+//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, manual assignments must name this broker for
+//!   every partition from 0 on. -1 partitions or replicas are the broker's defaults.
+//! - What is created, deleted or grown is durable when the answer comes. With `validate_only` nothing changes.
+//! - CreateTopics answers with the settings of the topic (version 5 on) and its id (version 7 on).
+//! - DeleteTopics by id from version 6 on. Offsets that groups committed go with the topic.
+//! - Left out: `timeout_ms` (nothing is awaited from others), quotas on creation (KIP-599).
+
+use std::collections::{BTreeMap, HashSet};
+use std::future::Future;
+use std::sync::Arc;
+
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
+use kafka_protocol::messages::{
+    BrokerId, CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
+};
+
+use super::configs::source_of;
+use super::{Context, Reply, text};
+use crate::Broker;
+use crate::catalog::{NewTopic, Topic};
+use crate::error::{Error, Kind, Result};
+use crate::topic_config::{SETTINGS, TopicConfig};
+use crate::types::TopicId;
+
+/// A change that goes on when the client goes away: what was begun is finished.
+pub(super) fn finished(change: impl Future<Output = Reply> + Send + 'static) -> Reply {
+    Reply::later(async move {
+        let changed = tokio::spawn(change).await;
+        changed.unwrap_or_else(|error| Reply::Close(format!("a change of topics failed: {error}")))
+    })
+}
+
+/// The values that occur more than once.
+fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashSet<T> {
+    let mut seen = HashSet::new();
+    all.filter(|one| !seen.insert(one.clone())).collect()
+}
+
+/// Answers CreateTopics.
+pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopicsRequest) -> Reply {
+    let broker = context.broker.clone();
+    finished(async move {
+        let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+        let mut answered = HashSet::new();
+        let mut topics = Vec::with_capacity(request.topics.len());
+        for asked in request.topics {
+            let name = asked.name.clone();
+            if twice.contains(&name) {
+                if answered.insert(name.clone()) {
+                    let error = Error::new(Kind::InvalidRequest, "the topic is named twice in the request");
+                    topics.push(not_created(name, &error));
+                }
+                continue;
+            }
+            let result = create(&broker, asked, request.validate_only).await;
+            topics.push(result.map_or_else(|e| not_created(name.clone(), &e), |new| created(version, &name, new)));
+        }
+        Reply::message(version, &CreateTopicsResponse::default().with_topics(topics))
+    })
+}
+
+/// A topic that was created, or could be.
+struct Created {
+    id: TopicId,
+    partitions: i32,
+    config: Arc<TopicConfig>,
+}
+
+async fn create(broker: &Broker, asked: CreatableTopic, validate_only: bool) -> Result<Created> {
+    let partitions = partitions_of(broker, &asked)?;
+    let mut config = BTreeMap::new();
+    for setting in &asked.configs {
+        let Some(value) = &setting.value else {
+            let message = format!("topic setting {} is null; leave it out to have its default", setting.name.as_str());
+            return Err(Error::new(Kind::InvalidConfig, message));
+        };
+        config.insert(setting.name.to_string(), value.to_string());
+    }
+    let new = NewTopic { name: asked.name.to_string(), partitions, config };
+    if validate_only {
+        let config = Arc::new(broker.catalog().check_new(&new)?);
+        return Ok(Created { id: TopicId::nil(), partitions, config });
+    }
+    let topic = broker.catalog().create(new).await?;
+    Ok(Created { id: topic.id(), partitions, config: topic.config() })
+}
+
+/// How many partitions are asked for.
+fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
+    if asked.assignments.is_empty() {
+        return match (asked.num_partitions, asked.replication_factor) {
+            (_, factor) if factor != -1 && factor < 1 => {
+                let message = format!("replication factor {factor} must be 1, or -1 for the default");
+                Err(Error::new(Kind::InvalidReplicationFactor, message))
+            }
+            (_, factor) if factor > 1 => {
+                let message = format!("replication factor {factor} is larger than the number of brokers, 1; ask for 1");
+                Err(Error::new(Kind::InvalidReplicationFactor, message))
+            }
+            (-1, _) => Ok(broker.config().num_partitions),
+            (count, _) => Ok(count), // the catalog refuses what is not possible
+        };
+    }
+    if asked.num_partitions != -1 || asked.replication_factor != -1 {
+        let message = "partitions and replication factor must be -1 when an assignment is given";
+        return Err(Error::new(Kind::InvalidRequest, message));
+    }
+    let assignments = asked.assignments.iter();
+    let by_index: BTreeMap<i32, &[BrokerId]> =
+        assignments.map(|given| (given.partition_index, given.broker_ids.as_slice())).collect();
+    let consecutive = by_index.keys().copied().eq((0_i32..).take(asked.assignments.len()));
+    if !consecutive {
+        let message = "an assignment must name each partition once, from 0 on without gaps";
+        return Err(Error::new(Kind::InvalidReplicaAssignment, message));
+    }
+    by_index.values().try_for_each(|brokers| check_replicas(broker, brokers))?;
+    i32::try_from(by_index.len()).map_err(|_| Error::new(Kind::InvalidPartitions, "too many partitions"))
+}
+
+fn check_replicas(broker: &Broker, replicas: &[BrokerId]) -> Result<()> {
+    let node = broker.config().node_id;
+    if replicas == [BrokerId(node)] {
+        return Ok(());
+    }
+    let named: Vec<i32> = replicas.iter().map(|replica| replica.0).collect();
+    let message = format!("replicas {named:?} are not possible, the only broker is {node}");
+    Err(Error::new(Kind::InvalidReplicaAssignment, message))
+}
+
+fn created(version: i16, name: &TopicName, new: Created) -> CreatableTopicResult {
+    let result = CreatableTopicResult::default().with_name(name.clone()).with_error_message(None);
+    let result = if version >= 7 { result.with_topic_id(new.id) } else { result };
+    if version < 5 {
+        return result.with_configs(None);
+    }
+    let shown = SETTINGS.iter().map(|row| {
+        CreatableTopicConfigs::default()
+            .with_name(text(row.name))
+            .with_value(new.config.value(row.name).map(text))
+            .with_config_source(source_of(&new.config, row.name))
+    });
+    result.with_num_partitions(new.partitions).with_replication_factor(1).with_configs(Some(shown.collect()))
+}
+
+fn not_created(name: TopicName, error: &Error) -> CreatableTopicResult {
+    CreatableTopicResult::default()
+        .with_name(name)
+        .with_error_code(error.kind.code())
+        .with_error_message(Some(text(&error.message)))
+        .with_configs(None)
+}
+
+/// Answers DeleteTopics.
+pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopicsRequest) -> Reply {
+    let broker = context.broker.clone();
+    let asked = if version >= 6 {
+        request.topics
+    } else {
+        request.topic_names.into_iter().map(|name| DeleteTopicState::default().with_name(Some(name))).collect()
+    };
+    finished(async move {
+        let mut responses = Vec::with_capacity(asked.len());
+        let twice = repeated(asked.iter().map(|topic| (topic.name.clone(), topic.topic_id)));
+        for topic in asked {
+            let deleted = if twice.contains(&(topic.name.clone(), topic.topic_id)) {
+                Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
+            } else {
+                delete(&broker, &topic).await
+            };
+            let result = match deleted {
+                Ok(gone) => {
+                    let result = DeletableTopicResult::default().with_name(Some(TopicName(text(gone.name()))));
+                    if version >= 6 { result.with_topic_id(gone.id()) } else { result }
+                }
+                Err(error) => {
+                    let result = DeletableTopicResult::default().with_name(topic.name);
+                    let result = if version >= 6 { result.with_topic_id(topic.topic_id) } else { result };
+                    let result = result.with_error_code(error.kind.code());
+                    if version >= 5 { result.with_error_message(Some(text(&error.message))) } else { result }
+                }
+            };
+            responses.push(result);
+        }
+        Reply::message(version, &DeleteTopicsResponse::default().with_responses(responses))
+    })
+}
+
+async fn delete(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
+    let catalog = broker.catalog();
+    let topic = match (&asked.name, asked.topic_id) {
+        (Some(name), id) if id.is_nil() => catalog.topic(name).ok_or_else(|| unknown(name))?,
+        (None, id) if !id.is_nil() => catalog
+            .topic_by_id(id)
+            .ok_or_else(|| Error::new(Kind::UnknownTopicId, format!("no topic has the id {id}")))?,
+        _ => return Err(Error::new(Kind::InvalidRequest, "name a topic either by name or by id")),
+    };
+    catalog.delete(topic.name()).await?;
+    Ok(topic)
+}
+
+/// Answers CreatePartitions.
+pub(crate) fn create_partitions(context: &Context, version: i16, request: CreatePartitionsRequest) -> Reply {
+    let broker = context.broker.clone();
+    finished(async move {
+        let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+        let mut results = Vec::with_capacity(request.topics.len());
+        for topic in request.topics {
+            let grown = if twice.contains(&topic.name) {
+                Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
+            } else {
+                grow(&broker, &topic, request.validate_only).await
+            };
+            let result = CreatePartitionsTopicResult::default().with_name(topic.name);
+            results.push(match grown {
+                Ok(()) => result.with_error_message(None),
+                Err(error) => {
+                    result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message)))
+                }
+            });
+        }
+        Reply::message(version, &CreatePartitionsResponse::default().with_results(results))
+    })
+}
+
+async fn grow(broker: &Broker, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<()> {
+    let catalog = broker.catalog();
+    catalog.check_grow(&asked.name, asked.count)?;
+    if let Some(assignments) = &asked.assignments {
+        let present = catalog.topic(&asked.name).ok_or_else(|| unknown(&asked.name))?.partitions().len();
+        let added = usize::try_from(asked.count).unwrap_or(0).saturating_sub(present);
+        if assignments.len() != added {
+            let message = format!("{added} partitions are to be added, the assignment has {}", assignments.len());
+            return Err(Error::new(Kind::InvalidReplicaAssignment, message));
+        }
+        assignments.iter().try_for_each(|given| check_replicas(broker, &given.broker_ids))?;
+    }
+    if validate_only { Ok(()) } else { catalog.grow(&asked.name, asked.count).await }
+}
+
+pub(super) fn unknown(name: &str) -> Error {
+    Error::new(Kind::UnknownTopicOrPartition, format!("topic '{}' does not exist", name.escape_debug()))
+}
