@@ -105,12 +105,17 @@ impl<'s> Decoder<'s> {
 
     /// Decodes one batch of a partition. Control batches are skipped.
     pub(crate) fn push(&mut self, partition: PartitionIndex, batch: &Batch) -> Result<()> {
+        self.push_from(partition, batch, batch.base_offset())
+    }
+
+    /// As [`push`](Self::push), without the batch's records below an offset: a log start may lie within a batch.
+    pub(crate) fn push_from(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset) -> Result<()> {
         if batch.is_control() {
             return Ok(());
         }
         self.sources.batches.push((partition, batch.clone()));
         let mut ordinal = 0;
-        let mut next_offset = batch.base_offset();
+        let mut next_offset = from.max(batch.base_offset());
         let mut records = match batch.records() {
             Ok(records) => records,
             Err(error) => {
@@ -120,6 +125,7 @@ impl<'s> Decoder<'s> {
         };
         while let Some(record) = records.next_ref() {
             match record {
+                Ok(record) if record.offset < from => ordinal += 1,
                 Ok(record) => {
                     next_offset = record.offset.saturating_add(1);
                     self.record(partition, &record, ordinal)?;
