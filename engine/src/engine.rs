@@ -82,9 +82,8 @@ impl Engine {
     pub async fn stop(&self) {
         self.pipelines.iter().for_each(|pipeline| pipeline.stop());
         let threads = std::mem::take(&mut *self.threads.lock());
-        let joined = tokio::task::spawn_blocking(move || {
-            threads.into_iter().filter(|_| true).map(JoinHandle::join).filter(std::result::Result::is_err).count()
-        });
+        let join = move || threads.into_iter().map(JoinHandle::join).filter(std::result::Result::is_err).count();
+        let joined = tokio::task::spawn_blocking(join);
         if joined.await.is_ok_and(|panicked| panicked > 0) {
             tracing::error!("a pipeline's thread had panicked, please report it");
         }
@@ -199,18 +198,23 @@ fn spawn(pipeline: Pipeline, runtime: tokio::runtime::Handle) -> Result<JoinHand
     let shared = pipeline.shared.clone();
     let run = move || {
         // A panic must be seen as a stopped pipeline, not as one that is forever late.
-        let guard = PanicGuard(shared);
+        let mut guard = PanicGuard { shared, ended: false };
         runtime.block_on(pipeline.run());
-        std::mem::forget(guard);
+        guard.ended = true;
     };
     let spawned = std::thread::Builder::new().name(name).spawn(run);
     spawned.map_err(|error| EngineError::new(ErrorKind::Storage, format!("cannot start a thread: {error}")))
 }
 
-struct PanicGuard(Arc<PipelineShared>);
+struct PanicGuard {
+    shared: Arc<PipelineShared>,
+    ended: bool,
+}
 
 impl Drop for PanicGuard {
     fn drop(&mut self) {
-        *self.0.failure.lock() = Some("its thread panicked, see the log and report it".to_string());
+        if !self.ended {
+            *self.shared.failure.lock() = Some("its thread panicked, see the log and report it".to_string());
+        }
     }
 }

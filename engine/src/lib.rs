@@ -28,6 +28,8 @@ mod state;
 mod status;
 mod stream;
 mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watermark;
 mod window;

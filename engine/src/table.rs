@@ -1,6 +1,7 @@
 //! A view as a table of DataFusion: live and closed windows, read from one snapshot when the query is planned to run.
 
 use std::any::Any;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
@@ -27,7 +28,6 @@ impl std::fmt::Debug for ViewTable {
     }
 }
 
-#[async_trait::async_trait]
 impl TableProvider for ViewTable {
     fn as_any(&self) -> &dyn Any {
         self
@@ -46,19 +46,31 @@ impl TableProvider for ViewTable {
         Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
-    async fn scan(
-        &self, _state: &dyn Session, projection: Option<&Vec<usize>>, filters: &[Expr], limit: Option<usize>,
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+    // What `#[async_trait]` makes of `async fn scan`, written out.
+    fn scan<'this, 'session, 'columns, 'filters, 'call>(
+        &'this self, _state: &'session dyn Session, projection: Option<&'columns Vec<usize>>, filters: &'filters [Expr],
+        limit: Option<usize>,
+    ) -> Pin<Box<dyn Future<Output = DfResult<Arc<dyn ExecutionPlan>>> + Send + 'call>>
+    where
+        'this: 'call,
+        'session: 'call,
+        'columns: 'call,
+        'filters: 'call,
+        Self: 'call,
+    {
         let mut request = ReadRequest { limit: limit.filter(|_| filters.is_empty()), ..ReadRequest::default() };
         if self.view.plan.window_ms.is_some() {
             filters.iter().for_each(|filter| narrow(&mut request, filter));
         }
-        let (broker, view) = (self.broker.clone(), self.view.clone());
-        let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, &request)).await;
-        let answer = answer
-            .map_err(|error| DataFusionError::Execution(format!("reading a view was broken off: {error}")))?
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
-        Ok(MemorySourceConfig::try_new_exec(&[answer.rows], answer.schema, projection.cloned())?)
+        let (broker, view, projection) = (self.broker.clone(), self.view.clone(), projection.cloned());
+        Box::pin(async move {
+            let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, &request)).await;
+            let answer = answer
+                .map_err(|error| DataFusionError::Execution(format!("reading a view was broken off: {error}")))?
+                .map_err(|error| DataFusionError::External(Box::new(error)))?;
+            let plan = MemorySourceConfig::try_new_exec(&[answer.rows], answer.schema, projection)?;
+            Ok(plan as Arc<dyn ExecutionPlan>)
+        })
     }
 }
 
