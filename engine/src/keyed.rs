@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn hot_states_are_bounded_and_newest_wins() {
         let mut hot = HotStates::new(20_000);
-        for round in 0..100_u32 {
+        for round in 0..400_u32 {
             for key in 0..20_u32 {
                 hot.put(key.to_be_bytes().to_vec(), round.to_be_bytes().to_vec());
             }
@@ -214,7 +214,7 @@ mod tests {
             assert!(hot.bytes() <= 21_000, "{}", hot.bytes());
         }
         for key in 0..20_u32 {
-            assert_eq!(hot.get(&key.to_be_bytes()), Some(&99_u32.to_be_bytes()[..]));
+            assert_eq!(hot.get(&key.to_be_bytes()), Some(&399_u32.to_be_bytes()[..]));
         }
         assert_eq!(hot.get(&1_000_u32.to_be_bytes()), None);
     }

@@ -1,14 +1,14 @@
 //! SQL text → DataFusion expressions: the session all views share, conditions of checks, and the exact sum.
 
 use std::any::Any;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use arrow::array::{BooleanArray, RecordBatch};
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, plan_err};
 use datafusion::execution::context::SessionContext;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -20,26 +20,23 @@ use datafusion::prelude::SessionConfig;
 /// Rows per batch inside the engine's plans: one step's partial states come out as one batch.
 pub(crate) const PLAN_BATCH_ROWS: usize = 65_536;
 
-static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+/// A session that views and checks are planned in: one partition, no physical optimizer, exact sums. Each has its own
+/// catalog, so that tables of one view are not seen by another.
+pub(crate) fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(PLAN_BATCH_ROWS);
     let options = config.options_mut();
     // One string type everywhere, so that stored state does not depend on how a cast was written.
     options.sql_parser.map_string_types_to_utf8view = false;
     // A partial aggregate always groups: each group must come out once per step.
     options.execution.skip_partial_aggregation_probe_ratio_threshold = 2.0;
-    let mut state = SessionStateBuilder::new()
+    let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
         .with_physical_optimizer_rules(Vec::new())
         .build();
-    let registered = datafusion::execution::FunctionRegistry::register_udaf(&mut state, Arc::new(exact_sum()));
-    registered.expect("the registry of a new session takes any aggregate");
-    state
-});
-
-/// The session that views and checks are planned in: one partition, no physical optimizer, exact sums.
-pub(crate) fn session() -> SessionContext {
-    SessionContext::new_with_state(STATE.clone())
+    let context = SessionContext::new_with_state(state);
+    context.register_udaf(exact_sum());
+    context
 }
 
 /// `sum` as DataFusion has it, except that integers are summed as DECIMAL with up to 38 digits: DataFusion's own sum of
