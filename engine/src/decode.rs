@@ -25,7 +25,9 @@ pub(crate) struct Sources {
 impl Sources {
     /// Reads the records of the given rows (ascending) again, each batch once.
     pub(crate) fn visit(
-        &self, rows: &[usize], mut visit: impl FnMut(usize, PartitionIndex, &RecordRef<'_>) -> Result<()>,
+        &self,
+        rows: &[usize],
+        mut visit: impl FnMut(usize, PartitionIndex, &RecordRef<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut rows = rows.iter().copied().peekable();
         while let Some(first) = rows.peek().copied() {
@@ -170,7 +172,8 @@ impl<'s> Decoder<'s> {
     fn fields(&mut self, record: &RecordRef<'_>) -> std::result::Result<(), Refusal> {
         let rows = self.offsets.len();
         let value = record.value.ok_or_else(|| refusal("null_value", "the record has no value"))?;
-        let text = std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
+        let text =
+            std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
         let mut scanner = JsonScanner::new(text);
         scanner.enter_object().map_err(json_refusal)?;
         let names = &self.stream.config().columns;
@@ -298,7 +301,9 @@ fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal {
 fn json_refusal(error: JsonError) -> Refusal {
     match error {
         JsonError::NotAnObject => refusal("not_object", "the value is JSON but not an object"),
-        JsonError::Syntax { at, expected } => refusal("json", format!("not valid JSON at byte {at}: expected {expected}")),
+        JsonError::Syntax { at, expected } => {
+            refusal("json", format!("not valid JSON at byte {at}: expected {expected}"))
+        }
     }
 }
 

@@ -31,7 +31,11 @@ impl Outbox {
 
     /// Adds a record. Equal keys go to one partition, the same that Kafka's own clients choose.
     pub(crate) fn push(
-        &mut self, now_ms: TimestampMs, key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers<'_>,
+        &mut self,
+        now_ms: TimestampMs,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
     ) {
         let count = self.builders.len();
         let at = match key {
@@ -64,7 +68,10 @@ impl Outbox {
 /// Changed groups: key = JSON of window_start and the keys, value = JSON of the whole row, or a tombstone where HAVING
 /// no longer holds.
 pub(crate) fn push_groups(
-    outbox: &mut Outbox, plan: &ViewPlan, shown: &(RecordBatch, Option<BooleanArray>), now_ms: TimestampMs,
+    outbox: &mut Outbox,
+    plan: &ViewPlan,
+    shown: &(RecordBatch, Option<BooleanArray>),
+    now_ms: TimestampMs,
 ) -> Result<()> {
     let (rows, having) = shown;
     let identity: Vec<usize> = match plan.window_ms {
@@ -73,7 +80,8 @@ pub(crate) fn push_groups(
         None => (0..plan.identity_columns()).collect(),
     };
     let values = json_lines(rows)?;
-    let keys = if identity.is_empty() { b"{}\n".repeat(rows.num_rows()) } else { json_lines(&rows.project(&identity)?)? };
+    let keys =
+        if identity.is_empty() { b"{}\n".repeat(rows.num_rows()) } else { json_lines(&rows.project(&identity)?)? };
     let lines = keys.split(|byte| *byte == b'\n').zip(values.split(|byte| *byte == b'\n')).take(rows.num_rows());
     for (row, (key, value)) in lines.enumerate() {
         let is_shown = having.as_ref().is_none_or(|having| having.is_valid(row) && having.value(row));
@@ -92,7 +100,11 @@ fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
 
 /// A late row: the record as it was written, and headers that say where it stands and which window it missed.
 pub(crate) fn push_late(
-    outbox: &mut Outbox, plan: &ViewPlan, record: &RecordRef<'_>, place: (i32, i64), now_ms: TimestampMs,
+    outbox: &mut Outbox,
+    plan: &ViewPlan,
+    record: &RecordRef<'_>,
+    place: (i32, i64),
+    now_ms: TimestampMs,
 ) -> Result<()> {
     let (partition, window_start) = place;
     let partition = partition.to_string();

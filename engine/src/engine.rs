@@ -11,6 +11,7 @@ use datafusion::catalog::TableProvider;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::Offsets;
 use crate::check::compile;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -22,7 +23,6 @@ use crate::start::prepare;
 use crate::status::{StreamStatus, ViewStatus, stream_status, view_status};
 use crate::stream::Stream;
 use crate::table::ViewTable;
-use crate::Offsets;
 
 /// Streams and views at work over a broker.
 ///
@@ -196,9 +196,10 @@ impl Drop for Engine {
 fn spawn(pipeline: Pipeline, runtime: tokio::runtime::Handle) -> Result<JoinHandle<()>> {
     let name = format!("engine-{}", pipeline.stream.name());
     let shared = pipeline.shared.clone();
+    let published = pipeline.views.iter().map(|view| view.published.clone()).collect();
     let run = move || {
         // A panic must be seen as a stopped pipeline, not as one that is forever late.
-        let mut guard = PanicGuard { shared, ended: false };
+        let mut guard = PanicGuard { shared, published, ended: false };
         runtime.block_on(pipeline.run());
         guard.ended = true;
     };
@@ -208,6 +209,7 @@ fn spawn(pipeline: Pipeline, runtime: tokio::runtime::Handle) -> Result<JoinHand
 
 struct PanicGuard {
     shared: Arc<PipelineShared>,
+    published: Vec<Arc<Published>>,
     ended: bool,
 }
 
@@ -215,6 +217,7 @@ impl Drop for PanicGuard {
     fn drop(&mut self) {
         if !self.ended {
             *self.shared.failure.lock() = Some("its thread panicked, see the log and report it".to_string());
+            self.published.iter().for_each(|published| published.advanced.send_modify(|count| *count += 1));
         }
     }
 }

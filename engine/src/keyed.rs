@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float32Array, Float64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, Float32Array, Float64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
+};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
 

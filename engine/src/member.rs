@@ -103,7 +103,10 @@ impl ViewMember {
 
     /// Takes out the rows whose window is closed.
     fn split_late(
-        &self, input: RecordBatch, from: usize, kept: Option<&BooleanArray>,
+        &self,
+        input: RecordBatch,
+        from: usize,
+        kept: Option<&BooleanArray>,
     ) -> DfResult<(RecordBatch, Vec<(usize, i64)>)> {
         let Some(width_ms) = self.plan.window_ms else { return Ok((input, Vec::new())) };
         let starts = input.column(input.num_columns() - 1).as_any().downcast_ref::<TimestampMillisecondArray>();

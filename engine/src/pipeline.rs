@@ -179,7 +179,12 @@ impl Pipeline {
 
     /// Records the stream refused, and rows that a view could not evaluate.
     fn emit_rejected(
-        &mut self, step: &Step, refused: &[Rejected], sources: &Sources, now_ms: TimestampMs, changes: &mut Vec<Change>,
+        &mut self,
+        step: &Step,
+        refused: &[Rejected],
+        sources: &Sources,
+        now_ms: TimestampMs,
+        changes: &mut Vec<Change>,
     ) -> Result<()> {
         let mut records: Vec<Rejected> = Vec::new();
         for (view, view_step) in self.views.iter().zip(&step.views) {
@@ -193,7 +198,8 @@ impl Pipeline {
         }
         if let Some(member) = &mut self.stream_member {
             for rejected in refused {
-                *member.progress.rejected.entry(rejected.rule.to_string()).or_default() += rejected.records.unsigned_abs();
+                *member.progress.rejected.entry(rejected.rule.to_string()).or_default() +=
+                    rejected.records.unsigned_abs();
             }
             let key = state::stream_progress_key(self.stream.name());
             changes.push(Change::Put(Family::State, key, member.progress.encode()));

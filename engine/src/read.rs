@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
-use arrow::compute::{SortColumn, SortOptions, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch};
+use arrow::array::RecordBatch;
+use arrow::compute::{
+    SortColumn, SortOptions, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch,
+};
 use arrow::datatypes::SchemaRef;
 use broker::{Broker, Family, Offset, PartitionIndex, Snapshot};
 use datafusion::common::ScalarValue;
@@ -16,6 +18,7 @@ use crate::keyed::StateCodec;
 use crate::member::ViewMember;
 use crate::names::closest;
 use crate::shared::RunningView;
+use crate::sql;
 use crate::state::{self, Progress};
 use crate::view::ViewPlan;
 
@@ -111,7 +114,11 @@ pub(crate) fn stopped(view: &RunningView) -> Option<String> {
 fn high_watermarks(broker: &Broker, view: &RunningView) -> BTreeMap<PartitionIndex, Offset> {
     let topic = broker.catalog().topic(view.plan.stream.topic());
     let partitions = topic.map(|topic| topic.partitions());
-    partitions.iter().flat_map(|all| all.iter()).map(|partition| (partition.index(), partition.high_watermark())).collect()
+    partitions
+        .iter()
+        .flat_map(|all| all.iter())
+        .map(|partition| (partition.index(), partition.high_watermark()))
+        .collect()
 }
 
 fn is_reached(broker: &Broker, view: &RunningView, targets: &BTreeMap<PartitionIndex, Offset>) -> bool {
@@ -208,7 +215,11 @@ fn order_columns(plan: &ViewPlan, order: &[(String, bool)]) -> Result<Vec<(usize
 
 /// Finishes the groups of a range chunk by chunk; stops early when `enough` rows are there.
 fn scan(
-    plan: &ViewPlan, view_id: u32, snapshot: &Snapshot<'_>, range: (&[u8], &[u8]), filters: &[(usize, ScalarValue)],
+    plan: &ViewPlan,
+    view_id: u32,
+    snapshot: &Snapshot<'_>,
+    range: (&[u8], &[u8]),
+    filters: &[(usize, ScalarValue)],
     enough: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let codec = ViewMember::codec_for(plan, view_id)?;
@@ -261,7 +272,10 @@ fn too_large(plan: &ViewPlan) -> EngineError {
 }
 
 fn finish(
-    plan: &ViewPlan, codec: &StateCodec, entries: &[(Vec<u8>, Vec<u8>)], filters: &[(usize, ScalarValue)],
+    plan: &ViewPlan,
+    codec: &StateCodec,
+    entries: &[(Vec<u8>, Vec<u8>)],
+    filters: &[(usize, ScalarValue)],
 ) -> Result<RecordBatch> {
     let states = codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
     // Nothing in a plan over memory waits, so this drives it to its end without a runtime.
@@ -271,17 +285,16 @@ fn finish(
     }
     for (index, value) in filters {
         let equal = arrow::compute::kernels::cmp::eq(rows.column(*index), &value.to_scalar()?)?;
-        rows = filter_record_batch(&rows, &without_nulls(equal))?;
+        rows = filter_record_batch(&rows, &sql::mask(equal))?;
     }
     Ok(rows)
 }
 
-fn without_nulls(mask: BooleanArray) -> BooleanArray {
-    if mask.null_count() > 0 { arrow::compute::prep_null_mask_filter(&mask) } else { mask }
-}
-
 fn sort(
-    plan: &ViewPlan, rows: Vec<RecordBatch>, order: &[(usize, bool)], limit: Option<usize>,
+    plan: &ViewPlan,
+    rows: Vec<RecordBatch>,
+    order: &[(usize, bool)],
+    limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let all = concat_batches(&plan.schema, &rows)?;
     let columns: Vec<SortColumn> = order

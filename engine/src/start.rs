@@ -104,7 +104,8 @@ async fn identify(broker: &Arc<Broker>, plan: &ViewPlan) -> Result<u32> {
     }
     let next = store.get(Family::State, &state::next_view_id_key())?;
     let view_id = next.as_deref().map(state::decode_next_view_id).transpose()?.unwrap_or(1);
-    let following = view_id.checked_add(1).ok_or_else(|| EngineError::new(ErrorKind::Storage, "no view ids are left"))?;
+    let following =
+        view_id.checked_add(1).ok_or_else(|| EngineError::new(ErrorKind::Storage, "no view ids are left"))?;
     let definition = Definition { view_id, fingerprint: plan.fingerprint };
     let mut changes = vec![
         Change::Put(Family::State, state::next_view_id_key(), following.to_be_bytes().to_vec()),

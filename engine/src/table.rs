@@ -48,7 +48,10 @@ impl TableProvider for ViewTable {
 
     // What `#[async_trait]` makes of `async fn scan`, written out.
     fn scan<'this, 'session, 'columns, 'filters, 'call>(
-        &'this self, _state: &'session dyn Session, projection: Option<&'columns Vec<usize>>, filters: &'filters [Expr],
+        &'this self,
+        _state: &'session dyn Session,
+        projection: Option<&'columns Vec<usize>>,
+        filters: &'filters [Expr],
         limit: Option<usize>,
     ) -> Pin<Box<dyn Future<Output = DfResult<Arc<dyn ExecutionPlan>>> + Send + 'call>>
     where

@@ -22,32 +22,32 @@ fn batch(values: &[Option<&[u8]>]) -> Batch {
 #[test]
 fn each_rule_refuses_its_record_and_no_other() {
     let cases: &[(&[u8], &str)] = &[
-        (br#"{"user":1,"ts":1795168800000}"#, ""),
-        (br#"{"user":1,"ts":"2026-11-20T10:00:00Z","genre":null,"other":{"x":[1,{}]},"other":2}"#, ""),
-        (br#" {"ts":"2026-11-20 10:00:00.5+00:00" , "user":-9223372036854775808} "#, ""),
-        (br#"{"user":1}"#, "required"),
-        (br#"{"user":1,"ts":null}"#, "required"),
+        (br#"{"uid":1,"ts":1795168800000}"#, ""),
+        (br#"{"uid":1,"ts":"2026-11-20T10:00:00Z","genre":null,"other":{"x":[1,{}]},"other":2}"#, ""),
+        (br#" {"ts":"2026-11-20 10:00:00.5+00:00" , "uid":-9223372036854775808} "#, ""),
+        (br#"{"uid":1}"#, "required"),
+        (br#"{"uid":1,"ts":null}"#, "required"),
         (br#"{"ts":1795168800000}"#, "required"),
-        (br#"{"user":1.0,"ts":1795168800000}"#, "type"),
-        (br#"{"user":1e3,"ts":1795168800000}"#, "type"),
-        (br#"{"user":"1","ts":1795168800000}"#, "type"),
-        (br#"{"user":9223372036854775808,"ts":1795168800000}"#, "type"),
-        (br#"{"user":1,"genre":7,"ts":1795168800000}"#, "type"),
-        (br#"{"user":1,"genre":{},"ts":1795168800000}"#, "type"),
-        (br#"{"user":1,"price":1e999,"ts":1795168800000}"#, "type"),
-        (br#"{"user":1,"ts":"yesterday"}"#, "type"),
-        (br#"{"user":1,"ts":99999999999999999}"#, "type"),
-        (br#"{"user":1,"ts":1795168800000,"user":1}"#, "duplicate_field"),
-        (br#"{"user":1,"ts":1795168800000"#, "json"),
-        (br#"{"user":1,"ts":1795168800000}x"#, "json"),
+        (br#"{"uid":1.0,"ts":1795168800000}"#, "type"),
+        (br#"{"uid":1e3,"ts":1795168800000}"#, "type"),
+        (br#"{"uid":"1","ts":1795168800000}"#, "type"),
+        (br#"{"uid":9223372036854775808,"ts":1795168800000}"#, "type"),
+        (br#"{"uid":1,"genre":7,"ts":1795168800000}"#, "type"),
+        (br#"{"uid":1,"genre":{},"ts":1795168800000}"#, "type"),
+        (br#"{"uid":1,"price":1e999,"ts":1795168800000}"#, "type"),
+        (br#"{"uid":1,"ts":"yesterday"}"#, "type"),
+        (br#"{"uid":1,"ts":99999999999999999}"#, "type"),
+        (br#"{"uid":1,"ts":1795168800000,"uid":1}"#, "duplicate_field"),
+        (br#"{"uid":1,"ts":1795168800000"#, "json"),
+        (br#"{"uid":1,"ts":1795168800000}x"#, "json"),
         (br#"{'user':1}"#, "json"),
         (b"", "json"),
-        (br#"[{"user":1}]"#, "not_object"),
+        (br#"[{"uid":1}]"#, "not_object"),
         (b"null", "not_object"),
-        (b"{\"user\":1,\"genre\":\"\xff\",\"ts\":1795168800000}", "utf8"),
-        (br#"{"user":1,"ts":1795172400000}"#, ""),
-        (br#"{"user":1,"ts":1795172400001}"#, "max_ahead"),
-        (br#"{"user":1,"ts":1795168800000,"amount":-1}"#, "amount_not_negative"),
+        (b"{\"uid\":1,\"genre\":\"\xff\",\"ts\":1795168800000}", "utf8"),
+        (br#"{"uid":1,"ts":1795172400000}"#, ""),
+        (br#"{"uid":1,"ts":1795172400001}"#, "max_ahead"),
+        (br#"{"uid":1,"ts":1795168800000,"amount":-1}"#, "amount_not_negative"),
     ];
     let values: Vec<Option<&[u8]>> = cases.iter().map(|(value, _)| Some(*value)).collect();
     let all = decode(&stream(), &values);
@@ -74,7 +74,7 @@ fn each_rule_refuses_its_record_and_no_other() {
 #[test]
 fn the_same_records_give_the_same_rows_in_any_portions() {
     let stream = Stream::new(&stream()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
-    let one: &[u8] = br#"{"user":1,"ts":1795168800000,"genre":"a\u00e9"}"#;
+    let one: &[u8] = br#"{"uid":1,"ts":1795168800000,"genre":"a\u00e9"}"#;
     let bad: &[u8] = b"x";
     let whole = stream.decode(0, &[batch(&[Some(one), Some(bad)]), batch(&[Some(bad), Some(one)])]).unwrap();
     let first = stream.decode(0, &[batch(&[Some(one), Some(bad)])]).unwrap();
@@ -119,7 +119,7 @@ fn every_type_comes_out_exact() {
 fn a_check_that_fails_on_a_row_refuses_that_row() {
     let check = CheckConfig { name: "ratio".into(), sql: "100 / amount > 1".into() };
     let config = StreamConfig { checks: vec![check], ..stream() };
-    let value = |amount: &str| format!(r#"{{"user":1,"ts":{BASE_MS},"amount":{amount}}}"#).into_bytes();
+    let value = |amount: &str| format!(r#"{{"uid":1,"ts":{BASE_MS},"amount":{amount}}}"#).into_bytes();
     let values = [value("10"), value("0"), value("200"), value("null"), value("20")];
     let decoded = decode(&config, &values.iter().map(|value| Some(value.as_slice())).collect::<Vec<_>>());
     let refused: Vec<_> = decoded.rejected.iter().map(|rejected| (rejected.offset, &*rejected.rule)).collect();
@@ -129,7 +129,7 @@ fn a_check_that_fails_on_a_row_refuses_that_row() {
 
 #[test]
 fn a_batch_that_cannot_be_read_is_refused_as_one() {
-    let good = batch(&[Some(br#"{"user":1,"ts":0}"#), Some(br#"{"user":2,"ts":0}"#)]);
+    let good = batch(&[Some(br#"{"uid":1,"ts":0}"#), Some(br#"{"uid":2,"ts":0}"#)]);
     let mut bytes = good.bytes().to_vec();
     let last = bytes.len() - 1;
     bytes.truncate(last - 3);
@@ -139,5 +139,8 @@ fn a_batch_that_cannot_be_read_is_refused_as_one() {
     let stream = Stream::new(&stream()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
     let decoded = stream.decode(0, &[broken]).unwrap();
     assert_eq!(decoded.rows.num_rows(), 1);
-    assert_eq!((decoded.rejected[0].offset, decoded.rejected[0].records, &*decoded.rejected[0].rule), (1, 1, "unreadable"));
+    assert_eq!(
+        (decoded.rejected[0].offset, decoded.rejected[0].records, &*decoded.rejected[0].rule),
+        (1, 1, "unreadable")
+    );
 }

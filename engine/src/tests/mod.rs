@@ -2,6 +2,7 @@
 
 mod decode;
 mod oracle;
+mod speed;
 mod views;
 
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ pub(crate) fn stream() -> StreamConfig {
         name: "s".into(),
         topic: "events".into(),
         columns: vec![
-            column("user", "BIGINT", true),
+            column("uid", "BIGINT", true),
             column("genre", "VARCHAR", false),
             column("amount", "BIGINT", false),
             column("price", "DOUBLE", false),
@@ -97,7 +98,9 @@ pub(crate) fn text(answer: &Answer) -> Vec<Vec<String>> {
     for batch in &answer.rows {
         let columns: Vec<_> =
             batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        rows.extend((0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()));
+        rows.extend(
+            (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()),
+        );
     }
     rows
 }
@@ -108,5 +111,5 @@ pub(crate) async fn read(engine: &Engine, view: &str) -> Vec<Vec<String>> {
 
 /// An event at `BASE_MS + at_ms`.
 pub(crate) fn event(user: i64, genre: &str, amount: i64, at_ms: i64) -> String {
-    format!(r#"{{"user":{user},"genre":"{genre}","amount":{amount},"price":0.5,"ts":{}}}"#, BASE_MS + at_ms)
+    format!(r#"{{"uid":{user},"genre":"{genre}","amount":{amount},"price":0.5,"ts":{}}}"#, BASE_MS + at_ms)
 }

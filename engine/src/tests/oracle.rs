@@ -8,8 +8,8 @@ use serde_json::Value;
 use super::*;
 
 const WINDOWED: &str = "w AS SELECT genre, count(*) AS n, sum(amount) AS total, min(amount) AS lo, max(amount) AS hi, \
-     avg(amount) AS mean FROM s WHERE user <> 3 GROUP BY TUMBLE(ts, INTERVAL '10' SECOND), genre";
-const PLAIN: &str = "u AS SELECT user, count(*) AS n, sum(amount) AS total FROM s GROUP BY user";
+     avg(amount) AS mean FROM s WHERE uid <> 3 GROUP BY TUMBLE(ts, INTERVAL '10' SECOND), genre";
+const PLAIN: &str = "u AS SELECT uid, count(*) AS n, sum(amount) AS total FROM s GROUP BY uid";
 
 struct Random(u64);
 
@@ -34,12 +34,12 @@ fn random_value(random: &mut Random, now_ms: i64) -> String {
     let user = random.below(6);
     let ts = now_ms - behind as i64;
     match random.below(40) {
-        0 => "{\"user\":".to_string(),
-        1 => format!(r#"{{"user":"x","ts":{ts}}}"#),
-        2 => format!(r#"{{"user":{user},"genre":"jazz"}}"#),
-        3 => format!(r#"{{"user":{user},"ts":{},"amount":1}}"#, ts + 7_200_000),
-        4 => format!(r#"{{"user":{user},"ts":{ts},"amount":null}}"#),
-        _ => format!(r#"{{"user":{user},"genre":"{genre}","amount":{amount},"ts":{ts}}}"#),
+        0 => "{\"uid\":".to_string(),
+        1 => format!(r#"{{"uid":"x","ts":{ts}}}"#),
+        2 => format!(r#"{{"uid":{user},"genre":"jazz"}}"#),
+        3 => format!(r#"{{"uid":{user},"ts":{},"amount":1}}"#, ts + 7_200_000),
+        4 => format!(r#"{{"uid":{user},"ts":{ts},"amount":null}}"#),
+        _ => format!(r#"{{"uid":{user},"genre":"{genre}","amount":{amount},"ts":{ts}}}"#),
     }
 }
 
@@ -54,7 +54,7 @@ struct Row {
 fn judge(record: &Record) -> Option<Row> {
     let value: Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
     let row = Row {
-        user: value.get("user")?.as_i64()?,
+        user: value.get("uid")?.as_i64()?,
         genre: value.get("genre").and_then(Value::as_str).map(str::to_string),
         amount: value.get("amount").and_then(Value::as_i64),
         ts: value.get("ts")?.as_i64()?,
@@ -133,7 +133,10 @@ async fn views_equal_a_recomputation_over_the_log() {
 }
 
 async fn compare(
-    broker: &Broker, windowed: &[Vec<String>], plain: &[Vec<String>], rejected: &BTreeSet<(i32, i64)>,
+    broker: &Broker,
+    windowed: &[Vec<String>],
+    plain: &[Vec<String>],
+    rejected: &BTreeSet<(i32, i64)>,
     late: &BTreeSet<(i32, i64)>,
 ) {
     let mut by_window: BTreeMap<(i64, Option<String>), Group> = BTreeMap::new();
@@ -159,7 +162,8 @@ async fn compare(
         }
     }
     let text = |value: Option<i64>| value.map_or("∅".to_string(), |value| value.to_string());
-    let expected: Vec<Vec<String>> = by_user.iter().map(|(user, (n, total))| vec![user.to_string(), n.to_string(), text(*total)]).collect();
+    let expected: Vec<Vec<String>> =
+        by_user.iter().map(|(user, (n, total))| vec![user.to_string(), n.to_string(), text(*total)]).collect();
     assert_eq!(plain, expected);
     assert_eq!(windowed.len(), by_window.len());
     for (row, ((start, genre), group)) in windowed.iter().zip(&by_window) {
@@ -188,10 +192,13 @@ async fn check_topic(broker: &Broker, windowed: &[Vec<String>]) {
         newest.insert(record.key.unwrap().to_vec(), serde_json::from_slice(&record.value.unwrap()).unwrap());
     }
     assert_eq!(newest.len(), windowed.len());
-    let rows: BTreeSet<(String, String, i64)> = newest.values().map(|value| {
-        let genre = value["genre"].as_str().unwrap_or("∅").to_string();
-        (value["window_start"].as_str().unwrap().to_string(), genre, value["n"].as_i64().unwrap())
-    }).collect();
+    let rows: BTreeSet<(String, String, i64)> = newest
+        .values()
+        .map(|value| {
+            let genre = value["genre"].as_str().unwrap_or("∅").to_string();
+            (value["window_start"].as_str().unwrap().to_string(), genre, value["n"].as_i64().unwrap())
+        })
+        .collect();
     let expected = windowed.iter().map(|row| (row[0].clone(), row[2].clone(), row[3].parse().unwrap())).collect();
     assert_eq!(rows, expected);
 }

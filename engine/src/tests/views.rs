@@ -10,10 +10,10 @@ fn mistakes_are_reported_together() {
         "v AS SELECT gerne, count(*) AS n FROM s GROUP BY gerne",
         "w AS SELECT count(*) AS n FROM strem",
         "x AS SELECT count(*) AS n FROM s GROUP BY TUMBLE(price, INTERVAL '1' DAY)",
-        "y AS SELECT array_agg(user) AS n FROM s",
-        "z AS SELECT count(DISTINCT user) AS n FROM s",
+        "y AS SELECT array_agg(uid) AS n FROM s",
+        "z AS SELECT count(DISTINCT uid) AS n FROM s",
         "t AS SELECT count(*) AS n FROM s WHERE ts < now()",
-        "u AS SELECT genre, user, count(*) AS n FROM s GROUP BY genre",
+        "u AS SELECT genre, uid, count(*) AS n FROM s GROUP BY genre",
         "dup AS SELECT count(*) AS n FROM s",
         "dup AS SELECT count(*) AS n FROM s",
         "o AS SELECT count(*) OVER () AS n FROM s",
@@ -23,13 +23,29 @@ fn mistakes_are_reported_together() {
         name: "bad".into(),
         columns: vec![column("a", "TEXT", false), column("_b", "BIGINT", false), column("at", "VARCHAR", false)],
         event_time: "at".into(),
-        checks: vec![CheckConfig { name: "c".into(), sql: "a + 1".into() }, CheckConfig { name: "d".into(), sql: "zz".into() }],
+        checks: vec![
+            CheckConfig { name: "c".into(), sql: "a + 1".into() },
+            CheckConfig { name: "d".into(), sql: "zz".into() },
+        ],
         ..stream()
     });
     let mistakes = check(&config);
     let expected = [
-        "unknown type 'TEXT'", "'_b': the name is reserved", "declare it TIMESTAMP", "check 'c'", "check 'd'", "gerne", "did you mean 's'?",
-        "use that column", "array_agg", "approx_distinct", "now()", "GROUP BY", "dup is declared twice", "OVER", "nope",
+        "unknown type 'TEXT'",
+        "'_b': the name is reserved",
+        "declare it TIMESTAMP",
+        "check 'c'",
+        "check 'd'",
+        "did you mean 'genre'?",
+        "there are: s",
+        "use that column",
+        "array_agg",
+        "approx_distinct",
+        "now()",
+        "GROUP BY",
+        "dup is declared twice",
+        "OVER",
+        "nope",
     ];
     for expected in expected {
         assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{expected}: {mistakes:#?}");
@@ -44,23 +60,38 @@ async fn aggregates_windows_and_reads() {
     create(&broker, "events", 2).await;
     let engine = Engine::start(broker.clone(), config(&[
         "m AS SELECT genre, count(*) AS n, sum(amount) AS total, min(amount) AS lo, max(amount) AS hi, avg(amount) AS mean, \
-         count(amount) FILTER (WHERE amount > 1) AS big FROM s WHERE user < 100 GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre",
+         count(amount) FILTER (WHERE amount > 1) AS big FROM s WHERE uid < 100 GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre",
         "many AS SELECT upper(genre) AS g, count(*) * 2 AS twice, sum(price) AS p FROM s GROUP BY upper(genre) HAVING count(*) > 1",
-        "one AS SELECT count(*) AS n, stddev(price) AS dev, approx_distinct(user) AS users, bool_and(amount > 0) AS positive, \
+        "one AS SELECT count(*) AS n, stddev(price) AS dev, approx_distinct(uid) AS users, bool_and(amount > 0) AS positive, \
          approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) AS median, corr(price, amount) AS c FROM s",
         "keys AS SELECT genre FROM s GROUP BY genre",
     ])).await.unwrap();
     let big = i64::MAX - 1;
-    append(&broker, "events", 0, &[event(1, "jazz", 1, 0), event(2, "jazz", 2, 1), event(3, "rock", big, 59_999)]).await;
-    append(&broker, "events", 1, &[event(4, "rock", big, 0), event(5, "jazz", 3, 60_000), event(100, "jazz", 9, 0)]).await;
-    append(&broker, "events", 1, &[format!(r#"{{"user":6,"ts":{BASE_MS}}}"#)]).await;
+    append(&broker, "events", 0, &[event(1, "jazz", 1, 0), event(2, "jazz", 2, 1), event(3, "rock", big, 59_999)])
+        .await;
+    append(&broker, "events", 1, &[event(4, "rock", big, 0), event(5, "jazz", 3, 60_000), event(100, "jazz", 9, 0)])
+        .await;
+    append(&broker, "events", 1, &[format!(r#"{{"uid":6,"ts":{BASE_MS}}}"#)]).await;
     let m = read(&engine, "m").await;
-    assert_eq!(m, [
-        ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "∅", "1", "∅", "∅", "∅", "∅", "0"],
-        ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "jazz", "2", "3", "1", "2", "1.5", "1"],
-        ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "rock", "2", "18446744073709551612", "9223372036854775806", "9223372036854775806", "9.223372036854776e18", "2"],
-        ["2026-11-20T10:01:00Z", "2026-11-20T10:02:00Z", "jazz", "1", "3", "3", "3", "3.0", "1"],
-    ]);
+    assert_eq!(
+        m,
+        [
+            ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "∅", "1", "∅", "∅", "∅", "∅", "0"],
+            ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "jazz", "2", "3", "1", "2", "1.5", "1"],
+            [
+                "2026-11-20T10:00:00Z",
+                "2026-11-20T10:01:00Z",
+                "rock",
+                "2",
+                "18446744073709551612",
+                "9223372036854775806",
+                "9223372036854775806",
+                "9.223372036854776e18",
+                "2"
+            ],
+            ["2026-11-20T10:01:00Z", "2026-11-20T10:02:00Z", "jazz", "1", "3", "3", "3", "3.0", "1"],
+        ]
+    );
     assert_eq!(read(&engine, "many").await, [["JAZZ", "8", "2.0"], ["ROCK", "4", "1.0"]]);
     assert_eq!(read(&engine, "one").await[0][..1], ["7"]);
     assert_eq!(read(&engine, "one").await[0][2..4], ["7", "true"]);
@@ -99,7 +130,10 @@ async fn aggregates_windows_and_reads() {
     context.register_table("m", engine.view_table("m").unwrap()).unwrap();
     let sql = "SELECT count(*) AS c, sum(n) AS n FROM m WHERE window_start >= TIMESTAMP '2026-11-20T10:01:00Z'";
     let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
-    assert_eq!(arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string().lines().nth(3).unwrap(), "| 1 | 1 |");
+    assert_eq!(
+        arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string().lines().nth(3).unwrap(),
+        "| 1 | 1 |"
+    );
     engine.stop().await;
     broker.stop().await.unwrap();
 }
@@ -124,17 +158,24 @@ async fn emitted_rows_late_rows_and_refused_rows_are_in_their_topics() {
     let k = read(&engine, "f").await;
     assert_eq!(k, [["2", "1"], ["5", "1"], ["10", "3"]]);
 
-    let shown: Vec<_> = records(&broker, "v").await.into_iter().map(|(_, record)| {
-        let value = record.value.map(|value| String::from_utf8(value.to_vec()).unwrap());
-        (String::from_utf8(record.key.unwrap().to_vec()).unwrap(), value)
-    }).collect();
+    let shown: Vec<_> = records(&broker, "v")
+        .await
+        .into_iter()
+        .map(|(_, record)| {
+            let value = record.value.map(|value| String::from_utf8(value.to_vec()).unwrap());
+            (String::from_utf8(record.key.unwrap().to_vec()).unwrap(), value)
+        })
+        .collect();
     assert_eq!(shown[0].0, r#"{"window_start":"2026-11-20T10:00:00Z","genre":"a"}"#);
     let row = r#"{"window_start":"2026-11-20T10:00:00Z","window_end":"2026-11-20T10:01:00Z","genre":"a","n":2}"#;
     assert_eq!(shown[0].1.as_deref(), Some(row));
     assert_eq!(shown[1], (shown[0].0.clone(), None), "a tombstone takes the row away");
     let late = records(&broker, "v.late").await;
     assert_eq!(late.len(), 1);
-    assert_eq!((header(&late[0].1, "partition"), header(&late[0].1, "offset"), header(&late[0].1, "view")), ("0".into(), "5".into(), "v".into()));
+    assert_eq!(
+        (header(&late[0].1, "partition"), header(&late[0].1, "offset"), header(&late[0].1, "view")),
+        ("0".into(), "5".into(), "v".into())
+    );
     assert_eq!(header(&late[0].1, "window_start"), BASE_MS.to_string());
     assert_eq!(late[0].1.value.as_deref(), Some(event(1, "late", 1, 59_999).as_bytes()));
     let mut rejected: Vec<_> = records(&broker, "s.rejected").await;
