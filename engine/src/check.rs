@@ -35,7 +35,9 @@ pub(crate) fn compile(config: &EngineConfig) -> Result<Compiled, Vec<String>> {
             Err(found) => mistakes.extend(found),
         }
     }
-    let broken = |name: &str| config.streams.iter().any(|stream| stream.name == name) && !streams.iter().any(|stream| stream.name() == name);
+    let broken = |name: &str| {
+        config.streams.iter().any(|stream| stream.name == name) && !streams.iter().any(|stream| stream.name() == name)
+    };
     let mut views: Vec<Arc<ViewPlan>> = Vec::new();
     for view in &config.views {
         match ViewPlan::new(view, &streams) {
@@ -74,14 +76,19 @@ fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistakes: &mut Ve
         if let Some((_, other)) = written[..index].iter().find(|(other, _)| other == topic) {
             mistakes.push(format!("{writer} and {other} would both write topic {topic}, rename one"));
         }
-        let reads_own = |stream: &&crate::StreamConfig| stream.topic == *topic && *writer == format!("stream {}", stream.name);
+        let reads_own =
+            |stream: &&crate::StreamConfig| stream.topic == *topic && *writer == format!("stream {}", stream.name);
         if let Some(stream) = config.streams.iter().find(reads_own) {
             mistakes.push(format!("stream {} would read the topic {topic} that it writes, name another", stream.name));
         }
         for stream in config.streams.iter().filter(|stream| stream.topic == *topic) {
-            let feeds_itself = views.iter().any(|view| format!("view {}", view.name) == *writer && view.stream.name() == stream.name);
+            let feeds_itself =
+                views.iter().any(|view| format!("view {}", view.name) == *writer && view.stream.name() == stream.name);
             if feeds_itself {
-                mistakes.push(format!("{writer} would read its own topic {topic} through stream {}, name another", stream.name));
+                mistakes.push(format!(
+                    "{writer} would read its own topic {topic} through stream {}, name another",
+                    stream.name
+                ));
             }
         }
     }

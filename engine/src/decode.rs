@@ -25,7 +25,9 @@ pub(crate) struct Sources {
 impl Sources {
     /// Reads the records of the given rows (ascending) again, each batch once.
     pub(crate) fn visit(
-        &self, rows: &[usize], mut visit: impl FnMut(usize, PartitionIndex, &RecordRef<'_>) -> Result<()>,
+        &self,
+        rows: &[usize],
+        mut visit: impl FnMut(usize, PartitionIndex, &RecordRef<'_>) -> Result<()>,
     ) -> Result<()> {
         let mut rows = rows.iter().copied().peekable();
         while let Some(first) = rows.peek().copied() {
@@ -105,12 +107,17 @@ impl<'s> Decoder<'s> {
 
     /// Decodes one batch of a partition. Control batches are skipped.
     pub(crate) fn push(&mut self, partition: PartitionIndex, batch: &Batch) -> Result<()> {
+        self.push_from(partition, batch, batch.base_offset())
+    }
+
+    /// As [`push`](Self::push), without the batch's records below an offset: a log start may lie within a batch.
+    pub(crate) fn push_from(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset) -> Result<()> {
         if batch.is_control() {
             return Ok(());
         }
         self.sources.batches.push((partition, batch.clone()));
         let mut ordinal = 0;
-        let mut next_offset = batch.base_offset();
+        let mut next_offset = from.max(batch.base_offset());
         let mut records = match batch.records() {
             Ok(records) => records,
             Err(error) => {
@@ -120,6 +127,7 @@ impl<'s> Decoder<'s> {
         };
         while let Some(record) = records.next_ref() {
             match record {
+                Ok(record) if record.offset < from => ordinal += 1,
                 Ok(record) => {
                     next_offset = record.offset.saturating_add(1);
                     self.record(partition, &record, ordinal)?;
@@ -164,7 +172,8 @@ impl<'s> Decoder<'s> {
     fn fields(&mut self, record: &RecordRef<'_>) -> std::result::Result<(), Refusal> {
         let rows = self.offsets.len();
         let value = record.value.ok_or_else(|| refusal("null_value", "the record has no value"))?;
-        let text = std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
+        let text =
+            std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
         let mut scanner = JsonScanner::new(text);
         scanner.enter_object().map_err(json_refusal)?;
         let names = &self.stream.config().columns;
@@ -292,7 +301,9 @@ fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal {
 fn json_refusal(error: JsonError) -> Refusal {
     match error {
         JsonError::NotAnObject => refusal("not_object", "the value is JSON but not an object"),
-        JsonError::Syntax { at, expected } => refusal("json", format!("not valid JSON at byte {at}: expected {expected}")),
+        JsonError::Syntax { at, expected } => {
+            refusal("json", format!("not valid JSON at byte {at}: expected {expected}"))
+        }
     }
 }
 

@@ -359,7 +359,9 @@ mod tests {
 
     #[test]
     fn fields_come_out_as_they_stand() {
-        let fields = scan(r#" {"a":1, "b" : -0.50e+3,"c":"x\n\u00e9\ud83d\ude00","d":[1,{"e":[]}],"f":{},"g":null,"h":true} "#).unwrap();
+        let fields =
+            scan(r#" {"a":1, "b" : -0.50e+3,"c":"x\n\u00e9\ud83d\ude00","d":[1,{"e":[]}],"f":{},"g":null,"h":true} "#)
+                .unwrap();
         let kinds: Vec<_> = fields.iter().map(|(_, value)| value.kind()).collect();
         assert_eq!(kinds, ["a number", "a number", "a string", "an array", "an object", "null", "a boolean"]);
         assert_eq!(fields[1].1, JsonValue::Number("-0.50e+3"));

@@ -9,14 +9,27 @@ mod check;
 mod columns;
 mod config;
 mod decode;
+mod emit;
+mod engine;
 mod error;
 mod json;
+mod keyed;
+mod member;
 mod names;
 mod parse;
+mod pipeline;
+mod read;
 mod scalar;
+mod shared;
+mod source;
 mod sql;
+mod start;
 mod state;
+mod status;
 mod stream;
+mod table;
+#[cfg(test)]
+mod tests;
 mod view;
 mod watermark;
 mod window;
@@ -27,8 +40,11 @@ use broker::{Offset, PartitionIndex, TopicName};
 
 pub use check::check;
 pub use config::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
+pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
+pub use read::{Answer, ReadRequest};
 pub use sql::exact_sum;
+pub use status::{StreamStatus, ViewStatus};
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
 
 /// The next offset to be applied, per topic and partition.

@@ -40,7 +40,8 @@ pub(crate) struct ParsedView {
     pub(crate) query: Query,
 }
 
-const FORM: &str = "write CREATE MATERIALIZED VIEW name AS SELECT … FROM stream GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), key";
+const FORM: &str =
+    "write CREATE MATERIALIZED VIEW name AS SELECT … FROM stream GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), key";
 
 /// Takes a view's text apart; Err says what to write instead.
 pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
@@ -56,7 +57,9 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
     }
     let name = single_name(&create.name).ok_or("a view's name has one part, without dots outside quotes")?;
     if !is_topic_name(&name) {
-        return Err(format!("view name '{name}' must be 1 to 200 letters, digits, '.', '_' or '-', as it names a topic too"));
+        return Err(format!(
+            "view name '{name}' must be 1 to 200 letters, digits, '.', '_' or '-', as it names a topic too"
+        ));
     }
     let mut query = (*create.query).clone();
     let canonical = query.to_string();
@@ -187,7 +190,9 @@ fn check_window_items(select: &mut Select) -> Result<(), String> {
             && (column == WINDOW_START || column == WINDOW_END)
             && normalized(alias) != column
         {
-            return Err(format!("the window is always shown as window_start and window_end, remove '{expr} AS {alias}'"));
+            return Err(format!(
+                "the window is always shown as window_start and window_end, remove '{expr} AS {alias}'"
+            ));
         }
     }
     // They are always in the result, so they need not stay in the list.
@@ -259,7 +264,8 @@ fn parse_tumble(arguments: &[FunctionArg]) -> Result<Tumble, String> {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
         _ => None,
     };
-    let [Some(column), Some(Expr::Interval(interval))] = [arguments.first(), arguments.get(1)].map(|argument| argument.and_then(plain))
+    let [Some(column), Some(Expr::Interval(interval))] =
+        [arguments.first(), arguments.get(1)].map(|argument| argument.and_then(plain))
     else {
         return Err(FORM.into());
     };
@@ -286,7 +292,8 @@ fn interval_ms(interval: &Interval) -> Result<i64, String> {
     };
     let unit = interval.leading_field.as_ref().map(|field| format!(" {field}")).unwrap_or_default();
     let text = format!("{value}{unit}");
-    let parsed = parse_interval_month_day_nano(&text.to_lowercase()).map_err(|error| format!("interval '{text}': {error}"))?;
+    let parsed =
+        parse_interval_month_day_nano(&text.to_lowercase()).map_err(|error| format!("interval '{text}': {error}"))?;
     let nanoseconds = i128::from(parsed.days) * 86_400_000_000_000 + i128::from(parsed.nanoseconds);
     let width_ms = i64::try_from(nanoseconds / 1_000_000).map_err(|_| format!("interval '{text}' is too long"))?;
     if parsed.months != 0 || nanoseconds % 1_000_000 != 0 || width_ms <= 0 || width_ms > WIDTH_MS_MAX {
@@ -362,16 +369,28 @@ mod tests {
             ("SELECT g, count(*) AS n FROM s GROUP BY 1", "by position"),
             ("SELECT window_start, count(*) AS n FROM s", "need GROUP BY TUMBLE"),
             ("SELECT count(*) AS n FROM s WHERE TUMBLE(ts, INTERVAL '1' MINUTE) > ts", "cannot stand in WHERE"),
-            ("SELECT TUMBLE(ts, INTERVAL '1' DAY) AS w, count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY)", "remove"),
+            (
+                "SELECT TUMBLE(ts, INTERVAL '1' DAY) AS w, count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY)",
+                "remove",
+            ),
             ("SELECT TUMBLE(ts, INTERVAL '1' DAY), count(*) AS n FROM s", "must stand in GROUP BY"),
-            ("SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY), TUMBLE(ts, INTERVAL '2' DAY)", "the same"),
+            (
+                "SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY), TUMBLE(ts, INTERVAL '2' DAY)",
+                "the same",
+            ),
             ("SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts)", "write TUMBLE"),
         ];
         for (query, expected) in cases {
             let mistake = parse(query).expect_err(query);
             assert!(mistake.contains(expected), "{query}: {mistake}");
         }
-        for sql in ["SELECT 1", "CREATE VIEW v AS SELECT 1 AS x FROM s", "nonsense", "", "CREATE MATERIALIZED VIEW a.b AS SELECT g FROM s"] {
+        for sql in [
+            "SELECT 1",
+            "CREATE VIEW v AS SELECT 1 AS x FROM s",
+            "nonsense",
+            "",
+            "CREATE MATERIALIZED VIEW a.b AS SELECT g FROM s",
+        ] {
             parse_view(sql).expect_err(sql);
         }
     }

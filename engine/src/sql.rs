@@ -1,14 +1,15 @@
 //! SQL text → DataFusion expressions: the session all views share, conditions of checks, and the exact sum.
 
 use std::any::Any;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch};
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::compute::prep_null_mask_filter;
 use arrow::datatypes::{DataType, FieldRef, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DataFusionError, Result as DfResult, plan_err};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result as DfResult, SchemaError, plan_err};
 use datafusion::execution::context::SessionContext;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -17,29 +18,28 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionConfig;
 
+use crate::names::closest;
+
 /// Rows per batch inside the engine's plans: one step's partial states come out as one batch.
 pub(crate) const PLAN_BATCH_ROWS: usize = 65_536;
 
-static STATE: LazyLock<SessionState> = LazyLock::new(|| {
+/// A session that views and checks are planned in: one partition, no physical optimizer, exact sums. Each has its own
+/// catalog, so that tables of one view are not seen by another.
+pub(crate) fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1).with_batch_size(PLAN_BATCH_ROWS);
     let options = config.options_mut();
     // One string type everywhere, so that stored state does not depend on how a cast was written.
     options.sql_parser.map_string_types_to_utf8view = false;
     // A partial aggregate always groups: each group must come out once per step.
     options.execution.skip_partial_aggregation_probe_ratio_threshold = 2.0;
-    let mut state = SessionStateBuilder::new()
+    let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
         .with_physical_optimizer_rules(Vec::new())
         .build();
-    let registered = datafusion::execution::FunctionRegistry::register_udaf(&mut state, Arc::new(exact_sum()));
-    registered.expect("the registry of a new session takes any aggregate");
-    state
-});
-
-/// The session that views and checks are planned in: one partition, no physical optimizer, exact sums.
-pub(crate) fn session() -> SessionContext {
-    SessionContext::new_with_state(STATE.clone())
+    let context = SessionContext::new_with_state(state);
+    context.register_udaf(exact_sum());
+    context
 }
 
 /// `sum` as DataFusion has it, except that integers are summed as DECIMAL with up to 38 digits: DataFusion's own sum of
@@ -71,7 +71,9 @@ impl AggregateUDFImpl for ExactSum {
         match types {
             [DataType::UInt64] => Ok(vec![DataType::Decimal128(20, 0)]),
             [kind] if kind.is_integer() => Ok(vec![DataType::Decimal128(19, 0)]),
-            [kind @ (DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Float64)] => Ok(vec![kind.clone()]),
+            [kind @ (DataType::Decimal128(..) | DataType::Decimal256(..) | DataType::Float64)] => {
+                Ok(vec![kind.clone()])
+            }
             [DataType::Float32 | DataType::Null] => Ok(vec![DataType::Float64]),
             _ => plan_err!("sum takes one number, got {types:?}"),
         }
@@ -103,9 +105,7 @@ impl AggregateUDFImpl for ExactSum {
 }
 
 /// Compiles a boolean expression over a stream's columns; Err says what is wrong with it.
-pub(crate) fn compile_condition(
-    text: &str, stream: &str, schema: &SchemaRef,
-) -> Result<Arc<dyn PhysicalExpr>, String> {
+pub(crate) fn compile_condition(text: &str, stream: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>, String> {
     let context = session();
     let df_schema = DFSchema::try_from_qualified_schema(stream, schema).map_err(|error| message(&error))?;
     let expr = context.parse_sql_expr(text, &df_schema).map_err(|error| message(&error))?;
@@ -123,6 +123,11 @@ pub(crate) fn condition(condition: &Arc<dyn PhysicalExpr>, rows: &RecordBatch) -
     let values = condition.evaluate(rows)?.into_array(rows.num_rows())?;
     let booleans = values.as_any().downcast_ref::<BooleanArray>().cloned();
     booleans.ok_or_else(|| DataFusionError::Internal("a condition gave another type than BOOLEAN".into()))
+}
+
+/// Which rows meet a condition: null counts as not met.
+pub(crate) fn mask(met: BooleanArray) -> BooleanArray {
+    if met.null_count() > 0 { prep_null_mask_filter(&met) } else { met }
 }
 
 /// Views are recomputed from the log: what gives another value each time, or at each time, cannot be in one.
@@ -156,6 +161,11 @@ pub(crate) fn refuse_unstable(expr: &Expr) -> Result<(), String> {
 
 /// DataFusion's message on one line, without its category and backtrace.
 pub(crate) fn message(error: &DataFusionError) -> String {
+    if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
+        && let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
+    {
+        return format!("no column '{}'{}", field.name, closest(&field.name, valid_fields.iter().map(Column::name)));
+    }
     let text = error.strip_backtrace();
     let text = ["Schema error: ", "Error during planning: ", "SQL error: ", "type_coercion\ncaused by\n"]
         .iter()

@@ -263,7 +263,10 @@ impl<'a> Reader<'a> {
 }
 
 fn damaged(what: &str) -> EngineError {
-    EngineError::new(ErrorKind::Storage, format!("stored {what} is not what this version writes; restore a backup or remove the view"))
+    EngineError::new(
+        ErrorKind::Storage,
+        format!("stored {what} is not what this version writes; restore a backup or remove the view"),
+    )
 }
 
 #[cfg(test)]
@@ -289,7 +292,8 @@ mod tests {
         assert_eq!(hex(&definition.encode()), "0100000009000000000000aabb");
         assert_eq!(Definition::decode(&definition.encode()), Some(definition));
         assert_eq!(Definition::decode(b"\x02"), None);
-        let mut progress = Progress { closed_until: Some(5), applied: 3, lost: 1, updated_at: 8, ..Progress::default() };
+        let mut progress =
+            Progress { closed_until: Some(5), applied: 3, lost: 1, updated_at: 8, ..Progress::default() };
         progress.positions.insert(2, Position { log: LogId(4), next_offset: 41, max_event_ms: None });
         progress.rejected.insert("json".into(), 6);
         let expected = "01 0000000000000005 8000000000000000 0000000000000003 0000000000000000 0000000000000000 \
@@ -302,7 +306,14 @@ mod tests {
 
     #[test]
     fn keys_sort_by_window_then_group() {
-        let keys = [state_key(1, i64::MIN, b"z"), state_key(1, -5, b"a"), state_key(1, 0, b""), state_key(1, 0, b"a"), state_key(1, i64::MAX, b"a"), state_key(2, i64::MIN, b"")];
+        let keys = [
+            state_key(1, i64::MIN, b"z"),
+            state_key(1, -5, b"a"),
+            state_key(1, 0, b""),
+            state_key(1, 0, b"a"),
+            state_key(1, i64::MAX, b"a"),
+            state_key(2, i64::MIN, b""),
+        ];
         assert!(keys.is_sorted());
         assert_eq!(split_state_key(&keys[1]).unwrap(), (-5, &b"a"[..]));
         split_state_key(b"\x10abc").unwrap_err();

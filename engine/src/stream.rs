@@ -21,8 +21,17 @@ pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offse
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
 pub const RULES: [&str; 11] = [
-    "unreadable", "null_value", "utf8", "json", "not_object", "duplicate_field", "type", "required", "max_ahead",
-    "check_failed", "too_large",
+    "unreadable",
+    "null_value",
+    "utf8",
+    "json",
+    "not_object",
+    "duplicate_field",
+    "type",
+    "required",
+    "max_ahead",
+    "check_failed",
+    "too_large",
 ];
 
 /// A checked stream. Holds: the schema and the compiled checks. Never changes after it is made; nothing of it is stored
@@ -197,9 +206,7 @@ impl Check {
     }
 
     /// An expression can fail on one row (a division by zero, say): then each row is looked at alone.
-    fn mark_one_by_one(
-        &self, rows: &RecordBatch, good: &mut [bool], refused: &mut Vec<(usize, Arc<str>, String)>,
-    ) {
+    fn mark_one_by_one(&self, rows: &RecordBatch, good: &mut [bool], refused: &mut Vec<(usize, Arc<str>, String)>) {
         for row in 0..rows.num_rows() {
             if !good[row] {
                 continue;
@@ -252,8 +259,11 @@ fn check_settings(config: &StreamConfig, mistakes: &mut Vec<String>) {
     if config.columns.is_empty() {
         mistakes.push("no columns, declare at least the event-time column".into());
     }
-    let times =
-        [("lateness", config.lateness_ms), ("idle_timeout", config.idle_timeout_ms), ("max_ahead", config.max_ahead_ms)];
+    let times = [
+        ("lateness", config.lateness_ms),
+        ("idle_timeout", config.idle_timeout_ms),
+        ("max_ahead", config.max_ahead_ms),
+    ];
     for (key, value_ms) in times {
         if value_ms < 0 {
             mistakes.push(format!("{key} is negative ({value_ms} ms), use 0 or more"));
@@ -293,7 +303,8 @@ fn compile_checks(config: &StreamConfig, schema: &SchemaRef, mistakes: &mut Vec<
     let mut checks: Vec<Check> = Vec::new();
     for check in &config.checks {
         if check.name.is_empty() || check.name.len() > 200 || RULES.contains(&check.name.as_str()) {
-            mistakes.push(format!("check '{}': the name is empty, too long or a built-in rule's, rename it", check.name));
+            mistakes
+                .push(format!("check '{}': the name is empty, too long or a built-in rule's, rename it", check.name));
         }
         if config.checks.iter().filter(|other| other.name == check.name).count() > 1 {
             mistakes.push(format!("check '{}' is declared twice, rename one", check.name));

@@ -31,9 +31,28 @@ use crate::window;
 
 /// Aggregates whose state stays small and merges exactly as DataFusion defines it.
 const AGGREGATES: [&str; 22] = [
-    "count", "sum", "min", "max", "avg", "stddev", "stddev_pop", "var", "var_pop", "corr", "covar_samp", "covar_pop",
-    "approx_distinct", "approx_median", "approx_percentile_cont", "bool_and", "bool_or", "bit_and", "bit_or", "bit_xor",
-    "regr_slope", "regr_intercept",
+    "count",
+    "sum",
+    "min",
+    "max",
+    "avg",
+    "stddev",
+    "stddev_pop",
+    "var",
+    "var_pop",
+    "corr",
+    "covar_samp",
+    "covar_pop",
+    "approx_distinct",
+    "approx_median",
+    "approx_percentile_cont",
+    "bool_and",
+    "bool_or",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "regr_slope",
+    "regr_intercept",
 ];
 
 /// A compiled view. Never changes after it is made.
@@ -91,8 +110,7 @@ impl ViewPlan {
         let input = RecordBatch::try_new(self.aggregation.input_schema().clone(), arrays)?;
         let mut kept: Option<BooleanArray> = None;
         for condition in &self.conditions {
-            let met = sql::condition(condition, &input)?;
-            let met = if met.null_count() > 0 { arrow::compute::prep_null_mask_filter(&met) } else { met };
+            let met = sql::mask(sql::condition(condition, &input)?);
             kept = Some(match kept {
                 Some(before) => arrow::compute::and(&before, &met)?,
                 None => met,
@@ -109,7 +127,7 @@ impl ViewPlan {
         let result = self.aggregation.finish(states).await?;
         let mut shown: Option<BooleanArray> = None;
         for condition in &self.having {
-            let met = arrow::compute::prep_null_mask_filter(&sql::condition(condition, &result)?);
+            let met = sql::mask(sql::condition(condition, &result)?);
             shown = Some(match shown {
                 Some(before) => arrow::compute::and(&before, &met)?,
                 None => met,
@@ -159,7 +177,8 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
     let above = cut.aggregate.schema.clone();
     let context = sql::session();
     let physical = |exprs: &[Expr], schema: &DFSchema| -> Result<Vec<Arc<dyn PhysicalExpr>>, String> {
-        let compile = |expr: &Expr| context.create_physical_expr(expr.clone(), schema).map_err(|error| sql::message(&error));
+        let compile =
+            |expr: &Expr| context.create_physical_expr(expr.clone(), schema).map_err(|error| sql::message(&error));
         exprs.iter().map(compile).collect()
     };
     let conditions = physical(&cut.conditions, &below)?;
@@ -243,7 +262,9 @@ fn cut_plan(plan: &LogicalPlan) -> Result<Cut, String> {
 fn unsupported(node: &LogicalPlan) -> String {
     let text = node.display().to_string();
     let name = text.split([':', ' ']).next().unwrap_or_default().to_string();
-    format!("{name} is not supported in a view: write SELECT keys, aggregates FROM stream [WHERE …] GROUP BY … [HAVING …]")
+    format!(
+        "{name} is not supported in a view: write SELECT keys, aggregates FROM stream [WHERE …] GROUP BY … [HAVING …]"
+    )
 }
 
 fn check_cut(cut: &Cut) -> Result<(), String> {
@@ -343,7 +364,10 @@ fn shown_columns(cut: &Cut) -> Result<Shown, String> {
 }
 
 fn output_schema(
-    parsed: &ParsedView, shown: &Shown, output: &[Arc<dyn PhysicalExpr>], above: &DFSchema,
+    parsed: &ParsedView,
+    shown: &Shown,
+    output: &[Arc<dyn PhysicalExpr>],
+    above: &DFSchema,
 ) -> Result<SchemaRef, String> {
     let mut fields = Vec::new();
     if parsed.tumble.is_some() {

@@ -19,7 +19,10 @@ pub(crate) struct PartitionTime {
 
 /// The event watermark now; never before `before`. An idle timeout of 0 means a partition is never idle.
 pub(crate) fn event_watermark(
-    before: Option<i64>, partitions: &[PartitionTime], now_ms: i64, idle_timeout_ms: i64,
+    before: Option<i64>,
+    partitions: &[PartitionTime],
+    now_ms: i64,
+    idle_timeout_ms: i64,
 ) -> Option<i64> {
     let is_idle = |partition: &PartitionTime| {
         idle_timeout_ms > 0 && partition.caught_up && now_ms.saturating_sub(partition.last_read_ms) >= idle_timeout_ms

@@ -1,0 +1,182 @@
+//! What a step writes to topics: changed groups to `<view>`, late rows to `<view>.late`, refused records to
+//! `<stream>.rejected`.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::json::writer::{LineDelimited, WriterBuilder};
+use broker::{Append, BatchBuilder, Change, Origin, Partition, RecordRef, TimestampMs};
+
+use crate::error::{EngineError, Result};
+use crate::stream::Rejected;
+use crate::view::ViewPlan;
+
+/// A batch is closed when it has reached this size.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Collects records for the partitions of one topic.
+pub(crate) struct Outbox {
+    partitions: Arc<[Arc<Partition>]>,
+    builders: Vec<BatchBuilder>,
+    appends: Vec<Change>,
+}
+
+type Headers<'a> = [(&'a [u8], Option<&'a [u8]>)];
+
+impl Outbox {
+    pub(crate) fn new(partitions: Arc<[Arc<Partition>]>) -> Outbox {
+        let builders = partitions.iter().map(|_| BatchBuilder::new()).collect();
+        Outbox { partitions, builders, appends: Vec::new() }
+    }
+
+    /// Adds a record. Equal keys go to one partition, the same that Kafka's own clients choose.
+    pub(crate) fn push(
+        &mut self,
+        now_ms: TimestampMs,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+    ) {
+        let count = self.builders.len();
+        let at = match key {
+            _ if count == 0 => return,
+            Some(key) if count > 1 => (murmur2(key) & 0x7fff_ffff) as usize % count,
+            _ => 0,
+        };
+        self.builders[at].push(now_ms, key, value, headers);
+        if self.builders[at].size() >= BATCH_BYTES {
+            self.close(at);
+        }
+    }
+
+    fn close(&mut self, at: usize) {
+        if let Some(batch) = std::mem::take(&mut self.builders[at]).build() {
+            let partition = self.partitions[at].clone();
+            self.appends.push(Change::Append(Append { partition, batch, origin: Origin::Internal }));
+        }
+    }
+
+    /// The appends, in order.
+    pub(crate) fn finish(mut self) -> Vec<Change> {
+        for at in 0..self.builders.len() {
+            self.close(at);
+        }
+        self.appends
+    }
+}
+
+/// Changed groups: key = JSON of window_start and the keys, value = JSON of the whole row, or a tombstone where HAVING
+/// no longer holds.
+pub(crate) fn push_groups(
+    outbox: &mut Outbox,
+    plan: &ViewPlan,
+    shown: &(RecordBatch, Option<BooleanArray>),
+    now_ms: TimestampMs,
+) -> Result<()> {
+    let (rows, having) = shown;
+    let identity: Vec<usize> = match plan.window_ms {
+        // window_end follows from window_start.
+        Some(_) => [0].into_iter().chain(2..plan.identity_columns()).collect(),
+        None => (0..plan.identity_columns()).collect(),
+    };
+    let values = json_lines(rows)?;
+    let keys =
+        if identity.is_empty() { b"{}\n".repeat(rows.num_rows()) } else { json_lines(&rows.project(&identity)?)? };
+    let lines = keys.split(|byte| *byte == b'\n').zip(values.split(|byte| *byte == b'\n')).take(rows.num_rows());
+    for (row, (key, value)) in lines.enumerate() {
+        let is_shown = having.as_ref().is_none_or(|having| having.is_valid(row) && having.value(row));
+        outbox.push(now_ms, Some(key), is_shown.then_some(value), &[]);
+    }
+    Ok(())
+}
+
+/// One JSON object per row and line; nulls are written out.
+fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
+    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
+    writer.write(rows)?;
+    writer.finish()?;
+    Ok(writer.into_inner())
+}
+
+/// A late row: the record as it was written, and headers that say where it stands and which window it missed.
+pub(crate) fn push_late(
+    outbox: &mut Outbox,
+    plan: &ViewPlan,
+    record: &RecordRef<'_>,
+    place: (i32, i64),
+    now_ms: TimestampMs,
+) -> Result<()> {
+    let (partition, window_start) = place;
+    let partition = partition.to_string();
+    let offset = record.offset.to_string();
+    let window = window_start.to_string();
+    let mut headers = record.headers().map_err(EngineError::from)?;
+    let ours: [(&[u8], &[u8]); 4] = [
+        (b"partition", partition.as_bytes()),
+        (b"offset", offset.as_bytes()),
+        (b"view", plan.name.as_bytes()),
+        (b"window_start", window.as_bytes()),
+    ];
+    headers.extend(ours.map(|(name, value)| (name, Some(value))));
+    outbox.push(now_ms, record.key, record.value, &headers);
+    Ok(())
+}
+
+/// A refused record: as it was written, and headers that say which rule it broke, why, and where it stands.
+pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: TimestampMs) {
+    let partition = rejected.partition.to_string();
+    let offset = rejected.offset.to_string();
+    let records = rejected.records.to_string();
+    let mut headers: Vec<(&[u8], Option<&[u8]>)> =
+        rejected.headers.iter().map(|(name, value)| (name.as_ref(), value.as_deref())).collect();
+    let ours: [(&[u8], &[u8]); 5] = [
+        (b"rule", rejected.rule.as_bytes()),
+        (b"reason", rejected.reason.as_bytes()),
+        (b"partition", partition.as_bytes()),
+        (b"offset", offset.as_bytes()),
+        (b"records", records.as_bytes()),
+    ];
+    headers.extend(ours.map(|(name, value)| (name, Some(value))));
+    outbox.push(now_ms, rejected.key.as_deref(), rejected.value.as_deref(), &headers);
+}
+
+/// The hash by which Kafka's Java client chooses a partition (MurmurHash2, 32 bits, seed 0x9747b28c).
+fn murmur2(data: &[u8]) -> u32 {
+    const M: u32 = 0x5bd1_e995;
+    let mix = |word: u32| {
+        let word = word.wrapping_mul(M);
+        (word ^ (word >> 24)).wrapping_mul(M)
+    };
+    let mut hash = 0x9747_b28c_u32 ^ (data.len() as u32);
+    let (words, rest) = data.as_chunks::<4>();
+    for word in words {
+        hash = hash.wrapping_mul(M) ^ mix(u32::from_le_bytes(*word));
+    }
+    if !rest.is_empty() {
+        let tail = rest.iter().rev().fold(0_u32, |tail, byte| (tail << 8) | u32::from(*byte));
+        hash = (hash ^ tail).wrapping_mul(M);
+    }
+    hash = (hash ^ (hash >> 13)).wrapping_mul(M);
+    hash ^ (hash >> 15)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values of Kafka's own UtilsTest.
+    #[test]
+    fn murmur2_as_in_kafka() {
+        let cases: [(&[u8], i32); 6] = [
+            (b"21", -973_932_308),
+            (b"foobar", -790_332_482),
+            (b"a-little-bit-long-string", -985_981_536),
+            (b"a-little-bit-longer-string", -1_486_304_829),
+            (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
+            (b"abc", 479_470_107),
+        ];
+        for (data, expected) in cases {
+            assert_eq!(murmur2(data).cast_signed(), expected);
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! A view at work in a pipeline: rows in, changed groups, late rows and failed rows out. Changes nothing that others
+//! see until the pipeline's commit has succeeded.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::{concat_batches, filter_record_batch};
+use broker::{Change, Family, Store};
+use datafusion::common::Result as DfResult;
+
+use crate::error::{EngineError, Result};
+use crate::keyed::{HotStates, StateCodec};
+use crate::state::{self, Progress};
+use crate::view::ViewPlan;
+use crate::window::is_late;
+
+/// Memory for the recently touched groups of one view.
+const HOT_BYTES_MAX: usize = 64 << 20;
+
+/// A view in its pipeline. Holds: the compiled view, its progress with the step under way, its hot groups. Only its
+/// pipeline changes it; a crash loses nothing but the hot groups.
+pub(crate) struct ViewMember {
+    pub(crate) plan: Arc<ViewPlan>,
+    pub(crate) view_id: u32,
+    pub(crate) progress: Progress,
+    codec: StateCodec,
+    hot: HotStates,
+    retired_until: i64,
+}
+
+/// What one step does to a view.
+#[derive(Default)]
+pub(crate) struct ViewStep {
+    /// Key and value of each changed group.
+    pub(crate) groups: Vec<(Vec<u8>, Vec<u8>)>,
+    /// The changed groups as readers see them, and which of them meet HAVING.
+    pub(crate) shown: Option<(RecordBatch, Option<BooleanArray>)>,
+    /// Rows (indexes into the step's) whose window is closed.
+    pub(crate) late: Vec<(usize, i64)>,
+    /// Rows that the view's expressions cannot evaluate, and why.
+    pub(crate) failed: Vec<(usize, String)>,
+}
+
+/// Rows evaluated together.
+struct Evaluated {
+    states: RecordBatch,
+    late: Vec<(usize, i64)>,
+    applied: usize,
+    filtered: usize,
+}
+
+impl ViewMember {
+    pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress) -> Result<ViewMember> {
+        let codec = StateCodec::new(&plan, view_id)?;
+        Ok(ViewMember { plan, view_id, progress, codec, hot: HotStates::new(HOT_BYTES_MAX), retired_until: i64::MIN })
+    }
+
+    /// Applies rows to the groups they belong to and counts them in `progress`.
+    pub(crate) async fn apply(&mut self, rows: &RecordBatch, store: &Store) -> Result<ViewStep> {
+        let mut step = ViewStep::default();
+        if rows.num_rows() == 0 {
+            return Ok(step);
+        }
+        let mut states: Vec<RecordBatch> = Vec::new();
+        // Rows are evaluated together; when that fails, in halves, until the rows at fault stand alone.
+        let mut parts = vec![(0, rows.num_rows())];
+        while let Some((from, count)) = parts.pop() {
+            match self.evaluate(rows, from, count).await {
+                Ok(evaluated) => {
+                    self.progress.applied += evaluated.applied as u64;
+                    self.progress.filtered += evaluated.filtered as u64;
+                    step.late.extend(evaluated.late);
+                    states.push(evaluated.states);
+                }
+                Err(error) if count == 1 => step.failed.push((from, error.strip_backtrace())),
+                Err(_) => {
+                    let half = count / 2;
+                    parts.push((from + half, count - half));
+                    parts.push((from, half));
+                }
+            }
+        }
+        self.progress.late += step.late.len() as u64;
+        self.progress.failed += step.failed.len() as u64;
+        let partial = self.codec.normalize(concat_batches(self.codec.schema(), &states)?)?;
+        if partial.num_rows() > 0 {
+            let merged = self.merge(partial, store).await?;
+            step.groups = self.codec.keys(&merged)?.into_iter().zip(self.codec.values(&merged)?).collect();
+            step.shown = Some(self.plan.finish(merged).await?);
+        }
+        Ok(step)
+    }
+
+    async fn evaluate(&self, rows: &RecordBatch, from: usize, count: usize) -> DfResult<Evaluated> {
+        let (input, kept) = self.plan.select(&rows.slice(from, count))?;
+        let filtered = count - input.num_rows();
+        let (input, late) = self.split_late(input, from, kept.as_ref())?;
+        let applied = input.num_rows();
+        let states = self.plan.aggregation.partial(input).await?;
+        Ok(Evaluated { states, late, applied, filtered })
+    }
+
+    /// Takes out the rows whose window is closed.
+    fn split_late(
+        &self,
+        input: RecordBatch,
+        from: usize,
+        kept: Option<&BooleanArray>,
+    ) -> DfResult<(RecordBatch, Vec<(usize, i64)>)> {
+        let Some(width_ms) = self.plan.window_ms else { return Ok((input, Vec::new())) };
+        let starts = input.column(input.num_columns() - 1).as_any().downcast_ref::<TimestampMillisecondArray>();
+        let starts = starts.expect("select puts window_start last");
+        let closed_until = self.progress.closed_until;
+        let on_time: Vec<bool> = starts.values().iter().map(|start| !is_late(start + width_ms, closed_until)).collect();
+        if on_time.iter().all(|on_time| *on_time) {
+            return Ok((input, Vec::new()));
+        }
+        let origin: Vec<usize> = match kept {
+            Some(kept) => (0..kept.len()).filter(|row| kept.value(*row)).collect(),
+            None => (0..input.num_rows()).collect(),
+        };
+        let late_rows = (0..on_time.len()).filter(|row| !on_time[*row]);
+        let late = late_rows.map(|row| (from + origin[row], starts.value(row))).collect();
+        Ok((filter_record_batch(&input, &BooleanArray::from(on_time))?, late))
+    }
+
+    /// Merges this step's states with the stored ones of just the groups it touches.
+    async fn merge(&self, partial: RecordBatch, store: &Store) -> Result<RecordBatch> {
+        let mut stored: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
+        let mut missing: Vec<Vec<u8>> = Vec::new();
+        for key in self.codec.keys(&partial)? {
+            match self.hot.get(&key) {
+                Some(value) => drop(stored.insert(key, value.to_vec())),
+                None => missing.push(key),
+            }
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        let found = store.get_many(Family::State, &missing)?;
+        let known = missing.into_iter().zip(found).filter_map(|(key, value)| value.map(|value| (key, value)));
+        stored.extend(known);
+        let before = self.codec.decode(stored.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+        let states = concat_batches(self.codec.schema(), [&before, &partial])?;
+        Ok(self.plan.aggregation.reduce(states).await?)
+    }
+
+    /// What the step writes for this view, and windows whose retention is over.
+    pub(crate) fn changes(&mut self, step: &ViewStep) -> Vec<Change> {
+        let mut changes: Vec<Change> = Vec::with_capacity(step.groups.len() + 2);
+        for (key, value) in &step.groups {
+            changes.push(Change::Put(Family::State, key.clone(), value.clone()));
+        }
+        if let Some(cutoff) = self.retire_cutoff() {
+            let from = state::state_bound(self.view_id, i64::MIN);
+            changes.push(Change::DeleteRange(Family::State, from, state::state_bound(self.view_id, cutoff)));
+            self.retired_until = cutoff;
+        }
+        let key = state::view_progress_key(self.view_id);
+        changes.push(Change::Put(Family::State, key, self.progress.encode()));
+        changes
+    }
+
+    /// Windows that end before this are to be forgotten: only closed ones, and not at every step.
+    fn retire_cutoff(&self) -> Option<i64> {
+        let retention_ms = self.plan.retention_ms?;
+        let width_ms = self.plan.window_ms?;
+        let cutoff = self.progress.event_watermark?.saturating_sub(retention_ms).min(self.progress.closed_until?);
+        let step_ms = width_ms.max(retention_ms / 32);
+        (cutoff.saturating_sub(self.retired_until) >= step_ms).then_some(cutoff)
+    }
+
+    /// After the commit: the step's groups are the hot ones.
+    pub(crate) fn committed(&mut self, step: ViewStep) {
+        for (key, value) in step.groups {
+            self.hot.put(key, value);
+        }
+    }
+
+    /// Groups and bytes held in memory.
+    pub(crate) fn hot_size(&self) -> (usize, usize) {
+        (self.hot.len(), self.hot.bytes())
+    }
+
+    /// The entries of a scan as what readers see.
+    pub(crate) fn codec_for(plan: &ViewPlan, view_id: u32) -> Result<StateCodec> {
+        StateCodec::new(plan, view_id).map_err(|error| EngineError::bug(error.message))
+    }
+}

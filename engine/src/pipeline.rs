@@ -1,0 +1,296 @@
+//! The loop of one stream: read → decode → windows → aggregate → one commit.
+//!
+//! All views of a stream that stand at the same positions share one pipeline, and so one reading and one decoding. A
+//! new or rebuilt view begins at the log's start in a pipeline of its own and joins the others at the next start of the
+//! engine. Exactly one pipeline per stream records the stream's refused records.
+//!
+//! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work. A step ends
+//! in one commit of the lane: changed groups, progress, rows for `<view>`, `<view>.late` and `<stream>.rejected`. What
+//! is held in memory follows only after the commit succeeded; after a failed one the pipeline stops and says so.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arrow::array::{Array, Int32Array};
+use broker::{Ack, Broker, Change, Family, PartitionIndex, TimestampMs};
+
+use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::decode::{Decoder, Sources, rejected};
+use crate::emit::{Outbox, push_groups, push_late, push_rejected};
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::member::{ViewMember, ViewStep};
+use crate::shared::{PipelineShared, Published, SharedHold};
+use crate::source::Source;
+use crate::state::{self, Position, Progress};
+use crate::stream::{Decoded, Rejected, Stream};
+use crate::watermark::event_watermark;
+use crate::window::closed_until;
+
+/// Longest wait before idle partitions and new topics are looked at again.
+const TICK_MS_MAX: u64 = 1_000;
+
+/// A stream's refused records, in the pipeline that records them.
+pub(crate) struct StreamMember {
+    pub(crate) progress: Progress,
+    pub(crate) published: Arc<Published>,
+}
+
+/// A view in the pipeline, and what others see of it.
+pub(crate) struct PipelineView {
+    pub(crate) member: ViewMember,
+    pub(crate) published: Arc<Published>,
+}
+
+/// One stream's loop. Only its own thread changes it.
+pub(crate) struct Pipeline {
+    pub(crate) number: usize,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) source: Source,
+    pub(crate) stream_member: Option<StreamMember>,
+    pub(crate) views: Vec<PipelineView>,
+    pub(crate) event_watermark: Option<TimestampMs>,
+    pub(crate) shared: Arc<PipelineShared>,
+    pub(crate) hold: Arc<SharedHold>,
+}
+
+/// What a step has worked out, before its commit.
+struct Step {
+    positions: BTreeMap<PartitionIndex, Position>,
+    views: Vec<ViewStep>,
+    records: u64,
+}
+
+impl Pipeline {
+    /// Runs until it is stopped or fails.
+    pub(crate) async fn run(mut self) {
+        let mut cpu = ThreadCpu::new();
+        if let Err(error) = self.run_steps(&mut cpu).await {
+            tracing::error!(stream = self.stream.name(), %error, "a pipeline has stopped, fix the cause and start again");
+            *self.shared.failure.lock() = Some(error.message);
+        }
+        self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+        // Whoever waits must not wait for what no longer comes.
+        for view in &self.views {
+            view.published.advanced.send_modify(|count| *count += 1);
+        }
+    }
+
+    async fn run_steps(&mut self, cpu: &mut ThreadCpu) -> Result<()> {
+        self.source.follow_topic();
+        self.hold_positions(&self.source.positions(&BTreeMap::new()));
+        while !self.shared.is_stopping() {
+            self.source.follow_topic();
+            self.source.read_ahead().await?;
+            if self.source.has_ahead() {
+                self.step().await?;
+                self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+                continue;
+            }
+            self.close_idle().await?;
+            self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+            let tick = Duration::from_millis(self.tick_ms());
+            let _ = tokio::time::timeout(tick, self.source.waiter().woken()).await;
+        }
+        Ok(())
+    }
+
+    fn tick_ms(&self) -> u64 {
+        let idle_ms = u64::try_from(self.stream.config().idle_timeout_ms / 4).unwrap_or(0);
+        if idle_ms == 0 { TICK_MS_MAX } else { idle_ms.clamp(10, TICK_MS_MAX) }
+    }
+
+    async fn step(&mut self) -> Result<()> {
+        let stream = self.stream.clone();
+        let mut decoder = Decoder::new(&stream);
+        let mut positions = self.source.decode_step(&mut decoder)?;
+        let (decoded, sources) = decoder.finish_with_sources()?;
+        advance_event_times(&stream, &decoded, &mut positions);
+        let broker = self.broker.clone();
+        let mut views: Vec<ViewStep> = Vec::new();
+        for view in &mut self.views {
+            views.push(view.member.apply(&decoded.rows, broker.store()).await?);
+        }
+        let refused: u64 = decoded.rejected.iter().map(|rejected| rejected.records.unsigned_abs()).sum();
+        let step = Step { positions, views, records: decoded.rows.num_rows() as u64 + refused };
+        let now_ms = self.broker.clock().now_ms();
+        self.advance(&step.positions, now_ms);
+        let mut changes: Vec<Change> = Vec::new();
+        self.emit_views(&step, &sources, now_ms, &mut changes)?;
+        self.emit_rejected(&step, &decoded.rejected, &sources, now_ms, &mut changes)?;
+        for (view, view_step) in self.views.iter_mut().zip(&step.views) {
+            changes.extend(view.member.changes(view_step));
+        }
+        self.commit(changes, step).await
+    }
+
+    /// Moves positions, watermark and closing of all members; what was late in this step was judged before.
+    fn advance(&mut self, changed: &BTreeMap<PartitionIndex, Position>, now_ms: TimestampMs) {
+        let config = self.stream.config();
+        let times = self.source.times(changed);
+        self.event_watermark = event_watermark(self.event_watermark, &times, now_ms, config.idle_timeout_ms);
+        let positions = self.source.positions(changed);
+        let lost = self.source.take_lost();
+        let members = self.views.iter_mut().map(|view| &mut view.member.progress);
+        for progress in members.chain(self.stream_member.as_mut().map(|member| &mut member.progress)) {
+            progress.positions.clone_from(&positions);
+            progress.event_watermark = self.event_watermark;
+            progress.closed_until = closed_until(progress.closed_until, self.event_watermark, config.lateness_ms);
+            progress.lost += lost;
+            progress.updated_at = now_ms;
+        }
+    }
+
+    fn outbox(&self, topic: &str) -> Result<Outbox> {
+        match self.broker.catalog().topic(topic) {
+            Some(topic) => Ok(Outbox::new(topic.partitions())),
+            None => Err(EngineError::new(
+                ErrorKind::Stopped,
+                format!("topic {topic} was deleted while a view writes it, start again to have it created"),
+            )),
+        }
+    }
+
+    fn emit_views(&self, step: &Step, sources: &Sources, now_ms: TimestampMs, changes: &mut Vec<Change>) -> Result<()> {
+        for (view, view_step) in self.views.iter().zip(&step.views) {
+            let plan = &view.member.plan;
+            if let Some(shown) = &view_step.shown {
+                let mut outbox = self.outbox(&plan.name)?;
+                push_groups(&mut outbox, plan, shown, now_ms)?;
+                changes.extend(outbox.finish());
+            }
+            if !view_step.late.is_empty() {
+                let mut outbox = self.outbox(&format!("{}{LATE_SUFFIX}", plan.name))?;
+                let rows: Vec<usize> = view_step.late.iter().map(|(row, _)| *row).collect();
+                let mut windows = view_step.late.iter().map(|(_, window)| *window);
+                sources.visit(&rows, |_, partition, record| {
+                    let window = windows.next().unwrap_or_default();
+                    push_late(&mut outbox, plan, record, (partition, window), now_ms)
+                })?;
+                changes.extend(outbox.finish());
+            }
+        }
+        Ok(())
+    }
+
+    /// Records the stream refused, and rows that a view could not evaluate.
+    fn emit_rejected(
+        &mut self,
+        step: &Step,
+        refused: &[Rejected],
+        sources: &Sources,
+        now_ms: TimestampMs,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let mut records: Vec<Rejected> = Vec::new();
+        for (view, view_step) in self.views.iter().zip(&step.views) {
+            let rows: Vec<usize> = view_step.failed.iter().map(|(row, _)| *row).collect();
+            let mut reasons = view_step.failed.iter().map(|(_, reason)| reason.clone());
+            sources.visit(&rows, |_, partition, record| {
+                let rule = format!("view:{}", view.member.plan.name).into();
+                records.push(rejected(partition, record, rule, reasons.next().unwrap_or_default()));
+                Ok(())
+            })?;
+        }
+        if let Some(member) = &mut self.stream_member {
+            for rejected in refused {
+                *member.progress.rejected.entry(rejected.rule.to_string()).or_default() +=
+                    rejected.records.unsigned_abs();
+            }
+            let key = state::stream_progress_key(self.stream.name());
+            changes.push(Change::Put(Family::State, key, member.progress.encode()));
+            records.extend_from_slice(refused);
+        }
+        if !records.is_empty() {
+            let mut outbox = self.outbox(&format!("{}{REJECTED_SUFFIX}", self.stream.name()))?;
+            records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
+            changes.extend(outbox.finish());
+        }
+        Ok(())
+    }
+
+    /// The one commit of a step, then what it makes true in memory.
+    async fn commit(&mut self, changes: Vec<Change>, step: Step) -> Result<()> {
+        self.broker.lane().commit(changes, Ack::Written).await?;
+        self.source.committed(&step.positions);
+        self.hold_positions(&step.positions);
+        self.shared.records.fetch_add(step.records, Ordering::Relaxed);
+        for (view, view_step) in self.views.iter_mut().zip(step.views) {
+            let rows_changed = !view_step.groups.is_empty();
+            view.member.committed(view_step);
+            let (groups, bytes) = view.member.hot_size();
+            view.published.hot_groups.store(groups as u64, Ordering::Relaxed);
+            view.published.hot_bytes.store(bytes as u64, Ordering::Relaxed);
+            view.published.publish(&view.member.progress, rows_changed);
+        }
+        if let Some(member) = &self.stream_member {
+            member.published.publish(&member.progress, false);
+        }
+        Ok(())
+    }
+
+    /// On a quiet stream: windows that the idle timeout lets close are closed, as a commit of its own.
+    async fn close_idle(&mut self) -> Result<()> {
+        let now_ms = self.broker.clock().now_ms();
+        let times = self.source.times(&BTreeMap::new());
+        let moved = event_watermark(self.event_watermark, &times, now_ms, self.stream.config().idle_timeout_ms);
+        if moved == self.event_watermark {
+            return Ok(());
+        }
+        self.advance(&BTreeMap::new(), now_ms);
+        let mut changes: Vec<Change> = Vec::new();
+        let nothing = ViewStep::default();
+        for view in &mut self.views {
+            changes.extend(view.member.changes(&nothing));
+        }
+        if let Some(member) = &self.stream_member {
+            let key = state::stream_progress_key(self.stream.name());
+            changes.push(Change::Put(Family::State, key, member.progress.encode()));
+        }
+        let views = self.views.iter().map(|_| ViewStep::default()).collect();
+        self.commit(changes, Step { positions: BTreeMap::new(), views, records: 0 }).await
+    }
+
+    fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {
+        for position in positions.values() {
+            self.hold.set(self.number, position.log, position.next_offset);
+        }
+    }
+}
+
+/// The largest accepted event time of each partition.
+fn advance_event_times(stream: &Stream, decoded: &Decoded, positions: &mut BTreeMap<PartitionIndex, Position>) {
+    let rows = &decoded.rows;
+    let partitions = rows.column(rows.num_columns() - 2).as_any().downcast_ref::<Int32Array>();
+    let partitions = partitions.expect("_partition is the last column but one, an Int32");
+    for (partition, event_time) in partitions.values().iter().zip(stream.event_times(rows).values()) {
+        if let Some(position) = positions.get_mut(partition) {
+            position.max_event_ms = position.max_event_ms.max(Some(*event_time));
+        }
+    }
+}
+
+/// CPU time of the calling thread, from the kernel's scheduler statistics.
+struct ThreadCpu {
+    file: Option<File>,
+}
+
+impl ThreadCpu {
+    fn new() -> ThreadCpu {
+        ThreadCpu { file: File::open("/proc/thread-self/schedstat").ok() }
+    }
+
+    /// Nanoseconds on a CPU since the thread began; 0 where the kernel does not say.
+    fn busy_ns(&mut self) -> u64 {
+        let mut text = String::new();
+        let Some(file) = &mut self.file else { return 0 };
+        if file.rewind().is_err() || file.read_to_string(&mut text).is_err() {
+            return 0;
+        }
+        text.split_ascii_whitespace().next().and_then(|field| field.parse().ok()).unwrap_or(0)
+    }
+}

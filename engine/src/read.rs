@@ -1,0 +1,322 @@
+//! Reading a view: one snapshot of the store gives rows and offsets of the same commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::compute::{
+    SortColumn, SortOptions, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch,
+};
+use arrow::datatypes::SchemaRef;
+use broker::{Broker, Family, Offset, PartitionIndex, Snapshot};
+use datafusion::common::ScalarValue;
+
+use crate::Offsets;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::keyed::StateCodec;
+use crate::member::ViewMember;
+use crate::names::closest;
+use crate::shared::RunningView;
+use crate::sql;
+use crate::state::{self, Progress};
+use crate::view::ViewPlan;
+
+/// Groups finished at once.
+const CHUNK_GROUPS: usize = 32_768;
+/// Most groups that one read looks at.
+const GROUPS_MAX: usize = 5_000_000;
+/// Most bytes of rows that one read hands out.
+const ANSWER_BYTES_MAX: usize = 512 << 20;
+
+/// What to read of a view.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ReadRequest {
+    /// Windows that start at or after this time (epoch milliseconds). Only for views with a window.
+    pub from: Option<i64>,
+    /// Windows that start before this time.
+    pub to: Option<i64>,
+    /// Columns (keys or values) that must equal a value, written as text.
+    pub keys: Vec<(String, String)>,
+    /// Columns to sort by, true = descending. Without it rows come by window, then key.
+    pub order: Vec<(String, bool)>,
+    /// Most rows.
+    pub limit: Option<usize>,
+    /// How long to wait until everything is applied that was in the log when the read began; 0 = answer at once.
+    pub wait_ms: u64,
+}
+
+/// Rows of a view and the offsets they stand for: exactly the records below those offsets are in the rows.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// window_start, window_end, keys, values.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub rows: Vec<RecordBatch>,
+    /// The next offset to be applied, per topic and partition.
+    pub offsets: Offsets,
+    /// How far event time has come, epoch milliseconds.
+    pub event_watermark: Option<i64>,
+    /// The view's pipeline has stopped: the rows are right for `offsets`, but do not advance.
+    pub stale: bool,
+}
+
+impl Answer {
+    /// Number of rows.
+    pub fn row_count(&self) -> usize {
+        self.rows.iter().map(RecordBatch::num_rows).sum()
+    }
+}
+
+/// Waits until the view has applied all that was in its topic when this was called.
+pub(crate) async fn wait_fresh(broker: &Arc<Broker>, view: &RunningView, wait_ms: u64) -> Result<Offsets> {
+    let targets = high_watermarks(broker, view);
+    let mut advanced = view.published.advanced.subscribe();
+    let reached = async {
+        loop {
+            if is_reached(broker, view, &targets) {
+                return Ok(());
+            }
+            if let Some(failure) = stopped(view) {
+                return Err(EngineError::new(ErrorKind::Stopped, failure));
+            }
+            if advanced.changed().await.is_err() {
+                return Err(EngineError::new(ErrorKind::Stopped, "the engine has stopped"));
+            }
+        }
+    };
+    match tokio::time::timeout(Duration::from_millis(wait_ms), reached).await {
+        Ok(Ok(())) => Ok(offsets_of(broker, view, &view.published.progress.lock())),
+        Ok(Err(stopped)) => Err(stopped),
+        Err(_) => {
+            let offsets = offsets_of(broker, view, &view.published.progress.lock());
+            Err(EngineError {
+                kind: ErrorKind::Timeout,
+                message: format!(
+                    "view {} did not reach the end of its topic within {wait_ms} ms, ask again or wait longer",
+                    view.plan.name
+                ),
+                offsets: Some(offsets),
+            })
+        }
+    }
+}
+
+/// Why the view does not advance, if it does not.
+pub(crate) fn stopped(view: &RunningView) -> Option<String> {
+    match view.pipeline.failure.lock().as_ref() {
+        Some(failure) => Some(format!("view {} has stopped: {failure}", view.plan.name)),
+        None if view.pipeline.is_stopping() => Some("the engine has stopped".to_string()),
+        None => None,
+    }
+}
+
+fn high_watermarks(broker: &Broker, view: &RunningView) -> BTreeMap<PartitionIndex, Offset> {
+    let topic = broker.catalog().topic(view.plan.stream.topic());
+    let partitions = topic.map(|topic| topic.partitions());
+    partitions
+        .iter()
+        .flat_map(|all| all.iter())
+        .map(|partition| (partition.index(), partition.high_watermark()))
+        .collect()
+}
+
+fn is_reached(broker: &Broker, view: &RunningView, targets: &BTreeMap<PartitionIndex, Offset>) -> bool {
+    let applied = applied(broker, view, &view.published.progress.lock());
+    targets.iter().all(|(index, target)| applied.get(index).is_none_or(|next| next >= target))
+}
+
+/// The next offset of every partition; one that was never read stands at its log's start.
+fn applied(broker: &Broker, view: &RunningView, progress: &Progress) -> BTreeMap<PartitionIndex, Offset> {
+    let Some(topic) = broker.catalog().topic(view.plan.stream.topic()) else { return BTreeMap::new() };
+    let next = |partition: &Arc<broker::Partition>| {
+        let position = progress.positions.get(&partition.index()).filter(|position| position.log == partition.id());
+        (partition.index(), position.map_or_else(|| partition.log_start(), |position| position.next_offset))
+    };
+    topic.partitions().iter().map(next).collect()
+}
+
+pub(crate) fn offsets_of(broker: &Broker, view: &RunningView, progress: &Progress) -> Offsets {
+    Offsets::from([(view.plan.stream.topic().clone(), applied(broker, view, progress))])
+}
+
+pub(crate) fn high_watermarks_of(broker: &Broker, view: &RunningView) -> Offsets {
+    Offsets::from([(view.plan.stream.topic().clone(), high_watermarks(broker, view))])
+}
+
+/// Reads from a snapshot taken now. Blocks: call it where that is allowed.
+pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadRequest) -> Result<Answer> {
+    let plan = &view.plan;
+    let filters = key_filters(plan, &request.keys)?;
+    let order = order_columns(plan, &request.order)?;
+    let (from, to) = state_bounds(view, request)?;
+    let snapshot = broker.store().snapshot();
+    let progress = match snapshot.get(Family::State, &state::view_progress_key(view.view_id))? {
+        Some(bytes) => Progress::decode(&bytes)?,
+        None => Progress::default(),
+    };
+    let enough = if order.is_empty() { request.limit } else { None };
+    let mut rows = scan(plan, view.view_id, &snapshot, (&from, &to), &filters, enough)?;
+    drop(snapshot);
+    if !order.is_empty() {
+        rows = sort(plan, rows, &order, request.limit)?;
+    }
+    if let Some(limit) = request.limit {
+        rows = truncate(rows, limit);
+    }
+    Ok(Answer {
+        schema: plan.schema.clone(),
+        rows,
+        offsets: offsets_of(broker, view, &progress),
+        event_watermark: progress.event_watermark,
+        stale: stopped(view).is_some(),
+    })
+}
+
+fn state_bounds(view: &RunningView, request: &ReadRequest) -> Result<(Vec<u8>, Vec<u8>)> {
+    let (all_from, all_to) = state::state_range(view.view_id);
+    let Some(width_ms) = view.plan.window_ms else {
+        if request.from.is_some() || request.to.is_some() {
+            let message = format!("view {} has no window, leave out from and to", view.plan.name);
+            return Err(EngineError::bad_request(message));
+        }
+        return Ok((all_from, all_to));
+    };
+    let bound = |start: i64| state::state_bound(view.view_id, start.saturating_add(width_ms));
+    let from = request.from.map_or(all_from, bound);
+    let to = request.to.map_or(all_to, bound);
+    // The store does not take a range that ends before it begins.
+    Ok(if from <= to { (from, to) } else { (to.clone(), to) })
+}
+
+fn column_index(plan: &ViewPlan, name: &str) -> Result<usize> {
+    plan.schema.index_of(name).map_err(|_| {
+        let hint = closest(name, plan.schema.fields().iter().map(|field| field.name().as_str()));
+        EngineError::new(ErrorKind::BadRequest, format!("view {} has no column '{name}'{hint}", plan.name))
+    })
+}
+
+fn key_filters(plan: &ViewPlan, keys: &[(String, String)]) -> Result<Vec<(usize, ScalarValue)>> {
+    let mut filters = Vec::new();
+    for (name, text) in keys {
+        let index = column_index(plan, name)?;
+        let kind = plan.schema.field(index).data_type();
+        let value = ScalarValue::try_from_string(text.clone(), kind).map_err(|_| {
+            EngineError::bad_request(format!("'{text}' is not a value of column '{name}', which is {kind}"))
+        })?;
+        filters.push((index, value));
+    }
+    Ok(filters)
+}
+
+fn order_columns(plan: &ViewPlan, order: &[(String, bool)]) -> Result<Vec<(usize, bool)>> {
+    order.iter().map(|(name, descending)| Ok((column_index(plan, name)?, *descending))).collect()
+}
+
+/// Finishes the groups of a range chunk by chunk; stops early when `enough` rows are there.
+fn scan(
+    plan: &ViewPlan,
+    view_id: u32,
+    snapshot: &Snapshot<'_>,
+    range: (&[u8], &[u8]),
+    filters: &[(usize, ScalarValue)],
+    enough: Option<usize>,
+) -> Result<Vec<RecordBatch>> {
+    let codec = ViewMember::codec_for(plan, view_id)?;
+    let mut answer = Collected { rows: Vec::new(), count: 0, bytes: 0 };
+    let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let mut groups = 0;
+    let chunk_groups = enough.map_or(CHUNK_GROUPS, |enough| enough.clamp(256, CHUNK_GROUPS));
+    let mut scan = snapshot.scan(Family::State, range.0, range.1);
+    while let Some(entry) = scan.next_ref() {
+        let (key, value) = entry?;
+        entries.push((key.to_vec(), value.to_vec()));
+        if entries.len() >= chunk_groups {
+            groups += entries.len();
+            answer.add(finish(plan, &codec, &entries, filters)?, plan)?;
+            entries.clear();
+            if enough.is_some_and(|enough| answer.count >= enough) {
+                return Ok(answer.rows);
+            }
+            if groups >= GROUPS_MAX {
+                return Err(too_large(plan));
+            }
+        }
+    }
+    if !entries.is_empty() {
+        answer.add(finish(plan, &codec, &entries, filters)?, plan)?;
+    }
+    Ok(answer.rows)
+}
+
+struct Collected {
+    rows: Vec<RecordBatch>,
+    count: usize,
+    bytes: usize,
+}
+
+impl Collected {
+    fn add(&mut self, rows: RecordBatch, plan: &ViewPlan) -> Result<()> {
+        self.count += rows.num_rows();
+        self.bytes += rows.get_array_memory_size();
+        if rows.num_rows() > 0 {
+            self.rows.push(rows);
+        }
+        if self.bytes > ANSWER_BYTES_MAX { Err(too_large(plan)) } else { Ok(()) }
+    }
+}
+
+fn too_large(plan: &ViewPlan) -> EngineError {
+    let message = format!("view {} has more groups in this range than one read takes, narrow from and to", plan.name);
+    EngineError::new(ErrorKind::TooLarge, message)
+}
+
+fn finish(
+    plan: &ViewPlan,
+    codec: &StateCodec,
+    entries: &[(Vec<u8>, Vec<u8>)],
+    filters: &[(usize, ScalarValue)],
+) -> Result<RecordBatch> {
+    let states = codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+    // Nothing in a plan over memory waits, so this drives it to its end without a runtime.
+    let (mut rows, shown) = futures::executor::block_on(plan.finish(states))?;
+    if let Some(shown) = shown {
+        rows = filter_record_batch(&rows, &shown)?;
+    }
+    for (index, value) in filters {
+        let equal = arrow::compute::kernels::cmp::eq(rows.column(*index), &value.to_scalar()?)?;
+        rows = filter_record_batch(&rows, &sql::mask(equal))?;
+    }
+    Ok(rows)
+}
+
+fn sort(
+    plan: &ViewPlan,
+    rows: Vec<RecordBatch>,
+    order: &[(usize, bool)],
+    limit: Option<usize>,
+) -> Result<Vec<RecordBatch>> {
+    let all = concat_batches(&plan.schema, &rows)?;
+    let columns: Vec<SortColumn> = order
+        .iter()
+        .map(|(index, descending)| SortColumn {
+            values: all.column(*index).clone(),
+            options: Some(SortOptions { descending: *descending, nulls_first: false }),
+        })
+        .collect();
+    let indices = lexsort_to_indices(&columns, limit)?;
+    Ok(vec![take_record_batch(&all, &indices)?])
+}
+
+fn truncate(rows: Vec<RecordBatch>, limit: usize) -> Vec<RecordBatch> {
+    let mut left = limit;
+    let mut kept = Vec::new();
+    for batch in rows {
+        let count = batch.num_rows().min(left);
+        if count > 0 {
+            kept.push(batch.slice(0, count));
+        }
+        left -= count;
+    }
+    kept
+}

@@ -1,0 +1,36 @@
+//! How fast one core decodes JSON and counts it by minute and key. Run by hand: `cargo test -p engine --release -- --ignored speed --nocapture`.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a test"]
+async fn speed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 1).await;
+    let total = 2_000_000_i64;
+    for chunk in 0..total / 2_000 {
+        let values: Vec<String> = (0..2_000)
+            .map(|row| {
+                let number = chunk * 2_000 + row;
+                let genre = ["jazz", "rock", "pop", "folk", "metal", "techno", "blues", "soul"][(number % 8) as usize];
+                event(number % 10_000, genre, number % 300, number / 10)
+            })
+            .collect();
+        append(&broker, "events", 0, &values).await;
+    }
+    let began = std::time::Instant::now();
+    let engine = Engine::start(
+        broker.clone(),
+        config(&["v AS SELECT genre, count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre"]),
+    )
+    .await
+    .unwrap();
+    engine.wait_fresh("v", 120_000).await.unwrap();
+    let elapsed = began.elapsed();
+    let busy = engine.busy_time();
+    let per_second = total as f64 / busy.as_secs_f64();
+    println!("{total} events: {elapsed:?} elapsed, {busy:?} busy, {per_second:.0} events per second and core");
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}

@@ -1,0 +1,285 @@
+use std::time::Duration;
+
+use super::*;
+use crate::{ErrorKind, check};
+
+/// Every mistake at once, each naming what to do.
+#[test]
+fn mistakes_are_reported_together() {
+    let mut config = config(&[
+        "v AS SELECT gerne, count(*) AS n FROM s GROUP BY gerne",
+        "w AS SELECT count(*) AS n FROM strem",
+        "x AS SELECT count(*) AS n FROM s GROUP BY TUMBLE(price, INTERVAL '1' DAY)",
+        "y AS SELECT array_agg(uid) AS n FROM s",
+        "z AS SELECT count(DISTINCT uid) AS n FROM s",
+        "t AS SELECT count(*) AS n FROM s WHERE ts < now()",
+        "u AS SELECT genre, uid, count(*) AS n FROM s GROUP BY genre",
+        "dup AS SELECT count(*) AS n FROM s",
+        "dup AS SELECT count(*) AS n FROM s",
+        "o AS SELECT count(*) OVER () AS n FROM s",
+        "p AS SELECT genre FROM s WHERE nope(genre) = 1",
+    ]);
+    config.streams.push(StreamConfig {
+        name: "bad".into(),
+        columns: vec![column("a", "TEXT", false), column("_b", "BIGINT", false), column("at", "VARCHAR", false)],
+        event_time: "at".into(),
+        checks: vec![
+            CheckConfig { name: "c".into(), sql: "a + 1".into() },
+            CheckConfig { name: "d".into(), sql: "zz".into() },
+        ],
+        ..stream()
+    });
+    let mistakes = check(&config);
+    let expected = [
+        "unknown type 'TEXT'",
+        "'_b': the name is reserved",
+        "declare it TIMESTAMP",
+        "check 'c'",
+        "check 'd'",
+        "did you mean 'genre'?",
+        "there are: s",
+        "use that column",
+        "array_agg",
+        "approx_distinct",
+        "now()",
+        "GROUP BY",
+        "dup is declared twice",
+        "OVER",
+        "nope",
+    ];
+    for expected in expected {
+        assert!(mistakes.iter().any(|mistake| mistake.contains(expected)), "{expected}: {mistakes:#?}");
+    }
+    assert_eq!(check(&super::config(&[])), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aggregates_windows_and_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 2).await;
+    let engine = Engine::start(broker.clone(), config(&[
+        "m AS SELECT genre, count(*) AS n, sum(amount) AS total, min(amount) AS lo, max(amount) AS hi, avg(amount) AS mean, \
+         count(amount) FILTER (WHERE amount > 1) AS big FROM s WHERE uid < 100 GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre",
+        "many AS SELECT upper(genre) AS g, count(*) * 2 AS twice, sum(price) AS p FROM s GROUP BY upper(genre) HAVING count(*) > 1",
+        "one AS SELECT count(*) AS n, stddev(price) AS dev, approx_distinct(uid) AS users, bool_and(amount > 0) AS positive, \
+         approx_percentile_cont(0.5) WITHIN GROUP (ORDER BY amount) AS median, corr(price, amount) AS c FROM s",
+        "keys AS SELECT genre FROM s GROUP BY genre",
+    ])).await.unwrap();
+    let big = i64::MAX - 1;
+    append(&broker, "events", 0, &[event(1, "jazz", 1, 0), event(2, "jazz", 2, 1), event(3, "rock", big, 59_999)])
+        .await;
+    append(&broker, "events", 1, &[event(4, "rock", big, 0), event(5, "jazz", 3, 60_000), event(100, "jazz", 9, 0)])
+        .await;
+    append(&broker, "events", 1, &[format!(r#"{{"uid":6,"ts":{BASE_MS}}}"#)]).await;
+    let m = read(&engine, "m").await;
+    assert_eq!(
+        m,
+        [
+            ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "∅", "1", "∅", "∅", "∅", "∅", "0"],
+            ["2026-11-20T10:00:00Z", "2026-11-20T10:01:00Z", "jazz", "2", "3", "1", "2", "1.5", "1"],
+            [
+                "2026-11-20T10:00:00Z",
+                "2026-11-20T10:01:00Z",
+                "rock",
+                "2",
+                "18446744073709551612",
+                "9223372036854775806",
+                "9223372036854775806",
+                "9.223372036854776e18",
+                "2"
+            ],
+            ["2026-11-20T10:01:00Z", "2026-11-20T10:02:00Z", "jazz", "1", "3", "3", "3", "3.0", "1"],
+        ]
+    );
+    assert_eq!(read(&engine, "many").await, [["JAZZ", "8", "2.0"], ["ROCK", "4", "1.0"]]);
+    assert_eq!(read(&engine, "one").await[0][..1], ["7"]);
+    assert_eq!(read(&engine, "one").await[0][2..4], ["7", "true"]);
+    assert_eq!(read(&engine, "keys").await, [["∅"], ["jazz"], ["rock"]]);
+
+    let request = |edit: &dyn Fn(&mut ReadRequest)| {
+        let mut request = ReadRequest::default();
+        edit(&mut request);
+        request
+    };
+    let window = engine.read("m", request(&|r| r.from = Some(BASE_MS + 1))).await.unwrap();
+    assert_eq!(window.row_count(), 1);
+    assert_eq!(window.offsets["events"], BTreeMap::from([(0, 3), (1, 4)]));
+    assert_eq!(engine.read("m", request(&|r| r.to = Some(BASE_MS + 1))).await.unwrap().row_count(), 3);
+    assert_eq!(engine.read("m", request(&|r| (r.from, r.to) = (Some(5), Some(4)))).await.unwrap().row_count(), 0);
+    let jazz = request(&|r| r.keys = vec![("genre".into(), "jazz".into()), ("n".into(), "2".into())]);
+    assert_eq!(engine.read("m", jazz).await.unwrap().row_count(), 1);
+    let ordered = request(&|r| (r.order, r.limit) = (vec![("n".into(), true), ("genre".into(), true)], Some(2)));
+    let ordered = text(&engine.read("m", ordered).await.unwrap());
+    assert_eq!((ordered[0][2].as_str(), ordered[1][2].as_str()), ("rock", "jazz"));
+    assert_eq!(engine.read("m", request(&|r| r.limit = Some(3))).await.unwrap().row_count(), 3);
+    for (request, expected) in [
+        (request(&|r| r.keys = vec![("gener".into(), "x".into())]), "did you mean 'genre'?"),
+        (request(&|r| r.keys = vec![("n".into(), "x".into())]), "not a value"),
+        (request(&|r| r.order = vec![("zzzzzz".into(), true)]), "no column"),
+    ] {
+        let error = engine.read("m", request).await.unwrap_err();
+        assert!(error.kind == ErrorKind::BadRequest && error.message.contains(expected), "{error}");
+    }
+    assert_eq!(engine.read("mm", ReadRequest::default()).await.unwrap_err().kind, ErrorKind::Unknown);
+    assert_eq!(engine.read("one", request(&|r| r.from = Some(0))).await.unwrap_err().kind, ErrorKind::BadRequest);
+
+    let info = engine.views();
+    assert_eq!((info[0].keys.as_slice(), info[0].window_ms), (&["genre".to_string()][..], Some(60_000)));
+    let context = datafusion::prelude::SessionContext::new();
+    context.register_table("m", engine.view_table("m").unwrap()).unwrap();
+    let sql = "SELECT count(*) AS c, sum(n) AS n FROM m WHERE window_start >= TIMESTAMP '2026-11-20T10:01:00Z'";
+    let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
+    assert_eq!(
+        arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string().lines().nth(3).unwrap(),
+        "| 1 | 1 |"
+    );
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn emitted_rows_late_rows_and_refused_rows_are_in_their_topics() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let engine = Engine::start(broker.clone(), config(&[
+        "v AS SELECT genre, count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre HAVING count(*) < 3",
+        "f AS SELECT 10 / amount AS k, count(*) AS n FROM s GROUP BY 10 / amount",
+    ])).await.unwrap();
+    let mut changes = engine.changes("v").unwrap();
+    append(&broker, "events", 0, &[event(1, "a", 1, 0), event(1, "a", 5, 1)]).await;
+    assert_eq!(read(&engine, "v").await.len(), 1);
+    assert!(changes.has_changed().unwrap());
+    changes.mark_unchanged();
+    append(&broker, "events", 0, &[event(1, "a", 0, 2), "{".into(), event(1, "b", 2, 70_000)]).await;
+    assert_eq!(read(&engine, "v").await.len(), 1, "the group of a no longer meets HAVING");
+    append(&broker, "events", 0, &[event(1, "late", 1, 59_999), event(1, "b", 1, 60_000)]).await;
+    assert_eq!(read(&engine, "v").await, [["2026-11-20T10:01:00Z", "2026-11-20T10:02:00Z", "b", "2"]]);
+    let k = read(&engine, "f").await;
+    assert_eq!(k, [["2", "1"], ["5", "1"], ["10", "3"]]);
+
+    let shown: Vec<_> = records(&broker, "v")
+        .await
+        .into_iter()
+        .map(|(_, record)| {
+            let value = record.value.map(|value| String::from_utf8(value.to_vec()).unwrap());
+            (String::from_utf8(record.key.unwrap().to_vec()).unwrap(), value)
+        })
+        .collect();
+    assert_eq!(shown[0].0, r#"{"window_start":"2026-11-20T10:00:00Z","genre":"a"}"#);
+    let row = r#"{"window_start":"2026-11-20T10:00:00Z","window_end":"2026-11-20T10:01:00Z","genre":"a","n":2}"#;
+    assert_eq!(shown[0].1.as_deref(), Some(row));
+    assert_eq!(shown[1], (shown[0].0.clone(), None), "a tombstone takes the row away");
+    let late = records(&broker, "v.late").await;
+    assert_eq!(late.len(), 1);
+    assert_eq!(
+        (header(&late[0].1, "partition"), header(&late[0].1, "offset"), header(&late[0].1, "view")),
+        ("0".into(), "5".into(), "v".into())
+    );
+    assert_eq!(header(&late[0].1, "window_start"), BASE_MS.to_string());
+    assert_eq!(late[0].1.value.as_deref(), Some(event(1, "late", 1, 59_999).as_bytes()));
+    let mut rejected: Vec<_> = records(&broker, "s.rejected").await;
+    rejected.sort_by_key(|(_, record)| header(record, "offset"));
+    let rules: Vec<_> = rejected.iter().map(|(_, record)| (header(record, "offset"), header(record, "rule"))).collect();
+    assert_eq!(rules, [("2".into(), "view:f".into()), ("3".into(), "json".into())] as [(String, String); 2]);
+    let status = engine.status();
+    assert_eq!((status[0].rows_applied, status[0].late, status[0].failed, status[0].lag_records), (5, 1, 0, 0));
+    assert_eq!((status[1].rows_applied, status[1].late, status[1].failed), (5, 0, 1));
+    assert_eq!(engine.stream_status()[0].rejected_by_rule, BTreeMap::from([("json".to_string(), 1)]));
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_stream_closes_its_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 2).await;
+    let mut config = config(&["v AS SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE)"]);
+    config.streams[0].idle_timeout_ms = 1_000;
+    let engine = Engine::start(broker.clone(), config).await.unwrap();
+    append(&broker, "events", 0, &[event(1, "a", 1, 0), event(1, "a", 1, 130_000)]).await;
+    read(&engine, "v").await;
+    assert_eq!(engine.status()[0].closed_until, None, "partition 1 holds the watermark");
+    broker.clock().advance(1_000);
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if engine.status()[0].closed_until == Some(BASE_MS + 120_000) {
+            break;
+        }
+    }
+    assert_eq!(engine.status()[0].closed_until, Some(BASE_MS + 120_000));
+    append(&broker, "events", 1, &[event(1, "a", 1, 60_000)]).await;
+    assert_eq!(read(&engine, "v").await.len(), 2);
+    assert_eq!(engine.status()[0].late, 1);
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn state_survives_and_a_changed_view_is_computed_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let first = "v AS SELECT genre, count(*) AS n FROM s GROUP BY genre";
+    let engine = Engine::start(broker.clone(), config(&[first])).await.unwrap();
+    append(&broker, "events", 0, &[event(1, "a", 1, 0), event(1, "b", 1, 0), "bad".into()]).await;
+    assert_eq!(read(&engine, "v").await, [["a", "1"], ["b", "1"]]);
+    engine.stop().await;
+    let stale = engine.read("v", ReadRequest { wait_ms: 1_000, ..ReadRequest::default() }).await.unwrap();
+    assert!(stale.stale && stale.row_count() == 2);
+    drop(engine);
+    broker.stop().await.unwrap();
+    drop(broker);
+
+    let broker = open_broker(dir.path()).await;
+    let second = "w AS SELECT count(*) AS n FROM s";
+    let engine = Engine::start(broker.clone(), config(&[first, second])).await.unwrap();
+    append(&broker, "events", 0, &[event(1, "a", 1, 0)]).await;
+    assert_eq!(read(&engine, "v").await, [["a", "2"], ["b", "1"]], "goes on where it stood");
+    assert_eq!(read(&engine, "w").await, [["3"]], "a new view begins at the log's start");
+    assert_eq!(records(&broker, "s.rejected").await.len(), 1, "a second reading refuses nothing twice");
+    engine.stop().await;
+
+    let changed = "v AS SELECT genre, count(*) * 10 AS n FROM s GROUP BY genre";
+    let engine = Engine::start(broker.clone(), config(&[changed, second])).await.unwrap();
+    assert_eq!(read(&engine, "v").await, [["a", "20"], ["b", "10"]]);
+    assert_eq!(read(&engine, "w").await, [["3"]]);
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_has_a_limit_and_says_how_far_it_got() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let engine = Engine::start(broker.clone(), config(&["v AS SELECT count(*) AS n FROM s"])).await.unwrap();
+    append(&broker, "events", 0, &[event(1, "a", 1, 0)]).await;
+    assert_eq!(engine.wait_fresh("v", 10_000).await.unwrap()["events"][&0], 1);
+    broker.catalog().delete("v").await.unwrap();
+    append(&broker, "events", 0, &[event(1, "a", 1, 0)]).await;
+    let error = engine.wait_fresh("v", 10_000).await.unwrap_err();
+    assert!(matches!(error.kind, ErrorKind::Stopped), "{error}");
+    assert!(engine.status()[0].error.as_ref().unwrap().contains("deleted"));
+    let answer = engine.read("v", ReadRequest { wait_ms: 100, ..ReadRequest::default() }).await.unwrap();
+    assert!(answer.stale && answer.offsets["events"][&0] == 1);
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retention_forgets_closed_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let mut config = config(&["v AS SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' SECOND)"]);
+    config.views[0].retention_ms = Some(60_000);
+    let engine = Engine::start(broker.clone(), config).await.unwrap();
+    for second in 0..200 {
+        append(&broker, "events", 0, &[event(1, "a", 1, second * 1_000)]).await;
+    }
+    read(&engine, "v").await;
+    append(&broker, "events", 0, &[event(1, "a", 1, 200_000)]).await;
+    let rows = read(&engine, "v").await;
+    assert!((60..=64).contains(&rows.len()), "{}", rows.len());
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
