@@ -134,7 +134,12 @@ fn all_reported(producer: &BaseProducer<Reports>, records: usize) -> Outcome<Ins
     }
 }
 
-fn send(producer: &BaseProducer<Reports>, target: &Target, (index, value): (usize, &[u8]), due: Instant) -> Outcome<()> {
+fn send(
+    producer: &BaseProducer<Reports>,
+    target: &Target,
+    (index, value): (usize, &[u8]),
+    due: Instant,
+) -> Outcome<()> {
     let partition = i32::try_from(index % target.partitions.unsigned_abs() as usize)?;
     let mut record = BaseRecord::<(), [u8], usize>::with_opaque_to(&target.topic, producer.context().opaque(due))
         .partition(partition)
@@ -160,7 +165,8 @@ pub fn produce(target: &Target, records: usize, within: Duration) -> Outcome<Mov
     let noise = noise(target.record_bytes);
     let ahead = target.partitions.unsigned_abs() as usize;
     producing(target, (5, records + ahead), |producer| {
-        (0..ahead).try_for_each(|index| send(producer, target, (index, &noise[..target.record_bytes]), Instant::now()))?;
+        (0..ahead)
+            .try_for_each(|index| send(producer, target, (index, &noise[..target.record_bytes]), Instant::now()))?;
         all_reported(producer, ahead)?;
         let started = Instant::now();
         let mut sent = 0;
@@ -280,7 +286,8 @@ fn receive(consumer: &BaseConsumer, done: &AtomicBool, arrived: &Sender<(u64, In
     while !done.load(Ordering::Relaxed) {
         let Some(message) = consumer.poll(Duration::from_millis(20)) else { continue };
         let (now, message) = (Instant::now(), message?);
-        let number = message.payload().and_then(|value| value.first_chunk::<8>()).ok_or("a record without its number")?;
+        let number =
+            message.payload().and_then(|value| value.first_chunk::<8>()).ok_or("a record without its number")?;
         if arrived.send((u64::from_le_bytes(*number), now)).is_err() {
             break;
         }

@@ -38,7 +38,8 @@ pub fn busy_seconds() -> Outcome<f64> {
     let line = stat.lines().next().ok_or("no line in /proc/stat")?;
     let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|text| text.parse().ok()).collect();
     // user nice system idle iowait irq softirq steal
-    let busy: u64 = ticks.iter().take(8).enumerate().filter(|(at, _)| *at != 3 && *at != 4).map(|(_, value)| value).sum();
+    let busy: u64 =
+        ticks.iter().take(8).enumerate().filter(|(at, _)| *at != 3 && *at != 4).map(|(_, value)| value).sum();
     Ok(busy as f64 / TICKS_PER_SECOND)
 }
 

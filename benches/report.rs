@@ -57,7 +57,8 @@ pub fn publish(settings: &Settings, brokers: &Brokers, engine: Option<&Engine>) 
 
 fn conditions(text: &mut String, settings: &Settings, brokers: &Brokers) -> Outcome<()> {
     let Settings { rounds, warmup_rounds, mib_small, mib_large, .. } = settings;
-    let now = chrono::DateTime::from_timestamp_millis(broker::Clock::system().now_ms()).ok_or("the clock is far off")?;
+    let now =
+        chrono::DateTime::from_timestamp_millis(broker::Clock::system().now_ms()).ok_or("the clock is far off")?;
     let root = env!("CARGO_MANIFEST_DIR");
     let commit = machine::first_line("git", &["-C", root, "describe", "--always", "--dirty", "--exclude=*"]);
     writeln!(text, "Written by `BENCH_WRITE=1 make bench` (`benches/`); medians of {rounds} rounds.\n")?;
@@ -67,7 +68,11 @@ fn conditions(text: &mut String, settings: &Settings, brokers: &Brokers) -> Outc
     writeln!(text, "| machine | {} |", machine::hardware())?;
     writeln!(text, "| kernel | {} |", machine::first_line("uname", &["-sr"]))?;
     writeln!(text, "| Apache Kafka | 4.3.1, one KRaft node, {} |", machine::first_line("java", &["-version"]))?;
-    writeln!(text, "| load | librdkafka {}, client, brokers and disk on this machine, over loopback |", client_version())?;
+    writeln!(
+        text,
+        "| load | librdkafka {}, client, brokers and disk on this machine, over loopback |",
+        client_version()
+    )?;
     writeln!(
         text,
         "| cell | {mib_small} MiB of 100 B records or {mib_large} MiB of 1 KiB records, no key, no compression, \
@@ -151,7 +156,8 @@ fn throughput(text: &mut String, figures: &[Figures]) -> Outcome<()> {
     rows(figures, |start, rounds| {
         write!(text, "{start}")?;
         for phase in [|one: &Measured| one.produce, |one: &Measured| one.fetch] {
-            let (records, mib) = (over_rounds(rounds, |one| phase(one).records), over_rounds(rounds, |one| phase(one).mib));
+            let (records, mib) =
+                (over_rounds(rounds, |one| phase(one).records), over_rounds(rounds, |one| phase(one).mib));
             let least = rounds.iter().map(|one| phase(one).mib).fold(f64::INFINITY, f64::min);
             let most = rounds.iter().map(|one| phase(one).mib).fold(0.0, f64::max);
             let cpu = over_rounds(rounds, |one| phase(one).cpu_per_gib);
