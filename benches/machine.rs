@@ -1,0 +1,86 @@
+//! What Linux says about processes and the machine: CPU time, memory, conditions of the run.
+
+use std::fs;
+use std::process::Command;
+
+use crate::Outcome;
+
+/// Ticks per second of `/proc`: `USER_HZ`, 100 on every Linux that Rust targets.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// CPU seconds a process has used, user and kernel time, its ended threads included.
+///
+/// # Errors
+/// The process is gone.
+pub fn cpu_seconds(pid: u32) -> Outcome<f64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // the name may hold spaces and brackets; what follows the last one is fields 3 and on
+    let fields: Vec<&str> = stat.rsplit_once(')').ok_or("no name in stat")?.1.split_whitespace().collect();
+    let (user, system) = (fields.get(11), fields.get(12));
+    let ticks = |field: Option<&&str>| field.and_then(|text| text.parse::<u64>().ok()).ok_or("no times in stat");
+    Ok((ticks(user)? + ticks(system)?) as f64 / TICKS_PER_SECOND)
+}
+
+/// CPU seconds of this process.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn own_cpu_seconds() -> Outcome<f64> {
+    cpu_seconds(std::process::id())
+}
+
+/// CPU seconds that the whole machine was not idle, time stolen by its host included.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn busy_seconds() -> Outcome<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().ok_or("no line in /proc/stat")?;
+    let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|text| text.parse().ok()).collect();
+    // user nice system idle iowait irq softirq steal
+    let busy: u64 =
+        ticks.iter().take(8).enumerate().filter(|(at, _)| *at != 3 && *at != 4).map(|(_, value)| value).sum();
+    Ok(busy as f64 / TICKS_PER_SECOND)
+}
+
+/// Resident memory in bytes: now (`VmRSS`) or the most since the start (`VmHWM`).
+///
+/// # Errors
+/// The process is gone.
+pub fn memory_bytes(pid: u32, field: &str) -> Outcome<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).ok_or("no such field in status")?;
+    let kib: u64 = line.trim_start_matches(':').trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib << 10)
+}
+
+/// Everything that is dirty goes to the disk, so that one cell does not pay for another.
+///
+/// # Errors
+/// `sync` cannot be run.
+pub fn flush_disks() -> Outcome<()> {
+    Command::new("sync").status()?;
+    Ok(())
+}
+
+/// First line of a command's output, or why there is none.
+pub fn first_line(command: &str, args: &[&str]) -> String {
+    match Command::new(command).args(args).output() {
+        Ok(output) => {
+            let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+            String::from_utf8_lossy(&text).lines().next().unwrap_or("unknown").trim().to_owned()
+        }
+        Err(_) => format!("unknown ({command} cannot be run)"),
+    }
+}
+
+/// The processor, its cores and the memory.
+pub fn hardware() -> String {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("unknown processor");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = memory.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap_or("0 kB");
+    let gib = kib.trim().trim_end_matches("kB").trim().parse::<f64>().unwrap_or(0.0) / f64::from(1 << 20);
+    format!("{}, {cores} cores, {gib:.0} GiB", model.trim_start_matches([' ', '\t', ':']))
+}
