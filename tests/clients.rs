@@ -182,12 +182,13 @@ fn read_with_rdkafka(address: &str, sends: &[Send]) -> Value {
 fn read_with_kcat(address: &str, sends: &[Send]) -> Value {
     let mut records: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for send in sends {
-        let output = Command::new("kcat")
-            .args(["-C", "-b", address, "-t", &send.topic, "-p", &send.partition.to_string(), "-o", "beginning", "-e", "-q"])
+        let output = Command::new("timeout")
+            .args(["30", "kcat", "-C", "-b", address, "-t", &send.topic, "-p", &send.partition.to_string(), "-o", "beginning", "-q"])
+            .args(["-c", &send.records.len().to_string()])
             .args(["-X", "check.crcs=true", "-f", "%o %T %K %S\n%k%s\n"])
             .output()
             .unwrap();
-        assert!(output.status.success() && !output.stdout.is_empty(), "kcat: {output:?}");
+        assert!(output.status.success() && !output.stdout.is_empty(), "kcat {}-{}: {output:?}", send.topic, send.partition);
         let mut rest = &output.stdout[..];
         let mut planned = send.records.iter();
         while !rest.is_empty() {
