@@ -1,0 +1,270 @@
+//! What users and strangers get wrong: a clear message or a closed connection, never a crash, nothing lost, memory bounded.
+
+use crate::clients::create_topic;
+use crate::support::process::Process;
+use crate::support::raw::{Client, Identity, PlainRecord, batch, records_in};
+use crate::support::server::{Server, serve};
+use crate::support::{Scratch, alone, seed};
+use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request};
+use kafka_protocol::protocol::StrBytes;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::Duration;
+
+/// Most that a storm of bad bytes may add to resident memory.
+const GROWTH_BYTES_MAX: u64 = 256 << 20;
+
+/// Runs a server that must refuse to start; what it said. It must be quick and must not look like a crash.
+fn refusal(scratch: &Scratch, name: &str, command: Command) -> String {
+    let mut process = Process::start(command, &scratch.path(name));
+    let status = process.wait(Duration::from_secs(30));
+    let said = process.stderr();
+    assert!(matches!(status.code(), Some(1..=9)), "{name}: ended with {status}:\n{said}");
+    assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{name}: a panic is no message:\n{said}");
+    assert!(!process.stdout().contains("millpond ready"), "{name}: said it was ready");
+    said
+}
+
+fn assert_says(name: &str, said: &str, wanted: &[&str]) {
+    for text in wanted {
+        assert!(said.to_lowercase().contains(&text.to_lowercase()), "{name}: the message lacks \"{text}\":\n{said}");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let scratch = Scratch::new("port-in-use");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let said = refusal(&scratch, "kafka", serve(&scratch.path("a"), &address, "127.0.0.1:0"));
+    assert_says("kafka", &said, &[&address, "in use"]);
+    let said = refusal(&scratch, "http", serve(&scratch.path("b"), "127.0.0.1:0", &address));
+    assert_says("http", &said, &[&address, "in use"]);
+}
+
+#[test]
+fn a_data_directory_that_cannot_be_used_is_named() {
+    let scratch = Scratch::new("data-dir");
+    let file = scratch.write("file", "not a directory");
+    let said = refusal(&scratch, "a-file", serve(&file, "127.0.0.1:0", "127.0.0.1:0"));
+    assert_says("a-file", &said, &[&file.to_string_lossy()]);
+    let below = file.join("data");
+    let said = refusal(&scratch, "below-a-file", serve(&below, "127.0.0.1:0", "127.0.0.1:0"));
+    assert_says("below-a-file", &said, &[&below.to_string_lossy()]);
+    let said = refusal(&scratch, "not-writable", serve("/proc/millpond".as_ref(), "127.0.0.1:0", "127.0.0.1:0"));
+    assert_says("not-writable", &said, &["/proc/millpond"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "not a directory");
+
+    let server = Server::start(&scratch);
+    let said = refusal(&scratch, "two-servers", serve(&server.data_dir(), "127.0.0.1:0", "127.0.0.1:0"));
+    assert_says("two-servers", &said, &[&server.data_dir().to_string_lossy()]);
+    Client::connect(&server.kafka).ready().unwrap();
+}
+
+#[test]
+fn a_newer_data_directory_is_refused_and_left_alone() {
+    let scratch = Scratch::new("newer");
+    let mut server = Server::start(&scratch);
+    create_topic(&server.kafka, "kept", 1);
+    assert!(server.stop().success());
+    write_format(&server, 999);
+    let said = refusal(&scratch, "newer", serve(&server.data_dir(), "127.0.0.1:0", "127.0.0.1:0"));
+    assert_says("newer", &said, &["format", "999", &server.data_dir().to_string_lossy()]);
+}
+
+/// Puts a format version into the stopped server's store, as a later release would.
+fn write_format(server: &Server, version: u32) {
+    use broker::{Ack, Broker, BrokerConfig, Change, Clock, Family};
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let config = BrokerConfig { data_dir: server.data_dir(), listeners: Vec::new(), ..BrokerConfig::default() };
+        let opened = Broker::open(config, Clock::system()).await.unwrap();
+        let change = Change::Put(Family::Meta, broker::store::FORMAT_KEY.to_vec(), version.to_be_bytes().to_vec());
+        opened.lane().commit(vec![change], Ack::Durable).await.unwrap();
+        opened.stop().await;
+    });
+}
+
+#[test]
+fn all_mistakes_of_a_configuration_come_at_once() {
+    let scratch = Scratch::new("config");
+    let config = scratch.write(
+        "wrong.toml",
+        r#"
+[broker]
+durabilty = "fsync"
+num_partitions = "many"
+[http]
+no_such_key = 1
+[[topics]]
+name = "orders"
+partitions = -3
+config = { "retention.ms" = "soon" }
+[[streams]]
+name = "orders"
+topic = "orders"
+event_time = "when"
+lateness = "10 parsecs"
+columns = [{ name = "id", type = "NUMBRE" }, { name = "ts", type = "TIMESTAMP" }]
+"#,
+    );
+    let mut command = serve(&scratch.path("data"), "127.0.0.1:0", "127.0.0.1:0");
+    command.arg("--config").arg(&config);
+    let said = refusal(&scratch, "several", command);
+    assert_says("several", &said, &["wrong.toml", "durabilty", "num_partitions", "no_such_key", "partitions", "lateness"]);
+}
+
+#[test]
+fn a_view_with_mistakes_is_explained() {
+    let scratch = Scratch::new("view");
+    let config = scratch.write(
+        "views.toml",
+        r#"
+[[topics]]
+name = "orders"
+[[streams]]
+name = "orders"
+topic = "orders"
+event_time = "ts"
+columns = [{ name = "id", type = "VARCHAR" }, { name = "ts", type = "TIMESTAMP" }]
+[[views]]
+sql = "CREATE MATERIALIZED VIEW wrong_column AS SELECT colour, count(*) AS n FROM orders GROUP BY colour"
+[[views]]
+sql = "CREATE MATERIALIZED VIEW wrong_stream AS SELECT count(*) AS n FROM oders"
+[[views]]
+sql = "CREATE MATERIALIZED VIEW wrong_sql AS SELEC count(*) FROM orders"
+"#,
+    );
+    let mut command = serve(&scratch.path("data"), "127.0.0.1:0", "127.0.0.1:0");
+    command.arg("--config").arg(&config);
+    let said = refusal(&scratch, "views", command);
+    assert_says("views", &said, &["views.toml", "colour", "oders", "SELEC"]);
+}
+
+#[test]
+fn no_bytes_from_strangers_hurt() {
+    let _alone = alone();
+    let scratch = Scratch::new("strangers");
+    let mut server = Server::with_config(&scratch, "[[topics]]\nname = \"kept\"\n");
+    produce(&server, 200);
+    let before = server.resident_bytes();
+    let seed = seed("strangers");
+    huge_and_negative_frames(&mut server);
+    random_bytes(&mut server, seed);
+    half_frames(&mut server);
+    lying_counts(&mut server, seed);
+    let after = server.resident_bytes();
+    assert!(after < before + GROWTH_BYTES_MAX, "memory grew from {before} to {after} bytes");
+    produce(&server, 100);
+    let wanted: Vec<String> = (0..200).chain(0..100).map(|i| format!("value {i}")).collect();
+    assert!(values(&server) == wanted, "something was lost or added");
+    assert!(server.stop().success(), "still stops cleanly");
+}
+
+fn produce(server: &Server, count: usize) {
+    let mut client = server.connect();
+    for i in 0..count {
+        let record = PlainRecord { key: None, value: Some(format!("value {i}")), timestamp: std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 };
+        let data = produce_request::PartitionProduceData::default().with_records(Some(batch(&[record], Identity::default())));
+        let topic = produce_request::TopicProduceData::default().with_name(TopicName(StrBytes::from_static_str("kept"))).with_partition_data(vec![data]);
+        let answer = client.call(&ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]), 9).unwrap();
+        assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
+    }
+}
+
+/// The values in the topic, in order.
+fn values(server: &Server) -> Vec<String> {
+    let wanted = fetch_request::FetchPartition::default().with_partition_max_bytes(1 << 20);
+    let topic = fetch_request::FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str("kept"))).with_partitions(vec![wanted]);
+    let request = FetchRequest::default().with_max_wait_ms(1000).with_min_bytes(1).with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);
+    let answer = server.connect().call(&request, 11).unwrap();
+    let records = records_in(answer.responses[0].partitions[0].records.clone().unwrap());
+    records.into_iter().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()).collect()
+}
+
+fn huge_and_negative_frames(server: &mut Server) {
+    for length in [i32::MAX, i32::MIN, -1, 0, 1, 3, 200 << 20] {
+        for _ in 0..20 {
+            let mut client = server.connect();
+            client.send_bytes(&length.to_be_bytes()).unwrap();
+            let _ = client.send_bytes(&[0; 64]);
+            if !(1..=100 << 20).contains(&length) {
+                assert!(client.is_closed_within(Duration::from_secs(10)), "a frame of {length} bytes must close the connection");
+            }
+        }
+    }
+    server.assert_alive();
+    server.connect().ready().unwrap();
+}
+
+fn random_bytes(server: &mut Server, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let http = server.http.address().to_owned();
+    for i in 0..400 {
+        let address = if i % 2 == 0 { &server.kafka } else { &http };
+        let mut bytes = vec![0; random.random_range(1..4096)];
+        random.fill(bytes.as_mut_slice());
+        if i % 8 == 0 {
+            // A right length and a likely API key, so that the noise reaches the decoders.
+            let length = bytes.len() as i32;
+            let mut framed = length.to_be_bytes().to_vec();
+            framed.extend((random.random_range(0..76) as i16).to_be_bytes());
+            framed.extend((random.random_range(0..14) as i16).to_be_bytes());
+            framed.extend(&bytes[4.min(bytes.len())..]);
+            framed.resize(length as usize + 4, 0);
+            bytes = framed;
+        }
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let _ = stream.write_all(&bytes);
+        let _ = stream.read(&mut [0; 256]);
+    }
+    server.assert_alive();
+    server.connect().ready().unwrap();
+    assert_eq!(server.http.try_get("/health/live").unwrap().0, 200);
+}
+
+/// Many connections that promise large frames and send a few bytes now and then.
+fn half_frames(server: &mut Server) {
+    let mut slow: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(&server.kafka).unwrap()).collect();
+    for stream in &mut slow {
+        stream.write_all(&(64i32 << 20).to_be_bytes()).unwrap();
+    }
+    for _ in 0..3 {
+        slow.iter_mut().for_each(|stream| drop(stream.write_all(&[0; 100])));
+        std::thread::sleep(Duration::from_millis(200));
+        server.assert_alive();
+        server.connect().ready().unwrap();
+    }
+    let resident = server.resident_bytes();
+    assert!(resident < 1 << 30, "300 promises of 64 MiB took {resident} bytes");
+}
+
+/// Requests whose arrays claim more entries than there are bytes: the decoder must not believe them.
+fn lying_counts(server: &mut Server, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    for api_key in 0..76i16 {
+        for version in 0..14i16 {
+            let mut body = Vec::new();
+            body.extend(api_key.to_be_bytes());
+            body.extend(version.to_be_bytes());
+            body.extend(1i32.to_be_bytes());
+            body.extend((-1i16).to_be_bytes());
+            // Array lengths of two billion, plain and compact, wherever one may start.
+            for _ in 0..random.random_range(1..6) {
+                body.extend([0x7f, 0xff, 0xff, 0xff]);
+                body.extend([0xff, 0xff, 0xff, 0xff, 0x07]);
+            }
+            let mut stream = TcpStream::connect(&server.kafka).unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
+            let _ = stream.write_all(&(body.len() as i32).to_be_bytes());
+            let _ = stream.write_all(&body);
+            let _ = stream.read(&mut [0; 64]);
+        }
+    }
+    server.assert_alive();
+    server.connect().ready().unwrap();
+}

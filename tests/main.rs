@@ -1,0 +1,16 @@
+//! The suite: the real binary as a child process, real clients, real readers and Apache Kafka beside it.
+//!
+//! `make test` runs it after `tests/support/setup` has installed the clients. It speaks to the server as users do; only one case
+//! uses a crate of the product, to write what a later release would write. Heavy cases run one at a time (`support::alone`).
+#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, missing_docs, reason = "tests stop at the first surprise")]
+
+mod support;
+
+mod bad_input;
+mod clients;
+mod crash;
+mod fresh;
+mod groups;
+mod oracle;
+mod page;
+mod scenarios;

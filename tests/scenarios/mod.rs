@@ -1,0 +1,124 @@
+//! Scenarios as data (`tests/golden/scenarios/*.toml`), played to Millpond and to Apache Kafka 4.3.1: the answers must agree.
+//!
+//! A step is one request. Its whole answer is compared, field by field, but for what differs between any two brokers
+//! (`answers::VOLATILE`) and what the step names in `ignore`, with the reason beside it in the file. `save` keeps a field of the
+//! answer for later steps, which say `$name`.
+
+mod answers;
+mod calls;
+
+use crate::support::kafka::ApacheKafka;
+use crate::support::raw::Client;
+use crate::support::server::Server;
+use crate::support::{Scratch, alone, source};
+use calls::Call;
+use serde::Deserialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long a coordinator may take to be ready.
+const COORDINATOR: Duration = Duration::from_secs(20);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Scenario {
+    step: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    #[serde(default)]
+    ignore: Vec<String>,
+    #[serde(default)]
+    save: BTreeMap<String, String>,
+    /// Apache Kafka spreads metadata after it has answered: time it is given before this step.
+    #[serde(default)]
+    after_ms: u64,
+    /// A check of the scenario itself: the answer must contain this text.
+    #[serde(default)]
+    says: Option<String>,
+    #[serde(flatten)]
+    request: toml::Table,
+}
+
+#[test]
+fn millpond_and_apache_kafka_answer_alike() {
+    let _alone = alone();
+    let scratch = Scratch::new("scenarios");
+    let reference = ApacheKafka::start(&scratch);
+    // `MILLPOND_SCENARIO_SECOND=apache` plays against a second Apache Kafka: what still differs is the scenario's fault.
+    let second_scratch = Scratch::new("scenarios-second");
+    let second = std::env::var("MILLPOND_SCENARIO_SECOND").is_ok().then(|| ApacheKafka::start(&second_scratch));
+    let server = second.is_none().then(|| Server::start(&scratch));
+    let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
+    let mut files: Vec<_> = fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(!files.is_empty());
+    let only = std::env::var("MILLPOND_SCENARIO").unwrap_or_default();
+    let mut differences = Vec::new();
+    for file in files.iter().filter(|file| file.to_string_lossy().contains(&only)) {
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        let scenario: Scenario = toml::from_str(&fs::read_to_string(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let theirs = play(&scenario, &reference.kafka, &name);
+        let ours = play(&scenario, tested, &name);
+        for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
+            if let Some(text) = &scenario.step[i].says {
+                assert!(theirs.to_string().contains(text.as_str()), "{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1);
+            }
+            answers::compare(&format!("{name} step {} ({})", i + 1, scenario.step[i].request["call"]), theirs, ours, &mut differences);
+        }
+    }
+    assert!(differences.is_empty(), "{} differences (apache | millpond):\n{}", differences.len(), differences.join("\n"));
+}
+
+/// Each step's normalised answer.
+fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
+    let mut client = Client::connect(address);
+    let mut saved: BTreeMap<String, Value> = BTreeMap::new();
+    let mut answers = Vec::new();
+    for (i, step) in scenario.step.iter().enumerate() {
+        thread::sleep(Duration::from_millis(step.after_ms));
+        let request = substitute(toml::Value::Table(step.request.clone()), &saved);
+        let deadline = Instant::now() + COORDINATOR;
+        let answer = loop {
+            let call: Call = request.clone().try_into().unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1));
+            match call.send(&mut client) {
+                Ok(answer) if asks_to_come_back(&answer) && Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
+                Ok(answer) => break answer,
+                Err(refusal) => {
+                    client = Client::connect(address);
+                    let closed = refusal.starts_with("read") || refusal.starts_with("write");
+                    break Value::String(if closed { "connection closed".into() } else { refusal });
+                }
+            }
+        };
+        for (as_name, field) in &step.save {
+            let value = answers::find(&answer, field).unwrap_or_else(|| panic!("{name} step {}: no field {field} in {answer}", i + 1));
+            saved.insert(as_name.clone(), value.clone());
+        }
+        answers.push(answers::normalise(answer, &step.ignore, &saved));
+    }
+    answers
+}
+
+/// A coordinator that is still loading or not yet chosen says so; every client asks again.
+fn asks_to_come_back(answer: &Value) -> bool {
+    (14..=16).any(|code| answer.to_string().contains(&format!("\"error_code\":{code},")))
+}
+
+/// `$name` becomes the saved value, at any depth.
+fn substitute(value: toml::Value, saved: &BTreeMap<String, Value>) -> toml::Value {
+    match value {
+        toml::Value::String(text) => match text.strip_prefix('$').and_then(|name| saved.get(name)) {
+            Some(Value::String(text)) => toml::Value::String(text.clone()),
+            Some(Value::Number(number)) => toml::Value::Integer(number.as_i64().unwrap()),
+            _ => toml::Value::String(text),
+        },
+        toml::Value::Array(items) => toml::Value::Array(items.into_iter().map(|item| substitute(item, saved)).collect()),
+        toml::Value::Table(table) => toml::Value::Table(table.into_iter().map(|(key, value)| (key, substitute(value, saved))).collect()),
+        other => other,
+    }
+}

@@ -1,0 +1,90 @@
+//! Apache Kafka 4.3.1 as the reference: one KRaft node on free ports, and its own command-line tools.
+
+use super::process::Process;
+use super::raw::Client;
+use super::{Scratch, cache, eventually};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+pub struct ApacheKafka {
+    _process: Process,
+    pub kafka: String,
+}
+
+impl ApacheKafka {
+    pub fn start(scratch: &Scratch) -> ApacheKafka {
+        let (broker, controller) = (free_port(), free_port());
+        let kafka = format!("127.0.0.1:{broker}");
+        let properties = scratch.write("apache/server.properties", &properties(scratch, broker, controller));
+        let id = run(java("kafka.tools.StorageTool").arg("random-uuid"));
+        run(java("kafka.tools.StorageTool").args(["format", "--standalone", "-t", id.trim(), "-c"]).arg(&properties));
+        let mut command = java_with("kafka.Kafka", &["-Xms256m", "-Xmx1g", "-XX:+UseG1GC"]);
+        command.arg(&properties).current_dir(scratch.path("apache"));
+        let mut process = Process::start(command, &scratch.path("apache/kafka"));
+        eventually("Apache Kafka answers", Duration::from_secs(90), || {
+            if let Some(status) = process.exited() {
+                panic!("Apache Kafka ended: {status}\n{}", process.tail());
+            }
+            Client::try_connect(&kafka).and_then(|mut client| client.ready())
+        });
+        ApacheKafka { _process: process, kafka }
+    }
+}
+
+fn properties(scratch: &Scratch, broker: u16, controller: u16) -> String {
+    format!(
+        "process.roles=broker,controller\nnode.id=1\n\
+         listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
+         controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
+         offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n\
+         transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=3\n\
+         share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
+         group.initial.rebalance.delay.ms=0\nlog.initial.task.delay.ms=3600000\nlog.dirs={}\n",
+        scratch.path("apache/log").display()
+    )
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A Java class of Kafka's jars, as a command.
+pub fn java(class: &str) -> Command {
+    java_with(class, &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+}
+
+fn java_with(class: &str, flags: &[&str]) -> Command {
+    let jars = cache().join("kafka/jars/*");
+    let mut command = Command::new("java");
+    command.args(flags).arg(format!("-Dlog4j2.configurationFile={}", super::source("support/kafka/log4j2.yaml").display()));
+    command.arg("-cp").arg(jars).arg(class);
+    command
+}
+
+/// One of Kafka's tools, run to its end; its stdout.
+pub fn tool(class: &str, args: &[&str]) -> String {
+    run(java(class).args(args))
+}
+
+/// Runs to the end; fails with all it said unless it succeeded.
+pub fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    checked(command, &output)
+}
+
+/// Like `run`, with a file as stdin.
+pub fn run_with_input(command: &mut Command, input: &Path) -> String {
+    let output = command.stdin(std::fs::File::open(input).unwrap()).output().unwrap();
+    checked(command, &output)
+}
+
+fn checked(command: &Command, output: &Output) -> String {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n--- stdout\n{out}\n--- stderr\n{err}", output.status);
+    out.into_owned()
+}
