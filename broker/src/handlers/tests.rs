@@ -32,7 +32,11 @@ struct Node {
 
 async fn node() -> Node {
     let dir = tempfile::tempdir().unwrap();
-    let config = BrokerConfig { data_dir: dir.path().to_owned(), ..BrokerConfig::default() };
+    let config = BrokerConfig {
+        data_dir: dir.path().to_owned(),
+        group_initial_rebalance_delay_ms: 0,
+        ..BrokerConfig::default()
+    };
     let broker = Broker::open(config, Clock::manual(NOW)).await.unwrap();
     let (end, ending) = watch::channel(false);
     let listener = Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 });
