@@ -73,10 +73,11 @@ impl Published {
     /// Shows what a commit has made true.
     pub(crate) fn publish(&self, progress: &Progress, rows_changed: bool) {
         *self.progress.lock() = progress.clone();
-        self.advanced.send_modify(|count| *count += 1);
+        // First those who watch rows: who waited for `advanced` may look at `changed` at once.
         if rows_changed {
             self.changed.send_modify(|count| *count += 1);
         }
+        self.advanced.send_modify(|count| *count += 1);
     }
 }
 

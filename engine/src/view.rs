@@ -215,18 +215,27 @@ fn input_schema(stream: &Stream, columns: &[usize]) -> SchemaRef {
 
 fn plan_query(parsed: &ParsedView, schema: &SchemaRef) -> Result<LogicalPlan, String> {
     let context = sql::session();
-    let plan = || -> DfResult<LogicalPlan> {
+    let analyzed = || -> DfResult<LogicalPlan> {
         let table = datafusion::sql::TableReference::bare(parsed.stream.as_str());
         context.register_table(table, Arc::new(EmptyTable::new(schema.clone())))?;
         let statement = Statement::Query(Box::new(parsed.query.clone()));
         let state = context.state();
         let plan = block_on(state.statement_to_plan(DfStatement::Statement(Box::new(statement))))?;
-        let plan = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
-        // Some functions exist only in their simplified form. No other rule may run: it could change the cut.
-        let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
-        simplify.optimize(plan, &OptimizerContext::new(), |_, _| {})
+        state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
     };
-    plan().map_err(|error| sql::message(&error))
+    let plan = analyzed().map_err(|error| sql::message(&error))?;
+    // Before anything is simplified: `now()` would become a constant.
+    refuse_unstable(&plan)?;
+    // Some functions exist only in their simplified form. No other rule may run: it could change the cut.
+    let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
+    simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| sql::message(&error))
+}
+
+fn refuse_unstable(plan: &LogicalPlan) -> Result<(), String> {
+    for expr in plan.expressions() {
+        sql::refuse_unstable(&expr)?;
+    }
+    plan.inputs().into_iter().try_for_each(refuse_unstable)
 }
 
 /// Projection, HAVING, aggregate, WHERE, stream: anything else is refused by name.
@@ -268,17 +277,12 @@ fn unsupported(node: &LogicalPlan) -> String {
 }
 
 fn check_cut(cut: &Cut) -> Result<(), String> {
-    let exprs = cut.projection.iter().chain(&cut.having).chain(&cut.conditions).chain(&cut.aggregate.group_expr);
-    for expr in exprs {
-        sql::refuse_unstable(expr)?;
-    }
     for expr in &cut.aggregate.group_expr {
         if matches!(expr, Expr::GroupingSet(_)) {
             return Err("GROUPING SETS, ROLLUP and CUBE are not supported in a view".into());
         }
     }
     for expr in &cut.aggregate.aggr_expr {
-        sql::refuse_unstable(expr)?;
         match expr.clone().unalias_nested().data {
             Expr::AggregateFunction(call) => check_aggregate(&call)?,
             other => return Err(format!("'{other}' is not an aggregate the engine knows")),
