@@ -42,7 +42,9 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
 /// The partitions in the manifest whose topics were deleted.
 pub fn deleted(manifest: &Manifest, broker: &Broker) -> Vec<LogId> {
     let topics = broker.catalog().topics();
-    let ids = |topic: &std::sync::Arc<broker::Topic>| topic.partitions().iter().map(|partition| partition.id()).collect::<Vec<_>>();
+    let ids = |topic: &std::sync::Arc<broker::Topic>| {
+        topic.partitions().iter().map(|partition| partition.id()).collect::<Vec<_>>()
+    };
     let alive: BTreeSet<LogId> = topics.iter().flat_map(ids).collect();
     manifest.logs().into_iter().filter(|log| !alive.contains(log)).collect()
 }

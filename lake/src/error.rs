@@ -77,3 +77,18 @@ impl From<broker::Error> for LakeError {
         Self::new(kind, error.message)
     }
 }
+
+impl From<engine::EngineError> for LakeError {
+    fn from(error: engine::EngineError) -> Self {
+        use engine::ErrorKind;
+        let kind = match error.kind {
+            ErrorKind::Timeout => LakeErrorKind::NotFresh,
+            ErrorKind::Unknown => LakeErrorKind::NotFound,
+            ErrorKind::BadRequest => LakeErrorKind::Refused,
+            ErrorKind::TooLarge => LakeErrorKind::MemoryLimit,
+            ErrorKind::Bug => LakeErrorKind::Bug,
+            ErrorKind::Config | ErrorKind::Stopped | ErrorKind::Storage => LakeErrorKind::Broker,
+        };
+        Self { kind, message: error.message, offsets: error.offsets }
+    }
+}

@@ -98,12 +98,19 @@ impl Layout {
             .index_of(event_time)
             .ok()
             .filter(|index| matches!(rows.field(*index).data_type(), DataType::Timestamp(_, _)))
-            .ok_or_else(|| LakeError::config(format!("event time {event_time} is not a TIMESTAMP column: declare it in the stream")))?;
+            .ok_or_else(|| {
+                LakeError::config(format!(
+                    "event time {event_time} is not a TIMESTAMP column: declare it in the stream"
+                ))
+            })?;
         let mut levels: Vec<(Field, From)> = Vec::new();
         for column in slice {
             for level in levels_of(&rows, column)? {
                 if levels.iter().any(|(field, _)| field.name() == level.0.name()) {
-                    return Err(LakeError::config(format!("slice column {} is named twice: name it once", level.0.name())));
+                    return Err(LakeError::config(format!(
+                        "slice column {} is named twice: name it once",
+                        level.0.name()
+                    )));
                 }
                 levels.push(level);
             }
@@ -111,7 +118,8 @@ impl Layout {
         let is_level = |name: &str| levels.iter().any(|(field, _)| field.name() == name);
         let in_file = rows.fields().iter().filter(|field| !is_level(field.name()));
         let file = Arc::new(Schema::new(in_file.map(|field| file_field(field)).collect::<Vec<_>>()));
-        let derived = levels.iter().filter(|(_, from)| matches!(from, From::EventTime(_))).map(|(field, _)| field.clone());
+        let derived =
+            levels.iter().filter(|(_, from)| matches!(from, From::EventTime(_))).map(|(field, _)| field.clone());
         let table = rows.fields().iter().map(|field| file_field(field)).chain(derived);
         let table = Arc::new(Schema::new(table.collect::<Vec<_>>()));
         Ok(Self { levels, event_time, rows, file, table })
@@ -127,6 +135,16 @@ impl Layout {
         &self.table
     }
 
+    /// Name of the event-time column.
+    pub fn event_time(&self) -> &str {
+        self.rows.field(self.event_time).name()
+    }
+
+    /// Whether a column of the table is a part of the event time and not declared.
+    pub fn is_derived(&self, column: &str) -> bool {
+        self.part(column).is_some()
+    }
+
     /// Splits rows by slice; slices come in the order in which they appear.
     ///
     /// # Errors
@@ -136,10 +154,14 @@ impl Layout {
             return Err(LakeError::bug(format!("rows have the schema {:?} instead of {:?}", rows.schema(), self.rows)));
         }
         let event_ms = event_ms(rows.column(self.event_time)).map_err(arrow_bug)?;
-        let keys: Vec<ArrayRef> = self.levels.iter().map(|(field, from)| match from {
-            From::EventTime(part) => Ok(derive(&event_ms, *part)),
-            From::Column(index) => cast(rows.column(*index), field.data_type()).map_err(arrow_bug),
-        }).collect::<Result<_>>()?;
+        let keys: Vec<ArrayRef> = self
+            .levels
+            .iter()
+            .map(|(field, from)| match from {
+                From::EventTime(part) => Ok(derive(&event_ms, *part)),
+                From::Column(index) => cast(rows.column(*index), field.data_type()).map_err(arrow_bug),
+            })
+            .collect::<Result<_>>()?;
         let mut slices = Vec::new();
         for indices in groups(&keys, rows.num_rows())? {
             let first = usize::try_from(indices[0]).expect("a row number fits");
@@ -166,26 +188,31 @@ impl Layout {
         project_to(rows, &self.file).map_err(arrow_bug)
     }
 
-    /// Rows as SQL sees them.
+    /// Rows with any columns of the table, in the table's order; parts of the event time are made anew.
     ///
     /// # Errors
-    /// `Bug` when the rows are not of this layout's schema.
-    pub fn to_table(&self, rows: &RecordBatch) -> Result<RecordBatch> {
-        let event_ms = event_ms(rows.column(self.event_time)).map_err(arrow_bug)?;
-        let mut columns = Vec::with_capacity(self.table.fields().len());
-        for (column, field) in rows.columns().iter().zip(self.table.fields()) {
-            columns.push(if column.data_type() == field.data_type() {
-                column.clone()
-            } else {
-                cast(column, field.data_type()).map_err(arrow_bug)?
-            });
-        }
-        for (_, from) in &self.levels {
-            if let From::EventTime(part) = from {
-                columns.push(derive(&event_ms, *part));
+    /// `Bug` when a declared column is missing.
+    pub fn complete(&self, rows: &RecordBatch) -> Result<RecordBatch> {
+        let times = rows.column_by_name(self.event_time()).ok_or_else(|| LakeError::bug("rows without event time"))?;
+        let event_ms = event_ms(times).map_err(arrow_bug)?;
+        let column = |field: &Arc<Field>| match self.part(field.name()) {
+            Some(part) => Ok(derive(&event_ms, part)),
+            None => {
+                let column = rows.column_by_name(field.name());
+                let column = column.ok_or_else(|| LakeError::bug(format!("rows without {}", field.name())))?;
+                cast(column, field.data_type()).map_err(arrow_bug)
             }
-        }
+        };
+        let columns = self.table.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
         RecordBatch::try_new(self.table.clone(), columns).map_err(arrow_bug)
+    }
+
+    /// The part of the event time that a column of the table is, if it is one.
+    fn part(&self, column: &str) -> Option<Part> {
+        self.levels.iter().find(|(field, _)| field.name() == column).and_then(|(_, from)| match from {
+            From::EventTime(part) => Some(*part),
+            From::Column(_) => None,
+        })
     }
 }
 
@@ -411,7 +438,22 @@ fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
-            '\0'..='\x1f' | '\x7f' | '"' | '#' | '%' | '\'' | '*' | '/' | ':' | '=' | '?' | '\\' | '{' | '[' | ']' | '^' => {
+            '\0'..='\x1f'
+            | '\x7f'
+            | '"'
+            | '#'
+            | '%'
+            | '\''
+            | '*'
+            | '/'
+            | ':'
+            | '='
+            | '?'
+            | '\\'
+            | '{'
+            | '['
+            | ']'
+            | '^' => {
                 write!(escaped, "%{:02X}", u32::from(c)).expect("a string takes all that is written");
             }
             other => escaped.push(other),
@@ -530,18 +572,24 @@ mod tests {
         let slice = [SliceColumn::Date, SliceColumn::Column("genre".into())];
         let layout = Layout::new(rows.schema(), "ts", &slice).unwrap();
         let split = layout.split(&rows).unwrap();
-        let told: Vec<_> = split.iter().map(|s| (directory(&s.levels), empty_levels(&s.levels), s.rows.num_rows(), s.event_ms)).collect();
+        let told: Vec<_> = split
+            .iter()
+            .map(|s| (directory(&s.levels), empty_levels(&s.levels), s.rows.num_rows(), s.event_ms))
+            .collect();
         let null = "date=__HIVE_DEFAULT_PARTITION__/genre=__HIVE_DEFAULT_PARTITION__".to_owned();
-        assert_eq!(told, [
-            ("date=1970-01-01/genre=jazz".to_owned(), 0, 2, Some((0, 86_399_999))),
-            ("date=1969-12-31/genre=jazz".to_owned(), 0, 1, Some((-1, -1))),
-            (null, 0, 1, None),
-            ("date=1970-01-01/genre=__HIVE_DEFAULT_PARTITION__".to_owned(), 2, 1, Some((5, 5))),
-        ]);
+        assert_eq!(
+            told,
+            [
+                ("date=1970-01-01/genre=jazz".to_owned(), 0, 2, Some((0, 86_399_999))),
+                ("date=1969-12-31/genre=jazz".to_owned(), 0, 1, Some((-1, -1))),
+                (null, 0, 1, None),
+                ("date=1970-01-01/genre=__HIVE_DEFAULT_PARTITION__".to_owned(), 2, 1, Some((5, 5))),
+            ]
+        );
         let names = |schema: &Schema| schema.fields().iter().map(|f| f.name().clone()).collect::<Vec<_>>();
         assert_eq!(names(&split[0].rows.schema()), ["ts", "price", "_offset"]);
         assert_eq!(names(layout.table_schema()), ["ts", "genre", "price", "_offset", "date"]);
-        let table = layout.to_table(&rows).unwrap();
+        let table = layout.complete(&rows).unwrap();
         assert_eq!(table.column(4).as_primitive::<Date32Type>().value(1), -1);
         assert!(table.column(4).is_null(3));
     }

@@ -9,15 +9,29 @@ mod clean;
 mod config;
 mod error;
 mod floors;
+mod hybrid;
+mod lake;
 mod layout;
+mod log_scan;
 mod manifest;
 mod manifest_bytes;
 mod objects;
+mod prune;
+mod query;
+mod query_error;
 mod sealer;
 mod settle;
 mod tables;
+mod verify;
+mod views;
 mod writer;
 
 pub use config::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
 pub use engine::Offsets;
 pub use error::{LakeError, LakeErrorKind, Result};
+pub use lake::{FlushReport, Lake, LakeStatus, TableStatus};
+pub use query::{SqlAnswer, SqlRequest};
+pub use verify::VerifyReport;
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,9 @@ use broker::{Ack, Broker, Change, Family, LogId, Offset};
 use parking_lot::Mutex;
 
 use crate::error::{LakeError, Result};
-use crate::manifest_bytes::{EPOCH_KEY, FileEntry, Mark, Plan, epoch_of, file_key, files_of, log_of, mark_key, plan_key, ranges};
+use crate::manifest_bytes::{
+    EPOCH_KEY, FileEntry, Mark, Plan, epoch_of, file_key, files_of, log_of, mark_key, plan_key, ranges,
+};
 
 /// What one partition has in the lake, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -39,7 +41,8 @@ impl Manifest {
     pub async fn open(broker: Arc<Broker>) -> Result<Self> {
         let reading = broker.clone();
         let loaded = tokio::task::spawn_blocking(move || load(&reading)).await;
-        let (before, settled) = loaded.map_err(|e| LakeError::bug(format!("reading the manifest ended early: {e}")))??;
+        let (before, settled) =
+            loaded.map_err(|e| LakeError::bug(format!("reading the manifest ended early: {e}")))??;
         let epoch = before + 1;
         let fence = Change::Put(Family::Lake, EPOCH_KEY.to_vec(), epoch.to_be_bytes().to_vec());
         broker.lane().commit(vec![fence], Ack::Durable).await?;
@@ -123,10 +126,8 @@ impl Manifest {
         let mark = Mark { offset: to, moved_ms: self.broker.clock().now_ms() };
         self.epoch_is_ours()?;
         mark_moves_forward(self.settled(log).mark, mark)?;
-        let changes = vec![
-            Change::Put(Family::Lake, mark_key(log), mark.encode()),
-            Change::Delete(Family::Lake, plan_key(log)),
-        ];
+        let changes =
+            vec![Change::Put(Family::Lake, mark_key(log), mark.encode()), Change::Delete(Family::Lake, plan_key(log))];
         self.broker.lane().commit(changes, Ack::Durable).await?;
         let mut settled = self.settled.lock();
         let after = settled.entry(log).or_default();
@@ -159,7 +160,10 @@ impl Manifest {
         if stored == Some(self.epoch) {
             return Ok(());
         }
-        let message = format!("this lake has epoch {}, the manifest belongs to epoch {stored:?}: it was started twice", self.epoch);
+        let message = format!(
+            "this lake has epoch {}, the manifest belongs to epoch {stored:?}: it was started twice",
+            self.epoch
+        );
         Err(LakeError::bug(message))
     }
 }
@@ -226,7 +230,9 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
 /// No offset is in two ranges.
 fn ranges_do_not_overlap(files: &[Arc<FileEntry>], plan: &Plan) -> Result<()> {
     let last = files.iter().map(|file| file.last).max();
-    broken_unless(last.is_none_or(|last| last < plan.first), || format!("plan {plan:?} overlaps files that end at {last:?}"))
+    broken_unless(last.is_none_or(|last| last < plan.first), || {
+        format!("plan {plan:?} overlaps files that end at {last:?}")
+    })
 }
 
 fn broken_unless(holds: bool, what: impl FnOnce() -> String) -> Result<()> {

@@ -73,9 +73,9 @@ impl Destination {
     /// # Errors
     /// As [`Objects::open`].
     pub async fn get(&self) -> Result<Arc<Objects>> {
-        let opened = self.opened.get_or_try_init(|| async {
-            Objects::open(&self.url, &self.owner, self.expected).await.map(Arc::new)
-        });
+        let opened = self
+            .opened
+            .get_or_try_init(|| async { Objects::open(&self.url, &self.owner, self.expected).await.map(Arc::new) });
         opened.await.cloned()
     }
 
@@ -141,7 +141,10 @@ impl Objects {
             Ok(found) => {
                 let bytes = found.bytes().await.map_err(|e| self.failed("read", OWNER_FILE, &e))?;
                 let owner: Owner = serde_json::from_slice(&bytes).map_err(|e| {
-                    LakeError::config(format!("{}/{OWNER_FILE} cannot be read ({e}): restore it from a copy", self.url()))
+                    LakeError::config(format!(
+                        "{}/{OWNER_FILE} cannot be read ({e}): restore it from a copy",
+                        self.url()
+                    ))
                 })?;
                 Ok(Some(owner.cluster_id))
             }
@@ -206,7 +209,8 @@ impl Objects {
         blocking(move || {
             for at in paths {
                 let synced = std::fs::File::open(&at).and_then(|file| file.sync_all());
-                synced.map_err(|e| LakeError::destination(format!("{} cannot be synced to {url}: {e}", at.display())))?;
+                synced
+                    .map_err(|e| LakeError::destination(format!("{} cannot be synced to {url}: {e}", at.display())))?;
             }
             Ok(())
         })
@@ -298,7 +302,10 @@ impl Objects {
     }
 
     fn failed(&self, what: &str, at: &str, error: &object_store::Error) -> LakeError {
-        LakeError::destination(format!("cannot {what} {at} in {}, check that it is there and writable: {error}", self.url()))
+        LakeError::destination(format!(
+            "cannot {what} {at} in {}, check that it is there and writable: {error}",
+            self.url()
+        ))
     }
 }
 
@@ -340,7 +347,8 @@ fn remove_empty(dir: &FilePath) {
 }
 
 fn unusable(root: &FilePath, error: &dyn std::fmt::Display) -> LakeError {
-    let message = format!("the lake cannot be kept in {}, check that it is a directory of yours: {error}", root.display());
+    let message =
+        format!("the lake cannot be kept in {}, check that it is a directory of yours: {error}", root.display());
     LakeError::config(message)
 }
 

@@ -46,7 +46,13 @@ impl Sealer {
     /// A sealer of those tables that settle.
     pub fn new(settler: Settler, tables: Vec<Arc<Table>>) -> Self {
         let tables = tables.into_iter().filter(|table| table.settles.is_some()).collect();
-        Self { settler, tables, settling: tokio::sync::Mutex::default(), cleaned: AtomicBool::new(false), states: Mutex::default() }
+        Self {
+            settler,
+            tables,
+            settling: tokio::sync::Mutex::default(),
+            cleaned: AtomicBool::new(false),
+            states: Mutex::default(),
+        }
     }
 
     /// What it settles with.
@@ -165,7 +171,12 @@ impl Sealer {
     }
 
     /// Settles one range on a thread that may block: decoding and compressing take long.
-    async fn settle(self: &Arc<Self>, table: &Arc<Table>, partition: &Arc<Partition>, end: Offset) -> Result<Option<Settling>> {
+    async fn settle(
+        self: &Arc<Self>,
+        table: &Arc<Table>,
+        partition: &Arc<Partition>,
+        end: Offset,
+    ) -> Result<Option<Settling>> {
         let _one = self.settling.lock().await;
         self.clean_once().await?;
         if self.settler.manifest.settled(partition.id()).mark.is_none() {

@@ -145,13 +145,23 @@ impl Settler {
     }
 
     /// Reads rows into the writer; gives the last offset that is in.
-    async fn fill(&self, table: &Table, partition: &Arc<Partition>, plan: Plan, writer: &mut RangeWriter) -> Result<Offset> {
+    async fn fill(
+        &self,
+        table: &Table,
+        partition: &Arc<Partition>,
+        plan: Plan,
+        writer: &mut RangeWriter,
+    ) -> Result<Offset> {
         let bytes_max = table.settles.as_ref().map_or(u64::MAX, |table| table.flush_bytes);
         let (mut at, end, mut bytes) = (plan.first, plan.last + 1, 0_u64);
         while at < end {
             let batches = partition.read(at, READ_BYTES).await?;
             let Some(last) = batches.last() else {
-                return Err(LakeError::bug(format!("{}-{} ends at {at}, before its plan {plan:?}", table.topic, partition.index())));
+                return Err(LakeError::bug(format!(
+                    "{}-{} ends at {at}, before its plan {plan:?}",
+                    table.topic,
+                    partition.index()
+                )));
             };
             let next = last.next_offset().min(end);
             bytes += batches.iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();

@@ -33,12 +33,20 @@ impl Table {
     ///
     /// # Errors
     /// `Broker` when the records are damaged, `Bug` when the rows' offsets do not ascend.
-    pub fn rows(&self, partition: PartitionIndex, mut batches: Vec<Batch>, (from, to): (Offset, Offset)) -> Result<RecordBatch> {
+    pub fn rows(
+        &self,
+        partition: PartitionIndex,
+        mut batches: Vec<Batch>,
+        (from, to): (Offset, Offset),
+    ) -> Result<RecordBatch> {
         batches.retain(|batch| !batch.is_control());
         let rows = (self.decode)(partition, &batches)?;
         let offsets = offsets(&rows)?;
         if !offsets.is_sorted_by(|before, after| before < after) {
-            return Err(LakeError::bug(format!("rows of {}-{partition} are not in the order of their offsets", self.topic)));
+            return Err(LakeError::bug(format!(
+                "rows of {}-{partition} are not in the order of their offsets",
+                self.topic
+            )));
         }
         let start = offsets.partition_point(|offset| *offset < from);
         let end = offsets.partition_point(|offset| *offset < to);
@@ -105,7 +113,10 @@ fn hidden(topic: &str) -> bool {
 fn decode(stream: Arc<engine::Stream>) -> Decode {
     Arc::new(move |partition, batches| {
         let decoded = stream.decode(partition, batches).map_err(|e| {
-            LakeError::new(LakeErrorKind::Broker, format!("records of {}-{partition} cannot be read: {e}", stream.topic()))
+            LakeError::new(
+                LakeErrorKind::Broker,
+                format!("records of {}-{partition} cannot be read: {e}", stream.topic()),
+            )
         })?;
         Ok(decoded.rows)
     })

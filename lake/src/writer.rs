@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use broker::{Offset, PartitionIndex, TimestampMs, TopicName};
 use parquet::arrow::AsyncArrowWriter;
@@ -133,7 +133,9 @@ impl RangeWriter {
             slices.len() - 1
         });
         let slice = &mut slices[at];
-        let bytes = sliced.rows.get_array_memory_size() + BATCH_OVERHEAD_BYTES;
+        // the part of shared buffers that is this slice's, so that no byte counts twice
+        let column_bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+        let bytes = sliced.rows.columns().iter().map(column_bytes).sum::<usize>() + BATCH_OVERHEAD_BYTES;
         slice.rows += sliced.rows.num_rows() as u64;
         slice.event_ms = match (slice.event_ms, sliced.event_ms) {
             (Some((least, most)), Some((low, high))) => Some((least.min(low), most.max(high))),
@@ -254,12 +256,15 @@ impl Source {
 
 /// Whether a file name is one that [`RangeWriter`] gives to files of `topic`.
 pub fn is_published_name(topic: &str, name: &str) -> bool {
-    let parts = name.strip_prefix(topic).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.strip_suffix(".parquet"));
+    let parts =
+        name.strip_prefix(topic).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.strip_suffix(".parquet"));
     let Some(parts) = parts else { return false };
     let parts: Vec<&str> = parts.split('-').collect();
     let number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     match parts.as_slice() {
-        [numbers @ .., empty] if empty.starts_with('e') => numbers.len() == 3 && numbers.iter().all(number) && number(&&empty[1..]),
+        [numbers @ .., empty] if empty.starts_with('e') => {
+            numbers.len() == 3 && numbers.iter().all(number) && number(&&empty[1..])
+        }
         numbers => numbers.len() == 3 && numbers.iter().all(number),
     }
 }

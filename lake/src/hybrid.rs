@@ -1,0 +1,339 @@
+//! A stream as one SQL table: its Parquet files below the boundary, and the log from there to the high watermark. The
+//! boundary is read once per query, so no row is missing or counted twice while the lake goes on settling.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin as PinBox;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use broker::{Broker, Offset, Partition, PartitionIndex};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::DataFusionError;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use datafusion::physical_plan::union::UnionExec;
+use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
+use futures::StreamExt;
+
+use crate::error::{LakeError, Result};
+use crate::floors::{Floors, Pin};
+use crate::layout::Level;
+use crate::log_scan::LogScan;
+use crate::manifest::Manifest;
+use crate::manifest_bytes::FileEntry;
+use crate::objects::Objects;
+use crate::prune::{PartitionFile, prune};
+use crate::tables::Table;
+
+/// What one query reads of one table. Holds: the files and the offsets at which the log takes over and ends, all of one
+/// moment, and pins that keep retention from what is above the boundary.
+pub struct Boundary {
+    parts: Vec<Part>,
+    _pins: Vec<Pin>,
+}
+
+struct Part {
+    partition: Arc<Partition>,
+    files: Arc<Vec<Arc<FileEntry>>>,
+    from: Offset,
+    to: Offset,
+}
+
+impl Boundary {
+    /// Reads the boundary of a table, once. A topic that is not there has no rows.
+    pub fn read(table: &Table, broker: &Broker, manifest: &Manifest, floors: &Floors) -> Self {
+        let partitions = broker.catalog().topic(&table.topic).map(|topic| topic.partitions());
+        let partitions: Vec<_> = partitions.iter().flat_map(|all| all.iter().cloned()).collect();
+        // the pins come first: what is settled later than them can only be above them
+        let pins = partitions.iter().map(|partition| floors.pin(partition.id(), partition.log_start())).collect();
+        let logs: Vec<_> = partitions.iter().map(|partition| partition.id()).collect();
+        let settled = manifest.snapshot(&logs);
+        let parts = partitions.into_iter().zip(settled).map(|(partition, settled)| {
+            let start = partition.log_start();
+            let from = settled.mark.map_or(start, |mark| mark.offset.max(start));
+            let to = partition.high_watermark().max(from);
+            Part { partition, files: settled.files, from, to }
+        });
+        Self { parts: parts.collect(), _pins: pins }
+    }
+
+    /// The end of what the query sees, per partition.
+    pub fn offsets(&self) -> BTreeMap<PartitionIndex, Offset> {
+        self.parts.iter().map(|part| (part.partition.index(), part.to)).collect()
+    }
+
+    /// Where the log takes over, per partition.
+    pub fn settled(&self) -> BTreeMap<PartitionIndex, Offset> {
+        self.parts.iter().map(|part| (part.partition.index(), part.from)).collect()
+    }
+
+    /// All files below the boundary.
+    pub fn files(&self) -> Vec<PartitionFile> {
+        let of = |part: &Part| {
+            let index = part.partition.index();
+            part.files.iter().map(move |file| (index, file.clone())).collect::<Vec<_>>()
+        };
+        self.parts.iter().flat_map(of).collect()
+    }
+
+    /// The partitions and the offsets of them that come from the log.
+    pub fn live(&self) -> impl Iterator<Item = (&Arc<Partition>, (Offset, Offset))> {
+        self.parts.iter().map(|part| (&part.partition, (part.from, part.to)))
+    }
+}
+
+/// A table as one query sees it.
+pub struct HybridTable {
+    /// The table.
+    pub table: Arc<Table>,
+    /// What the query reads of it; none when the query does not name it.
+    pub boundary: Option<Arc<Boundary>>,
+    /// Where the files are; none while the destination is away.
+    pub files: Option<(Arc<Objects>, ObjectStoreUrl)>,
+}
+
+impl fmt::Debug for HybridTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let read = self.boundary.as_ref().map(|boundary| (boundary.settled(), boundary.offsets()));
+        write!(f, "HybridTable {} settled to, read to: {read:?}", self.table.name)
+    }
+}
+
+/// How one set of files is read: which columns of the table the files have, and which their directories say.
+struct FileSet<'a> {
+    levels: &'a [Level],
+    files: Vec<&'a FileEntry>,
+    scan: TableSchema,
+}
+
+impl HybridTable {
+    async fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        let schema = self.table.layout.table_schema();
+        let boundary = self.boundary.as_ref().ok_or_else(|| {
+            DataFusionError::External(Box::new(LakeError::bug(format!(
+                "{} is read without being named",
+                self.table.name
+            ))))
+        })?;
+        let projection = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let predicate = conjunction(filters.to_vec());
+        let mut files = boundary.files();
+        if let Some(predicate) = &predicate {
+            let physical =
+                state.create_physical_expr(predicate.clone(), &DFSchema::try_from(schema.as_ref().clone())?)?;
+            files = prune(files, &physical, schema, self.table.layout.event_time());
+        }
+        // an inexact filter above may drop rows, so only an unfiltered scan can stop early
+        let limit = limit.filter(|_| filters.is_empty());
+        let mut inputs = Vec::new();
+        for set in self.file_sets(&files) {
+            inputs.push(self.scan_files(state, &set, &projection, (predicate.as_ref(), limit))?);
+        }
+        let live = boundary.live().filter(|(_, (from, to))| from < to);
+        let live: Vec<Arc<dyn PartitionStream>> =
+            live.map(|(partition, range)| self.scan_log(boundary, partition, range)).collect();
+        if !live.is_empty() {
+            let log = StreamingTableExec::try_new(schema.clone(), live, Some(&projection), [], false, limit)?;
+            inputs.push(Arc::new(log));
+        }
+        match inputs.len() {
+            0 => Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&projection)?)))),
+            _ => UnionExec::try_new(inputs),
+        }
+    }
+
+    fn scan_log(
+        &self,
+        boundary: &Arc<Boundary>,
+        partition: &Arc<Partition>,
+        range: (Offset, Offset),
+    ) -> Arc<dyn PartitionStream> {
+        Arc::new(LogScan { table: self.table.clone(), partition: partition.clone(), range, boundary: boundary.clone() })
+    }
+
+    /// Files with the same levels are read alike; there is more than one set after a change of the slice columns.
+    fn file_sets<'a>(&self, files: &'a [PartitionFile]) -> Vec<FileSet<'a>> {
+        let mut sets: Vec<FileSet<'a>> = Vec::new();
+        let alike = |one: &[Level], other: &[Level]| {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(a, b)| a.column == b.column && a.derived == b.derived)
+        };
+        for (_, file) in files {
+            match sets.iter_mut().find(|set| alike(set.levels, &file.levels)) {
+                Some(set) => set.files.push(file),
+                None => {
+                    sets.push(FileSet { levels: &file.levels, files: vec![file], scan: self.scan_schema(&file.levels) })
+                }
+            }
+        }
+        sets
+    }
+
+    /// Columns of the table that files with these levels have, then those that their directories say.
+    fn scan_schema(&self, levels: &[Level]) -> TableSchema {
+        let layout = &self.table.layout;
+        let said = |field: &Field| {
+            let derived = layout.is_derived(field.name());
+            levels.iter().any(|level| level.column == *field.name() && level.derived == derived)
+        };
+        let fields = layout.table_schema().fields();
+        let in_file = fields.iter().filter(|field| !said(field) && !layout.is_derived(field.name())).cloned();
+        let in_path = fields.iter().filter(|field| said(field)).cloned().collect();
+        TableSchema::new(Arc::new(Schema::new(in_file.collect::<Vec<_>>())), in_path)
+    }
+
+    fn scan_files(
+        &self,
+        state: &dyn Session,
+        set: &FileSet<'_>,
+        projection: &[usize],
+        (predicate, limit): (Option<&Expr>, Option<usize>),
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let (objects, url) = self.files.as_ref().ok_or_else(|| {
+            let message = "the lake's destination is away and the query needs its files: try again when it is back";
+            DataFusionError::External(Box::new(LakeError::destination(message)))
+        })?;
+        let table = self.table.layout.table_schema();
+        let scan = set.scan.table_schema().clone();
+        let wanted: Vec<_> = projection.iter().map(|at| table.field(*at).name().as_str()).collect();
+        let missing = wanted.iter().any(|name| scan.index_of(name).is_err());
+        let read: Vec<usize> = if missing {
+            (0..scan.fields().len()).collect()
+        } else {
+            wanted.iter().map(|name| scan.index_of(name)).collect::<Result<_, _>>()?
+        };
+        let mut source = ParquetSource::new(set.scan.clone());
+        if let Some(predicate) = predicate.and_then(|expr| physical(state, expr, &scan)) {
+            source = source.with_predicate(predicate);
+        }
+        let files = set.files.iter().map(|file| self.partitioned(objects, file, set)).collect::<DfResult<Vec<_>>>()?;
+        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
+        let config = FileScanConfigBuilder::new(url.clone(), Arc::new(source))
+            .with_file_groups(groups)
+            .with_limit(limit)
+            .with_projection_indices(Some(read))?
+            .build();
+        let files = DataSourceExec::from_data_source(config);
+        if missing { self.derive(files, projection, limit) } else { Ok(files) }
+    }
+
+    fn partitioned(&self, objects: &Objects, file: &FileEntry, set: &FileSet<'_>) -> DfResult<PartitionedFile> {
+        let meta = objects.meta(&file.path, file.bytes).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let values = set.scan.table_partition_cols().iter().map(|field| {
+            let level = file.levels.iter().find(|level| level.column == *field.name());
+            level.map_or_else(|| field.data_type().try_into(), |level| Ok(level.value.scalar(field.data_type())))
+        });
+        Ok(PartitionedFile::new_from_meta(meta).with_partition_values(values.collect::<DfResult<Vec<_>>>()?))
+    }
+
+    /// Adds parts of the event time that neither the files nor their directories say.
+    fn derive(
+        &self,
+        files: Arc<DataSourceExec>,
+        projection: &[usize],
+        limit: Option<usize>,
+    ) -> DfResult<Arc<dyn ExecutionPlan>> {
+        let count = files.properties().output_partitioning().partition_count();
+        let parts = (0..count).map(|index| {
+            Arc::new(Derived { table: self.table.clone(), files: files.clone(), index }) as Arc<dyn PartitionStream>
+        });
+        let schema = self.table.layout.table_schema().clone();
+        let projection = projection.to_vec();
+        let derived = StreamingTableExec::try_new(schema, parts.collect(), Some(&projection), [], false, limit)?;
+        Ok(Arc::new(derived))
+    }
+}
+
+/// Rows of files with the parts of the event time that the table has and the files' slices had not.
+struct Derived {
+    table: Arc<Table>,
+    files: Arc<DataSourceExec>,
+    index: usize,
+}
+
+impl fmt::Debug for Derived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Derived {} {}", self.table.name, self.index)
+    }
+}
+
+impl PartitionStream for Derived {
+    fn schema(&self) -> &SchemaRef {
+        self.table.layout.table_schema()
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let table = self.table.clone();
+        let schema = self.schema().clone();
+        let complete = move |rows: DfResult<RecordBatch>| {
+            table.layout.complete(&rows?).map_err(|e| DataFusionError::External(Box::new(e)))
+        };
+        let rows = match self.files.execute(self.index, context) {
+            Ok(rows) => rows.map(complete).boxed(),
+            Err(error) => futures::stream::once(async { Err(error) }).boxed(),
+        };
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
+
+/// The predicate over the columns of a scan; none where it names one that the scan does not have.
+fn physical(state: &dyn Session, predicate: &Expr, scan: &SchemaRef) -> Option<Arc<dyn PhysicalExpr>> {
+    let schema = DFSchema::try_from(scan.as_ref().clone()).ok()?;
+    state.create_physical_expr(predicate.clone(), &schema).ok()
+}
+
+impl TableProvider for HybridTable {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn schema(&self) -> SchemaRef {
+        self.table.layout.table_schema().clone()
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn scan<'life0, 'life1, 'life2, 'life3, 'async_trait>(
+        &'life0 self,
+        state: &'life1 dyn Session,
+        projection: Option<&'life2 Vec<usize>>,
+        filters: &'life3 [Expr],
+        limit: Option<usize>,
+    ) -> PinBox<Box<dyn Future<Output = DfResult<Arc<dyn ExecutionPlan>>> + Send + 'async_trait>>
+    where
+        'life0: 'async_trait,
+        'life1: 'async_trait,
+        'life2: 'async_trait,
+        'life3: 'async_trait,
+        Self: 'async_trait,
+    {
+        Box::pin(self.plan(state, projection, filters, limit))
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+}

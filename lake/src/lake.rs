@@ -1,0 +1,242 @@
+//! The running lake: what starts, stops and is asked from outside.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use broker::{Broker, Offset, PartitionIndex, TimestampMs, TopicName};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::config::LakeConfig;
+use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::floors::Floors;
+use crate::manifest::Manifest;
+use crate::objects::Destination;
+use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
+use crate::sealer::Sealer;
+use crate::settle::{Fault, Settler};
+use crate::tables::{self, Table};
+use crate::verify::{self, VerifyReport};
+use crate::writer::WriteLimits;
+
+/// The running lake. Holds: the sealer at work and the way to run queries. A crash keeps what the manifest says.
+pub struct Lake {
+    sealer: Arc<Sealer>,
+    queries: Arc<Queries>,
+    destination: Arc<Destination>,
+    stop: watch::Sender<bool>,
+    working: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a flush wrote.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlushReport {
+    /// Files published.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The first offset that is not settled, per partition.
+    pub marks: BTreeMap<PartitionIndex, Offset>,
+}
+
+/// How the lake fares.
+#[derive(Clone, Debug)]
+pub struct LakeStatus {
+    /// The destination as a URL.
+    pub url: String,
+    /// Each topic that settles.
+    pub tables: Vec<TableStatus>,
+}
+
+/// How one topic settles.
+#[derive(Clone, Debug)]
+pub struct TableStatus {
+    /// The topic.
+    pub topic: TopicName,
+    /// Its table's name in SQL: the stream's.
+    pub table: String,
+    /// Files published.
+    pub files: u64,
+    /// Rows in them.
+    pub rows: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// The first offset that is not settled, per partition.
+    pub marks: BTreeMap<PartitionIndex, Offset>,
+    /// The log's end, per partition.
+    pub high_watermarks: BTreeMap<PartitionIndex, Offset>,
+    /// Offsets that are not settled, over all partitions.
+    pub lag_records: i64,
+    /// Age of the oldest record that is not settled, in ms since its append; 0 when all are.
+    pub lag_ms: i64,
+    /// When a mark moved last, in ms since 1970.
+    pub last_flush_ms: Option<TimestampMs>,
+    /// What went wrong last, until it goes well again.
+    pub error: Option<String>,
+}
+
+/// What a lake is made of; tests hand in their own parts.
+pub(crate) struct Parts {
+    pub broker: Arc<Broker>,
+    pub tables: Vec<Arc<Table>>,
+    pub views: Arc<dyn Views>,
+    pub config: LakeConfig,
+    pub limits: WriteLimits,
+    pub fault: Option<Fault>,
+}
+
+impl Lake {
+    /// Starts the lake over a broker and an engine: reads the manifest, removes what a crash left, and begins to settle.
+    /// A destination that is away does not keep it from starting.
+    ///
+    /// # Errors
+    /// `Config`, with all mistakes at once, when the configuration or the destination is wrong; `Broker` when the
+    /// manifest cannot be read.
+    pub async fn start(broker: Arc<Broker>, engine: Arc<engine::Engine>, config: LakeConfig) -> Result<Arc<Self>> {
+        let tables = tables::tables(engine.streams(), &config)?;
+        let parts = Parts { broker, tables, views: engine, config, limits: WriteLimits::default(), fault: None };
+        Self::assemble(parts).await
+    }
+
+    pub(crate) async fn assemble(parts: Parts) -> Result<Arc<Self>> {
+        let Parts { broker, tables, views, config, limits, fault } = parts;
+        let manifest = Arc::new(Manifest::open(broker.clone()).await?);
+        let expected = manifest.snapshot(&manifest.logs()).iter().any(|settled| !settled.files.is_empty());
+        let url = match config.url.as_str() {
+            "" => broker.config().data_dir.join("lake").display().to_string(),
+            url => url.to_owned(),
+        };
+        let destination = Arc::new(Destination::new(url, broker.cluster_id().to_owned(), expected));
+        let floors = Floors::new(broker.holds().register("lake"));
+        let settler = Settler {
+            broker: broker.clone(),
+            destination: destination.clone(),
+            manifest: manifest.clone(),
+            floors: floors.clone(),
+            limits,
+            fault,
+            attempts: AtomicU64::new(0),
+        };
+        let sealer = Arc::new(Sealer::new(settler, tables.clone()));
+        sealer.tables().iter().for_each(|table| sealer.hold(table));
+        match sealer.clean().await {
+            // a lake that is away does not keep the broker from serving; it is tried again
+            Err(error) if error.kind == LakeErrorKind::Destination => {
+                tracing::warn!(%error, "the lake's destination is away, the log keeps the records");
+            }
+            other => other?,
+        }
+        let source = Source { broker, tables, views, manifest, floors, destination: destination.clone() };
+        let queries = Arc::new(Queries::new(source, config.sql)?);
+        let (stop, stopping) = watch::channel(false);
+        let working = Mutex::new(Some(tokio::spawn(sealer.clone().run(stopping))));
+        Ok(Arc::new(Self { sealer, queries, destination, stop, working }))
+    }
+
+    /// Ends in order: the range that is being written is finished, further ones are not begun.
+    ///
+    /// # Errors
+    /// `Bug` when the sealer had ended early.
+    pub async fn stop(&self) -> Result<()> {
+        self.stop.send_replace(true);
+        let working = self.working.lock().take();
+        match working {
+            Some(working) => working.await.map_err(|e| LakeError::bug(format!("the sealer ended early: {e}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Answers one query over tables, views and history.
+    ///
+    /// # Errors
+    /// `Refused` for a statement that is wrong or not allowed, `NotFresh` when a view it names has not caught up,
+    /// `TimeLimit`, `MemoryLimit`, `Destination` when its files are away.
+    pub async fn sql(&self, request: SqlRequest) -> Result<SqlAnswer> {
+        self.queries.sql(request).await
+    }
+
+    /// Settles all that a topic has at this moment.
+    ///
+    /// # Errors
+    /// `NotFound` for a topic that does not settle, `Destination` when the files cannot be written.
+    pub async fn flush(&self, topic: &str) -> Result<FlushReport> {
+        let done = self.sealer.flush(topic).await?;
+        let status =
+            self.sealer.tables().iter().find(|table| *table.topic == *topic).map(|table| self.table_status(table));
+        let marks = status.map(|status| status.marks).unwrap_or_default();
+        Ok(FlushReport { files: done.files, rows: done.rows, bytes: done.bytes, marks })
+    }
+
+    /// Compares files and log record by record: each offset of the log that is a row must be in exactly one file or above
+    /// the mark.
+    ///
+    /// # Errors
+    /// `NotFound` for a topic that does not settle, `Destination` or `Broker` when something cannot be read.
+    pub async fn verify(&self, topic: &str) -> Result<VerifyReport> {
+        let table = self.sealer.tables().iter().find(|table| *table.topic == *topic).ok_or_else(|| {
+            LakeError::new(LakeErrorKind::NotFound, format!("no topic {topic} that settles in the lake"))
+        })?;
+        verify::verify(self.sealer.settler(), table).await
+    }
+
+    /// How the lake fares.
+    pub fn status(&self) -> LakeStatus {
+        let tables = self.sealer.tables().iter().map(|table| self.table_status(table)).collect();
+        LakeStatus { url: self.destination.url(), tables }
+    }
+
+    fn table_status(&self, table: &Table) -> TableStatus {
+        let settler = self.sealer.settler();
+        let state = self.sealer.state(&table.topic);
+        let mut status = TableStatus {
+            topic: table.topic.clone(),
+            table: table.name.clone(),
+            files: 0,
+            rows: 0,
+            bytes: 0,
+            marks: BTreeMap::new(),
+            high_watermarks: BTreeMap::new(),
+            lag_records: 0,
+            lag_ms: 0,
+            last_flush_ms: None,
+            error: state.error,
+        };
+        let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return status };
+        let now = settler.broker.clock().now_ms();
+        for partition in topic.partitions().iter() {
+            let settled = settler.manifest.settled(partition.id());
+            status.files += settled.files.len() as u64;
+            status.rows += settled.files.iter().map(|file| file.rows).sum::<u64>();
+            status.bytes += settled.files.iter().map(|file| file.bytes).sum::<u64>();
+            let mark = settled.mark.map_or(partition.log_start(), |mark| mark.offset);
+            let end = partition.high_watermark();
+            status.marks.insert(partition.index(), mark);
+            status.high_watermarks.insert(partition.index(), end);
+            status.lag_records += (end - mark).max(0);
+            if let (true, Some(oldest)) = (end > mark, state.oldest_ms.get(&partition.index())) {
+                status.lag_ms = status.lag_ms.max(now - oldest);
+            }
+            status.last_flush_ms = status.last_flush_ms.max(settled.mark.map(|mark| mark.moved_ms));
+        }
+        status
+    }
+}
+
+#[cfg(test)]
+impl Lake {
+    /// Holds what a query of the topic would.
+    pub(crate) fn pin_for_test(&self, topic: &str) -> crate::hybrid::Boundary {
+        let settler = self.sealer.settler();
+        let table = self.sealer.tables().iter().find(|table| *table.topic == *topic).unwrap();
+        crate::hybrid::Boundary::read(table, &settler.broker, &settler.manifest, &settler.floors)
+    }
+
+    /// Ends as a crash would, once the step under way is over: the lakes of a test share one process.
+    pub(crate) async fn crash(&self) {
+        self.stop().await.unwrap();
+    }
+}

@@ -1,0 +1,97 @@
+//! The live part of a table: records of one partition as rows, streamed in bounded portions.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use broker::{Kind, Offset, Partition};
+use datafusion::error::DataFusionError;
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::streaming::PartitionStream;
+use futures::{StreamExt, TryStreamExt, stream};
+
+use crate::error::{LakeError, Result};
+use crate::hybrid::Boundary;
+use crate::tables::Table;
+
+/// Bytes of the log that are turned into rows at one time.
+const READ_BYTES: usize = 1 << 20;
+
+/// Rows of offsets `from..to` of one partition. Holds the boundary, and so the pin that keeps retention off them.
+pub struct LogScan {
+    /// The table whose rows they are.
+    pub table: Arc<Table>,
+    /// The partition.
+    pub partition: Arc<Partition>,
+    /// First offset and end.
+    pub range: (Offset, Offset),
+    /// What the query reads, kept as long as this is.
+    pub boundary: Arc<Boundary>,
+}
+
+impl fmt::Debug for LogScan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = self.range;
+        write!(f, "LogScan {}-{} {from}..{to}", self.table.topic, self.partition.index())
+    }
+}
+
+impl PartitionStream for LogScan {
+    fn schema(&self) -> &SchemaRef {
+        self.table.layout.table_schema()
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
+        let portion = context.session_config().batch_size();
+        let part = Self {
+            table: self.table.clone(),
+            partition: self.partition.clone(),
+            range: self.range,
+            boundary: self.boundary.clone(),
+        };
+        let rows = stream::try_unfold((part, self.range.0), |(part, at)| async move {
+            let read = part.read(at).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+            Ok::<_, DataFusionError>(read.map(|(rows, next)| (rows, (part, next))))
+        });
+        let rows = rows.map_ok(move |rows| stream::iter(portions(&rows, portion).into_iter().map(Ok))).try_flatten();
+        Box::pin(RecordBatchStreamAdapter::new(self.schema().clone(), rows.boxed()))
+    }
+}
+
+impl LogScan {
+    /// Rows from `at` on, and where to go on; none at the end.
+    async fn read(&self, mut at: Offset) -> Result<Option<(RecordBatch, Offset)>> {
+        let (_, to) = self.range;
+        loop {
+            if at >= to {
+                return Ok(None);
+            }
+            let batches = match self.partition.read(at, READ_BYTES).await {
+                Ok(batches) => batches,
+                Err(error) if error.kind == Kind::OffsetOutOfRange && self.partition.log_start() > at => {
+                    // deleted on somebody's order (DeleteRecords); retention cannot pass the pin
+                    at = self.partition.log_start();
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let Some(last) = batches.last() else { return Ok(None) };
+            let next = last.next_offset().min(to);
+            let (table, index, range) = (self.table.clone(), self.partition.index(), (at, next));
+            // decoding a portion takes milliseconds, which no thread that serves others should spend
+            let decode = tokio::task::spawn_blocking(move || {
+                let rows = table.rows(index, batches, range)?;
+                table.layout.complete(&rows)
+            });
+            let rows = decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??;
+            return Ok(Some((rows, next)));
+        }
+    }
+}
+
+fn portions(rows: &RecordBatch, size: usize) -> Vec<RecordBatch> {
+    let size = size.max(1);
+    (0..rows.num_rows()).step_by(size).map(|at| rows.slice(at, size.min(rows.num_rows() - at))).collect()
+}

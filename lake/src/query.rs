@@ -1,0 +1,365 @@
+//! SQL: one read-only statement over tables and views, within limits of time, memory and rows.
+//!
+//! A query first waits until the views it names have applied everything appended before it, then reads the boundary of
+//! each table it names, once, then runs. It runs on threads of its own, so that it never delays a producer. What writes,
+//! configures or names files of this machine is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{Schema, SchemaRef};
+use broker::Broker;
+use datafusion::catalog::CatalogProviderList;
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
+    TableProvider,
+};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::{SQLOptions, SessionState};
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, TrackConsumersPool};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{DataFrame, SessionConfig};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast::Statement as Ast;
+use futures::StreamExt;
+use futures::future::BoxFuture;
+
+use crate::Offsets;
+use crate::config::SqlLimits;
+use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::floors::Floors;
+use crate::hybrid::{Boundary, HybridTable};
+use crate::manifest::Manifest;
+use crate::objects::Destination;
+use crate::query_error::explain;
+use crate::tables::Table;
+
+const CATALOG: &str = "millpond";
+const SCHEMA: &str = "public";
+/// Longest statement that is read.
+const SQL_BYTES_MAX: usize = 1 << 20;
+/// Longest wait for the views that a query names.
+const FRESH_WAIT_MS_MAX: u64 = 5_000;
+
+/// One query.
+#[derive(Clone, Debug, Default)]
+pub struct SqlRequest {
+    /// A statement that reads: `SELECT`, `WITH`, `VALUES`, `SHOW`, `DESCRIBE`, `EXPLAIN`.
+    pub sql: String,
+    /// Values of `$1`, `$2`, …: null, booleans, numbers and strings.
+    pub params: Vec<serde_json::Value>,
+    /// Most rows wanted. An answer of so many rows may have been cut; ask for one more than is needed to know. At most
+    /// one more than the limit of the configuration.
+    pub row_limit: usize,
+}
+
+/// What a query gave.
+#[derive(Clone, Debug)]
+pub struct SqlAnswer {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub rows: Vec<RecordBatch>,
+    /// What is in the answer: of each topic that a table or view reads, the next offset per partition.
+    pub offsets: Offsets,
+}
+
+/// The engine's views, as queries need them.
+pub trait Views: Send + Sync {
+    /// All views' names.
+    fn names(&self) -> Vec<String>;
+    /// A view as a table.
+    fn table(&self, view: &str) -> Option<Arc<dyn TableProvider>>;
+    /// Waits until a view has applied everything appended before; gives the offsets applied.
+    fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>>;
+}
+
+/// Runs queries. Holds: the memory that all queries share and the threads they run on. Nothing survives a crash.
+pub struct Queries {
+    source: Source,
+    limits: SqlLimits,
+    base: SessionState,
+    threads: Threads,
+}
+
+/// Where queries read.
+pub struct Source {
+    /// The log.
+    pub broker: Arc<Broker>,
+    /// The tables.
+    pub tables: Vec<Arc<Table>>,
+    /// The views.
+    pub views: Arc<dyn Views>,
+    /// What is settled.
+    pub manifest: Arc<Manifest>,
+    /// What retention keeps.
+    pub floors: Floors,
+    /// Where files are.
+    pub destination: Arc<Destination>,
+}
+
+/// The threads of queries; ended without waiting, because a query may be dropped at any point.
+struct Threads(Option<tokio::runtime::Runtime>);
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Queries {
+    /// A runner of queries.
+    ///
+    /// # Errors
+    /// `Config` when the limits are impossible, `Bug` when threads cannot be started.
+    pub fn new(source: Source, limits: SqlLimits) -> Result<Self> {
+        if limits.time_ms == 0 || limits.memory_bytes == 0 || limits.rows == 0 {
+            return Err(LakeError::config(
+                "the lake's limits of SQL must be above 0: set lake.sql_time_max and its like",
+            ));
+        }
+        let top = NonZeroUsize::new(3).expect("three is not zero");
+        let pool = TrackConsumersPool::new(GreedyMemoryPool::new(limits.memory_bytes), top);
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(pool))
+            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
+            .build_arc()
+            .map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
+        let cores = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
+        let config = SessionConfig::new()
+            .with_default_catalog_and_schema(CATALOG, SCHEMA)
+            .with_create_default_catalog_and_schema(false)
+            .with_information_schema(true)
+            .with_target_partitions(cores);
+        let base =
+            SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime).build();
+        let threads = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(cores)
+            .thread_name("lake-sql")
+            .enable_time()
+            .build()
+            .map_err(|e| LakeError::bug(format!("threads for SQL cannot be started: {e}")))?;
+        Ok(Self { source, limits, base, threads: Threads(Some(threads)) })
+    }
+
+    /// Answers one query.
+    ///
+    /// # Errors
+    /// `Refused` for a statement that is wrong or not allowed, `NotFresh`, `TimeLimit`, `MemoryLimit`, `Destination`.
+    pub async fn sql(self: &Arc<Self>, request: SqlRequest) -> Result<SqlAnswer> {
+        let (this, time) = (self.clone(), Duration::from_millis(self.limits.time_ms));
+        let run = async move { this.within_time(request, time).await };
+        let Some(threads) = &self.threads.0 else { return Err(LakeError::bug("SQL has ended")) };
+        // dropped with its caller: a query whose client has gone away stops
+        let task = AbortOnDrop(threads.spawn(run));
+        task.await
+    }
+
+    async fn within_time(&self, request: SqlRequest, time: Duration) -> Result<SqlAnswer> {
+        match tokio::time::timeout(time, self.run(request)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let message = format!(
+                    "the query ran longer than {} ms: narrow it by a time range or a slice column, or raise lake.sql_time_max",
+                    time.as_millis()
+                );
+                Err(LakeError::new(LakeErrorKind::TimeLimit, message))
+            }
+        }
+    }
+
+    async fn run(&self, request: SqlRequest) -> Result<SqlAnswer> {
+        if request.sql.len() > SQL_BYTES_MAX {
+            let message = format!("the statement has {} bytes: at most {SQL_BYTES_MAX} are read", request.sql.len());
+            return Err(LakeError::new(LakeErrorKind::Refused, message));
+        }
+        let params =
+            request.params.iter().enumerate().map(|(at, value)| param(at, value)).collect::<Result<Vec<_>>>()?;
+        let dialect = self.base.config_options().sql_parser.dialect;
+        let statement = self.base.sql_to_statement(&request.sql, &dialect).map_err(|e| self.explain(&e))?;
+        refuse_writes(&statement)?;
+        let named = self.base.resolve_table_references(&statement).map_err(|e| self.explain(&e))?;
+        let named: BTreeSet<String> = named.iter().map(|table| table.table().to_owned()).collect();
+        let mut offsets = self.freshen(&named).await?;
+        let state = self.session(&named, &mut offsets).await?;
+        let plan = state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))?;
+        let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
+        read_only.verify_plan(&plan).map_err(|_| refused_write("that"))?;
+        let row_limit = request.row_limit.min(self.limits.rows.saturating_add(1));
+        let (schema, rows) = self.execute(state, plan, params, row_limit).await?;
+        Ok(SqlAnswer { schema, rows, offsets })
+    }
+
+    /// Waits for the named views.
+    async fn freshen(&self, named: &BTreeSet<String>) -> Result<Offsets> {
+        let mut offsets = Offsets::new();
+        let views: BTreeSet<_> = self.source.views.names().into_iter().collect();
+        for view in named.iter().filter(|name| views.contains(*name)) {
+            merge(&mut offsets, self.source.views.fresh(view, FRESH_WAIT_MS_MAX.min(self.limits.time_ms)).await?);
+        }
+        Ok(offsets)
+    }
+
+    /// A session in which the tables and views have their names, those that the query names with their boundaries read.
+    async fn session(&self, named: &BTreeSet<String>, offsets: &mut Offsets) -> Result<SessionState> {
+        let schema = MemorySchemaProvider::new();
+        let catalog = MemoryCatalogProvider::new();
+        let catalogs = MemoryCatalogProviderList::new();
+        let bug = |e: DataFusionError| LakeError::bug(format!("a table cannot be named: {e}"));
+        for view in self.source.views.names() {
+            if let Some(table) = self.source.views.table(&view) {
+                schema.register_table(view, table).map_err(bug)?;
+            }
+        }
+        let files = self.files().await;
+        for table in &self.source.tables {
+            let Source { broker, manifest, floors, .. } = &self.source;
+            let named = named.contains(&table.name);
+            let boundary = named.then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
+            if let Some(boundary) = &boundary {
+                merge(offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
+            }
+            let hybrid = HybridTable { table: table.clone(), boundary, files: files.clone() };
+            if !schema.table_exist(&table.name) {
+                schema.register_table(table.name.clone(), Arc::new(hybrid)).map_err(bug)?;
+            }
+        }
+        catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(bug)?;
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        Ok(SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs)).build())
+    }
+
+    async fn files(&self) -> Option<(Arc<crate::objects::Objects>, ObjectStoreUrl)> {
+        let objects = self.source.destination.get().await.ok()?;
+        let runtime: &RuntimeEnv = self.base.runtime_env();
+        let url = objects.register(runtime).ok()?;
+        Some((objects, url))
+    }
+
+    async fn execute(
+        &self,
+        state: SessionState,
+        plan: LogicalPlan,
+        params: Vec<ScalarValue>,
+        row_limit: usize,
+    ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+        let explains =
+            matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_));
+        let mut frame = DataFrame::new(state, plan);
+        if !params.is_empty() {
+            frame = frame.with_param_values(params).map_err(|e| self.explain(&e))?;
+        }
+        if !explains {
+            // sorts then keep only as many rows as can be answered
+            frame = frame.limit(0, Some(row_limit)).map_err(|e| self.explain(&e))?;
+        }
+        let mut stream = frame.execute_stream().await.map_err(|e| self.explain(&e))?;
+        let memory = MemoryConsumer::new("the answer").register(&self.base.runtime_env().memory_pool);
+        let (mut rows, mut count) = (Vec::new(), 0);
+        while count < row_limit {
+            let Some(batch) = stream.next().await else { break };
+            let batch = batch.map_err(|e| self.explain(&e))?;
+            let batch = batch.slice(0, batch.num_rows().min(row_limit - count));
+            memory.try_grow(batch.get_array_memory_size()).map_err(|e| self.explain(&e))?;
+            count += batch.num_rows();
+            if batch.num_rows() > 0 {
+                rows.push(batch);
+            }
+        }
+        // metadata of plans is nobody's business outside
+        let schema = Arc::new(Schema::new(stream.schema().fields().clone()));
+        Ok((schema, rows))
+    }
+
+    fn explain(&self, error: &DataFusionError) -> LakeError {
+        let mut names: Vec<String> = self.source.tables.iter().map(|table| table.name.clone()).collect();
+        names.extend(self.source.views.names());
+        explain(error, &names, self.limits.memory_bytes)
+    }
+}
+
+/// What two parts of a query have both applied: the lesser offset.
+fn merge(into: &mut Offsets, more: Offsets) {
+    for (topic, partitions) in more {
+        let known = into.entry(topic).or_default();
+        for (partition, offset) in partitions {
+            known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
+        }
+    }
+}
+
+fn param(at: usize, value: &serde_json::Value) -> Result<ScalarValue> {
+    use serde_json::Value;
+    match value {
+        Value::Null => Ok(ScalarValue::Null),
+        Value::Bool(flag) => Ok(ScalarValue::from(*flag)),
+        Value::String(text) => Ok(ScalarValue::from(text.as_str())),
+        Value::Number(number) => number
+            .as_i64()
+            .map(ScalarValue::from)
+            .or_else(|| number.as_u64().map(ScalarValue::from))
+            .or_else(|| number.as_f64().map(ScalarValue::from))
+            .ok_or_else(|| LakeError::new(LakeErrorKind::Refused, format!("parameter ${} is not a number", at + 1))),
+        Value::Array(_) | Value::Object(_) => {
+            let message =
+                format!("parameter ${} is an array or object: give null, a boolean, a number or a string", at + 1);
+            Err(LakeError::new(LakeErrorKind::Refused, message))
+        }
+    }
+}
+
+fn refuse_writes(statement: &Statement) -> Result<()> {
+    let name = match statement {
+        Statement::Explain(explained) => return refuse_writes(&explained.statement),
+        Statement::CreateExternalTable(_) => "CREATE EXTERNAL TABLE".to_owned(),
+        Statement::CopyTo(_) => "COPY".to_owned(),
+        Statement::Reset(_) => "RESET".to_owned(),
+        Statement::Statement(ast) => match &**ast {
+            Ast::Query(_) | Ast::ExplainTable { .. } | Ast::ShowTables { .. } | Ast::ShowColumns { .. } => {
+                return Ok(());
+            }
+            Ast::ShowVariable { .. } | Ast::ShowFunctions { .. } => return Ok(()),
+            Ast::Explain { statement, .. } => return refuse_writes(&Statement::Statement(statement.clone())),
+            other => other.to_string().split_whitespace().take(2).collect::<Vec<_>>().join(" "),
+        },
+    };
+    Err(refused_write(&name))
+}
+
+fn refused_write(what: &str) -> LakeError {
+    let message = format!(
+        "{what} is refused, SQL here only reads: use SELECT, SHOW, DESCRIBE or EXPLAIN; write to a topic, and declare \
+         streams and views in the configuration"
+    );
+    LakeError::new(LakeErrorKind::Refused, message)
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<Result<SqlAnswer>>);
+
+impl Future for AbortOnDrop {
+    type Output = Result<SqlAnswer>;
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
+        std::pin::Pin::new(&mut self.0).poll(context).map(|ended| match ended {
+            Ok(answer) => answer,
+            Err(error) => Err(LakeError::bug(format!("the query ended early: {error}"))),
+        })
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

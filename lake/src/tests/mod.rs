@@ -1,0 +1,6 @@
+//! The lake against a real broker, with a table of its own instead of the engine's streams.
+
+mod crash;
+mod queries;
+mod settling;
+mod support;
