@@ -4,6 +4,8 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
+use crate::output::offsets_json;
+
 /// What a handler answers with.
 pub type Answer<T = Response> = Result<T, Problem>;
 
@@ -69,6 +71,7 @@ impl Problem {
     }
 
     /// The HTTP status it is sent with.
+    #[cfg(test)]
     pub fn status(&self) -> StatusCode {
         self.status
     }
@@ -118,6 +121,32 @@ impl From<broker::Error> for Problem {
         };
         let problem = Problem::new(status, slug, title, error.message);
         if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(1) } else { problem }
+    }
+}
+
+impl From<engine::EngineError> for Problem {
+    fn from(error: engine::EngineError) -> Problem {
+        use engine::ErrorKind;
+        let (status, slug, title) = match error.kind {
+            ErrorKind::Unknown => (StatusCode::NOT_FOUND, "not-found", "no such thing"),
+            ErrorKind::BadRequest | ErrorKind::Config => (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid"),
+            ErrorKind::TooLarge => (StatusCode::BAD_REQUEST, "answer-too-large", "the answer is too large"),
+            ErrorKind::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
+            ErrorKind::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "the engine is stopped"),
+            ErrorKind::Storage => (StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed"),
+            ErrorKind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "millpond failed"),
+        };
+        let mut problem = Problem::new(status, slug, title, error.message);
+        if let Some(offsets) = &error.offsets {
+            problem = problem.with("offsets", offsets_json(offsets));
+        }
+        if error.kind == ErrorKind::Timeout { problem.retry_after(1) } else { problem }
+    }
+}
+
+impl From<lake::LakeError> for Problem {
+    fn from(error: lake::LakeError) -> Problem {
+        Problem::bad_request(error.to_string())
     }
 }
 
