@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::{Answer, Problem};
-use crate::output::unbase64;
+use crate::output::{time_text, unbase64};
 use crate::params::{Params, parse_time};
 use crate::partitioner::partition_of_key;
 use crate::routes::{self, Doc, Routes};
@@ -217,7 +217,7 @@ impl Desk {
             let detail = format!("the record has {size} bytes and the topic takes {most}: send less, or raise max.message.bytes of the topic");
             return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", "a record is too large", detail));
         }
-        if key.is_none() && self.topic.config().is_compacted() {
+        if key.is_none() && self.topic.config().compacts() {
             return Err(bad("the topic is compacted and the record has no key: send one".to_owned()));
         }
         let partition = self.partition(incoming.partition, key.as_deref())?;
@@ -241,12 +241,23 @@ impl Desk {
             Some(Value::String(text)) => parse_time(text),
             Some(_) => None,
         };
-        time.filter(|ms| (0..=TIMESTAMP_MAX).contains(ms))
-            .ok_or_else(|| bad("timestamp: send RFC 3339 text or milliseconds since 1970, up to the year 9999".to_owned()))
+        let time = time
+            .filter(|ms| (0..=TIMESTAMP_MAX).contains(ms))
+            .ok_or_else(|| bad("timestamp: send RFC 3339 text or milliseconds since 1970, up to the year 9999".to_owned()))?;
+        let config = self.topic.config();
+        let before = config.timestamp_before_max_ms();
+        let after = config.timestamp_after_max_ms();
+        if !config.is_log_append_time() && (self.now.saturating_sub(time) > before || time.saturating_sub(self.now) > after) {
+            return Err(bad(format!(
+                "timestamp {}: the topic takes {before} ms before to {after} ms after the server's time: see message.timestamp.before.max.ms",
+                time_text(time)
+            )));
+        }
+        Ok(time)
     }
 
     fn batch_bytes_max(&self) -> usize {
-        usize::try_from(self.topic.config().max_message_bytes()).unwrap_or(0).saturating_sub(BATCH_MARGIN_BYTES)
+        self.topic.config().max_message_bytes().saturating_sub(BATCH_MARGIN_BYTES)
     }
 
     /// Takes out what the declared stream would reject.

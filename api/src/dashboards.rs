@@ -19,7 +19,8 @@ use crate::routes::{Doc, Routes};
 use crate::views;
 
 const QUERY: &[(&str, &str)] = &[
-    ("from", "start of the range; default: the panel's own range"),
+    ("range", "how far back to look: 15m, 1h, 7d; default: the panel's own range"),
+    ("from", "start of the range, instead of range"),
     ("to", "end of the range; default: open"),
     ("wait", "milliseconds to wait for freshness; 0 takes what is there"),
 ];
@@ -117,15 +118,19 @@ pub fn filters(dashboard: &Dashboard) -> Vec<String> {
 
 /// Reads range and filters; a filter must be a key of one of the dashboard's views.
 pub fn request(app: &App, dashboard: &Dashboard, params: &mut Params) -> Answer<PanelRequest> {
+    let range_ms = params.take_duration("range")?;
     let (from, to) = (params.take_time("from")?, params.take_time("to")?);
+    if range_ms.is_some() && (from.is_some() || to.is_some()) {
+        return Err(Problem::bad_request("range and from or to are both there: send one"));
+    }
     let wait_ms = views::wait(app, params)?;
     let keys = params.take_rest();
     let known = filters(dashboard);
     if let Some((name, _)) = keys.iter().find(|(name, _)| !known.contains(name)) {
         let known = known.join(", ");
-        return Err(Problem::bad_request(format!("unknown parameter {name}: this takes from, to, wait and the keys [{known}]")));
+        return Err(Problem::bad_request(format!("unknown parameter {name}: this takes range, from, to, wait and the keys [{known}]")));
     }
-    Ok(PanelRequest { from, to, keys, wait_ms })
+    Ok(PanelRequest { range_ms, from, to, keys, wait_ms })
 }
 
 async fn panel_data(State(app): State<Arc<App>>, Path((name, panel)): Path<(String, String)>, uri: Uri) -> Answer {

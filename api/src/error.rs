@@ -146,7 +146,22 @@ impl From<engine::EngineError> for Problem {
 
 impl From<lake::LakeError> for Problem {
     fn from(error: lake::LakeError) -> Problem {
-        Problem::bad_request(error.to_string())
+        use lake::LakeErrorKind;
+        let (status, slug, title) = match error.kind {
+            LakeErrorKind::Refused | LakeErrorKind::Config => (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid"),
+            LakeErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found", "no such thing"),
+            LakeErrorKind::TimeLimit => (StatusCode::UNPROCESSABLE_ENTITY, "query-too-slow", "the query took too long"),
+            LakeErrorKind::MemoryLimit => (StatusCode::UNPROCESSABLE_ENTITY, "query-too-large", "the query needs too much memory"),
+            LakeErrorKind::NotFresh => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
+            LakeErrorKind::Destination => (StatusCode::BAD_GATEWAY, "destination-away", "the lake's destination does not answer"),
+            LakeErrorKind::Broker => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "the log cannot be read"),
+            LakeErrorKind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "millpond failed"),
+        };
+        let mut problem = Problem::new(status, slug, title, error.message);
+        if let Some(offsets) = &error.offsets {
+            problem = problem.with("offsets", offsets_json(offsets));
+        }
+        if error.kind == LakeErrorKind::NotFresh { problem.retry_after(1) } else { problem }
     }
 }
 

@@ -34,7 +34,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 const QUEUE: usize = 16;
 
 const RANGE: &[(&str, &str)] = &[
-    ("from", "start of the range; default: each panel's own range"),
+    ("range", "how far back to look: 15m, 1h, 7d; default: each panel's own range"),
+    ("from", "start of the range, instead of range"),
     ("to", "end of the range; default: open"),
     ("wait", "not used: what is there is sent, and again when it changes"),
 ];

@@ -57,7 +57,9 @@ pub struct Shape {
 /// What a page asks of a panel.
 #[derive(Clone, Debug, Default)]
 pub struct PanelRequest {
-    /// Start of the range; the panel's own when absent.
+    /// How far back to look, in ms; the panel's own range when absent.
+    pub range_ms: Option<i64>,
+    /// Start of the range, instead.
     pub from: Option<TimestampMs>,
     /// End of the range; open when absent.
     pub to: Option<TimestampMs>,
@@ -104,7 +106,10 @@ impl Panel {
     /// What the panel shows. `place` is its dashboard's name and its number there.
     pub async fn data(&self, app: &App, place: (&str, usize), request: &PanelRequest) -> Answer<PanelData> {
         let now = app.clock().now_ms();
-        let from = request.from.or(self.config.range_ms.map(|range| now - range));
+        let from = request.from.or_else(|| {
+            let range = request.range_ms.or(self.config.range_ms).filter(|_| request.to.is_none());
+            range.map(|range| now.saturating_sub(range))
+        });
         let range = (from, request.to);
         let (body, after) = match &self.source {
             Source::View(shape) => self.view_data(app, shape, range, request).await?,

@@ -62,6 +62,15 @@ impl Params {
         })
     }
 
+    /// Takes a length of time out, in ms: `90s`, `15m`, `1h`, `7d` or milliseconds.
+    pub fn take_duration(&mut self, name: &'static str) -> Answer<Option<i64>> {
+        let Some(text) = self.take(name)? else { return Ok(None) };
+        parse_duration(&text)
+            .filter(|ms| *ms > 0)
+            .map(Some)
+            .ok_or_else(|| Problem::bad_request(format!("{name}={text}: send a length of time such as 90s, 15m, 1h or 7d")))
+    }
+
     /// Takes everything that is left: the filters on key columns.
     pub fn take_rest(&mut self) -> Vec<(String, String)> {
         std::mem::take(&mut self.left)
@@ -93,6 +102,19 @@ pub fn parse_time(text: &str) -> Option<TimestampMs> {
         _ => text.to_owned(),
     };
     chrono::DateTime::parse_from_rfc3339(&text).ok().map(|time| time.timestamp_millis())
+}
+
+fn parse_duration(text: &str) -> Option<i64> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        "d" => 86_400_000,
+        _ => return None,
+    };
+    digits.parse::<i64>().ok()?.checked_mul(unit)
 }
 
 /// Reads `order=`: columns separated by commas, `-column` or `column:desc` for descending.
@@ -134,6 +156,16 @@ mod tests {
         assert_eq!(parse_time("-5"), Some(-5));
         for text in ["", "yesterday", "2026-13-01", "2026-11-20T12:00:00", "99999999999999999999"] {
             assert_eq!(parse_time(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn lengths_of_time_have_units() {
+        for (text, ms) in [("500", 500), ("250ms", 250), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
+            assert_eq!(params(&format!("range={text}")).take_duration("range").unwrap(), Some(ms), "{text}");
+        }
+        for text in ["h", "-1h", "0", "1w", "1.5h", "9223372036854775807d"] {
+            assert!(params(&format!("range={text}")).take_duration("range").is_err(), "{text}");
         }
     }
 

@@ -15,12 +15,14 @@ function css(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// A colour for a name that stays the same when the order changes.
+// A colour for a value of a column: the same in every panel, and when the order changes.
 const given = new Map();
-function colourOf(name) {
-  if (!given.has(name)) given.set(name, given.size);
+function colourOf(column, value) {
+  if (!given.has(column)) given.set(column, new Map());
+  const values = given.get(column);
+  if (!values.has(value)) values.set(value, values.size);
   const list = colours();
-  return list[given.get(name) % list.length];
+  return list[values.get(value) % list.length];
 }
 
 function base() {
@@ -53,7 +55,7 @@ function tick(value) {
 function legend(names) {
   return {
     show: names.length > 1, type: "scroll", bottom: 0, left: 6, right: 6, icon: "roundRect", itemWidth: 11, itemHeight: 4, itemGap: 14, data: names,
-    textStyle: { color: css("--soft"), fontSize: 12.5 }, pageIconColor: css("--soft"), pageIconInactiveColor: css("--rule-strong"), pageTextStyle: { color: css("--soft") }, pageIconSize: 10,
+    textStyle: { color: css("--soft"), fontSize: 12.5, lineHeight: 19 }, pageIconColor: css("--soft"), pageIconInactiveColor: css("--rule-strong"), pageTextStyle: { color: css("--soft") }, pageIconSize: 10,
   };
 }
 
@@ -132,7 +134,7 @@ export function line(data) {
       formatter: (items) => lines(isTime ? time(items[0].axisValue, { date: "auto" }) : items[0].axisValueLabel, items.slice(0, 14).map((i) => ({ marker: i.marker, name: i.seriesName, value: i.value[1] })), data.unit) },
     xAxis: isTime ? axis.time : { ...axis.category, boundaryGap: false }, yAxis: axis.value,
     series: series.map((one, i) => ({
-      type: "line", name: one.name, data: one.points, showSymbol: one.points.length < 3, symbolSize: 6, lineStyle: { width: single ? 2.2 : 1.8 }, color: single ? css("--pond") : colourOf(one.name),
+      type: "line", name: one.name, data: one.points, showSymbol: one.points.length < 3, symbolSize: 6, lineStyle: { width: single ? 2.2 : 1.8 }, color: single ? css("--pond") : colourOf(data.series, one.name),
       areaStyle: single ? { opacity: 0.1 } : undefined, emphasis: { focus: "series" }, markArea: i === 0 && isTime ? openWindows(data) : undefined,
     })),
   };
@@ -147,7 +149,7 @@ export function bar(data) {
     return {
       ...base(), legend: legend(groups.map((g) => g.name)), grid: { left: 8, right: 18, top: 16, bottom: groups.length > 1 ? 34 : 6, containLabel: true }, xAxis: axis.time, yAxis: axis.value,
       tooltip: { ...tip, formatter: (items) => lines(time(items[0].axisValue), items.map((i) => ({ marker: i.marker, name: i.seriesName, value: i.value[1] })), data.unit) },
-      series: groups.map((g) => ({ type: "bar", stack: series >= 0 ? "all" : undefined, name: g.name, data: g.points, color: groups.length === 1 ? css("--pond") : colourOf(g.name), barMaxWidth: 26 })),
+      series: groups.map((g) => ({ type: "bar", stack: series >= 0 ? "all" : undefined, name: g.name, data: g.points, color: groups.length === 1 ? css("--pond") : colourOf(data.series, g.name), barMaxWidth: 26 })),
     };
   }
   const names = [...new Set(data.rows.map((row) => label(row[x])))];
@@ -166,28 +168,29 @@ export function bar(data) {
     tooltip: { ...tip, formatter: (items) => lines(items[0].axisValueLabel, items.filter((i) => i.value !== null).map((i) => ({ marker: i.marker, name: i.seriesName, value: i.value })), data.unit) },
     xAxis: several ? axis.value : { ...axis.value, show: false }, yAxis: { ...axis.category, inverse: true, data: names, axisLine: { show: false }, axisLabel: { ...axis.category.axisLabel, color: css("--ink"), fontSize: 13, width: 130, overflow: "truncate", interval: 0 } },
     series: [...stacks].map(([name, values]) => ({
-      type: "bar", name, data: values, stack: series >= 0 ? "all" : undefined, color: several ? colourOf(name) : css("--pond"), barMaxWidth: 22, itemStyle: { borderRadius: several ? 0 : [0, 4, 4, 0] },
+      type: "bar", name, data: values, stack: series >= 0 ? "all" : undefined, color: several ? colourOf(data.series, name) : css("--pond"), barMaxWidth: 22, itemStyle: { borderRadius: several ? 0 : [0, 4, 4, 0] },
       label: { show: !several, position: "right", color: css("--soft"), fontSize: 12.5, formatter: (p) => compact(p.value) },
     })),
   };
 }
 
-export function pie(data) {
+export function pie(data, width) {
   const { x, y } = places(data);
-  const slices = data.rows.map((row) => ({ name: label(row[x]), value: toNumber(row[y[0]]), itemStyle: { color: colourOf(label(row[x])) } }));
+  const narrow = width < 400;
+  const middle = narrow ? ["50%", "42%"] : ["28%", "50%"];
+  const slices = data.rows.map((row) => ({ name: label(row[x]), value: toNumber(row[y[0]]), itemStyle: { color: colourOf(data.columns[x].name, label(row[x])) } }));
   if (data.rest?.length) slices.push({ name: `${data.groups_total - data.rows.length} others`, value: data.rest[0], itemStyle: { color: css("--rule-strong") } });
   const total = slices.reduce((sum, slice) => sum + (slice.value ?? 0), 0);
   const share = (value) => `${total ? ((100 * value) / total).toFixed(1) : 0} %`;
   const byName = new Map(slices.map((slice) => [slice.name, slice.value]));
   return {
     ...base(),
-    legend: { ...legend(slices.map((s) => s.name)), show: true, orient: "vertical", type: "scroll", left: "56%", right: 4, top: "middle", bottom: "auto", itemWidth: 10, itemHeight: 10, itemGap: 8,
+    legend: narrow ? { ...legend(slices.map((s) => s.name)), show: true, formatter: (name) => `${name}  ${share(byName.get(name) ?? 0)}` } : { ...legend(slices.map((s) => s.name)), show: true, orient: "vertical", type: "scroll", left: "56%", right: 4, top: "middle", bottom: "auto", itemWidth: 10, itemHeight: 10, itemGap: 8,
       formatter: (name) => `{name|${name.length > 17 ? `${name.slice(0, 16)}…` : name}}{share|${share(byName.get(name) ?? 0)}}`,
       textStyle: { rich: { name: { color: css("--ink"), fontSize: 13, width: 104 }, share: { color: css("--soft"), fontSize: 12.5, align: "right", width: 48 } } } },
     tooltip: { ...base().tooltip, trigger: "item", formatter: (p) => lines(share(p.value), [{ marker: p.marker, name: p.name, value: p.value }], data.unit) },
-    series: [{ type: "pie", radius: ["52%", "82%"], center: ["28%", "50%"], data: slices, label: { show: false }, itemStyle: { borderColor: css("--card"), borderWidth: 2, borderRadius: 3 }, emphasis: { scaleSize: 4 },
-      markPoint: undefined }],
-    graphic: [{ type: "group", left: "28%", top: "50%", bounding: "raw", silent: true, children: [
+    series: [{ type: "pie", radius: narrow ? ["46%", "72%"] : ["52%", "82%"], center: middle, data: slices, label: { show: false }, itemStyle: { borderColor: css("--card"), borderWidth: 2, borderRadius: 3 }, emphasis: { scaleSize: 4 } }],
+    graphic: [{ type: "group", left: middle[0], top: middle[1], bounding: "raw", silent: true, children: [
       { type: "text", style: { text: compact(total), x: 0, y: -7, textAlign: "center", textVerticalAlign: "middle", fill: css("--ink"), font: `500 24px ${css("--sans")}` } },
       { type: "text", style: { text: data.unit || words(data.columns[y[0]].name), x: 0, y: 15, textAlign: "center", textVerticalAlign: "middle", fill: css("--soft"), font: `12.5px ${css("--sans")}` } },
     ] }],
@@ -203,7 +206,7 @@ export function throughput(history) {
   return {
     ...base(), animation: false, legend: legend(["records in", "bytes in", "bytes out"]), grid: { left: 8, right: 8, top: 30, bottom: 34, containLabel: true }, xAxis: { ...axis.time, minInterval: 15000 },
     yAxis: [{ ...axis.value, min: 0, name: "records/s", nameTextStyle: { color: css("--faint"), align: "left", fontSize: 11.5 } },
-      { ...axis.value, min: 0, name: "bytes/s", nameTextStyle: { color: css("--faint"), align: "right", fontSize: 11.5 }, splitLine: { show: false }, axisLabel: { ...axis.value.axisLabel, formatter: bytes } }],
+      { ...axis.value, min: 0, name: "bytes/s", nameTextStyle: { color: css("--faint"), align: "right", fontSize: 11.5 }, splitLine: { show: false }, axisLabel: { ...axis.value.axisLabel, formatter: (value) => bytes(value).replace(/\.\d+ /, " ") } }],
     tooltip: { ...base().tooltip, trigger: "axis", formatter: (items) => lines(time(items[0].axisValue), items.map((i) => ({ marker: i.marker, name: i.seriesName, value: i.seriesIndex ? `${bytes(i.value[1])}/s` : `${number(i.value[1])}/s` }))) },
     series: [line("records in", history.records_in, 0, css("--pond"), true), line("bytes in", history.bytes_in, 1, colours()[1]), line("bytes out", history.bytes_out, 1, colours()[2])],
   };

@@ -153,7 +153,7 @@ class PanelCard {
       this.replace(place);
       this.chart = window.echarts.init(place, null, { renderer: "canvas" });
     }
-    this.chart.setOption(DRAW[panel.kind](data), { notMerge: true });
+    this.chart.setOption(DRAW[panel.kind](data, this.body.clientWidth), { notMerge: true });
     return undefined;
   }
 

@@ -77,6 +77,11 @@ export function cell(value, type) {
   return String(value);
 }
 
+// A cell to the last digit, as somebody who asked for it in SQL wants to copy it.
+export function exact(value, type) {
+  return typeof value === "number" || typeof value === "bigint" ? String(value) : cell(value, type);
+}
+
 export function isNumeric(type) {
   return /^(TINYINT|SMALLINT|INTEGER|BIGINT|REAL|DOUBLE|DECIMAL)/.test(type);
 }

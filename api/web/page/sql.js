@@ -2,7 +2,7 @@
 
 import { ask, parse, showLink } from "./api.js";
 import { el, failed, loading, nothing, table } from "./dom.js";
-import { cell, isNumeric, number, words } from "./format.js";
+import { exact, isNumeric, number } from "./format.js";
 import { onSettings } from "./settings.js";
 
 const ROWS = 1000;
@@ -69,8 +69,8 @@ async function listNames(place, text, put) {
 function resultTable(answer) {
   if (!answer.rows.length) return el("section", { class: "card" }, nothing("No rows", "The query ran and found nothing."));
   const columns = answer.columns.map((column, i) => ({
-    title: words(column.name), class: isNumeric(column.type) ? "num" : column.type === "TIMESTAMP" ? "nowrap" : null,
-    cell: (row) => (row[i] === null ? el("span", { class: "dim" }, "null") : cell(row[i], column.type)),
+    title: column.name, class: isNumeric(column.type) ? "num" : column.type === "TIMESTAMP" ? "nowrap" : null,
+    cell: (row) => (row[i] === null ? el("span", { class: "dim" }, "null") : exact(row[i], column.type)),
   }));
   return el("section", { class: "card" }, table("Result", columns, answer.rows));
 }

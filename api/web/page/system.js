@@ -68,12 +68,21 @@ function fill(part, node) {
   if (scroll) { scroll.scrollTop = top; if (focused) scroll.focus({ preventScroll: true }); }
 }
 
+// Share of one processor since the look before.
+let before = null;
+function processor(status) {
+  const now = { at: Date.parse(status.now), used: status.process.cpu_seconds };
+  const share = before && now.at > before.at ? (100 * (now.used - before.used)) / ((now.at - before.at) / 1000) : null;
+  before = now;
+  return share === null ? "–" : `${Math.max(0, share).toFixed(share < 10 ? 1 : 0)}`;
+}
+
 function tiles(list, status, topics) {
   const records = topics.reduce((sum, topic) => sum + topic.records, 0);
   const size = topics.reduce((sum, topic) => sum + topic.bytes, 0);
   const tile = (name, value, unit) => el("div", { class: "tile" }, el("dt", {}, name), el("dd", {}, value, unit ? el("small", {}, ` ${unit}`) : null));
   list.replaceChildren(tile("Records in", compact(Math.round(status.rates.records_in_per_s)), "/s"), tile("Bytes in", bytes(status.rates.bytes_in_per_s), "/s"), tile("Messages kept", compact(records)), tile("Log size", bytes(size)),
-    tile("Connections", number(status.counters.connections_open ?? 0)), tile("Memory", bytes(status.process.resident_bytes)), tile("Durability", status.durability));
+    tile("Connections", number(status.counters.connections_open ?? 0)), tile("Processor", processor(status), "% of a core"), tile("Memory", bytes(status.process.resident_bytes)), tile("Durability", status.durability));
 }
 
 function flow(lag, topics) {
