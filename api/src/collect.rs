@@ -392,3 +392,55 @@ fn header_list(headers: &Value) -> Answer<HeaderList> {
     };
     list.filter(|list| list.len() <= HEADERS_MAX).ok_or_else(wrong)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn incoming(text: &str) -> Incoming<'_> {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn a_body_is_one_record_many_or_lines() {
+        assert_eq!(split(br#" {"value": 1} "#, false).unwrap(), [r#"{"value": 1}"#]);
+        assert_eq!(split(br#"{"records": [{"value": 1}, 7]}"#, false).unwrap(), [r#"{"value": 1}"#, "7"]);
+        assert_eq!(split(b"{\"value\": 1}\r\n\n{\"value\": 2}\n", true).unwrap(), [r#"{"value": 1}"#, r#"{"value": 2}"#]);
+        for bad in [&b"{"[..], b"", b"{\"records\": 1}", b"{\"records\": []}", b"\xff"] {
+            assert_eq!(split(bad, false).unwrap_err().status(), 400, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_is_stored_to_the_letter() {
+        let record = incoming(r#"{"value": {"price": 12345678901234567890.10,  "a": "\u00e9"}}"#);
+        assert_eq!(value_bytes(&record).unwrap().unwrap(), br#"{"price": 12345678901234567890.10,  "a": "\u00e9"}"#);
+        assert_eq!(value_bytes(&incoming(r#"{"value": "text"}"#)).unwrap().unwrap(), b"\"text\"");
+        assert_eq!(value_bytes(&incoming(r#"{"value_text": "text"}"#)).unwrap().unwrap(), b"text");
+        assert_eq!(value_bytes(&incoming(r#"{"value_base64": "/wA="}"#)).unwrap().unwrap(), [255, 0]);
+        assert_eq!(value_bytes(&incoming(r#"{"value": null}"#)).unwrap(), None);
+        assert!(value_bytes(&incoming(r#"{"value": 1, "value_text": "x"}"#)).is_err());
+        assert!(value_bytes(&incoming(r#"{"value_base64": "?"}"#)).is_err());
+    }
+
+    #[test]
+    fn a_key_that_is_text_has_no_quotes() {
+        assert_eq!(key_bytes(&incoming(r#"{"key": "user-\u00e9"}"#)).unwrap().unwrap(), "user-é".as_bytes());
+        assert_eq!(key_bytes(&incoming(r#"{"key": 42}"#)).unwrap().unwrap(), b"42");
+        assert_eq!(key_bytes(&incoming(r#"{"key": ""}"#)).unwrap().unwrap(), b"");
+        assert_eq!(key_bytes(&incoming(r#"{"key": null}"#)).unwrap(), None);
+        assert!(serde_json::from_str::<Incoming<'_>>(r#"{"keys": 1}"#).is_err());
+    }
+
+    #[test]
+    fn headers_come_in_three_forms() {
+        let pair = |name: &str, value: Option<&str>| (name.as_bytes().to_vec(), value.map(|v| v.as_bytes().to_vec()));
+        let expected = vec![pair("a", Some("1")), pair("a", None)];
+        assert_eq!(header_list(&json!([["a", "1"], ["a", null]])).unwrap(), expected);
+        assert_eq!(header_list(&json!([{"key": "a", "value": "1"}, {"key": "a"}])).unwrap(), expected);
+        assert_eq!(header_list(&json!({"a": "1"})).unwrap(), expected[..1]);
+        for bad in [json!("a"), json!({"a": 1}), json!([["a"]]), json!([[1, "a"]])] {
+            assert!(header_list(&bad).is_err(), "{bad}");
+        }
+    }
+}

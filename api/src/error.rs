@@ -11,7 +11,11 @@ pub type Answer<T = Response> = Result<T, Problem>;
 
 /// One problem as RFC 9457 has it. `type` is `urn:millpond:problem:<slug>`; the slug never changes its meaning.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Problem {
+pub struct Problem(Box<Content>);
+
+// Boxed, so that a good answer is not as large as the largest problem.
+#[derive(Clone, Debug, PartialEq)]
+struct Content {
     status: StatusCode,
     slug: &'static str,
     title: &'static str,
@@ -23,18 +27,18 @@ pub struct Problem {
 impl Problem {
     /// A problem: `title` is the same for every occurrence, `detail` says what happened here and what to do next.
     pub fn new(status: StatusCode, slug: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, slug, title, detail: detail.into(), more: Map::new(), retry_after_s: None }
+        Problem(Box::new(Content { status, slug, title, detail: detail.into(), more: Map::new(), retry_after_s: None }))
     }
 
     /// The same problem with one more member.
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Problem {
-        self.more.insert(name.to_owned(), value.into());
+        self.0.more.insert(name.to_owned(), value.into());
         self
     }
 
     /// The same problem, telling the client when to come back, in seconds.
     pub fn retry_after(mut self, seconds: u64) -> Problem {
-        self.retry_after_s = Some(seconds);
+        self.0.retry_after_s = Some(seconds);
         self
     }
 
@@ -73,17 +77,17 @@ impl Problem {
     /// The HTTP status it is sent with.
     #[cfg(test)]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     /// The JSON object that is sent, for answers that carry errors in their place.
     pub fn to_json(&self) -> Value {
         let mut body = Map::new();
-        body.insert("type".into(), json!(format!("urn:millpond:problem:{}", self.slug)));
-        body.insert("title".into(), json!(self.title));
-        body.insert("status".into(), json!(self.status.as_u16()));
-        body.insert("detail".into(), json!(self.detail));
-        body.extend(self.more.clone());
+        body.insert("type".into(), json!(format!("urn:millpond:problem:{}", self.0.slug)));
+        body.insert("title".into(), json!(self.0.title));
+        body.insert("status".into(), json!(self.0.status.as_u16()));
+        body.insert("detail".into(), json!(self.0.detail));
+        body.extend(self.0.more.clone());
         Value::Object(body)
     }
 }
@@ -91,10 +95,10 @@ impl Problem {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = self.to_json().to_string();
-        let mut response = (self.status, body).into_response();
+        let mut response = (self.0.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if let Some(seconds) = self.retry_after_s {
+        if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response

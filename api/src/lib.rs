@@ -79,6 +79,23 @@ pub struct Running {
     stopping: watch::Sender<bool>,
 }
 
+/// The HTTP side's ports, bound before anything is opened.
+struct Ports {
+    http: Port,
+    registry: Option<Port>,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Ports, String> {
+        let http = Port::bind(&config.http.bind, "http").await?;
+        let registry = match &config.http.registry_bind {
+            Some(bind) => Some(Port::bind(bind, "the schema registry").await?),
+            None => None,
+        };
+        Ok(Ports { http, registry })
+    }
+}
+
 /// Opens broker, engine, lake and HTTP, in this order, and serves.
 ///
 /// # Errors
@@ -86,13 +103,9 @@ pub struct Running {
 /// together. What was already open is stopped in order.
 pub async fn start(config: Config) -> Result<Running, StartError> {
     // The ports first: the mistake that is made most often is told before anything is opened.
-    let http = Port::bind(&config.http.bind, "http").await.map_err(StartError)?;
-    let registry = match &config.http.registry_bind {
-        Some(bind) => Some(Port::bind(bind, "the schema registry").await.map_err(StartError)?),
-        None => None,
-    };
+    let ports = Ports::bind(&config).await.map_err(StartError)?;
     let broker = Broker::open(config.broker.clone(), Clock::system()).await.map_err(|e| failed("broker")(&e))?;
-    match start_above(&broker, config, http, registry).await {
+    match start_above(&broker, config, ports).await {
         Ok(running) => Ok(running),
         Err(error) => {
             within("broker", broker.stop()).await;
@@ -101,7 +114,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     }
 }
 
-async fn start_above(broker: &Arc<Broker>, config: Config, http: Port, registry: Option<Port>) -> Result<Running, StartError> {
+async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Result<Running, StartError> {
     for topic in &config.topics {
         ensure(broker, topic).await?;
     }
@@ -113,7 +126,7 @@ async fn start_above(broker: &Arc<Broker>, config: Config, http: Port, registry:
             return Err(failed("lake")(&error));
         }
     };
-    match serve(broker, &engine, &lake, &config, http, registry).await {
+    match serve((broker, &engine, &lake), &config, ports).await {
         Ok(running) => Ok(running),
         Err(error) => {
             within("lake", lake.stop()).await;
@@ -124,12 +137,9 @@ async fn start_above(broker: &Arc<Broker>, config: Config, http: Port, registry:
 }
 
 async fn serve(
-    broker: &Arc<Broker>,
-    engine: &Arc<Engine>,
-    lake: &Arc<Lake>,
+    (broker, engine, lake): (&Arc<Broker>, &Arc<Engine>, &Arc<Lake>),
     config: &Config,
-    http: Port,
-    registry: Option<Port>,
+    Ports { http, registry }: Ports,
 ) -> Result<Running, StartError> {
     let dashboards = dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;

@@ -477,3 +477,105 @@ impl Figures {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+
+    use super::*;
+
+    const SQL: &str = "CREATE MATERIALIZED VIEW v AS SELECT genre, country, count(*) AS plays, avg(ms) AS mean \
+                       FROM listens GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre, country";
+
+    fn rows() -> RecordBatch {
+        let minute = |n: i64| Some(1_795_176_000_000 + 60_000 * n);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("window_start", Arc::new(TimestampMillisecondArray::from(vec![minute(0), minute(0), minute(1), minute(1), minute(1)]))),
+            ("window_end", Arc::new(TimestampMillisecondArray::from(vec![minute(1), minute(1), minute(2), minute(2), minute(2)]))),
+            ("genre", Arc::new(StringArray::from(vec![Some("jazz"), Some("pop"), Some("jazz"), Some("pop"), None]))),
+            ("country", Arc::new(StringArray::from(vec!["FR", "FR", "DE", "FR", "FR"]))),
+            ("plays", Arc::new(Int64Array::from(vec![1, 10, 2, 20, 4]))),
+            ("mean", Arc::new(Float64Array::from(vec![1.5, 2.5, 3.5, 4.5, 5.5]))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap()
+    }
+
+    fn info() -> ViewInfo {
+        let keys = vec!["genre".to_owned(), "country".to_owned()];
+        let (name, stream) = ("v".to_owned(), "listens".to_owned());
+        ViewInfo { name, sql: SQL.to_owned(), stream, schema: rows().schema(), keys, window_ms: Some(60_000) }
+    }
+
+    fn config(kind: PanelKind) -> PanelConfig {
+        PanelConfig {
+            title: "p".to_owned(),
+            kind,
+            view: Some("v".to_owned()),
+            sql: None,
+            x: None,
+            y: vec!["plays".to_owned()],
+            series: None,
+            range_ms: None,
+            top: None,
+            unit: None,
+        }
+    }
+
+    fn drawn(config: &PanelConfig, top: usize) -> Value {
+        let shape = Shape::bind(config, &info()).unwrap();
+        let drawing = Drawing::of(&shape, &[rows()], config.kind, top).unwrap();
+        serde_json::from_str(&format!("{{{}}}", drawing.body(&shape, &[rows()], &rows().schema()))).unwrap()
+    }
+
+    #[test]
+    fn a_bar_adds_up_windows_and_other_keys_and_the_rest_is_told() {
+        let data = drawn(&config(PanelKind::Bar), 1);
+        assert_eq!(data["rows"], json!([["pop", 30]]));
+        assert_eq!((&data["groups_total"], &data["rest"]), (&json!(3), &json!([7])));
+        assert_eq!(data["columns"], json!([{"name": "genre", "type": "VARCHAR"}, {"name": "plays", "type": "BIGINT"}]));
+    }
+
+    #[test]
+    fn a_line_has_its_largest_series_in_the_order_of_time() {
+        let data = drawn(&PanelConfig { series: Some("genre".to_owned()), ..config(PanelKind::Line) }, 2);
+        let (t0, t1) = ("2026-11-20T12:00:00Z", "2026-11-20T12:01:00Z");
+        assert_eq!(data["rows"], json!([[t0, "pop", 10], [t1, "pop", 20], [t1, null, 4]]));
+        assert_eq!(data["groups_total"], 3);
+    }
+
+    #[test]
+    fn a_number_is_one_figure_with_its_course() {
+        let data = drawn(&config(PanelKind::Number), 12);
+        assert_eq!(data["rows"], json!([[37]]));
+        assert_eq!(data["course"], json!([["2026-11-20T12:00:00Z", 11], ["2026-11-20T12:01:00Z", 26]]));
+    }
+
+    #[test]
+    fn an_average_is_drawn_only_where_nothing_is_combined() {
+        let mean = |panel: PanelConfig| PanelConfig { y: vec!["mean".to_owned()], ..panel };
+        let refused = Shape::bind(&mean(config(PanelKind::Bar)), &info()).err().unwrap();
+        assert!(refused.contains("cannot be combined"), "{refused}");
+        let whole = ViewInfo { keys: vec!["genre".to_owned()], ..info() };
+        let line = PanelConfig { series: Some("genre".to_owned()), ..mean(config(PanelKind::Line)) };
+        assert!(Shape::bind(&line, &whole).is_ok());
+    }
+
+    #[test]
+    fn a_panel_that_does_not_fit_says_what_there_is() {
+        let message = |panel: PanelConfig| Panel::bind(&panel, &[info()]).err().unwrap();
+        assert!(message(PanelConfig { view: Some("w".to_owned()), ..config(PanelKind::Bar) }).contains("the views are [v]"));
+        assert!(message(PanelConfig { x: Some("artist".to_owned()), ..config(PanelKind::Bar) }).contains("it has [window_start"));
+        assert!(message(PanelConfig { y: vec!["country".to_owned()], ..config(PanelKind::Bar) }).contains("VARCHAR"));
+    }
+
+    #[test]
+    fn figures_stay_exact() {
+        let big = Figure::Whole(i128::from(i64::MAX));
+        assert_eq!(big.with(Figure::Whole(1), Combine::Sum).json(), "9223372036854775808");
+        assert_eq!(Figure::None.with(Figure::Whole(2), Combine::Min), Figure::Whole(2));
+        assert_eq!(Figure::Whole(3).with(Figure::Whole(2), Combine::Min), Figure::Whole(2));
+        assert_eq!(Figure::Decimal(150, 2).with(Figure::Decimal(25, 2), Combine::Sum).json(), "1.75");
+    }
+}
