@@ -50,6 +50,7 @@ async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
     topic_figures(&app, &mut text);
     kafka_ui_figures(&app, &mut text);
     view_figures(&app, &mut text);
+    stream_figures(&app, &mut text);
     lake_figures(&app, &mut text);
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())
 }
@@ -144,14 +145,32 @@ fn view_figures(app: &App, text: &mut Text) {
     views.iter().for_each(|v| text.value("millpond_view_rows_applied_total", &[("view", &v.view)], v.rows_applied as f64));
     text.family("millpond_view_late_total", "counter", "Rows that came after their window closed.");
     views.iter().for_each(|v| text.value("millpond_view_late_total", &[("view", &v.view)], v.late as f64));
-    text.family("millpond_view_rejected_total", "counter", "Records that the view's stream rejected.");
-    views.iter().for_each(|v| text.value("millpond_view_rejected_total", &[("view", &v.view)], v.rejected as f64));
+    text.family("millpond_view_failed_total", "counter", "Rows that the view's expressions could not evaluate.");
+    views.iter().for_each(|v| text.value("millpond_view_failed_total", &[("view", &v.view)], v.failed as f64));
+    text.family("millpond_view_lost_total", "counter", "Offsets that were deleted before the view read them.");
+    views.iter().for_each(|v| text.value("millpond_view_lost_total", &[("view", &v.view)], v.lost as f64));
+    text.family("millpond_view_stopped", "gauge", "1 while the view does not advance because of an error.");
+    for view in &views {
+        text.value("millpond_view_stopped", &[("view", &view.view)], if view.error.is_some() { 1.0 } else { 0.0 });
+    }
     text.family("millpond_view_event_watermark_seconds", "gauge", "Event watermark of the view.");
     for view in &views {
         if let Some(ms) = view.event_watermark {
             text.value("millpond_view_event_watermark_seconds", &[("view", &view.view)], ms as f64 / 1000.0);
         }
     }
+}
+
+fn stream_figures(app: &App, text: &mut Text) {
+    text.family("millpond_stream_rejected_total", "counter", "Records that are no row of the stream, by the rule they broke.");
+    for stream in app.engine.stream_status() {
+        for (rule, count) in &stream.rejected_by_rule {
+            text.value("millpond_stream_rejected_total", &[("stream", &stream.stream), ("rule", rule)], *count as f64);
+        }
+    }
+    let seconds = app.engine.busy_time().as_secs_f64();
+    text.one("millpond_engine_cpu_seconds_total", "counter", "Processor time of all pipelines.", seconds);
+    text.one("millpond_engine_records_read_total", "counter", "Records that the pipelines have read.", app.engine.records_read() as f64);
 }
 
 fn lake_figures(app: &App, text: &mut Text) {

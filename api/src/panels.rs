@@ -140,6 +140,8 @@ impl Panel {
         (from, to): (Option<TimestampMs>, Option<TimestampMs>),
         request: &PanelRequest,
     ) -> Answer<(String, Value)> {
+        // Without windows there is no range: the view is its whole history.
+        let (from, to) = if shape.window_ms.is_some() { (from, to) } else { (None, None) };
         let keys = request.keys.iter().filter(|(name, _)| shape.keys.contains(name)).cloned().collect();
         let newest_first = vec![(WINDOW_START.to_owned(), true)];
         let order = match (&shape.x, shape.raw && shape.window_ms.is_some()) {

@@ -73,16 +73,22 @@ pub fn status_json(app: &App) -> Value {
 
 async fn streams(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
+    let statuses = app.engine.stream_status();
     let streams: Vec<Value> = app
         .engine
         .streams()
         .iter()
         .map(|stream| {
+            let status = statuses.iter().find(|status| status.stream == stream.name());
             json!({
                 "name": stream.name(),
                 "topic": stream.topic().to_string(),
                 "event_time": stream.event_time(),
                 "columns": columns(&stream.schema()),
+                "event_watermark": status.and_then(|status| status.event_watermark).map(time_text),
+                "rejected": status.map(|status| status.rejected),
+                "rejected_by_rule": status.map(|status| &status.rejected_by_rule),
+                "lost": status.map(|status| status.lost),
             })
         })
         .collect();

@@ -66,9 +66,16 @@ fn status_json(status: &ViewStatus) -> Value {
         "lag_records": status.lag_records,
         "lag_ms": status.lag_ms,
         "event_watermark": status.event_watermark.map(time_text),
-        "late": status.late,
-        "rejected": status.rejected,
+        "closed_until": status.closed_until.map(time_text),
         "rows_applied": status.rows_applied,
+        "rows_filtered": status.rows_filtered,
+        "late": status.late,
+        "failed": status.failed,
+        "lost": status.lost,
+        "hot_groups": status.hot_groups,
+        "hot_bytes": status.hot_bytes,
+        "engine_cpu_ms": status.engine_cpu_ms,
+        "error": status.error,
     })
 }
 

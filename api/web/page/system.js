@@ -14,10 +14,10 @@ const BAD = { durable: 10, view: 60, lake: 3600 };
 export async function show(main) {
   document.title = "System – Millpond";
   const parts = { tiles: el("dl", { class: "tiles" }), flow: section("full", "Flow", "From the producer to Parquet: how far each stage is behind the newest record."), rates: section("full", "Throughput", null),
-    views: section("full", "Views", null), topics: section("full", "Topics", null), groups: section("half", "Consumer groups", null), lake: section("half", "Lake", null) };
+    views: section("full", "Views", null), streams: section("full", "Streams", "Records that are no row of their stream are kept in <stream>.rejected, with the rule they broke."), topics: section("full", "Topics", null), groups: section("half", "Consumer groups", null), lake: section("half", "Lake", null) };
   const sub = el("p", { class: "sub" }, "Asking the server…");
   main.replaceChildren(el("div", { class: "head" }, el("div", { class: "grow" }, el("h1", {}, "System"), sub)), parts.tiles,
-    el("div", { class: "grid" }, parts.flow.card, parts.rates.card, parts.views.card, parts.topics.card, parts.groups.card, parts.lake.card));
+    el("div", { class: "grid" }, parts.flow.card, parts.rates.card, parts.views.card, parts.streams.card, parts.topics.card, parts.groups.card, parts.lake.card));
   const chart = { place: el("div", { class: "chart" }), drawn: null, data: null };
   parts.rates.body.replaceChildren(chart.place);
   chart.drawn = window.echarts.init(chart.place);
@@ -31,7 +31,7 @@ export async function show(main) {
   };
   const look = async () => {
     try {
-      const [status, topics, groups, lag, views, lake] = await Promise.all(["/v1/status", "/v1/topics", "/v1/groups", "/v1/lag", "/v1/views", "/v1/lake"].map((path) => ask(path)));
+      const [status, topics, groups, lag, views, streams, lake] = await Promise.all(["/v1/status", "/v1/topics", "/v1/groups", "/v1/lag", "/v1/views", "/v1/streams", "/v1/lake"].map((path) => ask(path)));
       showLink("live");
       sub.textContent = `Version ${status.version} · up ${duration(status.uptime_s)} · cluster ${status.cluster_id}`;
       tiles(parts.tiles, status, topics.topics);
@@ -39,6 +39,7 @@ export async function show(main) {
       drawRates();
       fill(parts.flow, flow(lag.topics, topics.topics));
       fill(parts.views, viewTable(views.views));
+      fill(parts.streams, streamTable(streams.streams));
       fill(parts.topics, topicTable(topics.topics));
       fill(parts.groups, groupTable(groups.groups));
       fill(parts.lake, lakeTable(lake, look));
@@ -108,8 +109,17 @@ function viewTable(views) {
   return table("Views", [
     { title: "View", cell: (v) => el("span", { title: v.sql }, v.name) }, { title: "Stream", cell: (v) => v.stream }, { title: "Window", class: "num", cell: (v) => (v.window_ms ? duration(v.window_ms / 1000).replace(" 0 s", "").replace(" 0 min", "") : "none") },
     { title: "Events up to", class: "num", cell: (v) => time(v.status?.event_watermark) }, { title: "Rows applied", class: "num", cell: (v) => number(v.status?.rows_applied) }, { title: "Late", class: "num", cell: (v) => count(v.status?.late, "warn") },
-    { title: "Rejected", class: "num", cell: (v) => count(v.status?.rejected, "warn") }, { title: "Behind", class: "num", cell: (v) => (v.status?.lag_records ? `${number(v.status.lag_records)} · ${duration(v.status.lag_ms / 1000)}` : el("span", { class: "tag good" }, "up to date")) },
+    { title: "Behind", class: "num", cell: (v) => (v.status?.error ? el("span", { class: "tag bad", title: v.status.error }, "stopped") : v.status?.lag_records ? `${number(v.status.lag_records)} · ${duration(v.status.lag_ms / 1000)}` : el("span", { class: "tag good" }, "up to date")) },
   ], views);
+}
+
+function streamTable(streams) {
+  if (!streams.length) return nothing("No streams", "Declare one under [[streams]] in the configuration: a topic with columns and event time.");
+  const rules = (s) => el("span", {}, Object.entries(s.rejected_by_rule ?? {}).sort((a, b) => b[1] - a[1]).map(([rule, n]) => el("span", { class: "tag rule" }, `${rule} ${number(n)}`)));
+  return table("Streams", [
+    { title: "Stream", cell: (s) => s.name }, { title: "Topic", cell: (s) => s.topic }, { title: "Event time", cell: (s) => el("span", { class: "mono" }, s.event_time) }, { title: "Columns", class: "num", cell: (s) => number(s.columns.length) },
+    { title: "Events up to", class: "num", cell: (s) => time(s.event_watermark) }, { title: "Rejected", class: "num", cell: (s) => count(s.rejected, "warn") }, { title: "by rule", class: "rules", cell: rules },
+  ], streams);
 }
 
 function count(value, kind) {
