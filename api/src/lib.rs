@@ -29,6 +29,9 @@ mod status;
 mod topics;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
