@@ -25,6 +25,8 @@ pub struct App {
     pub lake: Arc<Lake>,
     /// Limits of the HTTP side.
     pub http: HttpConfig,
+    /// Most rows of one SQL answer: what both the HTTP side and the lake allow.
+    pub sql_rows_max: usize,
     /// Dashboards by name, checked against the views at the start.
     pub dashboards: BTreeMap<String, Dashboard>,
     /// Rates of the last fifteen minutes.

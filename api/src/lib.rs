@@ -152,6 +152,7 @@ async fn serve(
         engine: engine.clone(),
         lake: lake.clone(),
         dashboards,
+        sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
         rates: Rates::start(broker.clone(), stop.clone()),
         started_ms: broker.clock().now_ms(),
         stopping: stop.clone(),

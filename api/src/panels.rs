@@ -176,7 +176,7 @@ async fn sql_data(app: &App, sql: &str, (from, to): (Option<TimestampMs>, Timest
         (_, false) => vec![json!(time_text(from.unwrap_or(0)))],
         (_, true) => vec![json!(time_text(from.unwrap_or(0))), json!(time_text(to))],
     };
-    let limit = app.http.rows_max.min(top.max(TABLE_ROWS) * 100);
+    let limit = app.sql_rows_max.min(top.max(TABLE_ROWS) * 100);
     let answer = app.lake.sql(SqlRequest { sql: sql.to_owned(), params, row_limit: limit }).await?;
     let after = json!({"window_ms": null, "offsets": offsets_json(&answer.offsets), "event_watermark": null, "stale": false});
     let body = raw_body(Table { before: Vec::new(), schema: answer.schema, rows: answer.rows, after: Vec::new() })?;

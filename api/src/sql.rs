@@ -51,10 +51,10 @@ async fn run(
     let request: SqlBody = serde_json::from_slice(&body).map_err(|e| {
         Problem::bad_request(format!("the body is not as it should be: {e}: send {{\"sql\": \"SELECT …\", \"params\": [], \"limit\": 100}}"))
     })?;
-    let most = app.http.rows_max;
+    let most = app.sql_rows_max;
     let limit = match request.limit {
         Some(limit) if limit > most => {
-            return Err(Problem::bad_request(format!("limit {limit}: at most {most} rows are answered: write LIMIT and OFFSET, or raise http.rows_max")));
+            return Err(Problem::bad_request(format!("limit {limit}: at most {most} rows are answered: write LIMIT and OFFSET, or raise http.rows_max and lake.sql.rows")));
         }
         limit => limit.unwrap_or(most),
     };

@@ -1,12 +1,13 @@
 //! `/v1/status`, `/v1/streams`, `/v1/lake`: the state of the whole, and the order to flush a topic now.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
-use lake::{FlushReport, TableStatus};
+use lake::TableStatus;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
@@ -107,21 +108,23 @@ pub fn lake_json(app: &App) -> Value {
 }
 
 fn table_json(table: &TableStatus) -> Value {
-    let by_partition = |offsets: &std::collections::BTreeMap<i32, i64>| -> Map<String, Value> {
-        offsets.iter().map(|(partition, offset)| (partition.to_string(), json!(offset))).collect()
-    };
-    let lag: i64 = table.high_watermarks.iter().map(|(p, end)| (end - table.marks.get(p).unwrap_or(&0)).max(0)).sum();
     json!({
         "topic": table.topic.to_string(),
+        "table": table.table,
         "files": table.files,
         "rows": table.rows,
         "bytes": table.bytes,
         "marks": by_partition(&table.marks),
         "high_watermarks": by_partition(&table.high_watermarks),
-        "lag_records": lag,
+        "lag_records": table.lag_records,
+        "lag_ms": table.lag_ms,
         "last_flush": table.last_flush_ms.map(time_text),
         "error": table.error,
     })
+}
+
+fn by_partition(offsets: &BTreeMap<i32, i64>) -> Map<String, Value> {
+    offsets.iter().map(|(partition, offset)| (partition.to_string(), json!(offset))).collect()
 }
 
 async fn flush(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri) -> Answer<Json<Value>> {
@@ -131,6 +134,12 @@ async fn flush(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri)
         let detail = format!("topic {topic} does not settle in the lake: add [[lake.tables]] with topic = \"{topic}\" to the configuration");
         return Err(Problem::not_found(detail));
     }
-    let report: FlushReport = app.lake.flush(&topic).await?;
-    Ok(Json(json!({"topic": topic, "files": report.files, "rows": report.rows})))
+    let report = app.lake.flush(&topic).await?;
+    Ok(Json(json!({
+        "topic": topic,
+        "files": report.files,
+        "rows": report.rows,
+        "bytes": report.bytes,
+        "marks": by_partition(&report.marks),
+    })))
 }
