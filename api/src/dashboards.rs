@@ -22,7 +22,7 @@ const QUERY: &[(&str, &str)] = &[
     ("range", "how far back to look: 15m, 1h, 7d; default: the panel's own range"),
     ("from", "start of the range, instead of range"),
     ("to", "end of the range; default: open"),
-    ("wait", "milliseconds to wait for freshness; 0 takes what is there"),
+    ("wait", "how long to wait for freshness: milliseconds or 2s; 0 takes what is there"),
 ];
 
 /// Adds this file's routes.

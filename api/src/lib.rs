@@ -4,7 +4,6 @@
 //! file per family of routes. `output` writes rows, `params` reads parameters, `error` is the only map to HTTP statuses.
 //! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
-mod additive;
 mod app;
 mod collect;
 pub mod config;

@@ -7,14 +7,13 @@ use std::collections::HashMap;
 use arrow::array::{ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
 use broker::TimestampMs;
-use engine::{ReadRequest, ViewInfo};
+use engine::{Combine, ReadRequest, ViewInfo, combine_of};
 use lake::SqlRequest;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::config::{PanelConfig, PanelKind};
 use crate::error::{Answer, Problem};
-use crate::additive::{Combine, combine_of};
 use crate::output::{Cells, Table, columns, offsets_json, sql_type, time_text};
 use crate::views::cut;
 

@@ -66,7 +66,7 @@ impl Params {
     pub fn take_duration(&mut self, name: &'static str) -> Answer<Option<i64>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
         parse_duration(&text)
-            .filter(|ms| *ms > 0)
+            .filter(|ms| *ms >= 0)
             .map(Some)
             .ok_or_else(|| Problem::bad_request(format!("{name}={text}: send a length of time such as 90s, 15m, 1h or 7d")))
     }
@@ -161,10 +161,10 @@ mod tests {
 
     #[test]
     fn lengths_of_time_have_units() {
-        for (text, ms) in [("500", 500), ("250ms", 250), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
+        for (text, ms) in [("0", 0), ("500", 500), ("250ms", 250), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
             assert_eq!(params(&format!("range={text}")).take_duration("range").unwrap(), Some(ms), "{text}");
         }
-        for text in ["h", "-1h", "0", "1w", "1.5h", "9223372036854775807d"] {
+        for text in ["h", "-1h", "1w", "1.5h", "9223372036854775807d"] {
             assert!(params(&format!("range={text}")).take_duration("range").is_err(), "{text}");
         }
     }

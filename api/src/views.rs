@@ -20,7 +20,7 @@ const QUERY: &[(&str, &str)] = &[
     ("to", "end: windows that start before it"),
     ("order", "columns separated by commas, -column for descending; default: windows, then keys"),
     ("limit", "most rows; default and largest: http.rows_max"),
-    ("wait", "milliseconds to wait until everything appended before the request is applied; 0 takes what is there"),
+    ("wait", "how long to wait until everything appended before the request is applied: milliseconds or 2s; 0 takes what is there"),
     ("format", "json, ndjson or csv; else the Accept header decides"),
 ];
 
@@ -117,10 +117,14 @@ async fn read(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri, h
     tokio::task::spawn_blocking(move || table.respond(format)).await.map_err(|e| Problem::internal(e.to_string()))?
 }
 
-/// `wait=` in milliseconds, bounded.
+/// `wait=`: milliseconds or a length of time such as `2s`, bounded.
 pub fn wait(app: &App, params: &mut Params) -> Answer<u64> {
-    let wait = params.take_number("wait", 0..=app.http.wait_ms_max as i64)?;
-    Ok(wait.map_or(app.http.wait_ms, |ms| ms.unsigned_abs()))
+    let most = app.http.wait_ms_max;
+    match params.take_duration("wait")?.map(i64::unsigned_abs) {
+        None => Ok(app.http.wait_ms),
+        Some(ms) if ms <= most => Ok(ms),
+        Some(ms) => Err(Problem::bad_request(format!("wait={ms} ms: at most {most} ms are waited: ask again instead, or raise http.wait_max"))),
+    }
 }
 
 /// Filters must be on key columns, each at most once.
