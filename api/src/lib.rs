@@ -1,3 +1,248 @@
-//! The HTTP side of Millpond, and the place where broker, engine and lake are started together.
+//! The HTTP side of Millpond, and the place where broker, engine, lake and HTTP are started together.
+//!
+//! A request goes server (bounded connections) → routes (the list of all routes; permits, time limits, problems) → one
+//! file per family of routes. `output` writes rows, `params` reads parameters, `error` is the only map to HTTP statuses.
+//! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
+mod app;
+mod collect;
 pub mod config;
+mod dashboards;
+mod error;
+mod groups;
+mod lag;
+mod live;
+mod metrics;
+mod openapi;
+mod output;
+mod page;
+mod panels;
+mod params;
+mod partitioner;
+mod process;
+mod rates;
+mod routes;
+mod server;
+mod sql;
+mod status;
+mod topics;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use broker::{Broker, Clock, NewTopic};
+use engine::Engine;
+use lake::Lake;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+
+use crate::app::App;
+use crate::config::{Config, TopicDeclaration};
+use crate::rates::Rates;
+use crate::server::Port;
+
+/// Longest time each part is given to stop; what was acknowledged is durable before.
+const STOP_MAX: Duration = Duration::from_secs(20);
+
+/// Why the server could not start; the message says what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StartError(String);
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for StartError {}
+
+fn failed(what: &str) -> impl Fn(&dyn fmt::Display) -> StartError {
+    let what = what.to_owned();
+    move |error| StartError(format!("{what}: {error}"))
+}
+
+/// The running server. Stop it with [`Running::stop`]; dropped without, it ends like a crash, which loses nothing
+/// that was acknowledged.
+pub struct Running {
+    kafka: Vec<SocketAddr>,
+    http: SocketAddr,
+    registry: Option<SocketAddr>,
+    broker: Arc<Broker>,
+    engine: Arc<Engine>,
+    lake: Arc<Lake>,
+    servers: Vec<JoinHandle<()>>,
+    stopping: watch::Sender<bool>,
+}
+
+/// The HTTP side's ports, bound before anything is opened.
+struct Ports {
+    http: Port,
+    registry: Option<Port>,
+}
+
+impl Ports {
+    async fn bind(config: &Config) -> Result<Ports, String> {
+        let http = Port::bind(&config.http.bind, "http").await?;
+        let registry = match &config.http.registry_bind {
+            Some(bind) => Some(Port::bind(bind, "the schema registry").await?),
+            None => None,
+        };
+        Ok(Ports { http, registry })
+    }
+}
+
+/// Opens broker, engine, lake and HTTP, in this order, and serves.
+///
+/// # Errors
+/// A port in use, a data directory that cannot be used, a view or dashboard that does not fit: all mistakes of one part
+/// together. What was already open is stopped in order.
+pub async fn start(config: Config) -> Result<Running, StartError> {
+    // The ports first: the mistake that is made most often is told before anything is opened.
+    let ports = Ports::bind(&config).await.map_err(StartError)?;
+    let broker = Broker::open(config.broker.clone(), Clock::system()).await.map_err(|e| failed("broker")(&e))?;
+    match start_above(&broker, config, ports).await {
+        Ok(running) => Ok(running),
+        Err(error) => {
+            within("broker", broker.stop()).await;
+            Err(error)
+        }
+    }
+}
+
+async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Result<Running, StartError> {
+    for topic in &config.topics {
+        ensure(broker, topic).await?;
+    }
+    let engine = Engine::start(broker.clone(), config.engine.clone()).await.map_err(|e| failed("engine")(&e))?;
+    let lake = match Lake::start(broker.clone(), engine.clone(), config.lake.clone()).await {
+        Ok(lake) => lake,
+        Err(error) => {
+            within("engine", engine.stop()).await;
+            return Err(failed("lake")(&error));
+        }
+    };
+    match serve((broker, &engine, &lake), &config, ports).await {
+        Ok(running) => Ok(running),
+        Err(error) => {
+            within("lake", lake.stop()).await;
+            within("engine", engine.stop()).await;
+            Err(error)
+        }
+    }
+}
+
+async fn serve(
+    (broker, engine, lake): (&Arc<Broker>, &Arc<Engine>, &Arc<Lake>),
+    config: &Config,
+    Ports { http, registry }: Ports,
+) -> Result<Running, StartError> {
+    let dashboards = dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
+    let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
+    let (stopping, stop) = watch::channel(false);
+    let app = Arc::new(App {
+        broker: broker.clone(),
+        engine: engine.clone(),
+        lake: lake.clone(),
+        dashboards,
+        sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
+        rates: Rates::start(broker.clone(), stop.clone()),
+        started_ms: broker.clock().now_ms(),
+        stopping: stop.clone(),
+        requests: Arc::new(Semaphore::new(config.http.requests_max)),
+        streams: Arc::new(Semaphore::new(config.http.streams_max)),
+        spread: AtomicU32::new(0),
+        http: config.http.clone(),
+    });
+    let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));
+    let mut servers = vec![http.serve(routes::http(app.clone()), stop.clone())];
+    if let Some(registry) = registry {
+        servers.push(registry.serve(routes::registry(app), stop));
+    }
+    Ok(Running {
+        kafka,
+        http: http_address,
+        registry: registry_address,
+        broker: broker.clone(),
+        engine: engine.clone(),
+        lake: lake.clone(),
+        servers,
+        stopping,
+    })
+}
+
+/// Creates a declared topic if it is absent, and gives one that has fewer partitions the declared number.
+async fn ensure(broker: &Broker, topic: &TopicDeclaration) -> Result<(), StartError> {
+    let failed = |e| StartError(format!("topic {}: {e}", topic.name));
+    let new = NewTopic { name: topic.name.clone(), partitions: topic.partitions, config: topic.config.clone() };
+    let there = broker.catalog().ensure(new).await.map_err(failed)?;
+    let count = there.partitions().len();
+    if usize::try_from(topic.partitions).is_ok_and(|declared| count < declared) {
+        broker.catalog().grow(&topic.name, topic.partitions).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+impl Running {
+    /// The first Kafka listener's address.
+    pub fn kafka(&self) -> Option<SocketAddr> {
+        self.kafka.first().copied()
+    }
+
+    /// Every Kafka listener's address, in the order of the configuration.
+    pub fn kafka_listeners(&self) -> &[SocketAddr] {
+        &self.kafka
+    }
+
+    /// The HTTP port's address.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The registry port's address; none when the registry answers only under `/registry` of the HTTP port.
+    pub fn registry(&self) -> Option<SocketAddr> {
+        self.registry
+    }
+
+    /// The broker, for commands and tests in the same process.
+    pub fn broker(&self) -> &Arc<Broker> {
+        &self.broker
+    }
+
+    /// The engine, for commands and tests in the same process.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The lake, for commands and tests in the same process.
+    pub fn lake(&self) -> &Arc<Lake> {
+        &self.lake
+    }
+
+    /// Stops HTTP, lake, engine and broker, in this order, each within a bounded time.
+    pub async fn stop(self) {
+        // Nobody listening is what is wanted.
+        let _ = self.stopping.send(true);
+        for server in self.servers {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the http server ended with a fault");
+            }
+        }
+        within("lake", self.lake.stop()).await;
+        within("engine", self.engine.stop()).await;
+        within("broker", self.broker.stop()).await;
+    }
+}
+
+/// Waits for a part to stop, and says so when it does not.
+async fn within<T>(part: &'static str, stop: impl Future<Output = T>) {
+    if tokio::time::timeout(STOP_MAX, stop).await.is_err() {
+        tracing::warn!(part, seconds = STOP_MAX.as_secs(), "a part did not stop in time; the process ends without it");
+    }
+}

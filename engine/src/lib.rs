@@ -7,6 +7,7 @@
 mod aggregate;
 mod check;
 mod columns;
+mod combine;
 mod config;
 mod decode;
 mod emit;
@@ -39,6 +40,7 @@ use std::collections::BTreeMap;
 use broker::{Offset, PartitionIndex, TopicName};
 
 pub use check::check;
+pub use combine::{Combine, combine_of};
 pub use config::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};

@@ -1,0 +1,202 @@
+//! `/metrics` as Prometheus text, and the health of the process.
+
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::error::{Answer, Problem};
+use crate::params::Params;
+use crate::process;
+use crate::routes::{Doc, Routes};
+
+/// Adds this file's routes.
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/metrics", Doc::new("Figures as Prometheus text").answers(&["text/plain"]), metrics)
+        .get("/health/live", Doc::new("200 while the process answers"), live)
+        .get("/health/ready", Doc::new("200 when reads and writes are served"), ready)
+}
+
+async fn live(uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    Ok(Json(json!({"status": "live"})))
+}
+
+async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    let not_ready = |detail: &str| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "the server cannot serve now", detail).retry_after(1)
+    };
+    if *app.stopping.borrow() {
+        return Err(not_ready("the server is stopping: use another one, or start it again"));
+    }
+    // A commit of nothing goes through the lane: it fails once the store is poisoned.
+    if let Err(error) = app.broker.lane().commit(Vec::new(), broker::Ack::Written).await {
+        return Err(not_ready(&format!("the store takes no writes: {error}: see the log, then start the server again")));
+    }
+    Ok(Json(json!({"status": "ready"})))
+}
+
+async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
+    Params::of(&uri)?.finish()?;
+    let mut text = Text::default();
+    process_figures(&app, &mut text);
+    topic_figures(&app, &mut text);
+    kafka_ui_figures(&app, &mut text);
+    view_figures(&app, &mut text);
+    stream_figures(&app, &mut text);
+    lake_figures(&app, &mut text);
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())
+}
+
+/// Prometheus text being written.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: f64) {
+        self.family(name, kind, help);
+        self.value(name, &[], value);
+    }
+
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+        if labels.is_empty() {
+            self.line(format_args!("{name} {value}"));
+        } else {
+            self.line(format_args!("{name}{{{}}} {value}", labels.join(",")));
+        }
+    }
+
+    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+        writeln!(self.0, "{line}").expect("a String takes every character");
+    }
+}
+
+fn escape(value: &str) -> String {
+    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+fn process_figures(app: &App, text: &mut Text) {
+    let usage = process::usage();
+    text.one("process_resident_memory_bytes", "gauge", "Resident memory.", usage.resident_bytes as f64);
+    text.one("process_cpu_seconds_total", "counter", "User and system processor time.", usage.cpu_seconds);
+    text.one("process_open_fds", "gauge", "Open file descriptors.", usage.open_files as f64);
+    text.one("process_start_time_seconds", "gauge", "When the server became ready.", app.started_ms as f64 / 1000.0);
+    for (name, value) in app.broker.counters().read() {
+        let gauge = name.ends_with("_open");
+        let name = if gauge { format!("millpond_broker_{name}") } else { format!("millpond_broker_{name}_total") };
+        text.one(&name, if gauge { "gauge" } else { "counter" }, "See broker/src/counters.rs.", value as f64);
+    }
+}
+
+fn topic_figures(app: &App, text: &mut Text) {
+    let topics = app.broker.catalog().topics();
+    text.family("millpond_log_end_offset", "gauge", "End of what is durable and visible.");
+    for topic in &topics {
+        for p in topic.partitions().iter() {
+            let labels = [("topic", &**topic.name()), ("partition", &p.index().to_string())];
+            text.value("millpond_log_end_offset", &labels, p.high_watermark() as f64);
+        }
+    }
+    text.family("millpond_log_start_offset", "gauge", "First offset that can be read.");
+    for topic in &topics {
+        for p in topic.partitions().iter() {
+            let labels = [("topic", &**topic.name()), ("partition", &p.index().to_string())];
+            text.value("millpond_log_start_offset", &labels, p.log_start() as f64);
+        }
+    }
+    text.family("millpond_topic_bytes", "gauge", "Bytes of batches that can be read.");
+    for topic in &topics {
+        let bytes: u64 = topic.partitions().iter().map(|p| p.size_bytes()).sum();
+        text.value("millpond_topic_bytes", &[("topic", &**topic.name())], bytes as f64);
+    }
+}
+
+/// The names that kafka-ui reads when a cluster's metrics are of type PROMETHEUS.
+fn kafka_ui_figures(app: &App, text: &mut Text) {
+    let name = "kafka_server_BrokerTopicMetrics_FifteenMinuteRate";
+    text.family(name, "gauge", "Bytes per second, mean of fifteen minutes.");
+    text.value(name, &[("name", "BytesInPerSec")], app.rates.total().bytes_per_s_15m);
+    text.value(name, &[("name", "BytesOutPerSec")], app.rates.bytes_out_15m());
+    for topic in app.broker.catalog().topics() {
+        let rate = app.rates.topic(topic.name()).bytes_per_s_15m;
+        text.value(name, &[("name", "BytesInPerSec"), ("topic", &**topic.name())], rate);
+    }
+}
+
+fn view_figures(app: &App, text: &mut Text) {
+    let views = app.engine.status();
+    text.family("millpond_view_lag_records", "gauge", "Durable records that the view has not applied.");
+    views.iter().for_each(|v| text.value("millpond_view_lag_records", &[("view", &v.view)], v.lag_records as f64));
+    text.family("millpond_view_lag_seconds", "gauge", "Age of the oldest record that the view has not applied.");
+    views.iter().for_each(|v| text.value("millpond_view_lag_seconds", &[("view", &v.view)], v.lag_ms as f64 / 1000.0));
+    text.family("millpond_view_rows_applied_total", "counter", "Rows that went into the view.");
+    views.iter().for_each(|v| text.value("millpond_view_rows_applied_total", &[("view", &v.view)], v.rows_applied as f64));
+    text.family("millpond_view_late_total", "counter", "Rows that came after their window closed.");
+    views.iter().for_each(|v| text.value("millpond_view_late_total", &[("view", &v.view)], v.late as f64));
+    text.family("millpond_view_failed_total", "counter", "Rows that the view's expressions could not evaluate.");
+    views.iter().for_each(|v| text.value("millpond_view_failed_total", &[("view", &v.view)], v.failed as f64));
+    text.family("millpond_view_lost_total", "counter", "Offsets that were deleted before the view read them.");
+    views.iter().for_each(|v| text.value("millpond_view_lost_total", &[("view", &v.view)], v.lost as f64));
+    text.family("millpond_view_stopped", "gauge", "1 while the view does not advance because of an error.");
+    for view in &views {
+        text.value("millpond_view_stopped", &[("view", &view.view)], if view.error.is_some() { 1.0 } else { 0.0 });
+    }
+    text.family("millpond_view_event_watermark_seconds", "gauge", "Event watermark of the view.");
+    for view in &views {
+        if let Some(ms) = view.event_watermark {
+            text.value("millpond_view_event_watermark_seconds", &[("view", &view.view)], ms as f64 / 1000.0);
+        }
+    }
+}
+
+fn stream_figures(app: &App, text: &mut Text) {
+    text.family("millpond_stream_rejected_total", "counter", "Records that are no row of the stream, by the rule they broke.");
+    for stream in app.engine.stream_status() {
+        for (rule, count) in &stream.rejected_by_rule {
+            text.value("millpond_stream_rejected_total", &[("stream", &stream.stream), ("rule", rule)], *count as f64);
+        }
+    }
+    let seconds = app.engine.busy_time().as_secs_f64();
+    text.one("millpond_engine_cpu_seconds_total", "counter", "Processor time of all pipelines.", seconds);
+    text.one("millpond_engine_records_read_total", "counter", "Records that the pipelines have read.", app.engine.records_read() as f64);
+}
+
+fn lake_figures(app: &App, text: &mut Text) {
+    let lake = app.lake.status();
+    text.family("millpond_lake_files", "gauge", "Parquet files published.");
+    lake.tables.iter().for_each(|t| text.value("millpond_lake_files", &[("topic", &*t.topic)], t.files as f64));
+    text.family("millpond_lake_rows", "gauge", "Rows in Parquet.");
+    lake.tables.iter().for_each(|t| text.value("millpond_lake_rows", &[("topic", &*t.topic)], t.rows as f64));
+    text.family("millpond_lake_bytes", "gauge", "Bytes of Parquet.");
+    lake.tables.iter().for_each(|t| text.value("millpond_lake_bytes", &[("topic", &*t.topic)], t.bytes as f64));
+    text.family("millpond_lake_failing", "gauge", "1 while the last attempt to write failed.");
+    for table in &lake.tables {
+        let failing = if table.error.is_some() { 1.0 } else { 0.0 };
+        text.value("millpond_lake_failing", &[("topic", &*table.topic)], failing);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_is_what_prometheus_reads() {
+        let mut text = Text::default();
+        text.one("a_total", "counter", "Help.", 3.0);
+        text.value("b", &[("topic", "we\"ird\\n")], 0.5);
+        assert_eq!(text.0, "# HELP a_total Help.\n# TYPE a_total counter\na_total 3\nb{topic=\"we\\\"ird\\\\n\"} 0.5\n");
+    }
+}

@@ -1,0 +1,582 @@
+//! The data of one panel. A panel over a view reads its rows and combines those that fall together: a bar per genre over
+//! a view by minute and genre adds the minutes up. What cannot be added up (an average) is refused when the server
+//! starts, not drawn wrong.
+
+use std::collections::HashMap;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch};
+use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
+use broker::TimestampMs;
+use engine::{Combine, ReadRequest, ViewInfo, combine_of};
+use lake::SqlRequest;
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::config::{PanelConfig, PanelKind};
+use crate::error::{Answer, Problem};
+use crate::output::{Cells, Table, columns, offsets_json, sql_type, time_text};
+use crate::views::cut;
+
+/// Rows of a table panel that does not say how many.
+const TABLE_ROWS: usize = 50;
+/// Bars, slices or lines of a panel that does not say how many.
+const TOP: usize = 12;
+/// Column that windows are told apart by.
+const WINDOW_START: &str = "window_start";
+
+/// A panel bound to what it reads.
+pub struct Panel {
+    /// As declared.
+    pub config: PanelConfig,
+    /// What it reads.
+    pub source: Source,
+}
+
+/// What a panel reads.
+pub enum Source {
+    /// A view, combined by the panel's columns.
+    View(Shape),
+    /// SQL; its rows are drawn as they come.
+    Sql(String),
+}
+
+/// How the rows of a view become those of a panel.
+pub struct Shape {
+    /// The view's name.
+    pub view: String,
+    /// Its key columns: what the page can filter by.
+    pub keys: Vec<String>,
+    window_ms: Option<i64>,
+    x: Option<String>,
+    series: Option<String>,
+    y: Vec<(String, Combine)>,
+    raw: bool,
+}
+
+/// What a page asks of a panel.
+#[derive(Clone, Debug, Default)]
+pub struct PanelRequest {
+    /// How far back to look, in ms; the panel's own range when absent.
+    pub range_ms: Option<i64>,
+    /// Start of the range, instead.
+    pub from: Option<TimestampMs>,
+    /// End of the range; open when absent.
+    pub to: Option<TimestampMs>,
+    /// Filters; those on columns that the panel's view does not have are left aside.
+    pub keys: Vec<(String, String)>,
+    /// How long to wait for freshness, in ms.
+    pub wait_ms: u64,
+}
+
+/// What a panel shows now.
+#[derive(Clone, Debug)]
+pub struct PanelData {
+    /// The JSON object that the page draws.
+    pub json: String,
+    /// Equal when the drawing would be equal.
+    pub drawing: String,
+}
+
+impl Panel {
+    /// Binds a declared panel; the error says what to change.
+    pub fn bind(config: &PanelConfig, views: &[ViewInfo]) -> Result<Panel, String> {
+        let source = match (&config.view, &config.sql) {
+            (Some(view), None) => {
+                let info = views.iter().find(|info| info.name == *view).ok_or_else(|| {
+                    let known: Vec<&str> = views.iter().map(|info| info.name.as_str()).collect();
+                    format!("panel \"{}\": no view {view}: the views are [{}]", config.title, known.join(", "))
+                })?;
+                Source::View(Shape::bind(config, info).map_err(|e| format!("panel \"{}\": {e}", config.title))?)
+            }
+            (None, Some(sql)) => Source::Sql(sql.clone()),
+            _ => return Err(format!("panel \"{}\": write either view or sql", config.title)),
+        };
+        Ok(Panel { config: config.clone(), source })
+    }
+
+    /// The view it reads, if it reads one.
+    pub fn view(&self) -> Option<&str> {
+        match &self.source {
+            Source::View(shape) => Some(&shape.view),
+            Source::Sql(_) => None,
+        }
+    }
+
+    /// What the panel shows. `place` is its dashboard's name and its number there.
+    pub async fn data(&self, app: &App, place: (&str, usize), request: &PanelRequest) -> Answer<PanelData> {
+        let now = app.clock().now_ms();
+        let from = request.from.or_else(|| {
+            let range = request.range_ms.or(self.config.range_ms).filter(|_| request.to.is_none());
+            range.map(|range| now.saturating_sub(range))
+        });
+        let range = (from, request.to);
+        let (body, after) = match &self.source {
+            Source::View(shape) => self.view_data(app, shape, range, request).await?,
+            Source::Sql(sql) => sql_data(app, sql, (from, request.to.unwrap_or(now)), self.top()).await?,
+        };
+        let head = json!({
+            "dashboard": place.0,
+            "panel": place.1,
+            "title": self.config.title,
+            "kind": kind_word(self.config.kind),
+            "unit": self.config.unit,
+            "from": from.map(time_text),
+            "to": request.to.map(time_text),
+        });
+        let head = head.to_string();
+        let json = format!("{},{body},{}", head.trim_end_matches('}'), after.to_string().trim_start_matches('{'));
+        Ok(PanelData { json, drawing: body })
+    }
+
+    fn top(&self) -> usize {
+        self.config.top.unwrap_or(if self.config.kind == PanelKind::Table { TABLE_ROWS } else { TOP })
+    }
+
+    async fn view_data(
+        &self,
+        app: &App,
+        shape: &Shape,
+        (from, to): (Option<TimestampMs>, Option<TimestampMs>),
+        request: &PanelRequest,
+    ) -> Answer<(String, Value)> {
+        // Without windows there is no range: the view is its whole history.
+        let (from, to) = if shape.window_ms.is_some() { (from, to) } else { (None, None) };
+        let keys = request.keys.iter().filter(|(name, _)| shape.keys.contains(name)).cloned().collect();
+        let newest_first = vec![(WINDOW_START.to_owned(), true)];
+        let order = match (&shape.x, shape.raw && shape.window_ms.is_some()) {
+            (_, true) => newest_first,
+            (Some(x), false) => vec![(x.clone(), false)],
+            (None, false) => Vec::new(),
+        };
+        let limit = if shape.raw { self.top() } else { app.http.rows_max + 1 };
+        let read = ReadRequest { from, to, keys, order, limit: Some(limit), wait_ms: request.wait_ms };
+        let answer = app.engine.read(&shape.view, read).await?;
+        let after = json!({
+            "window_ms": shape.window_ms,
+            "offsets": offsets_json(&answer.offsets),
+            "event_watermark": answer.event_watermark.map(time_text),
+            "stale": answer.stale,
+        });
+        let mut rows = answer.rows;
+        let truncated = !shape.raw && cut(&mut rows, app.http.rows_max);
+        let body = if shape.raw {
+            raw_body(Table { before: Vec::new(), schema: answer.schema, rows, after: Vec::new() })?
+        } else {
+            let drawing = Drawing::of(shape, &rows, self.config.kind, self.top())?;
+            drawing.body(shape, &rows, &answer.schema)
+        };
+        Ok((format!("{body},\"truncated\":{truncated}"), after))
+    }
+}
+
+async fn sql_data(app: &App, sql: &str, (from, to): (Option<TimestampMs>, TimestampMs), top: usize) -> Answer<(String, Value)> {
+    let params = match (sql.contains("$1"), sql.contains("$2")) {
+        (false, false) => Vec::new(),
+        (_, false) => vec![json!(time_text(from.unwrap_or(0)))],
+        (_, true) => vec![json!(time_text(from.unwrap_or(0))), json!(time_text(to))],
+    };
+    let limit = app.sql_rows_max.min(top.max(TABLE_ROWS) * 100);
+    let answer = app.lake.sql(SqlRequest { sql: sql.to_owned(), params, row_limit: limit }).await?;
+    let after = json!({"window_ms": null, "offsets": offsets_json(&answer.offsets), "event_watermark": null, "stale": false});
+    let body = raw_body(Table { before: Vec::new(), schema: answer.schema, rows: answer.rows, after: Vec::new() })?;
+    Ok((format!("{body},\"truncated\":false"), after))
+}
+
+fn raw_body(table: Table) -> Answer<String> {
+    let json = String::from_utf8(table.json()?).map_err(|e| Problem::internal(e.to_string()))?;
+    Ok(json.trim_start_matches('{').trim_end_matches('}').to_owned())
+}
+
+/// The word for a kind in the configuration and in answers.
+pub fn kind_word(kind: PanelKind) -> &'static str {
+    match kind {
+        PanelKind::Line => "line",
+        PanelKind::Bar => "bar",
+        PanelKind::Pie => "pie",
+        PanelKind::Number => "number",
+        PanelKind::Table => "table",
+    }
+}
+
+impl Shape {
+    fn bind(config: &PanelConfig, info: &ViewInfo) -> Result<Shape, String> {
+        let windowed = info.schema.field_with_name(WINDOW_START).is_ok();
+        let window = windowed.then(|| WINDOW_START.to_owned());
+        let raw = config.kind == PanelKind::Table && config.x.is_none();
+        let x = match config.kind {
+            PanelKind::Number => None,
+            PanelKind::Line => Some(config.x.clone().or(window).ok_or_else(|| format!("a line over view {}, which has no windows, needs x", info.name))?),
+            PanelKind::Bar | PanelKind::Pie => {
+                let x = config.x.clone().or_else(|| info.keys.first().cloned()).or(window);
+                Some(x.ok_or_else(|| format!("view {} has neither keys nor windows: write kind = \"number\"", info.name))?)
+            }
+            PanelKind::Table => config.x.clone(),
+        };
+        for name in x.iter().chain(&config.series).chain(&config.y) {
+            info.schema.field_with_name(name).map_err(|_| {
+                let known: Vec<&str> = info.schema.fields().iter().map(|f| f.name().as_str()).collect();
+                format!("view {} has no column {name}: it has [{}]", info.name, known.join(", "))
+            })?;
+        }
+        let grouped = |name: &str| x.as_deref() == Some(name) || config.series.as_deref() == Some(name);
+        let combines = windowed && !grouped(WINDOW_START) || info.keys.iter().any(|key| !grouped(key));
+        let mut y = Vec::new();
+        if !raw {
+            for name in value_columns(config, info) {
+                y.push((name.clone(), check_value(info, &name, combines)?));
+            }
+        }
+        Ok(Shape { view: info.name.clone(), keys: info.keys.clone(), window_ms: info.window_ms, x, series: config.series.clone(), y, raw })
+    }
+}
+
+/// The declared value columns, or those that are neither windows nor keys.
+fn value_columns(config: &PanelConfig, info: &ViewInfo) -> Vec<String> {
+    if !config.y.is_empty() {
+        return config.y.clone();
+    }
+    let names = info.schema.fields().iter().map(|field| field.name());
+    let values = names.filter(|name| *name != WINDOW_START && *name != "window_end" && !info.keys.contains(name));
+    let most = if config.kind == PanelKind::Number || config.kind == PanelKind::Pie { 1 } else { usize::MAX };
+    values.take(most).cloned().collect()
+}
+
+fn check_value(info: &ViewInfo, name: &str, combines: bool) -> Result<Combine, String> {
+    let field = info.schema.field_with_name(name).map_err(|e| e.to_string())?;
+    if !field.data_type().is_numeric() {
+        return Err(format!("y column {name} is {}: choose a column of numbers", sql_type(field.data_type())));
+    }
+    let combine = combine_of(&info.sql, name);
+    if combines && combine == Combine::Never {
+        return Err(format!(
+            "column {name} of view {} cannot be combined over windows and keys (only count, sum, min and max can): \
+             make x and series cover window_start and every key, or write sql",
+            info.name
+        ));
+    }
+    Ok(combine)
+}
+
+/// A figure of a cell. Whole numbers and decimals stay exact.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Figure {
+    None,
+    Whole(i128),
+    Decimal(i128, i8),
+    Real(f64),
+}
+
+impl Figure {
+    fn with(self, other: Figure, combine: Combine) -> Figure {
+        use Figure::{Decimal, None, Real, Whole};
+        match (self, other, combine) {
+            (None, figure, _) | (figure, None, _) => figure,
+            (Whole(a), Whole(b), Combine::Sum) => a.checked_add(b).map_or(Real(a as f64 + b as f64), Whole),
+            (Decimal(a, s), Decimal(b, t), Combine::Sum) if s == t => a.checked_add(b).map_or(None, |sum| Decimal(sum, s)),
+            (a, b, Combine::Sum) => Real(a.real() + b.real()),
+            (a, b, Combine::Min) => if b.real() < a.real() { b } else { a },
+            (a, b, Combine::Max) => if b.real() > a.real() { b } else { a },
+            (_, b, Combine::Never) => b,
+        }
+    }
+
+    fn real(self) -> f64 {
+        match self {
+            Figure::None => 0.0,
+            Figure::Whole(n) => n as f64,
+            Figure::Decimal(n, scale) => n as f64 / 10f64.powi(scale.into()),
+            Figure::Real(n) => n,
+        }
+    }
+
+    fn json(self) -> String {
+        match self {
+            Figure::None => "null".to_owned(),
+            Figure::Whole(n) => n.to_string(),
+            Figure::Decimal(..) => json!(self.real()).to_string(),
+            Figure::Real(n) => json!(n).to_string(),
+        }
+    }
+}
+
+/// Rows that fall together, in the order in which they were first seen.
+#[derive(Default)]
+struct Groups {
+    places: HashMap<String, usize>,
+    list: Vec<Group>,
+}
+
+struct Group {
+    x: String,
+    series: String,
+    figures: Vec<Figure>,
+}
+
+impl Groups {
+    fn add(&mut self, (x, series): (String, String), figures: &[Figure], y: &[(String, Combine)]) {
+        let key = format!("{x}\u{0}{series}");
+        let place = *self.places.entry(key).or_insert_with(|| {
+            self.list.push(Group { x, series, figures: vec![Figure::None; figures.len()] });
+            self.list.len() - 1
+        });
+        for ((sum, figure), (_, combine)) in self.list[place].figures.iter_mut().zip(figures).zip(y) {
+            *sum = sum.with(*figure, *combine);
+        }
+    }
+}
+
+/// What is drawn of a view.
+struct Drawing {
+    groups: Vec<Group>,
+    /// How many bars, slices or series there were before the largest were chosen.
+    total: usize,
+    /// What the ones that are not drawn add up to; empty where that makes no sense.
+    rest: Vec<Figure>,
+    /// A number's course over the windows: start of the window, figure.
+    course: Vec<(String, Figure)>,
+}
+
+impl Drawing {
+    fn of(shape: &Shape, rows: &[RecordBatch], kind: PanelKind, top: usize) -> Answer<Drawing> {
+        let mut groups = Groups::default();
+        let mut course = Groups::default();
+        let windowed = kind == PanelKind::Number && shape.window_ms.is_some();
+        for batch in rows {
+            let x = shape.x.as_deref().map(|name| cells_of(batch, name)).transpose()?;
+            let series = shape.series.as_deref().map(|name| cells_of(batch, name)).transpose()?;
+            let window = if windowed { Some(cells_of(batch, WINDOW_START)?) } else { None };
+            let y: Vec<Figures> = shape.y.iter().map(|(name, _)| Figures::of(column(batch, name)?)).collect::<Answer<_>>()?;
+            for row in 0..batch.num_rows() {
+                let figures: Vec<Figure> = y.iter().map(|figures| figures.at(row)).collect();
+                groups.add((text_of(&x, row)?, text_of(&series, row)?), &figures, &shape.y);
+                if window.is_some() {
+                    course.add((text_of(&window, row)?, String::new()), &figures, &shape.y);
+                }
+            }
+        }
+        let mut course: Vec<(String, Figure)> =
+            course.list.into_iter().map(|g| (g.x, g.figures.first().copied().unwrap_or(Figure::None))).collect();
+        course.sort_by(|a, b| a.0.cmp(&b.0));
+        let drawing = if kind == PanelKind::Line || shape.series.is_some() {
+            largest_series(groups.list, top)
+        } else {
+            largest(groups.list, &shape.y, top)
+        };
+        Ok(Drawing { course, ..drawing })
+    }
+
+    fn body(&self, shape: &Shape, rows: &[RecordBatch], schema: &arrow::datatypes::Schema) -> String {
+        let names: Vec<&String> = shape.x.iter().chain(&shape.series).chain(shape.y.iter().map(|(name, _)| name)).collect();
+        let schema = rows.first().map_or_else(|| schema.clone(), |batch| batch.schema().as_ref().clone());
+        let fields: Vec<_> = names.iter().filter_map(|name| schema.field_with_name(name).ok().cloned()).collect();
+        let rows: Vec<String> = self
+            .groups
+            .iter()
+            .map(|group| {
+                let keys = [(&shape.x, &group.x), (&shape.series, &group.series)];
+                let keys = keys.into_iter().filter(|(name, _)| name.is_some()).map(|(_, text)| text.clone());
+                let cells: Vec<String> = keys.chain(group.figures.iter().map(|figure| figure.json())).collect();
+                format!("[{}]", cells.join(","))
+            })
+            .collect();
+        let rest: Vec<String> = self.rest.iter().map(|figure| figure.json()).collect();
+        let course: Vec<String> = self.course.iter().map(|(at, figure)| format!("[{at},{}]", figure.json())).collect();
+        let y: Vec<&String> = shape.y.iter().map(|(name, _)| name).collect();
+        let additive: Vec<bool> = shape.y.iter().map(|(_, combine)| *combine == Combine::Sum).collect();
+        format!(
+            "\"x\":{},\"series\":{},\"y\":{},\"additive\":{},\"columns\":{},\"rows\":[{}],\"groups_total\":{},\"rest\":[{}],\"course\":[{}]",
+            json!(shape.x),
+            json!(shape.series),
+            json!(y),
+            json!(additive),
+            columns(&arrow::datatypes::Schema::new(fields)),
+            rows.join(","),
+            self.total,
+            rest.join(","),
+            course.join(",")
+        )
+    }
+}
+
+/// The `top` series by the sum of their first figures; lines keep their order along x.
+fn largest_series(groups: Vec<Group>, top: usize) -> Drawing {
+    let mut totals: HashMap<&str, f64> = HashMap::new();
+    for group in &groups {
+        *totals.entry(&group.series).or_default() += group.figures.first().map_or(0.0, |figure| figure.real());
+    }
+    let mut names: Vec<(&str, f64)> = totals.into_iter().collect();
+    names.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
+    let total = names.len();
+    let rank: HashMap<String, usize> = names.iter().take(top).enumerate().map(|(i, (name, _))| ((*name).to_owned(), i)).collect();
+    let mut kept: Vec<Group> = groups.into_iter().filter(|group| rank.contains_key(&group.series)).collect();
+    // Stable: the points of one series stay in their order.
+    kept.sort_by_key(|group| rank[&group.series]);
+    Drawing { groups: kept, total, rest: Vec::new(), course: Vec::new() }
+}
+
+/// The `top` groups by their first figure, and what the others add up to.
+fn largest(mut groups: Vec<Group>, y: &[(String, Combine)], top: usize) -> Drawing {
+    let first = |group: &Group| group.figures.first().map_or(0.0, |figure| figure.real());
+    groups.sort_by(|a, b| first(b).total_cmp(&first(a)).then_with(|| a.x.cmp(&b.x)));
+    let total = groups.len();
+    let others = groups.split_off(top.min(total));
+    let additive = y.iter().all(|(_, combine)| *combine == Combine::Sum);
+    let mut rest = Vec::new();
+    if additive && !others.is_empty() {
+        rest = vec![Figure::None; y.len()];
+        for group in &others {
+            rest.iter_mut().zip(&group.figures).for_each(|(sum, figure)| *sum = sum.with(*figure, Combine::Sum));
+        }
+    }
+    Drawing { groups, total, rest, course: Vec::new() }
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Answer<&'a ArrayRef> {
+    batch.column_by_name(name).ok_or_else(|| Problem::internal(format!("the view's answer has no column {name}: start the server again")))
+}
+
+fn cells_of<'a>(batch: &'a RecordBatch, name: &str) -> Answer<Cells<'a>> {
+    Cells::of(column(batch, name)?)
+}
+
+fn text_of(cells: &Option<Cells<'_>>, row: usize) -> Answer<String> {
+    let Some(cells) = cells else { return Ok(String::new()) };
+    let mut out = Vec::new();
+    cells.json(row, &mut out)?;
+    String::from_utf8(out).map_err(|e| Problem::internal(e.to_string()))
+}
+
+/// A column of figures.
+enum Figures {
+    Whole(arrow::array::Int64Array),
+    Unsigned(arrow::array::UInt64Array),
+    Decimal(arrow::array::Decimal128Array),
+    Real(arrow::array::Float64Array),
+}
+
+impl Figures {
+    fn of(array: &ArrayRef) -> Answer<Figures> {
+        let cast = |to: DataType| {
+            arrow::compute::cast(array, &to).map_err(|e| Problem::internal(format!("a value cannot be read: {e}: choose another y column")))
+        };
+        Ok(match array.data_type() {
+            DataType::UInt64 => Figures::Unsigned(array.as_primitive::<UInt64Type>().clone()),
+            DataType::Decimal128(..) => Figures::Decimal(array.as_primitive::<Decimal128Type>().clone()),
+            data_type if data_type.is_integer() => Figures::Whole(cast(DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+            _ => Figures::Real(cast(DataType::Float64)?.as_primitive::<Float64Type>().clone()),
+        })
+    }
+
+    fn at(&self, row: usize) -> Figure {
+        use arrow::array::Array;
+        match self {
+            Figures::Whole(a) if a.is_valid(row) => Figure::Whole(a.value(row).into()),
+            Figures::Unsigned(a) if a.is_valid(row) => Figure::Whole(a.value(row).into()),
+            Figures::Decimal(a) if a.is_valid(row) => Figure::Decimal(a.value(row), a.scale()),
+            Figures::Real(a) if a.is_valid(row) && a.value(row).is_finite() => Figure::Real(a.value(row)),
+            _ => Figure::None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+
+    use super::*;
+
+    const SQL: &str = "CREATE MATERIALIZED VIEW v AS SELECT genre, country, count(*) AS plays, avg(ms) AS mean \
+                       FROM listens GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre, country";
+
+    fn rows() -> RecordBatch {
+        let minute = |n: i64| Some(1_795_176_000_000 + 60_000 * n);
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("window_start", Arc::new(TimestampMillisecondArray::from(vec![minute(0), minute(0), minute(1), minute(1), minute(1)]))),
+            ("window_end", Arc::new(TimestampMillisecondArray::from(vec![minute(1), minute(1), minute(2), minute(2), minute(2)]))),
+            ("genre", Arc::new(StringArray::from(vec![Some("jazz"), Some("pop"), Some("jazz"), Some("pop"), None]))),
+            ("country", Arc::new(StringArray::from(vec!["FR", "FR", "DE", "FR", "FR"]))),
+            ("plays", Arc::new(Int64Array::from(vec![1, 10, 2, 20, 4]))),
+            ("mean", Arc::new(Float64Array::from(vec![1.5, 2.5, 3.5, 4.5, 5.5]))),
+        ];
+        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap()
+    }
+
+    fn info() -> ViewInfo {
+        let keys = vec!["genre".to_owned(), "country".to_owned()];
+        let (name, stream) = ("v".to_owned(), "listens".to_owned());
+        ViewInfo { name, sql: SQL.to_owned(), stream, schema: rows().schema(), keys, window_ms: Some(60_000) }
+    }
+
+    fn config(kind: PanelKind) -> PanelConfig {
+        PanelConfig {
+            title: "p".to_owned(),
+            kind,
+            view: Some("v".to_owned()),
+            sql: None,
+            x: None,
+            y: vec!["plays".to_owned()],
+            series: None,
+            range_ms: None,
+            top: None,
+            unit: None,
+        }
+    }
+
+    fn drawn(config: &PanelConfig, top: usize) -> Value {
+        let shape = Shape::bind(config, &info()).unwrap();
+        let drawing = Drawing::of(&shape, &[rows()], config.kind, top).unwrap();
+        serde_json::from_str(&format!("{{{}}}", drawing.body(&shape, &[rows()], &rows().schema()))).unwrap()
+    }
+
+    #[test]
+    fn a_bar_adds_up_windows_and_other_keys_and_the_rest_is_told() {
+        let data = drawn(&config(PanelKind::Bar), 1);
+        assert_eq!(data["rows"], json!([["pop", 30]]));
+        assert_eq!((&data["groups_total"], &data["rest"]), (&json!(3), &json!([7])));
+        assert_eq!(data["columns"], json!([{"name": "genre", "type": "VARCHAR"}, {"name": "plays", "type": "BIGINT"}]));
+    }
+
+    #[test]
+    fn a_line_has_its_largest_series_in_the_order_of_time() {
+        let data = drawn(&PanelConfig { series: Some("genre".to_owned()), ..config(PanelKind::Line) }, 2);
+        let (t0, t1) = ("2026-11-20T12:00:00Z", "2026-11-20T12:01:00Z");
+        assert_eq!(data["rows"], json!([[t0, "pop", 10], [t1, "pop", 20], [t1, null, 4]]));
+        assert_eq!(data["groups_total"], 3);
+    }
+
+    #[test]
+    fn a_number_is_one_figure_with_its_course() {
+        let data = drawn(&config(PanelKind::Number), 12);
+        assert_eq!(data["rows"], json!([[37]]));
+        assert_eq!(data["course"], json!([["2026-11-20T12:00:00Z", 11], ["2026-11-20T12:01:00Z", 26]]));
+    }
+
+    #[test]
+    fn an_average_is_drawn_only_where_nothing_is_combined() {
+        let mean = |panel: PanelConfig| PanelConfig { y: vec!["mean".to_owned()], ..panel };
+        let refused = Shape::bind(&mean(config(PanelKind::Bar)), &info()).err().unwrap();
+        assert!(refused.contains("cannot be combined"), "{refused}");
+        let whole = ViewInfo { keys: vec!["genre".to_owned()], ..info() };
+        let line = PanelConfig { series: Some("genre".to_owned()), ..mean(config(PanelKind::Line)) };
+        assert!(Shape::bind(&line, &whole).is_ok());
+    }
+
+    #[test]
+    fn a_panel_that_does_not_fit_says_what_there_is() {
+        let message = |panel: PanelConfig| Panel::bind(&panel, &[info()]).err().unwrap();
+        assert!(message(PanelConfig { view: Some("w".to_owned()), ..config(PanelKind::Bar) }).contains("the views are [v]"));
+        assert!(message(PanelConfig { x: Some("artist".to_owned()), ..config(PanelKind::Bar) }).contains("it has [window_start"));
+        assert!(message(PanelConfig { y: vec!["country".to_owned()], ..config(PanelKind::Bar) }).contains("VARCHAR"));
+    }
+
+    #[test]
+    fn figures_stay_exact() {
+        let big = Figure::Whole(i128::from(i64::MAX));
+        assert_eq!(big.with(Figure::Whole(1), Combine::Sum).json(), "9223372036854775808");
+        assert_eq!(Figure::None.with(Figure::Whole(2), Combine::Min), Figure::Whole(2));
+        assert_eq!(Figure::Whole(3).with(Figure::Whole(2), Combine::Min), Figure::Whole(2));
+        assert_eq!(Figure::Decimal(150, 2).with(Figure::Decimal(25, 2), Combine::Sum).json(), "1.75");
+    }
+}

@@ -1,0 +1,70 @@
+//! `POST /v1/sql`: one read-only statement over topics, views and the lake.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
+use axum::http::{HeaderMap, Uri};
+use lake::SqlRequest;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::error::{Answer, Problem};
+use crate::output::{Format, Table, offsets_json};
+use crate::params::Params;
+use crate::routes::{self, Doc, Routes};
+use crate::views::cut;
+
+const QUERY: &[(&str, &str)] = &[("format", "json, ndjson or csv; else the Accept header decides")];
+
+/// Adds this file's routes.
+pub fn routes(routes: Routes) -> Routes {
+    const TYPES: &[&str] = &["application/json", "application/x-ndjson", "text/csv"];
+    let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …")
+        .query(QUERY)
+        .body(r#"{"sql": "SELECT genre, count(*) AS plays FROM listens WHERE country = $1 GROUP BY genre", "params": ["FR"]}"#)
+        .answers(TYPES);
+    routes.post("/v1/sql", doc, run)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SqlBody {
+    sql: String,
+    #[serde(default)]
+    params: Vec<Value>,
+    limit: Option<usize>,
+}
+
+async fn run(
+    State(app): State<Arc<App>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
+    let mut params = Params::of(&uri)?;
+    let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
+    params.finish()?;
+    let body = routes::body(body, &app)?;
+    let request: SqlBody = serde_json::from_slice(&body).map_err(|e| {
+        Problem::bad_request(format!("the body is not as it should be: {e}: send {{\"sql\": \"SELECT …\", \"params\": [], \"limit\": 100}}"))
+    })?;
+    let most = app.sql_rows_max;
+    let limit = match request.limit {
+        Some(limit) if limit > most => {
+            return Err(Problem::bad_request(format!("limit {limit}: at most {most} rows are answered: write LIMIT and OFFSET, or raise http.rows_max and lake.sql.rows")));
+        }
+        limit => limit.unwrap_or(most),
+    };
+    // One row more than fits tells a cut answer from a whole one.
+    let answer = app.lake.sql(SqlRequest { sql: request.sql, params: request.params, row_limit: limit + 1 }).await?;
+    let mut rows = answer.rows;
+    let mut after = vec![("offsets", offsets_json(&answer.offsets))];
+    if cut(&mut rows, limit) {
+        after.push(("truncated", true.into()));
+    }
+    let table = Table { before: Vec::new(), schema: answer.schema, rows, after };
+    tokio::task::spawn_blocking(move || table.respond(format)).await.map_err(|e| Problem::internal(e.to_string()))?
+}

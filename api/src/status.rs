@@ -1,0 +1,145 @@
+//! `/v1/status`, `/v1/streams`, `/v1/lake`: the state of the whole, and the order to flush a topic now.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::Uri;
+use lake::TableStatus;
+use serde_json::{Map, Value, json};
+
+use crate::app::App;
+use crate::error::{Answer, Problem};
+use crate::output::{columns, time_text};
+use crate::params::Params;
+use crate::process;
+use crate::routes::{Doc, Routes};
+
+/// Adds this file's routes.
+pub fn routes(routes: Routes) -> Routes {
+    routes
+        .get("/v1/status", Doc::new("The server: version, figures of the process, rates of the last fifteen minutes"), status)
+        .get("/v1/streams", Doc::new("Declared streams with their columns"), streams)
+        .get("/v1/lake", Doc::new("What lies in Parquet, per topic"), lake)
+        .post("/v1/lake/{topic}/flush", Doc::new("Writes what a topic has to Parquet now"), flush)
+}
+
+async fn status(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    Ok(Json(status_json(&app)))
+}
+
+/// The state of the server, for this route and the page.
+pub fn status_json(app: &App) -> Value {
+    let now = app.clock().now_ms();
+    let total = app.rates.total();
+    let usage = process::usage();
+    let samples = app.rates.samples();
+    let history = |pick: fn(&crate::rates::Sample) -> f64| -> Vec<f64> { samples.iter().map(|s| pick(s).round()).collect() };
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "cluster_id": app.broker.cluster_id(),
+        "now": time_text(now),
+        "started": time_text(app.started_ms),
+        "uptime_s": (now - app.started_ms) / 1000,
+        "durability": format!("{:?}", app.broker.config().durability).to_lowercase(),
+        "data_dir": app.broker.config().data_dir.display().to_string(),
+        "dashboards": app.dashboards.keys().collect::<Vec<_>>(),
+        "process": {
+            "resident_bytes": usage.resident_bytes,
+            "cpu_seconds": usage.cpu_seconds,
+            "open_files": usage.open_files,
+        },
+        "rates": {
+            "records_in_per_s": total.records_per_s,
+            "bytes_in_per_s": total.bytes_per_s,
+            "history": {
+                "every_s": 5,
+                "until": samples.last().map(|s| time_text(s.at)),
+                "records_in": history(|s| s.records_in),
+                "bytes_in": history(|s| s.bytes_in),
+                "bytes_out": history(|s| s.bytes_out),
+            },
+        },
+        "counters": app.broker.counters().read().into_iter().map(|(name, n)| (name.to_owned(), json!(n))).collect::<Map<_, _>>(),
+        "http": {
+            "requests_free": app.requests.available_permits(),
+            "streams_free": app.streams.available_permits(),
+            "spread": app.spread.load(Ordering::Relaxed),
+        },
+    })
+}
+
+async fn streams(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    let statuses = app.engine.stream_status();
+    let streams: Vec<Value> = app
+        .engine
+        .streams()
+        .iter()
+        .map(|stream| {
+            let status = statuses.iter().find(|status| status.stream == stream.name());
+            json!({
+                "name": stream.name(),
+                "topic": stream.topic().to_string(),
+                "event_time": stream.event_time(),
+                "columns": columns(&stream.schema()),
+                "event_watermark": status.and_then(|status| status.event_watermark).map(time_text),
+                "rejected": status.map(|status| status.rejected),
+                "rejected_by_rule": status.map(|status| &status.rejected_by_rule),
+                "lost": status.map(|status| status.lost),
+            })
+        })
+        .collect();
+    Ok(Json(json!({"streams": streams})))
+}
+
+async fn lake(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    Ok(Json(lake_json(&app)))
+}
+
+/// The state of the lake, for this route and the page.
+pub fn lake_json(app: &App) -> Value {
+    let status = app.lake.status();
+    json!({"url": status.url, "tables": status.tables.iter().map(table_json).collect::<Vec<_>>()})
+}
+
+fn table_json(table: &TableStatus) -> Value {
+    json!({
+        "topic": table.topic.to_string(),
+        "table": table.table,
+        "files": table.files,
+        "rows": table.rows,
+        "bytes": table.bytes,
+        "marks": by_partition(&table.marks),
+        "high_watermarks": by_partition(&table.high_watermarks),
+        "lag_records": table.lag_records,
+        "lag_ms": table.lag_ms,
+        "last_flush": table.last_flush_ms.map(time_text),
+        "error": table.error,
+    })
+}
+
+fn by_partition(offsets: &BTreeMap<i32, i64>) -> Map<String, Value> {
+    offsets.iter().map(|(partition, offset)| (partition.to_string(), json!(offset))).collect()
+}
+
+async fn flush(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    crate::topics::find(&app, &topic)?;
+    if !app.lake.status().tables.iter().any(|table| *table.topic == *topic) {
+        let detail = format!("topic {topic} does not settle in the lake: add [[lake.tables]] with topic = \"{topic}\" to the configuration");
+        return Err(Problem::not_found(detail));
+    }
+    let report = app.lake.flush(&topic).await?;
+    Ok(Json(json!({
+        "topic": topic,
+        "files": report.files,
+        "rows": report.rows,
+        "bytes": report.bytes,
+        "marks": by_partition(&report.marks),
+    })))
+}
