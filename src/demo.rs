@@ -76,6 +76,10 @@ fn reachable(running: &api::Running, config: &Config) -> String {
 }
 
 fn welcome(system: &str, running: &api::Running, config: &Config, kafka: &str) {
+    let topic = config.topics.first().map_or("TOPIC", |topic| topic.name.as_str());
+    let stream = config.engine.streams.first().map_or("STREAM", |stream| stream.name.as_str());
+    let views = running.engine().views();
+    let view = views.first().map_or("VIEW", |view| view.name.as_str());
     let http = running.http().to_string().replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
     eprintln!(
         "
@@ -83,10 +87,10 @@ fn welcome(system: &str, running: &api::Running, config: &Config, kafka: &str) {
 
   page     http://{http}/
   Kafka    {kafka}
-           kcat -b {kafka} -t listens -o -5 -e
+           kcat -b {kafka} -t {topic} -o -5 -e
   API      http://{http}/v1/views
-           curl 'http://{http}/v1/views/activity_minute?order=-window_start&limit=5'
-  SQL      millpond sql --http {http} 'SELECT event, count(*) FROM listens GROUP BY event'
+           curl 'http://{http}/v1/views/{view}?limit=5'
+  SQL      millpond sql --http {http} 'SELECT count(*) FROM {stream}'
   Parquet  {}
   data     {}
 
