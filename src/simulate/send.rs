@@ -196,9 +196,9 @@ fn send_all(plan: &Plan, producer: &Sender, started: Instant, stop: &AtomicBool)
 
 /// Gives the event to librdkafka, waiting while its queue is full.
 fn hand_over(plan: &Plan, producer: &Sender, event: &Event, (now_ms, mark): (i64, usize), stop: &AtomicBool) -> Result<(), Failure> {
-    let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&plan.topic, mark).payload(&event.value).timestamp(now_ms);
+    let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&plan.topic, mark).payload(event.value.as_slice()).timestamp(now_ms);
     if let Some(key) = &event.key {
-        record = record.key(key);
+        record = record.key(key.as_slice());
     }
     loop {
         match producer.send(record) {
