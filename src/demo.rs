@@ -36,8 +36,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::Usage("--rate must be a number of events per second; 0 sends none".into()));
     }
     let source = Source::text(&format!("config/{}/system.toml", system.name), system.config);
-    let data_dir = home()?.join(system.name).display().to_string();
-    let inputs = Inputs { sources: vec![source], defaults: vec![("broker.data_dir", data_dir)], ..Inputs::default() };
+    let data_dir = home().map(|home| ("broker.data_dir", home.join(system.name).display().to_string()));
+    let inputs = Inputs { sources: vec![source], defaults: data_dir.into_iter().collect(), ..Inputs::default() };
     let config = serve::configure(args.serve.gather(inputs)?)?;
     let stop = Arc::new(AtomicBool::new(false));
     let mut simulator = None;
@@ -62,11 +62,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     outcome
 }
 
-/// `$XDG_DATA_HOME/millpond/demo`, or what stands for it.
-fn home() -> Result<PathBuf, Failure> {
-    let base = std::env::var_os("XDG_DATA_HOME").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let home = std::env::var_os("HOME").filter(|path| !path.is_empty()).map(|path| PathBuf::from(path).join(".local/share"));
-    base.or(home).map(|path| path.join("millpond/demo")).ok_or_else(|| Failure::Usage("HOME is not set: say where data goes with --data-dir DIR".into()))
+/// `$XDG_DATA_HOME/millpond/demo`, or what stands for it; none without a home.
+fn home() -> Option<PathBuf> {
+    let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
+    named("XDG_DATA_HOME").or_else(|| named("HOME").map(|path| path.join(".local/share"))).map(|path| path.join("millpond/demo"))
 }
 
 /// An address by which this machine reaches the Kafka port.
