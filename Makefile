@@ -24,7 +24,7 @@ build: setup web
 	cargo build --release --locked --bin millpond
 
 test: setup web test-setup
-	cargo test --release --locked --workspace $(ARGS)
+	cargo test --release --locked --workspace --no-fail-fast $(ARGS)
 
 check: setup web
 	cargo fmt --all --check
