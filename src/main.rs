@@ -1,1 +1,61 @@
-fn main() {}
+//! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong.
+
+mod client;
+mod demo;
+mod failure;
+mod processor;
+mod serve;
+mod signals;
+mod simulate;
+mod sql;
+mod systems;
+mod table;
+mod topics;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Kafka-compatible broker, live SQL views, Parquet lake, HTTP API and dashboards in one process
+#[derive(Parser)]
+#[command(name = "millpond", version, about, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(serve::Args),
+    /// Run the server with one of the built-in systems, and feed it
+    Demo(demo::Args),
+    /// Send simulated events through a real Kafka producer; also the load test
+    Simulate(simulate::Args),
+    /// Ask a running server by SQL
+    Sql(sql::Args),
+    /// List and describe the topics of a running server
+    #[command(subcommand)]
+    Topics(topics::Command),
+}
+
+fn main() -> ExitCode {
+    if let Err(missing) = processor::check() {
+        eprintln!("millpond: {missing}");
+        return ExitCode::FAILURE;
+    }
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Sql(args) => sql::run(&args),
+        Command::Topics(command) => topics::run(&command),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("millpond: {failure}");
+            failure.exit_code()
+        }
+    }
+}

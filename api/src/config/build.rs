@@ -25,7 +25,9 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         views: lists.tables("views").iter().map(view).collect(),
     };
     for message in engine::check(&engine) {
-        mistakes.add(&place_of(&message, lists), "", message);
+        let origin = place_of(&message, lists);
+        let text = message.strip_prefix(&format!("{origin}: ")).unwrap_or(&message);
+        mistakes.add(&origin, "", text);
     }
     let dashboards = lists.tables("dashboards").iter().map(|entry| dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);

@@ -197,3 +197,12 @@ fn every_system_in_the_folder_is_valid() {
     }
     assert!(systems > 0);
 }
+
+#[test]
+fn the_container_has_two_kafka_ports() {
+    let mut inputs = Inputs::default();
+    inputs.add_file(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/docker.toml")).unwrap();
+    let listeners = load(&inputs).unwrap().config.broker.listeners;
+    let told: Vec<_> = listeners.iter().map(|listener| listener.advertise.as_deref().unwrap()).collect();
+    assert_eq!(told, ["localhost:9092", "millpond:19092"]);
+}

@@ -153,7 +153,7 @@ impl Entry {
 pub fn parse_text(kind: &Kind, text: &str) -> Result<Value, String> {
     let wrong = || format!("{text:?} is not {}", kind.words());
     match kind {
-        Kind::Text if text.trim().is_empty() => Err("must not be empty".into()),
+        Kind::Text if text.is_empty() => Err("must not be empty".into()),
         Kind::Text => Ok(Value::Text(text.into())),
         Kind::Bool => text.parse().map(Value::Bool).map_err(|_| wrong()),
         Kind::Integer(min, max) => {

@@ -1,0 +1,53 @@
+# The two commands that matter: `make run` and `make test`. Each installs what is missing; README.md says what that is.
+
+# One target directory and one profile for everything, so that RocksDB and DataFusion are compiled once, outside the clone.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/millpond/target
+export CARGO_TERM_COLOR ?= auto
+
+MILLPOND := $(CARGO_TARGET_DIR)/release/millpond
+SYSTEM ?= music
+
+.PHONY: help run build test check bench web setup test-setup fmt
+
+help:
+	@echo "make run     install what is missing, build, and run the demo (SYSTEM=$(SYSTEM), ARGS=...)"
+	@echo "make test    install what is missing, build, and run every test"
+	@echo "make check   format, lints, quick tests: under three minutes when warm"
+	@echo "make bench   the benches, against Apache Kafka too"
+	@echo "make web     the page's third-party parts (npm ci)"
+	@echo "make setup   only install what is missing for a build"
+
+run: build
+	exec $(MILLPOND) demo $(SYSTEM) $(ARGS)
+
+build: setup web
+	cargo build --release --locked --bin millpond
+
+test: setup web test-setup
+	cargo test --release --locked --workspace --no-fail-fast $(ARGS)
+
+check: setup web
+	cargo fmt --all --check
+	cargo clippy --release --locked --workspace --all-targets -- -D warnings
+	cargo test --release --locked --workspace --lib --bins
+	cargo test --release --locked --test tidy
+
+bench: setup web
+	benches/run
+
+web: api/web/node_modules/.package-lock.json
+
+# npm writes this file last, so it says that the installation is complete
+api/web/node_modules/.package-lock.json: api/web/package.json api/web/package-lock.json
+	@$(MAKE) --no-print-directory setup
+	cd api/web && npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+setup:
+	@scripts/setup
+
+test-setup: setup
+	@tests/support/setup
+
+fmt:
+	cargo fmt --all

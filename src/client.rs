@@ -1,0 +1,62 @@
+//! Calls to the HTTP port of a running server.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::failure::Failure;
+
+/// Largest answer read.
+const ANSWER_BYTES_MAX: u64 = 1 << 30;
+/// Longest wait for an answer; the server has shorter limits of its own.
+const WAIT_MAX: Duration = Duration::from_secs(600);
+
+/// Where the server is.
+#[derive(clap::Args)]
+pub struct Server {
+    /// The HTTP port of the server, as HOST:PORT or http://HOST:PORT [default: MILLPOND_HTTP or 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
+}
+
+impl Server {
+    fn base(&self) -> String {
+        let named = self.http.clone().or_else(|| std::env::var("MILLPOND_HTTP").ok());
+        let address = named.unwrap_or_else(|| "127.0.0.1:8080".into());
+        let address = address.trim_end_matches('/');
+        if address.contains("://") { address.to_owned() } else { format!("http://{address}") }
+    }
+
+    fn agent(&self) -> ureq::Agent {
+        ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(WAIT_MAX)).build().into()
+    }
+
+    /// `GET path`, as JSON.
+    pub fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.read(self.agent().get(format!("{}{path}", self.base())).call())
+    }
+
+    /// `POST path` with a JSON body, as JSON.
+    pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.read(self.agent().post(format!("{}{path}", self.base())).send_json(body))
+    }
+
+    fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
+        let mut answer = answer.map_err(|error| match error {
+            ureq::Error::Io(error) => Failure::Failed(format!(
+                "no server answers at {}: {error}; start one with `millpond serve`, or say where it is with --http HOST:PORT",
+                self.base()
+            )),
+            other => Failure::Failed(format!("{}: {other}", self.base())),
+        })?;
+        let status = answer.status();
+        let body = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX).read_to_string();
+        let body = body.map_err(|error| Failure::Failed(format!("{}: the answer broke off: {error}", self.base())))?;
+        let json: Option<Value> = serde_json::from_str(&body).ok();
+        if status.is_success() {
+            return json.ok_or_else(|| Failure::Failed(format!("{} is not a Millpond server: its answer is not JSON", self.base())));
+        }
+        let detail = json.as_ref().and_then(|problem| problem.get("detail")?.as_str()).map(str::to_owned);
+        Err(Failure::Failed(detail.unwrap_or_else(|| format!("{} answered {status}", self.base()))))
+    }
+}

@@ -1,0 +1,152 @@
+//! `millpond serve`: everything in one process until a signal comes.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use api::config::{Config, Inputs};
+use tracing_subscriber::EnvFilter;
+
+use crate::failure::Failure;
+use crate::signals::Signals;
+
+/// Time between two looks at whether the store still works.
+const STORE_CHECK: Duration = Duration::from_millis(250);
+
+/// Flags of the server. Each is also a key of the configuration and a variable; `config/millpond.toml` has them all.
+#[derive(clap::Args, Default)]
+pub struct Args {
+    /// Directory that holds everything; made when it is not there [default: millpond-data]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<String>,
+    /// Where Kafka clients connect; port 0 takes a free one [default: 127.0.0.1:9092]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// Address that Kafka clients are told to use, when it is not the one listened on
+    #[arg(long, value_name = "HOST:PORT")]
+    pub advertise: Option<String>,
+    /// Where the HTTP API and the page answer; port 0 takes a free one [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    pub http: Option<String>,
+    /// A port of its own for the schema registry; without it, it answers under /registry of the HTTP port
+    #[arg(long, value_name = "HOST:PORT")]
+    pub registry: Option<String>,
+    /// Configuration file; may be given again: later ones add to lists and replace single values
+    #[arg(long, value_name = "FILE")]
+    pub config: Vec<PathBuf>,
+    /// Where Parquet files go: a directory, as a path or file:// URL [default: lake, below the data directory]
+    #[arg(long, value_name = "URL")]
+    pub lake: Option<String>,
+    /// When acks=all is answered: fsync, once the disk has it; os, once the operating system has it [default: fsync]
+    #[arg(long, value_name = "fsync|os")]
+    pub durability: Option<String>,
+}
+
+impl Args {
+    /// Flags, environment and files, on top of what `inputs` has already.
+    pub fn gather(&self, mut inputs: Inputs) -> Result<Inputs, Failure> {
+        let mut files = self.config.clone();
+        if files.is_empty()
+            && let Some(named) = std::env::var_os("MILLPOND_CONFIG")
+        {
+            files = std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect();
+        }
+        for file in &files {
+            inputs.add_file(file)?;
+        }
+        inputs.environment = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?))).collect();
+        let flags = [
+            ("data-dir", &self.data_dir),
+            ("kafka", &self.kafka),
+            ("advertise", &self.advertise),
+            ("http", &self.http),
+            ("registry", &self.registry),
+            ("lake", &self.lake),
+            ("durability", &self.durability),
+        ];
+        inputs.flags = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();
+        Ok(inputs)
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let config = configure(args.gather(Inputs::default())?)?;
+    runtime()?.block_on(serve(config, |_, _| Ok(()), Arc::default()))
+}
+
+/// Reads the configuration; what is odd about it goes to stderr.
+pub fn configure(inputs: Inputs) -> Result<Config, Failure> {
+    let loaded = api::config::load(&inputs)?;
+    for warning in &loaded.warnings {
+        eprintln!("millpond: warning: {warning}");
+    }
+    Ok(loaded.config)
+}
+
+/// The runtime of a server, with logs on stderr as `MILLPOND_LOG` says.
+pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let filter = match std::env::var("MILLPOND_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("MILLPOND_LOG={text}: {error}")))?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // a second call in one process keeps the first subscriber
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("millpond")
+        .build()
+        .map_err(|error| Failure::Failed(format!("cannot start threads: {error}")))
+}
+
+/// Starts the server, says when it is ready, calls `ready`, and stops cleanly at the first signal, or when the store has failed; `stopping`
+/// is then set.
+pub async fn serve<F>(config: Config, ready: F, stopping: Arc<AtomicBool>) -> Result<(), Failure>
+where
+    F: FnOnce(&api::Running, &Config) -> Result<(), Failure>,
+{
+    let mut signals = Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+    let starting = api::start(config.clone());
+    let running = tokio::select! {
+        started = starting => started.map_err(|error| Failure::Failed(error.to_string()))?,
+        // nothing was acknowledged yet, so leaving now is like a crash that loses nothing
+        _ = signals.next() => return Ok(()),
+    };
+    announce(&running);
+    let outcome = match ready(&running, &config) {
+        Ok(()) => {
+            tokio::select! {
+                _ = signals.next() => Ok(()),
+                reason = failed(&running) => Err(Failure::Failed(reason)),
+            }
+        }
+        Err(failure) => Err(failure),
+    };
+    stopping.store(true, Ordering::Relaxed);
+    signals.end_at_the_next();
+    running.stop().await;
+    outcome
+}
+
+/// Waits until the store has failed: from then on nothing is acknowledged, and a restart is what helps.
+async fn failed(running: &api::Running) -> String {
+    loop {
+        if let Some(error) = running.broker().store().poisoned() {
+            return format!("the store failed, nothing more is acknowledged: {}; look at the disk, then start again", error.message);
+        }
+        tokio::time::sleep(STORE_CHECK).await;
+    }
+}
+
+/// The one line on stdout. A closed stdout is no reason to stop serving.
+fn announce(running: &api::Running) {
+    let kafka = running.kafka().map_or_else(String::new, |address| address.to_string());
+    let http = running.http();
+    let registry = running.registry().unwrap_or(http);
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "millpond ready kafka={kafka} http={http} registry={registry}");
+    let _ = out.flush();
+}

@@ -1,0 +1,218 @@
+//! `millpond simulate`: events of a described system, through a real Kafka producer over TCP, at a rate or as fast as it goes.
+
+mod description;
+mod generate;
+mod report;
+mod send;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use api::config::value::parse_duration;
+use broker::Clock;
+
+use crate::failure::Failure;
+use crate::signals::Signals;
+use crate::{serve, systems};
+use description::Description;
+pub use generate::Shares;
+pub use report::{Counts, Run};
+
+/// Flags of the simulator.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A built-in system (music), or a file that describes one
+    system: String,
+    /// Where the Kafka port answers
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    bootstrap: String,
+    /// Topic to write to, instead of the one of the description
+    #[arg(long)]
+    topic: Option<String>,
+    /// Events per second
+    #[arg(long, default_value_t = 100.0, value_parser = positive)]
+    rate: f64,
+    /// No pause between events: the load test
+    #[arg(long, conflicts_with = "rate")]
+    as_fast_as_it_goes: bool,
+    /// Stop after so many events; without it, at a signal
+    #[arg(long)]
+    count: Option<u64>,
+    /// The same seed (and --start) gives the same events
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of events that are wrong in one of the described ways
+    #[arg(long, default_value_t = 0.01, value_parser = share)]
+    dirty: f64,
+    /// Share of events that are far behind
+    #[arg(long, default_value_t = 0.005, value_parser = share)]
+    late: f64,
+    /// Share of events that are the last clean one once more
+    #[arg(long, default_value_t = 0.005, value_parser = share)]
+    duplicates: f64,
+    /// Spread the event times of --count events over this time, such as 2h; without --start it ends now
+    #[arg(long, value_name = "DURATION", requires = "count", value_parser = duration)]
+    spread: Option<i64>,
+    /// Event time of the first event (RFC 3339), with --spread
+    #[arg(long, value_name = "TIME", requires = "spread", value_parser = time)]
+    start: Option<i64>,
+    /// none, gzip, snappy, lz4 or zstd
+    #[arg(long, default_value = "lz4", value_parser = ["none", "gzip", "snappy", "lz4", "zstd"])]
+    compression: String,
+    /// A librdkafka property as KEY=VALUE; may be given again
+    #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
+    property: Vec<(String, String)>,
+    /// Write the counts and rates as JSON
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Write every event as a line of JSON, with the partition and offset that were acknowledged
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+}
+
+/// What to send, where and how fast.
+pub struct Plan {
+    /// The name of the system or file, for reports.
+    pub system: String,
+    /// What it sends.
+    pub description: Arc<Description>,
+    /// `HOST:PORT` of the Kafka port.
+    pub bootstrap: String,
+    /// The topic.
+    pub topic: String,
+    /// Events per second; none: as fast as it goes.
+    pub rate: Option<f64>,
+    /// How many; none: until stopped.
+    pub count: Option<u64>,
+    /// The seed of all draws.
+    pub seed: u64,
+    /// How many are not clean.
+    pub shares: Shares,
+    /// When events happen.
+    pub times: Times,
+    /// Compression codec.
+    pub compression: String,
+    /// More librdkafka properties.
+    pub properties: Vec<(String, String)>,
+    /// Where every event is written down.
+    pub record: Option<PathBuf>,
+    /// How often to say how it goes.
+    pub tell_every: Option<Duration>,
+}
+
+/// When events happen.
+#[derive(Clone, Debug)]
+pub enum Times {
+    /// When they are sent.
+    Now(Clock),
+    /// Evenly from the first for so many milliseconds, over so many events.
+    Spread(i64, i64, u64),
+}
+
+impl Times {
+    /// The time of an event, by its number.
+    pub fn at(&self, index: u64) -> i64 {
+        match self {
+            Times::Now(clock) => clock.now_ms(),
+            Times::Spread(start, span, count) => start + (*span as f64 * (index as f64 / *count as f64)) as i64,
+        }
+    }
+}
+
+/// The plan of a built-in system or a file, at its defaults: 100 events per second, now, without end.
+pub fn plan(system: &str, bootstrap: String) -> Result<Plan, Failure> {
+    let description = Description::read(&systems::simulator(system)?)?;
+    Ok(Plan {
+        system: system.to_owned(),
+        topic: description.topic.clone(),
+        description: Arc::new(description),
+        bootstrap,
+        rate: Some(100.0),
+        count: None,
+        seed: 1,
+        shares: Shares { dirty: 0.01, late: 0.005, duplicates: 0.005 },
+        times: Times::Now(Clock::system()),
+        compression: "lz4".into(),
+        properties: Vec::new(),
+        record: None,
+        tell_every: Some(Duration::from_secs(5)),
+    })
+}
+
+/// Runs a plan on this thread until it is done or `stop` is set.
+pub fn send(plan: &Plan, stop: &AtomicBool) -> Result<(Counts, Run), Failure> {
+    send::run(plan, stop)
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<(), Failure> {
+    let mut plan = plan(&args.system, args.bootstrap.clone())?;
+    plan.topic = args.topic.clone().unwrap_or(plan.topic);
+    plan.rate = (!args.as_fast_as_it_goes).then_some(args.rate);
+    plan.count = args.count;
+    plan.seed = args.seed;
+    plan.shares = Shares { dirty: args.dirty, late: args.late, duplicates: args.duplicates };
+    if plan.shares.dirty + plan.shares.late + plan.shares.duplicates > 1.0 {
+        return Err(Failure::Usage("--dirty, --late and --duplicates together are more than 1".into()));
+    }
+    if let (Some(span), Some(count)) = (args.spread, args.count) {
+        let start = args.start.unwrap_or_else(|| Clock::system().now_ms() - span);
+        plan.times = Times::Spread(start, span, count.max(1));
+    }
+    plan.compression = args.compression.clone();
+    plan.properties = args.property.clone();
+    plan.record = args.record.clone();
+    let (counts, run) = until_signal(plan)?;
+    print!("{}", counts.text(&run));
+    if let Some(path) = &args.report {
+        let text = format!("{:#}\n", counts.to_json(&run));
+        std::fs::write(path, text).map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", path.display())))?;
+    }
+    if counts.failed > 0 {
+        return Err(Failure::Failed(format!("{} of {} records were not acknowledged", counts.failed, counts.sent)));
+    }
+    Ok(())
+}
+
+/// Runs the plan; the first signal stops sending and the second ends the process.
+fn until_signal(plan: Plan) -> Result<(Counts, Run), Failure> {
+    serve::runtime()?.block_on(async {
+        let mut signals = Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let told = stop.clone();
+        let mut sending = tokio::task::spawn_blocking(move || send(&plan, &told));
+        let result = tokio::select! {
+            result = &mut sending => result,
+            _ = signals.next() => {
+                stop.store(true, Ordering::Relaxed);
+                signals.end_at_the_next();
+                sending.await
+            }
+        };
+        result.map_err(|error| Failure::Failed(format!("the simulator failed: {error}")))?
+    })
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "must be from 0 to 1".into())
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|rate| *rate > 0.0 && f64::is_finite(*rate)).ok_or_else(|| "must be above 0".into())
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    parse_duration(text).filter(|ms| *ms > 0).ok_or_else(|| "must be a duration such as 10m or 2h".into())
+}
+
+fn time(text: &str) -> Result<i64, String> {
+    let parsed = chrono::DateTime::parse_from_rfc3339(text);
+    parsed.map(|time| time.timestamp_millis()).map_err(|error| format!("must be a time such as 2026-11-20T08:00:00Z: {error}"))
+}
+
+fn property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("must be KEY=VALUE")?;
+    Ok((key.to_owned(), value.to_owned()))
+}

@@ -1,0 +1,63 @@
+//! `millpond topics`: what topics a running server has.
+
+use serde_json::Value;
+
+use crate::client::Server;
+use crate::failure::Failure;
+use crate::sql::print_all;
+use crate::table;
+
+/// What to do with topics.
+#[derive(clap::Subcommand)]
+pub enum Command {
+    /// Every topic with its partitions, records and bytes
+    List {
+        #[command(flatten)]
+        server: Server,
+    },
+    /// One topic: its settings, and the offsets of each partition
+    Describe {
+        /// The topic
+        topic: String,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+const SUMMARY: [&str; 6] = ["name", "partitions", "records", "bytes", "records_per_s", "newest"];
+const PARTITION: [&str; 6] = ["partition", "log_start", "high_watermark", "bytes", "leader_epoch", "newest"];
+
+/// Runs the command.
+pub fn run(command: &Command) -> Result<(), Failure> {
+    match command {
+        Command::List { server } => {
+            let answer = server.get("/v1/topics")?;
+            print_all(&rows(&SUMMARY, &answer["topics"]));
+        }
+        Command::Describe { topic, server } => {
+            let answer = server.get(&format!("/v1/topics/{}", encode(topic)))?;
+            print_all(&rows(&SUMMARY, &Value::Array(vec![answer.clone()])));
+            if let Some(config) = answer["config"].as_object() {
+                config.iter().for_each(|(key, value)| print_all(&format!("{key} = {}\n", value.as_str().unwrap_or_default())));
+            }
+            print_all(&format!("\n{}", rows(&PARTITION, &answer["partition_list"])));
+        }
+    }
+    Ok(())
+}
+
+fn rows(names: &[&str], list: &Value) -> String {
+    let list = list.as_array().map_or(&[][..], Vec::as_slice);
+    let rows: Vec<Vec<Value>> = list.iter().map(|item| names.iter().map(|name| item[*name].clone()).collect()).collect();
+    table::draw(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &rows)
+}
+
+/// Percent-encodes what a path segment cannot hold.
+fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
