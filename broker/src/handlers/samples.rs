@@ -248,8 +248,9 @@ fn find_coordinator(v: i16) -> FindCoordinatorRequest {
 fn join_group(v: i16) -> JoinGroupRequest {
     let protocol =
         JoinGroupRequestProtocol::default().with_name(text("range")).with_metadata(Bytes::from_static(b"\0\x01"));
+    // a group of its own: a second member would wait for the first to join again
     let request = JoinGroupRequest::default()
-        .with_group_id(group())
+        .with_group_id(GroupId(StrBytes::from_string(format!("join-{v}"))))
         .with_session_timeout_ms(10_000)
         .with_protocol_type(text("consumer"))
         .with_protocols(vec![protocol]);
