@@ -181,7 +181,8 @@ impl Turn<'_> {
             return Ok(());
         }
         self.group.apply(Event::IdDropped(join.member_id.clone()));
-        let message = format!("the group has all the members it may have, {limit} or {GROUP_BYTES_MAX} bytes of metadata");
+        let message =
+            format!("the group has all the members it may have, {limit} or {GROUP_BYTES_MAX} bytes of metadata");
         Err(Error::new(Kind::GroupMaxSizeReached, message))
     }
 

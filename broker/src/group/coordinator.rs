@@ -38,14 +38,7 @@ pub(super) struct Cell {
 impl Cell {
     /// A group that nobody waits for.
     pub(super) fn new(group: Group) -> Self {
-        Self {
-            group,
-            joins: HashMap::new(),
-            syncs: HashMap::new(),
-            commits_under_way: 0,
-            dead: false,
-            scheduled: None,
-        }
+        Self { group, joins: HashMap::new(), syncs: HashMap::new(), commits_under_way: 0, dead: false, scheduled: None }
     }
 
     fn answer(&mut self, id: &MemberId, answer: Answer) {
@@ -175,9 +168,8 @@ impl Groups {
         }
         let find = || match self.cell(id) {
             None if who.generation < 0 => self.cell_or_new(id),
-            known => known.ok_or_else(|| {
-                Error::new(Kind::IllegalGeneration, format!("there is no group '{id}', join it again"))
-            }),
+            known => known
+                .ok_or_else(|| Error::new(Kind::IllegalGeneration, format!("there is no group '{id}', join it again"))),
         };
         self.in_cell(find, |cell, shared| {
             offsets::check_commit(&cell.group, who)?;
@@ -238,10 +230,8 @@ impl Groups {
     fn bury(&self, cell: &mut Cell) -> Later<()> {
         let id = cell.group.id();
         let (from, to) = records::offset_range(id);
-        let changes = vec![
-            Change::Delete(Family::Groups, records::group_key(id)),
-            Change::DeleteRange(Family::Groups, from, to),
-        ];
+        let changes =
+            vec![Change::Delete(Family::Groups, records::group_key(id)), Change::DeleteRange(Family::Groups, from, to)];
         let stored = self.lane.commit(changes, Ack::Durable);
         self.offsets_count.fetch_sub(cell.group.offsets().len(), Ordering::Relaxed);
         cell.dead = true;
@@ -310,7 +300,8 @@ impl Groups {
         for shared in self.all_cells() {
             let id = shared.lock().group.id().clone();
             let removed = self.in_group(&id, |cell, shared| {
-                let gone = if cell.commits_under_way == 0 { due(&cell.group, (wall, retention), catalog) } else { vec![] };
+                let gone =
+                    if cell.commits_under_way == 0 { due(&cell.group, (wall, retention), catalog) } else { vec![] };
                 (!gone.is_empty()).then(|| self.remove_offsets(cell, shared, gone))
             });
             if let Some(removed) = removed.flatten() {
@@ -452,7 +443,10 @@ fn waiting<T: Send + 'static>(answer: oneshot::Receiver<Result<T>>) -> Later<T> 
 }
 
 fn stopping() -> Error {
-    Error::new(Kind::CoordinatorNotAvailable, "the request was overtaken by another one, or the broker stops; try again")
+    Error::new(
+        Kind::CoordinatorNotAvailable,
+        "the request was overtaken by another one, or the broker stops; try again",
+    )
 }
 
 /// A store that failed cannot coordinate: clients look for the coordinator again, and find it after a restart.

@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-pub(crate) use timers::run as run_timers;
 pub use overview::{CommittedOffset, GroupDescription, GroupOverview, MemberDescription};
+pub(crate) use timers::run as run_timers;
 
 use crate::clock::Clock;
 use crate::config::BrokerConfig;

@@ -259,7 +259,10 @@ async fn alter_one(broker: &Broker, target: Target, validate_only: bool) -> Resu
         TOPIC => {}
         BROKER | BROKER_LOGGER => {
             is_this_broker(broker, &target.name)?;
-            return read_only(&target, "set it in the [broker] section of the configuration and start the broker again");
+            return read_only(
+                &target,
+                "set it in the [broker] section of the configuration and start the broker again",
+            );
         }
         CLIENT_METRICS | GROUP => return read_only(&target, "this broker has no such settings"),
         other => return Err(unsupported(other)),

@@ -96,7 +96,8 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
 
 /// Answers DeleteGroups. All deletions are submitted when this returns.
 pub(crate) fn delete_groups(context: &Context, version: i16, request: DeleteGroupsRequest) -> Reply {
-    let started: Vec<_> = request.groups_names.into_iter().map(|id| (context.broker.groups().delete(&id), id)).collect();
+    let started: Vec<_> =
+        request.groups_names.into_iter().map(|id| (context.broker.groups().delete(&id), id)).collect();
     Reply::later(async move {
         let mut results = Vec::with_capacity(started.len());
         for (deletion, id) in started {

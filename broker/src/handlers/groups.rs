@@ -100,10 +100,10 @@ fn join_of(context: &Context, version: i16, request: JoinGroupRequest) -> Join {
     };
     let rebalance = if version >= 1 { request.rebalance_timeout_ms } else { request.session_timeout_ms };
     // copies: what is kept must not keep the whole request in memory
-    let protocols = request.protocols.into_iter().map(|protocol| Protocol {
-        name: copy(&protocol.name),
-        metadata: Bytes::copy_from_slice(&protocol.metadata),
-    });
+    let protocols = request
+        .protocols
+        .into_iter()
+        .map(|protocol| Protocol { name: copy(&protocol.name), metadata: Bytes::copy_from_slice(&protocol.metadata) });
     Join {
         member_id: copy(&request.member_id),
         new_id: format!("{prefix}-{}", uuid::Uuid::new_v4()).into(),
@@ -198,11 +198,8 @@ pub(crate) fn heartbeat(context: &Context, version: i16, request: HeartbeatReque
 
 /// Answers LeaveGroup.
 pub(crate) fn leave_group(context: &Context, version: i16, request: LeaveGroupRequest) -> Reply {
-    let leaving = if version >= 3 {
-        request.members
-    } else {
-        vec![MemberIdentity::default().with_member_id(request.member_id)]
-    };
+    let leaving =
+        if version >= 3 { request.members } else { vec![MemberIdentity::default().with_member_id(request.member_id)] };
     let callers = leaving.iter().map(|member| Caller {
         member_id: &member.member_id,
         instance_id: member.group_instance_id.as_deref(),

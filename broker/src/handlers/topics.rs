@@ -221,9 +221,7 @@ pub(crate) fn create_partitions(context: &Context, version: i16, request: Create
             let result = CreatePartitionsTopicResult::default().with_name(topic.name);
             results.push(match grown {
                 Ok(()) => result.with_error_message(None),
-                Err(error) => {
-                    result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message)))
-                }
+                Err(error) => result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
             });
         }
         Reply::message(version, &CreatePartitionsResponse::default().with_results(results))
