@@ -9,7 +9,7 @@ use arrow::compute::{concat_batches, filter_record_batch};
 use broker::{Change, Family, Store};
 use datafusion::common::Result as DfResult;
 
-use crate::error::{EngineError, Result};
+use crate::error::Result;
 use crate::keyed::{HotStates, StateCodec};
 use crate::state::{self, Progress};
 use crate::view::ViewPlan;
@@ -180,10 +180,5 @@ impl ViewMember {
     /// Groups and bytes held in memory.
     pub(crate) fn hot_size(&self) -> (usize, usize) {
         (self.hot.len(), self.hot.bytes())
-    }
-
-    /// The entries of a scan as what readers see.
-    pub(crate) fn codec_for(plan: &ViewPlan, view_id: u32) -> Result<StateCodec> {
-        StateCodec::new(plan, view_id).map_err(|error| EngineError::bug(error.message))
     }
 }

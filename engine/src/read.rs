@@ -15,7 +15,6 @@ use datafusion::common::ScalarValue;
 use crate::Offsets;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::keyed::StateCodec;
-use crate::member::ViewMember;
 use crate::names::closest;
 use crate::shared::RunningView;
 use crate::sql;
@@ -156,7 +155,7 @@ pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadReques
         None => Progress::default(),
     };
     let enough = if order.is_empty() { request.limit } else { None };
-    let mut rows = scan(plan, view.view_id, &snapshot, (&from, &to), &filters, enough)?;
+    let mut rows = scan(view, &snapshot, (&from, &to), &filters, enough)?;
     drop(snapshot);
     if !order.is_empty() {
         rows = sort(plan, rows, &order, request.limit)?;
@@ -215,14 +214,14 @@ fn order_columns(plan: &ViewPlan, order: &[(String, bool)]) -> Result<Vec<(usize
 
 /// Finishes the groups of a range chunk by chunk; stops early when `enough` rows are there.
 fn scan(
-    plan: &ViewPlan,
-    view_id: u32,
+    view: &RunningView,
     snapshot: &Snapshot<'_>,
     range: (&[u8], &[u8]),
     filters: &[(usize, ScalarValue)],
     enough: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
-    let codec = ViewMember::codec_for(plan, view_id)?;
+    let plan = &view.plan;
+    let codec = StateCodec::new(plan, view.view_id)?;
     let mut answer = Collected { rows: Vec::new(), count: 0, bytes: 0 };
     let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut groups = 0;

@@ -283,3 +283,76 @@ async fn retention_forgets_closed_windows() {
     engine.stop().await;
     broker.stop().await.unwrap();
 }
+
+/// Each aggregate the engine takes, merged over many steps and restarts, against DataFusion over all rows at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_aggregate_merges_as_datafusion_defines_it() {
+    let aggregates = [
+        "count(amount)",
+        "sum(amount)",
+        "sum(price)",
+        "min(genre)",
+        "max(ts)",
+        "avg(amount)",
+        "avg(price)",
+        "stddev(amount)",
+        "stddev_pop(amount)",
+        "var(amount)",
+        "var_pop(amount)",
+        "corr(uid, amount)",
+        "covar_samp(uid, amount)",
+        "covar_pop(uid, amount)",
+        "approx_distinct(amount)",
+        "approx_median(amount)",
+        "approx_percentile_cont(0.9) WITHIN GROUP (ORDER BY amount)",
+        "bool_and(amount > 5)",
+        "bool_or(amount > 100)",
+        "bit_and(amount)",
+        "bit_or(amount)",
+        "bit_xor(amount)",
+        "regr_slope(amount, uid)",
+        "regr_intercept(amount, uid)",
+        "count(*) FILTER (WHERE amount % 2 = 0)",
+        "min(DISTINCT amount)",
+        "sum(CAST(amount AS DECIMAL(10,2)))",
+    ];
+    let items: Vec<String> = aggregates.iter().enumerate().map(|(at, sql)| format!("{sql} AS a{at}")).collect();
+    let select = format!("SELECT uid % 3 AS k, {} FROM s GROUP BY uid % 3", items.join(", "));
+    let config = config(&[&format!("v AS {select}")]);
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let mut engine = Engine::start(broker.clone(), config.clone()).await.unwrap();
+    for round in 0..12_i64 {
+        let value = |at: i64| {
+            event((at * 7 + round) % 11, ["a", "b", "c"][(at % 3) as usize], (at * at + round * 13) % 150, at)
+        };
+        append(&broker, "events", 0, &(0..30).map(value).collect::<Vec<_>>()).await;
+        read(&engine, "v").await;
+        if round % 4 == 3 {
+            engine.stop().await;
+            engine = Engine::start(broker.clone(), config.clone()).await.unwrap();
+        }
+    }
+    let got = engine.read("v", ReadRequest { wait_ms: 10_000, ..ReadRequest::default() }).await.unwrap();
+    let batches = broker.catalog().topic("events").unwrap().partition(0).unwrap().read(0, 1 << 30).await.unwrap();
+    let rows = engine.streams()[0].decode(0, &batches).unwrap().rows;
+    let context = crate::sql::session();
+    context.register_batch("s", rows).unwrap();
+    let wanted = context.sql(&format!("{select} ORDER BY k")).await.unwrap().collect().await.unwrap();
+    let wanted = Answer { rows: wanted, ..got.clone() };
+    assert_eq!(got.row_count(), 3);
+    for (got, wanted) in text(&got).iter().zip(text(&wanted)) {
+        for (column, (got, wanted)) in got.iter().zip(&wanted).enumerate() {
+            let is_near = match (got.parse::<f64>(), wanted.parse::<f64>()) {
+                (Ok(got), Ok(wanted)) => {
+                    (got - wanted).abs() <= 1e-9 * wanted.abs().max(1.0)
+                        || column >= 16 && column <= 17 && (got - wanted).abs() < 5.0
+                }
+                _ => got == wanted,
+            };
+            assert!(is_near, "{}: {got} is not {wanted}", aggregates[column - 1]);
+        }
+    }
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
