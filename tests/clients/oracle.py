@@ -97,6 +97,10 @@ class Oracle:
         answer = get(self.args.http, f"/v1/views/{name}", wait=self.args.wait_ms, limit=100_000)
         names = [column["name"] for column in answer["columns"]]
         found = [dict(zip(names, row)) for row in answer["rows"]]
+        # Exact decimals come as text, so that no reader rounds them.
+        for column in (c["name"] for c in answer["columns"] if c["type"].startswith("DECIMAL")):
+            for row in found:
+                row[column] = None if row[column] is None else int(row[column])
         for row in found:
             if window_ms:
                 row["window_start"] = log.time_ms(row["window_start"])

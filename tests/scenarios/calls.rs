@@ -15,7 +15,7 @@ pub enum Call {
     Metadata { version: i16, topics: Option<Vec<String>>, #[serde(default)] auto_create: bool },
     CreateTopics { version: i16, topics: Vec<NewTopic>, #[serde(default)] validate_only: bool },
     DeleteTopics { version: i16, topics: Vec<String> },
-    CreatePartitions { version: i16, topic: String, count: i32, #[serde(default)] validate_only: bool },
+    CreatePartitions { version: i16, topic: String, count: i32, #[serde(default)] validate_only: bool, #[serde(default, rename = "refused")] _refused: bool },
     Produce {
         version: i16, topic: String, #[serde(default)] partition: i32, #[serde(default = "all")] acks: i16,
         records: Vec<PlainRecord>, producer_id: Option<i64>, #[serde(default)] producer_epoch: i16, #[serde(default)] sequence: i32,
@@ -40,6 +40,9 @@ pub enum Call {
     ListGroups { version: i16, #[serde(default)] states: Vec<String> },
     DescribeGroups { version: i16, groups: Vec<String> },
     DeleteGroups { version: i16, groups: Vec<String> },
+    ApiVersions { version: i16 },
+    DescribeCluster { version: i16 },
+    DescribeLogDirs { version: i16, topic: String },
     InitProducerId { version: i16, #[serde(default = "minus_one_64")] producer_id: i64, #[serde(default = "minus_one_16")] epoch: i16 },
 }
 
@@ -53,6 +56,9 @@ pub struct NewTopic {
     replication: i16,
     #[serde(default)]
     configs: BTreeMap<String, String>,
+    /// Never made: nobody waits for it.
+    #[serde(default, rename = "refused")]
+    _refused: bool,
 }
 
 #[derive(Deserialize)]
@@ -83,6 +89,15 @@ fn topic_name(value: &str) -> TopicName {
 }
 fn group_id(value: &str) -> GroupId {
     GroupId(text(value))
+}
+
+/// Which APIs a broker has is its own matter: what is compared are the error, and that the request's own key is offered.
+fn api_versions(client: &mut Client, version: i16) -> Result<Value, String> {
+    let software = |request: ApiVersionsRequest| request.with_client_software_name(text("tests")).with_client_software_version(text("1"));
+    let request = if version >= 3 { software(ApiVersionsRequest::default()) } else { ApiVersionsRequest::default() };
+    let answer = client.call(&request, version)?;
+    let own = answer.api_keys.iter().find(|key| key.api_key == 18).map(|key| (key.min_version, key.max_version));
+    Ok(json!({ "error_code": answer.error_code, "own": own }))
 }
 
 /// Sends and gives the whole answer as a tree.
@@ -136,7 +151,7 @@ impl Call {
                 };
                 ask(client, &request.with_timeout_ms(10_000), version)
             }
-            Call::CreatePartitions { version, topic, count, validate_only } => {
+            Call::CreatePartitions { version, topic, count, validate_only, .. } => {
                 let topic = create_partitions_request::CreatePartitionsTopic::default().with_name(topic_name(&topic)).with_count(count).with_assignments(None);
                 ask(client, &CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000).with_validate_only(validate_only), version)
             }
@@ -315,9 +330,32 @@ impl Call {
             }
             Call::ListGroups { version, states } => ask(client, &ListGroupsRequest::default().with_states_filter(states.iter().map(|state| text(state)).collect()), version),
             Call::DescribeGroups { version, groups } => ask(client, &DescribeGroupsRequest::default().with_groups(groups.iter().map(|group| group_id(group)).collect()), version),
+            Call::ApiVersions { version } => api_versions(client, version),
+            Call::DescribeCluster { version } => ask(client, &DescribeClusterRequest::default(), version),
+            Call::DescribeLogDirs { version, topic } => {
+                let topic = describe_log_dirs_request::DescribableLogDirTopic::default().with_topic(topic_name(&topic)).with_partitions(vec![0]);
+                ask(client, &DescribeLogDirsRequest::default().with_topics(Some(vec![topic])), version)
+            }
             Call::DeleteGroups { version, groups } => ask(client, &DeleteGroupsRequest::default().with_groups_names(groups.iter().map(|group| group_id(group)).collect()), version),
             _ => unreachable!("not about groups"),
         }
+    }
+}
+
+/// (topic, last partition) of what a request makes; what it must not make says `refused = true`.
+pub fn created(request: &toml::Value) -> Vec<(String, i32)> {
+    let checked = request.get("validate_only").and_then(toml::Value::as_bool).unwrap_or(false);
+    let integer = |value: Option<&toml::Value>| value.and_then(toml::Value::as_integer).unwrap_or(1).max(1) as i32;
+    match request["call"].as_str() {
+        Some("create_topics") if !checked => {
+            let topics = request["topics"].as_array().into_iter().flatten();
+            let made = topics.filter(|topic| topic.get("refused").is_none());
+            made.map(|topic| (topic["name"].as_str().unwrap().to_owned(), integer(topic.get("partitions")) - 1)).collect()
+        }
+        Some("create_partitions") if !checked && request.get("refused").is_none() => {
+            vec![(request["topic"].as_str().unwrap().to_owned(), integer(request.get("count")) - 1)]
+        }
+        _ => Vec::new(),
     }
 }
 

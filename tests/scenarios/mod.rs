@@ -87,7 +87,10 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
             let call: Call = request.clone().try_into().unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1));
             match call.send(&mut client) {
                 Ok(answer) if asks_to_come_back(&answer) && Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
-                Ok(answer) => break answer,
+                Ok(answer) => {
+                    settle(&mut client, &request, deadline);
+                    break answer;
+                }
                 Err(refusal) => {
                     client = Client::connect(address);
                     let closed = refusal.starts_with("read") || refusal.starts_with("write");
@@ -104,9 +107,23 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
     answers
 }
 
-/// A coordinator that is still loading or not yet chosen says so; every client asks again.
+/// Apache Kafka answers before its broker knows the new partitions: waits until their last one is served, if it ever is.
+fn settle(client: &mut Client, request: &toml::Value, deadline: Instant) {
+    for (topic, partition) in calls::created(request) {
+        let version = 5;
+        while Instant::now() < deadline {
+            let probe = Call::ListOffsets { version, topic: topic.clone(), partition, timestamp: -1, leader_epoch: -1 };
+            if answers::find(&probe.send(client).unwrap(), "error_code") == Some(&Value::from(0)) {
+                break;
+            }
+            thread::sleep(Duration::from_millis(30));
+        }
+    }
+}
+
+/// A coordinator or leader that is still loading or not yet chosen says so; every client asks again.
 fn asks_to_come_back(answer: &Value) -> bool {
-    (14..=16).any(|code| answer.to_string().contains(&format!("\"error_code\":{code},")))
+    [5, 6, 14, 15, 16].iter().any(|code| answer.to_string().contains(&format!("\"error_code\":{code},")))
 }
 
 /// `$name` becomes the saved value, at any depth.

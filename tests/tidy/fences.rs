@@ -86,7 +86,7 @@ pub fn advertised_apis_are_tested(offences: &mut Vec<Offence>) {
     let source = Source::parse(path, &read(path));
     let listed: BTreeSet<String> = source
         .product_lines()
-        .flat_map(|(_, code)| code.split("ApiKey::").skip(1))
+        .filter_map(|(_, code)| code.trim().strip_prefix("api!("))
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric()).collect::<String>())
         .filter(|name| name.starts_with(char::is_uppercase))
         .collect();

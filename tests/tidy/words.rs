@@ -91,6 +91,8 @@ fn import_order(source: &Source, offend: &mut impl FnMut(&'static str, usize, &s
         let group = match first {
             "std" | "core" | "alloc" => 0,
             "crate" | "self" | "super" => 2,
+            // Variants of an enum or a child module of this file, brought near by name.
+            local if local.starts_with(char::is_uppercase) || declares(source, local) => continue,
             _ => 1,
         };
         // Re-exports come after everything and are their own list.
@@ -101,6 +103,11 @@ fn import_order(source: &Source, offend: &mut impl FnMut(&'static str, usize, &s
             reached = reached.max(group);
         }
     }
+}
+
+/// Whether the file itself declares this module.
+fn declares(source: &Source, module: &str) -> bool {
+    source.code.iter().any(|code| code.trim_end().ends_with(&format!("mod {module};")))
 }
 
 /// What no file of the tree may hold: paths of a developer's machine, hosts of registries.
