@@ -4,3 +4,4 @@ mod crash;
 mod queries;
 mod settling;
 mod support;
+mod with_engine;

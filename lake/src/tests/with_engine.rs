@@ -1,0 +1,140 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use broker::{Ack, Append, BatchBuilder, Broker, BrokerConfig, Change, Clock, Durability, NewTopic, Origin};
+use engine::{ColumnConfig, Engine, EngineConfig, StreamConfig, ViewConfig};
+use serde_json::json;
+
+use super::support::{lines, sql, table};
+use crate::config::{LakeConfig, SliceColumn, TableConfig};
+use crate::error::LakeErrorKind;
+use crate::lake::Lake;
+
+fn column(name: &str, sql_type: &str) -> ColumnConfig {
+    ColumnConfig { name: name.into(), sql_type: sql_type.into(), required: false }
+}
+
+fn pipeline() -> EngineConfig {
+    let stream = StreamConfig {
+        name: "plays".into(),
+        topic: "music.plays".into(),
+        columns: vec![
+            column("ts", "TIMESTAMP"),
+            column("genre", "VARCHAR"),
+            column("user_id", "BIGINT"),
+            column("paid", "BOOLEAN"),
+            column("price", "DECIMAL(10,2)"),
+            column("released", "DATE"),
+            column("score", "DOUBLE"),
+        ],
+        event_time: "ts".into(),
+        lateness_ms: 0,
+        idle_timeout_ms: 1_000,
+        max_ahead_ms: 86_400_000,
+        checks: Vec::new(),
+    };
+    let by_genre =
+        "CREATE MATERIALIZED VIEW plays_by_genre AS SELECT genre, count(*) AS plays FROM plays GROUP BY genre";
+    EngineConfig {
+        streams: vec![stream],
+        views: vec![ViewConfig { sql: by_genre.into(), source: "test:1".into(), retention_ms: None }],
+    }
+}
+
+struct Running {
+    _dir: tempfile::TempDir,
+    broker: Arc<Broker>,
+    engine: Arc<Engine>,
+}
+
+async fn running() -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        BrokerConfig { data_dir: dir.path().join("data"), durability: Durability::Os, ..BrokerConfig::default() };
+    let broker = Broker::open(config, Clock::system()).await.unwrap();
+    let new = NewTopic { name: "music.plays".into(), partitions: 1, config: BTreeMap::new() };
+    broker.catalog().ensure(new).await.unwrap();
+    let engine = Engine::start(broker.clone(), pipeline()).await.unwrap();
+    Running { _dir: dir, broker, engine }
+}
+
+async fn produce(broker: &Broker, values: &[String]) {
+    let mut batch = BatchBuilder::new();
+    let now = broker.clock().now_ms();
+    values.iter().for_each(|value| batch.push(now, None, Some(value.as_bytes()), &[]));
+    let partition = broker.catalog().topic("music.plays").unwrap().partition(0).unwrap();
+    let append = Append { partition, batch: batch.build().unwrap(), origin: Origin::Internal };
+    broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
+}
+
+fn play(genre: &str, user: i64) -> String {
+    json!({"ts": "2026-11-20T10:00:00Z", "genre": genre, "user_id": user, "paid": user % 2 == 0, "price": "1.25",
+        "released": "1999-12-31", "score": 0.5})
+    .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_views_are_tables() {
+    let Running { _dir, broker, engine } = running().await;
+    let levels = ["date", "genre", "paid", "released", "user_id"].map(SliceColumn::parse).to_vec();
+    let settles = TableConfig { slice: levels, ..TableConfig::of("music.plays") };
+    let config = LakeConfig { tables: vec![settles], ..LakeConfig::default() };
+    let lake = Lake::start(broker.clone(), engine.clone(), config).await.unwrap();
+    produce(&broker, &[play("jazz", 1), play("jazz", 2), "oops".into(), play("pop", 3)]).await;
+    assert_eq!(lake.flush("music.plays").await.unwrap().rows, 3);
+    let path = broker
+        .config()
+        .data_dir
+        .join("lake/music.plays/date=2026-11-20/genre=jazz/paid=false/released=1999-12-31/user_id=1");
+    assert!(path.join("music.plays-0-0-3.parquet").exists());
+    produce(&broker, &[play("jazz", 4)]).await;
+    let all = "SELECT genre, user_id, paid, price, released, score FROM plays ORDER BY user_id";
+    assert_eq!(
+        table(&lake, all).await,
+        [
+            "jazz|1|false|1.25|1999-12-31|0.5",
+            "jazz|2|true|1.25|1999-12-31|0.5",
+            "pop|3|false|1.25|1999-12-31|0.5",
+            "jazz|4|true|1.25|1999-12-31|0.5",
+        ]
+    );
+    assert_eq!(table(&lake, "SELECT count(*) FROM plays WHERE user_id < 3 AND paid").await, ["1"]);
+    for round in 0..50 {
+        produce(&broker, &[play("rock", 100 + round)]).await;
+        let joined = "SELECT v.plays, count(*) FROM plays_by_genre v JOIN plays p ON v.genre = p.genre WHERE p.genre = $1 GROUP BY v.plays";
+        let answer = sql(&lake, joined, vec![json!("rock")]).await.unwrap();
+        assert_eq!(lines(&answer), [format!("{0}|{0}", round + 1)]);
+        assert_eq!(answer.offsets["music.plays"][&0], 6 + round);
+    }
+    let error = sql(&lake, "SELECT * FROM play", vec![]).await.unwrap_err();
+    assert_eq!(error.message, "no table or view play: there are plays, plays_by_genre");
+    let tables =
+        table(&lake, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1").await;
+    assert_eq!(tables, ["plays", "plays_by_genre"]);
+    assert!(lake.verify("music.plays").await.unwrap().is_sound());
+    lake.stop().await.unwrap();
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_mistakes_of_the_configuration_are_told_at_once() {
+    let Running { _dir, broker, engine } = running().await;
+    let wrong =
+        |topic: &str, column: &str| TableConfig { slice: vec![SliceColumn::parse(column)], ..TableConfig::of(topic) };
+    let tables = vec![
+        wrong("nowhere", "date"),
+        wrong("music.plays", "score"),
+        TableConfig { flush_rows: 0, ..TableConfig::of("music.plays") },
+    ];
+    let error = Lake::start(broker, engine, LakeConfig { tables, ..LakeConfig::default() }).await.err().unwrap();
+    assert_eq!(error.kind, LakeErrorKind::Config);
+    for says in [
+        "declare a stream over the topic nowhere",
+        "slice column score is Float64",
+        "declared twice",
+        "must be above 0",
+    ] {
+        assert!(error.message.contains(says), "{says}: {error}");
+    }
+}
