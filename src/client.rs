@@ -54,7 +54,9 @@ impl Server {
         let body = body.map_err(|error| Failure::Failed(format!("{}: the answer broke off: {error}", self.base())))?;
         let json: Option<Value> = serde_json::from_str(&body).ok();
         if status.is_success() {
-            return json.ok_or_else(|| Failure::Failed(format!("{} is not a Millpond server: its answer is not JSON", self.base())));
+            return json.ok_or_else(|| {
+                Failure::Failed(format!("{} is not a Millpond server: its answer is not JSON", self.base()))
+            });
         }
         let detail = json.as_ref().and_then(|problem| problem.get("detail")?.as_str()).map(str::to_owned);
         Err(Failure::Failed(detail.unwrap_or_else(|| format!("{} answered {status}", self.base()))))

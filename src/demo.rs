@@ -40,32 +40,34 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let inputs = Inputs { sources: vec![source], defaults: data_dir.into_iter().collect(), ..Inputs::default() };
     let config = serve::configure(args.serve.gather(inputs)?)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let mut simulator = None;
-    let rate = args.rate;
-    let feed = stop.clone();
-    let outcome = serve::runtime()?.block_on(serve::serve(config, |running, config| {
+    let (rate, feed) = (args.rate, stop.clone());
+    let ready = |running: &api::Running, config: &Config| {
         let address = reachable(running, config);
         welcome(system.name, running, config, &address);
-        if rate > 0.0 {
-            let fresh = running.broker().catalog().topics().iter().filter(|topic| !topic.is_internal()).all(|topic| {
-                topic.partitions().iter().all(|partition| partition.high_watermark() == 0)
-            });
-            simulator = Some(start_simulator(system.name, address, rate, fresh, feed)?);
+        if rate == 0.0 {
+            return Ok(None);
         }
-        Ok(())
-    }, stop.clone()));
-    stop.store(true, Ordering::Relaxed);
-    if let Some(simulator) = simulator {
-        // its report is of no interest once the server has stopped
-        let _ = simulator.join();
-    }
-    outcome
+        start_simulator(system.name, address, rate, is_fresh(running), feed).map(Some)
+    };
+    serve::runtime()?.block_on(serve::serve(config, ready, stop))
+}
+
+/// Whether no topic holds a record yet.
+fn is_fresh(running: &api::Running) -> bool {
+    running
+        .broker()
+        .catalog()
+        .topics()
+        .iter()
+        .all(|topic| topic.partitions().iter().all(|partition| partition.high_watermark() == 0))
 }
 
 /// `$XDG_DATA_HOME/millpond/demo`, or what stands for it; none without a home.
 fn home() -> Option<PathBuf> {
     let named = |name: &str| std::env::var_os(name).filter(|path| !path.is_empty()).map(PathBuf::from);
-    named("XDG_DATA_HOME").or_else(|| named("HOME").map(|path| path.join(".local/share"))).map(|path| path.join("millpond/demo"))
+    named("XDG_DATA_HOME")
+        .or_else(|| named("HOME").map(|path| path.join(".local/share")))
+        .map(|path| path.join("millpond/demo"))
 }
 
 /// An address by which this machine reaches the Kafka port.
@@ -100,7 +102,13 @@ fn welcome(system: &str, running: &api::Running, config: &Config, kafka: &str) {
     );
 }
 
-fn start_simulator(system: &str, kafka: String, rate: f64, fresh: bool, stop: Arc<AtomicBool>) -> Result<JoinHandle<()>, Failure> {
+fn start_simulator(
+    system: &str,
+    kafka: String,
+    rate: f64,
+    fresh: bool,
+    stop: Arc<AtomicBool>,
+) -> Result<JoinHandle<()>, Failure> {
     let clock = broker::Clock::system();
     let mut plans = Vec::new();
     if fresh {
@@ -117,7 +125,10 @@ fn start_simulator(system: &str, kafka: String, rate: f64, fresh: bool, stop: Ar
     live.tell_every = Some(Duration::from_secs(30));
     plans.push(live);
     let run = move || plans.iter().for_each(|plan| feed(plan, &stop));
-    std::thread::Builder::new().name("simulator".into()).spawn(run).map_err(|error| Failure::Failed(format!("cannot start the simulator: {error}")))
+    std::thread::Builder::new()
+        .name("simulator".into())
+        .spawn(run)
+        .map_err(|error| Failure::Failed(format!("cannot start the simulator: {error}")))
 }
 
 /// Runs one plan; what goes wrong is said and leaves the server running.

@@ -2,7 +2,8 @@
 //! from the compiler's settings for features that were switched on, so the kernel is asked.
 
 /// What x86-64-v3 and PCLMULQDQ are called in /proc/cpuinfo.
-const NEEDED: [&str; 11] = ["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "pclmulqdq", "sse4_2", "popcnt"];
+const NEEDED: [&str; 11] =
+    ["avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "pclmulqdq", "sse4_2", "popcnt"];
 
 /// Says which features are missing. Where the kernel does not tell, the processor is taken to be good enough.
 pub fn check() -> Result<(), String> {
@@ -13,7 +14,8 @@ pub fn check() -> Result<(), String> {
 }
 
 fn missing(cpuinfo: &str) -> Result<(), String> {
-    let Some((_, flags)) = cpuinfo.lines().find(|line| line.starts_with("flags")).and_then(|line| line.split_once(':')) else {
+    let Some((_, flags)) = cpuinfo.lines().find(|line| line.starts_with("flags")).and_then(|line| line.split_once(':'))
+    else {
         return Ok(());
     };
     let has = |feature: &str| flags.split_whitespace().any(|flag| flag == feature);

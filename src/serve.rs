@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use api::config::{Config, Inputs};
@@ -14,6 +15,9 @@ use crate::signals::Signals;
 
 /// Time between two looks at whether the store still works.
 const STORE_CHECK: Duration = Duration::from_millis(250);
+
+/// How long a client in this process may take to end before the server does.
+const CLIENT_STOP_MAX: Duration = Duration::from_secs(5);
 
 /// Flags of the server. Each is also a key of the configuration and a variable; `config/millpond.toml` has them all.
 #[derive(clap::Args, Default)]
@@ -56,7 +60,9 @@ impl Args {
         for file in &files {
             inputs.add_file(file)?;
         }
-        inputs.environment = std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?))).collect();
+        inputs.environment = std::env::vars_os()
+            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
+            .collect();
         let flags = [
             ("data-dir", &self.data_dir),
             ("kafka", &self.kafka),
@@ -74,7 +80,7 @@ impl Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let config = configure(args.gather(Inputs::default())?)?;
-    runtime()?.block_on(serve(config, |_, _| Ok(()), Arc::default()))
+    runtime()?.block_on(serve(config, |_, _| Ok(None), Arc::default()))
 }
 
 /// Reads the configuration; what is odd about it goes to stderr.
@@ -89,12 +95,15 @@ pub fn configure(inputs: Inputs) -> Result<Config, Failure> {
 /// The runtime of a server, with logs on stderr as `MILLPOND_LOG` says.
 pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let filter = match std::env::var("MILLPOND_LOG") {
-        Ok(text) => EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("MILLPOND_LOG={text}: {error}")))?,
+        Ok(text) => {
+            EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("MILLPOND_LOG={text}: {error}")))?
+        }
         Err(_) => EnvFilter::new("info"),
     };
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // a second call in one process keeps the first subscriber
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    let _ =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("millpond")
@@ -103,12 +112,13 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Starts the server, says when it is ready, calls `ready`, and stops cleanly at the first signal, or when the store has failed; `stopping`
-/// is then set.
+/// is then set, and the thread that `ready` may have started is waited for before the server goes.
 pub async fn serve<F>(config: Config, ready: F, stopping: Arc<AtomicBool>) -> Result<(), Failure>
 where
-    F: FnOnce(&api::Running, &Config) -> Result<(), Failure>,
+    F: FnOnce(&api::Running, &Config) -> Result<Option<JoinHandle<()>>, Failure>,
 {
-    let mut signals = Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+    let mut signals =
+        Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
     let starting = api::start(config.clone());
     let running = tokio::select! {
         started = starting => started.map_err(|error| Failure::Failed(error.to_string()))?,
@@ -116,17 +126,22 @@ where
         _ = signals.next() => return Ok(()),
     };
     announce(&running);
-    let outcome = match ready(&running, &config) {
-        Ok(()) => {
-            tokio::select! {
+    let (outcome, client) = match ready(&running, &config) {
+        Ok(client) => {
+            let outcome = tokio::select! {
                 _ = signals.next() => Ok(()),
                 reason = failed(&running) => Err(Failure::Failed(reason)),
-            }
+            };
+            (outcome, client)
         }
-        Err(failure) => Err(failure),
+        Err(failure) => (Err(failure), None),
     };
     stopping.store(true, Ordering::Relaxed);
     signals.end_at_the_next();
+    if let (Some(client), Ok(())) = (client, &outcome) {
+        // a client that does not end in time sees the server go, which it must bear anyway
+        let _ = tokio::time::timeout(CLIENT_STOP_MAX, tokio::task::spawn_blocking(move || client.join())).await;
+    }
     running.stop().await;
     outcome
 }
@@ -135,7 +150,10 @@ where
 async fn failed(running: &api::Running) -> String {
     loop {
         if let Some(error) = running.broker().store().poisoned() {
-            return format!("the store failed, nothing more is acknowledged: {}; look at the disk, then start again", error.message);
+            return format!(
+                "the store failed, nothing more is acknowledged: {}; look at the disk, then start again",
+                error.message
+            );
         }
         tokio::time::sleep(STORE_CHECK).await;
     }

@@ -37,16 +37,23 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Some(query) if query != "-" => query.to_owned(),
         _ => {
             let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| Failure::Failed(format!("stdin cannot be read: {error}")))?;
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::Failed(format!("stdin cannot be read: {error}")))?;
             text
         }
     };
     if query.trim().is_empty() {
         return Err(Failure::Usage("no query: give one as an argument or on stdin".into()));
     }
-    let params: Vec<Value> = args.params.iter().map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()))).collect();
+    let params: Vec<Value> = args
+        .params
+        .iter()
+        .map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())))
+        .collect();
     let answer = args.server.post("/v1/sql", &json!({"sql": query, "params": params}))?;
-    let text = show(&answer, args.output).ok_or_else(|| Failure::Failed("the answer has no columns and rows: is this a Millpond server?".into()))?;
+    let text = show(&answer, args.output)
+        .ok_or_else(|| Failure::Failed("the answer has no columns and rows: is this a Millpond server?".into()))?;
     print_all(&text);
     Ok(())
 }
@@ -58,8 +65,10 @@ pub fn print_all(text: &str) {
 }
 
 fn show(answer: &Value, output: Output) -> Option<String> {
-    let names: Vec<String> = answer["columns"].as_array()?.iter().map(|column| column["name"].as_str().unwrap_or("").to_owned()).collect();
-    let rows: Vec<Vec<Value>> = answer["rows"].as_array()?.iter().map(|row| row.as_array().cloned()).collect::<Option<_>>()?;
+    let names: Vec<String> =
+        answer["columns"].as_array()?.iter().map(|column| column["name"].as_str().unwrap_or("").to_owned()).collect();
+    let rows: Vec<Vec<Value>> =
+        answer["rows"].as_array()?.iter().map(|row| row.as_array().cloned()).collect::<Option<_>>()?;
     Some(match output {
         Output::Table => {
             let count = rows.len();

@@ -34,7 +34,8 @@ pub fn find(name: &str) -> Result<&'static System, Failure> {
 /// The simulator description of a built-in system, or the one in a file (a name with `/` or `.toml`).
 pub fn simulator(name: &str) -> Result<Source, Failure> {
     if name.contains('/') || name.ends_with(".toml") {
-        let text = std::fs::read_to_string(Path::new(name)).map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
+        let text = std::fs::read_to_string(Path::new(name))
+            .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
         return Ok(Source::text(name, &text));
     }
     find(name).map(|system| Source::text(&format!("config/{}/simulator.toml", system.name), system.simulator))

@@ -13,8 +13,9 @@ pub fn draw(headings: &[String], rows: &[Vec<Value>]) -> String {
         widest.unwrap_or(0).max(headings[column].chars().count())
     };
     let widths: Vec<usize> = (0..headings.len()).map(width).collect();
-    let right: Vec<bool> =
-        (0..headings.len()).map(|column| rows.iter().all(|row| matches!(row.get(column), Some(Value::Number(_) | Value::Null) | None))).collect();
+    let right: Vec<bool> = (0..headings.len())
+        .map(|column| rows.iter().all(|row| matches!(row.get(column), Some(Value::Number(_) | Value::Null) | None)))
+        .collect();
     let mut out = String::new();
     line(&mut out, headings, &widths, &right);
     let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();

@@ -38,7 +38,9 @@ pub fn run(command: &Command) -> Result<(), Failure> {
             let answer = server.get(&format!("/v1/topics/{}", encode(topic)))?;
             print_all(&rows(&SUMMARY, &Value::Array(vec![answer.clone()])));
             if let Some(config) = answer["config"].as_object() {
-                config.iter().for_each(|(key, value)| print_all(&format!("{key} = {}\n", value.as_str().unwrap_or_default())));
+                config
+                    .iter()
+                    .for_each(|(key, value)| print_all(&format!("{key} = {}\n", value.as_str().unwrap_or_default())));
             }
             print_all(&format!("\n{}", rows(&PARTITION, &answer["partition_list"])));
         }
@@ -48,7 +50,8 @@ pub fn run(command: &Command) -> Result<(), Failure> {
 
 fn rows(names: &[&str], list: &Value) -> String {
     let list = list.as_array().map_or(&[][..], Vec::as_slice);
-    let rows: Vec<Vec<Value>> = list.iter().map(|item| names.iter().map(|name| item[*name].clone()).collect()).collect();
+    let rows: Vec<Vec<Value>> =
+        list.iter().map(|item| names.iter().map(|name| item[*name].clone()).collect()).collect();
     table::draw(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &rows)
 }
 

@@ -14,11 +14,26 @@ const TOP: [Field; 9] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic it writes to."),
     Field::optional("key", Kind::Text, "\"user_id\"", "The field whose text is the record's key; without it, no key."),
     Field::required("time", Kind::Text, "\"ts\"", "The field of kind time that is the event time."),
-    Field::with_default("jitter", Kind::Duration(0, DAY), "0", "How far an ordinary event may be behind the newest one."),
+    Field::with_default(
+        "jitter",
+        Kind::Duration(0, DAY),
+        "0",
+        "How far an ordinary event may be behind the newest one.",
+    ),
     Field::with_default("late_behind_min", Kind::Duration(0, DAY), "2m", "The least that a late event is behind."),
     Field::with_default("late_behind_max", Kind::Duration(0, DAY), "40m", "The most that a late event is behind."),
-    Field::optional("tables", Kind::Tables(&TABLE), "", "Rows of texts; an event draws one row of each and takes fields from it."),
-    Field::required("fields", Kind::Tables(&FIELD), "[{ name = \"ts\", kind = \"time\" }]", "The fields of the JSON object, in order."),
+    Field::optional(
+        "tables",
+        Kind::Tables(&TABLE),
+        "",
+        "Rows of texts; an event draws one row of each and takes fields from it.",
+    ),
+    Field::required(
+        "fields",
+        Kind::Tables(&FIELD),
+        "[{ name = \"ts\", kind = \"time\" }]",
+        "The fields of the JSON object, in order.",
+    ),
     Field::optional("dirty", Kind::Tables(&DIRTY), "", "Ways in which an event can be wrong."),
 ];
 
@@ -26,7 +41,12 @@ const TABLE: [Field; 5] = [
     Field::required("name", Kind::Text, "\"artists\"", "The name that fields use."),
     Field::required("columns", Kind::Texts, "[\"artist\", \"genre\"]", "The names of the columns."),
     Field::required("rows", Kind::Grid, "[[\"Nova\", \"pop\"]]", "The rows."),
-    Field::optional("skew", Kind::Number(0.0, 5.0), "1.0", "Zipf's exponent: how much the first rows are preferred; 0 or absent: equally."),
+    Field::optional(
+        "skew",
+        Kind::Number(0.0, 5.0),
+        "1.0",
+        "Zipf's exponent: how much the first rows are preferred; 0 or absent: equally.",
+    ),
     Field::optional("weights", Kind::Numbers, "[3, 1]", "A weight per row, instead of skew."),
 ];
 
@@ -35,23 +55,48 @@ const FIELD: [Field; 15] = [
     Field::required("kind", Kind::OneOf(&KINDS), "\"id\"", "How its values are drawn."),
     Field::with_default("hidden", Kind::Bool, "false", "Drawn but not sent."),
     Field::with_default("null_share", Kind::Number(0.0, 1.0), "0", "Share of events in which it is null."),
-    Field::optional("by", Kind::Texts, "[\"user_id\"]", "Earlier fields that decide the draw: the same values give the same draw."),
+    Field::optional(
+        "by",
+        Kind::Texts,
+        "[\"user_id\"]",
+        "Earlier fields that decide the draw: the same values give the same draw.",
+    ),
     Field::optional("values", Kind::Texts, "[\"listen\", \"like\"]", "choice: the values."),
     Field::optional("weights", Kind::Numbers, "[9, 1]", "choice: a weight per value."),
     Field::optional("skew", Kind::Number(0.0, 5.0), "1.0", "choice and id: Zipf's exponent."),
     Field::optional("min", Kind::Number(-1e15, 1e15), "0", "uniform and lognormal: the least value."),
-    Field::optional("max", Kind::Number(-1e15, 1e15), "20000", "id: the number of ids; uniform and lognormal: the largest value."),
+    Field::optional(
+        "max",
+        Kind::Number(-1e15, 1e15),
+        "20000",
+        "id: the number of ids; uniform and lognormal: the largest value.",
+    ),
     Field::optional("median", Kind::Number(1e-9, 1e15), "205000", "lognormal: half of the values are below."),
     Field::optional("sigma", Kind::Number(0.0, 5.0), "0.35", "lognormal: how wide."),
     Field::with_default("decimals", Kind::Integer(0, 9), "0", "uniform and lognormal: digits after the point."),
-    Field::optional("table", Kind::Text, "\"artists\"", "column: the table; the column has the field's name, or the one under column."),
-    Field::optional("text", Kind::Text, "\"{adjective} {noun}\"", "template: text with earlier fields in braces. column: the column's name."),
+    Field::optional(
+        "table",
+        Kind::Text,
+        "\"artists\"",
+        "column: the table; the column has the field's name, or the one under column.",
+    ),
+    Field::optional(
+        "text",
+        Kind::Text,
+        "\"{adjective} {noun}\"",
+        "template: text with earlier fields in braces. column: the column's name.",
+    ),
 ];
 
 const DIRTY: [Field; 8] = [
     Field::required("name", Kind::Text, "\"user_missing\"", "The name in the report."),
     Field::with_default("weight", Kind::Number(0.0, 1e6), "1", "How often, against the other ways."),
-    Field::required("change", Kind::OneOf(&["remove", "set", "ahead", "cut", "replace", "bytes"]), "\"remove\"", "What is done to a good event."),
+    Field::required(
+        "change",
+        Kind::OneOf(&["remove", "set", "ahead", "cut", "replace", "bytes"]),
+        "\"remove\"",
+        "What is done to a good event.",
+    ),
     Field::optional("field", Kind::Text, "\"user_id\"", "remove and set: the field."),
     Field::optional("value", Kind::Any, "-1", "set: the value."),
     Field::optional("by", Kind::Duration(0, 365 * DAY), "\"3h\"", "ahead: how far the event time is in the future."),
@@ -213,7 +258,8 @@ impl<'a> Reader<'a> {
     fn description(&mut self) -> Description {
         let top = self.top;
         let tables = top.tables("tables").iter().map(|table| self.table(table)).collect();
-        let fields: Vec<FieldPlan> = top.tables("fields").iter().enumerate().map(|(index, field)| self.field(index, field)).collect();
+        let fields: Vec<FieldPlan> =
+            top.tables("fields").iter().enumerate().map(|(index, field)| self.field(index, field)).collect();
         let time = self.index_of(top, "time", usize::MAX).unwrap_or(0);
         if !matches!(fields.get(time).map(|field| &field.draw), Some(Draw::Time)) {
             self.wrong(top, "time", "must name a field of kind time");
@@ -232,7 +278,9 @@ impl<'a> Reader<'a> {
             tables,
             fields,
             dirty,
-            dirty_weights: Weights::new(top.tables("dirty").iter().map(|dirty| dirty.number_or_none("weight").unwrap_or(1.0))),
+            dirty_weights: Weights::new(
+                top.tables("dirty").iter().map(|dirty| dirty.number_or_none("weight").unwrap_or(1.0)),
+            ),
         }
     }
 
@@ -251,7 +299,11 @@ impl<'a> Reader<'a> {
         let names: Vec<String> = top.tables("fields").iter().take(before).map(|field| field.text("name")).collect();
         let index = names.iter().position(|known| known == name);
         if index.is_none() {
-            self.wrong(entry, key, format!("{name} is not a field above{}", suggestion(name, names.iter().map(String::as_str))));
+            self.wrong(
+                entry,
+                key,
+                format!("{name} is not a field above{}", suggestion(name, names.iter().map(String::as_str))),
+            );
         }
         index
     }
@@ -262,7 +314,11 @@ impl<'a> Reader<'a> {
             self.wrong(entry, "rows", "must not be empty");
         }
         if let Some(row) = rows.iter().find(|row| row.len() != columns.len()) {
-            self.wrong(entry, "rows", format!("a row has {} texts and there are {} columns: {row:?}", row.len(), columns.len()));
+            self.wrong(
+                entry,
+                "rows",
+                format!("a row has {} texts and there are {} columns: {row:?}", row.len(), columns.len()),
+            );
         }
         let weights = self.weights(entry, rows.len());
         TablePlan { rows, weights }
@@ -322,16 +378,25 @@ impl<'a> Reader<'a> {
     fn column(&mut self, entry: &Entry) -> Draw {
         let (name, top) = (entry.text_or_none("table").unwrap_or_default(), self.top);
         let column = entry.text_or_none("text").unwrap_or_else(|| entry.text("name"));
-        let Some((table, plan)) = top.tables("tables").iter().enumerate().find(|(_, table)| table.text("name") == name) else {
+        let Some((table, plan)) = top.tables("tables").iter().enumerate().find(|(_, table)| table.text("name") == name)
+        else {
             let names: Vec<String> = top.tables("tables").iter().map(|table| table.text("name")).collect();
-            self.wrong(entry, "table", format!("no table is called {name:?}{}", suggestion(&name, names.iter().map(String::as_str))));
+            self.wrong(
+                entry,
+                "table",
+                format!("no table is called {name:?}{}", suggestion(&name, names.iter().map(String::as_str))),
+            );
             return Draw::Serial;
         };
         let columns = plan.texts("columns");
         match columns.iter().position(|known| *known == column) {
             Some(column) => Draw::Column(table, column),
             None => {
-                self.wrong(entry, "table", format!("{name} has no column {column}{}", suggestion(&column, columns.iter().map(String::as_str))));
+                self.wrong(
+                    entry,
+                    "table",
+                    format!("{name} has no column {column}{}", suggestion(&column, columns.iter().map(String::as_str))),
+                );
                 Draw::Serial
             }
         }
@@ -379,7 +444,12 @@ impl<'a> Reader<'a> {
 
     fn hex(&mut self, entry: &Entry) -> Vec<u8> {
         let text = entry.text_or_none("hex").unwrap_or_default();
-        let pair = |pair: &[u8]| std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2).and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let pair = |pair: &[u8]| {
+            std::str::from_utf8(pair)
+                .ok()
+                .filter(|pair| pair.len() == 2)
+                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+        };
         let bytes: Option<Vec<u8>> = text.as_bytes().chunks(2).map(pair).collect();
         if bytes.is_none() || text.is_empty() {
             self.wrong(entry, "hex", "must be pairs of hexadecimal digits");

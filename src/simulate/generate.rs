@@ -165,7 +165,14 @@ impl Generator {
         Random(hash)
     }
 
-    fn value(&mut self, description: &Description, field: &FieldPlan, time_ms: i64, random: &mut Random, slot: &mut Slot) {
+    fn value(
+        &mut self,
+        description: &Description,
+        field: &FieldPlan,
+        time_ms: i64,
+        random: &mut Random,
+        slot: &mut Slot,
+    ) {
         let number = |slot: &mut Slot, value: f64, decimals: usize| {
             slot.text = format!("{value:.decimals$}");
             slot.json.push_str(&slot.text);
@@ -180,7 +187,9 @@ impl Generator {
                 let value = (median * (sigma * random.normal()).exp()).max(*min).min(*max);
                 return number(slot, value, *decimals);
             }
-            Draw::Column(table, column) => slot.text.push_str(&description.tables[*table].rows[self.rows[*table]][*column]),
+            Draw::Column(table, column) => {
+                slot.text.push_str(&description.tables[*table].rows[self.rows[*table]][*column])
+            }
             Draw::Template(pieces) => {
                 for piece in pieces {
                     match piece {
@@ -201,7 +210,9 @@ impl Generator {
             self.day = (day, date.format("%Y-%m-%dT").to_string());
         }
         out.push_str(&self.day.1);
-        for (value, mark, digits) in [(ms / 3_600_000, ':', 2), (ms / 60_000 % 60, ':', 2), (ms / 1_000 % 60, '.', 2), (ms % 1_000, 'Z', 3)] {
+        for (value, mark, digits) in
+            [(ms / 3_600_000, ':', 2), (ms / 60_000 % 60, ':', 2), (ms / 1_000 % 60, '.', 2), (ms % 1_000, 'Z', 3)]
+        {
             let mut scale = if digits == 3 { 100 } else { 10 };
             while scale > 0 {
                 out.push(char::from(b'0' + u8::try_from(value / scale % 10).unwrap_or(0)));
@@ -333,7 +344,10 @@ mod tests {
             assert!(parsed.get("song").is_none(), "hidden fields are not sent");
         }
         assert_eq!(kinds.len(), 3 + description.dirty.len(), "every kind comes up");
-        assert!((1_700..2_300).contains(&kinds.iter().filter(|(kind, _)| **kind > 2).map(|(_, count)| count).sum::<usize>()));
+        assert!(
+            (1_700..2_300)
+                .contains(&kinds.iter().filter(|(kind, _)| **kind > 2).map(|(_, count)| count).sum::<usize>())
+        );
         assert!((800..1_200).contains(&kinds[&1]) && (800..1_200).contains(&kinds[&2]));
     }
 
@@ -354,7 +368,11 @@ mod tests {
     fn mistakes_in_a_description_come_together() {
         let text = "topic = \"t\"\ntime = \"tss\"\n[[fields]]\nname = \"ts\"\nkind = \"time\"\n[[fields]]\nname = \"a\"\nkind = \"choice\"\nby = [\"b\"]\n";
         let mistakes = Description::read(&api::config::Source::text("s.toml", text)).unwrap_err().to_string();
-        for part in ["s.toml:2: time: tss is not a field above; did you mean ts?", "s.toml:9: fields[1].by: b is not a field above", "fields[1].values: missing"] {
+        for part in [
+            "s.toml:2: time: tss is not a field above; did you mean ts?",
+            "s.toml:9: fields[1].by: b is not a field above",
+            "fields[1].values: missing",
+        ] {
             assert!(mistakes.contains(part), "{mistakes}");
         }
     }

@@ -168,7 +168,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     print!("{}", counts.text(&run));
     if let Some(path) = &args.report {
         let text = format!("{:#}\n", counts.to_json(&run));
-        std::fs::write(path, text).map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", path.display())))?;
+        std::fs::write(path, text)
+            .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", path.display())))?;
     }
     if counts.failed > 0 {
         return Err(Failure::Failed(format!("{} of {} records were not acknowledged", counts.failed, counts.sent)));
@@ -179,7 +180,8 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 /// Runs the plan; the first signal stops sending and the second ends the process.
 fn until_signal(plan: Plan) -> Result<(Counts, Run), Failure> {
     serve::runtime()?.block_on(async {
-        let mut signals = Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
+        let mut signals =
+            Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
         let told = stop.clone();
         let mut sending = tokio::task::spawn_blocking(move || send(&plan, &told));
@@ -209,7 +211,9 @@ fn duration(text: &str) -> Result<i64, String> {
 
 fn time(text: &str) -> Result<i64, String> {
     let parsed = chrono::DateTime::parse_from_rfc3339(text);
-    parsed.map(|time| time.timestamp_millis()).map_err(|error| format!("must be a time such as 2026-11-20T08:00:00Z: {error}"))
+    parsed
+        .map(|time| time.timestamp_millis())
+        .map_err(|error| format!("must be a time such as 2026-11-20T08:00:00Z: {error}"))
 }
 
 fn property(text: &str) -> Result<(String, String), String> {

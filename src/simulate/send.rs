@@ -136,7 +136,9 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<(Counts, Run), Failure> {
 }
 
 fn create(path: &Path) -> Result<BufWriter<File>, Failure> {
-    File::create(path).map(BufWriter::new).map_err(|error| Failure::Usage(format!("{} cannot be written: {error}", path.display())))
+    File::create(path)
+        .map(BufWriter::new)
+        .map_err(|error| Failure::Usage(format!("{} cannot be written: {error}", path.display())))
 }
 
 fn connect(plan: &Plan, delivered: Delivered) -> Result<Sender, Failure> {
@@ -159,10 +161,15 @@ fn connect(plan: &Plan, delivered: Delivered) -> Result<Sender, Failure> {
     for (key, value) in &plan.properties {
         config.set(key, value);
     }
-    let producer: Sender = config.create_with_context(delivered).map_err(|error| Failure::Usage(format!("librdkafka refuses a setting: {error}")))?;
+    let producer: Sender = config
+        .create_with_context(delivered)
+        .map_err(|error| Failure::Usage(format!("librdkafka refuses a setting: {error}")))?;
     let timeout = Duration::from_secs(10);
     producer.client().fetch_metadata(Some(&plan.topic), timeout).map_err(|error| {
-        Failure::Failed(format!("no Kafka server answers at {}: {error}; start one with: millpond serve", plan.bootstrap))
+        Failure::Failed(format!(
+            "no Kafka server answers at {}: {error}; start one with: millpond serve",
+            plan.bootstrap
+        ))
     })?;
     Ok(producer)
 }
@@ -195,8 +202,15 @@ fn send_all(plan: &Plan, producer: &Sender, started: Instant, stop: &AtomicBool)
 }
 
 /// Gives the event to librdkafka, waiting while its queue is full.
-fn hand_over(plan: &Plan, producer: &Sender, event: &Event, (now_ms, mark): (i64, usize), stop: &AtomicBool) -> Result<(), Failure> {
-    let mut record: BaseRecord<'_, [u8], [u8], usize> = BaseRecord::with_opaque_to(&plan.topic, mark).payload(event.value.as_slice()).timestamp(now_ms);
+fn hand_over(
+    plan: &Plan,
+    producer: &Sender,
+    event: &Event,
+    (now_ms, mark): (i64, usize),
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
+    let mut record: BaseRecord<'_, [u8], [u8], usize> =
+        BaseRecord::with_opaque_to(&plan.topic, mark).payload(event.value.as_slice()).timestamp(now_ms);
     if let Some(key) = &event.key {
         record = record.key(key.as_slice());
     }
@@ -206,7 +220,9 @@ fn hand_over(plan: &Plan, producer: &Sender, event: &Event, (now_ms, mark): (i64
                 producer.context().counts().sent += 1;
                 return Ok(());
             }
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) if !stop.load(Ordering::Relaxed) => {
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back))
+                if !stop.load(Ordering::Relaxed) =>
+            {
                 record = back;
                 std::thread::park_timeout(Duration::from_millis(1));
             }
@@ -233,7 +249,11 @@ fn finish(plan: &Plan, producer: &Sender, stop: &AtomicBool) -> Result<(), Failu
     while producer.in_flight_count() > 0 {
         if stop.load(Ordering::Relaxed) && stopped.get_or_insert_with(Instant::now).elapsed() > FLUSH_MAX {
             let left = producer.in_flight_count();
-            return Err(Failure::Failed(format!("{left} records were not acknowledged by {} within {} s", plan.bootstrap, FLUSH_MAX.as_secs())));
+            return Err(Failure::Failed(format!(
+                "{left} records were not acknowledged by {} within {} s",
+                plan.bootstrap,
+                FLUSH_MAX.as_secs()
+            )));
         }
         // a flush that times out is asked again
         let _ = producer.flush(Duration::from_millis(100));

@@ -15,7 +15,9 @@ use super::{Config, DashboardConfig, HttpConfig, PanelConfig, PanelKind, TopicDe
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     let (lists, lake, http) = (&document[""], &document["lake"], &document["http"]);
-    for (list, entry) in [("topics", lists), ("streams", lists), ("dashboards", lists), ("listeners", &document["broker"])] {
+    for (list, entry) in
+        [("topics", lists), ("streams", lists), ("dashboards", lists), ("listeners", &document["broker"])]
+    {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
@@ -47,7 +49,11 @@ fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
     for entry in entries {
         let Some(name) = entry.text_or_none(key).filter(|name| !name.is_empty()) else { continue };
         match first.get(&name) {
-            Some(origin) => mistakes.add(&entry.place(key), entry.path_of(key), format!("{name} is declared twice: first at {origin}")),
+            Some(origin) => mistakes.add(
+                &entry.place(key),
+                entry.path_of(key),
+                format!("{name} is declared twice: first at {origin}"),
+            ),
             None => {
                 first.insert(name, &entry.origin);
             }
@@ -56,7 +62,8 @@ fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
 }
 
 fn broker(entry: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
-    let main = ListenerConfig { name: "main".into(), bind: text(entry, "kafka"), advertise: entry.text_or_none("advertise") };
+    let main =
+        ListenerConfig { name: "main".into(), bind: text(entry, "kafka"), advertise: entry.text_or_none("advertise") };
     let more = entry.tables("listeners").iter().map(|listener| ListenerConfig {
         name: text(listener, "name"),
         bind: text(listener, "bind"),
@@ -66,7 +73,11 @@ fn broker(entry: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
     let mut binds = BTreeSet::new();
     for listener in &listeners {
         if !listener.bind.ends_with(":0") && !binds.insert(&listener.bind) {
-            mistakes.add(&entry.place("listeners"), "broker.listeners", format!("two listeners bind {}: give one another port", listener.bind));
+            mistakes.add(
+                &entry.place("listeners"),
+                "broker.listeners",
+                format!("two listeners bind {}: give one another port", listener.bind),
+            );
         }
     }
     if integer(entry, "group_min_session_timeout") > integer(entry, "group_max_session_timeout") {
@@ -114,7 +125,11 @@ fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {
 }
 
 fn topic(entry: &Entry, mistakes: &mut Mistakes) -> TopicDeclaration {
-    let topic = TopicDeclaration { name: text(entry, "name"), partitions: small(entry, "partitions"), config: entry.map("config") };
+    let topic = TopicDeclaration {
+        name: text(entry, "name"),
+        partitions: small(entry, "partitions"),
+        config: entry.map("config"),
+    };
     if let Err(error) = broker::TopicConfig::parse(&topic.config) {
         mistakes.add(&entry.place("config"), entry.path_of("config"), error.message);
     }
@@ -132,7 +147,11 @@ fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
         lateness_ms: integer(entry, "lateness"),
         idle_timeout_ms: integer(entry, "idle_timeout"),
         max_ahead_ms: integer(entry, "max_ahead"),
-        checks: entry.tables("checks").iter().map(|check| CheckConfig { name: text(check, "name"), sql: text(check, "sql") }).collect(),
+        checks: entry
+            .tables("checks")
+            .iter()
+            .map(|check| CheckConfig { name: text(check, "name"), sql: text(check, "sql") })
+            .collect(),
     }
 }
 
@@ -141,7 +160,11 @@ fn column(entry: &Entry) -> ColumnConfig {
 }
 
 fn view(entry: &Entry) -> ViewConfig {
-    ViewConfig { sql: text(entry, "sql"), source: entry.place("sql").to_string(), retention_ms: entry.integer_or_none("retention") }
+    ViewConfig {
+        sql: text(entry, "sql"),
+        source: entry.place("sql").to_string(),
+        retention_ms: entry.integer_or_none("retention"),
+    }
 }
 
 /// The file and line that an engine message begins with, so that it is sorted with the other mistakes of that file.
@@ -164,7 +187,11 @@ fn lake(entry: &Entry, data_dir: &std::path::Path, engine: &EngineConfig, mistak
         memory_bytes: entry.count("sql_memory_bytes_max"),
         rows: entry.count("sql_rows_max"),
     };
-    LakeConfig { url, tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(), sql: limits }
+    LakeConfig {
+        url,
+        tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(),
+        sql: limits,
+    }
 }
 
 fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> TableConfig {
@@ -181,9 +208,13 @@ fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> 
             "date" => SliceColumn::Date,
             "year/month/day" => SliceColumn::YearMonthDay,
             column => {
-                let columns = || stream.iter().flat_map(|stream| stream.columns.iter().map(|column| column.name.as_str()));
+                let columns =
+                    || stream.iter().flat_map(|stream| stream.columns.iter().map(|column| column.name.as_str()));
                 if stream.is_some() && !columns().any(|name| name == column) {
-                    let message = format!("{column} is not a column of the stream{}", suggestion(column, columns().chain(["date", "year/month/day"])));
+                    let message = format!(
+                        "{column} is not a column of the stream{}",
+                        suggestion(column, columns().chain(["date", "year/month/day"]))
+                    );
                     mistakes.add(&entry.place("slice"), entry.path_of("slice"), message);
                 }
                 SliceColumn::Column(word)
@@ -235,10 +266,18 @@ fn panel(entry: &Entry, mistakes: &mut Mistakes) -> PanelConfig {
         mistakes.add(&entry.origin, entry.path.as_str(), "give either view or sql");
     }
     if panel.kind != PanelKind::Table && panel.y.is_empty() {
-        mistakes.add(&entry.origin, entry.path_of("y"), "missing; name the columns to draw, for example y = [\"plays\"]");
+        mistakes.add(
+            &entry.origin,
+            entry.path_of("y"),
+            "missing; name the columns to draw, for example y = [\"plays\"]",
+        );
     }
     if panel.x.is_none() && matches!(panel.kind, PanelKind::Line | PanelKind::Bar | PanelKind::Pie) {
-        mistakes.add(&entry.origin, entry.path_of("x"), "missing; name the column along the axis, for example x = \"window_start\"");
+        mistakes.add(
+            &entry.origin,
+            entry.path_of("x"),
+            "missing; name the column along the axis, for example x = \"window_start\"",
+        );
     }
     panel
 }

@@ -86,18 +86,26 @@ fn merge(merged: &mut Document, section: &'static str, entry: Entry) {
 
 /// Lays defaults below, and variables and flags above, what the files said. Returns what is odd about the environment.
 fn overlay(inputs: &Inputs, merged: &mut Document, mistakes: &mut Mistakes) -> Vec<String> {
-    let environment: BTreeMap<&str, &str> =
-        inputs.environment.iter().filter(|(name, _)| name.starts_with("MILLPOND_")).map(|(name, text)| (name.as_str(), text.as_str())).collect();
+    let environment: BTreeMap<&str, &str> = inputs
+        .environment
+        .iter()
+        .filter(|(name, _)| name.starts_with("MILLPOND_"))
+        .map(|(name, text)| (name.as_str(), text.as_str()))
+        .collect();
     for (scalar, field) in scalars() {
         let path = format!("{}.{}", scalar.section, scalar.key);
-        let variable = environment.get(scalar.variable.as_str()).map(|text| (Origin::Variable(scalar.variable.clone()), *text));
+        let variable =
+            environment.get(scalar.variable.as_str()).map(|text| (Origin::Variable(scalar.variable.clone()), *text));
         let flag = inputs.flags.iter().rev().find(|(name, _)| Some(name.as_str()) == scalar.flag);
         let flag = flag.map(|(name, text)| (Origin::Flag(format!("--{name}")), text.as_str()));
         let entry = entry_of(merged, scalar.section);
         if !entry.values.contains_key(scalar.key)
             && let Some((_, text)) = inputs.defaults.iter().find(|(name, _)| *name == path)
         {
-            entry.values.insert(scalar.key, (parse_text(&field.kind, text).expect("the program's own defaults are valid"), Origin::Default));
+            entry.values.insert(
+                scalar.key,
+                (parse_text(&field.kind, text).expect("the program's own defaults are valid"), Origin::Default),
+            );
         }
         for (origin, text) in variable.into_iter().chain(flag) {
             match parse_text(&field.kind, text) {

@@ -26,7 +26,11 @@ pub fn manual() -> String {
     for section in SECTIONS.iter() {
         for field in section.fields {
             if let Kind::Tables(fields) = field.kind {
-                let path = if section.name.is_empty() { field.name.to_owned() } else { format!("{}.{}", section.name, field.name) };
+                let path = if section.name.is_empty() {
+                    field.name.to_owned()
+                } else {
+                    format!("{}.{}", section.name, field.name)
+                };
                 list(&mut out, &path, field, fields);
             }
         }
@@ -62,11 +66,17 @@ fn list(out: &mut String, path: &str, list: &Field, fields: &[Field]) {
         };
         let kind = capital(&field.kind.words());
         match field.kind {
-            Kind::Tables(inner) if field.example.is_empty() => self::list(out, &format!("{path}.{}", field.name), field, inner),
+            Kind::Tables(inner) if field.example.is_empty() => {
+                self::list(out, &format!("{path}.{}", field.name), field, inner)
+            }
             Kind::Tables(inner) => {
                 prose(out, "", &format!("{} {kind}, {need}; the keys of each:", field.doc));
                 for field in inner {
-                    prose(out, "", &format!("- {}: {} {}{}.", field.name, field.doc, capital(&field.kind.words()), absent(field)));
+                    prose(
+                        out,
+                        "",
+                        &format!("- {}: {} {}{}.", field.name, field.doc, capital(&field.kind.words()), absent(field)),
+                    );
                 }
                 line(out, &format!("#{} = {}", field.name, field.example));
             }
@@ -94,7 +104,14 @@ fn absent(field: &Field) -> String {
 fn literal(kind: &Kind, text: &str) -> String {
     match kind {
         Kind::Bool | Kind::Integer(..) | Kind::Number(..) => text.to_owned(),
-        Kind::Texts => format!("[{}]", text.split(',').filter(|part| !part.is_empty()).map(|part| format!("{part:?}")).collect::<Vec<_>>().join(", ")),
+        Kind::Texts => format!(
+            "[{}]",
+            text.split(',')
+                .filter(|part| !part.is_empty())
+                .map(|part| format!("{part:?}"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
         _ => format!("{text:?}"),
     }
 }

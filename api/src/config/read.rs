@@ -60,12 +60,18 @@ pub fn complete(entry: &mut Entry, fields: &'static [Field], mistakes: &mut Mist
         }
         match field.absent {
             Absent::Required => {
-                let message = format!("missing; it must be {}, for example {} = {}", field.kind.words(), field.name, field.example);
+                let message = format!(
+                    "missing; it must be {}, for example {} = {}",
+                    field.kind.words(),
+                    field.name,
+                    field.example
+                );
                 mistakes.add(&entry.origin, entry.path_of(field.name), message);
             }
             Absent::Unset => {}
             Absent::Default(text) => {
-                let value = parse_text(&field.kind, text).expect("defaults are within their range: a test reads every one");
+                let value =
+                    parse_text(&field.kind, text).expect("defaults are within their range: a test reads every one");
                 entry.values.insert(field.name, (value, Origin::Default));
             }
         }
@@ -85,8 +91,14 @@ impl Reader<'_> {
 
     fn document(&mut self, root: &DeTable<'_>, sections: &'static [Section]) -> Document {
         let mut document = Document::new();
-        let top: &'static [Field] = sections.iter().find(|section| section.name.is_empty()).map_or(&[], |section| section.fields);
-        let known = || top.iter().map(|field| field.name).chain(sections.iter().map(|section| section.name)).filter(|name| !name.is_empty());
+        let top: &'static [Field] =
+            sections.iter().find(|section| section.name.is_empty()).map_or(&[], |section| section.fields);
+        let known = || {
+            top.iter()
+                .map(|field| field.name)
+                .chain(sections.iter().map(|section| section.name))
+                .filter(|name| !name.is_empty())
+        };
         let mut plain = Entry::new(Origin::Line(self.source.name.clone(), 0), String::new());
         for (key, value) in root.iter() {
             let (name, origin) = (key.get_ref().as_ref(), self.origin(key.span().start));
@@ -96,7 +108,11 @@ impl Reader<'_> {
                         let entry = self.table(table, section.fields, Entry::new(origin, name.into()));
                         document.insert(section.name, entry);
                     }
-                    other => self.mistakes.add(&origin, name, format!("must be a table: write [{name}] and its keys below, not {}", article(other))),
+                    other => self.mistakes.add(
+                        &origin,
+                        name,
+                        format!("must be a table: write [{name}] and its keys below, not {}", article(other)),
+                    ),
                 }
             } else if let Some(field) = top.iter().find(|field| field.name == name) {
                 self.field(field, value, origin, &mut plain);
@@ -144,7 +160,8 @@ impl Reader<'_> {
     fn tables(&mut self, fields: &'static [Field], value: &Spanned<DeValue<'_>>, path: &str) -> Value {
         let origin = self.origin(value.span().start);
         let DeValue::Array(items) = value.get_ref() else {
-            let message = format!("must be a list of tables: write [[{path}]] before each, not {}", article(value.get_ref()));
+            let message =
+                format!("must be a list of tables: write [[{path}]] before each, not {}", article(value.get_ref()));
             self.mistakes.add(&origin, path, message);
             return Value::Tables(Vec::new());
         };
@@ -182,9 +199,13 @@ fn stand_in(kind: &Kind) -> Value {
 fn read_value(kind: &Kind, value: &DeValue<'_>) -> Result<Value, String> {
     let wrong = || format!("must be {}, not {}", kind.words(), article(value));
     match (kind, value) {
-        (Kind::Text | Kind::OneOf(_) | Kind::Address | Kind::Duration(..) | Kind::Size(..), DeValue::String(text)) => parse_text(kind, text),
+        (Kind::Text | Kind::OneOf(_) | Kind::Address | Kind::Duration(..) | Kind::Size(..), DeValue::String(text)) => {
+            parse_text(kind, text)
+        }
         (Kind::Duration(..), DeValue::Integer(number)) => Err(format!("give the unit, for example \"{number}s\"")),
-        (Kind::Integer(..) | Kind::Size(..) | Kind::Number(..), DeValue::Integer(number)) => parse_text(kind, &decimal(number).ok_or_else(wrong)?),
+        (Kind::Integer(..) | Kind::Size(..) | Kind::Number(..), DeValue::Integer(number)) => {
+            parse_text(kind, &decimal(number).ok_or_else(wrong)?)
+        }
         (Kind::Number(..), DeValue::Float(number)) => parse_text(kind, &number.as_str().replace('_', "")),
         (Kind::Bool, DeValue::Boolean(flag)) => Ok(Value::Bool(*flag)),
         (Kind::Texts, DeValue::Array(_)) => texts(value).map(Value::Texts).ok_or_else(wrong),
@@ -196,7 +217,10 @@ fn read_value(kind: &Kind, value: &DeValue<'_>) -> Result<Value, String> {
         }
         (Kind::Map, DeValue::Table(table)) => {
             let pairs = table.iter().map(|(key, item)| Some((key.get_ref().to_string(), scalar(item.get_ref())?)));
-            pairs.collect::<Option<_>>().map(Value::Map).ok_or_else(|| "each value must be a text, a number, true or false".into())
+            pairs
+                .collect::<Option<_>>()
+                .map(Value::Map)
+                .ok_or_else(|| "each value must be a text, a number, true or false".into())
         }
         (Kind::Any, value) => Ok(Value::Text(json(value).to_string())),
         _ => Err(wrong()),
@@ -246,7 +270,9 @@ fn scalar(value: &DeValue<'_>) -> Option<String> {
 fn json(value: &DeValue<'_>) -> serde_json::Value {
     match value {
         DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
-        DeValue::Table(table) => table.iter().map(|(key, item)| (key.get_ref().to_string(), json(item.get_ref()))).collect(),
+        DeValue::Table(table) => {
+            table.iter().map(|(key, item)| (key.get_ref().to_string(), json(item.get_ref()))).collect()
+        }
         DeValue::Boolean(flag) => (*flag).into(),
         DeValue::Integer(number) => decimal(number).and_then(|text| text.parse::<i64>().ok()).into(),
         DeValue::Float(_) => number(value).into(),

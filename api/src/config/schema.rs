@@ -100,10 +100,18 @@ impl Kind {
             Kind::Number(min, max) if *max == f64::MAX => format!("a number from {min}"),
             Kind::Number(min, max) => format!("a number from {min} to {max}"),
             Kind::Duration(min, max) => {
-                format!("a duration such as \"10s\", from {} to {}", super::value::duration_text(*min), super::value::duration_text(*max))
+                format!(
+                    "a duration such as \"10s\", from {} to {}",
+                    super::value::duration_text(*min),
+                    super::value::duration_text(*max)
+                )
             }
             Kind::Size(min, max) => {
-                format!("a size such as \"64MiB\", from {} to {}", super::value::size_text(*min), super::value::size_text(*max))
+                format!(
+                    "a size such as \"64MiB\", from {} to {}",
+                    super::value::size_text(*min),
+                    super::value::size_text(*max)
+                )
             }
             Kind::OneOf(words) => format!("one of {}", words.join(", ")),
             Kind::Address => "HOST:PORT".into(),

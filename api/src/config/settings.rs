@@ -23,22 +23,41 @@ pub const FLAGS: [(&str, &str); 7] = [
 
 /// Everything a configuration file may say.
 pub const SECTIONS: [Section; 4] = [
-    Section { name: "broker", doc: "The Kafka side: where data is kept, which ports are open, and the bounds.", fields: &BROKER },
+    Section {
+        name: "broker",
+        doc: "The Kafka side: where data is kept, which ports are open, and the bounds.",
+        fields: &BROKER,
+    },
     Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
     Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
     Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
 ];
 
 const BROKER: [Field; 22] = [
-    Field::with_default("data_dir", Kind::Text, "millpond-data", "The directory that holds everything; made when it is not there. One server at a time opens it."),
-    Field::with_default("kafka", Kind::Address, "127.0.0.1:9092", "Where Kafka clients connect; port 0 takes a free one, and 0.0.0.0 listens on every address."),
+    Field::with_default(
+        "data_dir",
+        Kind::Text,
+        "millpond-data",
+        "The directory that holds everything; made when it is not there. One server at a time opens it.",
+    ),
+    Field::with_default(
+        "kafka",
+        Kind::Address,
+        "127.0.0.1:9092",
+        "Where Kafka clients connect; port 0 takes a free one, and 0.0.0.0 listens on every address.",
+    ),
     Field::optional(
         "advertise",
         Kind::Address,
         "\"broker.example.org:9092\"",
         "The address that clients of `kafka` are told to use. Without it: the one that `kafka` listens on. Needed behind NAT, in containers and with 0.0.0.0.",
     ),
-    Field::optional("listeners", Kind::Tables(&LISTENER), "", "More ports for Kafka clients, each with the address that its own clients are told."),
+    Field::optional(
+        "listeners",
+        Kind::Tables(&LISTENER),
+        "",
+        "More ports for Kafka clients, each with the address that its own clients are told.",
+    ),
     Field::with_default(
         "durability",
         Kind::OneOf(&["fsync", "os"]),
@@ -46,61 +65,211 @@ const BROKER: [Field; 22] = [
         "When acks=all is answered. fsync: once the disk has the write. os: once the operating system has it; a power cut may then lose the last moments, a crash of the server may not.",
     ),
     Field::with_default("node_id", Kind::Integer(0, i32::MAX as i64), "1", "This broker's number in Kafka's metadata."),
-    Field::with_default("auto_create_topics", Kind::Bool, "true", "Whether a topic is made when a client first asks for it."),
-    Field::with_default("num_partitions", Kind::Integer(1, 10_000), "1", "Partitions of a topic whose maker did not say."),
-    Field::with_default("partitions_max", Kind::Integer(1, 1_000_000), "10000", "Most partitions of all topics together."),
-    Field::with_default("frame_bytes_max", Kind::Size(KIB, GIB), "100MiB", "Largest Kafka request; a larger one ends its connection."),
-    Field::with_default("inflight_bytes_max", Kind::Size(MIB, 64 * GIB), "512MiB", "Memory for requests being served, all connections together; reading waits while it is used up."),
-    Field::with_default("connections_max", Kind::Integer(1, 1_000_000), "10000", "Most Kafka connections at one time; further ones are closed at once."),
-    Field::with_default("tail_cache_bytes", Kind::Size(0, 1 << 40), "64MiB", "Memory for the newest batches of all partitions."),
-    Field::with_default("write_buffer_bytes", Kind::Size(8 * MIB, 1 << 40), "128MiB", "Memory for writes that are not yet in a data file."),
-    Field::with_default("block_cache_bytes", Kind::Size(0, 1 << 40), "32MiB", "Memory for blocks read from data files."),
-    Field::with_default("retention_check", Kind::Duration(100, DAY), "5m", "Time between two looks at what retention lets go."),
-    Field::with_default("producer_id_expiration", Kind::Duration(1_000, 365 * DAY), "1d", "How long the sequence of an idempotent producer that went silent is kept."),
-    Field::with_default("group_initial_rebalance_delay", Kind::Duration(0, HOUR), "3s", "How long a new consumer group waits for more members before its first assignment."),
-    Field::with_default("group_min_session_timeout", Kind::Duration(1, DAY), "6s", "Shortest session timeout that a group member may ask for."),
-    Field::with_default("group_max_session_timeout", Kind::Duration(1, DAY), "30m", "Longest session timeout that a group member may ask for."),
+    Field::with_default(
+        "auto_create_topics",
+        Kind::Bool,
+        "true",
+        "Whether a topic is made when a client first asks for it.",
+    ),
+    Field::with_default(
+        "num_partitions",
+        Kind::Integer(1, 10_000),
+        "1",
+        "Partitions of a topic whose maker did not say.",
+    ),
+    Field::with_default(
+        "partitions_max",
+        Kind::Integer(1, 1_000_000),
+        "10000",
+        "Most partitions of all topics together.",
+    ),
+    Field::with_default(
+        "frame_bytes_max",
+        Kind::Size(KIB, GIB),
+        "100MiB",
+        "Largest Kafka request; a larger one ends its connection.",
+    ),
+    Field::with_default(
+        "inflight_bytes_max",
+        Kind::Size(MIB, 64 * GIB),
+        "512MiB",
+        "Memory for requests being served, all connections together; reading waits while it is used up.",
+    ),
+    Field::with_default(
+        "connections_max",
+        Kind::Integer(1, 1_000_000),
+        "10000",
+        "Most Kafka connections at one time; further ones are closed at once.",
+    ),
+    Field::with_default(
+        "tail_cache_bytes",
+        Kind::Size(0, 1 << 40),
+        "64MiB",
+        "Memory for the newest batches of all partitions.",
+    ),
+    Field::with_default(
+        "write_buffer_bytes",
+        Kind::Size(8 * MIB, 1 << 40),
+        "128MiB",
+        "Memory for writes that are not yet in a data file.",
+    ),
+    Field::with_default(
+        "block_cache_bytes",
+        Kind::Size(0, 1 << 40),
+        "32MiB",
+        "Memory for blocks read from data files.",
+    ),
+    Field::with_default(
+        "retention_check",
+        Kind::Duration(100, DAY),
+        "5m",
+        "Time between two looks at what retention lets go.",
+    ),
+    Field::with_default(
+        "producer_id_expiration",
+        Kind::Duration(1_000, 365 * DAY),
+        "1d",
+        "How long the sequence of an idempotent producer that went silent is kept.",
+    ),
+    Field::with_default(
+        "group_initial_rebalance_delay",
+        Kind::Duration(0, HOUR),
+        "3s",
+        "How long a new consumer group waits for more members before its first assignment.",
+    ),
+    Field::with_default(
+        "group_min_session_timeout",
+        Kind::Duration(1, DAY),
+        "6s",
+        "Shortest session timeout that a group member may ask for.",
+    ),
+    Field::with_default(
+        "group_max_session_timeout",
+        Kind::Duration(1, DAY),
+        "30m",
+        "Longest session timeout that a group member may ask for.",
+    ),
     Field::with_default("group_max_size", Kind::Integer(1, 1_000_000), "10000", "Most members of one consumer group."),
-    Field::with_default("offsets_retention", Kind::Duration(1_000, 3650 * DAY), "7d", "How long the offsets of a group without members are kept."),
+    Field::with_default(
+        "offsets_retention",
+        Kind::Duration(1_000, 3650 * DAY),
+        "7d",
+        "How long the offsets of a group without members are kept.",
+    ),
 ];
 
 const LISTENER: [Field; 3] = [
     Field::required("name", Kind::Text, "\"inside\"", "A name for messages."),
     Field::required("bind", Kind::Address, "\"0.0.0.0:19092\"", "Where it listens."),
-    Field::optional("advertise", Kind::Address, "\"millpond:19092\"", "The address its clients are told; without it, the one it listens on."),
+    Field::optional(
+        "advertise",
+        Kind::Address,
+        "\"millpond:19092\"",
+        "The address its clients are told; without it, the one it listens on.",
+    ),
 ];
 
 const HTTP: [Field; 8] = [
-    Field::with_default("bind", Kind::Address, "127.0.0.1:8080", "Where the HTTP API and the page answer; port 0 takes a free one."),
-    Field::optional("registry_bind", Kind::Address, "\"127.0.0.1:8081\"", "A port of its own for the schema registry. Without it, the registry answers under /registry of `bind` only."),
-    Field::with_default("body_bytes_max", Kind::Size(KIB, GIB), "16MiB", "Largest request body; a larger one is refused (413)."),
-    Field::with_default("wait", Kind::Duration(0, MINUTE), "1s", "How long a read of a view waits to be fresh when it does not say."),
+    Field::with_default(
+        "bind",
+        Kind::Address,
+        "127.0.0.1:8080",
+        "Where the HTTP API and the page answer; port 0 takes a free one.",
+    ),
+    Field::optional(
+        "registry_bind",
+        Kind::Address,
+        "\"127.0.0.1:8081\"",
+        "A port of its own for the schema registry. Without it, the registry answers under /registry of `bind` only.",
+    ),
+    Field::with_default(
+        "body_bytes_max",
+        Kind::Size(KIB, GIB),
+        "16MiB",
+        "Largest request body; a larger one is refused (413).",
+    ),
+    Field::with_default(
+        "wait",
+        Kind::Duration(0, MINUTE),
+        "1s",
+        "How long a read of a view waits to be fresh when it does not say.",
+    ),
     Field::with_default("wait_max", Kind::Duration(0, HOUR), "30s", "Longest such wait a read may ask for."),
     Field::with_default("rows_max", Kind::Integer(1, 10_000_000), "100000", "Most rows in one answer."),
-    Field::with_default("requests_max", Kind::Integer(1, 1_000_000), "256", "Most HTTP requests served at one time; further ones are told to come back (503)."),
-    Field::with_default("streams_max", Kind::Integer(0, 1_000_000), "256", "Most live-update streams (pages) open at one time."),
+    Field::with_default(
+        "requests_max",
+        Kind::Integer(1, 1_000_000),
+        "256",
+        "Most HTTP requests served at one time; further ones are told to come back (503).",
+    ),
+    Field::with_default(
+        "streams_max",
+        Kind::Integer(0, 1_000_000),
+        "256",
+        "Most live-update streams (pages) open at one time.",
+    ),
 ];
 
 const LAKE: [Field; 5] = [
-    Field::optional("url", Kind::Text, "\"file:///var/lib/millpond/lake\"", "Where Parquet files go: a directory, as a path or file:// URL. Without it: lake, below the data directory."),
+    Field::optional(
+        "url",
+        Kind::Text,
+        "\"file:///var/lib/millpond/lake\"",
+        "Where Parquet files go: a directory, as a path or file:// URL. Without it: lake, below the data directory.",
+    ),
     Field::with_default("sql_time_max", Kind::Duration(100, DAY), "30s", "Longest run of one SQL query."),
-    Field::with_default("sql_memory_bytes_max", Kind::Size(MIB, 1 << 40), "256MiB", "Most memory of SQL queries, all together."),
+    Field::with_default(
+        "sql_memory_bytes_max",
+        Kind::Size(MIB, 1 << 40),
+        "256MiB",
+        "Most memory of SQL queries, all together.",
+    ),
     Field::with_default("sql_rows_max", Kind::Integer(1, 10_000_000), "100000", "Most rows of one SQL answer."),
-    Field::optional("tables", Kind::Tables(&LAKE_TABLE), "", "How topics with a stream settle as Parquet. One that is not listed settles by date, with the defaults below."),
+    Field::optional(
+        "tables",
+        Kind::Tables(&LAKE_TABLE),
+        "",
+        "How topics with a stream settle as Parquet. One that is not listed settles by date, with the defaults below.",
+    ),
 ];
 
 const LAKE_TABLE: [Field; 5] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
-    Field::with_default("slice", Kind::Texts, "date", "Directory levels: date, year/month/day (of the event time, UTC), or columns."),
-    Field::with_default("flush_rows", Kind::Integer(1, 100_000_000), "1000000", "Records of a partition that are enough for a file."),
-    Field::with_default("flush_bytes", Kind::Size(KIB, 16 * GIB), "64MiB", "Bytes of a partition's log that are enough for a file."),
+    Field::with_default(
+        "slice",
+        Kind::Texts,
+        "date",
+        "Directory levels: date, year/month/day (of the event time, UTC), or columns.",
+    ),
+    Field::with_default(
+        "flush_rows",
+        Kind::Integer(1, 100_000_000),
+        "1000000",
+        "Records of a partition that are enough for a file.",
+    ),
+    Field::with_default(
+        "flush_bytes",
+        Kind::Size(KIB, 16 * GIB),
+        "64MiB",
+        "Bytes of a partition's log that are enough for a file.",
+    ),
     Field::with_default("flush_age", Kind::Duration(100, 30 * DAY), "1m", "Oldest record that may wait for its file."),
 ];
 
 const LISTS: [Field; 4] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
-    Field::optional("streams", Kind::Tables(&STREAM), "", "Streams: a topic of JSON records read as rows with event time."),
-    Field::optional("views", Kind::Tables(&VIEW), "", "Materialized views: SQL over a stream, kept up to date with every record."),
+    Field::optional(
+        "streams",
+        Kind::Tables(&STREAM),
+        "",
+        "Streams: a topic of JSON records read as rows with event time.",
+    ),
+    Field::optional(
+        "views",
+        Kind::Tables(&VIEW),
+        "",
+        "Materialized views: SQL over a stream, kept up to date with every record.",
+    ),
     Field::optional("dashboards", Kind::Tables(&DASHBOARD), "", "Pages of charts over views and SQL."),
 ];
 
@@ -112,24 +281,64 @@ const TOPIC: [Field; 3] = [
 
 const STREAM: [Field; 8] = [
     Field::required("name", Kind::Text, "\"listens\"", "The stream's name in SQL."),
-    Field::required("topic", Kind::Text, "\"listens\"", "The topic it reads; made with one partition when it is not there and not under [[topics]]."),
-    Field::required("columns", Kind::Tables(&COLUMN), "[{ name = \"user_id\", type = \"BIGINT\", required = true }, { name = \"ts\", type = \"TIMESTAMP\", required = true }]", "The columns, taken from the record's JSON object by name."),
+    Field::required(
+        "topic",
+        Kind::Text,
+        "\"listens\"",
+        "The topic it reads; made with one partition when it is not there and not under [[topics]].",
+    ),
+    Field::required(
+        "columns",
+        Kind::Tables(&COLUMN),
+        "[{ name = \"user_id\", type = \"BIGINT\", required = true }, { name = \"ts\", type = \"TIMESTAMP\", required = true }]",
+        "The columns, taken from the record's JSON object by name.",
+    ),
     Field::required("event_time", Kind::Text, "\"ts\"", "The TIMESTAMP column that says when the event happened."),
-    Field::with_default("lateness", Kind::Duration(0, 30 * DAY), "10s", "How long after its end a window still takes rows; later ones go to <view>.late."),
-    Field::with_default("idle_timeout", Kind::Duration(0, DAY), "30s", "A partition without records for this long no longer holds windows open; 0s: it does for ever."),
-    Field::with_default("max_ahead", Kind::Duration(0, 365 * DAY), "1h", "A row further in the future than this is rejected."),
-    Field::optional("checks", Kind::Tables(&CHECK), "[{ name = \"user_known\", sql = \"user_id > 0\" }]", "Conditions a row must meet; others go to <stream>.rejected with the name of the check."),
+    Field::with_default(
+        "lateness",
+        Kind::Duration(0, 30 * DAY),
+        "10s",
+        "How long after its end a window still takes rows; later ones go to <view>.late.",
+    ),
+    Field::with_default(
+        "idle_timeout",
+        Kind::Duration(0, DAY),
+        "30s",
+        "A partition without records for this long no longer holds windows open; 0s: it does for ever.",
+    ),
+    Field::with_default(
+        "max_ahead",
+        Kind::Duration(0, 365 * DAY),
+        "1h",
+        "A row further in the future than this is rejected.",
+    ),
+    Field::optional(
+        "checks",
+        Kind::Tables(&CHECK),
+        "[{ name = \"user_known\", sql = \"user_id > 0\" }]",
+        "Conditions a row must meet; others go to <stream>.rejected with the name of the check.",
+    ),
 ];
 
 const COLUMN: [Field; 3] = [
     Field::required("name", Kind::Text, "\"user_id\"", "The column, and the key in the JSON object."),
-    Field::required("type", Kind::Text, "\"BIGINT\"", "BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or DECIMAL(p,s)."),
+    Field::required(
+        "type",
+        Kind::Text,
+        "\"BIGINT\"",
+        "BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or DECIMAL(p,s).",
+    ),
     Field::with_default("required", Kind::Bool, "false", "Whether a row without it (or with null) is rejected."),
 ];
 
 const CHECK: [Field; 2] = [
     Field::required("name", Kind::Text, "\"user_known\"", "The name that rejected rows carry."),
-    Field::required("sql", Kind::Text, "\"user_id > 0\"", "A condition over the columns; false or unknown rejects the row."),
+    Field::required(
+        "sql",
+        Kind::Text,
+        "\"user_id > 0\"",
+        "A condition over the columns; false or unknown rejects the row.",
+    ),
 ];
 
 const VIEW: [Field; 2] = [
@@ -139,13 +348,23 @@ const VIEW: [Field; 2] = [
         "\"CREATE MATERIALIZED VIEW plays_per_minute AS SELECT count(*) AS plays FROM listens GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE)\"",
         "The view's definition.",
     ),
-    Field::optional("retention", Kind::Duration(MINUTE, 3650 * DAY), "\"90d\"", "How long closed windows stay readable; without it, for ever."),
+    Field::optional(
+        "retention",
+        Kind::Duration(MINUTE, 3650 * DAY),
+        "\"90d\"",
+        "How long closed windows stay readable; without it, for ever.",
+    ),
 ];
 
 const DASHBOARD: [Field; 4] = [
     Field::required("name", Kind::Text, "\"music\"", "The name in its URL: letters, digits, - and _."),
     Field::required("title", Kind::Text, "\"Music\"", "The title people read."),
-    Field::with_default("refresh", Kind::Duration(500, DAY), "10s", "Time between two looks at panels that no change wakes (SQL)."),
+    Field::with_default(
+        "refresh",
+        Kind::Duration(500, DAY),
+        "10s",
+        "Time between two looks at panels that no change wakes (SQL).",
+    ),
     Field::optional("panels", Kind::Tables(&PANEL), "", "The charts, in the order shown."),
 ];
 
@@ -153,11 +372,26 @@ const PANEL: [Field; 10] = [
     Field::required("title", Kind::Text, "\"Plays per minute\"", "The title people read."),
     Field::required("kind", Kind::OneOf(&["line", "bar", "pie", "number", "table"]), "\"line\"", "How it is drawn."),
     Field::optional("view", Kind::Text, "\"plays_per_minute\"", "The view it reads, live; either this or sql."),
-    Field::optional("sql", Kind::Text, "\"SELECT genre, count(*) AS plays FROM listens GROUP BY genre\"", "The SQL it asks at each refresh; either this or view."),
-    Field::optional("x", Kind::Text, "\"window_start\"", "The column along the x axis, or the label of a bar or slice; a line needs it."),
+    Field::optional(
+        "sql",
+        Kind::Text,
+        "\"SELECT genre, count(*) AS plays FROM listens GROUP BY genre\"",
+        "The SQL it asks at each refresh; either this or view.",
+    ),
+    Field::optional(
+        "x",
+        Kind::Text,
+        "\"window_start\"",
+        "The column along the x axis, or the label of a bar or slice; a line needs it.",
+    ),
     Field::optional("y", Kind::Texts, "[\"plays\"]", "The columns drawn as values; every kind but table needs one."),
     Field::optional("series", Kind::Text, "\"genre\"", "The column whose values become one line or colour each."),
-    Field::optional("range", Kind::Duration(1_000, 3650 * DAY), "\"1h\"", "How far back from now it reads a view's windows; without it, all of them."),
+    Field::optional(
+        "range",
+        Kind::Duration(1_000, 3650 * DAY),
+        "\"1h\"",
+        "How far back from now it reads a view's windows; without it, all of them.",
+    ),
     Field::optional("top", Kind::Integer(1, 1_000), "10", "Only the largest so many lines, bars, slices or rows."),
     Field::optional("unit", Kind::Text, "\"plays\"", "Unit shown after a value."),
 ];
@@ -177,15 +411,20 @@ pub struct Scalar {
 
 /// Every scalar key, in the order of the manual.
 pub fn scalars() -> impl Iterator<Item = (Scalar, &'static Field)> {
-    SECTIONS.iter().flat_map(|section| section.fields.iter().map(move |field| (section.name, field))).filter(|(_, field)| field.kind.is_scalar()).map(
-        |(section, field)| {
-            let flag = FLAGS.iter().find(|(path, _)| path.split_once('.') == Some((section, field.name))).map(|(_, flag)| *flag);
+    SECTIONS
+        .iter()
+        .flat_map(|section| section.fields.iter().map(move |field| (section.name, field)))
+        .filter(|(_, field)| field.kind.is_scalar())
+        .map(|(section, field)| {
+            let flag = FLAGS
+                .iter()
+                .find(|(path, _)| path.split_once('.') == Some((section, field.name)))
+                .map(|(_, flag)| *flag);
             let variable = match flag {
                 Some(flag) => format!("MILLPOND_{flag}"),
                 None => format!("MILLPOND_{section}_{}", field.name),
             };
             let variable = variable.to_uppercase().replace('-', "_");
             (Scalar { section, key: field.name, flag, variable }, field)
-        },
-    )
+        })
 }

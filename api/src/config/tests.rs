@@ -49,9 +49,16 @@ fn the_manual_reads_as_the_defaults() {
 
 #[test]
 fn the_examples_of_the_manual_are_valid() {
-    let text = manual().lines().map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n").collect::<String>();
+    let text = manual()
+        .lines()
+        .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
+        .collect::<String>();
     // a panel shows view and sql, of which one is to be given
-    let text = text.lines().filter(|line| !line.starts_with("sql = \"SELECT")).map(|line| line.to_owned() + "\n").collect::<String>();
+    let text = text
+        .lines()
+        .filter(|line| !line.starts_with("sql = \"SELECT"))
+        .map(|line| line.to_owned() + "\n")
+        .collect::<String>();
     if let Err(error) = load_texts(&[("millpond.toml", &text)]) {
         panic!("{error}\n{text}");
     }
@@ -154,19 +161,28 @@ fn flags_beat_variables_beat_files_beat_defaults() {
     assert_eq!(dir(&inputs), "/flag");
     inputs.environment.push(("MILLPOND_BROKER_NUM_PARTITIONS".into(), "many".into()));
     let message = load(&inputs).unwrap_err().to_string();
-    assert!(message.contains("MILLPOND_BROKER_NUM_PARTITIONS (environment): broker.num_partitions: \"many\" is not"), "{message}");
+    assert!(
+        message.contains("MILLPOND_BROKER_NUM_PARTITIONS (environment): broker.num_partitions: \"many\" is not"),
+        "{message}"
+    );
 }
 
 #[test]
 fn an_unknown_variable_is_a_warning() {
-    let environment = vec![("MILLPOND_DURABILTY".into(), "os".into()), ("MILLPOND_LOG".into(), "info".into()), ("HOME".into(), "/".into())];
+    let environment = vec![
+        ("MILLPOND_DURABILTY".into(), "os".into()),
+        ("MILLPOND_LOG".into(), "info".into()),
+        ("HOME".into(), "/".into()),
+    ];
     let warnings = load(&Inputs { environment, ..Inputs::default() }).unwrap().warnings;
     assert_eq!(warnings, ["MILLPOND_DURABILTY is not a setting and was ignored; did you mean MILLPOND_DURABILITY?"]);
 }
 
 #[test]
 fn names_must_lead_somewhere() {
-    let found = mistakes(&format!("{STREAM}\n[[lake.tables]]\ntopic = \"listen\"\n[[lake.tables]]\ntopic = \"listens\"\nslice = [\"date\", \"gener\"]\n"));
+    let found = mistakes(&format!(
+        "{STREAM}\n[[lake.tables]]\ntopic = \"listen\"\n[[lake.tables]]\ntopic = \"listens\"\nslice = [\"date\", \"gener\"]\n"
+    ));
     assert_eq!(
         found,
         [

@@ -169,9 +169,13 @@ pub fn parse_text(kind: &Kind, text: &str) -> Result<Value, String> {
             parse_size(text).filter(|bytes| min <= bytes && bytes <= max).map(Value::Integer).ok_or_else(wrong)
         }
         Kind::OneOf(words) if words.contains(&text) => Ok(Value::Text(text.into())),
-        Kind::OneOf(words) => Err(format!("{text:?} is not known here{}", super::mistake::suggestion(text, words.iter().copied()))),
+        Kind::OneOf(words) => {
+            Err(format!("{text:?} is not known here{}", super::mistake::suggestion(text, words.iter().copied())))
+        }
         Kind::Address => check_address(text).map(|()| Value::Text(text.into())),
-        Kind::Texts => Ok(Value::Texts(text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())),
+        Kind::Texts => Ok(Value::Texts(
+            text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(),
+        )),
         Kind::Numbers | Kind::Grid | Kind::Map | Kind::Any | Kind::Tables(_) => Err(wrong()),
     }
 }
@@ -193,9 +197,18 @@ fn check_address(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-const DURATIONS: [(&str, i64); 6] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
-const SIZES: [(&str, i64); 8] =
-    [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("kB", 1_000), ("MB", 1_000_000), ("GB", 1_000_000_000)];
+const DURATIONS: [(&str, i64); 6] =
+    [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000), ("w", 604_800_000)];
+const SIZES: [(&str, i64); 8] = [
+    ("B", 1),
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("TiB", 1 << 40),
+    ("kB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+];
 
 /// `10s`, `1h 30m`, `250ms`, `7d` in milliseconds; `0` needs no unit.
 pub fn parse_duration(text: &str) -> Option<i64> {
@@ -256,7 +269,14 @@ mod tests {
 
     #[test]
     fn durations_and_sizes_read_and_write() {
-        for (text, ms) in [("0", 0), ("250ms", 250), ("10s", 10_000), ("1h30m", 5_400_000), ("1h 30m", 5_400_000), ("7d", 604_800_000)] {
+        for (text, ms) in [
+            ("0", 0),
+            ("250ms", 250),
+            ("10s", 10_000),
+            ("1h30m", 5_400_000),
+            ("1h 30m", 5_400_000),
+            ("7d", 604_800_000),
+        ] {
             assert_eq!(parse_duration(text), Some(ms), "{text}");
         }
         for text in ["", "10", "s", "-5s", "10 s", "1.5h", "99999999999999d"] {
@@ -281,7 +301,9 @@ mod tests {
         for text in ["127.0.0.1:0", "localhost:9092", "[::1]:80", "broker-1.example.org:19092"] {
             assert_eq!(check_address(text), Ok(()), "{text}");
         }
-        for text in ["", "localhost", ":9092", "localhost:", "localhost:65536", "::1:80", "http://localhost:80", "a b:1"] {
+        for text in
+            ["", "localhost", ":9092", "localhost:", "localhost:65536", "::1:80", "http://localhost:80", "a b:1"]
+        {
             assert!(check_address(text).is_err(), "{text}");
         }
     }
