@@ -47,18 +47,46 @@ fn every_number_equals_an_independent_computation() {
     let _alone = alone();
     let scratch = Scratch::new("oracle");
     let system = music(&scratch);
-    let server = Server::start_with(&scratch, crate::support::server::Options { configs: vec![system.clone()], ..Default::default() });
+    let server = Server::start_with(
+        &scratch,
+        crate::support::server::Options { configs: vec![system.clone()], ..Default::default() },
+    );
     let record = scratch.path("sent.jsonl");
     let mut simulate = millpond();
-    simulate.args(["simulate", "music", "--as-fast-as-it-goes", "--bootstrap", &server.kafka, "--count", &EVENTS.to_string()]);
-    simulate.args(["--spread", "5h", "--seed", "7", "--dirty", "0.02", "--late", "0.01", "--duplicates", "0.01", "--record"]).arg(&record);
+    simulate.args([
+        "simulate",
+        "music",
+        "--as-fast-as-it-goes",
+        "--bootstrap",
+        &server.kafka,
+        "--count",
+        &EVENTS.to_string(),
+    ]);
+    simulate
+        .args([
+            "--spread",
+            "5h",
+            "--seed",
+            "7",
+            "--dirty",
+            "0.02",
+            "--late",
+            "0.01",
+            "--duplicates",
+            "0.01",
+            "--record",
+        ])
+        .arg(&record);
     let said = crate::support::kafka::run(&mut simulate);
     eprintln!("{said}");
 
     let found = report("oracle", oracle(&server, &system).arg("--sent").arg(&record).args(["--dashboard", "music"]));
     assert!(found["sent"].as_u64().unwrap() >= 200_000, "{found}");
     let late: u64 = found["late"].as_object().unwrap().values().map(|late| late.as_u64().unwrap()).sum();
-    assert!(late > 0 && found["rejected"].as_u64().unwrap() > 1000, "late and dirty rows are part of this test: {found}");
+    assert!(
+        late > 0 && found["rejected"].as_u64().unwrap() > 1000,
+        "late and dirty rows are part of this test: {found}"
+    );
     assert!(found["panels"].as_u64().unwrap() >= 5, "{found}");
 
     server.http.post("/v1/lake/listens/flush", &Value::Null);
@@ -69,10 +97,27 @@ fn every_number_equals_an_independent_computation() {
 
 /// SQL sees Parquet and the live log as one table: more rows arrive, are counted at once, settle, and are counted once.
 fn history_and_now_are_one_table(server: &Server, system: &Path, settled: u64) {
-    let count = || server.http.sql("SELECT count(*) AS n, count(DISTINCT _partition * 1000000000 + _offset) AS places FROM listens")[0].clone();
+    let count = || {
+        server
+            .http
+            .sql("SELECT count(*) AS n, count(DISTINCT _partition * 1000000000 + _offset) AS places FROM listens")[0]
+            .clone()
+    };
     assert_eq!(count(), [settled, settled], "all settled");
     let mut more = millpond();
-    more.args(["simulate", "music", "--as-fast-as-it-goes", "--bootstrap", &server.kafka, "--count", "5000", "--dirty", "0", "--seed", "8"]);
+    more.args([
+        "simulate",
+        "music",
+        "--as-fast-as-it-goes",
+        "--bootstrap",
+        &server.kafka,
+        "--count",
+        "5000",
+        "--dirty",
+        "0",
+        "--seed",
+        "8",
+    ]);
     crate::support::kafka::run(&mut more);
     assert_eq!(count(), [settled + 5000, settled + 5000], "live rows are counted at once");
     server.http.post("/v1/lake/listens/flush", &Value::Null);

@@ -77,11 +77,9 @@ async fn collect(
 
 /// The topic, if clients may write to it.
 fn writable(app: &App, name: &str) -> Answer<Arc<Topic>> {
-    let topic = app
-        .broker
-        .catalog()
-        .topic(name)
-        .ok_or_else(|| Problem::not_found(format!("no topic {name}: create it with a Kafka client or in the configuration")))?;
+    let topic = app.broker.catalog().topic(name).ok_or_else(|| {
+        Problem::not_found(format!("no topic {name}: create it with a Kafka client or in the configuration"))
+    })?;
     if topic.is_internal() {
         let detail = format!("{name} is the broker's own topic: write to another one");
         return Err(Problem::new(StatusCode::FORBIDDEN, "internal-topic", "the topic is not for clients", detail));
@@ -159,7 +157,11 @@ struct Sealed {
 
 impl Sealed {
     fn append(&self) -> Change {
-        Change::Append(Append { partition: self.partition.clone(), batch: self.batch.clone(), origin: Origin::Internal })
+        Change::Append(Append {
+            partition: self.partition.clone(),
+            batch: self.batch.clone(),
+            origin: Origin::Internal,
+        })
     }
 }
 
@@ -193,7 +195,10 @@ impl Desk {
         }
         let mut batches = Vec::new();
         for (index, records) in by_partition {
-            let partition = self.topic.partition(index).ok_or_else(|| Problem::internal("a partition vanished: send the request again"))?;
+            let partition = self
+                .topic
+                .partition(index)
+                .ok_or_else(|| Problem::internal("a partition vanished: send the request again"))?;
             let records = self.check(index, records, &mut answers)?;
             for (batch, places) in self.seal(&records) {
                 batches.push(Sealed { partition: partition.clone(), batch, places });
@@ -214,8 +219,15 @@ impl Desk {
             + headers.iter().map(|(k, v)| k.len() + v.as_ref().map_or(0, Vec::len) + 20).sum::<usize>();
         let most = self.batch_bytes_max();
         if size > most {
-            let detail = format!("the record has {size} bytes and the topic takes {most}: send less, or raise max.message.bytes of the topic");
-            return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", "a record is too large", detail));
+            let detail = format!(
+                "the record has {size} bytes and the topic takes {most}: send less, or raise max.message.bytes of the topic"
+            );
+            return Err(Problem::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "record-too-large",
+                "a record is too large",
+                detail,
+            ));
         }
         if key.is_none() && self.topic.config().compacts() {
             return Err(bad("the topic is compacted and the record has no key: send one".to_owned()));
@@ -228,7 +240,9 @@ impl Desk {
         let count = i32::try_from(self.topic.partitions().len()).unwrap_or(i32::MAX);
         match (asked, key) {
             (Some(asked), _) if (0..count).contains(&asked) => Ok(asked),
-            (Some(asked), _) => Err(bad(format!("partition {asked}: topic {} has 0 to {}", self.topic.name(), count - 1))),
+            (Some(asked), _) => {
+                Err(bad(format!("partition {asked}: topic {} has 0 to {}", self.topic.name(), count - 1)))
+            }
             (None, Some(key)) => Ok(partition_of_key(key, count)),
             (None, None) => Ok(i32::try_from(self.spread % count.unsigned_abs().max(1)).unwrap_or(0)),
         }
@@ -241,13 +255,15 @@ impl Desk {
             Some(Value::String(text)) => parse_time(text),
             Some(_) => None,
         };
-        let time = time
-            .filter(|ms| (0..=TIMESTAMP_MAX).contains(ms))
-            .ok_or_else(|| bad("timestamp: send RFC 3339 text or milliseconds since 1970, up to the year 9999".to_owned()))?;
+        let time = time.filter(|ms| (0..=TIMESTAMP_MAX).contains(ms)).ok_or_else(|| {
+            bad("timestamp: send RFC 3339 text or milliseconds since 1970, up to the year 9999".to_owned())
+        })?;
         let config = self.topic.config();
         let before = config.timestamp_before_max_ms();
         let after = config.timestamp_after_max_ms();
-        if !config.is_log_append_time() && (self.now.saturating_sub(time) > before || time.saturating_sub(self.now) > after) {
+        if !config.is_log_append_time()
+            && (self.now.saturating_sub(time) > before || time.saturating_sub(self.now) > after)
+        {
             return Err(bad(format!(
                 "timestamp {}: the topic takes {before} ms before to {after} ms after the server's time: see message.timestamp.before.max.ms",
                 time_text(time)
@@ -261,7 +277,12 @@ impl Desk {
     }
 
     /// Takes out what the declared stream would reject.
-    fn check(&self, partition: i32, records: Vec<Prepared>, answers: &mut [Answer<(i32, i64)>]) -> Answer<Vec<Prepared>> {
+    fn check(
+        &self,
+        partition: i32,
+        records: Vec<Prepared>,
+        answers: &mut [Answer<(i32, i64)>],
+    ) -> Answer<Vec<Prepared>> {
         let Some(stream) = &self.stream else { return Ok(records) };
         let mut builder = BatchBuilder::new();
         for record in &records {
@@ -274,7 +295,12 @@ impl Desk {
             let Some(record) = usize::try_from(rejected.offset).ok().and_then(|i| records.get(i)) else { continue };
             bad[usize::try_from(rejected.offset).unwrap_or(0)] = true;
             let detail = format!("{}: correct the record and send it again", rejected.reason);
-            let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "record-rejected", "the stream does not take the record", detail);
+            let problem = Problem::new(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "record-rejected",
+                "the stream does not take the record",
+                detail,
+            );
             answers[record.place] = Err(problem.with("stream", stream.name()).with("rule", rejected.rule.to_string()));
         }
         Ok(records.into_iter().zip(bad).filter(|(_, bad)| !bad).map(|(record, _)| record).collect())
@@ -306,24 +332,30 @@ impl Prepared {
     }
 
     fn push_to(&self, builder: &mut BatchBuilder) {
-        let headers: Vec<(&[u8], Option<&[u8]>)> = self.headers.iter().map(|(k, v)| (k.as_slice(), v.as_deref())).collect();
+        let headers: Vec<(&[u8], Option<&[u8]>)> =
+            self.headers.iter().map(|(k, v)| (k.as_slice(), v.as_deref())).collect();
         builder.push(self.timestamp, self.key.as_deref(), self.value.as_deref(), &headers);
     }
 }
 
 /// The texts of the records in a body.
 fn split(body: &[u8], lines: bool) -> Answer<Vec<&str>> {
-    let text = std::str::from_utf8(body).map_err(|e| Problem::bad_request(format!("the body is not UTF-8: {e}: send JSON in UTF-8")))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|e| Problem::bad_request(format!("the body is not UTF-8: {e}: send JSON in UTF-8")))?;
     let records: Vec<&str> = if lines {
         text.lines().map(str::trim).filter(|line| !line.is_empty()).collect()
     } else {
         let whole: &RawValue = serde_json::from_str(text).map_err(|e| {
-            Problem::bad_request(format!("the body is not JSON: {e}: send {{\"records\": [{{\"key\": …, \"value\": …}}]}} or one record"))
+            Problem::bad_request(format!(
+                "the body is not JSON: {e}: send {{\"records\": [{{\"key\": …, \"value\": …}}]}} or one record"
+            ))
         })?;
         let many = serde_json::from_str::<Probe>(whole.get()).is_ok_and(|probe| probe.records.is_some());
         if many {
             let many: Many<'_> = serde_json::from_str(whole.get()).map_err(|e| {
-                Problem::bad_request(format!("the body is not as it should be: {e}: send {{\"records\": [{{\"key\": …, \"value\": …}}]}}"))
+                Problem::bad_request(format!(
+                    "the body is not as it should be: {e}: send {{\"records\": [{{\"key\": …, \"value\": …}}]}}"
+                ))
             })?;
             many.records.into_iter().map(RawValue::get).collect()
         } else {
@@ -370,7 +402,9 @@ type HeaderList = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 /// Headers as `{"name": "value"}`, or, where names repeat, as `[["name", "value"]]` or `[{"key", "value"}]`.
 fn header_list(headers: &Value) -> Answer<HeaderList> {
-    let wrong = || bad("headers: send {\"name\": \"text\"} or [[\"name\", \"text\"]]; null is a header without a value".to_owned());
+    let wrong = || {
+        bad("headers: send {\"name\": \"text\"} or [[\"name\", \"text\"]]; null is a header without a value".to_owned())
+    };
     let text = |value: &Value| match value {
         Value::Null => Some(None),
         Value::String(text) => Some(Some(text.clone().into_bytes())),
@@ -384,7 +418,9 @@ fn header_list(headers: &Value) -> Answer<HeaderList> {
             .iter()
             .map(|pair| match pair {
                 Value::Array(pair) if pair.len() == 2 => one(pair[0].as_str()?, &pair[1]),
-                Value::Object(pair) if pair.len() <= 2 => one(pair.get("key")?.as_str()?, pair.get("value").unwrap_or(&Value::Null)),
+                Value::Object(pair) if pair.len() <= 2 => {
+                    one(pair.get("key")?.as_str()?, pair.get("value").unwrap_or(&Value::Null))
+                }
                 _ => None,
             })
             .collect(),
@@ -405,7 +441,10 @@ mod tests {
     fn a_body_is_one_record_many_or_lines() {
         assert_eq!(split(br#" {"value": 1} "#, false).unwrap(), [r#"{"value": 1}"#]);
         assert_eq!(split(br#"{"records": [{"value": 1}, 7]}"#, false).unwrap(), [r#"{"value": 1}"#, "7"]);
-        assert_eq!(split(b"{\"value\": 1}\r\n\n{\"value\": 2}\n", true).unwrap(), [r#"{"value": 1}"#, r#"{"value": 2}"#]);
+        assert_eq!(
+            split(b"{\"value\": 1}\r\n\n{\"value\": 2}\n", true).unwrap(),
+            [r#"{"value": 1}"#, r#"{"value": 2}"#]
+        );
         for bad in [&b"{"[..], b"", b"{\"records\": 1}", b"{\"records\": []}", b"\xff"] {
             assert_eq!(split(bad, false).unwrap_err().status(), 400, "{bad:?}");
         }

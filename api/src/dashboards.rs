@@ -65,7 +65,8 @@ async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
 pub fn find<'a>(app: &'a App, name: &str) -> Answer<&'a Dashboard> {
     app.dashboards.get(name).ok_or_else(|| {
         let known: Vec<&String> = app.dashboards.keys().collect();
-        Problem::not_found(format!("no dashboard {name}: GET /v1/dashboards lists them")).with("dashboards", json!(known))
+        Problem::not_found(format!("no dashboard {name}: GET /v1/dashboards lists them"))
+            .with("dashboards", json!(known))
     })
 }
 
@@ -128,7 +129,9 @@ pub fn request(app: &App, dashboard: &Dashboard, params: &mut Params) -> Answer<
     let known = filters(dashboard);
     if let Some((name, _)) = keys.iter().find(|(name, _)| !known.contains(name)) {
         let known = known.join(", ");
-        return Err(Problem::bad_request(format!("unknown parameter {name}: this takes range, from, to, wait and the keys [{known}]")));
+        return Err(Problem::bad_request(format!(
+            "unknown parameter {name}: this takes range, from, to, wait and the keys [{known}]"
+        )));
     }
     Ok(PanelRequest { range_ms, from, to, keys, wait_ms })
 }
@@ -139,7 +142,10 @@ async fn panel_data(State(app): State<Arc<App>>, Path((name, panel)): Path<(Stri
     let request = request(&app, dashboard, &mut params)?;
     let count = dashboard.panels.len();
     let number = panel.parse::<usize>().ok().filter(|number| *number < count).ok_or_else(|| {
-        Problem::not_found(format!("no panel {panel}: dashboard {name} has the panels 0 to {}", count.saturating_sub(1)))
+        Problem::not_found(format!(
+            "no panel {panel}: dashboard {name} has the panels 0 to {}",
+            count.saturating_sub(1)
+        ))
     })?;
     let data = dashboard.panels[number].data(&app, (&name, number), &request).await?;
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], data.json).into_response())

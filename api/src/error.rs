@@ -59,7 +59,9 @@ impl Problem {
 
     /// 413: a body above the limit, in bytes.
     pub fn too_large(limit: usize) -> Problem {
-        let detail = format!("the body is larger than {limit} bytes: send fewer records at a time, or raise http.body_bytes_max");
+        let detail = format!(
+            "the body is larger than {limit} bytes: send fewer records at a time, or raise http.body_bytes_max"
+        );
         Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "the body is too large", detail)
             .with("body_bytes_max", limit)
     }
@@ -133,7 +135,9 @@ impl From<engine::EngineError> for Problem {
         use engine::ErrorKind;
         let (status, slug, title) = match error.kind {
             ErrorKind::Unknown => (StatusCode::NOT_FOUND, "not-found", "no such thing"),
-            ErrorKind::BadRequest | ErrorKind::Config => (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid"),
+            ErrorKind::BadRequest | ErrorKind::Config => {
+                (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid")
+            }
             ErrorKind::TooLarge => (StatusCode::BAD_REQUEST, "answer-too-large", "the answer is too large"),
             ErrorKind::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
             ErrorKind::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "the engine is stopped"),
@@ -152,12 +156,18 @@ impl From<lake::LakeError> for Problem {
     fn from(error: lake::LakeError) -> Problem {
         use lake::LakeErrorKind;
         let (status, slug, title) = match error.kind {
-            LakeErrorKind::Refused | LakeErrorKind::Config => (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid"),
+            LakeErrorKind::Refused | LakeErrorKind::Config => {
+                (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid")
+            }
             LakeErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found", "no such thing"),
             LakeErrorKind::TimeLimit => (StatusCode::UNPROCESSABLE_ENTITY, "query-too-slow", "the query took too long"),
-            LakeErrorKind::MemoryLimit => (StatusCode::UNPROCESSABLE_ENTITY, "query-too-large", "the query needs too much memory"),
+            LakeErrorKind::MemoryLimit => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "query-too-large", "the query needs too much memory")
+            }
             LakeErrorKind::NotFresh => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
-            LakeErrorKind::Destination => (StatusCode::BAD_GATEWAY, "destination-away", "the lake's destination does not answer"),
+            LakeErrorKind::Destination => {
+                (StatusCode::BAD_GATEWAY, "destination-away", "the lake's destination does not answer")
+            }
             LakeErrorKind::Broker => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "the log cannot be read"),
             LakeErrorKind::Bug => (StatusCode::INTERNAL_SERVER_ERROR, "internal", "millpond failed"),
         };

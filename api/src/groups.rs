@@ -17,9 +17,11 @@ use crate::routes::{Doc, Routes};
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    routes
-        .get("/v1/groups", Doc::new("Consumer groups with their lag"), list)
-        .get("/v1/groups/{group}", Doc::new("One consumer group: members, committed offsets, lag per partition"), one)
+    routes.get("/v1/groups", Doc::new("Consumer groups with their lag"), list).get(
+        "/v1/groups/{group}",
+        Doc::new("One consumer group: members, committed offsets, lag per partition"),
+        one,
+    )
 }
 
 async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {

@@ -81,7 +81,9 @@ async fn topic_json(topic: &Topic, stages: &[Stage], now: TimestampMs) -> Answer
             records += (partition.log_end() - position).max(0);
             age_ms = age_ms.max(age_of(partition, position, now).await?);
         }
-        list.push(json!({"stage": stage.stage, "name": stage.name, "records": records, "seconds": age_ms as f64 / 1000.0}));
+        list.push(
+            json!({"stage": stage.stage, "name": stage.name, "records": records, "seconds": age_ms as f64 / 1000.0}),
+        );
     }
     let offsets: Vec<Value> = partitions.iter().map(|partition| partition_json(partition, stages)).collect();
     Ok(json!({"topic": &**topic.name(), "stages": list, "partitions": offsets}))

@@ -143,7 +143,8 @@ async fn serve(
     config: &Config,
     Ports { http, registry }: Ports,
 ) -> Result<Running, StartError> {
-    let dashboards = dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
+    let dashboards =
+        dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
     let (stopping, stop) = watch::channel(false);
     let app = Arc::new(App {

@@ -46,10 +46,16 @@ type Events = Sse<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Eve
 pub fn routes(routes: Routes) -> Routes {
     const STREAM: &[&str] = &["text/event-stream"];
     routes
-        .get("/v1/views/{view}/changes", Doc::new("An event whenever the view changed, at most two per second").answers(STREAM), view_changes)
+        .get(
+            "/v1/views/{view}/changes",
+            Doc::new("An event whenever the view changed, at most two per second").answers(STREAM),
+            view_changes,
+        )
         .get(
             "/v1/dashboards/{name}/live",
-            Doc::new("Each panel's data, now and whenever it changes; further parameters filter key columns").query(RANGE).answers(STREAM),
+            Doc::new("Each panel's data, now and whenever it changes; further parameters filter key columns")
+                .query(RANGE)
+                .answers(STREAM),
             dashboard_live,
         )
 }
@@ -67,7 +73,12 @@ async fn view_changes(State(app): State<Arc<App>>, Path(name): Path<String>, uri
     Ok(events(receiver))
 }
 
-async fn send_view(app: Arc<App>, name: String, sender: mpsc::Sender<Result<Event, Infallible>>, _permit: OwnedSemaphorePermit) {
+async fn send_view(
+    app: Arc<App>,
+    name: String,
+    sender: mpsc::Sender<Result<Event, Infallible>>,
+    _permit: OwnedSemaphorePermit,
+) {
     let Some(mut changes) = app.engine.changes(&name) else { return };
     loop {
         let revision = *changes.borrow_and_update();
@@ -171,7 +182,9 @@ impl Viewer {
             }
             Err(problem) => {
                 self.drawn[number].clear();
-                Event::default().event("problem").data(json!({"panel": number, "problem": problem.to_json()}).to_string())
+                Event::default()
+                    .event("problem")
+                    .data(json!({"panel": number, "problem": problem.to_json()}).to_string())
             }
         };
         self.sender.send(Ok(event)).await.is_ok()

@@ -38,7 +38,9 @@ async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
     }
     // A commit of nothing goes through the lane: it fails once the store is poisoned.
     if let Err(error) = app.broker.lane().commit(Vec::new(), broker::Ack::Written).await {
-        return Err(not_ready(&format!("the store takes no writes: {error}: see the log, then start the server again")));
+        return Err(not_ready(&format!(
+            "the store takes no writes: {error}: see the log, then start the server again"
+        )));
     }
     Ok(Json(json!({"status": "ready"})))
 }
@@ -142,7 +144,9 @@ fn view_figures(app: &App, text: &mut Text) {
     text.family("millpond_view_lag_seconds", "gauge", "Age of the oldest record that the view has not applied.");
     views.iter().for_each(|v| text.value("millpond_view_lag_seconds", &[("view", &v.view)], v.lag_ms as f64 / 1000.0));
     text.family("millpond_view_rows_applied_total", "counter", "Rows that went into the view.");
-    views.iter().for_each(|v| text.value("millpond_view_rows_applied_total", &[("view", &v.view)], v.rows_applied as f64));
+    views
+        .iter()
+        .for_each(|v| text.value("millpond_view_rows_applied_total", &[("view", &v.view)], v.rows_applied as f64));
     text.family("millpond_view_late_total", "counter", "Rows that came after their window closed.");
     views.iter().for_each(|v| text.value("millpond_view_late_total", &[("view", &v.view)], v.late as f64));
     text.family("millpond_view_failed_total", "counter", "Rows that the view's expressions could not evaluate.");
@@ -162,7 +166,11 @@ fn view_figures(app: &App, text: &mut Text) {
 }
 
 fn stream_figures(app: &App, text: &mut Text) {
-    text.family("millpond_stream_rejected_total", "counter", "Records that are no row of the stream, by the rule they broke.");
+    text.family(
+        "millpond_stream_rejected_total",
+        "counter",
+        "Records that are no row of the stream, by the rule they broke.",
+    );
     for stream in app.engine.stream_status() {
         for (rule, count) in &stream.rejected_by_rule {
             text.value("millpond_stream_rejected_total", &[("stream", &stream.stream), ("rule", rule)], *count as f64);
@@ -170,7 +178,12 @@ fn stream_figures(app: &App, text: &mut Text) {
     }
     let seconds = app.engine.busy_time().as_secs_f64();
     text.one("millpond_engine_cpu_seconds_total", "counter", "Processor time of all pipelines.", seconds);
-    text.one("millpond_engine_records_read_total", "counter", "Records that the pipelines have read.", app.engine.records_read() as f64);
+    text.one(
+        "millpond_engine_records_read_total",
+        "counter",
+        "Records that the pipelines have read.",
+        app.engine.records_read() as f64,
+    );
 }
 
 fn lake_figures(app: &App, text: &mut Text) {
@@ -197,6 +210,9 @@ mod tests {
         let mut text = Text::default();
         text.one("a_total", "counter", "Help.", 3.0);
         text.value("b", &[("topic", "we\"ird\\n")], 0.5);
-        assert_eq!(text.0, "# HELP a_total Help.\n# TYPE a_total counter\na_total 3\nb{topic=\"we\\\"ird\\\\n\"} 0.5\n");
+        assert_eq!(
+            text.0,
+            "# HELP a_total Help.\n# TYPE a_total counter\na_total 3\nb{topic=\"we\\\"ird\\\\n\"} 0.5\n"
+        );
     }
 }

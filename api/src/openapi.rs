@@ -38,11 +38,9 @@ fn operation(doc: &Doc) -> Value {
     let mut parameters: Vec<Value> = path_names(doc.path)
         .map(|name| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}}))
         .collect();
-    parameters.extend(
-        doc.query
-            .iter()
-            .map(|(name, meaning)| json!({"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}})),
-    );
+    parameters.extend(doc.query.iter().map(
+        |(name, meaning)| json!({"name": name, "in": "query", "description": meaning, "schema": {"type": "string"}}),
+    ));
     let content: Map<String, Value> = doc.answers.iter().map(|kind| (kind.to_string(), json!({}))).collect();
     let problem = json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
     let mut operation = json!({
@@ -62,7 +60,9 @@ fn operation(doc: &Doc) -> Value {
 }
 
 fn path_names(path: &str) -> impl Iterator<Item = &str> {
-    path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| name.trim_start_matches('*'))
+    path.split('/')
+        .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
+        .map(|name| name.trim_start_matches('*'))
 }
 
 fn operation_id(doc: &Doc) -> String {
@@ -109,11 +109,23 @@ mod tests {
             let listed = operation["parameters"].as_array().unwrap().len();
             assert_eq!(listed, path_names(doc.path).count() + doc.query.len(), "{}", doc.path);
             assert_eq!(operation["requestBody"].is_object(), doc.body.is_some(), "{}", doc.path);
-            assert!(operation["requestBody"]["content"]["application/json"]["example"] != json!(null) || doc.body.is_none());
+            assert!(
+                operation["requestBody"]["content"]["application/json"]["example"] != json!(null) || doc.body.is_none()
+            );
         }
         let ids: std::collections::HashSet<String> = docs.iter().map(operation_id).collect();
         assert_eq!(ids.len(), docs.len(), "operation ids are unique");
-        for path in ["/v1/views", "/v1/views/{view}", "/v1/sql", "/v1/topics/{topic}/records", "/v1/lag", "/metrics", "/health/ready", "/openapi.json", "/"] {
+        for path in [
+            "/v1/views",
+            "/v1/views/{view}",
+            "/v1/sql",
+            "/v1/topics/{topic}/records",
+            "/v1/lag",
+            "/metrics",
+            "/health/ready",
+            "/openapi.json",
+            "/",
+        ] {
             assert!(document["paths"][path].is_object(), "{path}");
         }
     }

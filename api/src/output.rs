@@ -205,18 +205,27 @@ pub fn sql_type(data_type: &DataType) -> String {
         DataType::Float16 | DataType::Float32 => "REAL".into(),
         DataType::Float64 => "DOUBLE".into(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "VARCHAR".into(),
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => "VARBINARY".into(),
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            "VARBINARY".into()
+        }
         DataType::Date32 | DataType::Date64 => "DATE".into(),
         DataType::Time32(_) | DataType::Time64(_) => "TIME".into(),
         DataType::Timestamp(_, _) => "TIMESTAMP".into(),
-        DataType::Decimal32(p, s) | DataType::Decimal64(p, s) | DataType::Decimal128(p, s) | DataType::Decimal256(p, s) => {
+        DataType::Decimal32(p, s)
+        | DataType::Decimal64(p, s)
+        | DataType::Decimal128(p, s)
+        | DataType::Decimal256(p, s) => {
             format!("DECIMAL({p},{s})")
         }
-        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::FixedSizeList(item, _) => {
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::FixedSizeList(item, _) => {
             format!("ARRAY<{}>", sql_type(item.data_type()))
         }
         DataType::Struct(fields) => {
-            let inner: Vec<String> = fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
+            let inner: Vec<String> =
+                fields.iter().map(|f| format!("{} {}", f.name(), sql_type(f.data_type()))).collect();
             format!("STRUCT<{}>", inner.join(", "))
         }
         DataType::Dictionary(_, value) => sql_type(value),
@@ -312,7 +321,9 @@ impl<'a> Cells<'a> {
                 Kind::Float32(cast(&DataType::Float32)?.as_primitive::<Float32Type>().clone())
             }
             DataType::Boolean => Kind::Bool,
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text(cast(&DataType::Utf8)?.as_string::<i32>().clone()),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Kind::Text(cast(&DataType::Utf8)?.as_string::<i32>().clone())
+            }
             DataType::Timestamp(_, zone) => {
                 let micros = DataType::Timestamp(TimeUnit::Microsecond, zone.clone());
                 Kind::Time(cast(&micros)?.as_primitive::<TimestampMicrosecondType>().clone())
@@ -436,7 +447,8 @@ fn write_list<T>(
 }
 
 fn write_csv_text(out: &mut Vec<u8>, text: &str) {
-    let plain = !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ') && !text.contains([',', '"', '\r', '\n']);
+    let plain =
+        !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ') && !text.contains([',', '"', '\r', '\n']);
     if plain {
         out.extend_from_slice(text.as_bytes());
     } else {
@@ -467,7 +479,12 @@ mod tests {
 
     fn table(columns: Vec<(&str, ArrayRef)>) -> Table {
         let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap();
-        Table { before: vec![("view", json!("v"))], schema: batch.schema(), rows: vec![batch], after: vec![("stale", json!(false))] }
+        Table {
+            before: vec![("view", json!("v"))],
+            schema: batch.schema(),
+            rows: vec![batch],
+            after: vec![("stale", json!(false))],
+        }
     }
 
     fn sample() -> Table {
@@ -477,7 +494,10 @@ mod tests {
         table(vec![
             ("big", Arc::new(Int64Array::from(vec![Some(i64::MAX), None]))),
             ("ratio", Arc::new(Float64Array::from(vec![Some(0.1), Some(f64::NAN)]))),
-            ("price", Arc::new(Decimal128Array::from(vec![Some(12_345_000), None]).with_precision_and_scale(20, 3).unwrap())),
+            (
+                "price",
+                Arc::new(Decimal128Array::from(vec![Some(12_345_000), None]).with_precision_and_scale(20, 3).unwrap()),
+            ),
             ("at", Arc::new(TimestampMillisecondArray::from(vec![Some(1_795_176_000_000), Some(1_795_176_000_001)]))),
             ("day", Arc::new(Date32Array::from(vec![Some(20_777), None]))),
             ("text", Arc::new(StringArray::from(vec![Some("a \"b\", c\nd"), Some("")]))),
@@ -535,7 +555,15 @@ mod tests {
 
     #[test]
     fn base64_goes_both_ways() {
-        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("fooba", "Zm9vYmE="), ("foobar", "Zm9vYmFy")] {
+        for (bytes, text) in [
+            ("", ""),
+            ("f", "Zg=="),
+            ("fo", "Zm8="),
+            ("foo", "Zm9v"),
+            ("foob", "Zm9vYg=="),
+            ("fooba", "Zm9vYmE="),
+            ("foobar", "Zm9vYmFy"),
+        ] {
             assert_eq!(base64(bytes.as_bytes()), text);
             assert_eq!(unbase64(text).unwrap(), bytes.as_bytes());
         }

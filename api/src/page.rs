@@ -1,11 +1,12 @@
 //! The page at `/`: our own files from `web/page`, the chart library and the fonts from where `build.rs` put them. All of
 //! it is in the binary; nothing is fetched from elsewhere.
 
+use std::borrow::Cow;
+
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{Embed, EmbeddedFile};
-use std::borrow::Cow;
 
 use crate::error::Problem;
 use crate::routes::{Doc, Routes};
@@ -46,7 +47,9 @@ async fn icon(headers: HeaderMap) -> Response {
 async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Response {
     match THIRD_PARTY.iter().find(|(name, ..)| *name == file) {
         // The tag is the size: these bytes change only with the version that package-lock.json pins.
-        Some((_, kind, bytes)) => send(Cow::Borrowed(bytes), kind, &format!("\"{}-{}\"", env!("CARGO_PKG_VERSION"), bytes.len()), &headers),
+        Some((_, kind, bytes)) => {
+            send(Cow::Borrowed(bytes), kind, &format!("\"{}-{}\"", env!("CARGO_PKG_VERSION"), bytes.len()), &headers)
+        }
         None => own(&file, &headers),
     }
 }
@@ -60,7 +63,9 @@ fn own(name: &str, headers: &HeaderMap) -> Response {
 }
 
 fn send(data: Cow<'static, [u8]>, kind: &'static str, tag: &str, headers: &HeaderMap) -> Response {
-    let known = headers.get(header::IF_NONE_MATCH).is_some_and(|known| known.as_bytes().windows(tag.len()).any(|t| t == tag.as_bytes()));
+    let known = headers
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes().windows(tag.len()).any(|t| t == tag.as_bytes()));
     let mut response = if known { StatusCode::NOT_MODIFIED.into_response() } else { data.into_response() };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -94,7 +99,8 @@ mod tests {
             let text = String::from_utf8_lossy(&Own::get(&name).unwrap().data).into_owned();
             assert!(!text.contains("https://") || name.ends_with(".svg"), "{name} names another host");
             for part in text.split("/assets/").skip(1) {
-                let part: String = part.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+                let part: String =
+                    part.chars().take_while(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
                 let third_party = THIRD_PARTY.iter().any(|(name, ..)| *name == part);
                 assert!(third_party || Own::get(&part).is_some(), "{name} needs /assets/{part}");
             }

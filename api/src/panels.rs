@@ -169,7 +169,12 @@ impl Panel {
     }
 }
 
-async fn sql_data(app: &App, sql: &str, (from, to): (Option<TimestampMs>, TimestampMs), top: usize) -> Answer<(String, Value)> {
+async fn sql_data(
+    app: &App,
+    sql: &str,
+    (from, to): (Option<TimestampMs>, TimestampMs),
+    top: usize,
+) -> Answer<(String, Value)> {
     let params = match (sql.contains("$1"), sql.contains("$2")) {
         (false, false) => Vec::new(),
         (_, false) => vec![json!(time_text(from.unwrap_or(0)))],
@@ -177,7 +182,8 @@ async fn sql_data(app: &App, sql: &str, (from, to): (Option<TimestampMs>, Timest
     };
     let limit = app.sql_rows_max.min(top.max(TABLE_ROWS) * 100);
     let answer = app.lake.sql(SqlRequest { sql: sql.to_owned(), params, row_limit: limit }).await?;
-    let after = json!({"window_ms": null, "offsets": offsets_json(&answer.offsets), "event_watermark": null, "stale": false});
+    let after =
+        json!({"window_ms": null, "offsets": offsets_json(&answer.offsets), "event_watermark": null, "stale": false});
     let body = raw_body(Table { before: Vec::new(), schema: answer.schema, rows: answer.rows, after: Vec::new() })?;
     Ok((format!("{body},\"truncated\":false"), after))
 }
@@ -205,10 +211,18 @@ impl Shape {
         let raw = config.kind == PanelKind::Table && config.x.is_none();
         let x = match config.kind {
             PanelKind::Number => None,
-            PanelKind::Line => Some(config.x.clone().or(window).ok_or_else(|| format!("a line over view {}, which has no windows, needs x", info.name))?),
+            PanelKind::Line => Some(
+                config
+                    .x
+                    .clone()
+                    .or(window)
+                    .ok_or_else(|| format!("a line over view {}, which has no windows, needs x", info.name))?,
+            ),
             PanelKind::Bar | PanelKind::Pie => {
                 let x = config.x.clone().or_else(|| info.keys.first().cloned()).or(window);
-                Some(x.ok_or_else(|| format!("view {} has neither keys nor windows: write kind = \"number\"", info.name))?)
+                Some(x.ok_or_else(|| {
+                    format!("view {} has neither keys nor windows: write kind = \"number\"", info.name)
+                })?)
             }
             PanelKind::Table => config.x.clone(),
         };
@@ -226,7 +240,15 @@ impl Shape {
                 y.push((name.clone(), check_value(info, &name, combines)?));
             }
         }
-        Ok(Shape { view: info.name.clone(), keys: info.keys.clone(), window_ms: info.window_ms, x, series: config.series.clone(), y, raw })
+        Ok(Shape {
+            view: info.name.clone(),
+            keys: info.keys.clone(),
+            window_ms: info.window_ms,
+            x,
+            series: config.series.clone(),
+            y,
+            raw,
+        })
     }
 }
 
@@ -272,10 +294,24 @@ impl Figure {
         match (self, other, combine) {
             (None, figure, _) | (figure, None, _) => figure,
             (Whole(a), Whole(b), Combine::Sum) => a.checked_add(b).map_or(Real(a as f64 + b as f64), Whole),
-            (Decimal(a, s), Decimal(b, t), Combine::Sum) if s == t => a.checked_add(b).map_or(None, |sum| Decimal(sum, s)),
+            (Decimal(a, s), Decimal(b, t), Combine::Sum) if s == t => {
+                a.checked_add(b).map_or(None, |sum| Decimal(sum, s))
+            }
             (a, b, Combine::Sum) => Real(a.real() + b.real()),
-            (a, b, Combine::Min) => if b.real() < a.real() { b } else { a },
-            (a, b, Combine::Max) => if b.real() > a.real() { b } else { a },
+            (a, b, Combine::Min) => {
+                if b.real() < a.real() {
+                    b
+                } else {
+                    a
+                }
+            }
+            (a, b, Combine::Max) => {
+                if b.real() > a.real() {
+                    b
+                } else {
+                    a
+                }
+            }
             (_, b, Combine::Never) => b,
         }
     }
@@ -345,7 +381,8 @@ impl Drawing {
             let x = shape.x.as_deref().map(|name| cells_of(batch, name)).transpose()?;
             let series = shape.series.as_deref().map(|name| cells_of(batch, name)).transpose()?;
             let window = if windowed { Some(cells_of(batch, WINDOW_START)?) } else { None };
-            let y: Vec<Figures> = shape.y.iter().map(|(name, _)| Figures::of(column(batch, name)?)).collect::<Answer<_>>()?;
+            let y: Vec<Figures> =
+                shape.y.iter().map(|(name, _)| Figures::of(column(batch, name)?)).collect::<Answer<_>>()?;
             for row in 0..batch.num_rows() {
                 let figures: Vec<Figure> = y.iter().map(|figures| figures.at(row)).collect();
                 groups.add((text_of(&x, row)?, text_of(&series, row)?), &figures, &shape.y);
@@ -366,7 +403,8 @@ impl Drawing {
     }
 
     fn body(&self, shape: &Shape, rows: &[RecordBatch], schema: &arrow::datatypes::Schema) -> String {
-        let names: Vec<&String> = shape.x.iter().chain(&shape.series).chain(shape.y.iter().map(|(name, _)| name)).collect();
+        let names: Vec<&String> =
+            shape.x.iter().chain(&shape.series).chain(shape.y.iter().map(|(name, _)| name)).collect();
         let schema = rows.first().map_or_else(|| schema.clone(), |batch| batch.schema().as_ref().clone());
         let fields: Vec<_> = names.iter().filter_map(|name| schema.field_with_name(name).ok().cloned()).collect();
         let rows: Vec<String> = self
@@ -407,7 +445,8 @@ fn largest_series(groups: Vec<Group>, top: usize) -> Drawing {
     let mut names: Vec<(&str, f64)> = totals.into_iter().collect();
     names.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
     let total = names.len();
-    let rank: HashMap<String, usize> = names.iter().take(top).enumerate().map(|(i, (name, _))| ((*name).to_owned(), i)).collect();
+    let rank: HashMap<String, usize> =
+        names.iter().take(top).enumerate().map(|(i, (name, _))| ((*name).to_owned(), i)).collect();
     let mut kept: Vec<Group> = groups.into_iter().filter(|group| rank.contains_key(&group.series)).collect();
     // Stable: the points of one series stay in their order.
     kept.sort_by_key(|group| rank[&group.series]);
@@ -432,7 +471,9 @@ fn largest(mut groups: Vec<Group>, y: &[(String, Combine)], top: usize) -> Drawi
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Answer<&'a ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| Problem::internal(format!("the view's answer has no column {name}: start the server again")))
+    batch
+        .column_by_name(name)
+        .ok_or_else(|| Problem::internal(format!("the view's answer has no column {name}: start the server again")))
 }
 
 fn cells_of<'a>(batch: &'a RecordBatch, name: &str) -> Answer<Cells<'a>> {
@@ -457,12 +498,15 @@ enum Figures {
 impl Figures {
     fn of(array: &ArrayRef) -> Answer<Figures> {
         let cast = |to: DataType| {
-            arrow::compute::cast(array, &to).map_err(|e| Problem::internal(format!("a value cannot be read: {e}: choose another y column")))
+            arrow::compute::cast(array, &to)
+                .map_err(|e| Problem::internal(format!("a value cannot be read: {e}: choose another y column")))
         };
         Ok(match array.data_type() {
             DataType::UInt64 => Figures::Unsigned(array.as_primitive::<UInt64Type>().clone()),
             DataType::Decimal128(..) => Figures::Decimal(array.as_primitive::<Decimal128Type>().clone()),
-            data_type if data_type.is_integer() => Figures::Whole(cast(DataType::Int64)?.as_primitive::<Int64Type>().clone()),
+            data_type if data_type.is_integer() => {
+                Figures::Whole(cast(DataType::Int64)?.as_primitive::<Int64Type>().clone())
+            }
             _ => Figures::Real(cast(DataType::Float64)?.as_primitive::<Float64Type>().clone()),
         })
     }
@@ -493,8 +537,14 @@ mod tests {
     fn rows() -> RecordBatch {
         let minute = |n: i64| Some(1_795_176_000_000 + 60_000 * n);
         let columns: Vec<(&str, ArrayRef)> = vec![
-            ("window_start", Arc::new(TimestampMillisecondArray::from(vec![minute(0), minute(0), minute(1), minute(1), minute(1)]))),
-            ("window_end", Arc::new(TimestampMillisecondArray::from(vec![minute(1), minute(1), minute(2), minute(2), minute(2)]))),
+            (
+                "window_start",
+                Arc::new(TimestampMillisecondArray::from(vec![minute(0), minute(0), minute(1), minute(1), minute(1)])),
+            ),
+            (
+                "window_end",
+                Arc::new(TimestampMillisecondArray::from(vec![minute(1), minute(1), minute(2), minute(2), minute(2)])),
+            ),
             ("genre", Arc::new(StringArray::from(vec![Some("jazz"), Some("pop"), Some("jazz"), Some("pop"), None]))),
             ("country", Arc::new(StringArray::from(vec!["FR", "FR", "DE", "FR", "FR"]))),
             ("plays", Arc::new(Int64Array::from(vec![1, 10, 2, 20, 4]))),
@@ -566,8 +616,13 @@ mod tests {
     #[test]
     fn a_panel_that_does_not_fit_says_what_there_is() {
         let message = |panel: PanelConfig| Panel::bind(&panel, &[info()]).err().unwrap();
-        assert!(message(PanelConfig { view: Some("w".to_owned()), ..config(PanelKind::Bar) }).contains("the views are [v]"));
-        assert!(message(PanelConfig { x: Some("artist".to_owned()), ..config(PanelKind::Bar) }).contains("it has [window_start"));
+        assert!(
+            message(PanelConfig { view: Some("w".to_owned()), ..config(PanelKind::Bar) }).contains("the views are [v]")
+        );
+        assert!(
+            message(PanelConfig { x: Some("artist".to_owned()), ..config(PanelKind::Bar) })
+                .contains("it has [window_start")
+        );
         assert!(message(PanelConfig { y: vec!["country".to_owned()], ..config(PanelKind::Bar) }).contains("VARCHAR"));
     }
 

@@ -16,8 +16,11 @@ pub struct Params {
 impl Params {
     /// Reads the query of `uri`.
     pub fn of(uri: &Uri) -> Answer<Params> {
-        let Query(left) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|e| Problem::bad_request(format!("the query string cannot be read: {e}: send name=value pairs, percent-encoded")))?;
+        let Query(left) = Query::<Vec<(String, String)>>::try_from_uri(uri).map_err(|e| {
+            Problem::bad_request(format!(
+                "the query string cannot be read: {e}: send name=value pairs, percent-encoded"
+            ))
+        })?;
         Ok(Params { left, known: Vec::new() })
     }
 
@@ -65,10 +68,9 @@ impl Params {
     /// Takes a length of time out, in ms: `90s`, `15m`, `1h`, `7d` or milliseconds.
     pub fn take_duration(&mut self, name: &'static str) -> Answer<Option<i64>> {
         let Some(text) = self.take(name)? else { return Ok(None) };
-        parse_duration(&text)
-            .filter(|ms| *ms >= 0)
-            .map(Some)
-            .ok_or_else(|| Problem::bad_request(format!("{name}={text}: send a length of time such as 90s, 15m, 1h or 7d")))
+        parse_duration(&text).filter(|ms| *ms >= 0).map(Some).ok_or_else(|| {
+            Problem::bad_request(format!("{name}={text}: send a length of time such as 90s, 15m, 1h or 7d"))
+        })
     }
 
     /// Takes everything that is left: the filters on key columns.
@@ -131,7 +133,9 @@ pub fn parse_order(text: &str) -> Answer<Vec<(String, bool)>> {
                 },
             };
             if name.is_empty() {
-                return Err(Problem::bad_request(format!("order={text}: send columns separated by commas, -column for descending")));
+                return Err(Problem::bad_request(format!(
+                    "order={text}: send columns separated by commas, -column for descending"
+                )));
             }
             Ok((name.to_owned(), descending))
         })
@@ -149,7 +153,13 @@ mod tests {
     #[test]
     fn times_are_read_in_three_forms() {
         let noon = 1_795_176_000_000;
-        for text in ["2026-11-20T12:00:00Z", "2026-11-20T13:00:00+01:00", "2026-11-20T13:00:00 01:00", "1795176000000", "2026-11-20T12:00:00.000Z"] {
+        for text in [
+            "2026-11-20T12:00:00Z",
+            "2026-11-20T13:00:00+01:00",
+            "2026-11-20T13:00:00 01:00",
+            "1795176000000",
+            "2026-11-20T12:00:00.000Z",
+        ] {
             assert_eq!(parse_time(text), Some(noon), "{text}");
         }
         assert_eq!(parse_time("2026-11-20"), Some(noon - 12 * 3_600_000));
@@ -161,7 +171,15 @@ mod tests {
 
     #[test]
     fn lengths_of_time_have_units() {
-        for (text, ms) in [("0", 0), ("500", 500), ("250ms", 250), ("90s", 90_000), ("15m", 900_000), ("1h", 3_600_000), ("7d", 604_800_000)] {
+        for (text, ms) in [
+            ("0", 0),
+            ("500", 500),
+            ("250ms", 250),
+            ("90s", 90_000),
+            ("15m", 900_000),
+            ("1h", 3_600_000),
+            ("7d", 604_800_000),
+        ] {
             assert_eq!(params(&format!("range={text}")).take_duration("range").unwrap(), Some(ms), "{text}");
         }
         for text in ["h", "-1h", "1w", "1.5h", "9223372036854775807d"] {

@@ -145,7 +145,10 @@ impl Rates {
             .map(|(name, totals)| {
                 // A topic that is new since the last look started from nothing.
                 let (before, mut rate) = old.remove(&name).unwrap_or_default();
-                rate.add(per_second(before.records, totals.records, seconds), per_second(before.bytes, totals.bytes, seconds));
+                rate.add(
+                    per_second(before.records, totals.records, seconds),
+                    per_second(before.bytes, totals.bytes, seconds),
+                );
                 (name, (totals, rate))
             })
             .collect();

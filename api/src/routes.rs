@@ -142,10 +142,7 @@ pub fn http(app: Arc<App>) -> Router {
 /// The registry port's router. No schema is served yet: `/` answers `{}` as a registry does, all else is a 404, which
 /// clients take as "no such subject".
 pub fn registry(app: Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(registry_root))
-        .fallback(unknown)
-        .layer(middleware::from_fn_with_state(app, guard))
+    Router::new().route("/", get(registry_root)).fallback(unknown).layer(middleware::from_fn_with_state(app, guard))
 }
 
 async fn registry_root() -> Response {
@@ -181,7 +178,9 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Err(_) if request.uri().path().starts_with("/health/") => None,
         Err(_) => {
             let limit = app.http.requests_max;
-            let detail = format!("{limit} requests are being worked on, which is the limit: try again, or raise http.requests_max");
+            let detail = format!(
+                "{limit} requests are being worked on, which is the limit: try again, or raise http.requests_max"
+            );
             return Problem::busy(detail).into_response();
         }
     };
@@ -196,7 +195,8 @@ async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
         Err(_) => {
             let seconds = REQUEST_TIME_MAX.as_secs();
             let detail = format!("the request took more than {seconds} s: ask for less at a time");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-slow", "the request took too long", detail).into_response()
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-slow", "the request took too long", detail)
+                .into_response()
         }
     }
 }
@@ -225,7 +225,8 @@ fn check_origin(method: &Method, headers: &HeaderMap) -> Answer<()> {
 /// Keeps the permit of a large answer until it is read, so that slow readers are bounded like all work is. A live
 /// stream has a permit of its own.
 fn hold(response: Response, permit: Option<OwnedSemaphorePermit>) -> Response {
-    let live = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
+    let live =
+        response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t.as_bytes().starts_with(b"text/event-stream"));
     let small = axum::body::HttpBody::size_hint(response.body()).upper().is_some_and(|bytes| bytes < HELD_ANSWER_MIN);
     if live || small {
         return response;

@@ -60,7 +60,10 @@ impl Port {
                 _ = stopping.wait_for(|stop| *stop) => {}
             }
             if tokio::time::timeout(DRAIN_MAX, server).await.is_err() {
-                tracing::warn!(seconds = DRAIN_MAX.as_secs(), "http requests were still under way at the stop and were cut");
+                tracing::warn!(
+                    seconds = DRAIN_MAX.as_secs(),
+                    "http requests were still under way at the stop and were cut"
+                );
             }
         })
     }
@@ -149,7 +152,11 @@ impl AsyncWrite for Watched {
         self.or_silent(cx, poll)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let poll = Pin::new(&mut self.stream).poll_write_vectored(cx, bytes);
         if poll.is_ready() {
             self.wrote();
@@ -193,7 +200,9 @@ mod tests {
     #[tokio::test]
     async fn random_bytes_close_one_connection_and_no_other() {
         let (address, stop, server) = serve().await;
-        for bytes in [&b"\x16\x03\x01\x02\x00"[..], &[0u8; 4096], &[0xff; 100], b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\r\n"] {
+        for bytes in
+            [&b"\x16\x03\x01\x02\x00"[..], &[0u8; 4096], &[0xff; 100], b"GET / HTTP/9.9\r\n\r\n", b"\r\n\r\n\r\n"]
+        {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(bytes).await.unwrap();
             stream.shutdown().await.unwrap();

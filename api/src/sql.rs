@@ -38,23 +38,22 @@ struct SqlBody {
     limit: Option<usize>,
 }
 
-async fn run(
-    State(app): State<Arc<App>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Result<Bytes, BytesRejection>,
-) -> Answer {
+async fn run(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer {
     let mut params = Params::of(&uri)?;
     let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
     params.finish()?;
     let body = routes::body(body, &app)?;
     let request: SqlBody = serde_json::from_slice(&body).map_err(|e| {
-        Problem::bad_request(format!("the body is not as it should be: {e}: send {{\"sql\": \"SELECT …\", \"params\": [], \"limit\": 100}}"))
+        Problem::bad_request(format!(
+            "the body is not as it should be: {e}: send {{\"sql\": \"SELECT …\", \"params\": [], \"limit\": 100}}"
+        ))
     })?;
     let most = app.sql_rows_max;
     let limit = match request.limit {
         Some(limit) if limit > most => {
-            return Err(Problem::bad_request(format!("limit {limit}: at most {most} rows are answered: write LIMIT and OFFSET, or raise http.rows_max and lake.sql.rows")));
+            return Err(Problem::bad_request(format!(
+                "limit {limit}: at most {most} rows are answered: write LIMIT and OFFSET, or raise http.rows_max and lake.sql.rows"
+            )));
         }
         limit => limit.unwrap_or(most),
     };

@@ -20,7 +20,11 @@ use crate::routes::{Doc, Routes};
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     routes
-        .get("/v1/status", Doc::new("The server: version, figures of the process, rates of the last fifteen minutes"), status)
+        .get(
+            "/v1/status",
+            Doc::new("The server: version, figures of the process, rates of the last fifteen minutes"),
+            status,
+        )
         .get("/v1/streams", Doc::new("Declared streams with their columns"), streams)
         .get("/v1/lake", Doc::new("What lies in Parquet, per topic"), lake)
         .post("/v1/lake/{topic}/flush", Doc::new("Writes what a topic has to Parquet now"), flush)
@@ -37,7 +41,8 @@ pub fn status_json(app: &App) -> Value {
     let total = app.rates.total();
     let usage = process::usage();
     let samples = app.rates.samples();
-    let history = |pick: fn(&crate::rates::Sample) -> f64| -> Vec<f64> { samples.iter().map(|s| pick(s).round()).collect() };
+    let history =
+        |pick: fn(&crate::rates::Sample) -> f64| -> Vec<f64> { samples.iter().map(|s| pick(s).round()).collect() };
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "cluster_id": app.broker.cluster_id(),
@@ -131,7 +136,9 @@ async fn flush(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri)
     Params::of(&uri)?.finish()?;
     crate::topics::find(&app, &topic)?;
     if !app.lake.status().tables.iter().any(|table| *table.topic == *topic) {
-        let detail = format!("topic {topic} does not settle in the lake: add [[lake.tables]] with topic = \"{topic}\" to the configuration");
+        let detail = format!(
+            "topic {topic} does not settle in the lake: add [[lake.tables]] with topic = \"{topic}\" to the configuration"
+        );
         return Err(Problem::not_found(detail));
     }
     let report = app.lake.flush(&topic).await?;

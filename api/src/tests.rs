@@ -18,7 +18,8 @@ const VIEW: &str = "CREATE MATERIALIZED VIEW plays AS SELECT genre, count(*) AS 
                     GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre";
 
 fn config(data_dir: &Path) -> Config {
-    let column = |name: &str, sql_type: &str, required| ColumnConfig { name: name.into(), sql_type: sql_type.into(), required };
+    let column =
+        |name: &str, sql_type: &str, required| ColumnConfig { name: name.into(), sql_type: sql_type.into(), required };
     let stream = StreamConfig {
         name: "listens".into(),
         topic: "listens".into(),
@@ -146,7 +147,15 @@ async fn every_listed_route_answers_and_every_problem_is_json() {
         let wrong = send(http, &format!("DELETE {concrete} HTTP/1.1"), "").await;
         assert_eq!((wrong.status, wrong.json()["status"].as_u64()), (405, Some(405)), "{concrete}");
     }
-    for path in ["/no/such/route", "/v1/views/absent", "/v1/topics/absent", "/v1/groups/absent", "/v1/dashboards/absent", "/v1/dashboards/music/panels/9", "/assets/absent"] {
+    for path in [
+        "/no/such/route",
+        "/v1/views/absent",
+        "/v1/topics/absent",
+        "/v1/groups/absent",
+        "/v1/dashboards/absent",
+        "/v1/dashboards/music/panels/9",
+        "/assets/absent",
+    ] {
         let reply = get(http, path).await;
         assert_eq!((reply.status, reply.json()["status"].as_u64()), (404, Some(404)), "{path}");
         assert!(reply.head.contains("application/problem+json"), "{path}: {}", reply.head);
@@ -174,16 +183,31 @@ async fn good_records_are_kept_bad_ones_get_their_error_and_the_view_has_them_at
     }
     let (first, second) = (&answer["records"][0], &answer["records"][4]);
     assert_eq!(first["partition"], second["partition"], "one key, one partition");
-    assert_eq!(first["offset"].as_i64().unwrap() + 1, second["offset"].as_i64().unwrap(), "in the order sent, without a gap");
+    assert_eq!(
+        first["offset"].as_i64().unwrap() + 1,
+        second["offset"].as_i64().unwrap(),
+        "in the order sent, without a gap"
+    );
 
     let rows = get(http, "/v1/views/plays?order=genre").await.json();
-    assert_eq!(rows["rows"], json!([["2026-11-20T12:00:00Z", "2026-11-20T12:01:00Z", "jazz", 2, 200.0], ["2026-11-20T12:01:00Z", "2026-11-20T12:02:00Z", "pop", 1, 50.0]]), "{rows}");
+    assert_eq!(
+        rows["rows"],
+        json!([
+            ["2026-11-20T12:00:00Z", "2026-11-20T12:01:00Z", "jazz", 2, 200.0],
+            ["2026-11-20T12:01:00Z", "2026-11-20T12:02:00Z", "pop", 1, 50.0]
+        ]),
+        "{rows}"
+    );
     assert_eq!(rows["columns"][3], json!({"name": "plays", "type": "BIGINT"}));
     assert_eq!((&rows["view"], &rows["stale"]), (&json!("plays"), &json!(false)));
-    let filtered = get(http, "/v1/views/plays?genre=pop&from=2026-11-20T12:00:00Z&to=1795176120000&limit=5").await.json();
+    let filtered =
+        get(http, "/v1/views/plays?genre=pop&from=2026-11-20T12:00:00Z&to=1795176120000&limit=5").await.json();
     assert_eq!(filtered["rows"].as_array().unwrap().len(), 1);
     let csv = get(http, "/v1/views/plays?format=csv&order=-plays&limit=1").await;
-    assert_eq!(csv.body, "window_start,window_end,genre,plays,mean\r\n2026-11-20T12:00:00Z,2026-11-20T12:01:00Z,jazz,2,200.0\r\n");
+    assert_eq!(
+        csv.body,
+        "window_start,window_end,genre,plays,mean\r\n2026-11-20T12:00:00Z,2026-11-20T12:01:00Z,jazz,2,200.0\r\n"
+    );
     assert!(csv.head.contains("millpond-offsets: {\"listens\":{"), "{}", csv.head);
 
     let bar = get(http, "/v1/dashboards/music/panels/1").await.json();
@@ -213,7 +237,8 @@ async fn a_topic_without_a_stream_takes_anything_and_the_hash_is_kafkas() {
     config.topics.push(TopicDeclaration { name: "raw".into(), partitions: 6, config: Default::default() });
     let running = start(config).await.unwrap();
     let http = running.http();
-    let records: Vec<Value> = ["21", "foobar", "abc"].iter().map(|key| json!({"key": key, "value_text": "x"})).collect();
+    let records: Vec<Value> =
+        ["21", "foobar", "abc"].iter().map(|key| json!({"key": key, "value_text": "x"})).collect();
     let answer = post(http, "/v1/topics/raw/records", &json!({"records": records})).await.json();
     let partitions: Vec<i64> = (0..3).map(|i| answer["records"][i]["partition"].as_i64().unwrap()).collect();
     // toPositive(murmur2(key)) % 6 of the vectors in partitioner.rs.

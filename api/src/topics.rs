@@ -68,7 +68,10 @@ fn summary(app: &App, topic: &Topic) -> Value {
 
 /// The topic of that name, or the problem.
 pub fn find(app: &App, name: &str) -> Answer<Arc<Topic>> {
-    app.broker.catalog().topic(name).ok_or_else(|| Problem::not_found(format!("no topic {name}: GET /v1/topics lists them")))
+    app.broker
+        .catalog()
+        .topic(name)
+        .ok_or_else(|| Problem::not_found(format!("no topic {name}: GET /v1/topics lists them")))
 }
 
 async fn one(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer<Json<Value>> {
@@ -99,7 +102,10 @@ async fn peek(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -
     let limit = params.take_number("limit", 1..=PEEK_RECORDS_MAX)?.unwrap_or(PEEK_RECORDS);
     params.finish()?;
     let partition = i32::try_from(index).ok().and_then(|index| topic.partition(index)).ok_or_else(|| {
-        Problem::not_found(format!("topic {name} has no partition {index}: it has 0 to {}", topic.partitions().len() - 1))
+        Problem::not_found(format!(
+            "topic {name} has no partition {index}: it has 0 to {}",
+            topic.partitions().len() - 1
+        ))
     })?;
     let (start, end) = (partition.log_start(), partition.high_watermark());
     let from = match offset {
@@ -156,14 +162,20 @@ fn record_json(record: &Record, out: &mut String) {
     match record.key.as_deref().map(std::str::from_utf8) {
         None => out.push_str(",\"key\":null"),
         Some(Ok(text)) => out.push_str(&format!(",\"key\":{}", json!(text))),
-        Some(Err(_)) => out.push_str(&format!(",\"key_base64\":{}", json!(base64(record.key.as_deref().unwrap_or_default())))),
+        Some(Err(_)) => {
+            out.push_str(&format!(",\"key_base64\":{}", json!(base64(record.key.as_deref().unwrap_or_default()))))
+        }
     }
     match record.value.as_deref().map(std::str::from_utf8) {
         None => out.push_str(",\"value\":null"),
         // The text itself, so that no digit changes on the way.
-        Some(Ok(text)) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => out.push_str(&format!(",\"value\":{text}")),
+        Some(Ok(text)) if serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok() => {
+            out.push_str(&format!(",\"value\":{text}"))
+        }
         Some(Ok(text)) => out.push_str(&format!(",\"value_text\":{}", json!(text))),
-        Some(Err(_)) => out.push_str(&format!(",\"value_base64\":{}", json!(base64(record.value.as_deref().unwrap_or_default())))),
+        Some(Err(_)) => {
+            out.push_str(&format!(",\"value_base64\":{}", json!(base64(record.value.as_deref().unwrap_or_default()))))
+        }
     }
     let headers: Vec<Value> = record
         .headers
@@ -197,7 +209,10 @@ mod tests {
         record.headers.clear();
         out.clear();
         record_json(&record, &mut out);
-        assert_eq!(out, r#"{"offset":7,"timestamp":"2026-11-20T12:00:00Z","key_base64":"/w==","value_text":"hello","headers":[]}"#);
+        assert_eq!(
+            out,
+            r#"{"offset":7,"timestamp":"2026-11-20T12:00:00Z","key_base64":"/w==","value_text":"hello","headers":[]}"#
+        );
         record.value = None;
         out.clear();
         record_json(&record, &mut out);

@@ -20,16 +20,21 @@ const QUERY: &[(&str, &str)] = &[
     ("to", "end: windows that start before it"),
     ("order", "columns separated by commas, -column for descending; default: windows, then keys"),
     ("limit", "most rows; default and largest: http.rows_max"),
-    ("wait", "how long to wait until everything appended before the request is applied: milliseconds or 2s; 0 takes what is there"),
+    (
+        "wait",
+        "how long to wait until everything appended before the request is applied: milliseconds or 2s; 0 takes what is there",
+    ),
     ("format", "json, ndjson or csv; else the Accept header decides"),
 ];
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     const TYPES: &[&str] = &["application/json", "application/x-ndjson", "text/csv"];
-    routes
-        .get("/v1/views", Doc::new("Views with their columns and how far they are"), list)
-        .get("/v1/views/{view}", Doc::new("Rows of a view; further parameters filter key columns").query(QUERY).answers(TYPES), read)
+    routes.get("/v1/views", Doc::new("Views with their columns and how far they are"), list).get(
+        "/v1/views/{view}",
+        Doc::new("Rows of a view; further parameters filter key columns").query(QUERY).answers(TYPES),
+        read,
+    )
 }
 
 async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
@@ -123,7 +128,9 @@ pub fn wait(app: &App, params: &mut Params) -> Answer<u64> {
     match params.take_duration("wait")?.map(i64::unsigned_abs) {
         None => Ok(app.http.wait_ms),
         Some(ms) if ms <= most => Ok(ms),
-        Some(ms) => Err(Problem::bad_request(format!("wait={ms} ms: at most {most} ms are waited: ask again instead, or raise http.wait_max"))),
+        Some(ms) => Err(Problem::bad_request(format!(
+            "wait={ms} ms: at most {most} ms are waited: ask again instead, or raise http.wait_max"
+        ))),
     }
 }
 
@@ -138,7 +145,9 @@ pub fn check_keys(info: &ViewInfo, keys: Vec<(String, String)>) -> Answer<Vec<(S
             )));
         }
         if keys[..i].iter().any(|(other, _)| other == name) {
-            return Err(Problem::bad_request(format!("{name} is given twice: ask once for each value, or use POST /v1/sql")));
+            return Err(Problem::bad_request(format!(
+                "{name} is given twice: ask once for each value, or use POST /v1/sql"
+            )));
         }
     }
     Ok(keys)
@@ -149,7 +158,11 @@ fn check_order(info: &ViewInfo, order: Option<String>) -> Answer<Vec<(String, bo
     for (name, _) in &order {
         if info.schema.field_with_name(name).is_err() {
             let known: Vec<&str> = info.schema.fields().iter().map(|f| f.name().as_str()).collect();
-            return Err(Problem::bad_request(format!("order: view {} has no column {name}: it has {}", info.name, known.join(", "))));
+            return Err(Problem::bad_request(format!(
+                "order: view {} has no column {name}: it has {}",
+                info.name,
+                known.join(", ")
+            )));
         }
     }
     Ok(order)

@@ -101,8 +101,8 @@ pub struct Catalog {
     store: Arc<Store>,
     lane: Arc<Lane>,
     partitions_max: usize,
-    changing: tokio::sync::Mutex<u32>,
-    topics: RwLock<Snapshot>,
+    changing: Arc<tokio::sync::Mutex<u32>>,
+    topics: Arc<RwLock<Snapshot>>,
 }
 
 #[derive(Default)]
@@ -131,8 +131,8 @@ impl Catalog {
             }
             None => 1,
         };
-        let changing = tokio::sync::Mutex::new(next_log_id);
-        Ok(Self { store, lane, partitions_max, changing, topics: RwLock::new(topics) })
+        let changing = Arc::new(tokio::sync::Mutex::new(next_log_id));
+        Ok(Self { store, lane, partitions_max, changing, topics: Arc::new(RwLock::new(topics)) })
     }
 
     /// The topic of this name.
@@ -195,7 +195,7 @@ impl Catalog {
     /// # Errors
     /// `TopicAlreadyExists`, `InvalidTopic`, `InvalidPartitions`, `InvalidConfig`, `PolicyViolation`.
     pub async fn create(&self, new: NewTopic) -> Result<Arc<Topic>> {
-        let mut next_log_id = self.changing.lock().await;
+        let mut next_log_id = self.changing.clone().lock_owned().await;
         let config = Arc::new(self.check_new(&new)?);
         let name: TopicName = new.name.as_str().into();
         let topic = Arc::new(Topic {
@@ -206,10 +206,14 @@ impl Catalog {
         });
         let after = *next_log_id + new.partitions.unsigned_abs();
         let changes = vec![topic.record(&new.config, topic.logs())?, next_log_id_change(after)];
-        self.lane.commit(changes, Ack::Durable).await?;
-        *next_log_id = after;
-        self.topics.write().insert(&topic);
-        Ok(topic)
+        let (commit, topics) = (self.lane.commit(changes, Ack::Durable), self.topics.clone());
+        to_the_end(async move {
+            commit.await?;
+            *next_log_id = after;
+            topics.write().insert(&topic);
+            Ok(topic)
+        })
+        .await
     }
 
     /// The topic of this name, created if there is none.
@@ -252,7 +256,7 @@ impl Catalog {
     /// # Errors
     /// `UnknownTopicOrPartition`, `InvalidPartitions`, `PolicyViolation`.
     pub async fn grow(&self, name: &str, total: i32) -> Result<()> {
-        let mut next_log_id = self.changing.lock().await;
+        let mut next_log_id = self.changing.clone().lock_owned().await;
         let topic = self.known(name)?;
         let present = topic.partitions();
         let count = i32::try_from(present.len()).unwrap_or(i32::MAX);
@@ -262,10 +266,14 @@ impl Catalog {
         let after = *next_log_id + (total - count).unsigned_abs();
         let logs = all.iter().map(|partition| partition.id().0).collect();
         let changes = vec![topic.record(topic.config().overrides(), logs)?, next_log_id_change(after)];
-        self.lane.commit(changes, Ack::Durable).await?;
-        *next_log_id = after;
-        *topic.partitions.write() = all;
-        Ok(())
+        let commit = self.lane.commit(changes, Ack::Durable);
+        to_the_end(async move {
+            commit.await?;
+            *next_log_id = after;
+            *topic.partitions.write() = all;
+            Ok(())
+        })
+        .await
     }
 
     /// Whether a topic could grow to `total` partitions.
@@ -294,14 +302,19 @@ impl Catalog {
         name: &str,
         change: impl FnOnce(&BTreeMap<String, String>) -> Result<BTreeMap<String, String>>,
     ) -> Result<()> {
-        let _changing = self.changing.lock().await;
+        let changing = self.changing.clone().lock_owned().await;
         let topic = self.known(name)?;
         let overrides = change(topic.config().overrides())?;
         let config = Arc::new(TopicConfig::parse(&overrides)?);
-        self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable).await?;
-        topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));
-        *topic.config.write() = config;
-        Ok(())
+        let commit = self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable);
+        to_the_end(async move {
+            commit.await?;
+            topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));
+            *topic.config.write() = config;
+            drop(changing);
+            Ok(())
+        })
+        .await
     }
 
     fn known(&self, name: &str) -> Result<Arc<Topic>> {
@@ -319,6 +332,13 @@ impl Catalog {
         let recover = |(index, id)| Partition::recover(&self.store, LogId(id), (name.clone(), index), config.clone());
         indexes.zip(first_log_id..).map(recover).collect()
     }
+}
+
+/// Goes on although nobody waits any more: once its commit is submitted, a change must become visible and its log ids
+/// count as used, or a later change would use them again.
+async fn to_the_end<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    let ended = tokio::spawn(change).await;
+    ended.unwrap_or_else(|e| Err(Error::new(Kind::Bug, format!("a change of topics ended early: {e}"))))
 }
 
 /// Kafka's rule for topic names.

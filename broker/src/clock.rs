@@ -1,7 +1,7 @@
 //! Wall-clock time is handed in, so that retention, timestamps and expiry replay in tests.
 
-use std::sync::{Arc, LazyLock};
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::types::TimestampMs;

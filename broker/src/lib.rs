@@ -4,6 +4,7 @@
 //! goes the same way to log/partition. Everything that is stored goes through the commit lane (`lane`).
 
 pub mod batch;
+mod builder;
 pub mod catalog;
 mod clock;
 pub mod codec;
@@ -26,7 +27,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use batch::{Batch, BatchBuilder, Record, RecordRef, Records, batches_in};
+pub use batch::{Batch, Record, RecordRef, Records, batches_in};
+pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use clock::Clock;
 pub use config::{BrokerConfig, Durability, ListenerConfig};

@@ -81,11 +81,17 @@ pub struct TableStatus {
 
 /// What a lake is made of; tests hand in their own parts.
 pub(crate) struct Parts {
+    /// Whose log is settled.
     pub broker: Arc<Broker>,
+    /// What can be read by SQL, and settled if it says so.
     pub tables: Vec<Arc<Table>>,
+    /// The views that SQL can read.
     pub views: Arc<dyn Views>,
+    /// Destination and limits of queries.
     pub config: LakeConfig,
+    /// Memory and size of what is written.
     pub limits: WriteLimits,
+    /// Where a test lets it fail.
     pub fault: Option<Fault>,
 }
 

@@ -254,8 +254,7 @@ impl Queries {
         params: Vec<ScalarValue>,
         row_limit: usize,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let explains =
-            matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_));
+        let explains = is_about_a_query(&plan);
         let mut frame = DataFrame::new(state, plan);
         if !params.is_empty() {
             frame = frame.with_param_values(params).map_err(|e| self.explain(&e))?;
@@ -362,4 +361,9 @@ impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
     }
+}
+
+/// Whether a plan answers with a description, which no row limit may cut.
+fn is_about_a_query(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_))
 }
