@@ -81,11 +81,17 @@ pub struct TableStatus {
 
 /// What a lake is made of; tests hand in their own parts.
 pub(crate) struct Parts {
+    /// The log and the store.
     pub broker: Arc<Broker>,
+    /// The tables, those that do not settle too.
     pub tables: Vec<Arc<Table>>,
+    /// The views that SQL reads.
     pub views: Arc<dyn Views>,
+    /// Destination and limits of SQL; its tables are not looked at again.
     pub config: LakeConfig,
+    /// Bounds of one range.
     pub limits: WriteLimits,
+    /// Ends attempts at settling as a crash would; only in tests.
     pub fault: Option<Fault>,
 }
 
