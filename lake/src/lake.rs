@@ -81,17 +81,17 @@ pub struct TableStatus {
 
 /// What a lake is made of; tests hand in their own parts.
 pub(crate) struct Parts {
-    /// Whose log is settled.
+    /// The log and the store.
     pub broker: Arc<Broker>,
-    /// What can be read by SQL, and settled if it says so.
+    /// The tables, those that do not settle too.
     pub tables: Vec<Arc<Table>>,
-    /// The views that SQL can read.
+    /// The views that SQL reads.
     pub views: Arc<dyn Views>,
-    /// Destination and limits of queries.
+    /// Destination and limits of SQL; its tables are not looked at again.
     pub config: LakeConfig,
-    /// Memory and size of what is written.
+    /// Bounds of one range.
     pub limits: WriteLimits,
-    /// Where a test lets it fail.
+    /// Ends attempts at settling as a crash would; only in tests.
     pub fault: Option<Fault>,
 }
 

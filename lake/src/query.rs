@@ -254,12 +254,12 @@ impl Queries {
         params: Vec<ScalarValue>,
         row_limit: usize,
     ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-        let explains = is_about_a_query(&plan);
+        let limited = takes_limit(&plan);
         let mut frame = DataFrame::new(state, plan);
         if !params.is_empty() {
             frame = frame.with_param_values(params).map_err(|e| self.explain(&e))?;
         }
-        if !explains {
+        if limited {
             // sorts then keep only as many rows as can be answered
             frame = frame.limit(0, Some(row_limit)).map_err(|e| self.explain(&e))?;
         }
@@ -316,6 +316,11 @@ fn param(at: usize, value: &serde_json::Value) -> Result<ScalarValue> {
             Err(LakeError::new(LakeErrorKind::Refused, message))
         }
     }
+}
+
+/// Whether a limit may stand above the plan; what tells about plans must be outermost.
+fn takes_limit(plan: &LogicalPlan) -> bool {
+    !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_))
 }
 
 fn refuse_writes(statement: &Statement) -> Result<()> {
