@@ -25,7 +25,7 @@ use crate::server::stopped;
 use crate::views;
 
 /// Shortest time between two events of one view or panel.
-const INTERVAL_MIN: Duration = Duration::from_millis(500);
+const INTERVAL_MIN: Duration = Duration::from_secs(1);
 /// Longest time between two looks at a panel whose range moves with the time.
 const LOOK_MAX: Duration = Duration::from_secs(30);
 /// A comment is sent after this much silence, so that proxies and both ends see the stream is alive.
@@ -46,11 +46,15 @@ type Events = Sse<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Eve
 pub fn routes(routes: Routes) -> Routes {
     const STREAM: &[&str] = &["text/event-stream"];
     routes
+<<<<<<< HEAD
         .get(
             "/v1/views/{view}/changes",
             Doc::new("An event whenever the view changed, at most two per second").answers(STREAM),
             view_changes,
         )
+=======
+        .get("/v1/views/{view}/changes", Doc::new("An event whenever the view changed, at most one per second").answers(STREAM), view_changes)
+>>>>>>> refs/heads/api
         .get(
             "/v1/dashboards/{name}/live",
             Doc::new("Each panel's data, now and whenever it changes; further parameters filter key columns")

@@ -105,6 +105,7 @@ impl Panel {
     /// What the panel shows. `place` is its dashboard's name and its number there.
     pub async fn data(&self, app: &App, place: (&str, usize), request: &PanelRequest) -> Answer<PanelData> {
         let now = app.clock().now_ms();
+        let ranged = self.has_range();
         let from = request.from.or_else(|| {
             let range = request.range_ms.or(self.config.range_ms).filter(|_| request.to.is_none());
             range.map(|range| now.saturating_sub(range))
@@ -120,12 +121,20 @@ impl Panel {
             "title": self.config.title,
             "kind": kind_word(self.config.kind),
             "unit": self.config.unit,
-            "from": from.map(time_text),
-            "to": request.to.map(time_text),
+            "from": from.filter(|_| ranged).map(time_text),
+            "to": request.to.filter(|_| ranged).map(time_text),
         });
         let head = head.to_string();
         let json = format!("{},{body},{}", head.trim_end_matches('}'), after.to_string().trim_start_matches('{'));
         Ok(PanelData { json, drawing: body })
+    }
+
+    /// Whether a range of time changes what it shows: a view without windows and SQL without `$1` are all of history.
+    fn has_range(&self) -> bool {
+        match &self.source {
+            Source::View(shape) => shape.window_ms.is_some(),
+            Source::Sql(sql) => sql.contains("$1"),
+        }
     }
 
     fn top(&self) -> usize {

@@ -119,7 +119,7 @@ export function label(value) {
 function openWindows(data) {
   if (!data.event_watermark || !data.window_ms) return undefined;
   const from = Math.floor(Date.parse(data.event_watermark) / data.window_ms) * data.window_ms;
-  return { silent: true, itemStyle: { color: css("--ink"), opacity: 0.045 }, label: { show: true, position: "insideTopRight", color: css("--faint"), fontSize: 11, distance: 6 }, data: [[{ name: "open", xAxis: from }, { xAxis: "max" }]] };
+  return { silent: true, itemStyle: { color: css("--ink"), opacity: 0.045 }, label: { show: false }, data: [[{ xAxis: from }, { xAxis: "max" }]] };
 }
 
 export function line(data) {
@@ -206,7 +206,7 @@ export function throughput(history) {
   return {
     ...base(), animation: false, legend: legend(["records in", "bytes in", "bytes out"]), grid: { left: 8, right: 8, top: 30, bottom: 34, containLabel: true }, xAxis: { ...axis.time, minInterval: 15000 },
     yAxis: [{ ...axis.value, min: 0, name: "records/s", nameTextStyle: { color: css("--faint"), align: "left", fontSize: 11.5 } },
-      { ...axis.value, min: 0, name: "bytes/s", nameTextStyle: { color: css("--faint"), align: "right", fontSize: 11.5 }, splitLine: { show: false }, axisLabel: { ...axis.value.axisLabel, formatter: (value) => bytes(value).replace(/\.\d+ /, " ") } }],
+      { ...axis.value, min: 0, name: "bytes/s", nameTextStyle: { color: css("--faint"), align: "right", fontSize: 11.5 }, splitLine: { show: false }, axisLabel: { ...axis.value.axisLabel, formatter: (value) => bytes(value).replace(/(\d\d)\.\d+ /, "$1 ") } }],
     tooltip: { ...base().tooltip, trigger: "axis", formatter: (items) => lines(time(items[0].axisValue), items.map((i) => ({ marker: i.marker, name: i.seriesName, value: i.seriesIndex ? `${bytes(i.value[1])}/s` : `${number(i.value[1])}/s` }))) },
     series: [line("records in", history.records_in, 0, css("--pond"), true), line("bytes in", history.bytes_in, 1, colours()[1]), line("bytes out", history.bytes_out, 1, colours()[2])],
   };

@@ -164,7 +164,9 @@ class PanelCard {
     const shown = data.series && panel.kind !== "pie" ? new Set(data.rows.map((row) => row[data.columns.findIndex((c) => c.name === data.series)])).size : data.rows.length;
     if (panel.kind !== "number" && data.groups_total > shown) parts.push(`top ${shown} of ${number(data.groups_total)}`);
     if (data.from) parts.push(data.to || this.asked.get("from") ? "chosen range" : `last ${duration(Math.round((Date.now() - Date.parse(data.from)) / 60000) * 60).replace(" 0 s", "").replace(" 0 min", "").replace(" 0 h", "")}`);
-    if (data.stale) parts.push("catching up");
+    const unused = [...this.asked.keys()].filter((key) => !["range", "from", "to"].includes(key) && !panel.keys.includes(key));
+    if (unused.length) parts.push(`not by ${unused.map(words).join(", ")}`);
+    if (data.stale) parts.push("stopped: see System");
     return parts.join(" · ");
   }
 

@@ -43,7 +43,7 @@ export function table(caption, columns, rows) {
   const head = el("tr", {}, columns.map((column) => el("th", { scope: "col", class: column.class }, column.title)));
   const line = (row) => el("tr", {}, columns.map((column, i) => {
     const content = column.cell(row);
-    return el(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, class: column.class }, content instanceof Node ? content : String(content ?? "–"));
+    return el(i === 0 ? "th" : "td", { scope: i === 0 ? "row" : null, class: column.class, title: typeof content === "string" && content.length > 50 ? content : null }, content instanceof Node ? content : String(content ?? "–"));
   }));
   return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     el("table", {}, el("caption", { class: "sr" }, caption), el("thead", {}, head), el("tbody", {}, rows.map(line))));

@@ -55,7 +55,7 @@ async function listNames(place, text, put) {
     const quoted = (name) => (/^[a-z_][a-z0-9_]*$/.test(name) ? name : `"${name}"`);
     const list = (title, nodes) => (nodes.length ? [el("h3", {}, title), nodes] : []);
     place.replaceChildren(...[
-      list("Streams", streams.streams.map((s) => entry(s.name, s.columns, `SELECT * FROM ${quoted(s.name)} ORDER BY _offset DESC LIMIT 50`))),
+      list("Streams", streams.streams.map((s) => entry(s.name, s.columns, `SELECT * FROM ${quoted(s.name)} ORDER BY _timestamp DESC LIMIT 50`))),
       list("Views", views.views.map((v) => entry(v.name, v.columns, `SELECT * FROM ${quoted(v.name)}${v.window_ms ? " ORDER BY window_start DESC" : ""} LIMIT 50`))),
     ].flat(2));
     if (!place.childElementCount) place.replaceChildren(nothing("No tables", "Declare a stream or a view in the configuration."));

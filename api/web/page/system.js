@@ -87,21 +87,28 @@ function tiles(list, status, topics) {
 }
 
 function flow(lag, topics) {
-  const rows = lag.filter((topic) => topic.stages.length > 1 || topics.find((t) => t.name === topic.topic)?.records_per_s > 0);
-  if (!rows.length) return nothing("Nothing flows yet", "Declare a stream, a view or a lake table in the configuration, or write to a topic with any Kafka client.");
+  const rows = lag.filter((topic) => topic.stages.length > 1);
+  if (!rows.length) return nothing("No topic feeds a view or the lake", "Declare a stream and a view in the configuration; every topic is listed below.");
   return el("div", { class: "flow" }, rows.map((topic) => {
     const about = topics.find((t) => t.name === topic.topic);
     return el("div", { class: "row" },
       el("div", { class: "topic" }, topic.topic, el("small", {}, `${perSecond(about?.records_per_s)} · ${number(about?.records)} messages`)),
-      el("ol", { class: "stages" }, el("li", { class: "stage", data: { state: "good" } }, el("b", {}, "Produced"), el("span", {}, number(topic.partitions.reduce((sum, p) => sum + p.produced, 0)))), topic.stages.map(stage)));
+      el("ol", { class: "stages" }, el("li", { class: "stage", data: { state: "good" } }, el("b", {}, "Produced"), el("span", {}, number(topic.partitions.reduce((sum, p) => sum + p.produced, 0)))), grouped(topic.stages).map(stage)));
   }));
 }
 
-function stage({ stage: kind, name, records, seconds }) {
+// All views of a topic as one stage: the one that is furthest behind speaks for them.
+function grouped(stages) {
+  const views = stages.filter((s) => s.stage === "view").sort((a, b) => b.seconds - a.seconds || b.records - a.records);
+  const first = stages.findIndex((s) => s.stage === "view");
+  return stages.filter((s, i) => s.stage !== "view" || i === first).map((s) => (s.stage === "view" ? { ...views[0], count: views.length } : s));
+}
+
+function stage({ stage: kind, name, records, seconds, count: views }) {
   const state = records === 0 ? "good" : seconds > BAD[kind] ? "bad" : seconds > SLOW[kind] ? "warn" : "good";
-  const title = { durable: "Durable", view: name, lake: "Parquet" }[kind];
+  const title = { durable: "Durable", view: views > 1 ? `In ${views} views` : `In ${name}`, lake: "In Parquet" }[kind];
   const text = records === 0 ? "up to date" : `${number(records)} behind · ${duration(seconds)}`;
-  return el("li", { class: `stage ${kind === "view" ? "views" : ""}`, data: { state } }, el("b", {}, title), el("span", {}, text));
+  return el("li", { class: "stage", data: { state }, title: views > 1 && records ? `furthest behind: ${name}` : null }, el("b", {}, title), el("span", {}, text));
 }
 
 function viewTable(views) {
@@ -129,7 +136,7 @@ function count(value, kind) {
 function topicTable(topics) {
   if (!topics.length) return nothing("No topics", "Declare one under [[topics]] in the configuration, or create it with any Kafka client.");
   return table("Topics", [
-    { title: "Topic", cell: (t) => el("a", { href: `/v1/topics/${encodeURIComponent(t.name)}/records`, target: "_blank", rel: "noopener", title: "The newest records, as JSON" }, t.name) }, { title: "", cell: (t) => (t.stream ? el("span", { class: "tag good" }, "stream") : t.internal ? el("span", { class: "tag" }, "internal") : "") },
+    { title: "Topic", cell: (t) => el("a", { href: `/v1/topics/${encodeURIComponent(t.name)}/records`, target: "_blank", rel: "noopener", title: "The newest records, as JSON" }, t.name, t.stream ? el("span", { class: "tag good beside" }, "stream") : t.internal ? el("span", { class: "tag beside" }, "internal") : null) },
     { title: "Partitions", class: "num", cell: (t) => number(t.partitions) }, { title: "Messages", class: "num", cell: (t) => number(t.records) }, { title: "Size", class: "num", cell: (t) => bytes(t.bytes) },
     { title: "Records in", class: "num", cell: (t) => perSecond(t.records_per_s) }, { title: "Bytes in", class: "num", cell: (t) => `${bytes(t.bytes_per_s)}/s` }, { title: "Newest", class: "num", cell: (t) => time(t.newest) },
   ], topics);

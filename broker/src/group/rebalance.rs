@@ -101,7 +101,7 @@ impl Turn<'_> {
         }
         let all_joined = self.group.pending().is_empty() && self.group.members().values().all(|member| member.joining);
         let is_initial = matches!(self.group.phase(), Phase::PreparingRebalance { initial: Some(_), .. });
-        if all_joined && !(is_initial && !self.group.members().is_empty()) {
+        if all_joined && (!is_initial || self.group.members().is_empty()) {
             self.complete_join();
         }
     }

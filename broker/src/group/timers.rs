@@ -17,11 +17,14 @@ const SWEEP_EVERY_MS: i64 = 600_000;
 /// Longest sleep while something is due later: bounds what a clock that was moved by hand can be behind.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
+/// When, and which group; the earliest comes first.
+type Due = Reverse<(SteadyMs, Arc<str>)>;
+
 /// Deadlines of groups. Holds: the earliest of each group, and older ones that no longer count (the group's `scheduled`
 /// says which does).
 #[derive(Default)]
 pub(super) struct Timers {
-    due: Mutex<BinaryHeap<Reverse<(SteadyMs, Arc<str>)>>>,
+    due: Mutex<BinaryHeap<Due>>,
     earlier: Notify,
 }
 
