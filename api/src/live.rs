@@ -46,15 +46,11 @@ type Events = Sse<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Eve
 pub fn routes(routes: Routes) -> Routes {
     const STREAM: &[&str] = &["text/event-stream"];
     routes
-<<<<<<< HEAD
         .get(
             "/v1/views/{view}/changes",
-            Doc::new("An event whenever the view changed, at most two per second").answers(STREAM),
+            Doc::new("An event whenever the view changed, at most one per second").answers(STREAM),
             view_changes,
         )
-=======
-        .get("/v1/views/{view}/changes", Doc::new("An event whenever the view changed, at most one per second").answers(STREAM), view_changes)
->>>>>>> refs/heads/api
         .get(
             "/v1/dashboards/{name}/live",
             Doc::new("Each panel's data, now and whenever it changes; further parameters filter key columns")
