@@ -114,7 +114,11 @@ columns = [{ name = "id", type = "NUMBRE" }, { name = "ts", type = "TIMESTAMP" }
     let mut command = serve(&scratch.path("data"), "127.0.0.1:0", "127.0.0.1:0");
     command.arg("--config").arg(&config);
     let said = refusal(&scratch, "several", command);
-    assert_says("several", &said, &["wrong.toml", "durabilty", "num_partitions", "no_such_key", "partitions", "lateness"]);
+    assert_says(
+        "several",
+        &said,
+        &["wrong.toml", "durabilty", "num_partitions", "no_such_key", "partitions", "lateness"],
+    );
 }
 
 #[test]
@@ -167,10 +171,19 @@ fn no_bytes_from_strangers_hurt() {
 fn produce(server: &Server, count: usize) {
     let mut client = server.connect();
     for i in 0..count {
-        let record = PlainRecord { key: None, value: Some(format!("value {i}")), timestamp: std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 };
-        let data = produce_request::PartitionProduceData::default().with_records(Some(batch(&[record], Identity::default())));
-        let topic = produce_request::TopicProduceData::default().with_name(TopicName(StrBytes::from_static_str("kept"))).with_partition_data(vec![data]);
-        let answer = client.call(&ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]), 9).unwrap();
+        let record = PlainRecord {
+            key: None,
+            value: Some(format!("value {i}")),
+            timestamp: std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64,
+        };
+        let data =
+            produce_request::PartitionProduceData::default().with_records(Some(batch(&[record], Identity::default())));
+        let topic = produce_request::TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_static_str("kept")))
+            .with_partition_data(vec![data]);
+        let answer = client
+            .call(&ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]), 9)
+            .unwrap();
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
     }
 }
@@ -178,8 +191,15 @@ fn produce(server: &Server, count: usize) {
 /// The values in the topic, in order.
 fn values(server: &Server) -> Vec<String> {
     let wanted = fetch_request::FetchPartition::default().with_partition_max_bytes(1 << 20);
-    let topic = fetch_request::FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str("kept"))).with_partitions(vec![wanted]);
-    let request = FetchRequest::default().with_max_wait_ms(1000).with_min_bytes(1).with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);
+    let topic = fetch_request::FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_static_str("kept")))
+        .with_partitions(vec![wanted]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(1000)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
     let answer = server.connect().call(&request, 11).unwrap();
     let records = records_in(answer.responses[0].partitions[0].records.clone().unwrap());
     records.into_iter().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()).collect()
@@ -192,7 +212,10 @@ fn huge_and_negative_frames(server: &mut Server) {
             client.send_bytes(&length.to_be_bytes()).unwrap();
             let _ = client.send_bytes(&[0; 64]);
             if !(1..=100 << 20).contains(&length) {
-                assert!(client.is_closed_within(Duration::from_secs(10)), "a frame of {length} bytes must close the connection");
+                assert!(
+                    client.is_closed_within(Duration::from_secs(10)),
+                    "a frame of {length} bytes must close the connection"
+                );
             }
         }
     }

@@ -60,7 +60,9 @@ pub fn create_topic(address: &str, name: &str, partitions: i32) {
         .with_name(TopicName(StrBytes::from_string(name.to_owned())))
         .with_num_partitions(partitions)
         .with_replication_factor(1);
-    let answer = Client::connect(address).call(&CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000), 5).unwrap();
+    let answer = Client::connect(address)
+        .call(&CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000), 5)
+        .unwrap();
     assert_eq!(answer.topics[0].error_code, 0, "{answer:?}");
 }
 
@@ -88,7 +90,10 @@ fn every_client_reads_what_every_client_wrote() {
     assert_codecs(&address, &sends);
 
     let topics: BTreeSet<&str> = sends.iter().map(|send| send.topic.as_str()).collect();
-    let topics: Vec<Value> = topics.iter().map(|topic| json!({ "topic": topic, "partitions": PARTITIONS, "count": 60 * PARTITIONS })).collect();
+    let topics: Vec<Value> = topics
+        .iter()
+        .map(|topic| json!({ "topic": topic, "partitions": PARTITIONS, "count": 60 * PARTITIONS }))
+        .collect();
     let plan = scratch.write("consume.json", &json!({ "topics": topics }).to_string());
     let mut mistakes = Vec::new();
     for script in SCRIPTS {
@@ -108,8 +113,15 @@ fn write_with(script: Script, address: &str, scratch: &Scratch, sends: &[Send]) 
     let sent = report["sent"].as_array().unwrap();
     assert_eq!(sent.len(), own.len(), "{report}");
     for (sent, send) in sent.iter().zip(own) {
-        let offsets: Vec<i64> = sent["offsets"].as_array().unwrap().iter().map(|offset| offset.as_i64().unwrap()).collect();
-        assert_eq!(offsets, (0..send.records.len() as i64).collect::<Vec<_>>(), "offsets told to {} for {}", script.name(), send.topic);
+        let offsets: Vec<i64> =
+            sent["offsets"].as_array().unwrap().iter().map(|offset| offset.as_i64().unwrap()).collect();
+        assert_eq!(
+            offsets,
+            (0..send.records.len() as i64).collect::<Vec<_>>(),
+            "offsets told to {} for {}",
+            script.name(),
+            send.topic
+        );
     }
 }
 
@@ -129,7 +141,10 @@ fn write_with_rdkafka(address: &str, sends: &[Send]) {
                 let value = value.as_deref().map(plan::unhex);
                 headers = headers.insert(Header { key: name, value: value.as_ref() });
             }
-            let mut message = BaseRecord::<[u8], [u8]>::to(&send.topic).partition(send.partition).timestamp(record.timestamp).headers(headers);
+            let mut message = BaseRecord::<[u8], [u8]>::to(&send.topic)
+                .partition(send.partition)
+                .timestamp(record.timestamp)
+                .headers(headers);
             message.key = key.as_deref();
             message.payload = value.as_deref();
             producer.send(message).unwrap_or_else(|(e, _)| panic!("{e}"));
@@ -157,7 +172,11 @@ fn read_with_rdkafka(address: &str, sends: &[Send]) -> Value {
     let started = Instant::now();
     for _ in 0..wanted {
         let message = loop {
-            assert!(started.elapsed() < PATIENCE, "rdkafka read only {} of {wanted}", records.values().map(Vec::len).sum::<usize>());
+            assert!(
+                started.elapsed() < PATIENCE,
+                "rdkafka read only {} of {wanted}",
+                records.values().map(Vec::len).sum::<usize>()
+            );
             if let Some(message) = consumer.poll(Duration::from_millis(500)) {
                 break message.unwrap();
             }
@@ -183,17 +202,36 @@ fn read_with_kcat(address: &str, sends: &[Send]) -> Value {
     let mut records: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for send in sends {
         let output = Command::new("timeout")
-            .args(["30", "kcat", "-C", "-b", address, "-t", &send.topic, "-p", &send.partition.to_string(), "-o", "beginning", "-q"])
+            .args([
+                "30",
+                "kcat",
+                "-C",
+                "-b",
+                address,
+                "-t",
+                &send.topic,
+                "-p",
+                &send.partition.to_string(),
+                "-o",
+                "beginning",
+                "-q",
+            ])
             .args(["-c", &send.records.len().to_string()])
             .args(["-X", "check.crcs=true", "-f", "%o %T %K %S\n%k%s\n"])
             .output()
             .unwrap();
-        assert!(output.status.success() && !output.stdout.is_empty(), "kcat {}-{}: {output:?}", send.topic, send.partition);
+        assert!(
+            output.status.success() && !output.stdout.is_empty(),
+            "kcat {}-{}: {output:?}",
+            send.topic,
+            send.partition
+        );
         let mut rest = &output.stdout[..];
         let mut planned = send.records.iter();
         while !rest.is_empty() {
             let end = rest.iter().position(|byte| *byte == b'\n').unwrap();
-            let numbers: Vec<i64> = std::str::from_utf8(&rest[..end]).unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
+            let numbers: Vec<i64> =
+                std::str::from_utf8(&rest[..end]).unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
             rest = &rest[end + 1..];
             let mut take = |length: i64| {
                 let (bytes, after) = rest.split_at(length.max(0) as usize);
@@ -205,7 +243,14 @@ fn read_with_kcat(address: &str, sends: &[Send]) -> Value {
             let value = take(numbers[3]);
             rest = &rest[1..];
             let headers = planned.map(|p| p.headers.clone()).unwrap_or_default();
-            records.entry(send.topic.clone()).or_default().push(json!([send.partition, numbers[0], numbers[1], key, value, headers]));
+            records.entry(send.topic.clone()).or_default().push(json!([
+                send.partition,
+                numbers[0],
+                numbers[1],
+                key,
+                value,
+                headers
+            ]));
         }
     }
     json!({ "client": "kcat", "records": records })
@@ -219,15 +264,29 @@ fn assert_codecs(address: &str, sends: &[Send]) {
         let stored = codecs_of(&mut client, &send.topic, send.partition);
         let wanted = CODECS.iter().find(|(name, _)| *name == send.codec).unwrap().1;
         // A client may leave a batch as it is when compressing does not make it smaller.
-        assert!(stored.contains(&wanted) && stored.iter().all(|codec| *codec == wanted || *codec == 0), "codecs {stored:?} in {}", send.topic);
+        assert!(
+            stored.contains(&wanted) && stored.iter().all(|codec| *codec == wanted || *codec == 0),
+            "codecs {stored:?} in {}",
+            send.topic
+        );
     }
 }
 
 /// The codec bits of each stored batch.
 fn codecs_of(client: &mut Client, topic: &str, partition: i32) -> BTreeSet<i16> {
-    let wanted = fetch_request::FetchPartition::default().with_partition(partition).with_fetch_offset(0).with_partition_max_bytes(1 << 20);
-    let topic = fetch_request::FetchTopic::default().with_topic(TopicName(StrBytes::from_string(topic.to_owned()))).with_partitions(vec![wanted]);
-    let request = FetchRequest::default().with_max_wait_ms(1000).with_min_bytes(1).with_max_bytes(1 << 20).with_session_epoch(-1).with_topics(vec![topic]);
+    let wanted = fetch_request::FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(0)
+        .with_partition_max_bytes(1 << 20);
+    let topic = fetch_request::FetchTopic::default()
+        .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
+        .with_partitions(vec![wanted]);
+    let request = FetchRequest::default()
+        .with_max_wait_ms(1000)
+        .with_min_bytes(1)
+        .with_max_bytes(1 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic]);
     let answer = client.call(&request, 11).unwrap();
     let mut batches: Bytes = answer.responses[0].partitions[0].records.clone().expect("a batch");
     let mut codecs = BTreeSet::new();
@@ -250,9 +309,27 @@ fn kcat_writes_with_every_codec() {
         let lines: Vec<String> = (0..200).map(|i| format!("key {i}\tvalue {i} {}", "again ".repeat(i % 9))).collect();
         let input = scratch.write("lines", &(lines.join("\n") + "\n"));
         let codec = if codec == "none" { "none" } else { codec };
-        run_with_input(Command::new("kcat").args(["-P", "-b", address, "-t", &topic, "-p", "0", "-z", codec, "-K", "\t", "-H", "from=kcat"]), &input);
+        run_with_input(
+            Command::new("kcat").args([
+                "-P",
+                "-b",
+                address,
+                "-t",
+                &topic,
+                "-p",
+                "0",
+                "-z",
+                codec,
+                "-K",
+                "\t",
+                "-H",
+                "from=kcat",
+            ]),
+            &input,
+        );
         assert!(codecs_of(&mut Client::connect(address), &topic, 0).contains(&bits), "{codec}");
-        let read = run(Command::new("kcat").args(["-C", "-b", address, "-t", &topic, "-e", "-q", "-f", "%k\t%s\t%h\n"]));
+        let read =
+            run(Command::new("kcat").args(["-C", "-b", address, "-t", &topic, "-e", "-q", "-f", "%k\t%s\t%h\n"]));
         let wanted: Vec<String> = lines.iter().map(|line| format!("{line}\tfrom=kcat")).collect();
         assert_eq!(read.lines().collect::<Vec<_>>(), wanted, "{codec}");
     }
@@ -267,7 +344,8 @@ fn java_console_and_perf_tools_write_and_read() {
     thread::scope(|scope| {
         let scratch = &scratch;
         for pair in CODECS.chunks(2) {
-            let running: Vec<_> = pair.iter().map(|(codec, bits)| scope.spawn(move || console(address, codec, *bits, scratch))).collect();
+            let running: Vec<_> =
+                pair.iter().map(|(codec, bits)| scope.spawn(move || console(address, codec, *bits, scratch))).collect();
             running.into_iter().for_each(|thread| thread.join().unwrap());
         }
     });
@@ -277,17 +355,40 @@ fn java_console_and_perf_tools_write_and_read() {
 fn console(address: &str, codec: &str, bits: i16, scratch: &Scratch) {
     let topic = format!("console-{codec}");
     create_topic(address, &topic, 1);
-    let lines: Vec<String> = (0..100).map(|i| format!("trace:t{i},kind:test\tkey {i}\tvalue {i} {}", "more ".repeat(i % 11))).collect();
+    let lines: Vec<String> =
+        (0..100).map(|i| format!("trace:t{i},kind:test\tkey {i}\tvalue {i} {}", "more ".repeat(i % 11))).collect();
     let input = scratch.write(&format!("console-{codec}"), &(lines.join("\n") + "\n"));
     let mut producer = kafka::java("org.apache.kafka.tools.ConsoleProducer");
-    producer.args(["--bootstrap-server", address, "--topic", &topic, "--compression-codec", codec, "--reader-property", "parse.key=true"]);
+    producer.args([
+        "--bootstrap-server",
+        address,
+        "--topic",
+        &topic,
+        "--compression-codec",
+        codec,
+        "--reader-property",
+        "parse.key=true",
+    ]);
     run_with_input(producer.args(["--reader-property", "parse.headers=true"]), &input);
     assert!(codecs_of(&mut Client::connect(address), &topic, 0).contains(&bits), "{codec}");
     let read = kafka::tool(
         "org.apache.kafka.tools.consumer.ConsoleConsumer",
         &[
-            "--bootstrap-server", address, "--topic", &topic, "--from-beginning", "--max-messages", "100", "--timeout-ms", "30000",
-            "--formatter-property", "print.key=true", "--formatter-property", "print.headers=true", "--formatter-property", "print.offset=true",
+            "--bootstrap-server",
+            address,
+            "--topic",
+            &topic,
+            "--from-beginning",
+            "--max-messages",
+            "100",
+            "--timeout-ms",
+            "30000",
+            "--formatter-property",
+            "print.key=true",
+            "--formatter-property",
+            "print.headers=true",
+            "--formatter-property",
+            "print.offset=true",
         ],
     );
     let wanted: Vec<String> = lines.iter().enumerate().map(|(i, line)| format!("Offset:{i}\t{line}")).collect();
@@ -296,16 +397,33 @@ fn console(address: &str, codec: &str, bits: i16, scratch: &Scratch) {
 
 fn perf(address: &str, scratch: &Scratch) {
     create_topic(address, "perf", 3);
-    let properties = scratch.write("perf.properties", &format!("bootstrap.servers={address}\nacks=all\ncompression.type=lz4\nlinger.ms=5\n"));
+    let properties = scratch.write(
+        "perf.properties",
+        &format!("bootstrap.servers={address}\nacks=all\ncompression.type=lz4\nlinger.ms=5\n"),
+    );
     let properties = properties.to_string_lossy();
-    let args = ["--topic", "perf", "--num-records", "50000", "--record-size", "500", "--throughput", "-1", "--command-config", &properties];
+    let args = [
+        "--topic",
+        "perf",
+        "--num-records",
+        "50000",
+        "--record-size",
+        "500",
+        "--throughput",
+        "-1",
+        "--command-config",
+        &properties,
+    ];
     let said = kafka::tool("org.apache.kafka.tools.ProducerPerformance", &args);
     assert!(said.lines().last().unwrap_or_default().starts_with("50000 records sent"), "{said}");
     let args = ["--bootstrap-server", address, "--topic", "perf", "--num-records", "50000", "--timeout", "30000"];
     let said = kafka::tool("org.apache.kafka.tools.ConsumerPerformance", &args);
     let fields: Vec<&str> = said.lines().last().unwrap_or_default().split(',').map(str::trim).collect();
     assert_eq!(fields.get(4), Some(&"50000"), "{said}");
-    let ends = kafka::tool("org.apache.kafka.tools.GetOffsetShell", &["--bootstrap-server", address, "--topic", "perf", "--time", "latest"]);
+    let ends = kafka::tool(
+        "org.apache.kafka.tools.GetOffsetShell",
+        &["--bootstrap-server", address, "--topic", "perf", "--time", "latest"],
+    );
     let total: i64 = ends.lines().map(|line| line.rsplit(':').next().unwrap().parse::<i64>().unwrap()).sum();
     assert_eq!(total, 50_000, "{ends}");
     assert_eq!(fs::read_to_string(&*properties).unwrap().lines().count(), 4);
@@ -317,28 +435,72 @@ fn java_admin_tools_see_and_change_topics_and_groups() {
     let scratch = Scratch::new("java-admin");
     let broker = Broker::start(&scratch);
     let address = broker.address();
-    let topics = |args: &[&str]| kafka::tool("org.apache.kafka.tools.TopicCommand", &[&["--bootstrap-server", address], args].concat());
-    topics(&["--create", "--topic", "admin", "--partitions", "2", "--replication-factor", "1", "--config", "retention.ms=3600000"]);
+    let topics = |args: &[&str]| {
+        kafka::tool("org.apache.kafka.tools.TopicCommand", &[&["--bootstrap-server", address], args].concat())
+    };
+    topics(&[
+        "--create",
+        "--topic",
+        "admin",
+        "--partitions",
+        "2",
+        "--replication-factor",
+        "1",
+        "--config",
+        "retention.ms=3600000",
+    ]);
     topics(&["--alter", "--topic", "admin", "--partitions", "4"]);
     let described = topics(&["--describe", "--topic", "admin"]);
     assert!(described.contains("PartitionCount: 4") && described.contains("retention.ms=3600000"), "{described}");
     assert!(topics(&["--list"]).lines().any(|line| line == "admin"));
 
-    let configs = |args: &[&str]| kafka::tool("kafka.admin.ConfigCommand", &[&["--bootstrap-server", address, "--entity-type", "topics", "--entity-name", "admin"], args].concat());
+    let configs = |args: &[&str]| {
+        kafka::tool(
+            "kafka.admin.ConfigCommand",
+            &[&["--bootstrap-server", address, "--entity-type", "topics", "--entity-name", "admin"], args].concat(),
+        )
+    };
     configs(&["--alter", "--add-config", "max.message.bytes=2000000"]);
     let described = configs(&["--describe"]);
-    assert!(described.contains("max.message.bytes=2000000") && described.contains("DYNAMIC_TOPIC_CONFIG"), "{described}");
+    assert!(
+        described.contains("max.message.bytes=2000000") && described.contains("DYNAMIC_TOPIC_CONFIG"),
+        "{described}"
+    );
     configs(&["--alter", "--delete-config", "max.message.bytes"]);
     assert!(!configs(&["--describe"]).contains("max.message.bytes"));
 
     let input = scratch.write("five", "1\n2\n3\n4\n5\n");
-    run_with_input(kafka::java("org.apache.kafka.tools.ConsoleProducer").args(["--bootstrap-server", address, "--topic", "admin"]), &input);
-    let read = ["--bootstrap-server", address, "--topic", "admin", "--group", "admin-group", "--from-beginning", "--max-messages", "5", "--timeout-ms", "30000"];
+    run_with_input(
+        kafka::java("org.apache.kafka.tools.ConsoleProducer").args(["--bootstrap-server", address, "--topic", "admin"]),
+        &input,
+    );
+    let read = [
+        "--bootstrap-server",
+        address,
+        "--topic",
+        "admin",
+        "--group",
+        "admin-group",
+        "--from-beginning",
+        "--max-messages",
+        "5",
+        "--timeout-ms",
+        "30000",
+    ];
     assert_eq!(kafka::tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &read).lines().count(), 5);
-    let groups = |args: &[&str]| kafka::tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &[&["--bootstrap-server", address], args].concat());
+    let groups = |args: &[&str]| {
+        kafka::tool(
+            "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+            &[&["--bootstrap-server", address], args].concat(),
+        )
+    };
     assert!(groups(&["--list"]).lines().any(|line| line == "admin-group"));
     let described = groups(&["--describe", "--group", "admin-group"]);
-    let lags: i64 = described.lines().filter(|line| line.starts_with("admin-group")).map(|line| line.split_whitespace().nth(5).unwrap().parse::<i64>().unwrap_or(0)).sum();
+    let lags: i64 = described
+        .lines()
+        .filter(|line| line.starts_with("admin-group"))
+        .map(|line| line.split_whitespace().nth(5).unwrap().parse::<i64>().unwrap_or(0))
+        .sum();
     assert_eq!(lags, 0, "{described}");
     groups(&["--reset-offsets", "--group", "admin-group", "--topic", "admin", "--to-earliest", "--execute"]);
     assert_eq!(kafka::tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &read).lines().count(), 5);

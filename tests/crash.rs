@@ -71,9 +71,16 @@ fn kill_9_twenty_times_under_load() {
     let mut before = 0;
     for kill in 1..=KILLS {
         // Some kills come while the server recovers or the first requests arrive, most in the middle of load.
-        let load = Duration::from_millis(if kill % 5 == 0 { random.random_range(0..80) } else { random.random_range(150..1200) });
+        let load = Duration::from_millis(if kill % 5 == 0 {
+            random.random_range(0..80)
+        } else {
+            random.random_range(150..1200)
+        });
         thread::sleep(load);
         server.kill9();
+        if std::env::var_os("MILLPOND_SABOTAGE").is_some() && kill == KILLS {
+            lose_what_was_not_flushed(&server);
+        }
         server.start_again();
         assert!(simulator.exited().is_none(), "the simulator gave up after kill {kill}:\n{}", simulator.tail());
         if kill % 5 == 0 {
@@ -91,7 +98,7 @@ fn kill_9_twenty_times_under_load() {
     simulator.wait(Duration::from_secs(120));
     assert_ledger(&server, &acknowledged, sent);
 
-    let found = report("oracle", &mut oracle(&server, &system));
+    let found = report("oracle", oracle(&server, &system).arg("--sent").arg(scratch.path("sent.jsonl")));
     assert!(found["rejected"].as_u64().unwrap() > 0, "{found}");
     report("lake", &mut lake(&server, &system));
     server.http.post("/v1/lake/listens/flush", &serde_json::Value::Null);
@@ -99,11 +106,35 @@ fn kill_9_twenty_times_under_load() {
     assert!(server.stop().success());
 }
 
+/// Takes the write-ahead log away, as a store that did not write it would. By hand, to see this test fail.
+fn lose_what_was_not_flushed(server: &Server) {
+    for entry in std::fs::read_dir(server.data_dir().join("store")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|end| end == "log") {
+            std::fs::write(path, "").unwrap();
+        }
+    }
+}
+
 fn simulate(scratch: &Scratch, server: &Server) -> Process {
     let mut command = millpond();
-    command.args(["simulate", "music", "--bootstrap", &server.kafka, "--rate", "3000", "--dirty", "0.03", "--late", "0.03", "--duplicates", "0.01"]);
+    command.args([
+        "simulate",
+        "music",
+        "--bootstrap",
+        &server.kafka,
+        "--rate",
+        "3000",
+        "--dirty",
+        "0.03",
+        "--late",
+        "0.03",
+        "--duplicates",
+        "0.01",
+    ]);
     // Acknowledgements are lost with the broker; the producer must try again, for as long as this test lasts.
     command.args(["--property", "message.timeout.ms=600000", "--property", "reconnect.backoff.max.ms=200"]);
+    command.arg("--record").arg(scratch.path("sent.jsonl"));
     Process::start(command, &scratch.path("simulate"))
 }
 
@@ -126,10 +157,14 @@ fn write_until(address: &str, acknowledged: &Arc<Acknowledged>, stop: &AtomicBoo
         for partition in 0..PARTITIONS {
             let sequence = sent[partition as usize];
             let value = format!("{sequence:012} {}", "x".repeat((sequence % 90) as usize));
-            let record = BaseRecord::<str, str, Box<u64>>::with_opaque_to(LEDGER, Box::new(sequence)).partition(partition).payload(&value);
+            let record = BaseRecord::<str, str, Box<u64>>::with_opaque_to(LEDGER, Box::new(sequence))
+                .partition(partition)
+                .payload(&value);
             match producer.send(record) {
                 Ok(()) => sent[partition as usize] += 1,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => thread::sleep(Duration::from_millis(5)),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    thread::sleep(Duration::from_millis(5))
+                }
                 Err((e, _)) => panic!("{e}"),
             }
         }
@@ -146,9 +181,18 @@ fn assert_ledger(server: &Server, acknowledged: &Acknowledged, sent: Vec<u64>) {
     let failures = acknowledged.failures.lock().unwrap();
     assert!(failures.is_empty(), "{} not acknowledged: {:?}", failures.len(), &failures[..failures.len().min(5)]);
     for (partition, sequences) in acknowledged.by_partition.lock().unwrap().iter() {
-        assert_eq!(*sequences, (0..sent[*partition as usize]).collect::<Vec<_>>(), "acknowledgements of partition {partition}");
+        assert_eq!(
+            *sequences,
+            (0..sent[*partition as usize]).collect::<Vec<_>>(),
+            "acknowledgements of partition {partition}"
+        );
     }
-    let consumer: BaseConsumer = ClientConfig::new().set("bootstrap.servers", &server.kafka).set("group.id", "ledger").set("check.crcs", "true").create().unwrap();
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &server.kafka)
+        .set("group.id", "ledger")
+        .set("check.crcs", "true")
+        .create()
+        .unwrap();
     let mut partitions = TopicPartitionList::new();
     for partition in 0..PARTITIONS {
         partitions.add_partition_offset(LEDGER, partition, Offset::Beginning).unwrap();
@@ -159,12 +203,21 @@ fn assert_ledger(server: &Server, acknowledged: &Acknowledged, sent: Vec<u64>) {
     let mut next = vec![0u64; PARTITIONS as usize];
     let started = Instant::now();
     while next.iter().sum::<u64>() < total {
-        assert!(started.elapsed() < Duration::from_secs(60), "acknowledged records are missing: read {next:?} of {sent:?}");
+        assert!(
+            started.elapsed() < Duration::from_secs(60),
+            "acknowledged records are missing: read {next:?} of {sent:?}"
+        );
         let Some(message) = consumer.poll(Duration::from_millis(500)) else { continue };
         let message = message.unwrap();
         let expected = &mut next[message.partition() as usize];
         let found: u64 = std::str::from_utf8(&message.payload().unwrap()[..12]).unwrap().parse().unwrap();
-        assert_eq!(found, *expected, "partition {} offset {}: lost, doubled or out of order", message.partition(), message.offset());
+        assert_eq!(
+            found,
+            *expected,
+            "partition {} offset {}: lost, doubled or out of order",
+            message.partition(),
+            message.offset()
+        );
         *expected += 1;
     }
     assert_eq!(next, sent);

@@ -33,7 +33,12 @@ fn an_acknowledged_event_is_in_the_view() {
     let _alone = alone();
     let scratch = Scratch::new("fresh");
     let server = Server::with_config(&scratch, SYSTEM);
-    let producer: FutureProducer = ClientConfig::new().set("bootstrap.servers", &server.kafka).set("acks", "all").set("linger.ms", "0").create().unwrap();
+    let producer: FutureProducer = ClientConfig::new()
+        .set("bootstrap.servers", &server.kafka)
+        .set("acks", "all")
+        .set("linger.ms", "0")
+        .create()
+        .unwrap();
     let mut missed = Vec::new();
     for i in 0..EVENTS {
         let id = format!("order-{i}");
@@ -45,11 +50,15 @@ fn an_acknowledged_event_is_in_the_view() {
         let row = rows(&answer);
         let offset = answer["offsets"]["orders"][delivery.partition.to_string()].as_i64();
         // The sum of a BIGINT is an exact decimal, which JSON carries as text.
-        if row != [[serde_json::json!(id), 1.into(), i.to_string().into()]] || answer["stale"] != false || offset.is_none_or(|offset| offset <= delivery.offset) {
+        if row != [[serde_json::json!(id), 1.into(), i.to_string().into()]]
+            || answer["stale"] != false
+            || offset.is_none_or(|offset| offset <= delivery.offset)
+        {
             missed.push(format!("{id} at {}/{}: {answer}", delivery.partition, delivery.offset));
         }
         if i % 10 == 0 {
-            let counts: i64 = rows(&server.http.get("/v1/views/by_minute")).iter().map(|row| row[2].as_i64().unwrap()).sum();
+            let counts: i64 =
+                rows(&server.http.get("/v1/views/by_minute")).iter().map(|row| row[2].as_i64().unwrap()).sum();
             if counts != i + 1 {
                 missed.push(format!("{counts} orders by minute instead of {}", i + 1));
             }

@@ -23,13 +23,15 @@ fn three_consumers_rebalance_and_resume_after_kill_9() {
     }
     thread::scope(|scope| {
         let (address, scratch) = (broker.address(), &scratch);
-        let running: Vec<_> = SCRIPTS.iter().map(|script| scope.spawn(move || one_leaves(*script, address, scratch))).collect();
+        let running: Vec<_> =
+            SCRIPTS.iter().map(|script| scope.spawn(move || one_leaves(*script, address, scratch))).collect();
         running.into_iter().for_each(|thread| thread.join().unwrap());
     });
     broker.kill9_and_start_again();
     thread::scope(|scope| {
         let (address, scratch) = (broker.address(), &scratch);
-        let running: Vec<_> = SCRIPTS.iter().map(|script| scope.spawn(move || resumes(*script, address, scratch))).collect();
+        let running: Vec<_> =
+            SCRIPTS.iter().map(|script| scope.spawn(move || resumes(*script, address, scratch))).collect();
         running.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }
@@ -40,10 +42,13 @@ fn topic(script: Script) -> String {
 
 /// `ROUND` records to each partition.
 fn produce(address: &str, topic: &str) {
-    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", address).set("enable.idempotence", "true").create().unwrap();
+    let producer: BaseProducer =
+        ClientConfig::new().set("bootstrap.servers", address).set("enable.idempotence", "true").create().unwrap();
     for i in 0..ROUND * PARTITIONS {
         let value = i.to_string();
-        producer.send(BaseRecord::<str, str>::to(topic).partition((i % PARTITIONS) as i32).payload(&value)).unwrap_or_else(|(e, _)| panic!("{e}"));
+        producer
+            .send(BaseRecord::<str, str>::to(topic).partition((i % PARTITIONS) as i32).payload(&value))
+            .unwrap_or_else(|(e, _)| panic!("{e}"));
     }
     producer.flush(PATIENCE).unwrap();
 }
@@ -70,7 +75,16 @@ fn wait_until_shared(name: &str, members: &mut [Member]) {
 fn wait_until_read(name: &str, members: &[Member], wanted: &BTreeSet<(i64, i64)>) {
     eventually(&format!("{name}: the group reads everything"), PATIENCE, || {
         let read = read_by(members);
-        if read == *wanted { Ok(()) } else { Err(format!("{} of {}, lost {:?}", read.len(), wanted.len(), wanted.difference(&read).take(5).collect::<Vec<_>>())) }
+        if read == *wanted {
+            Ok(())
+        } else {
+            Err(format!(
+                "{} of {}, lost {:?}",
+                read.len(),
+                wanted.len(),
+                wanted.difference(&read).take(5).collect::<Vec<_>>()
+            ))
+        }
     });
 }
 

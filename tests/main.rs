@@ -2,7 +2,13 @@
 //!
 //! `make test` runs it after `tests/support/setup` has installed the clients. It speaks to the server as users do; only one case
 //! uses a crate of the product, to write what a later release would write. Heavy cases run one at a time (`support::alone`).
-#![allow(clippy::unwrap_used, clippy::panic, clippy::disallowed_methods, missing_docs, reason = "tests stop at the first surprise")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    missing_docs,
+    reason = "tests stop at the first surprise"
+)]
 
 mod support;
 

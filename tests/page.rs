@@ -12,7 +12,17 @@ fn the_page_shows_what_the_api_says() {
     let system = music(&scratch);
     let server = Server::start_with(&scratch, Options { configs: vec![system], ..Default::default() });
     let mut simulate = millpond();
-    simulate.args(["simulate", "music", "--as-fast-as-it-goes", "--count", "20000", "--spread", "50m", "--bootstrap", &server.kafka]);
+    simulate.args([
+        "simulate",
+        "music",
+        "--as-fast-as-it-goes",
+        "--count",
+        "20000",
+        "--spread",
+        "50m",
+        "--bootstrap",
+        &server.kafka,
+    ]);
     crate::support::kafka::run(&mut simulate);
     let report = json_of(node("clients/page.js").arg(server.http.url("")).arg(scratch.path("page.png")));
     eprintln!("page: {report}");

@@ -51,7 +51,8 @@ fn report(offences: Vec<Offence>) {
     for offence in &offences {
         *counts.entry((offence.rule, &offence.path)).or_default() += 1;
     }
-    let allowed = |rule: &str, path: &str| EXEMPT.iter().find(|(r, p, _)| *r == rule && *p == path).map_or(0, |(_, _, n)| *n);
+    let allowed =
+        |rule: &str, path: &str| EXEMPT.iter().find(|(r, p, _)| *r == rule && *p == path).map_or(0, |(_, _, n)| *n);
     for offence in &offences {
         if counts[&(offence.rule, offence.path.as_str())] > allowed(offence.rule, &offence.path) {
             lines.push(format!("{}:{}: [{}] {}", offence.path, offence.line, offence.rule, offence.text));
@@ -69,11 +70,27 @@ fn report(offences: Vec<Offence>) {
 #[test]
 fn one_arrow_one_parquet_one_object_store_one_datafusion() {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["tree", "--workspace", "--duplicates", "--locked", "--offline", "--edges", "normal,build,dev", "--depth", "0", "--prefix", "none"]);
+    cargo.args([
+        "tree",
+        "--workspace",
+        "--duplicates",
+        "--locked",
+        "--offline",
+        "--edges",
+        "normal,build,dev",
+        "--depth",
+        "0",
+        "--prefix",
+        "none",
+    ]);
     let output = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let family = |name: &str| ["arrow", "parquet", "object_store", "datafusion"].iter().any(|f| name == *f || name.starts_with(&format!("{f}-")));
+    let family = |name: &str| {
+        ["arrow", "parquet", "object_store", "datafusion"]
+            .iter()
+            .any(|f| name == *f || name.starts_with(&format!("{f}-")))
+    };
     let mut versions: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for line in text.lines() {
         let mut words = line.split_whitespace();
@@ -108,8 +125,23 @@ fn the_rules_catch_what_they_forbid() {
     fences::check(&source, &mut offences);
     let rules: std::collections::BTreeSet<&str> = offences.iter().map(|offence| offence.rule).collect();
     let wanted = [
-        "clock", "commented-out code", "expect", "fence", "float or usize in bytes", "function length", "header", "import order", "indent",
-        "layering", "log text", "matches", "module name", "parameters", "todo", "undocumented", "unwrap",
+        "clock",
+        "commented-out code",
+        "expect",
+        "fence",
+        "float or usize in bytes",
+        "function length",
+        "header",
+        "import order",
+        "indent",
+        "layering",
+        "log text",
+        "matches",
+        "module name",
+        "parameters",
+        "todo",
+        "undocumented",
+        "unwrap",
     ];
     assert_eq!(rules.into_iter().collect::<Vec<_>>(), wanted);
     assert_eq!(offences.iter().filter(|offence| offence.rule == "unwrap").count(), 2, "tests may unwrap");

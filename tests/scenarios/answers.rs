@@ -5,9 +5,30 @@ use std::collections::BTreeMap;
 
 /// Fields that two correct brokers fill differently.
 const VOLATILE: &[&str] = &[
-    "throttle_time_ms", "topic_id", "cluster_id", "host", "port", "node_id", "leader_id", "replica_nodes", "isr_nodes", "controller_id", "leader",
-    "leader_epoch", "producer_id", "error_message", "batch_index_error_message", "session_id", "unknown_tagged_fields", "log_append_time_ms",
-    "topic_authorized_operations", "cluster_authorized_operations", "authorized_operations", "client_host", "client_id", "documentation",
+    "throttle_time_ms",
+    "topic_id",
+    "cluster_id",
+    "host",
+    "port",
+    "node_id",
+    "leader_id",
+    "replica_nodes",
+    "isr_nodes",
+    "controller_id",
+    "leader",
+    "leader_epoch",
+    "producer_id",
+    "error_message",
+    "batch_index_error_message",
+    "session_id",
+    "unknown_tagged_fields",
+    "log_append_time_ms",
+    "topic_authorized_operations",
+    "cluster_authorized_operations",
+    "authorized_operations",
+    "client_host",
+    "client_id",
+    "documentation",
 ];
 
 /// The tree of a value's `{:?}`.
@@ -146,10 +167,12 @@ pub fn normalise(value: Value, ignore: &[String], saved: &BTreeMap<String, Value
             }
             Value::Array(items)
         }
-        Value::String(text) => match saved.iter().find(|(_, value)| value.as_str() == Some(&text) && !text.is_empty()) {
-            Some((name, _)) => Value::String(format!("${name}")),
-            None => Value::String(text),
-        },
+        Value::String(text) => {
+            match saved.iter().find(|(_, value)| value.as_str() == Some(&text) && !text.is_empty()) {
+                Some((name, _)) => Value::String(format!("${name}")),
+                None => Value::String(text),
+            }
+        }
         other => other,
     }
 }
@@ -159,7 +182,12 @@ pub fn compare(at: &str, theirs: &Value, ours: &Value, differences: &mut Vec<Str
     match (theirs, ours) {
         (Value::Object(a), Value::Object(b)) => {
             for name in a.keys().chain(b.keys().filter(|name| !a.contains_key(*name))) {
-                compare(&format!("{at}.{name}"), a.get(name).unwrap_or(&Value::Null), b.get(name).unwrap_or(&Value::Null), differences);
+                compare(
+                    &format!("{at}.{name}"),
+                    a.get(name).unwrap_or(&Value::Null),
+                    b.get(name).unwrap_or(&Value::Null),
+                    differences,
+                );
             }
         }
         (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {

@@ -12,38 +12,198 @@ use std::collections::BTreeMap;
 #[derive(Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Call {
-    Metadata { version: i16, topics: Option<Vec<String>>, #[serde(default)] auto_create: bool },
-    CreateTopics { version: i16, topics: Vec<NewTopic>, #[serde(default)] validate_only: bool },
-    DeleteTopics { version: i16, topics: Vec<String> },
-    CreatePartitions { version: i16, topic: String, count: i32, #[serde(default)] validate_only: bool, #[serde(default, rename = "refused")] _refused: bool },
+    Metadata {
+        version: i16,
+        topics: Option<Vec<String>>,
+        #[serde(default)]
+        auto_create: bool,
+    },
+    CreateTopics {
+        version: i16,
+        topics: Vec<NewTopic>,
+        #[serde(default)]
+        validate_only: bool,
+    },
+    DeleteTopics {
+        version: i16,
+        topics: Vec<String>,
+    },
+    CreatePartitions {
+        version: i16,
+        topic: String,
+        count: i32,
+        #[serde(default)]
+        validate_only: bool,
+        #[serde(default, rename = "refused")]
+        _refused: bool,
+    },
     Produce {
-        version: i16, topic: String, #[serde(default)] partition: i32, #[serde(default = "all")] acks: i16,
-        records: Vec<PlainRecord>, producer_id: Option<i64>, #[serde(default)] producer_epoch: i16, #[serde(default)] sequence: i32,
+        version: i16,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        #[serde(default = "all")]
+        acks: i16,
+        records: Vec<PlainRecord>,
+        producer_id: Option<i64>,
+        #[serde(default)]
+        producer_epoch: i16,
+        #[serde(default)]
+        sequence: i32,
         /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count` or `compression`.
         damage: Option<String>,
     },
-    Fetch { version: i16, topic: String, #[serde(default)] partition: i32, offset: i64, #[serde(default = "minus_one")] leader_epoch: i32, #[serde(default)] wait_ms: i32 },
-    ListOffsets { version: i16, topic: String, #[serde(default)] partition: i32, timestamp: i64, #[serde(default = "minus_one")] leader_epoch: i32 },
-    DeleteRecords { version: i16, topic: String, #[serde(default)] partition: i32, offset: i64 },
-    OffsetForLeaderEpoch { version: i16, topic: String, #[serde(default)] partition: i32, leader_epoch: i32 },
-    DescribeConfigs { version: i16, resource_type: i8, resource: String, keys: Option<Vec<String>>, #[serde(default)] synonyms: bool },
-    IncrementalAlterConfigs { version: i16, resource_type: i8, resource: String, configs: Vec<Change>, #[serde(default)] validate_only: bool },
-    AlterConfigs { version: i16, resource_type: i8, resource: String, configs: BTreeMap<String, String> },
-    FindCoordinator { version: i16, keys: Vec<String>, #[serde(default)] key_type: i8 },
-    JoinGroup { version: i16, group: String, #[serde(default)] member_id: String, instance: Option<String>, #[serde(default = "session")] session_timeout_ms: i32, #[serde(default = "consumer")] protocol_type: String, protocols: Vec<String> },
-    SyncGroup { version: i16, group: String, member_id: String, generation: i32, protocol: Option<String>, #[serde(default)] assignments: BTreeMap<String, String>, assign_to: Option<String> },
-    Heartbeat { version: i16, group: String, member_id: String, generation: i32 },
-    LeaveGroup { version: i16, group: String, member_id: String },
-    OffsetCommit { version: i16, group: String, #[serde(default)] member_id: String, #[serde(default = "minus_one")] generation: i32, topic: String, #[serde(default)] partition: i32, offset: i64, metadata: Option<String> },
-    OffsetFetch { version: i16, group: String, topic: Option<String>, #[serde(default)] partitions: Vec<i32> },
-    OffsetDelete { version: i16, group: String, topic: String, partitions: Vec<i32> },
-    ListGroups { version: i16, #[serde(default)] states: Vec<String> },
-    DescribeGroups { version: i16, groups: Vec<String> },
-    DeleteGroups { version: i16, groups: Vec<String> },
-    ApiVersions { version: i16 },
-    DescribeCluster { version: i16 },
-    DescribeLogDirs { version: i16, topic: String },
-    InitProducerId { version: i16, #[serde(default = "minus_one_64")] producer_id: i64, #[serde(default = "minus_one_16")] epoch: i16 },
+    Fetch {
+        version: i16,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        offset: i64,
+        #[serde(default = "minus_one")]
+        leader_epoch: i32,
+        #[serde(default)]
+        wait_ms: i32,
+    },
+    ListOffsets {
+        version: i16,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        timestamp: i64,
+        #[serde(default = "minus_one")]
+        leader_epoch: i32,
+    },
+    DeleteRecords {
+        version: i16,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        offset: i64,
+    },
+    OffsetForLeaderEpoch {
+        version: i16,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        leader_epoch: i32,
+    },
+    DescribeConfigs {
+        version: i16,
+        resource_type: i8,
+        resource: String,
+        keys: Option<Vec<String>>,
+        #[serde(default)]
+        synonyms: bool,
+    },
+    IncrementalAlterConfigs {
+        version: i16,
+        resource_type: i8,
+        resource: String,
+        configs: Vec<Change>,
+        #[serde(default)]
+        validate_only: bool,
+    },
+    AlterConfigs {
+        version: i16,
+        resource_type: i8,
+        resource: String,
+        configs: BTreeMap<String, String>,
+    },
+    FindCoordinator {
+        version: i16,
+        keys: Vec<String>,
+        #[serde(default)]
+        key_type: i8,
+    },
+    JoinGroup {
+        version: i16,
+        group: String,
+        #[serde(default)]
+        member_id: String,
+        instance: Option<String>,
+        #[serde(default = "session")]
+        session_timeout_ms: i32,
+        #[serde(default = "consumer")]
+        protocol_type: String,
+        protocols: Vec<String>,
+    },
+    SyncGroup {
+        version: i16,
+        group: String,
+        member_id: String,
+        generation: i32,
+        protocol: Option<String>,
+        #[serde(default)]
+        assignments: BTreeMap<String, String>,
+        assign_to: Option<String>,
+    },
+    Heartbeat {
+        version: i16,
+        group: String,
+        member_id: String,
+        generation: i32,
+    },
+    LeaveGroup {
+        version: i16,
+        group: String,
+        member_id: String,
+    },
+    OffsetCommit {
+        version: i16,
+        group: String,
+        #[serde(default)]
+        member_id: String,
+        #[serde(default = "minus_one")]
+        generation: i32,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        offset: i64,
+        metadata: Option<String>,
+    },
+    OffsetFetch {
+        version: i16,
+        group: String,
+        topic: Option<String>,
+        #[serde(default)]
+        partitions: Vec<i32>,
+    },
+    OffsetDelete {
+        version: i16,
+        group: String,
+        topic: String,
+        partitions: Vec<i32>,
+    },
+    ListGroups {
+        version: i16,
+        #[serde(default)]
+        states: Vec<String>,
+    },
+    DescribeGroups {
+        version: i16,
+        groups: Vec<String>,
+    },
+    DeleteGroups {
+        version: i16,
+        groups: Vec<String>,
+    },
+    ApiVersions {
+        version: i16,
+    },
+    DescribeCluster {
+        version: i16,
+    },
+    DescribeLogDirs {
+        version: i16,
+        topic: String,
+    },
+    InitProducerId {
+        version: i16,
+        #[serde(default = "minus_one_64")]
+        producer_id: i64,
+        #[serde(default = "minus_one_16")]
+        epoch: i16,
+    },
 }
 
 #[derive(Deserialize)]
@@ -72,14 +232,30 @@ pub struct Change {
 /// A consumer subscription, version 0, to `groups-a`.
 const SUBSCRIPTION: &[u8] = b"\0\0\0\0\0\x01\0\x08groups-a\xff\xff\xff\xff";
 
-fn all() -> i16 { -1 }
-fn one() -> i32 { 1 }
-fn one_16() -> i16 { 1 }
-fn minus_one() -> i32 { -1 }
-fn minus_one_16() -> i16 { -1 }
-fn minus_one_64() -> i64 { -1 }
-fn session() -> i32 { 30_000 }
-fn consumer() -> String { "consumer".into() }
+fn all() -> i16 {
+    -1
+}
+fn one() -> i32 {
+    1
+}
+fn one_16() -> i16 {
+    1
+}
+fn minus_one() -> i32 {
+    -1
+}
+fn minus_one_16() -> i16 {
+    -1
+}
+fn minus_one_64() -> i64 {
+    -1
+}
+fn session() -> i32 {
+    30_000
+}
+fn consumer() -> String {
+    "consumer".into()
+}
 
 fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
@@ -93,7 +269,9 @@ fn group_id(value: &str) -> GroupId {
 
 /// Which APIs a broker has is its own matter: what is compared are the error, and that the request's own key is offered.
 fn api_versions(client: &mut Client, version: i16) -> Result<Value, String> {
-    let software = |request: ApiVersionsRequest| request.with_client_software_name(text("tests")).with_client_software_version(text("1"));
+    let software = |request: ApiVersionsRequest| {
+        request.with_client_software_name(text("tests")).with_client_software_version(text("1"))
+    };
     let request = if version >= 3 { software(ApiVersionsRequest::default()) } else { ApiVersionsRequest::default() };
     let answer = client.call(&request, version)?;
     let own = answer.api_keys.iter().find(|key| key.api_key == 18).map(|key| (key.min_version, key.max_version));
@@ -111,12 +289,22 @@ where
 impl Call {
     pub fn send(self, client: &mut Client) -> Result<Value, String> {
         match self {
-            Call::Metadata { .. } | Call::CreateTopics { .. } | Call::DeleteTopics { .. } | Call::CreatePartitions { .. } => self.topics(client),
+            Call::Metadata { .. }
+            | Call::CreateTopics { .. }
+            | Call::DeleteTopics { .. }
+            | Call::CreatePartitions { .. } => self.topics(client),
             Call::Produce { .. } | Call::InitProducerId { .. } => self.write(client),
-            Call::Fetch { .. } | Call::ListOffsets { .. } | Call::DeleteRecords { .. } | Call::OffsetForLeaderEpoch { .. } => self.read(client),
-            Call::DescribeConfigs { .. } | Call::IncrementalAlterConfigs { .. } | Call::AlterConfigs { .. } => self.configs(client),
+            Call::Fetch { .. }
+            | Call::ListOffsets { .. }
+            | Call::DeleteRecords { .. }
+            | Call::OffsetForLeaderEpoch { .. } => self.read(client),
+            Call::DescribeConfigs { .. } | Call::IncrementalAlterConfigs { .. } | Call::AlterConfigs { .. } => {
+                self.configs(client)
+            }
             Call::OffsetCommit { .. } | Call::OffsetFetch { .. } | Call::OffsetDelete { .. } => self.offsets(client),
-            Call::JoinGroup { .. } | Call::SyncGroup { .. } | Call::Heartbeat { .. } | Call::LeaveGroup { .. } => self.membership(client),
+            Call::JoinGroup { .. } | Call::SyncGroup { .. } | Call::Heartbeat { .. } | Call::LeaveGroup { .. } => {
+                self.membership(client)
+            }
             _ => self.groups(client),
         }
     }
@@ -124,7 +312,12 @@ impl Call {
     fn topics(self, client: &mut Client) -> Result<Value, String> {
         match self {
             Call::Metadata { version, topics, auto_create } => {
-                let topics = topics.map(|names| names.iter().map(|name| metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(name)))).collect());
+                let topics = topics.map(|names| {
+                    names
+                        .iter()
+                        .map(|name| metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(name))))
+                        .collect()
+                });
                 let mut request = MetadataRequest::default().with_topics(topics);
                 if version >= 4 {
                     request.allow_auto_topic_creation = auto_create;
@@ -133,27 +326,51 @@ impl Call {
             }
             Call::CreateTopics { version, topics, validate_only } => {
                 let topics = topics.iter().map(|topic| {
-                    let configs = topic.configs.iter().map(|(name, value)| create_topics_request::CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value))));
+                    let configs = topic.configs.iter().map(|(name, value)| {
+                        create_topics_request::CreatableTopicConfig::default()
+                            .with_name(text(name))
+                            .with_value(Some(text(value)))
+                    });
                     create_topics_request::CreatableTopic::default()
                         .with_name(topic_name(&topic.name))
                         .with_num_partitions(topic.partitions)
                         .with_replication_factor(topic.replication)
                         .with_configs(configs.collect())
                 });
-                ask(client, &CreateTopicsRequest::default().with_topics(topics.collect()).with_timeout_ms(10_000).with_validate_only(validate_only), version)
+                ask(
+                    client,
+                    &CreateTopicsRequest::default()
+                        .with_topics(topics.collect())
+                        .with_timeout_ms(10_000)
+                        .with_validate_only(validate_only),
+                    version,
+                )
             }
             Call::DeleteTopics { version, topics } => {
                 let request = if version >= 6 {
-                    let topics = topics.iter().map(|name| delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name(name))));
+                    let topics = topics.iter().map(|name| {
+                        delete_topics_request::DeleteTopicState::default().with_name(Some(topic_name(name)))
+                    });
                     DeleteTopicsRequest::default().with_topics(topics.collect())
                 } else {
-                    DeleteTopicsRequest::default().with_topic_names(topics.iter().map(|name| topic_name(name)).collect())
+                    DeleteTopicsRequest::default()
+                        .with_topic_names(topics.iter().map(|name| topic_name(name)).collect())
                 };
                 ask(client, &request.with_timeout_ms(10_000), version)
             }
             Call::CreatePartitions { version, topic, count, validate_only, .. } => {
-                let topic = create_partitions_request::CreatePartitionsTopic::default().with_name(topic_name(&topic)).with_count(count).with_assignments(None);
-                ask(client, &CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000).with_validate_only(validate_only), version)
+                let topic = create_partitions_request::CreatePartitionsTopic::default()
+                    .with_name(topic_name(&topic))
+                    .with_count(count)
+                    .with_assignments(None);
+                ask(
+                    client,
+                    &CreatePartitionsRequest::default()
+                        .with_topics(vec![topic])
+                        .with_timeout_ms(10_000)
+                        .with_validate_only(validate_only),
+                    version,
+                )
             }
             _ => unreachable!("not about topics"),
         }
@@ -161,15 +378,37 @@ impl Call {
 
     fn write(self, client: &mut Client) -> Result<Value, String> {
         match self {
-            Call::Produce { version, topic, partition, acks, records, producer_id, producer_epoch, sequence, damage } => {
-                let identity = producer_id.map_or_else(Identity::default, |producer_id| Identity { producer_id, epoch: producer_epoch, sequence });
+            Call::Produce {
+                version,
+                topic,
+                partition,
+                acks,
+                records,
+                producer_id,
+                producer_epoch,
+                sequence,
+                damage,
+            } => {
+                let identity = producer_id.map_or_else(Identity::default, |producer_id| Identity {
+                    producer_id,
+                    epoch: producer_epoch,
+                    sequence,
+                });
                 let bytes = damaged(batch(&records, identity), damage.as_deref());
-                let data = produce_request::PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
-                let topic = produce_request::TopicProduceData::default().with_name(topic_name(&topic)).with_partition_data(vec![data]);
-                ask(client, &ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]), version)
+                let data =
+                    produce_request::PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
+                let topic = produce_request::TopicProduceData::default()
+                    .with_name(topic_name(&topic))
+                    .with_partition_data(vec![data]);
+                ask(
+                    client,
+                    &ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]),
+                    version,
+                )
             }
             Call::InitProducerId { version, producer_id, epoch } => {
-                let mut request = InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+                let mut request =
+                    InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
                 if version >= 3 {
                     request = request.with_producer_id(ProducerId(producer_id)).with_producer_epoch(epoch);
                 }
@@ -182,33 +421,58 @@ impl Call {
     fn read(self, client: &mut Client) -> Result<Value, String> {
         match self {
             Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms } => {
-                let mut wanted = fetch_request::FetchPartition::default().with_partition(partition).with_fetch_offset(offset).with_partition_max_bytes(1 << 20);
+                let mut wanted = fetch_request::FetchPartition::default()
+                    .with_partition(partition)
+                    .with_fetch_offset(offset)
+                    .with_partition_max_bytes(1 << 20);
                 if version >= 9 {
                     wanted.current_leader_epoch = leader_epoch;
                 }
-                let topic = fetch_request::FetchTopic::default().with_topic(topic_name(&topic)).with_partitions(vec![wanted]);
-                let mut request = FetchRequest::default().with_max_wait_ms(wait_ms).with_min_bytes(1).with_max_bytes(1 << 20).with_topics(vec![topic]);
+                let topic =
+                    fetch_request::FetchTopic::default().with_topic(topic_name(&topic)).with_partitions(vec![wanted]);
+                let mut request = FetchRequest::default()
+                    .with_max_wait_ms(wait_ms)
+                    .with_min_bytes(1)
+                    .with_max_bytes(1 << 20)
+                    .with_topics(vec![topic]);
                 if version >= 7 {
                     request = request.with_session_id(0).with_session_epoch(-1);
                 }
                 fetched(client.call(&request, version)?)
             }
             Call::ListOffsets { version, topic, partition, timestamp, leader_epoch } => {
-                let mut wanted = list_offsets_request::ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
+                let mut wanted = list_offsets_request::ListOffsetsPartition::default()
+                    .with_partition_index(partition)
+                    .with_timestamp(timestamp);
                 if version >= 4 {
                     wanted.current_leader_epoch = leader_epoch;
                 }
-                let topic = list_offsets_request::ListOffsetsTopic::default().with_name(topic_name(&topic)).with_partitions(vec![wanted]);
-                ask(client, &ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]), version)
+                let topic = list_offsets_request::ListOffsetsTopic::default()
+                    .with_name(topic_name(&topic))
+                    .with_partitions(vec![wanted]);
+                ask(
+                    client,
+                    &ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]),
+                    version,
+                )
             }
             Call::DeleteRecords { version, topic, partition, offset } => {
-                let wanted = delete_records_request::DeleteRecordsPartition::default().with_partition_index(partition).with_offset(offset);
-                let topic = delete_records_request::DeleteRecordsTopic::default().with_name(topic_name(&topic)).with_partitions(vec![wanted]);
+                let wanted = delete_records_request::DeleteRecordsPartition::default()
+                    .with_partition_index(partition)
+                    .with_offset(offset);
+                let topic = delete_records_request::DeleteRecordsTopic::default()
+                    .with_name(topic_name(&topic))
+                    .with_partitions(vec![wanted]);
                 ask(client, &DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000), version)
             }
             Call::OffsetForLeaderEpoch { version, topic, partition, leader_epoch } => {
-                let wanted = offset_for_leader_epoch_request::OffsetForLeaderPartition::default().with_partition(partition).with_current_leader_epoch(-1).with_leader_epoch(leader_epoch);
-                let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default().with_topic(topic_name(&topic)).with_partitions(vec![wanted]);
+                let wanted = offset_for_leader_epoch_request::OffsetForLeaderPartition::default()
+                    .with_partition(partition)
+                    .with_current_leader_epoch(-1)
+                    .with_leader_epoch(leader_epoch);
+                let topic = offset_for_leader_epoch_request::OffsetForLeaderTopic::default()
+                    .with_topic(topic_name(&topic))
+                    .with_partitions(vec![wanted]);
                 let mut request = OffsetForLeaderEpochRequest::default().with_topics(vec![topic]);
                 if version >= 3 {
                     request.replica_id = BrokerId(-1);
@@ -223,19 +487,45 @@ impl Call {
         match self {
             Call::DescribeConfigs { version, resource_type, resource, keys, synonyms } => {
                 let keys = keys.map(|keys| keys.iter().map(|key| text(key)).collect());
-                let resource = describe_configs_request::DescribeConfigsResource::default().with_resource_type(resource_type).with_resource_name(text(&resource)).with_configuration_keys(keys);
-                ask(client, &DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(synonyms), version)
+                let resource = describe_configs_request::DescribeConfigsResource::default()
+                    .with_resource_type(resource_type)
+                    .with_resource_name(text(&resource))
+                    .with_configuration_keys(keys);
+                ask(
+                    client,
+                    &DescribeConfigsRequest::default().with_resources(vec![resource]).with_include_synonyms(synonyms),
+                    version,
+                )
             }
             Call::IncrementalAlterConfigs { version, resource_type, resource, configs, validate_only } => {
                 let configs = configs.iter().map(|change| {
-                    incremental_alter_configs_request::AlterableConfig::default().with_name(text(&change.name)).with_config_operation(change.operation).with_value(change.value.as_deref().map(text))
+                    incremental_alter_configs_request::AlterableConfig::default()
+                        .with_name(text(&change.name))
+                        .with_config_operation(change.operation)
+                        .with_value(change.value.as_deref().map(text))
                 });
-                let resource = incremental_alter_configs_request::AlterConfigsResource::default().with_resource_type(resource_type).with_resource_name(text(&resource)).with_configs(configs.collect());
-                ask(client, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource]).with_validate_only(validate_only), version)
+                let resource = incremental_alter_configs_request::AlterConfigsResource::default()
+                    .with_resource_type(resource_type)
+                    .with_resource_name(text(&resource))
+                    .with_configs(configs.collect());
+                ask(
+                    client,
+                    &IncrementalAlterConfigsRequest::default()
+                        .with_resources(vec![resource])
+                        .with_validate_only(validate_only),
+                    version,
+                )
             }
             Call::AlterConfigs { version, resource_type, resource, configs } => {
-                let configs = configs.iter().map(|(name, value)| alter_configs_request::AlterableConfig::default().with_name(text(name)).with_value(Some(text(value))));
-                let resource = alter_configs_request::AlterConfigsResource::default().with_resource_type(resource_type).with_resource_name(text(&resource)).with_configs(configs.collect());
+                let configs = configs.iter().map(|(name, value)| {
+                    alter_configs_request::AlterableConfig::default()
+                        .with_name(text(name))
+                        .with_value(Some(text(value)))
+                });
+                let resource = alter_configs_request::AlterConfigsResource::default()
+                    .with_resource_type(resource_type)
+                    .with_resource_name(text(&resource))
+                    .with_configs(configs.collect());
                 ask(client, &AlterConfigsRequest::default().with_resources(vec![resource]), version)
             }
             _ => unreachable!("not about configs"),
@@ -245,7 +535,11 @@ impl Call {
     fn membership(self, client: &mut Client) -> Result<Value, String> {
         match self {
             Call::JoinGroup { version, group, member_id, instance, session_timeout_ms, protocol_type, protocols } => {
-                let protocols = protocols.iter().map(|name| join_group_request::JoinGroupRequestProtocol::default().with_name(text(name)).with_metadata(Bytes::from_static(SUBSCRIPTION)));
+                let protocols = protocols.iter().map(|name| {
+                    join_group_request::JoinGroupRequestProtocol::default()
+                        .with_name(text(name))
+                        .with_metadata(Bytes::from_static(SUBSCRIPTION))
+                });
                 let mut request = JoinGroupRequest::default()
                     .with_group_id(group_id(&group))
                     .with_session_timeout_ms(session_timeout_ms)
@@ -263,21 +557,36 @@ impl Call {
                     assignments.insert(member, "assigned".into());
                 }
                 let assignments = assignments.iter().map(|(member, bytes)| {
-                    sync_group_request::SyncGroupRequestAssignment::default().with_member_id(text(member)).with_assignment(Bytes::from(bytes.clone()))
+                    sync_group_request::SyncGroupRequestAssignment::default()
+                        .with_member_id(text(member))
+                        .with_assignment(Bytes::from(bytes.clone()))
                 });
-                let mut request = SyncGroupRequest::default().with_group_id(group_id(&group)).with_generation_id(generation).with_member_id(text(&member_id)).with_assignments(assignments.collect());
+                let mut request = SyncGroupRequest::default()
+                    .with_group_id(group_id(&group))
+                    .with_generation_id(generation)
+                    .with_member_id(text(&member_id))
+                    .with_assignments(assignments.collect());
                 if version >= 5 {
-                    request = request.with_protocol_type(Some(text("consumer"))).with_protocol_name(protocol.as_deref().map(text));
+                    request = request
+                        .with_protocol_type(Some(text("consumer")))
+                        .with_protocol_name(protocol.as_deref().map(text));
                 }
                 ask(client, &request, version)
             }
-            Call::Heartbeat { version, group, member_id, generation } => {
-                ask(client, &HeartbeatRequest::default().with_group_id(group_id(&group)).with_generation_id(generation).with_member_id(text(&member_id)), version)
-            }
+            Call::Heartbeat { version, group, member_id, generation } => ask(
+                client,
+                &HeartbeatRequest::default()
+                    .with_group_id(group_id(&group))
+                    .with_generation_id(generation)
+                    .with_member_id(text(&member_id)),
+                version,
+            ),
             Call::LeaveGroup { version, group, member_id } => {
                 let request = LeaveGroupRequest::default().with_group_id(group_id(&group));
                 let request = if version >= 3 {
-                    request.with_members(vec![leave_group_request::MemberIdentity::default().with_member_id(text(&member_id))])
+                    request.with_members(vec![
+                        leave_group_request::MemberIdentity::default().with_member_id(text(&member_id)),
+                    ])
                 } else {
                     request.with_member_id(text(&member_id))
                 };
@@ -290,29 +599,60 @@ impl Call {
     fn offsets(self, client: &mut Client) -> Result<Value, String> {
         match self {
             Call::OffsetCommit { version, group, member_id, generation, topic, partition, offset, metadata } => {
-                let wanted = offset_commit_request::OffsetCommitRequestPartition::default().with_partition_index(partition).with_committed_offset(offset).with_committed_metadata(metadata.as_deref().map(text));
-                let topic = offset_commit_request::OffsetCommitRequestTopic::default().with_name(topic_name(&topic)).with_partitions(vec![wanted]);
-                let request = OffsetCommitRequest::default().with_group_id(group_id(&group)).with_generation_id_or_member_epoch(generation).with_member_id(text(&member_id)).with_topics(vec![topic]);
+                let wanted = offset_commit_request::OffsetCommitRequestPartition::default()
+                    .with_partition_index(partition)
+                    .with_committed_offset(offset)
+                    .with_committed_metadata(metadata.as_deref().map(text));
+                let topic = offset_commit_request::OffsetCommitRequestTopic::default()
+                    .with_name(topic_name(&topic))
+                    .with_partitions(vec![wanted]);
+                let request = OffsetCommitRequest::default()
+                    .with_group_id(group_id(&group))
+                    .with_generation_id_or_member_epoch(generation)
+                    .with_member_id(text(&member_id))
+                    .with_topics(vec![topic]);
                 ask(client, &request, version)
             }
             Call::OffsetFetch { version, group, topic, partitions } => {
                 let request = if version >= 8 {
-                    let topics = topic.map(|topic| vec![offset_fetch_request::OffsetFetchRequestTopics::default().with_name(topic_name(&topic)).with_partition_indexes(partitions)]);
-                    let mut wanted = offset_fetch_request::OffsetFetchRequestGroup::default().with_group_id(group_id(&group)).with_topics(topics);
+                    let topics = topic.map(|topic| {
+                        vec![
+                            offset_fetch_request::OffsetFetchRequestTopics::default()
+                                .with_name(topic_name(&topic))
+                                .with_partition_indexes(partitions),
+                        ]
+                    });
+                    let mut wanted = offset_fetch_request::OffsetFetchRequestGroup::default()
+                        .with_group_id(group_id(&group))
+                        .with_topics(topics);
                     if version >= 9 {
                         wanted.member_epoch = -1;
                     }
                     OffsetFetchRequest::default().with_groups(vec![wanted])
                 } else {
-                    let topics = topic.map(|topic| vec![offset_fetch_request::OffsetFetchRequestTopic::default().with_name(topic_name(&topic)).with_partition_indexes(partitions)]);
+                    let topics = topic.map(|topic| {
+                        vec![
+                            offset_fetch_request::OffsetFetchRequestTopic::default()
+                                .with_name(topic_name(&topic))
+                                .with_partition_indexes(partitions),
+                        ]
+                    });
                     OffsetFetchRequest::default().with_group_id(group_id(&group)).with_topics(topics)
                 };
                 ask(client, &request, version)
             }
             Call::OffsetDelete { version, group, topic, partitions } => {
-                let partitions = partitions.iter().map(|index| offset_delete_request::OffsetDeleteRequestPartition::default().with_partition_index(*index));
-                let topic = offset_delete_request::OffsetDeleteRequestTopic::default().with_name(topic_name(&topic)).with_partitions(partitions.collect());
-                ask(client, &OffsetDeleteRequest::default().with_group_id(group_id(&group)).with_topics(vec![topic]), version)
+                let partitions = partitions.iter().map(|index| {
+                    offset_delete_request::OffsetDeleteRequestPartition::default().with_partition_index(*index)
+                });
+                let topic = offset_delete_request::OffsetDeleteRequestTopic::default()
+                    .with_name(topic_name(&topic))
+                    .with_partitions(partitions.collect());
+                ask(
+                    client,
+                    &OffsetDeleteRequest::default().with_group_id(group_id(&group)).with_topics(vec![topic]),
+                    version,
+                )
             }
             _ => unreachable!("not about offsets"),
         }
@@ -328,15 +668,29 @@ impl Call {
                 };
                 ask(client, &request.with_key_type(key_type), version)
             }
-            Call::ListGroups { version, states } => ask(client, &ListGroupsRequest::default().with_states_filter(states.iter().map(|state| text(state)).collect()), version),
-            Call::DescribeGroups { version, groups } => ask(client, &DescribeGroupsRequest::default().with_groups(groups.iter().map(|group| group_id(group)).collect()), version),
+            Call::ListGroups { version, states } => ask(
+                client,
+                &ListGroupsRequest::default().with_states_filter(states.iter().map(|state| text(state)).collect()),
+                version,
+            ),
+            Call::DescribeGroups { version, groups } => ask(
+                client,
+                &DescribeGroupsRequest::default().with_groups(groups.iter().map(|group| group_id(group)).collect()),
+                version,
+            ),
             Call::ApiVersions { version } => api_versions(client, version),
             Call::DescribeCluster { version } => ask(client, &DescribeClusterRequest::default(), version),
             Call::DescribeLogDirs { version, topic } => {
-                let topic = describe_log_dirs_request::DescribableLogDirTopic::default().with_topic(topic_name(&topic)).with_partitions(vec![0]);
+                let topic = describe_log_dirs_request::DescribableLogDirTopic::default()
+                    .with_topic(topic_name(&topic))
+                    .with_partitions(vec![0]);
                 ask(client, &DescribeLogDirsRequest::default().with_topics(Some(vec![topic])), version)
             }
-            Call::DeleteGroups { version, groups } => ask(client, &DeleteGroupsRequest::default().with_groups_names(groups.iter().map(|group| group_id(group)).collect()), version),
+            Call::DeleteGroups { version, groups } => ask(
+                client,
+                &DeleteGroupsRequest::default().with_groups_names(groups.iter().map(|group| group_id(group)).collect()),
+                version,
+            ),
             _ => unreachable!("not about groups"),
         }
     }
@@ -350,7 +704,8 @@ pub fn created(request: &toml::Value) -> Vec<(String, i32)> {
         Some("create_topics") if !checked => {
             let topics = request["topics"].as_array().into_iter().flatten();
             let made = topics.filter(|topic| topic.get("refused").is_none());
-            made.map(|topic| (topic["name"].as_str().unwrap().to_owned(), integer(topic.get("partitions")) - 1)).collect()
+            made.map(|topic| (topic["name"].as_str().unwrap().to_owned(), integer(topic.get("partitions")) - 1))
+                .collect()
         }
         Some("create_partitions") if !checked && request.get("refused").is_none() => {
             vec![(request["topic"].as_str().unwrap().to_owned(), integer(request.get("count")) - 1)]
@@ -365,7 +720,12 @@ fn fetched(mut answer: FetchResponse) -> Result<Value, String> {
     for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
         let records = records_in(partition.records.take().unwrap_or_default());
         let shown = |bytes: Option<Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        lists.push(json!(records.into_iter().map(|r| json!([r.offset, r.timestamp, shown(r.key), shown(r.value)])).collect::<Vec<_>>()));
+        lists.push(json!(
+            records
+                .into_iter()
+                .map(|r| json!([r.offset, r.timestamp, shown(r.key), shown(r.value)]))
+                .collect::<Vec<_>>()
+        ));
     }
     Ok(json!({ "answer": tree(&format!("{answer:?}")), "records": lists }))
 }

@@ -54,24 +54,40 @@ fn millpond_and_apache_kafka_answer_alike() {
     let second = std::env::var("MILLPOND_SCENARIO_SECOND").is_ok().then(|| ApacheKafka::start(&second_scratch));
     let server = second.is_none().then(|| Server::start(&scratch));
     let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
-    let mut files: Vec<_> = fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert!(!files.is_empty());
     let only = std::env::var("MILLPOND_SCENARIO").unwrap_or_default();
     let mut differences = Vec::new();
     for file in files.iter().filter(|file| file.to_string_lossy().contains(&only)) {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-        let scenario: Scenario = toml::from_str(&fs::read_to_string(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let scenario: Scenario =
+            toml::from_str(&fs::read_to_string(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let theirs = play(&scenario, &reference.kafka, &name);
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             if let Some(text) = &scenario.step[i].says {
-                assert!(theirs.to_string().contains(text.as_str()), "{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1);
+                assert!(
+                    theirs.to_string().contains(text.as_str()),
+                    "{name} step {}: Apache Kafka's answer lacks {text}: {theirs}",
+                    i + 1
+                );
             }
-            answers::compare(&format!("{name} step {} ({})", i + 1, scenario.step[i].request["call"]), theirs, ours, &mut differences);
+            answers::compare(
+                &format!("{name} step {} ({})", i + 1, scenario.step[i].request["call"]),
+                theirs,
+                ours,
+                &mut differences,
+            );
         }
     }
-    assert!(differences.is_empty(), "{} differences (apache | millpond):\n{}", differences.len(), differences.join("\n"));
+    assert!(
+        differences.is_empty(),
+        "{} differences (apache | millpond):\n{}",
+        differences.len(),
+        differences.join("\n")
+    );
 }
 
 /// Each step's normalised answer.
@@ -86,7 +102,9 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
         let answer = loop {
             let call: Call = request.clone().try_into().unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1));
             match call.send(&mut client) {
-                Ok(answer) if asks_to_come_back(&answer) && Instant::now() < deadline => thread::sleep(Duration::from_millis(50)),
+                Ok(answer) if asks_to_come_back(&answer) && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(50))
+                }
                 Ok(answer) => {
                     settle(&mut client, &request, deadline);
                     break answer;
@@ -99,7 +117,8 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
             }
         };
         for (as_name, field) in &step.save {
-            let value = answers::find(&answer, field).unwrap_or_else(|| panic!("{name} step {}: no field {field} in {answer}", i + 1));
+            let value = answers::find(&answer, field)
+                .unwrap_or_else(|| panic!("{name} step {}: no field {field} in {answer}", i + 1));
             saved.insert(as_name.clone(), value.clone());
         }
         answers.push(answers::normalise(answer, &step.ignore, &saved));
@@ -134,8 +153,12 @@ fn substitute(value: toml::Value, saved: &BTreeMap<String, Value>) -> toml::Valu
             Some(Value::Number(number)) => toml::Value::Integer(number.as_i64().unwrap()),
             _ => toml::Value::String(text),
         },
-        toml::Value::Array(items) => toml::Value::Array(items.into_iter().map(|item| substitute(item, saved)).collect()),
-        toml::Value::Table(table) => toml::Value::Table(table.into_iter().map(|(key, value)| (key, substitute(value, saved))).collect()),
+        toml::Value::Array(items) => {
+            toml::Value::Array(items.into_iter().map(|item| substitute(item, saved)).collect())
+        }
+        toml::Value::Table(table) => {
+            toml::Value::Table(table.into_iter().map(|(key, value)| (key, substitute(value, saved))).collect())
+        }
         other => other,
     }
 }

@@ -11,7 +11,10 @@ pub struct Http {
 
 impl Http {
     pub fn new(address: &str) -> Http {
-        let config = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(Duration::from_secs(60))).build();
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build();
         Http { address: address.to_owned(), agent: config.into() }
     }
 
@@ -26,13 +29,15 @@ impl Http {
     /// Status and text, whatever they are.
     pub fn try_get(&self, path: &str) -> Result<(u16, String), String> {
         let mut answer = self.agent.get(self.url(path)).call().map_err(|e| format!("GET {path}: {e}"))?;
-        let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| format!("GET {path}: {e}"))?;
+        let text =
+            answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| format!("GET {path}: {e}"))?;
         Ok((answer.status().as_u16(), text))
     }
 
     pub fn try_post(&self, path: &str, body: &Value) -> Result<(u16, String), String> {
         let mut answer = self.agent.post(self.url(path)).send_json(body).map_err(|e| format!("POST {path}: {e}"))?;
-        let text = answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| format!("POST {path}: {e}"))?;
+        let text =
+            answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| format!("POST {path}: {e}"))?;
         Ok((answer.status().as_u16(), text))
     }
 

@@ -61,7 +61,9 @@ pub fn java(class: &str) -> Command {
 fn java_with(class: &str, flags: &[&str]) -> Command {
     let jars = cache().join("kafka/jars/*");
     let mut command = Command::new("java");
-    command.args(flags).arg(format!("-Dlog4j2.configurationFile={}", super::source("support/kafka/log4j2.yaml").display()));
+    command
+        .args(flags)
+        .arg(format!("-Dlog4j2.configurationFile={}", super::source("support/kafka/log4j2.yaml").display()));
     command.arg("-cp").arg(jars).arg(class);
     command
 }

@@ -21,7 +21,10 @@ pub fn cache() -> PathBuf {
         .map(PathBuf::from)
         .unwrap_or_else(|| Path::new(&env::var_os("HOME").expect("HOME is set")).join(".cache/millpond"));
     let tests = root.join("tests");
-    assert!(tests.join("kafka/.stamp").exists(), "the clients are not installed; run tests/support/setup (make test does)");
+    assert!(
+        tests.join("kafka/.stamp").exists(),
+        "the clients are not installed; run tests/support/setup (make test does)"
+    );
     tests
 }
 

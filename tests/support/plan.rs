@@ -81,14 +81,16 @@ pub fn mistakes(report: &Value, sends: &[Send]) -> Vec<String> {
     }
     for ((topic, partition), wanted) in wanted {
         let at = format!("{} read {topic}-{partition}", report["client"].as_str().unwrap_or("?"));
-        let read: Vec<Read> = serde_json::from_value(report["records"][topic].clone()).unwrap_or_else(|e| panic!("{at}: {e}"));
+        let read: Vec<Read> =
+            serde_json::from_value(report["records"][topic].clone()).unwrap_or_else(|e| panic!("{at}: {e}"));
         let read: Vec<&Read> = read.iter().filter(|record| record.0 == partition).collect();
         if read.len() != wanted.len() {
             mistakes.push(format!("{at}: {} records instead of {}", read.len(), wanted.len()));
         }
         for (i, (read, wanted)) in read.iter().zip(&wanted).enumerate() {
             let Read(_, offset, timestamp, key, value, headers) = read;
-            let same = *offset == i as i64 && *timestamp == wanted.timestamp && *key == wanted.key && *value == wanted.value;
+            let same =
+                *offset == i as i64 && *timestamp == wanted.timestamp && *key == wanted.key && *value == wanted.value;
             if !same || by_name(headers) != by_name(&wanted.headers) {
                 let clip = |text: &Option<String>| text.as_ref().map(|t| t.chars().take(40).collect::<String>());
                 mistakes.push(format!(

@@ -112,7 +112,9 @@ impl Process {
 
     /// The end of what the child said, for messages.
     pub fn tail(&self) -> String {
-        let last = |text: String| text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n");
+        let last = |text: String| {
+            text.lines().rev().take(30).collect::<Vec<_>>().into_iter().rev().collect::<Vec<_>>().join("\n")
+        };
         format!("--- stdout\n{}\n--- stderr\n{}", last(self.stdout()), last(self.stderr()))
     }
 }

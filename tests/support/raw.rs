@@ -4,7 +4,9 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
 use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
-use kafka_protocol::records::{Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType};
+use kafka_protocol::records::{
+    Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
+};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
@@ -24,7 +26,8 @@ impl Client {
 
     pub fn try_connect(address: &str) -> Result<Client, String> {
         let target = address.to_socket_addrs().map_err(|e| e.to_string())?.next().ok_or("no address")?;
-        let stream = TcpStream::connect_timeout(&target, Duration::from_secs(5)).map_err(|e| format!("{address}: {e}"))?;
+        let stream =
+            TcpStream::connect_timeout(&target, Duration::from_secs(5)).map_err(|e| format!("{address}: {e}"))?;
         stream.set_read_timeout(Some(Duration::from_secs(40))).map_err(|e| e.to_string())?;
         stream.set_nodelay(true).map_err(|e| e.to_string())?;
         Ok(Client { stream, correlation: 0 })
@@ -61,7 +64,8 @@ impl Client {
     /// The next answer, which must be to the last request.
     pub fn receive<R: Request>(&mut self, version: i16) -> Result<R::Response, String> {
         let mut frame = self.read_frame()?;
-        let header = ResponseHeader::decode(&mut frame, R::Response::header_version(version)).map_err(|e| e.to_string())?;
+        let header =
+            ResponseHeader::decode(&mut frame, R::Response::header_version(version)).map_err(|e| e.to_string())?;
         if header.correlation_id != self.correlation {
             return Err(format!("answer to request {} instead of {}", header.correlation_id, self.correlation));
         }

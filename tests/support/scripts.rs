@@ -59,7 +59,10 @@ pub fn python(script: &str) -> Command {
 /// A JavaScript file of the test tree with the pinned packages.
 pub fn node(script: &str) -> Command {
     let mut command = Command::new("node");
-    command.arg(source(script)).env("NODE_PATH", cache().join("node/node_modules")).env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+    command
+        .arg(source(script))
+        .env("NODE_PATH", cache().join("node/node_modules"))
+        .env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
     command
 }
 

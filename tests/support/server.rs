@@ -1,9 +1,9 @@
 //! The real `millpond serve` as a child process.
 
+use super::Scratch;
 use super::http::Http;
 use super::process::Process;
 use super::raw::Client;
-use super::Scratch;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -86,7 +86,11 @@ impl Server {
         let address = self.http.address().to_owned();
         self.process = spawn(&self.folder, &self.options, &self.kafka, &address, self.starts);
         let (kafka, http) = ready(&mut self.process);
-        assert_eq!((kafka.as_str(), http.as_str()), (self.kafka.as_str(), self.http.address()), "same ports after a restart");
+        assert_eq!(
+            (kafka.as_str(), http.as_str()),
+            (self.kafka.as_str(), self.http.address()),
+            "same ports after a restart"
+        );
         self.http = Http::new(&http);
     }
 
@@ -127,7 +131,8 @@ fn spawn(folder: &Path, options: &Options, kafka: &str, http: &str, start: u32) 
 }
 
 fn ready(process: &mut Process) -> (String, String) {
-    let line = process.wait_for_line(|line| line.starts_with("millpond ready "), READY).unwrap_or_else(|e| panic!("{e}"));
+    let line =
+        process.wait_for_line(|line| line.starts_with("millpond ready "), READY).unwrap_or_else(|e| panic!("{e}"));
     let fields: HashMap<&str, &str> = line.split_whitespace().filter_map(|word| word.split_once('=')).collect();
     (fields["kafka"].to_owned(), fields["http"].to_owned())
 }

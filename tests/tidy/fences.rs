@@ -51,17 +51,21 @@ pub fn check(source: &Source, offences: &mut Vec<Offence>) {
 
 /// `name::` or `use name` as a crate.
 fn names(code: &str, name: &str) -> bool {
-    let starts = |at: usize| !code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '.');
+    let starts = |at: usize| {
+        !code[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_' || c == ':' || c == '.')
+    };
     code.match_indices(name).any(|(at, _)| {
         let after = &code[at + name.len()..];
-        starts(at) && (after.starts_with("::") || code.trim_start().starts_with("use ") && after.starts_with([';', ' ']))
+        starts(at)
+            && (after.starts_with("::") || code.trim_start().starts_with("use ") && after.starts_with([';', ' ']))
     })
 }
 
 /// `crate::module` or `super::module`.
 fn names_module(code: &str, module: &str) -> bool {
     let path = format!("crate::{module}");
-    code.match_indices(&path).any(|(at, _)| !code[at + path.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    code.match_indices(&path)
+        .any(|(at, _)| !code[at + path.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_'))
 }
 
 /// Arrows between crates go one way, and heavy crates stay behind their fences in the manifests, too.
@@ -69,12 +73,25 @@ pub fn crates(offences: &mut Vec<Offence>) {
     for (i, name) in ORDER.iter().enumerate() {
         let path = format!("{name}/Cargo.toml");
         let manifest: toml::Table = toml::from_str(&read(&path)).unwrap();
-        let wanted: Vec<&str> = manifest.get("dependencies").and_then(|d| d.as_table()).into_iter().flat_map(|d| d.keys().map(String::as_str)).collect();
+        let wanted: Vec<&str> = manifest
+            .get("dependencies")
+            .and_then(|d| d.as_table())
+            .into_iter()
+            .flat_map(|d| d.keys().map(String::as_str))
+            .collect();
         for dependency in wanted {
             let right = ORDER[i..].contains(&dependency) || dependency == "millpond";
-            let fenced = FENCES.iter().any(|(fence, places)| fence.replace('_', "-") == dependency.replace('_', "-") && !places.iter().any(|place| place.starts_with(name)));
+            let fenced = FENCES.iter().any(|(fence, places)| {
+                fence.replace('_', "-") == dependency.replace('_', "-")
+                    && !places.iter().any(|place| place.starts_with(name))
+            });
             if right || fenced {
-                offences.push(Offence { rule: "crates", path: path.clone(), line: 1, text: format!("{name} must not depend on {dependency}") });
+                offences.push(Offence {
+                    rule: "crates",
+                    path: path.clone(),
+                    line: 1,
+                    text: format!("{name} must not depend on {dependency}"),
+                });
             }
         }
     }
@@ -96,12 +113,19 @@ pub fn advertised_apis_are_tested(offences: &mut Vec<Offence>) {
         let snake = snake(name);
         let golden = files.iter().any(|path| path.contains("/protocol/") && path.contains(&snake));
         if !golden && !scenarios.contains(&format!("call = \"{snake}\"")) {
-            let text = format!("{name} is advertised: play it in tests/golden/scenarios (call = \"{snake}\") or add tests/golden/protocol/{snake}*.hex");
+            let text = format!(
+                "{name} is advertised: play it in tests/golden/scenarios (call = \"{snake}\") or add tests/golden/protocol/{snake}*.hex"
+            );
             offences.push(Offence { rule: "untested api", path: path.to_owned(), line: 1, text });
         }
     }
     if listed.len() < 10 {
-        offences.push(Offence { rule: "untested api", path: path.to_owned(), line: 1, text: format!("found only {listed:?}: this rule has lost the list") });
+        offences.push(Offence {
+            rule: "untested api",
+            path: path.to_owned(),
+            line: 1,
+            text: format!("found only {listed:?}: this rule has lost the list"),
+        });
     }
 }
 

@@ -7,13 +7,27 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 const PARAMETERS_MAX: usize = 5;
 const INDENT_MAX: usize = 6;
-const PUBLIC: [&str; 9] = ["pub fn ", "pub async fn ", "pub const ", "pub static ", "pub struct ", "pub enum ", "pub trait ", "pub type ", "pub unsafe fn "];
+const PUBLIC: [&str; 9] = [
+    "pub fn ",
+    "pub async fn ",
+    "pub const ",
+    "pub static ",
+    "pub struct ",
+    "pub enum ",
+    "pub trait ",
+    "pub type ",
+    "pub unsafe fn ",
+];
 
 pub fn check(source: &Source, offences: &mut Vec<Offence>) {
     let mut offend = |rule, line, text: String| offences.push(Offence { rule, path: source.path.clone(), line, text });
     let lines = source.product_lines().count();
     if lines > FILE_LINES_MAX {
-        offend("file length", 1, format!("{lines} lines without tests, at most {FILE_LINES_MAX}: split it by what changes together"));
+        offend(
+            "file length",
+            1,
+            format!("{lines} lines without tests, at most {FILE_LINES_MAX}: split it by what changes together"),
+        );
     }
     if !source.lines.first().is_some_and(|line| line.starts_with("//!")) {
         offend("header", 1, "a file starts with //! and says what it is for".into());
@@ -22,12 +36,21 @@ pub fn check(source: &Source, offences: &mut Vec<Offence>) {
     for (line, code) in source.product_lines() {
         let indent = code.len() - code.trim_start().len();
         if !code.trim().is_empty() && indent > INDENT_MAX * 4 && !inside_string(source, line) {
-            offend("indent", line, format!("{} levels deep, at most {INDENT_MAX}: give the inner part a name", indent / 4));
+            offend(
+                "indent",
+                line,
+                format!("{} levels deep, at most {INDENT_MAX}: give the inner part a name", indent / 4),
+            );
         }
         let trimmed = code.trim_start();
-        let field = trimmed.starts_with("pub ") && trimmed.contains(": ") && trimmed.ends_with(',') && !trimmed.contains('(');
+        let field =
+            trimmed.starts_with("pub ") && trimmed.contains(": ") && trimmed.ends_with(',') && !trimmed.contains('(');
         if (PUBLIC.iter().any(|start| trimmed.starts_with(start)) || field) && !documented(source, line) {
-            offend("undocumented", line, format!("say what it means, its unit, errors and invariant: {}", source.lines[line - 1].trim()));
+            offend(
+                "undocumented",
+                line,
+                format!("say what it means, its unit, errors and invariant: {}", source.lines[line - 1].trim()),
+            );
         }
     }
 }
@@ -42,7 +65,10 @@ fn documented(source: &Source, line: usize) -> bool {
     let mut above = line - 1;
     while above > 0 {
         let text = source.lines[above - 1].trim();
-        let attribute = text.starts_with("#[") || text.starts_with(')') || text.ends_with(")]") || text.ends_with(',') && !text.starts_with("pub ") && text.starts_with("#");
+        let attribute = text.starts_with("#[")
+            || text.starts_with(')')
+            || text.ends_with(")]")
+            || text.ends_with(',') && !text.starts_with("pub ") && text.starts_with("#");
         if text.starts_with("///") || text.starts_with("#[doc") {
             return true;
         }
@@ -65,11 +91,19 @@ fn functions(source: &Source, offend: &mut impl FnMut(&'static str, usize, Strin
         }
         let length = code[start..start + item_end(&code[start..])].matches('\n').count() + 1;
         if length > FUNCTION_LINES_MAX {
-            offend("function length", line, format!("{name} has {length} lines, at most {FUNCTION_LINES_MAX}: give its parts names"));
+            offend(
+                "function length",
+                line,
+                format!("{name} has {length} lines, at most {FUNCTION_LINES_MAX}: give its parts names"),
+            );
         }
         let count = parameters(&code[start + 3 + name.len()..]);
         if count > PARAMETERS_MAX {
-            offend("parameters", line, format!("{name} takes {count}, at most {PARAMETERS_MAX}: pass a struct that has a meaning"));
+            offend(
+                "parameters",
+                line,
+                format!("{name} takes {count}, at most {PARAMETERS_MAX}: pass a struct that has a meaning"),
+            );
         }
     }
 }
@@ -96,7 +130,10 @@ fn parameters(code: &str) -> usize {
         }
         previous = c;
     }
-    let is_self = |name: &str| matches!(name.trim_start_matches('(').trim(), "self" | "&self" | "mut self" | "&mut self") || name.contains("self:");
+    let is_self = |name: &str| {
+        matches!(name.trim_start_matches('(').trim(), "self" | "&self" | "mut self" | "&mut self")
+            || name.contains("self:")
+    };
     names.iter().filter(|name| !name.trim_start_matches('(').trim().is_empty() && !is_self(name)).count()
 }
 

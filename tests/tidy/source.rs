@@ -20,7 +20,11 @@ pub struct Source {
 
 /// Files that git knows or would know.
 pub fn tracked() -> Vec<String> {
-    let output = Command::new("git").args(["ls-files", "--cached", "--others", "--exclude-standard"]).current_dir(root()).output().unwrap();
+    let output = Command::new("git")
+        .args(["ls-files", "--cached", "--others", "--exclude-standard"])
+        .current_dir(root())
+        .output()
+        .unwrap();
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     let names = String::from_utf8(output.stdout).unwrap();
     names.lines().map(str::to_owned).filter(|name| root().join(name).is_file()).collect()
@@ -36,10 +40,15 @@ pub fn read(path: &str) -> String {
 
 /// Every source of the product that is not wholly a test.
 pub fn product() -> Vec<Source> {
-    let paths: Vec<String> = tracked().into_iter().filter(|path| path.ends_with(".rs") && PRODUCT.iter().any(|folder| path.starts_with(folder))).collect();
+    let paths: Vec<String> = tracked()
+        .into_iter()
+        .filter(|path| path.ends_with(".rs") && PRODUCT.iter().any(|folder| path.starts_with(folder)))
+        .collect();
     let sources: Vec<Source> = paths.iter().map(|path| Source::parse(path, &read(path))).collect();
     let tests: BTreeSet<String> = sources.iter().flat_map(Source::test_modules).collect();
-    let is_test = |path: &str| tests.iter().any(|module| path == format!("{module}.rs") || path.starts_with(&format!("{module}/")));
+    let is_test = |path: &str| {
+        tests.iter().any(|module| path == format!("{module}.rs") || path.starts_with(&format!("{module}/")))
+    };
     sources.into_iter().filter(|source| !is_test(&source.path)).collect()
 }
 
@@ -105,7 +114,10 @@ fn token(rest: &[char], before: Option<char>) -> (usize, bool) {
         if let Some(quote) = quote.filter(|quote| *quote == prefix + hashes) {
             let close: Vec<char> = std::iter::once('"').chain(std::iter::repeat_n('#', hashes)).collect();
             let body = &rest[quote + 1..];
-            let end = body.windows(close.len()).position(|window| window == close).map_or(rest.len(), |end| quote + 1 + end + close.len());
+            let end = body
+                .windows(close.len())
+                .position(|window| window == close)
+                .map_or(rest.len(), |end| quote + 1 + end + close.len());
             return (end, true);
         }
     }
@@ -131,7 +143,11 @@ fn closing(rest: &[char], quote: char) -> usize {
 /// Lines of items under `#[cfg(test)]`: to the matching brace, or to the semicolon.
 fn test_lines(code: &str) -> Vec<bool> {
     let mut flags = vec![false; code.lines().count()];
-    for (start, _) in code.match_indices("#[cfg(test)]").chain(code.match_indices("#[cfg(all(test")).chain(code.match_indices("#[test]")) {
+    for (start, _) in code
+        .match_indices("#[cfg(test)]")
+        .chain(code.match_indices("#[cfg(all(test"))
+        .chain(code.match_indices("#[test]"))
+    {
         let end = item_end(&code[start..]) + start;
         let line = |at: usize| code[..at].matches('\n').count();
         let last = line(end.min(code.len())).min(flags.len() - 1);

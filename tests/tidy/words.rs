@@ -6,15 +6,25 @@ use crate::source::{Source, read};
 /// Whole tokens that have no place outside tests, and what to do instead.
 const UNWRAP: [&str; 6] = [".unwrap()", ".unwrap_err()", "panic!(", "todo!(", "unimplemented!(", "dbg!("];
 /// Bytes of a size or float whose width or form is not drawn anywhere.
-const LOOSE_BYTES: [&str; 8] =
-    ["usize::from_be_bytes", "usize::from_le_bytes", "isize::from_be_bytes", "f64::from_be_bytes", "f64::from_le_bytes", "f32::from_be_bytes", "f32::from_le_bytes", "as usize).to_be_bytes"];
+const LOOSE_BYTES: [&str; 8] = [
+    "usize::from_be_bytes",
+    "usize::from_le_bytes",
+    "isize::from_be_bytes",
+    "f64::from_be_bytes",
+    "f64::from_le_bytes",
+    "f32::from_be_bytes",
+    "f32::from_le_bytes",
+    "as usize).to_be_bytes",
+];
 const MODULES: [&str; 6] = ["utils", "util", "common", "helpers", "helper", "misc"];
 const LOG_MACROS: [&str; 5] = ["error!(", "warn!(", "info!(", "debug!(", "trace!("];
 /// Where time may be read, and where the process' own chance may be drawn.
 const CLOCKS: [&str; 1] = ["broker/src/clock.rs"];
 
 pub fn check(source: &Source, offences: &mut Vec<Offence>) {
-    let mut offend = |rule, line, text: &str| offences.push(Offence { rule, path: source.path.clone(), line, text: text.to_owned() });
+    let mut offend = |rule, line, text: &str| {
+        offences.push(Offence { rule, path: source.path.clone(), line, text: text.to_owned() })
+    };
     let name = source.path.rsplit('/').next().unwrap().trim_end_matches(".rs");
     if MODULES.contains(&name) {
         offend("module name", 1, "a module is named after what it holds");
@@ -34,7 +44,9 @@ pub fn check(source: &Source, offences: &mut Vec<Offence>) {
         if LOOSE_BYTES.iter().any(|word| code.contains(word)) {
             offend("float or usize in bytes", line, "stored bytes have a fixed width and an exact meaning");
         }
-        if !CLOCKS.contains(&source.path.as_str()) && ["SystemTime::now(", "thread_rng(", "Utc::now(", "Local::now("].iter().any(|word| code.contains(word)) {
+        if !CLOCKS.contains(&source.path.as_str())
+            && ["SystemTime::now(", "thread_rng(", "Utc::now(", "Local::now("].iter().any(|word| code.contains(word))
+        {
             offend("clock", line, "time and chance are handed in: broker::Clock");
         }
         if let Some(module) = trimmed.strip_suffix(';').and_then(|t| t.rsplit_once("mod ")).map(|(_, name)| name)
@@ -69,14 +81,18 @@ fn log_text<'a>(source: &'a Source, line: usize, code: &str) -> Option<&'a str> 
 }
 
 fn comment(written: &str, line: usize, offend: &mut impl FnMut(&'static str, usize, &str)) {
-    let Some(text) = written.strip_prefix("//").filter(|text| !text.starts_with('/') && !text.starts_with('!')) else { return };
+    let Some(text) = written.strip_prefix("//").filter(|text| !text.starts_with('/') && !text.starts_with('!')) else {
+        return;
+    };
     let text = text.trim();
     for word in ["TODO", "FIXME", "XXX", "HACK"] {
         if text.split(|c: char| !c.is_alphanumeric()).any(|w| w == word) && !text.contains('#') {
             offend("todo", line, "what is left to do is an issue: name it (#n) or do it");
         }
     }
-    let starts = ["let ", "fn ", "use ", "pub ", "if ", "for ", "match ", "return ", "self.", "}"].iter().any(|start| text.starts_with(start));
+    let starts = ["let ", "fn ", "use ", "pub ", "if ", "for ", "match ", "return ", "self.", "}"]
+        .iter()
+        .any(|start| text.starts_with(start));
     if starts && (text.ends_with(';') || text.ends_with('{') || text == "}") {
         offend("commented-out code", line, "git remembers old code");
     }
@@ -86,7 +102,12 @@ fn comment(written: &str, line: usize, offend: &mut impl FnMut(&'static str, usi
 fn import_order(source: &Source, offend: &mut impl FnMut(&'static str, usize, &str)) {
     let mut reached = 0;
     for (line, code) in source.product_lines() {
-        let Some(path) = code.strip_prefix("use ").or_else(|| code.strip_prefix("pub use ").or_else(|| code.strip_prefix("pub(crate) use "))) else { continue };
+        let Some(path) = code
+            .strip_prefix("use ")
+            .or_else(|| code.strip_prefix("pub use ").or_else(|| code.strip_prefix("pub(crate) use ")))
+        else {
+            continue;
+        };
         let first = path.split([':', ';', ' ']).next().unwrap_or_default();
         let group = match first {
             "std" | "core" | "alloc" => 0,
@@ -114,12 +135,24 @@ fn declares(source: &Source, module: &str) -> bool {
 pub fn tree(paths: &[String], offences: &mut Vec<Offence>) {
     // Spelled in two parts, so that this file passes its own check.
     let machine = [["/ro", "ot/"], ["/wo", "rk/"], ["/home/", "runner"], ["/Us", "ers/"]].map(|parts| parts.concat());
-    let hosts = [["registry.npm", "js.org"], ["files.python", "hosted.org"], ["pypi.", "org"], ["repo.maven.", "apache.org"], ["repo1.maven", ".org"], ["static.crates", ".io"], ["index.crates", ".io"]]
-        .map(|parts| parts.concat());
+    let hosts = [
+        ["registry.npm", "js.org"],
+        ["files.python", "hosted.org"],
+        ["pypi.", "org"],
+        ["repo.maven.", "apache.org"],
+        ["repo1.maven", ".org"],
+        ["static.crates", ".io"],
+        ["index.crates", ".io"],
+    ]
+    .map(|parts| parts.concat());
     for path in paths {
         let text = read(path);
         for (i, line) in text.lines().enumerate() {
-            if let Some(found) = machine.iter().find(|word| at_path_start(line, word)).or(hosts.iter().find(|word| line.contains(word.as_str()))) {
+            if let Some(found) = machine
+                .iter()
+                .find(|word| at_path_start(line, word))
+                .or(hosts.iter().find(|word| line.contains(word.as_str())))
+            {
                 let text = format!("{found} belongs to one machine or network, not to the project");
                 offences.push(Offence { rule: "machine", path: path.clone(), line: i + 1, text });
             }
@@ -129,5 +162,6 @@ pub fn tree(paths: &[String], offences: &mut Vec<Offence>) {
 
 /// `word` where a path begins, not inside a longer one such as `/lake/work/`.
 fn at_path_start(line: &str, word: &str) -> bool {
-    line.match_indices(word).any(|(at, _)| !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "_-./}$)>~".contains(c)))
+    line.match_indices(word)
+        .any(|(at, _)| !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "_-./}$)>~".contains(c)))
 }
