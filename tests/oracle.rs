@@ -92,7 +92,45 @@ fn every_number_equals_an_independent_computation() {
     server.http.post("/v1/lake/listens/flush", &Value::Null);
     let settled = report("lake", lake(&server, &system).arg("--whole"));
     assert_eq!(settled["settled"], found["valid"], "{settled}");
+    the_checks_can_fail(&scratch, &server, &system, &record);
     history_and_now_are_one_table(&server, &system, settled["settled"].as_u64().unwrap());
+}
+
+/// A check that cannot fail is a defect: each is shown a lie and must see it.
+fn the_checks_can_fail(scratch: &Scratch, server: &Server, system: &Path, record: &Path) {
+    let sees = |what: &str, command: &mut std::process::Command, mistake: &str| {
+        let report = json_of(command);
+        assert!(report["mistakes"].to_string().contains(mistake), "{what} went unseen: {report:.2000}");
+    };
+    let text = fs::read_to_string(system).unwrap();
+    let other_sum = scratch.write("lie-sum.toml", &text.replacen("sum(duration_ms)", "sum(duration_ms + 1)", 1));
+    sees("a sum off by one a row", &mut oracle(server, &other_sum), "activity_minute: ");
+    let other_rule = scratch.write("lie-rule.toml", &text.replace("user_id > 0", "user_id > 1"));
+    sees("a row refused or not", &mut oracle(server, &other_rule), "should be rejected and is not");
+    let lines = fs::read_to_string(record).unwrap();
+    let shorter = scratch.write("lie-sent.jsonl", lines.split_once('\n').unwrap().1);
+    sees("a record nobody sent", oracle(server, system).arg("--sent").arg(&shorter), "never sent");
+
+    let copy = scratch.path("lie-lake");
+    crate::support::kafka::run(std::process::Command::new("cp").arg("-r").arg(server.lake_dir()).arg(&copy));
+    let files = parquet_files(&copy);
+    let at_copy = |whole: bool| {
+        let mut command = python("clients/lake.py");
+        command.arg(&server.kafka).arg(system).arg("listens").arg(&copy).args(whole.then_some("--whole"));
+        command
+    };
+    fs::copy(&files[0], files[0].with_file_name("doubled.parquet")).unwrap();
+    sees("a doubled file", &mut at_copy(false), "in Parquet 2 times");
+    fs::remove_file(files[0].with_file_name("doubled.parquet")).unwrap();
+    fs::remove_file(&files[0]).unwrap();
+    sees("a lost file", &mut at_copy(true), "in the log and not in Parquet");
+}
+
+fn parquet_files(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let inside = entries.iter().filter(|path| path.is_dir()).flat_map(|path| parquet_files(path));
+    let here = entries.iter().filter(|path| path.extension().is_some_and(|end| end == "parquet")).cloned();
+    here.chain(inside).collect()
 }
 
 /// SQL sees Parquet and the live log as one table: more rows arrive, are counted at once, settle, and are counted once.

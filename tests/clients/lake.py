@@ -29,7 +29,7 @@ def main():
     # pyarrow finds the slices in the directory names by itself; integers it would guess are read as text.
     slices = sorted({part.split("=")[0] for file in files for part in file.relative_to(root).parts[:-1]})
     schema = pyarrow.schema([(name, pyarrow.string()) for name in slices])
-    flavour = pyarrow.dataset.partitioning(schema, flavor="hive", null_fallback="__HIVE_DEFAULT_PARTITION__") if slices else None
+    flavour = pyarrow.dataset.HivePartitioning(schema, null_fallback="__HIVE_DEFAULT_PARTITION__") if slices else None
     table = pyarrow.dataset.dataset(files and str(root), format="parquet", partitioning=flavour).to_table() if files else None
     by_pyarrow = table.num_rows if table else 0
 

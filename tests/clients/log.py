@@ -6,12 +6,15 @@ declaration of the stream (`system.toml`) and not from the engine.
 import datetime
 import json
 import re
+import time
 import tomllib
 
 import duckdb
 import pyarrow
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
+# How long a topic may give nothing before its end.
+PATIENCE_S = 30
 UNITS_MS = {"SECOND": 1000, "MINUTE": 60_000, "HOUR": 3_600_000, "DAY": 86_400_000}
 
 
@@ -23,9 +26,12 @@ def dump(bootstrap, topic):
     ends = {p: consumer.get_watermark_offsets(TopicPartition(topic, p), 10) for p in partitions}
     consumer.assign([TopicPartition(topic, p, OFFSET_BEGINNING) for p, (low, high) in ends.items() if high > low])
     records, left = [], {p: high for p, (low, high) in ends.items() if high > low}
+    patience = time.monotonic() + PATIENCE_S
     while left:
-        messages = consumer.consume(10_000, 20)
-        if not messages:
+        messages = consumer.consume(10_000, 0.1)
+        if messages:
+            patience = time.monotonic() + PATIENCE_S
+        elif time.monotonic() > patience:
             raise SystemExit(f"{topic}: nothing more arrives, still before {left}")
         for m in messages:
             if m.error():
