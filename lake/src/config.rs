@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// Settings of the lake.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct LakeConfig {
     /// A directory as a path or `file://` URL; empty: `lake` below the data directory.
     pub url: String,
@@ -12,12 +12,6 @@ pub struct LakeConfig {
     pub tables: Vec<TableConfig>,
     /// Bounds of SQL.
     pub sql: SqlLimits,
-}
-
-impl Default for LakeConfig {
-    fn default() -> Self {
-        Self { url: String::new(), tables: Vec::new(), sql: SqlLimits::default() }
-    }
 }
 
 /// How one topic becomes Parquet.

@@ -367,8 +367,3 @@ impl Drop for AbortOnDrop {
         self.0.abort();
     }
 }
-
-/// Whether a plan answers with a description, which no row limit may cut.
-fn is_about_a_query(plan: &LogicalPlan) -> bool {
-    matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_))
-}
