@@ -9,6 +9,7 @@ mod collect;
 pub mod config;
 mod dashboards;
 mod error;
+mod figures;
 mod groups;
 mod lag;
 mod live;

@@ -4,8 +4,7 @@
 
 use std::collections::HashMap;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{DataType, Decimal128Type, Float64Type, Int64Type, UInt64Type};
+use arrow::array::{ArrayRef, RecordBatch};
 use broker::TimestampMs;
 use engine::{Combine, ReadRequest, ViewInfo, combine_of};
 use lake::SqlRequest;
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::config::{PanelConfig, PanelKind};
 use crate::error::{Answer, Problem};
+use crate::figures::{Figure, Figures};
 use crate::output::{Cells, Table, columns, offsets_json, sql_type, time_text};
 use crate::views::cut;
 
@@ -288,62 +288,6 @@ fn check_value(info: &ViewInfo, name: &str, combines: bool) -> Result<Combine, S
     Ok(combine)
 }
 
-/// A figure of a cell. Whole numbers and decimals stay exact.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Figure {
-    None,
-    Whole(i128),
-    Decimal(i128, i8),
-    Real(f64),
-}
-
-impl Figure {
-    fn with(self, other: Figure, combine: Combine) -> Figure {
-        use Figure::{Decimal, None, Real, Whole};
-        match (self, other, combine) {
-            (None, figure, _) | (figure, None, _) => figure,
-            (Whole(a), Whole(b), Combine::Sum) => a.checked_add(b).map_or(Real(a as f64 + b as f64), Whole),
-            (Decimal(a, s), Decimal(b, t), Combine::Sum) if s == t => {
-                a.checked_add(b).map_or(None, |sum| Decimal(sum, s))
-            }
-            (a, b, Combine::Sum) => Real(a.real() + b.real()),
-            (a, b, Combine::Min) => {
-                if b.real() < a.real() {
-                    b
-                } else {
-                    a
-                }
-            }
-            (a, b, Combine::Max) => {
-                if b.real() > a.real() {
-                    b
-                } else {
-                    a
-                }
-            }
-            (_, b, Combine::Never) => b,
-        }
-    }
-
-    fn real(self) -> f64 {
-        match self {
-            Figure::None => 0.0,
-            Figure::Whole(n) => n as f64,
-            Figure::Decimal(n, scale) => n as f64 / 10f64.powi(scale.into()),
-            Figure::Real(n) => n,
-        }
-    }
-
-    fn json(self) -> String {
-        match self {
-            Figure::None => "null".to_owned(),
-            Figure::Whole(n) => n.to_string(),
-            Figure::Decimal(..) => json!(self.real()).to_string(),
-            Figure::Real(n) => json!(n).to_string(),
-        }
-    }
-}
-
 /// Rows that fall together, in the order in which they were first seen.
 #[derive(Default)]
 struct Groups {
@@ -496,42 +440,6 @@ fn text_of(cells: &Option<Cells<'_>>, row: usize) -> Answer<String> {
     String::from_utf8(out).map_err(|e| Problem::internal(e.to_string()))
 }
 
-/// A column of figures.
-enum Figures {
-    Whole(arrow::array::Int64Array),
-    Unsigned(arrow::array::UInt64Array),
-    Decimal(arrow::array::Decimal128Array),
-    Real(arrow::array::Float64Array),
-}
-
-impl Figures {
-    fn of(array: &ArrayRef) -> Answer<Figures> {
-        let cast = |to: DataType| {
-            arrow::compute::cast(array, &to)
-                .map_err(|e| Problem::internal(format!("a value cannot be read: {e}: choose another y column")))
-        };
-        Ok(match array.data_type() {
-            DataType::UInt64 => Figures::Unsigned(array.as_primitive::<UInt64Type>().clone()),
-            DataType::Decimal128(..) => Figures::Decimal(array.as_primitive::<Decimal128Type>().clone()),
-            data_type if data_type.is_integer() => {
-                Figures::Whole(cast(DataType::Int64)?.as_primitive::<Int64Type>().clone())
-            }
-            _ => Figures::Real(cast(DataType::Float64)?.as_primitive::<Float64Type>().clone()),
-        })
-    }
-
-    fn at(&self, row: usize) -> Figure {
-        use arrow::array::Array;
-        match self {
-            Figures::Whole(a) if a.is_valid(row) => Figure::Whole(a.value(row).into()),
-            Figures::Unsigned(a) if a.is_valid(row) => Figure::Whole(a.value(row).into()),
-            Figures::Decimal(a) if a.is_valid(row) => Figure::Decimal(a.value(row), a.scale()),
-            Figures::Real(a) if a.is_valid(row) && a.value(row).is_finite() => Figure::Real(a.value(row)),
-            _ => Figure::None,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -633,14 +541,5 @@ mod tests {
                 .contains("it has [window_start")
         );
         assert!(message(PanelConfig { y: vec!["country".to_owned()], ..config(PanelKind::Bar) }).contains("VARCHAR"));
-    }
-
-    #[test]
-    fn figures_stay_exact() {
-        let big = Figure::Whole(i128::from(i64::MAX));
-        assert_eq!(big.with(Figure::Whole(1), Combine::Sum).json(), "9223372036854775808");
-        assert_eq!(Figure::None.with(Figure::Whole(2), Combine::Min), Figure::Whole(2));
-        assert_eq!(Figure::Whole(3).with(Figure::Whole(2), Combine::Min), Figure::Whole(2));
-        assert_eq!(Figure::Decimal(150, 2).with(Figure::Decimal(25, 2), Combine::Sum).json(), "1.75");
     }
 }
