@@ -130,16 +130,7 @@ impl Turn<'_> {
     /// # Errors
     /// As in Kafka; `MemberIdRequired` carries the id in the answer's place (see [`Join::new_id`]).
     pub(crate) fn join(&mut self, join: Join) -> Result<Outcome<Joined>> {
-        let range = self.limits.session_timeout_min_ms..=self.limits.session_timeout_max_ms;
-        if !range.contains(&join.session_timeout_ms) {
-            let message = format!(
-                "session timeout {} ms must be from {} to {}",
-                join.session_timeout_ms,
-                range.start(),
-                range.end()
-            );
-            return Err(Error::new(Kind::InvalidSessionTimeout, message));
-        }
+        self.limits.check_session_timeout(join.session_timeout_ms)?;
         self.check_room(&join)?;
         self.check_protocols(&join)?;
         if !join.member_id.is_empty() {

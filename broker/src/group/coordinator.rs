@@ -80,6 +80,8 @@ impl Groups {
         let names = [&join.member_id, &join.protocol_type, &join.client_id];
         let protocol_names = join.protocols.iter().map(|protocol| &protocol.name);
         check_names(names.into_iter().chain(protocol_names).chain(&join.instance_id))?;
+        // before a group is made for it
+        self.limits.check_session_timeout(join.session_timeout_ms)?;
         let create = join.member_id.is_empty();
         let find = || match self.cell(id) {
             None if create => self.cell_or_new(id),

@@ -72,6 +72,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Whether a member may ask for this session timeout.
+    ///
+    /// # Errors
+    /// `InvalidSessionTimeout`, with the bounds.
+    pub(crate) fn check_session_timeout(&self, asked_ms: i32) -> Result<()> {
+        let (least, most) = (self.session_timeout_min_ms, self.session_timeout_max_ms);
+        if (least..=most).contains(&asked_ms) {
+            return Ok(());
+        }
+        let message = format!("session timeout {asked_ms} ms must be from {least} to {most}");
+        Err(Error::new(Kind::InvalidSessionTimeout, message))
+    }
+
     fn of(config: &BrokerConfig) -> Self {
         Self {
             session_timeout_min_ms: config.group_min_session_timeout_ms,

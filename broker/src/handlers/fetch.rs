@@ -206,11 +206,6 @@ async fn read(asked: &AskedPartition, bytes_left: usize, first: bool) -> Given {
     };
     match try_read(asked, partition, bytes_left, first).await {
         Ok(given) => given,
-        Err(error) if error.kind == Kind::OffsetOutOfRange => Given {
-            high_watermark: partition.high_watermark(),
-            log_start: partition.log_start(),
-            ..Given::refused(&error)
-        },
         Err(error) => Given::refused(&error),
     }
 }
@@ -311,8 +306,8 @@ impl Encoder {
         if self.version >= 5 {
             self.buffer.put_i64(given.log_start);
         }
-        // aborted_transactions: null, or none when only committed records are wanted
-        if committed_only {
+        // aborted_transactions: null, or none when only committed records are wanted; Kafka sends none for no partition
+        if committed_only || given.code == Kind::UnknownTopicOrPartition.code() {
             self.count(0)
         } else {
             self.null()

@@ -187,7 +187,7 @@ pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDele
         if let Some(found) = &found {
             known.extend(partitions.iter().map(|partition| (found.id(), found.name().clone(), *partition)));
         }
-        asked.push((topic.name, found.map(|found| found.id()), partitions));
+        asked.push((topic.name, found, partitions));
     }
     let (in_use, deleted) = match context.broker.groups().delete_offsets(&request.group_id, &known) {
         Ok(started) => started,
@@ -197,14 +197,14 @@ pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDele
     };
     Reply::later(async move {
         let done = deleted.await.map_or_else(|error| error.kind.code(), |()| 0);
-        let topics = asked.into_iter().map(|(name, id, partitions)| {
-            let code = match id {
-                None => Kind::UnknownTopicOrPartition.code(),
-                Some(id) if in_use.contains(&id) => Kind::GroupSubscribedToTopic.code(),
-                Some(_) => done,
+        let topics = asked.into_iter().map(|(name, topic, partitions)| {
+            let code = |index| match &topic {
+                Some(topic) if in_use.contains(&topic.id()) => Kind::GroupSubscribedToTopic.code(),
+                Some(topic) if topic.partition(index).is_some() => done,
+                _ => Kind::UnknownTopicOrPartition.code(),
             };
             let partitions = partitions.into_iter().map(|index| {
-                OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code)
+                OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code(index))
             });
             OffsetDeleteResponseTopic::default().with_name(name).with_partitions(partitions.collect())
         });

@@ -4,14 +4,15 @@
 //! - Refused per partition: wrong CRC (2), too large (10), zstd below version 7 (76), control records, counts and offsets
 //!   that do not agree, a missing key in a compacted topic (87), timestamps outside the topic's bounds (32). The records
 //!   are walked once for that, unfolded if need be; what is stored are the bytes that the client sent.
-//! - acks = 0 is answered by nothing, or by closing the connection; acks = 1 after the write; acks = all after the sync
-//!   that `durability` asks for. The order of appends is the order of requests in every case.
+//! - acks = 0 is answered by nothing, or by closing the connection; acks = 1 and acks = all after the sync
+//!   that `durability` asks for: what was acknowledged can be read at once, as in Kafka, and only what is durable is read. The order of appends is the order of requests in every case.
 //! - Unknown topics are not created here: Metadata does that.
 //! - Left out: transactions (a transactional batch is INVALID_TXN_STATE), leader hints (KIP-951: one broker leads all).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::TryFutureExt;
 use futures::future::BoxFuture;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::{
@@ -27,7 +28,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Append, Appended, Change, Origin};
 use crate::log::Partition;
 use crate::topic_config::TopicConfig;
-use crate::types::{PartitionIndex, TimestampMs, TopicId};
+use crate::types::{Offset, PartitionIndex, TimestampMs, TopicId};
 
 /// Records that one answer names as wrong, at most.
 const RECORD_ERRORS_MAX: usize = 100;
@@ -36,16 +37,28 @@ const RECORD_ERRORS_MAX: usize = 100;
 struct Refused {
     error: Error,
     records: Vec<(i32, String)>,
+    /// Where the log begins, when the records came as far as the log; else -1.
+    log_start: Offset,
 }
 
 impl From<Error> for Refused {
     fn from(error: Error) -> Refused {
-        Refused { error, records: Vec::new() }
+        Refused { error, records: Vec::new(), log_start: -1 }
+    }
+}
+
+impl Refused {
+    /// Kafka tells the log start when the log itself refused the records, but for these errors.
+    fn by_log(self, log_start: Offset) -> Refused {
+        match self.error.kind {
+            Kind::MessageTooLarge | Kind::CorruptMessage | Kind::UnknownTopicOrPartition | Kind::Storage => self,
+            _ => Refused { log_start, ..self },
+        }
     }
 }
 
 /// What becomes of the records of one partition.
-type Outcome = std::result::Result<BoxFuture<'static, Result<Vec<Appended>>>, Refused>;
+type Outcome = std::result::Result<BoxFuture<'static, std::result::Result<Vec<Appended>, Refused>>, Refused>;
 
 struct TopicOutcome {
     name: TopicName,
@@ -65,7 +78,7 @@ pub(crate) fn produce(context: &Context, version: i16, request: ProduceRequest) 
             let mut answers = Vec::with_capacity(partitions.len());
             for (index, outcome) in partitions {
                 let appended = match outcome {
-                    Ok(appended) => appended.await.map_err(Refused::from),
+                    Ok(appended) => appended.await,
                     Err(refused) => Err(refused),
                 };
                 if let Err(refused) = &appended {
@@ -110,8 +123,8 @@ fn append(
     (topic, index, records): (&Topic, PartitionIndex, Option<Bytes>),
 ) -> Outcome {
     let ack = match acks {
-        -1 => Ack::Durable,
-        0 | 1 => Ack::Written,
+        -1 | 1 => Ack::Durable,
+        0 => Ack::Written,
         other => {
             let message = format!("acks is {other}; it must be -1, 0 or 1");
             return Err(Error::new(Kind::InvalidRequiredAcks, message).into());
@@ -126,9 +139,11 @@ fn append(
         Error::new(Kind::UnknownTopicOrPartition, message)
     })?;
     let batch = the_batch(version, records.unwrap_or_default())?;
-    check(&partition, &batch, context.broker.clock().now_ms())?;
+    let log_start = partition.log_start();
+    check(&partition, &batch, context.broker.clock().now_ms()).map_err(|refused| refused.by_log(log_start))?;
     let append = Append { partition, batch, origin: Origin::Client };
-    Ok(Box::pin(context.broker.lane().commit(vec![Change::Append(append)], ack)))
+    let appended = context.broker.lane().commit(vec![Change::Append(append)], ack);
+    Ok(Box::pin(appended.map_err(move |error| Refused::from(error).by_log(log_start))))
 }
 
 /// The one batch that a records field may hold.
@@ -175,7 +190,7 @@ fn check(partition: &Arc<Partition>, batch: &Batch, now: TimestampMs) -> std::re
     }
     if !faults.is_empty() {
         let message = format!("one or more records have been rejected: {}", faults[0].1);
-        return Err(Refused { error: Error::new(fault_kind, message), records: faults });
+        return Err(Refused { error: Error::new(fault_kind, message), records: faults, log_start: -1 });
     }
     if !records.is_exhausted() {
         return Err(invalid("the batch has more bytes than its records").into());
@@ -253,8 +268,12 @@ fn answer(
         },
         Err(refused) => refused,
     };
-    let Refused { error, records } = refused;
-    let response = response.with_error_code(error.kind.code()).with_base_offset(-1).with_log_append_time_ms(-1);
+    let Refused { error, records, log_start } = refused;
+    let response = response
+        .with_error_code(error.kind.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1)
+        .with_log_start_offset(if version >= 5 { log_start } else { -1 });
     if version < 8 {
         return response;
     }

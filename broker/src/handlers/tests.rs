@@ -278,12 +278,12 @@ async fn fetch_says_what_is_wrong() {
     produce(&node, 9, "t", batch(2, 5)).await;
     let long = |partition| fetch_request(17, &node, vec![partition]).with_max_wait_ms(60_000);
     let cases = [
-        (from(0, 3), 1, (2, 0)),
-        (from(0, -1), 1, (2, 0)),
+        (from(0, 3), 1, (-1, -1)),
+        (from(0, -1), 1, (-1, -1)),
         (from(9, 0), 3, (-1, -1)),
         (from(0, 0).with_current_leader_epoch(-2), 74, (-1, -1)),
         (from(0, 0).with_current_leader_epoch(8), 75, (-1, -1)),
-        (from(0, 0).with_last_fetched_epoch(8), 1, (2, 0)),
+        (from(0, 0).with_last_fetched_epoch(8), 1, (-1, -1)),
     ];
     for (asked, code, (high_watermark, log_start)) in cases {
         let got = fetch(&node, 17, &long(asked.clone())).await.remove(0);
