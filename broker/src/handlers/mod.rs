@@ -12,6 +12,8 @@ mod configs;
 mod fetch;
 mod group_admin;
 mod group_offsets;
+#[cfg(test)]
+mod group_tests;
 mod groups;
 mod metadata;
 mod positions;
