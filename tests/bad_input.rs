@@ -84,7 +84,7 @@ fn write_format(server: &Server, version: u32) {
         let opened = Broker::open(config, Clock::system()).await.unwrap();
         let change = Change::Put(Family::Meta, broker::store::FORMAT_KEY.to_vec(), version.to_be_bytes().to_vec());
         opened.lane().commit(vec![change], Ack::Durable).await.unwrap();
-        opened.stop().await;
+        opened.stop().await.unwrap();
     });
 }
 

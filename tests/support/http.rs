@@ -64,22 +64,10 @@ impl Http {
     pub fn sql(&self, sql: &str) -> Vec<Vec<Value>> {
         rows(&self.post("/v1/sql", &serde_json::json!({ "sql": sql })))
     }
-
-    /// A view's answer once everything acknowledged so far is in it.
-    pub fn view(&self, view: &str, query: &str) -> Value {
-        let separator = if query.is_empty() { "" } else { "&" };
-        self.get(&format!("/v1/views/{view}?wait=30s{separator}{query}"))
-    }
 }
 
 /// The `rows` of an answer.
 pub fn rows(answer: &Value) -> Vec<Vec<Value>> {
     let rows = answer["rows"].as_array().unwrap_or_else(|| panic!("no rows in {answer}"));
     rows.iter().map(|row| row.as_array().unwrap().clone()).collect()
-}
-
-/// The column names of an answer.
-pub fn columns(answer: &Value) -> Vec<String> {
-    let columns = answer["columns"].as_array().unwrap_or_else(|| panic!("no columns in {answer}"));
-    columns.iter().map(|column| column["name"].as_str().unwrap().to_owned()).collect()
 }

@@ -57,10 +57,6 @@ impl Server {
         self.data_dir().join("lake")
     }
 
-    pub fn process(&mut self) -> &mut Process {
-        &mut self.process
-    }
-
     pub fn resident_bytes(&self) -> u64 {
         self.process.resident_bytes()
     }

@@ -45,7 +45,9 @@ pub fn check(source: &Source, offences: &mut Vec<Offence>) {
         let trimmed = code.trim_start();
         let field =
             trimmed.starts_with("pub ") && trimmed.contains(": ") && trimmed.ends_with(',') && !trimmed.contains('(');
-        if (PUBLIC.iter().any(|start| trimmed.starts_with(start)) || field) && !documented(source, line) {
+        if (PUBLIC.iter().any(|start| trimmed.starts_with(start)) || field && in_public(source, line))
+            && !documented(source, line)
+        {
             offend(
                 "undocumented",
                 line,
@@ -59,6 +61,17 @@ pub fn check(source: &Source, offences: &mut Vec<Offence>) {
 fn inside_string(source: &Source, line: usize) -> bool {
     let quotes: usize = source.code[..line - 1].iter().map(|code| code.matches('"').count()).sum();
     quotes % 2 == 1
+}
+
+/// Whether the struct around a field is public.
+fn in_public(source: &Source, line: usize) -> bool {
+    let depth = |code: &str| code.len() - code.trim_start().len();
+    let own = depth(&source.code[line - 1]);
+    let around = source.code[..line - 1]
+        .iter()
+        .rev()
+        .find(|code| !code.trim().is_empty() && depth(code) < own && code.contains("struct "));
+    around.is_some_and(|code| code.trim_start().starts_with("pub struct"))
 }
 
 fn documented(source: &Source, line: usize) -> bool {

@@ -38,7 +38,9 @@ pub fn check(source: &Source, offences: &mut Vec<Offence>) {
         if code.contains(".expect(") && !code.contains(".expect(\"") && !trimmed.ends_with(".expect(") {
             offend("expect", line, "an expect states its invariant as text");
         }
-        if trimmed.starts_with("matches!(") && trimmed.ends_with(");") {
+        let begins = source.code[..line - 1].iter().rev().find(|code| !code.trim().is_empty());
+        let begins = begins.is_none_or(|code| code.trim_end().ends_with([';', '{', '}']));
+        if begins && trimmed.starts_with("matches!(") && trimmed.ends_with(");") {
             offend("matches", line, "matches! as a statement proves nothing: assert it");
         }
         if LOOSE_BYTES.iter().any(|word| code.contains(word)) {
