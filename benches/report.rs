@@ -81,8 +81,7 @@ fn conditions(text: &mut String, settings: &Settings, brokers: &Brokers) -> Outc
     writeln!(text, "| warm-up | {warmup_rounds} whole rounds of each broker |")?;
     writeln!(
         text,
-        "| fsync on | Millpond `--durability fsync` (acks=1 is answered before the sync), Kafka `flush.messages=1` \
-         (every answer after the sync) |"
+        "| fsync on | Millpond `--durability fsync`, Kafka `flush.messages=1`: both answer acks=1 and acks=all after the sync |"
     )?;
     writeln!(text, "| fsync off | Millpond `--durability os`, Kafka's default |")?;
     writeln!(text, "| other processes | {:.1} % of all cores meanwhile |\n", brokers.others_share * 100.0)?;
