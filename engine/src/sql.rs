@@ -166,6 +166,12 @@ pub(crate) fn message(error: &DataFusionError) -> String {
     {
         return format!("no column '{}'{}", field.name, closest(&field.name, valid_fields.iter().map(Column::name)));
     }
+    if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
+        && let SchemaError::DuplicateUnqualifiedField { name } = schema_error.as_ref()
+    {
+        // DataFusion names a cast like what it casts.
+        return format!("two expressions are both '{name}' but for a CAST, change one so that it differs, say by + 0");
+    }
     let text = error.strip_backtrace();
     let text = ["Schema error: ", "Error during planning: ", "SQL error: ", "type_coercion\ncaused by\n"]
         .iter()

@@ -314,7 +314,7 @@ async fn every_aggregate_merges_as_datafusion_defines_it() {
         "regr_intercept(amount, uid)",
         "count(*) FILTER (WHERE amount % 2 = 0)",
         "min(DISTINCT amount)",
-        "sum(CAST(amount AS DECIMAL(10,2)))",
+        "sum(CAST(uid AS DECIMAL(10,2)))",
     ];
     let items: Vec<String> = aggregates.iter().enumerate().map(|(at, sql)| format!("{sql} AS a{at}")).collect();
     let select = format!("SELECT uid % 3 AS k, {} FROM s GROUP BY uid % 3", items.join(", "));
