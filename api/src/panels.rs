@@ -252,7 +252,7 @@ impl Shape {
         Ok(Shape {
             view: info.name.clone(),
             keys: info.keys.clone(),
-            window_ms: info.window_ms,
+            window_ms: info.window.map(engine::Window::nominal_ms),
             x,
             series: config.series.clone(),
             y,
@@ -473,7 +473,14 @@ mod tests {
     fn info() -> ViewInfo {
         let keys = vec!["genre".to_owned(), "country".to_owned()];
         let (name, stream) = ("v".to_owned(), "listens".to_owned());
-        ViewInfo { name, sql: SQL.to_owned(), stream, schema: rows().schema(), keys, window_ms: Some(60_000) }
+        ViewInfo {
+            name,
+            sql: SQL.to_owned(),
+            stream,
+            schema: rows().schema(),
+            keys,
+            window: Some(engine::Window::Fixed(60_000)),
+        }
     }
 
     fn config(kind: PanelKind) -> PanelConfig {

@@ -59,7 +59,7 @@ fn describe(info: &ViewInfo, status: Option<&ViewStatus>) -> Value {
         "sql": info.sql,
         "columns": columns(&info.schema),
         "keys": info.keys,
-        "window_ms": info.window_ms,
+        "window_ms": info.window.map(engine::Window::nominal_ms),
         "status": status.map(status_json),
     })
 }

@@ -31,8 +31,7 @@ pub(crate) struct Aggregation {
 impl Aggregation {
     /// Takes the expressions out of a planned aggregate: the partial node under the final one.
     pub(crate) fn from_plan(plan: &Arc<dyn ExecutionPlan>, task: Arc<TaskContext>) -> DfResult<Aggregation> {
-        let node =
-            |plan: &Arc<dyn ExecutionPlan>| plan.as_any().downcast_ref::<AggregateExec>().map(AggregateExec::clone);
+        let node = |plan: &Arc<dyn ExecutionPlan>| plan.as_any().downcast_ref::<AggregateExec>().cloned();
         let partial = match node(plan) {
             Some(outer) if *outer.mode() == AggregateMode::Partial => Some(outer),
             Some(outer) => node(outer.input()),

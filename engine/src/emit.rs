@@ -74,7 +74,7 @@ pub(crate) fn push_groups(
     now_ms: TimestampMs,
 ) -> Result<()> {
     let (rows, having) = shown;
-    let identity: Vec<usize> = match plan.window_ms {
+    let identity: Vec<usize> = match plan.window {
         // window_end follows from window_start.
         Some(_) => [0].into_iter().chain(2..plan.identity_columns()).collect(),
         None => (0..plan.identity_columns()).collect(),

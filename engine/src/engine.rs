@@ -23,6 +23,7 @@ use crate::start::prepare;
 use crate::status::{StreamStatus, ViewStatus, stream_status, view_status};
 use crate::stream::Stream;
 use crate::table::ViewTable;
+use crate::window::Window;
 
 /// Streams and views at work over a broker.
 ///
@@ -49,8 +50,8 @@ pub struct ViewInfo {
     pub schema: SchemaRef,
     /// The names of its keys.
     pub keys: Vec<String>,
-    /// The width of its windows in milliseconds.
-    pub window_ms: Option<i64>,
+    /// How event time is cut; None for a view without a window.
+    pub window: Option<Window>,
 }
 
 impl Engine {
@@ -107,7 +108,7 @@ impl Engine {
             stream: view.plan.stream.name().to_string(),
             schema: view.plan.schema.clone(),
             keys: view.plan.keys.clone(),
-            window_ms: view.plan.window_ms,
+            window: view.plan.window,
         };
         self.views.iter().map(info).collect()
     }

@@ -12,13 +12,13 @@ use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
 use crate::error::{EngineError, Result};
 use crate::state;
 use crate::view::ViewPlan;
-use crate::window::NO_WINDOW_END;
+use crate::window::{NO_WINDOW_END, Window};
 
 /// Encodes and decodes one view's groups. Never changes after it is made.
 pub(crate) struct StateCodec {
     view_id: u32,
     fingerprint: u64,
-    window_ms: Option<i64>,
+    window: Option<Window>,
     schema: SchemaRef,
     /// None when the view has no keys.
     keys: Option<RowConverter>,
@@ -41,7 +41,7 @@ impl StateCodec {
         Ok(StateCodec {
             view_id,
             fingerprint: plan.fingerprint,
-            window_ms: plan.window_ms,
+            window: plan.window,
             keys: converter(1, group_count)?,
             values: converter(group_count, schema.fields().len())?,
             schema: schema.clone(),
@@ -59,7 +59,7 @@ impl StateCodec {
         let starts = starts.ok_or_else(|| EngineError::bug("the first group column is not window_start"))?;
         let groups = rows(self.keys.as_ref(), &states.columns()[1..self.group_count])?;
         let key = |row: usize| {
-            let end = self.window_ms.map_or(NO_WINDOW_END, |width_ms| starts.value(row) + width_ms);
+            let end = self.window.map_or(NO_WINDOW_END, |window| window.end_of(starts.value(row)));
             match &groups {
                 Some(groups) => state::state_key(self.view_id, end, groups.row(row).data()),
                 None => state::state_key(self.view_id, end, &[]),
@@ -85,7 +85,7 @@ impl StateCodec {
         let mut values = RowReader::new(self.values.as_ref());
         for (key, value) in entries {
             let (end, group) = state::split_state_key(key)?;
-            starts.push(self.window_ms.map_or(0, |width_ms| end - width_ms));
+            starts.push(self.window.map_or(0, |window| window.start_before(end)));
             keys.push(group);
             values.push(state::decode_state(self.fingerprint, value)?);
         }

@@ -31,6 +31,7 @@ mod stream;
 mod table;
 #[cfg(test)]
 mod tests;
+mod tumble;
 mod view;
 mod watermark;
 mod window;
@@ -48,6 +49,8 @@ pub use read::{Answer, ReadRequest};
 pub use sql::exact_sum;
 pub use status::{StreamStatus, ViewStatus};
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
+pub use tumble::tumble;
+pub use window::Window;
 
 /// The next offset to be applied, per topic and partition.
 pub type Offsets = BTreeMap<TopicName, BTreeMap<PartitionIndex, Offset>>;

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::keyed::{HotStates, StateCodec};
 use crate::state::{self, Progress};
 use crate::view::ViewPlan;
-use crate::window::is_late;
+use crate::window::{Finder, is_late};
 
 /// Memory for the recently touched groups of one view.
 const HOT_BYTES_MAX: usize = 64 << 20;
@@ -108,11 +108,13 @@ impl ViewMember {
         from: usize,
         kept: Option<&BooleanArray>,
     ) -> DfResult<(RecordBatch, Vec<(usize, i64)>)> {
-        let Some(width_ms) = self.plan.window_ms else { return Ok((input, Vec::new())) };
+        let Some(window) = self.plan.window else { return Ok((input, Vec::new())) };
         let starts = input.column(input.num_columns() - 1).as_any().downcast_ref::<TimestampMillisecondArray>();
         let starts = starts.expect("select puts window_start last");
         let closed_until = self.progress.closed_until;
-        let on_time: Vec<bool> = starts.values().iter().map(|start| !is_late(start + width_ms, closed_until)).collect();
+        let mut finder = Finder::new(window);
+        let mut is_on_time = |start: &i64| !is_late(finder.bounds(*start).1, closed_until);
+        let on_time: Vec<bool> = starts.values().iter().map(&mut is_on_time).collect();
         if on_time.iter().all(|on_time| *on_time) {
             return Ok((input, Vec::new()));
         }
@@ -164,7 +166,7 @@ impl ViewMember {
     /// Windows that end before this are to be forgotten: only closed ones, and not at every step.
     fn retire_cutoff(&self) -> Option<i64> {
         let retention_ms = self.plan.retention_ms?;
-        let width_ms = self.plan.window_ms?;
+        let width_ms = self.plan.window?.nominal_ms();
         let cutoff = self.progress.event_watermark?.saturating_sub(retention_ms).min(self.progress.closed_until?);
         let step_ms = width_ms.max(retention_ms / 32);
         (cutoff.saturating_sub(self.retired_until) >= step_ms).then_some(cutoff)

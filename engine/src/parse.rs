@@ -7,25 +7,28 @@
 use std::ops::ControlFlow;
 
 use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
+use arrow::datatypes::IntervalMonthDayNano;
+use chrono_tz::Tz;
 use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, ObjectName,
-    Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, visit_expressions, visit_expressions_mut,
+    Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::names::is_topic_name;
+use crate::window::Window;
 
 /// The column of a window's start, inclusive.
 pub(crate) const WINDOW_START: &str = "window_start";
 /// The column of a window's end, exclusive.
 pub(crate) const WINDOW_END: &str = "window_end";
 
-/// A tumbling window: each row belongs to exactly one window of this width, aligned to 1970-01-01 UTC.
+/// A tumbling window: each row belongs to exactly one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tumble {
     pub(crate) column: String,
-    pub(crate) width_ms: i64,
+    pub(crate) window: Window,
 }
 
 /// A view's text, taken apart.
@@ -162,12 +165,29 @@ fn take_tumble(select: &mut Select) -> Result<Option<Tumble>, String> {
         return Err("window_start and window_end cannot stand in WHERE, use the event time there or HAVING".into());
     }
     check_window_items(select)?;
-    replace_window_end(select, tumble.width_ms);
+    match tumble.window {
+        Window::Fixed(width_ms) => replace_window_end(select, &format!("{width_ms} milliseconds")),
+        Window::Months(months, Tz::UTC) => replace_window_end(select, &format!("{months} months")),
+        Window::Days(..) | Window::Months(..) if mentions_window_end(select) => {
+            return Err(
+                "the window_end of a window in a time zone cannot stand in an expression, use window_start".into()
+            );
+        }
+        Window::Days(..) | Window::Months(..) => {}
+    }
     Ok(Some(tumble))
 }
 
-fn mentions_window<N: datafusion::sql::sqlparser::ast::Visit>(node: &N) -> bool {
-    let is_window = |expr: &Expr| ident(expr).is_some_and(|name| name == WINDOW_START || name == WINDOW_END);
+fn mentions_window<N: Visit>(node: &N) -> bool {
+    mentions(node, &[WINDOW_START, WINDOW_END])
+}
+
+fn mentions_window_end<N: Visit>(node: &N) -> bool {
+    mentions(node, &[WINDOW_END])
+}
+
+fn mentions<N: Visit>(node: &N, names: &[&str]) -> bool {
+    let is_window = |expr: &Expr| ident(expr).is_some_and(|name| names.contains(&name.as_str()));
     let walked = visit_expressions(node, |expr| match is_window(expr) {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
@@ -205,10 +225,10 @@ fn check_window_items(select: &mut Select) -> Result<(), String> {
     Ok(())
 }
 
-fn replace_window_end(select: &mut Select, width_ms: i64) {
+fn replace_window_end(select: &mut Select, width: &str) {
     let _ = visit_expressions_mut(select, |expr| {
         if ident(expr).is_some_and(|column| column == WINDOW_END) {
-            let width = Value::SingleQuotedString(format!("{width_ms} milliseconds"));
+            let width = Value::SingleQuotedString(width.to_owned());
             let interval = Interval {
                 value: Box::new(Expr::Value(width.into())),
                 leading_field: None,
@@ -259,7 +279,7 @@ fn tumble_call(expr: &Expr) -> Option<&[FunctionArg]> {
 }
 
 fn parse_tumble(arguments: &[FunctionArg]) -> Result<Tumble, String> {
-    const FORM: &str = "write TUMBLE(ts, INTERVAL '1' MINUTE) with the stream's event-time column";
+    const FORM: &str = "write TUMBLE(ts, INTERVAL '1' MINUTE), or TUMBLE(ts, INTERVAL '1' MONTH, 'Europe/Paris'), with the stream's event-time column";
     let plain = |argument: &FunctionArg| match argument {
         FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
         _ => None,
@@ -274,14 +294,16 @@ fn parse_tumble(arguments: &[FunctionArg]) -> Result<Tumble, String> {
         Expr::CompoundIdentifier(parts) => parts.last().map(normalized).ok_or(FORM)?,
         _ => return Err(FORM.into()),
     };
-    if arguments.len() != 2 {
-        return Err(FORM.into());
-    }
-    Ok(Tumble { column, width_ms: interval_ms(&interval)? })
+    let zone = match (arguments.len(), arguments.get(2).and_then(plain)) {
+        (2, _) => None,
+        (3, Some(Expr::Value(value))) => Some(value.value.into_string().ok_or(FORM)?),
+        _ => return Err(FORM.into()),
+    };
+    Ok(Tumble { column, window: window_of(&interval_text(&interval)?, zone.as_deref())? })
 }
 
-/// A window's width; months and years have none.
-fn interval_ms(interval: &Interval) -> Result<i64, String> {
+/// The text of an interval with its unit.
+fn interval_text(interval: &Interval) -> Result<String, String> {
     let value = match interval.value.as_ref() {
         Expr::Value(value) => match &value.value {
             Value::SingleQuotedString(text) => text.clone(),
@@ -291,21 +313,44 @@ fn interval_ms(interval: &Interval) -> Result<i64, String> {
         other => return Err(format!("'{other}' is not an interval, write INTERVAL '1' MINUTE")),
     };
     let unit = interval.leading_field.as_ref().map(|field| format!(" {field}")).unwrap_or_default();
-    let text = format!("{value}{unit}");
-    let parsed =
-        parse_interval_month_day_nano(&text.to_lowercase()).map_err(|error| format!("interval '{text}': {error}"))?;
-    let nanoseconds = i128::from(parsed.days) * 86_400_000_000_000 + i128::from(parsed.nanoseconds);
-    let width_ms = i64::try_from(nanoseconds / 1_000_000).map_err(|_| format!("interval '{text}' is too long"))?;
-    if parsed.months != 0 || nanoseconds % 1_000_000 != 0 || width_ms <= 0 || width_ms > WIDTH_MS_MAX {
-        return Err(format!(
-            "interval '{text}' cannot be a window: use a whole number of milliseconds up to 3660 days (months and years differ in length)"
-        ));
+    Ok(format!("{value}{unit}").to_lowercase())
+}
+
+/// The window of an interval: a fixed width, or whole days or months of a time zone (UTC for months without one).
+fn window_of(text: &str, zone: Option<&str>) -> Result<Window, String> {
+    let parsed = parse_interval_month_day_nano(text).map_err(|error| format!("interval '{text}': {error}"))?;
+    let named = zone.map(|name| {
+        name.parse::<Tz>().map_err(|_| format!("'{name}' is not a time zone, use a name like Europe/Paris"))
+    });
+    let window = window_of_interval(parsed, named.transpose()?);
+    window.map_err(|mistake| format!("interval '{text}' cannot be a window: {mistake}"))
+}
+
+/// As SQL's `TUMBLE(ts, interval, zone)` means it; Err says what to use instead.
+pub(crate) fn window_of_interval(interval: IntervalMonthDayNano, zone: Option<Tz>) -> Result<Window, String> {
+    let nanoseconds = i128::from(interval.days) * 86_400_000_000_000 + i128::from(interval.nanoseconds);
+    if interval.months != 0 {
+        let months = u32::try_from(interval.months).ok().filter(|months| *months <= MONTHS_MAX && nanoseconds == 0);
+        let months = months.ok_or("use months and years without days, up to ten years")?;
+        return Ok(Window::Months(months, zone.unwrap_or(Tz::UTC)));
     }
-    Ok(width_ms)
+    let width_ms = i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX);
+    if nanoseconds % 1_000_000 != 0 || width_ms <= 0 || width_ms > WIDTH_MS_MAX {
+        return Err("use a whole number of milliseconds up to 3660 days, or of months".into());
+    }
+    match zone {
+        None => Ok(Window::Fixed(width_ms)),
+        Some(zone) if width_ms % 86_400_000 == 0 => {
+            Ok(Window::Days(u32::try_from(width_ms / 86_400_000).unwrap_or(1), zone))
+        }
+        Some(_) => Err("in a time zone, use whole days or months".into()),
+    }
 }
 
 /// Ten years and some: wide enough for any report, narrow enough that a window's end is always a printable time.
 const WIDTH_MS_MAX: i64 = 3_660 * 86_400_000;
+/// The same in months.
+const MONTHS_MAX: u32 = 120;
 
 #[cfg(test)]
 mod tests {
@@ -318,12 +363,18 @@ mod tests {
     #[test]
     fn windows() {
         let cases = [
-            ("INTERVAL '1' MINUTE", Some(60_000)),
-            ("INTERVAL '90 seconds'", Some(90_000)),
-            ("INTERVAL '1 hour 30 minutes'", Some(5_400_000)),
-            ("INTERVAL 2 DAY", Some(172_800_000)),
-            ("INTERVAL '250' MILLISECOND", Some(250)),
-            ("INTERVAL '1' MONTH", None),
+            ("INTERVAL '1' MINUTE", Some(Window::Fixed(60_000))),
+            ("INTERVAL '90 seconds'", Some(Window::Fixed(90_000))),
+            ("INTERVAL '1 hour 30 minutes'", Some(Window::Fixed(5_400_000))),
+            ("INTERVAL 2 DAY", Some(Window::Fixed(172_800_000))),
+            ("INTERVAL '250' MILLISECOND", Some(Window::Fixed(250))),
+            ("INTERVAL '1' MONTH", Some(Window::Months(1, Tz::UTC))),
+            ("INTERVAL '1 year 6 months'", Some(Window::Months(18, Tz::UTC))),
+            ("INTERVAL '1' MONTH, 'Europe/Paris'", Some(Window::Months(1, chrono_tz::Europe::Paris))),
+            ("INTERVAL '2' DAY, 'Europe/Paris'", Some(Window::Days(2, chrono_tz::Europe::Paris))),
+            ("INTERVAL '1' HOUR, 'Europe/Paris'", None),
+            ("INTERVAL '1' DAY, 'Europe/Pari'", None),
+            ("INTERVAL '1 month 1 day'", None),
             ("INTERVAL '0' SECOND", None),
             ("INTERVAL '-1' SECOND", None),
             ("INTERVAL '1' MICROSECOND", None),
@@ -331,8 +382,8 @@ mod tests {
         ];
         for (interval, expected) in cases {
             let sql = format!("SELECT g, count(*) AS n FROM s GROUP BY TUMBLE(ts, {interval}), g");
-            let width_ms = parse(&sql).ok().and_then(|view| view.tumble).map(|tumble| tumble.width_ms);
-            assert_eq!(width_ms, expected, "{interval}: {:?}", parse(&sql).err());
+            let window = parse(&sql).ok().and_then(|view| view.tumble).map(|tumble| tumble.window);
+            assert_eq!(window, expected, "{interval}: {:?}", parse(&sql).err());
         }
     }
 

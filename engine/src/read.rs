@@ -174,14 +174,14 @@ pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadReques
 
 fn state_bounds(view: &RunningView, request: &ReadRequest) -> Result<(Vec<u8>, Vec<u8>)> {
     let (all_from, all_to) = state::state_range(view.view_id);
-    let Some(width_ms) = view.plan.window_ms else {
+    let Some(window) = view.plan.window else {
         if request.from.is_some() || request.to.is_some() {
             let message = format!("view {} has no window, leave out from and to", view.plan.name);
             return Err(EngineError::bad_request(message));
         }
         return Ok((all_from, all_to));
     };
-    let bound = |start: i64| state::state_bound(view.view_id, start.saturating_add(width_ms));
+    let bound = |start: i64| state::state_bound(view.view_id, window.end_from(start));
     let from = request.from.map_or(all_from, bound);
     let to = request.to.map_or(all_to, bound);
     // The store does not take a range that ends before it begins.

@@ -62,7 +62,7 @@ impl TableProvider for ViewTable {
         Self: 'call,
     {
         let mut request = ReadRequest { limit: limit.filter(|_| filters.is_empty()), ..ReadRequest::default() };
-        if self.view.plan.window_ms.is_some() {
+        if self.view.plan.window.is_some() {
             filters.iter().for_each(|filter| narrow(&mut request, filter));
         }
         let (broker, view, projection) = (self.broker.clone(), self.view.clone(), projection.cloned());

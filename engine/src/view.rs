@@ -27,7 +27,7 @@ use crate::parse::{ParsedView, Tumble, WINDOW_END, WINDOW_START, parse_view};
 use crate::sql;
 use crate::state;
 use crate::stream::Stream;
-use crate::window;
+use crate::window::{self, Window};
 
 /// Aggregates whose state stays small and merges exactly as DataFusion defines it.
 const AGGREGATES: [&str; 22] = [
@@ -60,7 +60,7 @@ pub(crate) struct ViewPlan {
     pub(crate) name: Arc<str>,
     pub(crate) sql: String,
     pub(crate) stream: Arc<Stream>,
-    pub(crate) window_ms: Option<i64>,
+    pub(crate) window: Option<Window>,
     pub(crate) retention_ms: Option<i64>,
     /// What readers see: window_start, window_end (when there is a window), keys, values.
     pub(crate) schema: SchemaRef,
@@ -104,7 +104,7 @@ impl ViewPlan {
     /// The rows the view counts, with only the columns it uses and `window_start`, and for each of them its row in
     /// `rows`. An error means that some row cannot be evaluated.
     pub(crate) fn select(&self, rows: &RecordBatch) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
-        let starts = window::window_starts(self.stream.event_times(rows), self.window_ms);
+        let starts = window::window_starts(self.stream.event_times(rows), self.window);
         let mut arrays: Vec<ArrayRef> = self.columns.iter().map(|index| rows.column(*index).clone()).collect();
         arrays.push(starts);
         let input = RecordBatch::try_new(self.aggregation.input_schema().clone(), arrays)?;
@@ -134,11 +134,11 @@ impl ViewPlan {
             });
         }
         let mut arrays: Vec<ArrayRef> = Vec::new();
-        if let Some(width_ms) = self.window_ms {
+        if let Some(window) = self.window {
             let starts = result.column(0);
             let starts = starts.as_any().downcast_ref::<arrow::array::TimestampMillisecondArray>();
             let starts = starts.expect("the first group column is window_start, a timestamp");
-            let ends = starts.unary::<_, arrow::datatypes::TimestampMillisecondType>(|start| start + width_ms);
+            let ends = starts.unary::<_, arrow::datatypes::TimestampMillisecondType>(|start| window.end_of(start));
             arrays.push(result.column(0).clone());
             arrays.push(Arc::new(ends.with_timezone("UTC")));
         }
@@ -150,7 +150,7 @@ impl ViewPlan {
 
     /// Number of leading columns of [`schema`](Self::schema) that identify a row.
     pub(crate) fn identity_columns(&self) -> usize {
-        self.keys.len() + if self.window_ms.is_some() { 2 } else { 0 }
+        self.keys.len() + if self.window.is_some() { 2 } else { 0 }
     }
 }
 
@@ -192,7 +192,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         name: parsed.name.as_str().into(),
         sql: config.sql.trim().to_string(),
         stream: stream.clone(),
-        window_ms: parsed.tumble.as_ref().map(|tumble| tumble.width_ms),
+        window: parsed.tumble.as_ref().map(|tumble| tumble.window),
         retention_ms: config.retention_ms,
         schema,
         keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),

@@ -26,6 +26,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
@@ -142,8 +143,10 @@ impl Queries {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             .with_target_partitions(cores);
-        let base =
+        let mut base =
             SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime).build();
+        base.register_udf(Arc::new(engine::tumble()))
+            .map_err(|e| LakeError::bug(format!("a function of SQL cannot be set up: {e}")))?;
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("lake-sql")

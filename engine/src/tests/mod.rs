@@ -61,9 +61,14 @@ pub(crate) async fn create(broker: &Broker, topic: &str, partitions: i32) {
 
 /// Appends values to a partition as one batch; the records' timestamp is `BASE_MS`.
 pub(crate) async fn append(broker: &Broker, topic: &str, partition: i32, values: &[String]) {
+    append_at(broker, topic, (partition, BASE_MS), values).await;
+}
+
+/// The same to a partition at a timestamp.
+pub(crate) async fn append_at(broker: &Broker, topic: &str, (partition, at_ms): (i32, i64), values: &[String]) {
     let mut builder = BatchBuilder::new();
     for value in values {
-        builder.push(BASE_MS, Some(b"k"), Some(value.as_bytes()), &[]);
+        builder.push(at_ms, Some(b"k"), Some(value.as_bytes()), &[]);
     }
     let partition = broker.catalog().topic(topic).unwrap().partition(partition).unwrap();
     let batch = builder.build().unwrap();

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{ErrorKind, check};
+use crate::{ErrorKind, Window, check};
 
 /// Every mistake at once, each naming what to do.
 #[test]
@@ -125,7 +125,7 @@ async fn aggregates_windows_and_reads() {
     assert_eq!(engine.read("one", request(&|r| r.from = Some(0))).await.unwrap_err().kind, ErrorKind::BadRequest);
 
     let info = engine.views();
-    assert_eq!((info[0].keys.as_slice(), info[0].window_ms), (&["genre".to_string()][..], Some(60_000)));
+    assert_eq!((info[0].keys.as_slice(), info[0].window), (&["genre".to_string()][..], Some(Window::Fixed(60_000))));
     let context = datafusion::prelude::SessionContext::new();
     context.register_table("m", engine.view_table("m").unwrap()).unwrap();
     let sql = "SELECT count(*) AS c, sum(n) AS n FROM m WHERE window_start >= TIMESTAMP '2026-11-20T10:01:00Z'";
@@ -134,6 +134,74 @@ async fn aggregates_windows_and_reads() {
         arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string().lines().nth(3).unwrap(),
         "| 1 | 1 |"
     );
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+/// Months and the days of a time zone, and the same windows in a query over rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn calendar_windows() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let months = "TUMBLE(ts, INTERVAL '1' MONTH)";
+    let days = "TUMBLE(ts, INTERVAL '1' DAY, 'Europe/Paris')";
+    let views = [
+        format!("months AS SELECT window_end > window_start AS forward, count(*) AS n FROM s GROUP BY {months}"),
+        format!("days AS SELECT genre, count(*) AS n FROM s GROUP BY {days}, genre"),
+    ];
+    let start = || async {
+        let views: Vec<&str> = views.iter().map(String::as_str).collect();
+        Engine::start(broker.clone(), config(&views)).await.unwrap()
+    };
+    let engine = start().await;
+    // 21 November 22:59:59.999Z and 23:00Z (midnight in Paris), then 30 November and 1 December
+    let late_evening = 37 * 3_600_000;
+    let evening = [event(1, "a", 1, late_evening - 1), event(1, "a", 1, late_evening)];
+    append_at(&broker, "events", (0, BASE_MS + late_evening), &evening).await;
+    engine.stop().await;
+    let engine = start().await;
+    let december = (10 * 24 + 14) * 3_600_000;
+    let turn = [event(1, "a", 1, december - 1), event(1, "a", 1, december)];
+    append_at(&broker, "events", (0, BASE_MS + december), &turn).await;
+    let months = read(&engine, "months").await;
+    assert_eq!(
+        months,
+        [
+            ["2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z", "true", "3"],
+            ["2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z", "true", "1"],
+        ]
+    );
+    let days = read(&engine, "days").await;
+    assert_eq!(
+        days,
+        [
+            ["2026-11-20T23:00:00Z", "2026-11-21T23:00:00Z", "a", "1"],
+            ["2026-11-21T23:00:00Z", "2026-11-22T23:00:00Z", "a", "1"],
+            ["2026-11-30T23:00:00Z", "2026-12-01T23:00:00Z", "a", "2"],
+        ]
+    );
+    let from = ReadRequest { from: Some(BASE_MS), ..ReadRequest::default() };
+    assert_eq!(engine.read("months", from.clone()).await.unwrap().row_count(), 1, "November began before");
+    assert_eq!(engine.read("days", from).await.unwrap().row_count(), 3);
+
+    let context = datafusion::prelude::SessionContext::new();
+    context.register_udf(crate::tumble());
+    context.register_table("days", engine.view_table("days").unwrap()).unwrap();
+    let sql = "SELECT tumble(window_start, INTERVAL '1 month', 'Europe/Paris') AS month, sum(n) AS n FROM days GROUP BY 1 ORDER BY 1";
+    let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
+    let table = arrow::util::pretty::pretty_format_batches(&rows).unwrap().to_string();
+    assert!(
+        table.contains("| 2026-10-31T23:00:00Z | 2 |") && table.contains("| 2026-11-30T23:00:00Z | 2 |"),
+        "{table}"
+    );
+    for wrong in [
+        "tumble(window_start, INTERVAL '1 hour', 'Europe/Paris')",
+        "tumble(window_start, 5)",
+        "tumble(n, INTERVAL '1 hour')",
+    ] {
+        let failed = async { context.sql(&format!("SELECT {wrong} FROM days")).await?.collect().await }.await;
+        assert!(failed.unwrap_err().to_string().contains("TUMBLE"), "{wrong}");
+    }
     engine.stop().await;
     broker.stop().await.unwrap();
 }

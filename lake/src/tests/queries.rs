@@ -30,6 +30,9 @@ async fn settled_and_live_rows_are_one_table() {
     assert_eq!(table(&lake, by_genre).await, ["null|8|32", "|8|40", "jazz|12|48", "pop|12|60"]);
     let by_date = "SELECT date, count(*) FROM listens GROUP BY date ORDER BY date";
     assert_eq!(table(&lake, by_date).await, ["1970-01-01|10", "1970-01-02|10", "1970-01-03|10", "1970-01-04|10"]);
+    let by_month =
+        "SELECT tumble(ts, INTERVAL '1' MONTH) AS month, count(*) FROM listens GROUP BY TUMBLE(ts, INTERVAL '1' MONTH)";
+    assert_eq!(table(&lake, by_month).await, ["1970-01-01T00:00:00Z|40"]);
     assert_eq!(table(&lake, "SELECT count(*) FROM listens WHERE genre = ''").await, ["8"]);
     assert_eq!(table(&lake, "SELECT count(*) FROM listens WHERE genre IS NULL").await, ["8"]);
     assert_eq!(
