@@ -5,12 +5,13 @@ export CARGO_TARGET_DIR ?= $(HOME)/.cache/millpond/target
 export CARGO_TERM_COLOR ?= auto
 
 MILLPOND := $(CARGO_TARGET_DIR)/release/millpond
-SYSTEM ?= music
+# the systems of the demo, such as SYSTEM="music freelance"; empty: all
+SYSTEM ?=
 
 .PHONY: help run build test check bench web setup test-setup fmt
 
 help:
-	@echo "make run     install what is missing, build, and run the demo (SYSTEM=$(SYSTEM), ARGS=...)"
+	@echo "make run     install what is missing, build, and run the demo (SYSTEM=music for one system, ARGS=...)"
 	@echo "make test    install what is missing, build, and run every test"
 	@echo "make check   format, lints, quick tests: under three minutes when warm"
 	@echo "make bench   the benches, against Apache Kafka too"

@@ -20,6 +20,11 @@ pub struct Server {
 }
 
 impl Server {
+    /// The server at an address or URL.
+    pub fn at(address: &str) -> Server {
+        Server { http: Some(address.to_owned()) }
+    }
+
     fn base(&self) -> String {
         let named = self.http.clone().or_else(|| std::env::var("MILLPOND_HTTP").ok());
         let address = named.unwrap_or_else(|| "127.0.0.1:8080".into());
@@ -58,7 +63,10 @@ impl Server {
                 Failure::Failed(format!("{} is not a Millpond server: its answer is not JSON", self.base()))
             });
         }
-        let detail = json.as_ref().and_then(|problem| problem.get("detail")?.as_str()).map(str::to_owned);
+        // the schema registry's errors have a message, all others a detail
+        let said =
+            |problem: &Value| Some(problem.get("detail").or_else(|| problem.get("message"))?.as_str()?.to_owned());
+        let detail = json.as_ref().and_then(said);
         Err(Failure::Failed(detail.unwrap_or_else(|| format!("{} answered {status}", self.base()))))
     }
 }

@@ -1,4 +1,4 @@
-//! `millpond demo`: the server with a built-in system, and that system's simulator, which writes to it over TCP as any client would.
+//! `millpond demo`: the server with built-in systems, and their simulators, which write to it over TCP as any client would.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use api::config::{Config, Inputs, Source};
 
 use crate::failure::Failure;
+use crate::serve;
 use crate::simulate::{self, Plan, Times};
-use crate::{serve, systems};
+use crate::systems::{self, System};
 
 /// What a fresh demo is given as its past: so many events over so long.
 const HISTORY_EVENTS: u64 = 30_000;
@@ -19,10 +20,9 @@ const HISTORY_MS: i64 = 2 * 3_600_000;
 /// Flags of the demo.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The system to run: music
-    #[arg(default_value = "music")]
-    system: String,
-    /// Events per second
+    /// The systems to run; without any, all that are built in
+    systems: Vec<String>,
+    /// Events per second of each system
     #[arg(long, default_value_t = 200.0)]
     rate: f64,
     #[command(flatten)]
@@ -31,25 +31,49 @@ pub struct Args {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let system = systems::find(&args.system)?;
+    let systems = chosen(&args.systems)?;
     if !(args.rate >= 0.0 && args.rate.is_finite()) {
         return Err(Failure::Usage("--rate must be a number of events per second; 0 sends none".into()));
     }
-    let source = Source::text(&format!("config/{}/system.toml", system.name), system.config);
-    let data_dir = home().map(|home| ("broker.data_dir", home.join(system.name).display().to_string()));
-    let inputs = Inputs { sources: vec![source], defaults: data_dir.into_iter().collect(), ..Inputs::default() };
+    let source = |system: &&System| Source::text(&format!("config/{}/system.toml", system.name), system.config);
+    let folder = if args.systems.is_empty() { "all".to_owned() } else { names(&systems, "+") };
+    let data_dir = home().map(|home| ("broker.data_dir", home.join(folder).display().to_string()));
+    let inputs = Inputs {
+        sources: systems.iter().map(source).collect(),
+        defaults: data_dir.into_iter().collect(),
+        ..Inputs::default()
+    };
     let config = serve::configure(args.serve.gather(inputs)?)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (rate, feed) = (args.rate, stop.clone());
     let ready = |running: &api::Running, config: &Config| {
-        let address = reachable(running, config);
-        welcome(system.name, running, config, &address);
+        let kafka = reachable(running, config);
+        welcome(&names(&systems, ", "), running, config, &kafka);
         if rate == 0.0 {
             return Ok(None);
         }
-        start_simulator(system.name, address, rate, is_fresh(running), feed).map(Some)
+        let registry = format!("http://{}/registry", local(&running.http().to_string()));
+        start_simulators(plans(&systems, &kafka, &registry, rate, is_fresh(running))?, feed).map(Some)
     };
-    serve::runtime()?.block_on(serve::serve(config, ready, stop))
+    serve::block_on(serve::serve(config, ready, stop))
+}
+
+fn chosen(names: &[String]) -> Result<Vec<&'static System>, Failure> {
+    if names.is_empty() {
+        return Ok(systems::SYSTEMS.iter().collect());
+    }
+    let mut chosen: Vec<&'static System> = Vec::new();
+    for name in names {
+        let system = systems::find(name)?;
+        if !chosen.iter().any(|other| other.name == system.name) {
+            chosen.push(system);
+        }
+    }
+    Ok(chosen)
+}
+
+fn names(systems: &[&System], between: &str) -> String {
+    systems.iter().map(|system| system.name).collect::<Vec<_>>().join(between)
 }
 
 /// Whether no topic holds a record yet.
@@ -72,19 +96,23 @@ fn home() -> Option<PathBuf> {
 
 /// An address by which this machine reaches the Kafka port.
 fn reachable(running: &api::Running, config: &Config) -> String {
-    let bound = running.kafka().map_or_else(|| config.broker.listeners[0].bind.clone(), |address| address.to_string());
+    local(&running.kafka().map_or_else(|| config.broker.listeners[0].bind.clone(), |address| address.to_string()))
+}
+
+/// The address of this machine for one that listens on all of them.
+fn local(bound: &str) -> String {
     bound.replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:")
 }
 
-fn welcome(system: &str, running: &api::Running, config: &Config, kafka: &str) {
+fn welcome(systems: &str, running: &api::Running, config: &Config, kafka: &str) {
     let topic = config.topics.first().map_or("TOPIC", |topic| topic.name.as_str());
     let stream = config.engine.streams.first().map_or("STREAM", |stream| stream.name.as_str());
     let views = running.engine().views();
     let view = views.first().map_or("VIEW", |view| view.name.as_str());
-    let http = running.http().to_string().replace("0.0.0.0:", "127.0.0.1:").replace("[::]:", "[::1]:");
+    let http = local(&running.http().to_string());
     eprintln!(
         "
-  Millpond runs the {system} system.
+  Millpond runs {systems}.
 
   page     http://{http}/
   Kafka    {kafka}
@@ -102,33 +130,40 @@ fn welcome(system: &str, running: &api::Running, config: &Config, kafka: &str) {
     );
 }
 
-fn start_simulator(
-    system: &str,
-    kafka: String,
-    rate: f64,
-    fresh: bool,
-    stop: Arc<AtomicBool>,
-) -> Result<JoinHandle<()>, Failure> {
-    let clock = broker::Clock::system();
-    let mut plans = Vec::new();
-    if fresh {
-        let mut history = simulate::plan(system, kafka.clone())?;
-        history.rate = None;
-        history.count = Some(HISTORY_EVENTS);
-        history.times = Times::Spread(clock.now_ms() - HISTORY_MS, HISTORY_MS, HISTORY_EVENTS);
-        history.tell_every = None;
-        plans.push(history);
+/// What each simulator does: a fresh demo is given a past first.
+fn plans(systems: &[&System], kafka: &str, registry: &str, rate: f64, fresh: bool) -> Result<Vec<Vec<Plan>>, Failure> {
+    let now_ms = broker::Clock::system().now_ms();
+    let mut all = Vec::new();
+    for system in systems {
+        let past = simulate::plans(system.name, kafka, Some(registry))?;
+        let live = simulate::plans(system.name, kafka, Some(registry))?;
+        for (mut past, mut live) in past.into_iter().zip(live) {
+            past.pace(None, Some(HISTORY_EVENTS));
+            let count = past.count.unwrap_or(0).max(1);
+            past.times = Times::Spread(now_ms - HISTORY_MS, HISTORY_MS, count);
+            past.tell_every = None;
+            live.pace(Some(rate), None);
+            live.seed = u64::try_from(now_ms).unwrap_or(1);
+            live.tell_every = Some(Duration::from_secs(30));
+            all.push(if fresh { vec![past, live] } else { vec![live] });
+        }
     }
-    let mut live = simulate::plan(system, kafka)?;
-    live.rate = Some(rate);
-    live.seed = u64::try_from(clock.now_ms()).unwrap_or(1);
-    live.tell_every = Some(Duration::from_secs(30));
-    plans.push(live);
-    let run = move || plans.iter().for_each(|plan| feed(plan, &stop));
+    Ok(all)
+}
+
+/// One thread runs them all, a thread each.
+fn start_simulators(plans: Vec<Vec<Plan>>, stop: Arc<AtomicBool>) -> Result<JoinHandle<()>, Failure> {
+    let run = move || {
+        std::thread::scope(|scope| {
+            for plans in &plans {
+                scope.spawn(|| plans.iter().for_each(|plan| feed(plan, &stop)));
+            }
+        });
+    };
     std::thread::Builder::new()
-        .name("simulator".into())
+        .name("simulators".into())
         .spawn(run)
-        .map_err(|error| Failure::Failed(format!("cannot start the simulator: {error}")))
+        .map_err(|error| Failure::Failed(format!("cannot start the simulators: {error}")))
 }
 
 /// Runs one plan; what goes wrong is said and leaves the server running.

@@ -16,6 +16,9 @@ use crate::signals::Signals;
 /// Time between two looks at whether the store still works.
 const STORE_CHECK: Duration = Duration::from_millis(250);
 
+/// How long threads of the process may take to end after everything was stopped.
+const THREADS_STOP_MAX: Duration = Duration::from_secs(1);
+
 /// How long a client in this process may take to end before the server does.
 const CLIENT_STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -58,7 +61,7 @@ impl Args {
             files = std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).collect();
         }
         for file in &files {
-            inputs.add_file(file)?;
+            inputs.add_file(file);
         }
         inputs.environment = std::env::vars_os()
             .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
@@ -80,7 +83,7 @@ impl Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
     let config = configure(args.gather(Inputs::default())?)?;
-    runtime()?.block_on(serve(config, |_, _| Ok(None), Arc::default()))
+    block_on(serve(config, |_, _| Ok(None), Arc::default()))
 }
 
 /// Reads the configuration; what is odd about it goes to stderr.
@@ -92,8 +95,17 @@ pub fn configure(inputs: Inputs) -> Result<Config, Failure> {
     Ok(loaded.config)
 }
 
+/// Runs a server or a client to its end. Threads that are still busy then (a client in this process that waits for the server that has just gone)
+/// do not keep the process.
+pub fn block_on<T>(running: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(running);
+    runtime.shutdown_timeout(THREADS_STOP_MAX);
+    outcome
+}
+
 /// The runtime of a server, with logs on stderr as `MILLPOND_LOG` says.
-pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     let filter = match std::env::var("MILLPOND_LOG") {
         Ok(text) => {
             EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("MILLPOND_LOG={text}: {error}")))?

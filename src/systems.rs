@@ -1,8 +1,8 @@
-//! The systems that are built in: their configuration and the description of their simulator, from config/.
+//! The systems that are built in: their configuration and the descriptions of their simulators, from config/.
 
 use std::path::Path;
 
-use api::config::Source;
+use api::config::{Source, suggestion};
 
 use crate::failure::Failure;
 
@@ -12,31 +12,43 @@ pub struct System {
     pub name: &'static str,
     /// Topics, streams, views, tables, dashboards.
     pub config: &'static str,
-    /// What the simulator sends.
-    pub simulator: &'static str,
+    /// What its simulators send, one topic each: file name and text.
+    pub simulators: &'static [(&'static str, &'static str)],
 }
 
 /// All of them.
 pub const SYSTEMS: [System; 1] = [System {
     name: "music",
     config: include_str!("../config/music/system.toml"),
-    simulator: include_str!("../config/music/simulator.toml"),
+    simulators: &[("simulator", include_str!("../config/music/simulator.toml"))],
 }];
 
 /// The system of that name, or the names there are.
 pub fn find(name: &str) -> Result<&'static System, Failure> {
     SYSTEMS.iter().find(|system| system.name == name).ok_or_else(|| {
-        let near = api::config::suggestion(name, SYSTEMS.iter().map(|system| system.name));
+        let near = suggestion(name, SYSTEMS.iter().map(|system| system.name));
         Failure::Usage(format!("no system is called {name}{near}"))
     })
 }
 
-/// The simulator description of a built-in system, or the one in a file (a name with `/` or `.toml`).
-pub fn simulator(name: &str) -> Result<Source, Failure> {
+/// The simulator descriptions of a built-in system (`music`), one of them (`music:simulator`), or the one in a file (a name with `/` or
+/// `.toml`).
+pub fn simulators(name: &str) -> Result<Vec<Source>, Failure> {
     if name.contains('/') || name.ends_with(".toml") {
         let text = std::fs::read_to_string(Path::new(name))
             .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
-        return Ok(Source::text(name, &text));
+        return Ok(vec![Source::text(name, &text)]);
     }
-    find(name).map(|system| Source::text(&format!("config/{}/simulator.toml", system.name), system.simulator))
+    let (system, part) = name.split_once(':').map_or((name, None), |(system, part)| (system, Some(part)));
+    let system = find(system)?;
+    let wanted = system.simulators.iter().filter(|(name, _)| part.is_none_or(|part| part == *name));
+    let sources: Vec<Source> =
+        wanted.map(|(part, text)| Source::text(&format!("config/{}/{part}.toml", system.name), text)).collect();
+    match part {
+        Some(part) if sources.is_empty() => {
+            let near = suggestion(part, system.simulators.iter().map(|(name, _)| *name));
+            Err(Failure::Usage(format!("{} has no simulator called {part}{near}", system.name)))
+        }
+        _ => Ok(sources),
+    }
 }

@@ -41,12 +41,24 @@ fn cell(value: &Value) -> String {
     let text = match value {
         Value::Null => "null".to_owned(),
         Value::String(text) => text.replace(char::is_control, " "),
+        Value::Number(number) if number.is_f64() => rounded(number.as_f64().unwrap_or_default()),
         other => other.to_string(),
     };
     if text.chars().count() <= CELL_MAX {
         return text;
     }
     text.chars().take(CELL_MAX - 1).chain(['…']).collect()
+}
+
+/// Enough digits to read: six significant ones, and no fraction that is all zeros.
+fn rounded(number: f64) -> String {
+    let magnitude = number.abs();
+    if magnitude != 0.0 && !(1e-4..1e15).contains(&magnitude) {
+        return format!("{number:.5e}");
+    }
+    let decimals = [1e5, 1e4, 1e3, 1e2, 1e1].iter().filter(|limit| magnitude < **limit).count();
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
 }
 
 #[cfg(test)]
@@ -61,5 +73,22 @@ mod tests {
         let rows = [vec![json!("r&b"), json!(7)], vec![json!(null), json!(1200)]];
         assert_eq!(draw(&headings, &rows), "genre  plays\n-----  -----\nr&b        7\nnull    1200\n");
         assert_eq!(draw(&headings, &[]), "genre  plays\n-----  -----\n");
+    }
+
+    #[test]
+    fn floats_are_rounded_to_be_read() {
+        let cases = [
+            (0.1 + 0.2, "0.3"),
+            (299.000_000_01, "299"),
+            (1234.567_89, "1234.57"),
+            (1_234_567.8, "1234568"),
+            (-0.000_123_456_7, "-0.00012"),
+            (0.0, "0"),
+            (2.5e-9, "2.50000e-9"),
+            (1e20, "1.00000e20"),
+        ];
+        for (number, text) in cases {
+            assert_eq!(rounded(number), text, "{number}");
+        }
     }
 }

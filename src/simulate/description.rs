@@ -10,7 +10,7 @@ const KINDS: [&str; 8] = ["time", "id", "choice", "uniform", "lognormal", "colum
 
 const SECTIONS: [Section; 1] = [Section { name: "", doc: "", fields: &TOP }];
 
-const TOP: [Field; 9] = [
+const TOP: [Field; 12] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic it writes to."),
     Field::optional("key", Kind::Text, "\"user_id\"", "The field whose text is the record's key; without it, no key."),
     Field::required("time", Kind::Text, "\"ts\"", "The field of kind time that is the event time."),
@@ -35,6 +35,24 @@ const TOP: [Field; 9] = [
         "The fields of the JSON object, in order.",
     ),
     Field::optional("dirty", Kind::Tables(&DIRTY), "", "Ways in which an event can be wrong."),
+    Field::with_default(
+        "share",
+        Kind::Number(1e-6, 1.0),
+        "1",
+        "The part of --rate and --count that goes to this topic, where a system has several simulators.",
+    ),
+    Field::optional(
+        "avro",
+        Kind::Texts,
+        "['{\"type\": \"record\", …}']",
+        "Avro schemas of the value, the first one and its evolutions: events are written in Avro with the id that the schema registry gives.",
+    ),
+    Field::with_default(
+        "evolve_after",
+        Kind::Integer(1, 1_000_000_000_000),
+        "1000",
+        "avro: events until the next schema is used.",
+    ),
 ];
 
 const TABLE: [Field; 5] = [
@@ -216,8 +234,6 @@ pub struct Description {
     pub topic: String,
     /// The field that is the key.
     pub key: Option<usize>,
-    /// The field that is the event time.
-    pub time: usize,
     /// Ordinary disorder, in ms.
     pub jitter_ms: i64,
     /// How far late events are behind, from and to, in ms.
@@ -230,6 +246,12 @@ pub struct Description {
     pub dirty: Vec<DirtyPlan>,
     /// How the ways are preferred.
     pub dirty_weights: Weights,
+    /// The part of the rate and the count that is its own.
+    pub share: f64,
+    /// Avro schemas, the oldest first; none: JSON.
+    pub avro: Vec<apache_avro::Schema>,
+    /// Events until the next of `avro` is used.
+    pub evolve_after: u64,
 }
 
 impl Description {
@@ -272,7 +294,6 @@ impl<'a> Reader<'a> {
         Description {
             topic: top.text("topic"),
             key: top.text_or_none("key").and_then(|_| self.index_of(top, "key", usize::MAX)),
-            time,
             jitter_ms: top.integer("jitter"),
             late_behind_ms,
             tables,
@@ -281,7 +302,21 @@ impl<'a> Reader<'a> {
             dirty_weights: Weights::new(
                 top.tables("dirty").iter().map(|dirty| dirty.number_or_none("weight").unwrap_or(1.0)),
             ),
+            share: top.number_or_none("share").unwrap_or(1.0),
+            avro: self.avro(),
+            evolve_after: top.unsigned("evolve_after"),
         }
+    }
+
+    fn avro(&mut self) -> Vec<apache_avro::Schema> {
+        let mut schemas = Vec::new();
+        for text in self.top.texts("avro") {
+            match apache_avro::Schema::parse_str(&text) {
+                Ok(schema) => schemas.push(schema),
+                Err(error) => self.wrong(self.top, "avro", format!("not an Avro schema: {error}")),
+            }
+        }
+        schemas
     }
 
     /// The index of the field that a key names, among the first `before`.

@@ -303,7 +303,7 @@ mod tests {
     use super::*;
 
     fn music() -> Arc<Description> {
-        Arc::new(Description::read(&crate::systems::simulator("music").unwrap()).unwrap())
+        Arc::new(Description::read(&crate::systems::simulators("music").unwrap()[0]).unwrap())
     }
 
     fn draw(count: usize, seed: u64) -> Vec<(Kind, Event)> {

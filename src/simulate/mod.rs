@@ -1,5 +1,6 @@
 //! `millpond simulate`: events of a described system, through a real Kafka producer over TCP, at a rate or as fast as it goes.
 
+mod avro;
 mod description;
 mod generate;
 mod report;
@@ -23,11 +24,14 @@ pub use report::{Counts, Run};
 /// Flags of the simulator.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A built-in system (music), or a file that describes one
+    /// A built-in system (music), one of its simulators (music:simulator), or a file that describes one
     system: String,
     /// Where the Kafka port answers
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
     bootstrap: String,
+    /// The schema registry, for events in Avro
+    #[arg(long, value_name = "URL")]
+    registry: Option<String>,
     /// Topic to write to, instead of the one of the description
     #[arg(long)]
     topic: Option<String>,
@@ -80,6 +84,8 @@ pub struct Plan {
     pub description: Arc<Description>,
     /// `HOST:PORT` of the Kafka port.
     pub bootstrap: String,
+    /// The schema registry's URL, for events in Avro.
+    pub registry: Option<String>,
     /// The topic.
     pub topic: String,
     /// Events per second; none: as fast as it goes.
@@ -121,24 +127,39 @@ impl Times {
     }
 }
 
-/// The plan of a built-in system or a file, at its defaults: 100 events per second, now, without end.
-pub fn plan(system: &str, bootstrap: String) -> Result<Plan, Failure> {
-    let description = Description::read(&systems::simulator(system)?)?;
-    Ok(Plan {
-        system: system.to_owned(),
-        topic: description.topic.clone(),
-        description: Arc::new(description),
-        bootstrap,
-        rate: Some(100.0),
-        count: None,
-        seed: 1,
-        shares: Shares { dirty: 0.01, late: 0.005, duplicates: 0.005 },
-        times: Times::Now(Clock::system()),
-        compression: "lz4".into(),
-        properties: Vec::new(),
-        record: None,
-        tell_every: Some(Duration::from_secs(5)),
-    })
+/// The plans of a built-in system or a file, one per topic, at their defaults: 100 events per second together, now, without end.
+pub fn plans(system: &str, bootstrap: &str, registry: Option<&str>) -> Result<Vec<Plan>, Failure> {
+    let plan = |source| -> Result<Plan, Failure> {
+        let description = Description::read(&source)?;
+        let mut plan = Plan {
+            system: system.to_owned(),
+            topic: description.topic.clone(),
+            description: Arc::new(description),
+            bootstrap: bootstrap.to_owned(),
+            registry: registry.map(str::to_owned),
+            rate: None,
+            count: None,
+            seed: 1,
+            shares: Shares { dirty: 0.01, late: 0.005, duplicates: 0.005 },
+            times: Times::Now(Clock::system()),
+            compression: "lz4".into(),
+            properties: Vec::new(),
+            record: None,
+            tell_every: Some(Duration::from_secs(5)),
+        };
+        plan.pace(Some(100.0), None);
+        Ok(plan)
+    };
+    systems::simulators(system)?.into_iter().map(plan).collect()
+}
+
+impl Plan {
+    /// Takes its share of a system's rate (none: as fast as it goes) and number of events (none: until stopped).
+    pub fn pace(&mut self, rate: Option<f64>, count: Option<u64>) {
+        let share = self.description.share;
+        self.rate = rate.map(|rate| rate * share);
+        self.count = count.map(|count| (count as f64 * share).round() as u64);
+    }
 }
 
 /// Runs a plan on this thread until it is done or `stop` is set.
@@ -148,52 +169,74 @@ pub fn send(plan: &Plan, stop: &AtomicBool) -> Result<(Counts, Run), Failure> {
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
-    let mut plan = plan(&args.system, args.bootstrap.clone())?;
-    plan.topic = args.topic.clone().unwrap_or(plan.topic);
-    plan.rate = (!args.as_fast_as_it_goes).then_some(args.rate);
-    plan.count = args.count;
-    plan.seed = args.seed;
-    plan.shares = Shares { dirty: args.dirty, late: args.late, duplicates: args.duplicates };
-    if plan.shares.dirty + plan.shares.late + plan.shares.duplicates > 1.0 {
-        return Err(Failure::Usage("--dirty, --late and --duplicates together are more than 1".into()));
+    let mut plans = plans(&args.system, &args.bootstrap, args.registry.as_deref())?;
+    let single = args.topic.is_some() || args.report.is_some() || args.record.is_some();
+    if single && plans.len() > 1 {
+        let topics: Vec<&str> = plans.iter().map(|plan| plan.topic.as_str()).collect();
+        return Err(Failure::Usage(format!(
+            "{} writes to {}: with --topic, --report and --record name one of its simulators, as in {}:simulator",
+            args.system,
+            topics.join(", "),
+            args.system
+        )));
     }
-    if let (Some(span), Some(count)) = (args.spread, args.count) {
-        let start = args.start.unwrap_or_else(|| Clock::system().now_ms() - span);
-        plan.times = Times::Spread(start, span, count.max(1));
+    plans.iter_mut().try_for_each(|plan| args.apply(plan))?;
+    let mut failed = 0;
+    for (counts, run) in until_signal(plans)? {
+        print!("{}", counts.text(&run));
+        if let Some(path) = &args.report {
+            let text = format!("{:#}\n", counts.to_json(&run));
+            std::fs::write(path, text)
+                .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", path.display())))?;
+        }
+        failed += counts.failed;
     }
-    plan.compression = args.compression.clone();
-    plan.properties = args.property.clone();
-    plan.record = args.record.clone();
-    let (counts, run) = until_signal(plan)?;
-    print!("{}", counts.text(&run));
-    if let Some(path) = &args.report {
-        let text = format!("{:#}\n", counts.to_json(&run));
-        std::fs::write(path, text)
-            .map_err(|error| Failure::Failed(format!("{} cannot be written: {error}", path.display())))?;
-    }
-    if counts.failed > 0 {
-        return Err(Failure::Failed(format!("{} of {} records were not acknowledged", counts.failed, counts.sent)));
+    if failed > 0 {
+        return Err(Failure::Failed(format!("{failed} records were not acknowledged")));
     }
     Ok(())
 }
 
-/// Runs the plan; the first signal stops sending and the second ends the process.
-fn until_signal(plan: Plan) -> Result<(Counts, Run), Failure> {
-    serve::runtime()?.block_on(async {
+impl Args {
+    fn apply(&self, plan: &mut Plan) -> Result<(), Failure> {
+        plan.topic = self.topic.clone().unwrap_or_else(|| plan.topic.clone());
+        plan.pace((!self.as_fast_as_it_goes).then_some(self.rate), self.count);
+        plan.seed = self.seed;
+        plan.shares = Shares { dirty: self.dirty, late: self.late, duplicates: self.duplicates };
+        if plan.shares.dirty + plan.shares.late + plan.shares.duplicates > 1.0 {
+            return Err(Failure::Usage("--dirty, --late and --duplicates together are more than 1".into()));
+        }
+        if let (Some(span), Some(count)) = (self.spread, plan.count) {
+            let start = self.start.unwrap_or_else(|| Clock::system().now_ms() - span);
+            plan.times = Times::Spread(start, span, count.max(1));
+        }
+        plan.compression = self.compression.clone();
+        plan.properties = self.property.clone();
+        plan.record = self.record.clone();
+        Ok(())
+    }
+}
+
+/// Runs the plans beside each other; the first signal stops sending and the second ends the process.
+fn until_signal(plans: Vec<Plan>) -> Result<Vec<(Counts, Run)>, Failure> {
+    serve::block_on(async {
         let mut signals =
             Signals::listen().map_err(|error| Failure::Failed(format!("cannot listen for signals: {error}")))?;
         let stop = Arc::new(AtomicBool::new(false));
-        let told = stop.clone();
-        let mut sending = tokio::task::spawn_blocking(move || send(&plan, &told));
-        let result = tokio::select! {
-            result = &mut sending => result,
+        let start = |plan: Plan| {
+            let told = stop.clone();
+            tokio::task::spawn_blocking(move || send(&plan, &told))
+        };
+        let mut sending = futures::future::try_join_all(plans.into_iter().map(start));
+        let results = tokio::select! {
+            results = &mut sending => results,
             _ = signals.next() => {
                 stop.store(true, Ordering::Relaxed);
                 signals.end_at_the_next();
                 sending.await
             }
         };
-        result.map_err(|error| Failure::Failed(format!("the simulator failed: {error}")))?
+        results.map_err(|error| Failure::Failed(format!("the simulator failed: {error}")))?.into_iter().collect()
     })
 }
 

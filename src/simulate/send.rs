@@ -16,6 +16,7 @@ use rdkafka::statistics::Statistics;
 use serde_json::{Value, json};
 
 use super::Plan;
+use super::avro::Encoder;
 use super::generate::{Event, Generator, Kind};
 use super::report::{Counts, Run};
 use crate::failure::Failure;
@@ -34,9 +35,24 @@ struct Delivered {
     counts: Mutex<Counts>,
     record: Option<Mutex<BufWriter<File>>>,
     record_failed: AtomicBool,
+    /// When librdkafka was last heard to complain: while a broker is away it does so many times a second.
+    complained: Mutex<Option<Instant>>,
 }
 
+/// Time between two complaints of librdkafka that are passed on.
+const COMPLAINT_EVERY: Duration = Duration::from_secs(5);
+
 impl Delivered {
+    /// Whether a complaint is to be passed on now.
+    fn may_complain(&self) -> bool {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = complained.is_none_or(|last| last.elapsed() >= COMPLAINT_EVERY);
+        if is_due {
+            *complained = Some(Instant::now());
+        }
+        is_due
+    }
+
     fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,13 +87,15 @@ impl ClientContext for Delivered {
     }
 
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, fac: &str, message: &str) {
-        if level as i32 <= rdkafka::config::RDKafkaLogLevel::Warning as i32 {
+        if level as i32 <= rdkafka::config::RDKafkaLogLevel::Warning as i32 && self.may_complain() {
             tracing::warn!(facility = fac, "librdkafka: {message}");
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, "librdkafka: {reason}");
+        if self.may_complain() {
+            tracing::warn!(%error, "librdkafka: {reason}");
+        }
     }
 }
 
@@ -119,9 +137,11 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<(Counts, Run), Failure> {
         kinds: kinds.clone(),
         record: record.map(Mutex::new),
         record_failed: AtomicBool::new(false),
+        complained: Mutex::new(None),
     };
     let producer = connect(plan, delivered)?;
-    send_all(plan, &producer, started, stop)?;
+    let encoder = Encoder::register(&plan.description, &plan.topic, plan.registry.as_deref())?;
+    send_all(plan, (&producer, encoder.as_ref()), started, stop)?;
     finish(plan, &producer, stop)?;
     let delivered = producer.context();
     if let Some(record) = &delivered.record {
@@ -174,7 +194,12 @@ fn connect(plan: &Plan, delivered: Delivered) -> Result<Sender, Failure> {
     Ok(producer)
 }
 
-fn send_all(plan: &Plan, producer: &Sender, started: Instant, stop: &AtomicBool) -> Result<(), Failure> {
+fn send_all(
+    plan: &Plan,
+    (producer, encoder): (&Sender, Option<&Encoder>),
+    started: Instant,
+    stop: &AtomicBool,
+) -> Result<(), Failure> {
     let mut generator = Generator::new(plan.description.clone(), plan.shares, plan.seed);
     let mut event = Event::default();
     let mut told = (Instant::now(), 0);
@@ -191,6 +216,9 @@ fn send_all(plan: &Plan, producer: &Sender, started: Instant, stop: &AtomicBool)
         }
         let now_ms = plan.times.at(index);
         let kind = generator.next(now_ms, &mut event);
+        if let Some(encoder) = encoder {
+            encoder.encode(index, &mut event.value);
+        }
         let mark = (usize::try_from(started.elapsed().as_micros()).unwrap_or(0) << KIND_BITS) | kind.number();
         hand_over(plan, producer, &event, (now_ms, mark), stop)?;
         index += 1;
