@@ -1,7 +1,7 @@
 //! Puts files, environment and flags together. The order of strength: flag, variable, file (the later one first), default.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::mistake::{Mistakes, Origin, suggestion};
 use super::read::{Document, Source, complete, read_document};
@@ -14,6 +14,8 @@ use super::{Config, build};
 pub struct Inputs {
     /// Files, in the order in which they were named.
     pub sources: Vec<Source>,
+    /// Files that could not be read, and why; a mistake each.
+    pub unreadable: Vec<(PathBuf, String)>,
     /// Environment variables; those that do not begin with `MILLPOND_` are left alone.
     pub environment: Vec<(String, String)>,
     /// Flags without their dashes, and their values.
@@ -23,19 +25,11 @@ pub struct Inputs {
 }
 
 impl Inputs {
-    /// Adds a file from disk; one that cannot be read is a mistake.
-    pub fn add_file(&mut self, path: &Path) -> Result<(), Mistakes> {
-        let name = path.display().to_string();
+    /// Adds a file from disk; one that cannot be read is a mistake, reported with the others.
+    pub fn add_file(&mut self, path: &Path) {
         match std::fs::read_to_string(path) {
-            Ok(text) => {
-                self.sources.push(Source { name: name.into(), text });
-                Ok(())
-            }
-            Err(error) => {
-                let mut mistakes = Mistakes::default();
-                mistakes.add(&Origin::Line(name.into(), 0), "", format!("cannot be read: {error}"));
-                mistakes.into_result()
-            }
+            Ok(text) => self.sources.push(Source { name: path.display().to_string().into(), text }),
+            Err(error) => self.unreadable.push((path.to_owned(), error.to_string())),
         }
     }
 }
@@ -52,6 +46,10 @@ pub struct Loaded {
 /// Reads and checks everything.
 pub fn load(inputs: &Inputs) -> Result<Loaded, Mistakes> {
     let mut mistakes = Mistakes::default();
+    for (path, error) in &inputs.unreadable {
+        let origin = Origin::Line(path.display().to_string().into(), 0);
+        mistakes.add(&origin, "", format!("cannot be read: {error}; name a file that is there, or leave out --config"));
+    }
     let mut merged = Document::new();
     for source in &inputs.sources {
         for (section, entry) in read_document(source, &SECTIONS, &mut mistakes) {

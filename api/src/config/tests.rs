@@ -200,12 +200,21 @@ fn a_view_with_a_wrong_column_is_named_by_file_and_line() {
 }
 
 #[test]
+fn a_file_that_is_not_there_is_reported_with_the_other_mistakes() {
+    let mut inputs = Inputs { sources: vec![Source::text("a.toml", "[broker]\nnode_id = -1\n")], ..Inputs::default() };
+    inputs.add_file(std::path::Path::new("/no/such/millpond.toml"));
+    let found = load(&inputs).unwrap_err().to_string();
+    assert!(found.contains("/no/such/millpond.toml: ") && found.contains("cannot be read"), "{found}");
+    assert!(found.contains("a.toml:2") && found.contains("node_id"), "{found}");
+}
+
+#[test]
 fn every_system_in_the_folder_is_valid() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config");
     let mut systems = 0;
     for folder in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
         let mut inputs = Inputs::default();
-        inputs.add_file(&folder.join("system.toml")).unwrap();
+        inputs.add_file(&folder.join("system.toml"));
         if let Err(error) = load(&inputs) {
             panic!("{}: {error}", folder.display());
         }
@@ -217,7 +226,7 @@ fn every_system_in_the_folder_is_valid() {
 #[test]
 fn the_container_has_two_kafka_ports() {
     let mut inputs = Inputs::default();
-    inputs.add_file(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/docker.toml")).unwrap();
+    inputs.add_file(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/docker.toml"));
     let listeners = load(&inputs).unwrap().config.broker.listeners;
     let told: Vec<_> = listeners.iter().map(|listener| listener.advertise.as_deref().unwrap()).collect();
     assert_eq!(told, ["localhost:9092", "millpond:19092"]);
