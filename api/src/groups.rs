@@ -74,14 +74,18 @@ async fn one(State(app): State<Arc<App>>, Path(id): Path<String>, uri: Uri) -> A
 }
 
 /// What a group has not consumed of the partitions that it committed offsets for.
-struct Lag {
-    records: i64,
-    age_ms: i64,
-    partitions: Vec<Value>,
+pub struct Lag {
+    /// Of all partitions.
+    pub records: i64,
+    /// Of the oldest record that was not consumed, in milliseconds.
+    pub age_ms: i64,
+    /// Per partition, as the route answers it.
+    pub partitions: Vec<Value>,
 }
 
 impl Lag {
-    async fn of(app: &App, id: &str) -> Answer<Lag> {
+    /// The lag of a group now.
+    pub async fn of(app: &App, id: &str) -> Answer<Lag> {
         let now: TimestampMs = app.clock().now_ms();
         let mut lag = Lag { records: 0, age_ms: 0, partitions: Vec::new() };
         for committed in app.broker.groups().offsets(id).unwrap_or_default() {

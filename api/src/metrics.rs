@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::{Answer, Problem};
+use crate::groups::Lag;
 use crate::params::Params;
 use crate::process;
 use crate::routes::{Doc, Routes};
@@ -54,6 +55,7 @@ async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
     view_figures(&app, &mut text);
     stream_figures(&app, &mut text);
     lake_figures(&app, &mut text);
+    group_figures(&app, &mut text).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())
 }
 
@@ -95,6 +97,10 @@ fn process_figures(app: &App, text: &mut Text) {
     text.one("process_cpu_seconds_total", "counter", "User and system processor time.", usage.cpu_seconds);
     text.one("process_open_fds", "gauge", "Open file descriptors.", usage.open_files as f64);
     text.one("process_start_time_seconds", "gauge", "When the server became ready.", app.started_ms as f64 / 1000.0);
+    if let Some((all, free)) = app.broker.disk_space() {
+        text.one("millpond_disk_bytes", "gauge", "Size of the disk that holds the data.", all as f64);
+        text.one("millpond_disk_free_bytes", "gauge", "What is left on the disk that holds the data.", free as f64);
+    }
     for (name, value) in app.broker.counters().read() {
         let gauge = name.ends_with("_open");
         let name = if gauge { format!("millpond_broker_{name}") } else { format!("millpond_broker_{name}_total") };
@@ -123,6 +129,31 @@ fn topic_figures(app: &App, text: &mut Text) {
         let bytes: u64 = topic.partitions().iter().map(|p| p.size_bytes()).sum();
         text.value("millpond_topic_bytes", &[("topic", &**topic.name())], bytes as f64);
     }
+}
+
+/// What consumer groups have not read yet.
+async fn group_figures(app: &App, text: &mut Text) -> Answer<()> {
+    let mut groups = Vec::new();
+    for overview in app.broker.groups().list() {
+        groups.push((overview.id.to_string(), Lag::of(app, &overview.id).await?));
+    }
+    text.family("millpond_group_lag_records", "gauge", "Records that the consumer group has not read.");
+    for (group, lag) in &groups {
+        for partition in &lag.partitions {
+            let (topic, index) = (partition["topic"].as_str().unwrap_or_default(), partition["partition"].to_string());
+            let labels = [("group", group.as_str()), ("topic", topic), ("partition", index.as_str())];
+            text.value("millpond_group_lag_records", &labels, partition["lag"].as_f64().unwrap_or(0.0));
+        }
+    }
+    text.family(
+        "millpond_group_lag_seconds",
+        "gauge",
+        "Age of the oldest record that the consumer group has not read.",
+    );
+    for (group, lag) in &groups {
+        text.value("millpond_group_lag_seconds", &[("group", group)], lag.age_ms as f64 / 1000.0);
+    }
+    Ok(())
 }
 
 /// The names that kafka-ui reads when a cluster's metrics are of type PROMETHEUS.

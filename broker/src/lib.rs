@@ -19,6 +19,8 @@ pub mod lane;
 mod log;
 pub mod net;
 mod producer_ids;
+#[cfg(test)]
+mod seed;
 pub mod store;
 pub mod topic_config;
 mod types;
@@ -184,6 +186,11 @@ impl Broker {
     /// What retention must keep.
     pub fn holds(&self) -> &Holds {
         &self.holds
+    }
+
+    /// All bytes of the disk that holds the data, and those that are left; None where the system does not tell.
+    pub fn disk_space(&self) -> Option<(i64, i64)> {
+        disk::space(&self.config.data_dir)
     }
 
     /// The time.

@@ -42,7 +42,6 @@ impl Client {
             listener: Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 }),
             client_id: "test".into(),
             client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            connection_id: 1,
             ending,
             reply_budget: Arc::new(Semaphore::new(1 << 20)),
         };

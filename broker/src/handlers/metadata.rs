@@ -27,7 +27,6 @@ use kafka_protocol::messages::{
 
 use super::{Context, Reply, text};
 use crate::catalog::{NewTopic, Topic};
-use crate::disk;
 use crate::error::{Error, Kind, Result};
 use crate::log::Partition;
 use crate::types::TopicId;
@@ -202,7 +201,7 @@ pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: Descri
     let path = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
     let mut result = DescribeLogDirsResult::default().with_log_dir(text(&path.to_string_lossy())).with_topics(topics);
     if version >= 4 {
-        let (total, usable) = disk::space(&path).unwrap_or((-1, -1));
+        let (total, usable) = context.broker.disk_space().unwrap_or((-1, -1));
         result = result.with_total_bytes(total).with_usable_bytes(usable);
     }
     Reply::message(version, &DescribeLogDirsResponse::default().with_results(vec![result]))

@@ -109,8 +109,6 @@ pub(crate) struct Context {
     pub(crate) client_id: Arc<str>,
     /// Address of the peer.
     pub(crate) client_host: IpAddr,
-    /// Number of the connection, unique while the process lives.
-    pub(crate) connection_id: u64,
     /// Turns true when the connection is about to end, so that long waits can end early.
     pub(crate) ending: watch::Receiver<bool>,
     /// Memory for records in replies that have not left yet, one permit a byte, for all connections together.

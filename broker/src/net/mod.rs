@@ -20,7 +20,7 @@ mod tests;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
@@ -91,7 +91,6 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
             config.inflight_bytes_max.clamp(REPLY_BYTES_MIN, Semaphore::MAX_PERMITS),
         )),
         open: AtomicUsize::new(0),
-        accepted: AtomicU64::new(0),
         broker: broker.clone(),
     });
     let addresses = bound.iter().map(|(_, address, _)| *address).collect();
@@ -111,8 +110,6 @@ struct Port {
     reply_budget: Arc<Semaphore>,
     /// Connections open now.
     open: AtomicUsize,
-    /// Connections accepted ever; numbers them.
-    accepted: AtomicU64,
 }
 
 /// Accepts on one listener until the broker stops, then waits for its connections.
@@ -175,7 +172,6 @@ impl Port {
             listener: listener.clone(),
             client_id: "".into(),
             client_host: peer.ip(),
-            connection_id: self.accepted.fetch_add(1, Ordering::Relaxed),
             ending: self.shared.stopping.clone(),
             reply_budget: self.reply_budget.clone(),
         }

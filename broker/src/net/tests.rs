@@ -339,9 +339,7 @@ fn samples_have_the_shapes_of_the_table() {
 
 #[test]
 fn no_bytes_make_decoding_panic_or_allocate() {
-    let seed = rand::random();
-    println!("seed {seed}");
-    let mut rng = rand::rngs::StdRng::seed_from_u64(seed);
+    let mut rng = rand::rngs::StdRng::seed_from_u64(crate::seed::seed("no_bytes_make_decoding_panic_or_allocate"));
     let node_free_records = records();
     for round in 0..300 {
         for api in APIS {
@@ -443,7 +441,7 @@ async fn frames_are_cut_however_their_bytes_arrive() {
 #[tokio::test]
 async fn a_claim_costs_no_memory_until_its_bytes_arrive() {
     let claim = 7 << 20;
-    let mut bytes = (claim as i32).to_be_bytes().to_vec();
+    let mut bytes = i32::to_be_bytes(claim).to_vec();
     bytes.extend([1; 10]);
     let mut frames = pieces(bytes, 5, 100 << 20);
     let before = ASKED.get();
