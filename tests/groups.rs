@@ -1,7 +1,7 @@
 //! Groups of three: they share the partitions, lose nothing when one leaves, and their commits survive a kill -9 of the broker.
 
 use crate::clients::{Broker, create_topic};
-use crate::support::scripts::{Member, SCRIPTS, Script};
+use crate::support::scripts::{MEMBERS, Member, Script};
 use crate::support::{Scratch, alone, eventually};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -18,20 +18,20 @@ fn three_consumers_rebalance_and_resume_after_kill_9() {
     let _alone = alone();
     let scratch = Scratch::new("groups");
     let mut broker = Broker::start(&scratch);
-    for script in SCRIPTS {
+    for script in MEMBERS {
         create_topic(broker.address(), &topic(script), PARTITIONS as i32);
     }
     thread::scope(|scope| {
         let (address, scratch) = (broker.address(), &scratch);
         let running: Vec<_> =
-            SCRIPTS.iter().map(|script| scope.spawn(move || one_leaves(*script, address, scratch))).collect();
+            MEMBERS.iter().map(|script| scope.spawn(move || one_leaves(*script, address, scratch))).collect();
         running.into_iter().for_each(|thread| thread.join().unwrap());
     });
     broker.kill9_and_start_again();
     thread::scope(|scope| {
         let (address, scratch) = (broker.address(), &scratch);
         let running: Vec<_> =
-            SCRIPTS.iter().map(|script| scope.spawn(move || resumes(*script, address, scratch))).collect();
+            MEMBERS.iter().map(|script| scope.spawn(move || resumes(*script, address, scratch))).collect();
         running.into_iter().for_each(|thread| thread.join().unwrap());
     });
 }

@@ -58,6 +58,11 @@ pub fn java(class: &str) -> Command {
     java_with(class, &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
 }
 
+/// A Java file of the test tree, compiled and run by the launcher with Kafka's jars.
+pub fn java_source(file: &str) -> Command {
+    java(&super::source(file).display().to_string())
+}
+
 fn java_with(class: &str, flags: &[&str]) -> Command {
     let jars = cache().join("kafka/jars/*");
     let mut command = Command::new("java");

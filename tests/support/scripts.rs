@@ -1,5 +1,6 @@
 //! The client scripts in `tests/clients`, run to their end or kept running as members of a group.
 
+use super::kafka::java_source;
 use super::process::Process;
 use super::{cache, source};
 use serde_json::Value;
@@ -13,9 +14,15 @@ pub enum Script {
     KafkaPython,
     Aiokafka,
     Kafkajs,
+    Java,
 }
 
+/// Those that produce and consume by a plan. Java's own tools do that for Java.
 pub const SCRIPTS: [Script; 4] = [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs];
+
+/// Those that join groups.
+pub const MEMBERS: [Script; 5] =
+    [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs, Script::Java];
 
 impl Script {
     pub fn name(self) -> &'static str {
@@ -24,6 +31,7 @@ impl Script {
             Script::KafkaPython => "kafka-python",
             Script::Aiokafka => "aiokafka",
             Script::Kafkajs => "kafkajs",
+            Script::Java => "java",
         }
     }
 
@@ -33,6 +41,7 @@ impl Script {
             Script::KafkaPython => python("clients/kafka_python.py"),
             Script::Aiokafka => python("clients/aiokafka_client.py"),
             Script::Kafkajs => node("clients/kafkajs.js"),
+            Script::Java => java_source("clients/JavaClient.java"),
         }
     }
 

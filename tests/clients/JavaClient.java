@@ -1,0 +1,77 @@
+// Kafka's own Java client under the suite's contract for members of a group; see script.py. Run from source by the java launcher.
+import java.io.BufferedReader;
+import java.io.InputStreamReader;
+import java.time.Duration;
+import java.util.Collection;
+import java.util.List;
+import java.util.Properties;
+import java.util.stream.Collectors;
+import java.util.stream.StreamSupport;
+import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+
+public class JavaClient {
+    public static void main(String[] args) throws Exception {
+        if (args.length != 4 || !args[0].equals("group")) {
+            throw new IllegalArgumentException("usage: group BOOTSTRAP TOPIC GROUP");
+        }
+        Thread leaving = new Thread(JavaClient::waitForLeave);
+        leaving.setDaemon(true);
+        leaving.start();
+        group(args[1], args[2], args[3], leaving);
+        say("{\"left\": true}");
+    }
+
+    private static void group(String bootstrap, String topic, String group, Thread leaving) {
+        Properties settings = new Properties();
+        settings.put("bootstrap.servers", bootstrap);
+        settings.put("group.id", group);
+        settings.put("enable.auto.commit", "false");
+        settings.put("auto.offset.reset", "earliest");
+        settings.put("session.timeout.ms", "10000");
+        settings.put("heartbeat.interval.ms", "500");
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
+            consumer.subscribe(List.of(topic), new Assignments());
+            while (leaving.isAlive()) {
+                Iterable<ConsumerRecord<byte[], byte[]>> polled = consumer.poll(Duration.ofMillis(100));
+                String read = StreamSupport.stream(polled.spliterator(), false)
+                    .map(record -> "[" + record.partition() + ", " + record.offset() + "]").collect(Collectors.joining(", "));
+                if (!read.isEmpty()) {
+                    say("{\"records\": [" + read + "]}");
+                    consumer.commitSync();
+                }
+            }
+        }
+    }
+
+    private static class Assignments implements ConsumerRebalanceListener {
+        @Override
+        public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
+            say("{\"assigned\": []}");
+        }
+
+        @Override
+        public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
+            say("{\"assigned\": " + partitions.stream().map(TopicPartition::partition).sorted().collect(Collectors.toList()) + "}");
+        }
+    }
+
+    private static void waitForLeave() {
+        try (BufferedReader in = new BufferedReader(new InputStreamReader(System.in))) {
+            String line = in.readLine();
+            while (line != null && !line.contains("leave")) {
+                line = in.readLine();
+            }
+        } catch (java.io.IOException closed) {
+            // a closed stdin means the same
+        }
+    }
+
+    private static synchronized void say(String event) {
+        System.out.println(event);
+        System.out.flush();
+    }
+}
