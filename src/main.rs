@@ -2,6 +2,7 @@
 
 mod client;
 mod demo;
+mod evaluate;
 mod failure;
 mod processor;
 mod serve;
@@ -34,6 +35,8 @@ enum Command {
     Simulate(simulate::Args),
     /// Ask a running server by SQL
     Sql(sql::Args),
+    /// Measure the models of a running server and print their figures
+    Evaluate(evaluate::Args),
     /// List and describe the topics of a running server
     #[command(subcommand)]
     Topics(topics::Command),
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
         Command::Sql(args) => sql::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Topics(command) => topics::run(&command),
     };
     match result {

@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{DashboardConfig, HttpConfig};
 use crate::error::{Answer, Problem};
+use crate::models::Models;
 use crate::panels::Panel;
 use crate::rates::Rates;
 
@@ -41,6 +42,8 @@ pub struct App {
     pub streams: Arc<Semaphore>,
     /// Spreads requests whose records have no key over the partitions.
     pub spread: AtomicU32,
+    /// Models and their latest figures.
+    pub models: Models,
 }
 
 /// A dashboard with its panels bound to the views they read.

@@ -14,6 +14,7 @@ mod groups;
 mod lag;
 mod live;
 mod metrics;
+mod models;
 mod openapi;
 mod output;
 mod page;
@@ -46,6 +47,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::config::{Config, TopicDeclaration};
+use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
 
@@ -160,6 +162,7 @@ async fn serve(
         requests: Arc::new(Semaphore::new(config.http.requests_max)),
         streams: Arc::new(Semaphore::new(config.http.streams_max)),
         spread: AtomicU32::new(0),
+        models: Models::new(config.models.clone()),
         http: config.http.clone(),
     });
     let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));

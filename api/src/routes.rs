@@ -21,7 +21,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::app::App;
 use crate::error::{Answer, Problem};
-use crate::{collect, dashboards, groups, lag, live, metrics, openapi, page, sql, status, topics, views};
+use crate::{collect, dashboards, groups, lag, live, metrics, models, openapi, page, sql, status, topics, views};
 
 /// Longest time for one request other than a live stream, its body included.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
@@ -114,6 +114,7 @@ fn all() -> Routes {
     let routes = status::routes(routes);
     let routes = dashboards::routes(routes);
     let routes = live::routes(routes);
+    let routes = models::routes(routes);
     let routes = metrics::routes(routes);
     let routes = openapi::routes(routes);
     page::routes(routes)

@@ -66,6 +66,7 @@ fn config(data_dir: &Path) -> Config {
             refresh_ms: 1_000,
             panels: vec![panel("All", PanelKind::Number), panel("By genre", PanelKind::Bar)],
         }],
+        models: Vec::new(),
     }
 }
 

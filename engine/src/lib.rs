@@ -2,7 +2,8 @@
 //!
 //! A record goes: `pipeline` (the loop of one stream) → `decode` (bytes → rows, refusals) → `window` (which window, late
 //! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups) → `state` (keys and
-//! values) → one commit. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection).
+//! values) → one commit. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
+//! functions that forecast, find anomalies and match; queries know them by name.
 
 mod aggregate;
 mod check;
@@ -16,6 +17,7 @@ mod error;
 mod json;
 mod keyed;
 mod member;
+pub mod model;
 mod names;
 mod parse;
 mod pipeline;

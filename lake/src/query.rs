@@ -147,6 +147,7 @@ impl Queries {
             SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime).build();
         base.register_udf(Arc::new(engine::tumble()))
             .map_err(|e| LakeError::bug(format!("a function of SQL cannot be set up: {e}")))?;
+        engine::model::register(&mut base).map_err(|e| LakeError::bug(format!("models cannot be named: {e}")))?;
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("lake-sql")

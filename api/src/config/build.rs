@@ -7,6 +7,7 @@ use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
 use lake::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
 
+use super::build_models::model;
 use super::mistake::{Mistakes, Origin, suggestion};
 use super::read::Document;
 use super::value::Entry;
@@ -15,9 +16,13 @@ use super::{Config, DashboardConfig, HttpConfig, PanelConfig, PanelKind, TopicDe
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     let (lists, lake, http) = (&document[""], &document["lake"], &document["http"]);
-    for (list, entry) in
-        [("topics", lists), ("streams", lists), ("dashboards", lists), ("listeners", &document["broker"])]
-    {
+    for (list, entry) in [
+        ("topics", lists),
+        ("streams", lists),
+        ("dashboards", lists),
+        ("models", lists),
+        ("listeners", &document["broker"]),
+    ] {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
@@ -40,6 +45,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         engine,
         http,
         dashboards,
+        models: lists.tables("models").iter().map(|entry| model(entry, mistakes)).collect(),
     }
 }
 

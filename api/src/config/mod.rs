@@ -4,12 +4,14 @@
 //! `manual` writes config/millpond.toml.
 
 mod build;
+mod build_models;
 mod load;
 mod manual;
 mod mistake;
 pub mod read;
 pub mod schema;
 mod settings;
+mod settings_models;
 pub mod value;
 
 #[cfg(test)]
@@ -19,6 +21,7 @@ use broker::BrokerConfig;
 use engine::EngineConfig;
 use lake::LakeConfig;
 
+pub use build_models::ModelConfig;
 pub use load::{Inputs, Loaded, load};
 pub use manual::manual;
 pub use mistake::{Mistake, Mistakes, Origin, suggestion};
@@ -39,6 +42,8 @@ pub struct Config {
     pub topics: Vec<TopicDeclaration>,
     /// Pages of charts.
     pub dashboards: Vec<DashboardConfig>,
+    /// Models that are measured.
+    pub models: Vec<ModelConfig>,
 }
 
 /// `[http]`: the port that answers HTTP and the page, and the one for the schema registry.

@@ -1,6 +1,7 @@
 //! The settings of the server, one row each. Files, variables and flags are checked against these rows, and the manual is written from them.
 
 use super::schema::{Field, Kind, Section};
+use super::settings_models::MODEL;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -256,7 +257,7 @@ const LAKE_TABLE: [Field; 5] = [
     Field::with_default("flush_age", Kind::Duration(100, 30 * DAY), "1m", "Oldest record that may wait for its file."),
 ];
 
-const LISTS: [Field; 4] = [
+const LISTS: [Field; 5] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "streams",
@@ -271,6 +272,7 @@ const LISTS: [Field; 4] = [
         "Materialized views: SQL over a stream, kept up to date with every record.",
     ),
     Field::optional("dashboards", Kind::Tables(&DASHBOARD), "", "Pages of charts over views and SQL."),
+    Field::optional("models", Kind::Tables(&MODEL), "", "Models whose figures `millpond evaluate` measures."),
 ];
 
 const TOPIC: [Field; 3] = [
