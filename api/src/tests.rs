@@ -66,7 +66,7 @@ fn config(data_dir: &Path) -> Config {
             refresh_ms: 1_000,
             panels: vec![panel("All", PanelKind::Number), panel("By genre", PanelKind::Bar)],
         }],
-        models: Vec::new(),
+        models: models(),
     }
 }
 
@@ -113,6 +113,23 @@ fn unchunk(mut body: &str) -> String {
     out
 }
 
+/// A model that is right about one of two, and one whose truth is empty.
+fn models() -> Vec<crate::config::ModelConfig> {
+    let model = |name: &str, truth: &str| crate::config::ModelConfig {
+        name: name.into(),
+        kind: engine::model::evaluation::EvaluationKind::Matching(1),
+        description: None,
+        predict:
+            "SELECT * FROM (VALUES ('a', 'x', 0.9), ('b', 'x', match_score('Été', 'ete'))) AS p (need, item, score)"
+                .into(),
+        truth: truth.into(),
+        target: 70.0,
+        recall_min: None,
+    };
+    let truth = "SELECT * FROM (VALUES ('a', 'x'), ('b', 'y')) AS t (need, item)";
+    vec![model("pairs", truth), model("no_truth", &format!("{truth} WHERE need = 'c'"))]
+}
+
 async fn get(address: SocketAddr, path: &str) -> Reply {
     send(address, &format!("GET {path} HTTP/1.1"), "").await
 }
@@ -126,6 +143,23 @@ fn event(genre: &str, ms: i64, minute: u32) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_measured_and_its_figures_are_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = serve(dir.path()).await;
+    let http = running.http();
+    assert_eq!(get(http, "/v1/models").await.json()["models"][0]["latest"], Value::Null);
+    let measured = post(http, "/v1/models/pairs/evaluate", &json!({})).await;
+    assert_eq!(measured.status, 200, "{}", measured.body);
+    assert_eq!(measured.json()["latest"]["figures"][0], json!({"name": "precision@1", "percent": 50.0}));
+    assert_eq!(measured.json()["latest"]["ok"], false, "the target is 70 %");
+    assert_eq!(get(http, "/v1/models/pairs").await.json()["latest"], measured.json()["latest"]);
+    let wrong = post(http, "/v1/models/no_truth/evaluate", &json!({})).await;
+    assert!(wrong.status == 400 && wrong.body.contains("the truth SQL gave no rows"), "{}", wrong.body);
+    assert_eq!(post(http, "/v1/models/pears/evaluate", &json!({})).await.status, 404);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_listed_route_answers_and_every_problem_is_json() {
     let dir = tempfile::tempdir().unwrap();
     let running = serve(dir.path()).await;
@@ -136,6 +170,7 @@ async fn every_listed_route_answers_and_every_problem_is_json() {
             .replace("{topic}", "listens")
             .replace("{view}", "plays")
             .replace("{name}", "music")
+            .replace("{model}", "pairs")
             .replace("{panel}", "1")
             .replace("{file}", "style.css");
         let one_group = path == "/v1/groups/{group}";
