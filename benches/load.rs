@@ -366,6 +366,8 @@ fn admin(bootstrap: &str) -> Outcome<AdminClient<DefaultClientContext>> {
 fn consumer(target: &Target) -> Outcome<BaseConsumer> {
     let mut config = client(&target.bootstrap);
     config.set("group.id", "bench").set("enable.auto.commit", "false").set("auto.offset.reset", "error");
+    // librdkafka pauses a whole second when its queue is full, which would be measured as the broker's
+    config.set("queued.min.messages", "1000000").set("fetch.queue.backoff.ms", "1");
     let consumer: BaseConsumer = config.create()?;
     let mut partitions = TopicPartitionList::new();
     for partition in 0..target.partitions {
