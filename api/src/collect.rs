@@ -3,7 +3,8 @@
 //! The rule for many: good records are kept, each bad one gets its problem in its place. The good ones of one request are
 //! one commit: all of them are durable when the answer comes, or none is there. If the topic has a declared stream, a
 //! record that the stream would reject is refused here and not appended. A key goes to the partition that Kafka's own
-//! hash gives it; records without a key of one request stay together, and requests take the partitions in turn.
+//! hash gives it; records without a key of one request stay together, and requests take the partitions in turn. Where
+//! the stream's format is avro or json_schema, a JSON value is written with the latest schema of `<topic>-value`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -212,7 +213,7 @@ impl Desk {
             bad(format!("the record is not as it should be: {e}: send {{\"key\", \"value\", \"headers\", \"timestamp\", \"partition\"}}"))
         })?;
         let key = key_bytes(&incoming)?;
-        let value = value_bytes(&incoming)?;
+        let value = self.written(&incoming)?;
         let headers = incoming.headers.as_ref().map_or(Ok(Vec::new()), header_list)?;
         let size = key.as_ref().map_or(0, Vec::len)
             + value.as_ref().map_or(0, Vec::len)
@@ -234,6 +235,16 @@ impl Desk {
         }
         let partition = self.partition(incoming.partition, key.as_deref())?;
         Ok(Prepared { place, partition, timestamp: self.timestamp(incoming.timestamp.as_ref())?, key, value, headers })
+    }
+
+    /// The value as the topic's stream is written: JSON becomes a record of the latest schema where the stream has one,
+    /// text and bytes are left as they are.
+    fn written(&self, incoming: &Incoming<'_>) -> Answer<Option<Vec<u8>>> {
+        let value = value_bytes(incoming)?;
+        match (&self.stream, incoming.value) {
+            (Some(stream), Some(raw)) => stream.encode(raw.get()).map(Some).map_err(bad),
+            _ => Ok(value),
+        }
     }
 
     fn partition(&self, asked: Option<i32>, key: Option<&[u8]>) -> Answer<i32> {

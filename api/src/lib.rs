@@ -23,6 +23,7 @@ mod params;
 mod partitioner;
 mod process;
 mod rates;
+mod registry;
 mod routes;
 mod server;
 mod sql;
@@ -122,6 +123,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
 async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Result<Running, StartError> {
     for topic in &config.topics {
         ensure(broker, topic).await?;
+    }
+    for schema in &config.schemas {
+        let failed = |error| StartError(format!("schema of subject {}: {error}", schema.subject));
+        registry::declare(broker, schema).await.map_err(failed)?;
     }
     let engine = Engine::start(broker.clone(), config.engine.clone()).await.map_err(|e| failed("engine")(&e))?;
     let lake = match Lake::start(broker.clone(), engine.clone(), config.lake.clone()).await {

@@ -14,14 +14,16 @@ use axum::handler::Handler;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tower_http::compression::CompressionLayer;
 
 use crate::app::App;
 use crate::error::{Answer, Problem};
-use crate::{collect, dashboards, groups, lag, live, metrics, models, openapi, page, sql, status, topics, views};
+use crate::{
+    collect, dashboards, groups, lag, live, metrics, models, openapi, page, registry, sql, status, topics, views,
+};
 
 /// Longest time for one request other than a live stream, its body included.
 pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(60);
@@ -130,8 +132,9 @@ pub fn http(app: Arc<App>) -> Router {
     let body_limit = DefaultBodyLimit::max(app.http.body_bytes_max);
     all()
         .router
-        .route("/registry", get(registry_root))
-        .route("/registry/", get(registry_root))
+        .route("/registry", any(registry::answer))
+        .route("/registry/", any(registry::answer))
+        .route("/registry/{*call}", any(registry::answer))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(body_limit)
@@ -140,21 +143,18 @@ pub fn http(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The registry port's router. No schema is served yet: `/` answers `{}` as a registry does, all else is a 404, which
-/// clients take as "no such subject".
+/// The registry port's router: every path is the registry's.
 pub fn registry(app: Arc<App>) -> Router {
-    Router::new().route("/", get(registry_root)).fallback(unknown).layer(middleware::from_fn_with_state(app, guard))
-}
-
-async fn registry_root() -> Response {
-    ([(header::CONTENT_TYPE, "application/json")], "{}").into_response()
+    let body_limit = DefaultBodyLimit::max(app.http.body_bytes_max);
+    Router::new()
+        .fallback(registry::answer)
+        .layer(body_limit)
+        .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .with_state(app)
 }
 
 async fn unknown(uri: Uri) -> Problem {
     let path = uri.path();
-    if path.starts_with("/registry") {
-        return Problem::not_found(format!("no schema registry route {path}: this version serves no schemas yet"));
-    }
     Problem::not_found(format!("no route {path}: GET /openapi.json lists every route"))
 }
 

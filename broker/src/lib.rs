@@ -19,6 +19,7 @@ pub mod lane;
 mod log;
 pub mod net;
 mod producer_ids;
+mod schema;
 #[cfg(test)]
 mod seed;
 pub mod store;
@@ -40,6 +41,10 @@ pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, Member
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Origin};
 pub use log::{Partition, Waiter};
+pub use schema::{
+    Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
+    SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
+};
 pub use store::{Family, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
@@ -59,6 +64,7 @@ pub struct Broker {
     catalog: Catalog,
     groups: Arc<Groups>,
     producer_ids: producer_ids::ProducerIds,
+    schemas: Arc<Schemas>,
     holds: Holds,
     counters: Arc<Counters>,
     listening: parking_lot::Mutex<Option<net::Listening>>,
@@ -79,9 +85,10 @@ impl Broker {
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
-            Ok((Groups::recover(&reading, committing, &settings, time)?, producer_ids))
+            let schemas = Schemas::recover(&reading, committing.clone())?;
+            Ok((Groups::recover(&reading, committing, &settings, time)?, producer_ids, schemas))
         });
-        let (groups, producer_ids) = recovered.await?;
+        let (groups, producer_ids, schemas) = recovered.await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let broker = Arc::new(Self {
@@ -93,6 +100,7 @@ impl Broker {
             catalog,
             groups: Arc::new(groups),
             producer_ids,
+            schemas: Arc::new(schemas),
             holds,
             counters,
             listening: parking_lot::Mutex::default(),
@@ -181,6 +189,11 @@ impl Broker {
 
     pub(crate) fn producer_ids(&self) -> &producer_ids::ProducerIds {
         &self.producer_ids
+    }
+
+    /// The schema registry's memory.
+    pub fn schemas(&self) -> &Arc<Schemas> {
+        &self.schemas
     }
 
     /// What retention must keep.

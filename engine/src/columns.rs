@@ -11,7 +11,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use arrow::error::ArrowError;
 
 use crate::json::JsonValue;
-use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms, timestamp_in_range};
+use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms, rescale, timestamp_in_range};
 
 /// The column types a stream can declare.
 ///
@@ -91,6 +91,40 @@ impl ColumnType {
     }
 }
 
+/// A value that comes with its type, as Avro's do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Scalar<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(&'a str),
+    /// Days since 1970.
+    Date(i64),
+    /// Milliseconds since 1970.
+    Instant(i64),
+    Decimal {
+        unscaled: i128,
+        scale: u32,
+    },
+}
+
+impl Scalar<'_> {
+    /// What it is, for messages of bounded length.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            Scalar::Null => "null".into(),
+            Scalar::Bool(flag) => flag.to_string(),
+            Scalar::Int(number) => number.to_string(),
+            Scalar::Float(number) => number.to_string(),
+            Scalar::Text(text) => format!("'{}'", text.chars().take(40).collect::<String>()),
+            Scalar::Date(days) => format!("the date of day {days} since 1970"),
+            Scalar::Instant(ms) => format!("the time of {ms} ms since 1970"),
+            Scalar::Decimal { unscaled, scale } => format!("the decimal {unscaled}e-{scale}"),
+        }
+    }
+}
+
 enum Values {
     Bool(Vec<bool>),
     Int(Vec<i64>),
@@ -165,6 +199,59 @@ impl ColumnBuffer {
             self.valid.push(true);
         }
         pushed
+    }
+
+    /// Adds a typed value; false (and nothing added) when it is not of the column's type. Whole numbers widen to DOUBLE and
+    /// DECIMAL; what is text is read as in a JSON record.
+    pub(crate) fn push_scalar(&mut self, value: &Scalar<'_>) -> bool {
+        let pushed = match (&mut self.values, self.kind, *value) {
+            (_, _, Scalar::Null) => {
+                self.push_null();
+                return true;
+            }
+            (_, _, Scalar::Text(text)) => return self.push(&JsonValue::String(text.into())),
+            (_, _, Scalar::Bool(flag)) => return self.push(&JsonValue::Bool(flag)),
+            (Values::Int(values), ColumnType::Bigint, Scalar::Int(number) | Scalar::Instant(number)) => {
+                push_some(values, Some(number))
+            }
+            (Values::Int(values), ColumnType::Timestamp, Scalar::Int(ms) | Scalar::Instant(ms)) => {
+                push_some(values, timestamp_in_range(ms))
+            }
+            (Values::Int(values), ColumnType::Timestamp, Scalar::Date(days)) => {
+                push_some(values, days.checked_mul(86_400_000).and_then(timestamp_in_range))
+            }
+            (Values::Float(values), _, Scalar::Float(number)) => {
+                push_some(values, Some(number).filter(|number| number.is_finite()))
+            }
+            (Values::Float(values), _, Scalar::Int(number)) => push_some(values, Some(number as f64)),
+            (Values::Float(values), _, Scalar::Decimal { unscaled, scale }) => {
+                push_some(values, format!("{unscaled}e-{scale}").parse().ok())
+            }
+            (Values::Date(values), _, Scalar::Date(days)) => push_some(values, i32::try_from(days).ok()),
+            (Values::Decimal(values), ColumnType::Decimal { precision, scale }, Scalar::Int(number)) => {
+                push_some(values, rescale((i128::from(number), 0), (precision, scale)))
+            }
+            (
+                Values::Decimal(values),
+                ColumnType::Decimal { precision, scale },
+                Scalar::Decimal { unscaled, scale: from },
+            ) => push_some(values, rescale((unscaled, from), (precision, scale))),
+            _ => false,
+        };
+        if pushed {
+            self.valid.push(true);
+        }
+        pushed
+    }
+
+    /// Whether it takes text of any kind.
+    pub(crate) fn is_text(&self) -> bool {
+        self.kind == ColumnType::Varchar
+    }
+
+    /// Whether the entry just pushed is null.
+    pub(crate) fn last_is_null(&self) -> bool {
+        self.valid.last() == Some(&false)
     }
 
     /// Adds to a TIMESTAMP or BIGINT column.

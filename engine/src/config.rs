@@ -9,14 +9,28 @@ pub struct EngineConfig {
     pub views: Vec<ViewConfig>,
 }
 
-/// A topic of JSON records, given columns and event time.
+/// How the values of a stream's records are written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StreamFormat {
+    /// A JSON object.
+    #[default]
+    Json,
+    /// A byte 0, four bytes of a schema's id in the registry, then Avro's binary form.
+    Avro,
+    /// A byte 0, four bytes of a schema's id in the registry, then a JSON object.
+    JsonSchema,
+}
+
+/// A topic of records, given columns and event time.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamConfig {
     /// The name in SQL.
     pub name: String,
     /// The topic it reads; created when it does not exist.
     pub topic: String,
-    /// The columns read from each record's JSON object; other fields are ignored.
+    /// How the records' values are written.
+    pub format: StreamFormat,
+    /// The columns read from each record by name; other fields are ignored.
     pub columns: Vec<ColumnConfig>,
     /// The TIMESTAMP column that windows go by; always required in a record.
     pub event_time: String,
@@ -36,6 +50,7 @@ impl Default for StreamConfig {
         StreamConfig {
             name: String::new(),
             topic: String::new(),
+            format: StreamFormat::Json,
             columns: Vec::new(),
             event_time: String::new(),
             lateness_ms: 10_000,
@@ -49,7 +64,7 @@ impl Default for StreamConfig {
 /// A column of a stream.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ColumnConfig {
-    /// The field of the JSON object, and the column's name in SQL.
+    /// The field of the record, and the column's name in SQL; in Avro `user.id` is a field of a nested record.
     pub name: String,
     /// BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or DECIMAL(p,s).
     pub sql_type: String,

@@ -1,5 +1,5 @@
-//! Records → rows: each record's JSON object is read once, straight into columns. A record that does not fit is refused
-//! with a rule and a reason and leaves no trace in the columns.
+//! Records → rows: each record's JSON object or Avro record is read once, straight into columns. A record that does not fit
+//! is refused with a rule and a reason and leaves no trace in the columns.
 
 use std::sync::Arc;
 
@@ -7,11 +7,14 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOpt
 use broker::{Batch, Offset, PartitionIndex, RecordRef, TimestampMs};
 use bytes::Bytes;
 
+use crate::avro::Fault;
 use crate::columns::{ColumnBuffer, ColumnType, KeyBuffer};
+use crate::config::StreamFormat;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::json::{JsonError, JsonScanner, JsonValue};
 use crate::scalar::timestamp_in_range;
 use crate::stream::{Decoded, Rejected, Stream};
+use crate::wire::LastProgram;
 
 /// The batches that rows were decoded from, and each row's place in them, so that a row that is refused later (by a
 /// check, or as late) can be handed on as it was written.
@@ -69,12 +72,13 @@ pub(crate) struct Decoder<'s> {
     sources: Sources,
     rejected: Vec<Rejected>,
     bytes: usize,
+    last_program: LastProgram,
 }
 
 /// Why one record is refused.
-struct Refusal {
-    rule: &'static str,
-    reason: String,
+pub(crate) struct Refusal {
+    pub(crate) rule: &'static str,
+    pub(crate) reason: String,
 }
 
 impl<'s> Decoder<'s> {
@@ -92,6 +96,7 @@ impl<'s> Decoder<'s> {
             sources: Sources::default(),
             rejected: Vec::new(),
             bytes: 0,
+            last_program: None,
         }
     }
 
@@ -170,8 +175,18 @@ impl<'s> Decoder<'s> {
     }
 
     fn fields(&mut self, record: &RecordRef<'_>) -> std::result::Result<(), Refusal> {
-        let rows = self.offsets.len();
         let value = record.value.ok_or_else(|| refusal("null_value", "the record has no value"))?;
+        match self.stream.config().format {
+            StreamFormat::Json => self.json_fields(value)?,
+            StreamFormat::JsonSchema => self.json_fields(self.stream.wire().json(value)?)?,
+            StreamFormat::Avro => self.avro_fields(value)?,
+        }
+        self.fill_absent()?;
+        self.check_ahead(record.timestamp)
+    }
+
+    fn json_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
+        let rows = self.offsets.len();
         let text =
             std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
         let mut scanner = JsonScanner::new(text);
@@ -196,15 +211,40 @@ impl<'s> Decoder<'s> {
                 return Err(refusal("required", format!("field '{name}' is null but required")));
             }
         }
+        Ok(())
+    }
+
+    fn avro_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
+        let (rows, config) = (self.offsets.len(), self.stream.config());
+        let (program, payload) = self.stream.wire().avro(value, config, &mut self.last_program)?;
+        program.read(payload, &mut self.columns).map_err(|fault| match fault {
+            Fault::Broken(reason) => refusal("avro", format!("not a record of its schema: {reason}")),
+            Fault::Type(index, shown) => {
+                let (name, kind) = (&config.columns[index].name, self.stream.column_types()[index]);
+                refusal("type", format!("field '{name}' is {shown}, wanted {}", kind.wants()))
+            }
+        })?;
+        let null = |index: &usize| self.columns[*index].len() > rows && self.columns[*index].last_is_null();
+        match (0..self.columns.len()).filter(|index| self.required[*index]).find(null) {
+            Some(index) => {
+                Err(refusal("required", format!("field '{}' is null but required", config.columns[index].name)))
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn fill_absent(&mut self) -> std::result::Result<(), Refusal> {
+        let rows = self.offsets.len();
         for (index, column) in self.columns.iter_mut().enumerate() {
             if column.len() == rows {
                 if self.required[index] {
-                    return Err(refusal("required", format!("field '{}' is missing but required", names[index].name)));
+                    let name = &self.stream.config().columns[index].name;
+                    return Err(refusal("required", format!("field '{name}' is missing but required")));
                 }
                 column.push_null();
             }
         }
-        self.check_ahead(record.timestamp)
+        Ok(())
     }
 
     fn check_ahead(&self, timestamp: TimestampMs) -> std::result::Result<(), Refusal> {
@@ -294,7 +334,7 @@ pub(crate) fn rejected(partition: PartitionIndex, record: &RecordRef<'_>, rule: 
     }
 }
 
-fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal {
+pub(crate) fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal {
     Refusal { rule, reason: reason.into() }
 }
 

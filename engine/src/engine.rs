@@ -62,6 +62,7 @@ impl Engine {
     /// `Config` with every mistake on its own line; `Storage` when the store or the catalog fails.
     pub async fn start(broker: Arc<Broker>, config: EngineConfig) -> Result<Arc<Engine>> {
         let compiled = compile(&config).map_err(|mistakes| EngineError::new(ErrorKind::Config, mistakes.join("\n")))?;
+        compiled.streams.iter().for_each(|stream| stream.bind(broker.schemas().clone()));
         let prepared = prepare(&broker, &compiled).await?;
         let runtime = tokio::runtime::Handle::current();
         let mut engine = Engine {

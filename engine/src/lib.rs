@@ -6,6 +6,7 @@
 //! functions that forecast, find anomalies and match; queries know them by name.
 
 mod aggregate;
+mod avro;
 mod check;
 mod columns;
 mod combine;
@@ -37,6 +38,7 @@ mod tumble;
 mod view;
 mod watermark;
 mod window;
+mod wire;
 
 use std::collections::BTreeMap;
 
@@ -44,7 +46,7 @@ use broker::{Offset, PartitionIndex, TopicName};
 
 pub use check::check;
 pub use combine::{Combine, combine_of};
-pub use config::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
+pub use config::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat, ViewConfig};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use read::{Answer, ReadRequest};

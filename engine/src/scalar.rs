@@ -132,6 +132,20 @@ pub(crate) fn parse_decimal(text: &str, precision: u8, scale: u8) -> Option<i128
     (unscaled < limit).then_some(if negative { -unscaled } else { unscaled })
 }
 
+/// An unscaled decimal and its scale → the unscaled value at another scale, if it fits exactly.
+pub(crate) fn rescale((unscaled, from): (i128, u32), (precision, scale): (u8, u8)) -> Option<i128> {
+    let wanted = u32::from(scale);
+    let factor = 10_i128.checked_pow(wanted.abs_diff(from));
+    let moved = match factor {
+        _ if unscaled == 0 => 0,
+        Some(factor) if wanted >= from => unscaled.checked_mul(factor)?,
+        Some(factor) if unscaled % factor == 0 => unscaled / factor,
+        _ => return None,
+    };
+    let limit = 10_i128.checked_pow(u32::from(precision))?;
+    (moved > -limit && moved < limit).then_some(moved)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

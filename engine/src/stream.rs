@@ -1,31 +1,35 @@
-//! A declared stream: a topic of JSON records with columns, event time, required fields and checks.
+//! A declared stream: a topic of JSON or Avro records with columns, event time, required fields and checks.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use broker::{Batch, Offset, PartitionIndex, TimestampMs, TopicName};
+use broker::{Batch, Offset, PartitionIndex, Schemas, TimestampMs, TopicName};
 use bytes::Bytes;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::columns::{ColumnType, timestamp_type};
-use crate::config::StreamConfig;
+use crate::config::{StreamConfig, StreamFormat};
 use crate::decode::Decoder;
 use crate::error::Result;
 use crate::names::{closest, is_topic_name};
 use crate::sql;
+use crate::wire::Wire;
 
 /// The columns every stream has after its declared ones.
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 11] = [
+pub const RULES: [&str; 14] = [
     "unreadable",
     "null_value",
     "utf8",
     "json",
     "not_object",
+    "schema_prefix",
+    "schema_id",
+    "avro",
     "duplicate_field",
     "type",
     "required",
@@ -43,6 +47,7 @@ pub struct Stream {
     types: Vec<ColumnType>,
     event_time_index: usize,
     checks: Vec<Check>,
+    wire: Wire,
 }
 
 /// A compiled check.
@@ -101,6 +106,7 @@ impl Stream {
                 types,
                 event_time_index,
                 checks,
+                wire: Wire::default(),
             }),
             _ => Err(mistakes.into_iter().map(|mistake| format!("stream {}: {mistake}", config.name)).collect()),
         }
@@ -130,6 +136,27 @@ impl Stream {
     /// The declaration.
     pub fn config(&self) -> &StreamConfig {
         &self.config
+    }
+
+    /// Gives it the registry that its records' schema ids are looked up in.
+    pub(crate) fn bind(&self, schemas: Arc<Schemas>) {
+        self.wire.bind(schemas);
+    }
+
+    pub(crate) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// A JSON value as the stream's records are written: in another format than JSON with the latest schema of the subject
+    /// `<topic>-value` and its prefix.
+    ///
+    /// # Errors
+    /// What is missing or does not fit, and what to do.
+    pub fn encode(&self, json: &str) -> std::result::Result<Vec<u8>, String> {
+        match self.config.format {
+            StreamFormat::Json => Ok(json.as_bytes().to_vec()),
+            _ => self.wire.encode(&self.config, json),
+        }
     }
 
     pub(crate) fn event_time_index(&self) -> usize {
@@ -180,6 +207,9 @@ impl Stream {
     pub(crate) fn definition(&self) -> String {
         let config = &self.config;
         let mut text = format!("{}|{}|{}|{}", config.name, config.topic, config.event_time, config.max_ahead_ms);
+        if config.format != StreamFormat::Json {
+            text.push_str(&format!("|format {:?}", config.format));
+        }
         for (column, kind) in config.columns.iter().zip(&self.types) {
             text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));
         }

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use broker::{BrokerConfig, Durability, ListenerConfig};
-use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
+use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat, ViewConfig};
 use lake::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
 
 use super::build_models::model;
+use super::build_registry::schema;
 use super::mistake::{Mistakes, Origin, suggestion};
 use super::read::Document;
 use super::value::Entry;
@@ -41,6 +42,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     Config {
         lake: self::lake(lake, &broker.data_dir, &engine, mistakes),
         topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
+        schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
         broker,
         engine,
         http,
@@ -148,6 +150,11 @@ fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
     StreamConfig {
         name: text(entry, "name"),
         topic: text(entry, "topic"),
+        format: match text(entry, "format").as_str() {
+            "avro" => StreamFormat::Avro,
+            "json_schema" => StreamFormat::JsonSchema,
+            _ => StreamFormat::Json,
+        },
         columns: entry.tables("columns").iter().map(column).collect(),
         event_time: text(entry, "event_time"),
         lateness_ms: integer(entry, "lateness"),

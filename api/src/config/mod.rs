@@ -5,6 +5,7 @@
 
 mod build;
 mod build_models;
+mod build_registry;
 mod load;
 mod manual;
 mod mistake;
@@ -12,12 +13,13 @@ pub mod read;
 pub mod schema;
 mod settings;
 mod settings_models;
+mod settings_registry;
 pub mod value;
 
 #[cfg(test)]
 mod tests;
 
-use broker::BrokerConfig;
+use broker::{BrokerConfig, Compatibility, Reference, SchemaType};
 use engine::EngineConfig;
 use lake::LakeConfig;
 
@@ -40,6 +42,8 @@ pub struct Config {
     pub http: HttpConfig,
     /// Topics to be there.
     pub topics: Vec<TopicDeclaration>,
+    /// Schemas to be registered.
+    pub schemas: Vec<SchemaDeclaration>,
     /// Pages of charts.
     pub dashboards: Vec<DashboardConfig>,
     /// Models that are measured.
@@ -76,6 +80,21 @@ pub struct TopicDeclaration {
     pub partitions: i32,
     /// Topic settings under Kafka's names, such as `retention.ms`.
     pub config: std::collections::BTreeMap<String, String>,
+}
+
+/// `[[schemas]]`: a schema that is registered once the server is ready.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SchemaDeclaration {
+    /// The subject.
+    pub subject: String,
+    /// Its language.
+    pub kind: SchemaType,
+    /// Its text.
+    pub schema: String,
+    /// What it uses; version 0 is the latest.
+    pub references: Vec<Reference>,
+    /// How versions must fit; none: what is set already.
+    pub compatibility: Option<Compatibility>,
 }
 
 /// `[[dashboards]]`: one page of charts.

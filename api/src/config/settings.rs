@@ -2,6 +2,7 @@
 
 use super::schema::{Field, Kind, Section};
 use super::settings_models::MODEL;
+use super::settings_registry::SCHEMA;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -257,13 +258,19 @@ const LAKE_TABLE: [Field; 5] = [
     Field::with_default("flush_age", Kind::Duration(100, 30 * DAY), "1m", "Oldest record that may wait for its file."),
 ];
 
-const LISTS: [Field; 5] = [
+const LISTS: [Field; 6] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
+    Field::optional(
+        "schemas",
+        Kind::Tables(&SCHEMA),
+        "",
+        "Schemas that are registered at start when they are not there, in this order.",
+    ),
     Field::optional(
         "streams",
         Kind::Tables(&STREAM),
         "",
-        "Streams: a topic of JSON records read as rows with event time.",
+        "Streams: a topic of JSON or Avro records read as rows with event time.",
     ),
     Field::optional(
         "views",
@@ -281,7 +288,7 @@ const TOPIC: [Field; 3] = [
     Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
 ];
 
-const STREAM: [Field; 8] = [
+const STREAM: [Field; 9] = [
     Field::required("name", Kind::Text, "\"listens\"", "The stream's name in SQL."),
     Field::required(
         "topic",
@@ -289,11 +296,17 @@ const STREAM: [Field; 8] = [
         "\"listens\"",
         "The topic it reads; made with one partition when it is not there and not under [[topics]].",
     ),
+    Field::with_default(
+        "format",
+        Kind::OneOf(&["json", "avro", "json_schema"]),
+        "json",
+        "How values are written. json: a JSON object. avro, json_schema: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema.",
+    ),
     Field::required(
         "columns",
         Kind::Tables(&COLUMN),
         "[{ name = \"user_id\", type = \"BIGINT\", required = true }, { name = \"ts\", type = \"TIMESTAMP\", required = true }]",
-        "The columns, taken from the record's JSON object by name.",
+        "The columns, taken from the record by name; in Avro user.id is a field of a nested record.",
     ),
     Field::required("event_time", Kind::Text, "\"ts\"", "The TIMESTAMP column that says when the event happened."),
     Field::with_default(
@@ -323,7 +336,7 @@ const STREAM: [Field; 8] = [
 ];
 
 const COLUMN: [Field; 3] = [
-    Field::required("name", Kind::Text, "\"user_id\"", "The column, and the key in the JSON object."),
+    Field::required("name", Kind::Text, "\"user_id\"", "The column, and the field in the record."),
     Field::required(
         "type",
         Kind::Text,

@@ -53,10 +53,10 @@ fn the_examples_of_the_manual_are_valid() {
         .lines()
         .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line).to_owned() + "\n")
         .collect::<String>();
-    // a panel shows view and sql, of which one is to be given
+    // a panel shows view and sql, a schema shows schema and file, of which one is to be given
     let text = text
         .lines()
-        .filter(|line| !line.starts_with("sql = \"SELECT"))
+        .filter(|line| !line.starts_with("sql = \"SELECT") && !line.starts_with("file = \"schemas/"))
         .map(|line| line.to_owned() + "\n")
         .collect::<String>();
     if let Err(error) = load_texts(&[("millpond.toml", &text)]) {

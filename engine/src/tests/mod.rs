@@ -1,5 +1,6 @@
 //! Tests of the engine over a real broker in a temporary directory.
 
+mod avro;
 mod decode;
 mod oracle;
 mod speed;
@@ -47,6 +48,7 @@ pub(crate) fn stream() -> StreamConfig {
         idle_timeout_ms: 0,
         max_ahead_ms: 3_600_000,
         checks: vec![CheckConfig { name: "amount_not_negative".into(), sql: "amount IS NULL OR amount >= 0".into() }],
+        ..StreamConfig::default()
     }
 }
 

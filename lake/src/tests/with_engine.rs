@@ -31,7 +31,7 @@ fn pipeline() -> EngineConfig {
         lateness_ms: 0,
         idle_timeout_ms: 1_000,
         max_ahead_ms: 86_400_000,
-        checks: Vec::new(),
+        ..StreamConfig::default()
     };
     let by_genre =
         "CREATE MATERIALIZED VIEW plays_by_genre AS SELECT genre, count(*) AS plays FROM plays GROUP BY genre";

@@ -1,0 +1,216 @@
+//! Protobuf schemas: compiled in memory with what they import; and a plain rule for which fit.
+//!
+//! A reader takes what a writer wrote when every message of the writer is still there and no field number has come to mean
+//! another kind of value: numbers that share an encoding may replace each other, `string` and `bytes` may, a message or
+//! enum must keep its name; a required field (proto2) may neither come nor go. Fields may be added, removed and renamed.
+
+use std::collections::{BTreeMap, HashMap};
+
+use protox::Compiler;
+use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use protox::prost::Message;
+use protox::prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
+use protox::prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
+
+use super::proto_text;
+use crate::output::{base64, unbase64};
+
+/// The file name that a schema is compiled under.
+const MAIN: &str = "millpond-schema.proto";
+
+/// A compiled schema.
+#[derive(Debug)]
+pub struct Protobuf {
+    file: FileDescriptorProto,
+}
+
+/// Files by the name that they are imported under.
+struct Memory(HashMap<String, File>);
+
+impl FileResolver for Memory {
+    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
+        self.0.get(name).cloned().ok_or_else(|| protox::Error::file_not_found(name))
+    }
+}
+
+/// The text of a schema: some serializers send a compiled file descriptor in base 64 instead, which is turned into text.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn text_of(sent: &str, referred: &[(&str, &str)]) -> Result<String, String> {
+    let Some(file) = descriptor(sent) else { return Ok(sent.to_owned()) };
+    let text = proto_text::print(&file);
+    parse(&text, referred).map(|_| text)
+}
+
+fn descriptor(sent: &str) -> Option<FileDescriptorProto> {
+    let bytes = unbase64(sent.trim())?;
+    // A descriptor of a file has its name first, and some type in it.
+    let file = FileDescriptorProto::decode(bytes.as_slice()).ok()?;
+    (file.name.is_some() && !(file.message_type.is_empty() && file.enum_type.is_empty())).then_some(file)
+}
+
+/// Compiles a schema; `referred` are the names and texts of what it imports.
+///
+/// # Errors
+/// What is wrong with it, with the place.
+pub fn parse(text: &str, referred: &[(&str, &str)]) -> Result<Protobuf, String> {
+    let mut files = HashMap::new();
+    for (name, text) in referred.iter().copied().chain([(MAIN, text)]) {
+        let file = File::from_source(name, text).map_err(|error| error.to_string())?;
+        files.insert(name.to_owned(), file);
+    }
+    let mut resolver = ChainFileResolver::new();
+    resolver.add(Memory(files));
+    resolver.add(GoogleFileResolver::new());
+    let mut compiler = Compiler::with_file_resolver(resolver);
+    compiler.include_imports(true).open_file(MAIN).map_err(|error| error.to_string())?;
+    let compiled = compiler.file_descriptor_set().file.into_iter().find(|file| file.name() == MAIN);
+    compiled.map(|file| Protobuf { file }).ok_or_else(|| "the schema was not compiled".into())
+}
+
+/// The compiled file descriptor in base 64, as clients ask for with `format=serialized`.
+pub fn serialized(schema: &Protobuf, name: &str) -> String {
+    let mut file = schema.file.clone();
+    file.name = Some(name.to_owned());
+    base64(&file.encode_to_vec())
+}
+
+/// Why `reader` cannot read what `writer` wrote; empty when it can.
+pub fn cannot_read(reader: &Protobuf, writer: &Protobuf) -> Vec<String> {
+    let mut found = Vec::new();
+    let (has, had) = (messages(&reader.file), messages(&writer.file));
+    if reader.file.package() != writer.file.package() {
+        found.push(fault("PACKAGE_CHANGED", "#/"));
+    }
+    for (name, old) in &had {
+        match has.get(name) {
+            Some(new) => fields(name, old, new, &mut found),
+            None => found.push(fault("MESSAGE_REMOVED", &format!("#/{name}"))),
+        }
+    }
+    found
+}
+
+fn fault(kind: &str, path: &str) -> String {
+    format!("{{errorType:\"{kind}\", path:\"{path}\"}}")
+}
+
+/// Every message by its name within the file.
+fn messages(file: &FileDescriptorProto) -> BTreeMap<String, &DescriptorProto> {
+    let mut found = BTreeMap::new();
+    let mut left: Vec<(String, &DescriptorProto)> =
+        file.message_type.iter().map(|message| (message.name().to_owned(), message)).collect();
+    while let Some((name, message)) = left.pop() {
+        left.extend(message.nested_type.iter().map(|nested| (format!("{name}.{}", nested.name()), nested)));
+        found.insert(name, message);
+    }
+    found
+}
+
+fn fields(name: &str, old: &DescriptorProto, new: &DescriptorProto, found: &mut Vec<String>) {
+    let by_number = |message: &'_ DescriptorProto| -> BTreeMap<i32, FieldDescriptorProto> {
+        message.field.iter().map(|field| (field.number(), field.clone())).collect()
+    };
+    let (had, has) = (by_number(old), by_number(new));
+    for number in had.keys().chain(has.keys()).collect::<std::collections::BTreeSet<_>>() {
+        let place = format!("#/{name}/{number}");
+        let needed = |field: &FieldDescriptorProto| field.label() == Label::Required;
+        match (had.get(number), has.get(number)) {
+            (Some(old), Some(new)) if kind(old) != kind(new) => found.push(fault("FIELD_KIND_CHANGED", &place)),
+            (Some(old), None) if needed(old) => found.push(fault("REQUIRED_FIELD_REMOVED", &place)),
+            (None, Some(new)) if needed(new) => found.push(fault("REQUIRED_FIELD_ADDED", &place)),
+            (Some(old), None) if old.oneof_index.is_some() && !old.proto3_optional() => {
+                found.push(fault("ONEOF_FIELD_REMOVED", &place));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Equal for kinds of values that replace each other.
+fn kind(field: &FieldDescriptorProto) -> String {
+    match field.r#type() {
+        Type::Int32 | Type::Uint32 | Type::Int64 | Type::Uint64 | Type::Bool => "varint".into(),
+        Type::Sint32 | Type::Sint64 => "zigzag".into(),
+        Type::Fixed32 | Type::Sfixed32 => "32 bits".into(),
+        Type::Fixed64 | Type::Sfixed64 => "64 bits".into(),
+        Type::String | Type::Bytes => "bytes".into(),
+        Type::Message | Type::Enum | Type::Group => field.type_name().to_owned(),
+        Type::Float => "float".into(),
+        Type::Double => "double".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proto(fields: &str) -> Protobuf {
+        parse(&format!("syntax = \"proto3\"; package p; message M {{ {fields} }}"), &[]).unwrap()
+    }
+
+    /// reader, writer, whether the reader can read
+    #[test]
+    fn who_reads_what() {
+        let cases = [
+            ("int32 a = 1;", "int32 a = 1;", true),
+            ("int64 renamed = 1; string b = 2;", "int32 a = 1;", true),
+            ("string a = 1;", "int32 a = 1;", false),
+            ("sint32 a = 1;", "int32 a = 1;", false),
+            ("bytes a = 1;", "string a = 1;", true),
+            ("", "int32 a = 1;", true),
+            ("message N {} N n = 1;", "message N {} N n = 1;", true),
+            ("", "message N {}", false),
+            ("oneof o { int32 a = 1; }", "oneof o { int32 a = 1; string b = 2; }", false),
+            ("optional int32 a = 1;", "int32 a = 1;", true),
+        ];
+        for (reader, writer, fits) in cases {
+            let found = cannot_read(&proto(reader), &proto(writer));
+            assert_eq!(found.is_empty(), fits, "{reader} reads {writer}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn imports_come_from_memory_and_from_google() {
+        let user = "syntax = \"proto3\"; package p; message User { int64 id = 1; }";
+        let event = "syntax = \"proto3\"; import \"user.proto\"; import \"google/protobuf/timestamp.proto\";
+            message Event { p.User user = 1; google.protobuf.Timestamp at = 2; }";
+        assert!(parse(event, &[("user.proto", user)]).is_ok());
+        assert!(parse(event, &[]).unwrap_err().contains("user.proto"));
+        assert!(parse("message {", &[]).is_err());
+    }
+
+    /// What a serializer sends compiled comes out as text that compiles to the same.
+    #[test]
+    fn a_descriptor_becomes_text_and_back() {
+        let text = r#"
+            syntax = "proto3";
+            package p.q;
+            import "user.proto";
+            import "google/protobuf/timestamp.proto";
+            message Event {
+              message Place { double lat = 1; reserved 2 to 4, 9; reserved "lon"; }
+              enum Kind { option allow_alias = true; UNKNOWN = 0; NONE = 0; PLAY = -1; }
+              int64 id = 1;
+              optional string note = 2;
+              repeated Kind kinds = 3 [packed = false];
+              map<string, Place> places = 4;
+              oneof who { p.User user = 5; string name = 6 [deprecated = true]; }
+              google.protobuf.Timestamp at = 7 [json_name = "when"];
+            }
+            enum Top { A = 0; }
+            service S { rpc Call (Event) returns (stream Event); }"#;
+        let user = [("user.proto", "syntax = \"proto3\"; package p; message User { int64 id = 1; }")];
+        let first = parse(text, &user).unwrap();
+        let sent = serialized(&first, "event.proto");
+        let printed = text_of(&sent, &user).unwrap();
+        let second = parse(&printed, &user).unwrap();
+        assert_eq!(first.file, second.file, "{printed}");
+        let old = "syntax = \"proto2\"; message M { required int32 a = 1; optional string b = 2 [default = \"x\\\"y\"]; extensions 100 to max; }";
+        let first = parse(old, &[]).unwrap();
+        let printed = text_of(&serialized(&first, "old.proto"), &[]).unwrap();
+        assert_eq!(first.file, parse(&printed, &[]).unwrap().file, "{printed}");
+        assert_eq!(text_of(old, &[]).unwrap(), old);
+    }
+}

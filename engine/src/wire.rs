@@ -1,0 +1,141 @@
+//! Records with a registry's prefix: byte 0, the id of the writer's schema in four bytes, the payload.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use broker::{Schema, SchemaId, SchemaType, Schemas};
+use parking_lot::RwLock;
+use serde_json::Value;
+
+use crate::avro::{AvroSchema, Program, encode};
+use crate::config::{StreamConfig, StreamFormat};
+use crate::decode::{Refusal, refusal};
+
+/// Byte 0 and a schema id, big-endian.
+const PREFIX_BYTES: usize = 5;
+/// Most schemas whose compiled form one stream keeps; beyond, it begins anew.
+const PROGRAMS_MAX: usize = 4_096;
+
+/// The registry as one stream uses it. Holds: writers' schemas compiled against the stream's columns, which never change
+/// for an id. Nothing of it is stored.
+#[derive(Default)]
+pub(crate) struct Wire {
+    schemas: OnceLock<Arc<Schemas>>,
+    programs: RwLock<HashMap<SchemaId, Arc<Program>>>,
+}
+
+/// The schema that the record before had.
+pub(crate) type LastProgram = Option<(SchemaId, Arc<Program>)>;
+
+impl Wire {
+    /// Says which registry it is; only the first call counts.
+    pub(crate) fn bind(&self, schemas: Arc<Schemas>) {
+        self.schemas.get_or_init(|| schemas);
+    }
+
+    /// The id and the payload of a value, whose schema must be of this type.
+    pub(crate) fn json<'a>(&self, value: &'a [u8]) -> Result<&'a [u8], Refusal> {
+        let (id, payload) = split(value, "\"json\"")?;
+        self.schema(id, SchemaType::Json)?;
+        Ok(payload)
+    }
+
+    /// The compiled schema of an Avro value, and its payload.
+    pub(crate) fn avro<'a>(
+        &self,
+        value: &'a [u8],
+        config: &StreamConfig,
+        last: &mut LastProgram,
+    ) -> Result<(Arc<Program>, &'a [u8]), Refusal> {
+        let (id, payload) = split(value, "\"json\" if it is JSON")?;
+        if let Some((_, program)) = last.as_ref().filter(|(known, _)| *known == id) {
+            return Ok((program.clone(), payload));
+        }
+        let known = self.programs.read().get(&id).cloned();
+        let program = match known {
+            Some(program) => program,
+            None => self.compile(id, config)?,
+        };
+        *last = Some((id, program.clone()));
+        Ok((program, payload))
+    }
+
+    fn compile(&self, id: SchemaId, config: &StreamConfig) -> Result<Arc<Program>, Refusal> {
+        let schema = self.schema(id, SchemaType::Avro)?;
+        let columns: Vec<&str> = config.columns.iter().map(|column| column.name.as_str()).collect();
+        let compiled = self.parse(&schema).and_then(|schema| Program::compile(schema, &columns));
+        let unusable = |reason| refusal("schema_id", format!("the schema of id {id} cannot be used: {reason}"));
+        let program = Arc::new(compiled.map_err(unusable)?);
+        let mut programs = self.programs.write();
+        if programs.len() >= PROGRAMS_MAX {
+            programs.clear();
+        }
+        programs.insert(id, program.clone());
+        Ok(program)
+    }
+
+    fn parse(&self, schema: &Schema) -> Result<AvroSchema, String> {
+        let referred = self.schemas.get().map(|schemas| schemas.referred(&schema.references)).unwrap_or_default();
+        AvroSchema::parse(&schema.text, referred.iter().map(|(_, schema)| schema.text.as_str()))
+    }
+
+    fn schema(&self, id: SchemaId, wanted: SchemaType) -> Result<Arc<Schema>, Refusal> {
+        let found = self.schemas.get().and_then(|schemas| schemas.schema(id)).ok_or_else(|| {
+            let reason = format!(
+                "schema id {id} is not in the registry: let the producer's serializer use this registry, or register the schema first"
+            );
+            refusal("schema_id", reason)
+        })?;
+        if found.kind == wanted {
+            return Ok(found);
+        }
+        let reason = format!(
+            "schema id {id} is {}, the stream reads {}: correct the stream's format or the producer's serializer",
+            found.kind.name(),
+            wanted.name()
+        );
+        Err(refusal("schema_id", reason))
+    }
+
+    /// Writes a JSON value as the latest schema of `<topic>-value` has it.
+    ///
+    /// # Errors
+    /// What is missing or does not fit, and what to do.
+    pub(crate) fn encode(&self, config: &StreamConfig, text: &str) -> Result<Vec<u8>, String> {
+        let subject = format!("{}-value", config.topic);
+        let wanted = if config.format == StreamFormat::Avro { SchemaType::Avro } else { SchemaType::Json };
+        let schemas = self.schemas.get().ok_or("the engine has not started: send it again")?;
+        let latest = schemas.read(|state| {
+            let last = state.versions(&subject, false).last().copied()?;
+            state.schema(last.id).cloned()
+        });
+        let latest = latest.ok_or_else(|| {
+            format!("subject {subject} has no schema: register one, then send the record again, or send value_base64 with its prefix")
+        })?;
+        if latest.kind != wanted {
+            return Err(format!(
+                "the latest schema of subject {subject} is {}, the stream reads {}: register another",
+                latest.kind.name(),
+                wanted.name()
+            ));
+        }
+        let payload = match wanted {
+            SchemaType::Avro => {
+                let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+                encode(&self.parse(&latest)?, &value)?
+            }
+            _ => text.as_bytes().to_vec(),
+        };
+        Ok([&[0][..], &latest.id.to_be_bytes(), &payload].concat())
+    }
+}
+
+fn split<'a>(value: &'a [u8], otherwise: &str) -> Result<(SchemaId, &'a [u8]), Refusal> {
+    if let Some(([0, id @ ..], payload)) = value.split_first_chunk::<PREFIX_BYTES>() {
+        return Ok((SchemaId::from_be_bytes(*id), payload));
+    }
+    let reason = format!(
+        "the value does not begin with byte 0 and the id of a schema: write it with a serializer of the schema registry, or declare the stream's format as {otherwise}"
+    );
+    Err(refusal("schema_prefix", reason))
+}
