@@ -20,4 +20,5 @@ mod fresh;
 mod groups;
 mod oracle;
 mod page;
+mod registry;
 mod scenarios;

@@ -152,11 +152,9 @@ impl<'a> Diff<'a> {
         }
         self.steps_left -= 1;
         let (old, new) = (resolve(old, self.writer), resolve(new, self.reader));
-        if depth > DEPTH_MAX
-            || old.is_false()
-            || new.is_empty()
-            || old.value == new.value && old.document == new.document
-        {
+        let same = old.value == new.value && old.document == new.document;
+        let alike = same && self.reader.referred == self.writer.referred;
+        if depth > DEPTH_MAX || old.is_false() || new.is_empty() || alike {
             return;
         }
         if new.is_false() {
@@ -238,36 +236,38 @@ impl<'a> Diff<'a> {
     }
 
     fn limits(&mut self, old: At<'a>, new: At<'a>, path: &str) {
-        let number = |at: At<'a>, key: &str| at.value.get(key).and_then(Value::as_f64);
-        for (keys, narrower, word) in [(&UPPER[..], -1.0, "DECREASED"), (&LOWER[..], 1.0, "INCREASED")] {
-            for key in keys {
-                let place = format!("{path}/{key}");
-                match (number(old, key), number(new, key)) {
-                    (None, Some(_)) => self.fault(&format!("{}_ADDED", upper(key)), &place),
-                    (Some(old), Some(new)) if *key == "multipleOf" => {
-                        // Every multiple of the old one must be a multiple of the new one.
-                        if new == 0.0 || (old / new).fract() != 0.0 {
-                            self.fault("MULTIPLE_OF_CHANGED", &place);
-                        }
-                    }
-                    (Some(old), Some(new)) if (new - old) * narrower > 0.0 => {
-                        self.fault(&format!("{}_{word}", upper(key)), &place);
-                    }
-                    _ => {}
-                }
-            }
+        for key in UPPER {
+            self.limit(old, new, (key, -1.0, "DECREASED"), path);
         }
-        for key in ["pattern", "format"] {
-            let (had, has) = (old.value.get(key), new.value.get(key));
-            // A format is a remark unless a validator is told otherwise.
-            if key == "pattern" && has.is_some() && had != has {
-                let word = if had.is_none() { "ADDED" } else { "CHANGED" };
-                self.fault(&format!("PATTERN_{word}"), &format!("{path}/pattern"));
-            }
+        for key in LOWER {
+            self.limit(old, new, (key, 1.0, "INCREASED"), path);
+        }
+        let (had, has) = (old.value.get("pattern"), new.value.get("pattern"));
+        if has.is_some() && had != has {
+            let word = if had.is_none() { "ADDED" } else { "CHANGED" };
+            self.fault(&format!("PATTERN_{word}"), &format!("{path}/pattern"));
         }
         let unique = |at: At<'a>| at.value.get("uniqueItems") == Some(&Value::Bool(true));
         if unique(new) && !unique(old) {
             self.fault("UNIQUE_ITEMS_ADDED", &format!("{path}/uniqueItems"));
+        }
+    }
+
+    fn limit(&mut self, old: At<'a>, new: At<'a>, (key, narrower, word): (&str, f64, &str), path: &str) {
+        let number = |at: At<'a>| at.value.get(key).and_then(Value::as_f64);
+        let place = format!("{path}/{key}");
+        match (number(old), number(new)) {
+            (None, Some(_)) => self.fault(&format!("{}_ADDED", upper(key)), &place),
+            // Every multiple of the old one must be a multiple of the new one.
+            (Some(old), Some(new)) if key == "multipleOf" => {
+                if new == 0.0 || (old / new).fract() != 0.0 {
+                    self.fault("MULTIPLE_OF_CHANGED", &place);
+                }
+            }
+            (Some(old), Some(new)) if (new - old) * narrower > 0.0 => {
+                self.fault(&format!("{}_{word}", upper(key)), &place);
+            }
+            _ => {}
         }
     }
 

@@ -160,9 +160,8 @@ async fn levels_modes_deletions_and_references() {
         ("DELETE /subjects/s", Value::Null, 404, json!(40401)),
     ];
     play(at, &steps).await;
-    let verbose =
-        call(at, "POST /compatibility/subjects/new/versions/latest?verbose=true", &json!({"schema": "\"int\""}));
-    let verbose = verbose.await.json();
+    let path = "POST /compatibility/subjects/new/versions/latest?verbose=true";
+    let verbose = call(at, path, &json!({"schema": "\"int\""})).await.json();
     assert!(verbose["messages"][0].as_str().unwrap().contains("TYPE_MISMATCH"), "{verbose}");
     references(at).await;
     running.stop().await;

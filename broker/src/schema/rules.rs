@@ -54,7 +54,7 @@ pub struct Registration {
     pub subject: String,
     /// The id it has elsewhere; taken in the mode IMPORT only.
     pub id: Option<SchemaId>,
-    /// The version it has elsewhere, likewise.
+    /// The version it has elsewhere; without an id it is left aside.
     pub version: Option<u32>,
 }
 
@@ -83,8 +83,7 @@ impl SchemaState {
         let subject = &registration.subject;
         check_subject(subject)?;
         self.writable(subject)?;
-        let imports = self.mode(subject) == RegistryMode::Import;
-        if registration.id.is_some() && !imports {
+        if registration.id.is_some() && self.mode(subject) != RegistryMode::Import {
             let message = format!("Subject {subject} is not in import mode: PUT /mode/{subject} first, or send no id");
             return Err(SchemaFault::NotPermitted(message));
         }
@@ -130,7 +129,13 @@ impl SchemaState {
             records.push(SchemaRecord::Schema(Arc::new(Schema { id, kind, text, references })));
         }
         let next = self.versions(subject, true).last().map_or(1, |last| last.version.saturating_add(1));
-        let version = SchemaVersion { version: registration.version.unwrap_or(next), id, deleted: false };
+        let number = registration.version.filter(|_| registration.id.is_some()).unwrap_or(next);
+        if self.versions(subject, true).iter().any(|other| other.version == number && other.id != id) {
+            let message =
+                format!("Version {number} of subject {subject} is another schema: import it as another version");
+            return Err(SchemaFault::NotPermitted(message));
+        }
+        let version = SchemaVersion { version: number, id, deleted: false };
         records.push(SchemaRecord::Version(subject.clone(), version));
         Ok((records, version))
     }
