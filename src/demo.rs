@@ -38,9 +38,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let source = |system: &&System| Source::text(&format!("config/{}/system.toml", system.name), system.config);
     let folder = if args.systems.is_empty() { "all".to_owned() } else { names(&systems, "+") };
     let data_dir = home().map(|home| ("broker.data_dir", home.join(folder).display().to_string()));
+    let registry = ("http.registry_bind", registry_address(args.serve.http.as_deref()).to_owned());
     let inputs = Inputs {
         sources: systems.iter().map(source).collect(),
-        defaults: data_dir.into_iter().collect(),
+        defaults: data_dir.into_iter().chain([registry]).collect(),
         ..Inputs::default()
     };
     let config = serve::configure(args.serve.gather(inputs)?)?;
@@ -74,6 +75,11 @@ fn chosen(names: &[String]) -> Result<Vec<&'static System>, Failure> {
 
 fn names(systems: &[&System], between: &str) -> String {
     systems.iter().map(|system| system.name).collect::<Vec<_>>().join(between)
+}
+
+/// Where the schema registry of a demo listens: its usual port, or a free one when HTTP is to take a free one, too.
+fn registry_address(http: Option<&str>) -> &'static str {
+    if http.is_some_and(|address| address.ends_with(":0")) { "127.0.0.1:0" } else { "127.0.0.1:8081" }
 }
 
 /// Whether no topic holds a record yet.
@@ -110,6 +116,7 @@ fn welcome(systems: &str, running: &api::Running, config: &Config, kafka: &str) 
     let views = running.engine().views();
     let view = views.first().map_or("VIEW", |view| view.name.as_str());
     let http = local(&running.http().to_string());
+    let registry = running.registry().map_or_else(|| format!("{http}/registry"), |own| local(&own.to_string()));
     eprintln!(
         "
   Millpond runs {systems}.
@@ -119,6 +126,7 @@ fn welcome(systems: &str, running: &api::Running, config: &Config, kafka: &str) 
            kcat -b {kafka} -t {topic} -o -5 -e
   API      http://{http}/v1/views
            curl 'http://{http}/v1/views/{view}?limit=5'
+  schemas  http://{registry}/subjects
   SQL      millpond sql --http {http} 'SELECT count(*) FROM {stream}'
   Parquet  {}
   data     {}

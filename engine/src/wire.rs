@@ -22,6 +22,8 @@ const PROGRAMS_MAX: usize = 4_096;
 pub(crate) struct Wire {
     schemas: OnceLock<Arc<Schemas>>,
     programs: RwLock<HashMap<SchemaId, Arc<Program>>>,
+    /// The schema that JSON was last written with.
+    writer: RwLock<Option<(SchemaId, Arc<AvroSchema>)>>,
 }
 
 /// The schema that the record before had.
@@ -79,6 +81,15 @@ impl Wire {
         AvroSchema::parse(&schema.text, referred.iter().map(|(_, schema)| schema.text.as_str()))
     }
 
+    fn writer(&self, schema: &Schema) -> Result<Arc<AvroSchema>, String> {
+        if let Some((_, known)) = self.writer.read().as_ref().filter(|(id, _)| *id == schema.id) {
+            return Ok(known.clone());
+        }
+        let parsed = Arc::new(self.parse(schema)?);
+        *self.writer.write() = Some((schema.id, parsed.clone()));
+        Ok(parsed)
+    }
+
     fn schema(&self, id: SchemaId, wanted: SchemaType) -> Result<Arc<Schema>, Refusal> {
         let found = self.schemas.get().and_then(|schemas| schemas.schema(id)).ok_or_else(|| {
             let reason = format!(
@@ -122,7 +133,7 @@ impl Wire {
         let payload = match wanted {
             SchemaType::Avro => {
                 let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-                encode(&self.parse(&latest)?, &value)?
+                encode(&*self.writer(&latest)?, &value)?
             }
             _ => text.as_bytes().to_vec(),
         };

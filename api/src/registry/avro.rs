@@ -54,6 +54,8 @@ fn name_types(schema: &Schema, namespace: &Namespace, names: &mut BTreeMap<Strin
 
 /// Most pairs of types that are compared: named types can make a small text mean very much.
 const STEPS_MAX: u32 = 100_000;
+/// Deepest nesting of named types that is compared.
+const DEPTH_MAX: usize = 128;
 
 /// Why `reader` cannot read what `writer` wrote; empty when it can.
 pub fn cannot_read(reader: &Avro, writer: &Avro) -> Vec<String> {
@@ -174,7 +176,7 @@ impl<'a> Check<'a> {
     }
 
     fn pair(&mut self, reader: &'a Schema, writer: &'a Schema, path: &str) {
-        if self.steps_left == 0 {
+        if self.steps_left == 0 || self.underway.len() > DEPTH_MAX {
             return self.fault("TOO_LARGE_TO_COMPARE", path, "the schemas are too large to compare".into());
         }
         self.steps_left -= 1;
@@ -348,5 +350,30 @@ mod tests {
         assert!(parse(event, &[]).is_err());
         assert!(parse(r#"{"type":"record","name":"R"}"#, &[]).is_err());
         assert!(parse("{", &[]).is_err());
+    }
+
+    /// Records that name each other in a long chain, or twice each, end in an answer.
+    #[test]
+    fn schemas_that_mean_very_much_are_given_up() {
+        let chain = |twice: bool, length: usize| {
+            let mut records = Vec::new();
+            for i in (0..length).rev() {
+                let next = |name: &str| match i + 1 == length {
+                    true => format!(r#"{{"name":"{name}","type":"int"}}"#),
+                    false => format!(r#"{{"name":"{name}","type":"R{}"}}"#, i + 1),
+                };
+                let fields = if twice { format!("{},{}", next("a"), next("b")) } else { next("a") };
+                records.push(format!(r#"{{"type":"record","name":"R{i}","fields":[{fields}]}}"#));
+            }
+            let fields: Vec<String> =
+                (0..).zip(records).map(|(i, record)| format!(r#"{{"name":"f{i}","type":{record}}}"#)).collect();
+            parse(&record(&fields.join(",")), &[]).unwrap()
+        };
+        for (twice, length) in [(false, 5_000), (true, 60)] {
+            let schema = chain(twice, length);
+            assert!(!cannot_read(&schema, &schema).is_empty());
+        }
+        let schema = chain(true, 8);
+        assert!(cannot_read(&schema, &schema).is_empty());
     }
 }

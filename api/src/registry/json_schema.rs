@@ -29,7 +29,7 @@ pub fn parse(text: &str, referred: &[(&str, &str)]) -> Result<JsonSchema, String
     if !root.is_object() && !root.is_boolean() {
         return Err("a JSON Schema is an object, true or false".into());
     }
-    if let Err(error) = jsonschema::meta::validate(&root) {
+    if let Err(error) = jsonschema::meta::validate(&of_a_known_draft(&root)) {
         return Err(format!("not a JSON Schema: {error}"));
     }
     let mut documents = BTreeMap::new();
@@ -37,6 +37,18 @@ pub fn parse(text: &str, referred: &[(&str, &str)]) -> Result<JsonSchema, String
         documents.insert((*name).to_owned(), serde_json::from_str(text).map_err(|error| format!("{name}: {error}"))?);
     }
     Ok(JsonSchema { root, referred: documents })
+}
+
+/// The schema without a `$schema` that names no draft: what it means is then taken from the latest one.
+fn of_a_known_draft(root: &Value) -> Value {
+    let mut root = root.clone();
+    let named = root.get("$schema").and_then(Value::as_str);
+    if named.is_some_and(|uri| !uri.contains("json-schema.org/draft"))
+        && let Some(map) = root.as_object_mut()
+    {
+        map.remove("$schema");
+    }
+    root
 }
 
 /// Why documents that `writer` takes may be refused by `reader`; empty when none is.

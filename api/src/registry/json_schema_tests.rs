@@ -100,6 +100,12 @@ fn what_is_no_schema_is_told() {
     for text in ["", "{", "7", "[]", r#"{"type":"strin"}"#, r#"{"properties":[]}"#] {
         assert!(parse(text, &[]).is_err(), "{text}");
     }
+    for text in [
+        r#"{"$schema":"https://example.org/own","type":"string"}"#,
+        r#"{"$schema":"http://json-schema.org/draft-04/schema#"}"#,
+    ] {
+        assert!(parse(text, &[]).is_ok(), "{text}");
+    }
     let user = r#"{"type":"object","properties":{"u":{"$ref":"user.json"}}}"#;
     let parsed = |inner: &str| parse(user, &[("user.json", inner)]).unwrap();
     let found = cannot_read(&parsed(r#"{"type":"integer"}"#), &parsed(r#"{"type":"number"}"#));

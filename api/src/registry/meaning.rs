@@ -9,6 +9,9 @@ use super::fault::Fault;
 use super::json_schema::{self, JsonSchema};
 use super::protobuf::{self, Protobuf};
 
+/// Most schemas that one may use, directly and through others.
+const REFERRED_MAX: usize = 100;
+
 /// A valid schema.
 pub enum Meaning {
     /// Of Avro.
@@ -39,8 +42,12 @@ pub fn settled(state: &SchemaState, mut schema: NewSchema) -> Result<NewSchema, 
         })?;
         reference.version = found.version;
     }
+    let referred = state.referred(&schema.references);
+    if referred.len() > REFERRED_MAX {
+        let message = format!("The schema uses {} others: register it with at most {REFERRED_MAX}", referred.len());
+        return Err(Fault::invalid_schema(message));
+    }
     if schema.kind == SchemaType::Protobuf {
-        let referred = state.referred(&schema.references);
         schema.text = protobuf::text_of(&schema.text, &named(&referred)).map_err(|e| invalid(schema.kind, &e))?;
     }
     Ok(schema)

@@ -15,6 +15,9 @@ use protox::prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, 
 use super::proto_text;
 use crate::output::{base64, unbase64};
 
+/// Deepest nesting of a text: the compiler recurses.
+const DEPTH_MAX: usize = 64;
+
 /// The file name that a schema is compiled under.
 const MAIN: &str = "millpond-schema.proto";
 
@@ -55,6 +58,7 @@ fn descriptor(sent: &str) -> Option<FileDescriptorProto> {
 /// # Errors
 /// What is wrong with it, with the place.
 pub fn parse(text: &str, referred: &[(&str, &str)]) -> Result<Protobuf, String> {
+    check_depth(text)?;
     let mut files = HashMap::new();
     for (name, text) in referred.iter().copied().chain([(MAIN, text)]) {
         let file = File::from_source(name, text).map_err(|error| error.to_string())?;
@@ -67,6 +71,22 @@ pub fn parse(text: &str, referred: &[(&str, &str)]) -> Result<Protobuf, String> 
     compiler.include_imports(true).open_file(MAIN).map_err(|error| error.to_string())?;
     let compiled = compiler.file_descriptor_set().file.into_iter().find(|file| file.name() == MAIN);
     compiled.map(|file| Protobuf { file }).ok_or_else(|| "the schema was not compiled".into())
+}
+
+/// Counts every kind of bracket, also in strings and comments: too strict for nothing that people write.
+fn check_depth(text: &str) -> Result<(), String> {
+    let mut depth: usize = 0;
+    for byte in text.bytes() {
+        match byte {
+            b'{' | b'[' | b'(' | b'<' => depth += 1,
+            b'}' | b']' | b')' | b'>' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEPTH_MAX {
+            return Err(format!("the text is nested deeper than {DEPTH_MAX} brackets"));
+        }
+    }
+    Ok(())
 }
 
 /// The compiled file descriptor in base 64, as clients ask for with `format=serialized`.
@@ -179,6 +199,7 @@ mod tests {
         assert!(parse(event, &[("user.proto", user)]).is_ok());
         assert!(parse(event, &[]).unwrap_err().contains("user.proto"));
         assert!(parse("message {", &[]).is_err());
+        assert!(parse(&"message M {".repeat(50_000), &[]).unwrap_err().contains("nested"));
     }
 
     /// What a serializer sends compiled comes out as text that compiles to the same.

@@ -27,6 +27,8 @@ use crate::store::Store;
 
 /// Most schemas that are kept.
 pub const SCHEMAS_MAX: usize = 100_000;
+/// Most versions of all subjects together, and most subjects with settings of their own.
+pub const VERSIONS_MAX: usize = 300_000;
 /// Longest schema text, in bytes.
 pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
 /// Longest subject, in bytes.

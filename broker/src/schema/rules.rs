@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::records::SchemaRecord;
 use super::state::{Reference, RegistryMode, Schema, SchemaId, SchemaState, SchemaType, SchemaVersion, Settings};
-use super::{SCHEMAS_MAX, SUBJECT_BYTES_MAX};
+use super::{SCHEMAS_MAX, SUBJECT_BYTES_MAX, VERSIONS_MAX};
 
 /// Why a request cannot be met.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,6 +121,9 @@ impl SchemaState {
             (None, Some(id)) => id,
             (None, None) => self.max_id().checked_add(1).ok_or(SchemaFault::Full)?,
         };
+        if self.version_count() >= VERSIONS_MAX {
+            return Err(SchemaFault::Full);
+        }
         if self.schema(id).is_none() {
             if self.schemas().count() >= SCHEMAS_MAX {
                 return Err(SchemaFault::Full);
@@ -171,6 +174,13 @@ impl SchemaState {
         Ok((records, concerned.iter().map(|version| version.version).collect()))
     }
 
+    fn check_settable(&self, subject: &str) -> Result<(), SchemaFault> {
+        if self.settings_count() >= VERSIONS_MAX {
+            return Err(SchemaFault::Full);
+        }
+        if subject.is_empty() { Ok(()) } else { check_subject(subject) }
+    }
+
     /// Sets the mode of a subject (of all, when the name is empty); none takes it away.
     ///
     /// # Errors
@@ -189,7 +199,7 @@ impl SchemaState {
             let message = "Cannot import since found existing subjects: delete them, or send force=true";
             return Err(SchemaFault::NotPermitted(message.into()));
         }
-        check_settable(subject)?;
+        self.check_settable(subject)?;
         let settings = Settings { mode, ..self.settings(subject) };
         Ok(vec![SchemaRecord::Settings(subject.into(), settings)])
     }
@@ -203,7 +213,7 @@ impl SchemaState {
         subject: &str,
         level: Option<super::Compatibility>,
     ) -> Result<Vec<SchemaRecord>, SchemaFault> {
-        check_settable(subject)?;
+        self.check_settable(subject)?;
         self.writable(subject)?;
         let settings = Settings { compatibility: level, ..self.settings(subject) };
         Ok(vec![SchemaRecord::Settings(subject.into(), settings)])
@@ -234,10 +244,6 @@ fn whole_subject(subject: &str, all: Vec<SchemaVersion>, permanent: bool) -> Res
         (false, false) => Err(SchemaFault::SubjectDeleted(subject.into())),
         (false, true) => Ok(all.into_iter().filter(|version| !version.deleted).collect()),
     }
-}
-
-fn check_settable(subject: &str) -> Result<(), SchemaFault> {
-    if subject.is_empty() { Ok(()) } else { check_subject(subject) }
 }
 
 fn check_subject(subject: &str) -> Result<(), SchemaFault> {

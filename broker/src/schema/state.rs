@@ -248,6 +248,16 @@ impl SchemaState {
         self.subjects.iter().map(|(name, versions)| (name.as_str(), versions.values().copied().collect()))
     }
 
+    /// Versions of all subjects together.
+    pub(super) fn version_count(&self) -> usize {
+        self.subjects.values().map(BTreeMap::len).sum()
+    }
+
+    /// Subjects with settings of their own.
+    pub(super) fn settings_count(&self) -> usize {
+        self.settings.len()
+    }
+
     /// A subject's versions in order; deleted ones only when asked for.
     pub fn versions(&self, subject: &str, deleted: bool) -> Vec<SchemaVersion> {
         let all = self.subjects.get(subject).into_iter().flat_map(BTreeMap::values);
