@@ -159,6 +159,9 @@ def read(bootstrap, registry, count):
             except Exception:
                 unreadable += 1
                 continue
+            if topic == "events" and "id" not in value:
+                unreadable += 1  # of another schema
+                continue
             if topic == "logs":
                 value = {"id": value.id, "kind": value.kind, "at": value.at.ToMilliseconds(), "x": value.inner.x, "tags": list(value.tags)}
             seen[topic][value["id"]] = value

@@ -107,6 +107,11 @@ impl Fault {
         Fault::new(42210, "Rule sets are not served here: register the schema without ruleSet")
     }
 
+    /// 50001: a fault of Millpond's own.
+    pub fn failed(reason: &str) -> Fault {
+        Fault::new(50001, format!("the request ran into a fault of millpond, see its log and report it: {reason}"))
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> StatusCode {
         let status = if self.code >= 10_000 { self.code / 100 } else { self.code };

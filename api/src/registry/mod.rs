@@ -47,11 +47,14 @@ pub async fn answer(
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let answer = match Call::read(app, &method, &uri, body) {
-        Ok(call) => dispatch(&call).await,
-        Err(fault) => Err(fault),
+    let call = match Call::read(app, &method, &uri, body) {
+        Ok(call) => call,
+        Err(fault) => return respond(Err(fault), &headers),
     };
-    respond(answer, &headers)
+    // To compile and compare large schemas takes longer than a task may hold its thread.
+    let runtime = tokio::runtime::Handle::current();
+    let answer = tokio::task::spawn_blocking(move || runtime.block_on(dispatch(&call))).await;
+    respond(answer.unwrap_or_else(|error| Err(Fault::failed(&error.to_string()))), &headers)
 }
 
 /// The list of calls. What is not in it is a 404, never another status: clients take a 404 as "no such thing" and all
