@@ -9,11 +9,12 @@ use engine::Engine;
 use lake::Lake;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::config::{DashboardConfig, HttpConfig};
+use crate::config::{DashboardConfig, FilterConfig, HttpConfig, NoteConfig};
 use crate::error::{Answer, Problem};
 use crate::models::Models;
-use crate::panels::Panel;
+use crate::panels::{Asked, Panel, PanelData};
 use crate::rates::Rates;
+use crate::shared::Shared;
 
 /// The parts of the running server and the bounds of the HTTP side. Shared by all requests, never changed by one
 /// except for its counters; nothing in it survives a restart.
@@ -30,6 +31,14 @@ pub struct App {
     pub sql_rows_max: usize,
     /// Dashboards by name, checked against the views at the start.
     pub dashboards: BTreeMap<String, Dashboard>,
+    /// Their names in the order declared.
+    pub order: Vec<String>,
+    /// What SQL panels got, shared among viewers.
+    pub asked: Shared<Asked>,
+    /// What panels over views showed, shared among viewers who watch them live.
+    pub drawn: Shared<PanelData>,
+    /// What people say about topics, streams, views and tables.
+    pub notes: Vec<NoteConfig>,
     /// Rates of the last fifteen minutes.
     pub rates: Arc<Rates>,
     /// When the server became ready, in ms since 1970.
@@ -50,6 +59,8 @@ pub struct App {
 pub struct Dashboard {
     /// As declared.
     pub config: DashboardConfig,
+    /// What it can be filtered by: as declared, or the keys of its views.
+    pub filters: Vec<FilterConfig>,
     /// In the order declared.
     pub panels: Vec<Panel>,
 }

@@ -1,37 +1,62 @@
-//! `/v1/dashboards`: what is declared, and the data of each panel.
+//! `/v1/dashboards`: what is declared, how it stands, and the data of each panel, as JSON or as a file to keep.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{Uri, header};
-use axum::response::IntoResponse;
+use axum::http::{HeaderMap, Uri};
 use engine::ViewInfo;
-use serde_json::{Value, json};
+use futures::StreamExt;
+use futures::stream;
+use serde_json::{Map, Value, json};
 
 use crate::app::{App, Dashboard};
-use crate::config::DashboardConfig;
+use crate::config::{Colour, DashboardConfig, FilterKind, ThresholdConfig};
 use crate::error::{Answer, Problem};
-use crate::panels::{Panel, PanelRequest, Source, kind_word};
+use crate::export;
+use crate::filters::{self, filters_of};
+use crate::output::Format;
+use crate::panels::{Panel, PanelData, PanelRequest, Source};
 use crate::params::Params;
-use crate::routes::{Doc, Routes};
-use crate::views;
+use crate::routes::{Doc, Routes, serves};
 
+/// Panels of one request that are worked on at the same time.
+const AT_ONCE: usize = 4;
+/// Longest look at how a dashboard stands; then it is not told.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(10);
+/// How old the answers may be that tell how a dashboard stands, in ms, at most.
+const STATUS_AGE_MS_MAX: u64 = 15_000;
+
+/// Pages that are shown when the route of the same name is served.
+const PAGES: [&str; 7] = ["topics", "lag", "lake", "sources", "jobs", "alerts", "quality"];
+
+const FILES: &[&str] = &[
+    "application/json",
+    "application/x-ndjson",
+    "text/csv",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+];
+const LIST: &[(&str, &str)] = &[("status", "false leaves out how they stand, which is worked out from their panels")];
 const QUERY: &[(&str, &str)] = &[
-    ("range", "how far back to look: 15m, 1h, 7d; default: the panel's own range"),
+    ("range", "how far back to look: 15m, 1h, 7d, 3mo, 1y, today, month, ytd, all; default: the panel's own range"),
     ("from", "start of the range, instead of range"),
     ("to", "end of the range; default: open"),
     ("wait", "how long to wait for freshness: milliseconds or 2s; 0 takes what is there"),
+    ("fresh", "true asks SQL again even if somebody got an answer within this second"),
+    ("format", "json, ndjson, csv or xlsx, with all rows; else the Accept header decides"),
+    ("data", "of a whole dashboard: false leaves out the panels' data"),
 ];
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    let panel = Doc::new("Data of a panel, ready to be drawn; further parameters filter key columns").query(QUERY);
+    let one = Doc::new("One dashboard: its filters, panels and their data; further parameters are its filters");
+    let panel = Doc::new("Data of a panel, ready to be drawn; further parameters are the dashboard's filters");
     routes
-        .get("/v1/dashboards", Doc::new("Dashboards"), list)
-        .get("/v1/dashboards/{name}", Doc::new("One dashboard: its panels and what it can be filtered by"), one)
-        .get("/v1/dashboards/{name}/panels/{panel}", panel, panel_data)
+        .get("/v1/dashboards", Doc::new("Dashboards and how they stand").query(LIST), list)
+        .get("/v1/dashboards/{name}", one.query(QUERY).answers(FILES), self::one)
+        .get("/v1/dashboards/{name}/panels/{panel}", panel.query(QUERY).answers(FILES), panel_data)
 }
 
 /// Binds every dashboard to the views; all mistakes together.
@@ -41,24 +66,30 @@ pub fn bind(configs: &[DashboardConfig], views: &[ViewInfo]) -> Result<BTreeMap<
     for config in configs {
         let mut panels = Vec::new();
         for panel in &config.panels {
-            match Panel::bind(panel, views) {
+            match Panel::bind(panel, &config.filters, views) {
                 Ok(panel) => panels.push(panel),
                 Err(mistake) => mistakes.push(format!("dashboard {}: {mistake}", config.name)),
             }
         }
-        dashboards.insert(config.name.clone(), Dashboard { config: config.clone(), panels });
+        let filters = filters_of(&config.filters, &panels);
+        dashboards.insert(config.name.clone(), Dashboard { config: config.clone(), filters, panels });
     }
     if mistakes.is_empty() { Ok(dashboards) } else { Err(mistakes) }
 }
 
 async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
-    Params::of(&uri)?.finish()?;
-    let list: Vec<Value> = app
-        .dashboards
-        .values()
-        .map(|dashboard| json!({"name": dashboard.config.name, "title": dashboard.config.title, "panels": dashboard.panels.len()}))
-        .collect();
-    Ok(Json(json!({"dashboards": list})))
+    let mut params = Params::of(&uri)?;
+    let with_status = params.take("status")?.as_deref() != Some("false");
+    params.finish()?;
+    // In the order declared: systems stay together.
+    let dashboards: Vec<&Dashboard> = app.order.iter().filter_map(|name| app.dashboards.get(name)).collect();
+    let looks: Vec<_> = dashboards.iter().map(|dashboard| status(&app, dashboard, with_status)).collect();
+    let stands: Vec<Option<Colour>> = stream::iter(looks).buffered(AT_ONCE).collect().await;
+    let list: Vec<Value> =
+        dashboards.iter().zip(stands).map(|(dashboard, status)| summary(dashboard, status)).collect();
+    // So that the page does not offer what is not there.
+    let pages: Vec<&str> = PAGES.into_iter().filter(|page| serves(&format!("/v1/{page}"))).collect();
+    Ok(Json(json!({"dashboards": list, "pages": pages})))
 }
 
 /// The dashboard of that name, or the problem.
@@ -70,76 +101,165 @@ pub fn find<'a>(app: &'a App, name: &str) -> Answer<&'a Dashboard> {
     })
 }
 
-async fn one(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer<Json<Value>> {
-    Params::of(&uri)?.finish()?;
-    let dashboard = find(&app, &name)?;
-    let panels: Vec<Value> = dashboard.panels.iter().map(describe).collect();
-    Ok(Json(json!({
-        "name": name,
-        "title": dashboard.config.title,
-        "refresh_ms": dashboard.config.refresh_ms,
-        "filters": filters(dashboard),
-        "panels": panels,
-    })))
-}
-
-fn describe(panel: &Panel) -> Value {
-    let (keys, sql) = match &panel.source {
-        Source::View(shape) => (shape.keys.clone(), None),
-        Source::Sql(sql) => (Vec::new(), Some(sql)),
-    };
+fn summary(dashboard: &Dashboard, status: Option<Colour>) -> Value {
+    let config = &dashboard.config;
     json!({
-        "title": panel.config.title,
-        "kind": kind_word(panel.config.kind),
-        "view": panel.view(),
-        "sql": sql,
-        "keys": keys,
-        "x": panel.config.x,
-        "y": panel.config.y,
-        "series": panel.config.series,
-        "range_ms": panel.config.range_ms,
-        "top": panel.config.top,
-        "unit": panel.config.unit,
+        "name": config.name,
+        "title": config.title,
+        "description": config.description,
+        "owner": config.owner,
+        "system": config.system,
+        "panels": dashboard.panels.len(),
+        "has_status": dashboard.panels.iter().any(Panel::has_rules),
+        "status": status.map(Colour::word),
     })
 }
 
-/// What the page can filter by: the key columns of all views that the dashboard reads.
-pub fn filters(dashboard: &Dashboard) -> Vec<String> {
-    let mut keys: Vec<String> = Vec::new();
-    for panel in &dashboard.panels {
-        let Source::View(shape) = &panel.source else { continue };
-        for key in &shape.keys {
-            if !keys.contains(key) {
-                keys.push(key.clone());
-            }
+/// How a dashboard stands without anything chosen: the worst of its panels; none if no panel has rules and rows, or if it
+/// is not wanted.
+async fn status(app: &App, dashboard: &Dashboard, wanted: bool) -> Option<Colour> {
+    if !wanted {
+        return None;
+    }
+    let mut request = filters::request(app, dashboard, &mut Params::default()).ok()?;
+    request.wait_ms = 0;
+    request.age_ms = (dashboard.config.refresh_ms * 9 / 10).min(STATUS_AGE_MS_MAX);
+    let request = &request;
+    let ruled: Vec<(usize, &Panel)> =
+        dashboard.panels.iter().enumerate().filter(|(_, panel)| panel.has_rules()).collect();
+    let look = async {
+        let mut worst = None;
+        for (number, panel) in ruled {
+            let data = panel.data(app, (&dashboard.config.name, number), request).await;
+            worst = worst.max(data.ok().and_then(|data| data.status));
         }
-    }
-    keys
+        worst
+    };
+    tokio::time::timeout(STATUS_TIME_MAX, look).await.ok().flatten()
 }
 
-/// Reads range and filters; a filter must be a key of one of the dashboard's views.
-pub fn request(app: &App, dashboard: &Dashboard, params: &mut Params) -> Answer<PanelRequest> {
-    let range_ms = params.take_duration("range")?;
-    let (from, to) = (params.take_time("from")?, params.take_time("to")?);
-    if range_ms.is_some() && (from.is_some() || to.is_some()) {
-        return Err(Problem::bad_request("range and from or to are both there: send one"));
-    }
-    let wait_ms = views::wait(app, params)?;
-    let keys = params.take_rest();
-    let known = filters(dashboard);
-    if let Some((name, _)) = keys.iter().find(|(name, _)| !known.contains(name)) {
-        let known = known.join(", ");
-        return Err(Problem::bad_request(format!(
-            "unknown parameter {name}: this takes range, from, to, wait and the keys [{known}]"
-        )));
-    }
-    Ok(PanelRequest { range_ms, from, to, keys, wait_ms })
-}
-
-async fn panel_data(State(app): State<Arc<App>>, Path((name, panel)): Path<(String, String)>, uri: Uri) -> Answer {
+async fn one(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
     let dashboard = find(&app, &name)?;
     let mut params = Params::of(&uri)?;
-    let request = request(&app, dashboard, &mut params)?;
+    let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
+    let with_data = params.take("data")?.as_deref() != Some("false");
+    let mut request = filters::request(&app, dashboard, &mut params)?;
+    request.whole = format != Format::Json;
+    let data = if with_data { all_data(&app, dashboard, &request).await } else { Vec::new() };
+    if format != Format::Json {
+        return export::dashboard(dashboard, &data, format).await;
+    }
+    let mut described = description(&app, dashboard).await;
+    if with_data {
+        let panels = described["panels"].as_array_mut().into_iter().flatten();
+        for (panel, data) in panels.zip(&data) {
+            match data {
+                Ok(data) => panel["data"] = serde_json::from_str(&data.json).unwrap_or_default(),
+                Err(problem) => panel["problem"] = problem.to_json(),
+            }
+        }
+        let worst = data.iter().flatten().filter_map(|data| data.status).max();
+        described["status"] = json!(worst.map(Colour::word));
+    }
+    Ok(export::json_answer(described.to_string()))
+}
+
+/// The data of every panel; one that has a problem does not hold up the others.
+async fn all_data(app: &App, dashboard: &Dashboard, request: &PanelRequest) -> Vec<Answer<PanelData>> {
+    let name = &dashboard.config.name;
+    let panels = dashboard.panels.iter().enumerate();
+    let looks: Vec<_> = panels.map(|(number, panel)| panel.data(app, (name, number), request)).collect();
+    stream::iter(looks).buffered(AT_ONCE).collect().await
+}
+
+async fn description(app: &App, dashboard: &Dashboard) -> Value {
+    let mut choices = Vec::new();
+    for filter in &dashboard.filters {
+        choices.push(filters::describe(app, filter).await);
+    }
+    let has_period = dashboard.filters.iter().any(|filter| filter.kind == FilterKind::Period);
+    let looks_back = dashboard.panels.iter().any(|panel| panel.has_range() && panel.config.range_ms.is_some());
+    let config = &dashboard.config;
+    json!({
+        "name": config.name,
+        "title": config.title,
+        "description": config.description,
+        "owner": config.owner,
+        "system": config.system,
+        "refresh_ms": config.refresh_ms,
+        "filters": choices,
+        "ranges": if looks_back && !has_period { json!(filters::RANGES) } else { json!([]) },
+        "panels": dashboard.panels.iter().map(|panel| describe(panel, dashboard)).collect::<Vec<Value>>(),
+    })
+}
+
+fn describe(panel: &Panel, dashboard: &Dashboard) -> Value {
+    let (keys, sql) = match &panel.source {
+        Source::View(shape) => (shape.keys.clone(), None),
+        Source::Sql(question) => (Vec::new(), Some(question.declared())),
+    };
+    let heeds = |name: &str, column: &String| match &panel.source {
+        Source::View(shape) => shape.keys.contains(column),
+        Source::Sql(question) => question.asks_for(name),
+    };
+    let ignored: Vec<&String> = dashboard
+        .filters
+        .iter()
+        .filter(|filter| filter.kind != FilterKind::Period && !heeds(&filter.name, &filter.column))
+        .map(|filter| &filter.name)
+        .collect();
+    let pairs = |list: &[(String, String)]| list.iter().map(|(k, v)| (k.clone(), json!(v))).collect::<Map<_, _>>();
+    let config = &panel.config;
+    json!({
+        "title": config.title,
+        "description": config.description,
+        "kind": config.kind.word(),
+        "view": panel.view(),
+        "sql": sql,
+        "keys": keys,
+        "ignores": ignored,
+        "x": config.x,
+        "y": config.y,
+        "series": config.series,
+        "range_ms": config.range_ms,
+        "top": config.top,
+        "unit": config.unit,
+        "style": config.style.map(|style| style.word()),
+        "width": config.width,
+        "min": config.min,
+        "max": config.max,
+        "target": config.target,
+        "compare": config.compare,
+        "compare_label": config.compare_label,
+        "labels": pairs(&config.labels),
+        "formats": pairs(&config.formats),
+        "links": pairs(&config.links),
+        "thresholds": config.thresholds.iter().map(threshold).collect::<Vec<Value>>(),
+        "status": config.status,
+    })
+}
+
+fn threshold(rule: &ThresholdConfig) -> Value {
+    json!({
+        "column": rule.column,
+        "below": rule.below,
+        "above": rule.above,
+        "equals": rule.equals,
+        "colour": rule.colour.word(),
+    })
+}
+
+async fn panel_data(
+    State(app): State<Arc<App>>,
+    Path((name, panel)): Path<(String, String)>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
+    let dashboard = find(&app, &name)?;
+    let mut params = Params::of(&uri)?;
+    let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
+    let mut request = filters::request(&app, dashboard, &mut params)?;
+    request.whole = format != Format::Json;
     let count = dashboard.panels.len();
     let number = panel.parse::<usize>().ok().filter(|number| *number < count).ok_or_else(|| {
         Problem::not_found(format!(
@@ -148,5 +268,8 @@ async fn panel_data(State(app): State<Arc<App>>, Path((name, panel)): Path<(Stri
         ))
     })?;
     let data = dashboard.panels[number].data(&app, (&name, number), &request).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], data.json).into_response())
+    if format == Format::Json {
+        return Ok(export::json_answer(data.json));
+    }
+    export::panel(dashboard, number, &data, format).await
 }

@@ -5,11 +5,15 @@
 //! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
 mod app;
+mod catalog;
 mod collect;
+mod colours;
 pub mod config;
 mod dashboards;
 mod error;
+mod export;
 mod figures;
+mod filters;
 mod groups;
 mod lag;
 mod live;
@@ -21,11 +25,17 @@ mod page;
 mod panels;
 mod params;
 mod partitioner;
+mod period;
 mod process;
+mod question;
 mod rates;
 mod registry;
 mod routes;
+mod rows;
 mod server;
+mod shape;
+mod shared;
+mod sheet;
 mod sql;
 mod status;
 mod topics;
@@ -51,6 +61,7 @@ use crate::config::{Config, TopicDeclaration};
 use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
+use crate::shared::Shared;
 
 /// Longest time each part is given to stop; what was acknowledged is durable before.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -160,6 +171,10 @@ async fn serve(
         engine: engine.clone(),
         lake: lake.clone(),
         dashboards,
+        order: config.dashboards.iter().map(|dashboard| dashboard.name.clone()).collect(),
+        asked: Shared::default(),
+        drawn: Shared::default(),
+        notes: config.notes.clone(),
         sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
         rates: Rates::start(broker.clone(), stop.clone()),
         started_ms: broker.clock().now_ms(),

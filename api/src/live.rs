@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::StreamExt;
 use futures::future::select_all;
 use serde_json::json;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -15,13 +16,15 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::app::App;
-use crate::dashboards::{find, request};
+use crate::dashboards::find;
 use crate::error::Answer;
+use crate::filters::request;
 use crate::output::{offsets_json, time_text};
-use crate::panels::PanelRequest;
+use crate::panels::{Panel, PanelData, PanelRequest};
 use crate::params::Params;
 use crate::routes::{Doc, Routes};
 use crate::server::stopped;
+use crate::shared::Weight;
 use crate::views;
 
 /// Shortest time between two events of one view or panel.
@@ -32,12 +35,19 @@ const LOOK_MAX: Duration = Duration::from_secs(30);
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// Events that wait for a slow reader before the work for it pauses.
 const QUEUE: usize = 16;
+/// Panels of one viewer that are worked on at the same time.
+const AT_ONCE: usize = 4;
+/// How old an answer of SQL may be that a new viewer is shown first, in ms.
+const SHARED_AGE_MS_MAX: u64 = 30_000;
+/// How old the drawing of a view may be that has not changed since, in ms: its range moves with the time.
+const VIEW_AGE_MS: u64 = 900;
 
 const RANGE: &[(&str, &str)] = &[
-    ("range", "how far back to look: 15m, 1h, 7d; default: each panel's own range"),
+    ("range", "how far back to look: 15m, 1h, 7d, 3mo, ytd, all; default: each panel's own range"),
     ("from", "start of the range, instead of range"),
     ("to", "end of the range; default: open"),
     ("wait", "not used: what is there is sent, and again when it changes"),
+    ("fresh", "not used: viewers share answers of SQL for the time of the dashboard's refresh"),
 ];
 
 type Events = Sse<axum::response::sse::KeepAliveStream<ReceiverStream<Result<Event, Infallible>>>>;
@@ -53,7 +63,7 @@ pub fn routes(routes: Routes) -> Routes {
         )
         .get(
             "/v1/dashboards/{name}/live",
-            Doc::new("Each panel's data, now and whenever it changes; further parameters filter key columns")
+            Doc::new("Each panel's data, now and whenever it changes; further parameters are its filters")
                 .query(RANGE)
                 .answers(STREAM),
             dashboard_live,
@@ -105,7 +115,9 @@ async fn send_view(
 async fn dashboard_live(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer<Events> {
     let dashboard = find(&app, &name)?;
     let mut params = Params::of(&uri)?;
-    let request = PanelRequest { wait_ms: 0, ..request(&app, dashboard, &mut params)? };
+    let request = request(&app, dashboard, &mut params)?;
+    let age_ms = (dashboard.config.refresh_ms * 9 / 10).min(SHARED_AGE_MS_MAX);
+    let request = PanelRequest { wait_ms: 0, age_ms, ..request };
     let permit = app.stream_permit()?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let viewer = Viewer::new(&app, name, request, sender);
@@ -124,6 +136,12 @@ struct Viewer {
     drawn: Vec<String>,
 }
 
+/// When to look again at panels that no change wakes.
+struct Due {
+    sql: Instant,
+    views: Instant,
+}
+
 impl Viewer {
     fn new(app: &App, name: String, request: PanelRequest, sender: mpsc::Sender<Result<Event, Infallible>>) -> Viewer {
         let panels = app.dashboards.get(&name).map_or(&[][..], |dashboard| &dashboard.panels);
@@ -136,28 +154,34 @@ impl Viewer {
 
     async fn run(mut self, app: Arc<App>, _permit: OwnedSemaphorePermit) {
         let Some(dashboard) = app.dashboards.get(&self.name) else { return };
-        let refresh = Duration::from_millis(dashboard.config.refresh_ms).clamp(INTERVAL_MIN, LOOK_MAX);
-        let mut look_at_all = true;
-        let mut due = Instant::now() + refresh;
+        let sql_every = Duration::from_millis(dashboard.config.refresh_ms).max(INTERVAL_MIN);
+        let views_every = sql_every.min(LOOK_MAX);
+        let mut due = Due { sql: Instant::now(), views: Instant::now() };
         loop {
             let started = Instant::now();
-            let changed: Vec<String> = self.take_changed();
-            for (number, panel) in dashboard.panels.iter().enumerate() {
-                let wanted = look_at_all || panel.view().is_some_and(|view| changed.iter().any(|name| name == view));
-                if wanted && !self.send_panel(&app, number, panel).await {
-                    return;
-                }
+            let (look_sql, look_views) = (started >= due.sql, started >= due.views);
+            let changed = self.take_changed();
+            let wanted = |panel: &Panel| match panel.view() {
+                Some(view) => look_views || changed.iter().any(|name| name == view),
+                None => look_sql,
+            };
+            let panels = dashboard.panels.iter().enumerate().filter(|(_, panel)| wanted(panel)).collect();
+            if !self.send_panels(&app, panels).await {
+                return;
             }
-            if look_at_all {
-                due = Instant::now() + refresh;
+            if look_sql {
+                due.sql = started + sql_every;
+            }
+            if look_views {
+                due.views = started + views_every;
             }
             tokio::time::sleep_until(started + INTERVAL_MIN).await;
-            look_at_all = tokio::select! {
-                () = any_change(&mut self.changes) => false,
-                () = tokio::time::sleep_until(due) => true,
+            tokio::select! {
+                () = any_change(&mut self.changes) => {},
+                () = tokio::time::sleep_until(due.sql.min(due.views)) => {},
                 () = self.sender.closed() => return,
                 () = stopped(app.stopping.clone()) => return,
-            };
+            }
         }
     }
 
@@ -172,22 +196,54 @@ impl Viewer {
         changed
     }
 
-    /// Sends a panel if it looks different from the last time; false when nobody listens any more.
-    async fn send_panel(&mut self, app: &App, number: usize, panel: &crate::panels::Panel) -> bool {
-        let event = match panel.data(app, (&self.name, number), &self.request).await {
-            Ok(data) if data.drawing == self.drawn[number] => return !self.sender.is_closed(),
-            Ok(data) => {
-                self.drawn[number] = data.drawing;
-                Event::default().event("panel").data(data.json)
+    /// Sends the panels that look different from the last time, each as soon as it is there, then when this was; false
+    /// when nobody listens any more.
+    async fn send_panels(&mut self, app: &App, panels: Vec<(usize, &Panel)>) -> bool {
+        let (name, request) = (self.name.clone(), self.request.clone());
+        let looks: Vec<_> =
+            panels.into_iter().map(|(number, panel)| looked_at(app, panel, (&name, number), &request)).collect();
+        let mut looks = futures::stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some((number, data)) = looks.next().await {
+            let event = match data {
+                Ok(data) if data.drawing == self.drawn[number] => continue,
+                Ok(data) => {
+                    self.drawn[number].clone_from(&data.drawing);
+                    Event::default().event("panel").data(&data.json)
+                }
+                Err(problem) => {
+                    self.drawn[number].clear();
+                    Event::default()
+                        .event("problem")
+                        .data(json!({"panel": number, "problem": problem.to_json()}).to_string())
+                }
+            };
+            if self.sender.send(Ok(event)).await.is_err() {
+                return false;
             }
-            Err(problem) => {
-                self.drawn[number].clear();
-                Event::default()
-                    .event("problem")
-                    .data(json!({"panel": number, "problem": problem.to_json()}).to_string())
-            }
-        };
-        self.sender.send(Ok(event)).await.is_ok()
+        }
+        let looked = Event::default().event("look").data(json!({"at": time_text(app.clock().now_ms())}).to_string());
+        self.sender.send(Ok(looked)).await.is_ok()
+    }
+}
+
+/// A panel's number and its data. Viewers of a view that ask the same at the same revision share the work.
+async fn looked_at(
+    app: &App,
+    panel: &Panel,
+    (name, number): (&str, usize),
+    request: &PanelRequest,
+) -> (usize, Answer<Arc<PanelData>>) {
+    let Some(changes) = panel.view().and_then(|view| app.engine.changes(view)) else {
+        return (number, panel.data(app, (name, number), request).await.map(Arc::new));
+    };
+    let revision = *changes.borrow();
+    let key = format!("{name}\u{0}{number}\u{0}{revision}\u{0}{request:?}");
+    (number, app.drawn.get(key, VIEW_AGE_MS, panel.data(app, (name, number), request)).await)
+}
+
+impl Weight for PanelData {
+    fn bytes(&self) -> usize {
+        self.json.len() + self.drawing.len()
     }
 }
 

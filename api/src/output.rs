@@ -1,4 +1,4 @@
-//! Rows as JSON, NDJSON and CSV.
+//! Rows as JSON, NDJSON, CSV and XLSX.
 //!
 //! How values are written, in every format and on every route:
 //! - whole numbers: JSON numbers with all their digits. A reader that keeps numbers as doubles (JavaScript) must take
@@ -21,6 +21,9 @@ use chrono::SecondsFormat;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Answer, Problem};
+use crate::export;
+use crate::rows::Rows;
+use crate::sheet::{self, Sheet};
 
 /// A format that rows can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,18 +34,19 @@ pub enum Format {
     Ndjson,
     /// RFC 4180 with a line of column names.
     Csv,
+    /// A spreadsheet.
+    Xlsx,
 }
+
+/// The content type of a spreadsheet.
+const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
 impl Format {
     /// `format=` if given, else the first type in `Accept` that is served, else JSON.
     pub fn choose(parameter: Option<&str>, headers: &HeaderMap) -> Answer<Format> {
         if let Some(word) = parameter {
-            return match word {
-                "json" => Ok(Format::Json),
-                "ndjson" => Ok(Format::Ndjson),
-                "csv" => Ok(Format::Csv),
-                _ => Err(Problem::not_acceptable(format!("format={word}: send json, ndjson or csv"))),
-            };
+            return Format::of_word(word)
+                .ok_or_else(|| Problem::not_acceptable(format!("format={word}: send json, ndjson, csv or xlsx")));
         }
         let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Format::Json) };
         let accept = accept.to_str().unwrap_or("*/*");
@@ -51,19 +55,37 @@ impl Format {
                 "" | "*/*" | "application/*" | "application/json" => return Ok(Format::Json),
                 "application/x-ndjson" | "application/jsonl" | "application/ndjson" => return Ok(Format::Ndjson),
                 "text/csv" | "text/*" => return Ok(Format::Csv),
+                XLSX => return Ok(Format::Xlsx),
                 _ => {}
             }
         }
         Err(Problem::not_acceptable(format!(
-            "accept: {accept}: application/json, application/x-ndjson and text/csv are served"
+            "accept: {accept}: application/json, application/x-ndjson, text/csv and {XLSX} are served"
         )))
     }
 
-    fn content_type(self) -> HeaderValue {
+    /// The format of a word of a URL or of the configuration.
+    pub fn of_word(word: &str) -> Option<Format> {
+        [Format::Json, Format::Ndjson, Format::Csv, Format::Xlsx].into_iter().find(|format| format.extension() == word)
+    }
+
+    /// The word in a URL, and what a file's name ends with.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Format::Json => "json",
+            Format::Ndjson => "ndjson",
+            Format::Csv => "csv",
+            Format::Xlsx => "xlsx",
+        }
+    }
+
+    /// The content type of an answer.
+    pub fn content_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
             Format::Json => "application/json",
             Format::Ndjson => "application/x-ndjson",
             Format::Csv => "text/csv; charset=utf-8; header=present",
+            Format::Xlsx => XLSX,
         })
     }
 }
@@ -87,8 +109,7 @@ impl Table {
     pub fn respond(&self, format: Format) -> Answer {
         let body = match format {
             Format::Json => self.json()?,
-            Format::Ndjson => self.ndjson()?,
-            Format::Csv => self.csv()?,
+            _ => export::bytes("Result", &self.schema, &self.rows, format)?,
         };
         let mut response = body.into_response();
         let headers = response.headers_mut();
@@ -104,6 +125,16 @@ impl Table {
             }
         }
         Ok(response)
+    }
+
+    /// The rows in a format; `title` names the sheet of a spreadsheet.
+    pub fn bytes(&self, title: &str, format: Format) -> Answer<Vec<u8>> {
+        match format {
+            Format::Json => self.json(),
+            Format::Ndjson => self.ndjson(),
+            Format::Csv => self.csv(),
+            Format::Xlsx => sheet::workbook(&[Sheet::of(title, Rows::of(&self.schema, &self.rows)?)]),
+        }
     }
 
     /// The answer as one JSON object.
@@ -446,7 +477,8 @@ fn write_list<T>(
     Ok(())
 }
 
-fn write_csv_text(out: &mut Vec<u8>, text: &str) {
+/// A field of CSV, quoted where RFC 4180 wants it.
+pub(crate) fn write_csv_text(out: &mut Vec<u8>, text: &str) {
     let plain =
         !text.is_empty() && !text.starts_with(' ') && !text.ends_with(' ') && !text.contains([',', '"', '\r', '\n']);
     if plain {
@@ -547,6 +579,7 @@ mod tests {
         headers.insert(header::ACCEPT, HeaderValue::from_static("text/html, text/csv;q=0.9, */*;q=0.1"));
         assert_eq!(Format::choose(None, &headers).unwrap(), Format::Csv);
         assert_eq!(Format::choose(Some("ndjson"), &headers).unwrap(), Format::Ndjson);
+        assert_eq!(Format::choose(Some("xlsx"), &headers).unwrap(), Format::Xlsx);
         assert_eq!(Format::choose(Some("xml"), &headers).unwrap_err().status(), 406);
         headers.insert(header::ACCEPT, HeaderValue::from_static("image/png"));
         assert_eq!(Format::choose(None, &headers).unwrap_err().status(), 406);

@@ -28,12 +28,31 @@ const THIRD_PARTY: &[(&str, &str, &[u8])] = &[
     ("licenses.txt", "text/plain; charset=utf-8", include_bytes!(concat!(env!("OUT_DIR"), "/licenses.txt"))),
 ];
 
+/// The addresses of the page; what is shown there is decided in the browser, by `web/page/app.js`.
+const PLACES: &[&str] = &[
+    "/",
+    "/d/{name}",
+    "/topics",
+    "/pipelines",
+    "/lake",
+    "/sources",
+    "/jobs",
+    "/alerts",
+    "/quality",
+    "/catalog",
+    "/sql",
+    "/system",
+];
+
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    routes
-        .get("/", Doc::new("The page").answers(&["text/html"]), index)
-        .get("/assets/{file}", Doc::new("Parts of the page").answers(&["*/*"]), asset)
-        .get("/favicon.ico", Doc::new("The page's icon").answers(&["image/svg+xml"]), icon)
+    let page = Doc::new("A page of the browser's").answers(&["text/html"]);
+    let routes = PLACES.iter().fold(routes, |routes, place| routes.get(place, page.clone(), index));
+    routes.get("/assets/{file}", Doc::new("Parts of the page").answers(&["*/*"]), asset).get(
+        "/favicon.ico",
+        Doc::new("The page's icon").answers(&["image/svg+xml"]),
+        icon,
+    )
 }
 
 async fn index(headers: HeaderMap) -> Response {

@@ -1,28 +1,34 @@
-//! The data of one panel. A panel over a view reads its rows and combines those that fall together: a bar per genre over
-//! a view by minute and genre adds the minutes up. What cannot be added up (an average) is refused when the server
-//! starts, not drawn wrong.
+//! The data of one panel: of a view, whose rows that fall together are combined (`shape`), or of SQL, whose rows are drawn
+//! as they come (`question`). Both are shared among viewers who ask the same within a moment.
 
-use std::collections::HashMap;
+use std::sync::Arc;
 
-use arrow::array::{ArrayRef, RecordBatch};
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use broker::TimestampMs;
-use engine::{Combine, ReadRequest, ViewInfo, combine_of};
-use lake::SqlRequest;
+use engine::{ReadRequest, ViewInfo};
+use lake::{Offsets, SqlRequest};
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::config::{PanelConfig, PanelKind};
+use crate::colours::{self, Verdict};
+use crate::config::{Colour, FilterConfig, PanelConfig, PanelKind};
 use crate::error::{Answer, Problem};
-use crate::figures::{Figure, Figures};
-use crate::output::{Cells, Table, columns, offsets_json, sql_type, time_text};
+use crate::output::{Table, offsets_json, time_text};
+use crate::period::Period;
+use crate::question::Question;
+use crate::rows::{Drawn, Rows};
+use crate::shape::{Drawing, Shape, WINDOW_START, keep};
 use crate::views::cut;
 
-/// Rows of a table panel that does not say how many.
+/// Rows of a table over a view that does not say how many.
 const TABLE_ROWS: usize = 50;
+/// Rows of SQL that are drawn when the panel does not say how many; an export has them all.
+const SQL_ROWS: usize = 2_000;
 /// Bars, slices or lines of a panel that does not say how many.
 const TOP: usize = 12;
-/// Column that windows are told apart by.
-const WINDOW_START: &str = "window_start";
+/// Longest step of the time that SQL panels see, in ms: within it all viewers ask the same.
+const STEP_MS_MAX: u64 = 60_000;
 
 /// A panel bound to what it reads.
 pub struct Panel {
@@ -37,35 +43,41 @@ pub enum Source {
     /// A view, combined by the panel's columns.
     View(Shape),
     /// SQL; its rows are drawn as they come.
-    Sql(String),
-}
-
-/// How the rows of a view become those of a panel.
-pub struct Shape {
-    /// The view's name.
-    pub view: String,
-    /// Its key columns: what the page can filter by.
-    pub keys: Vec<String>,
-    window_ms: Option<i64>,
-    x: Option<String>,
-    series: Option<String>,
-    y: Vec<(String, Combine)>,
-    raw: bool,
+    Sql(Question),
 }
 
 /// What a page asks of a panel.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PanelRequest {
-    /// How far back to look, in ms; the panel's own range when absent.
-    pub range_ms: Option<i64>,
+    /// How far back to look, as chosen.
+    pub period: Option<Period>,
+    /// How far back a panel looks that has no range of its own, when nothing is chosen.
+    pub default_period: Option<Period>,
     /// Start of the range, instead.
     pub from: Option<TimestampMs>,
     /// End of the range; open when absent.
     pub to: Option<TimestampMs>,
-    /// Filters; those on columns that the panel's view does not have are left aside.
-    pub keys: Vec<(String, String)>,
-    /// How long to wait for freshness, in ms.
+    /// The filters of the dashboard with what was chosen.
+    pub chosen: Vec<Chosen>,
+    /// How long to wait for freshness of a view, in ms.
     pub wait_ms: u64,
+    /// How old an answer of SQL may be that somebody else got, in ms.
+    pub age_ms: u64,
+    /// Time between two looks, in ms: the steps of `$now`.
+    pub refresh_ms: u64,
+    /// Whether all rows are wanted and not only as many as are drawn.
+    pub whole: bool,
+}
+
+/// A filter and what was chosen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chosen {
+    /// The filter's name.
+    pub name: String,
+    /// The key column of views it filters.
+    pub column: String,
+    /// The values; none: all.
+    pub values: Vec<String>,
 }
 
 /// What a panel shows now.
@@ -75,21 +87,44 @@ pub struct PanelData {
     pub json: String,
     /// Equal when the drawing would be equal.
     pub drawing: String,
+    /// How things stand, if the panel has rules and rows.
+    pub status: Option<Colour>,
+}
+
+/// The rows of SQL, shared among those who ask the same.
+#[derive(Debug)]
+pub struct Asked {
+    /// The columns.
+    pub schema: SchemaRef,
+    /// The rows.
+    pub rows: Vec<RecordBatch>,
+    /// Whether there were more.
+    pub truncated: bool,
+    offsets: Offsets,
+    as_of: TimestampMs,
+}
+
+/// The parts of an answer: what is drawn, and what is told beside it.
+struct Parts {
+    body: String,
+    verdict: Verdict,
+    after: Value,
 }
 
 impl Panel {
     /// Binds a declared panel; the error says what to change.
-    pub fn bind(config: &PanelConfig, views: &[ViewInfo]) -> Result<Panel, String> {
+    pub fn bind(config: &PanelConfig, filters: &[FilterConfig], views: &[ViewInfo]) -> Result<Panel, String> {
+        let told = |e: String| format!("panel \"{}\": {e}", config.title);
         let source = match (&config.view, &config.sql) {
             (Some(view), None) => {
                 let info = views.iter().find(|info| info.name == *view).ok_or_else(|| {
                     let known: Vec<&str> = views.iter().map(|info| info.name.as_str()).collect();
-                    format!("panel \"{}\": no view {view}: the views are [{}]", config.title, known.join(", "))
+                    told(format!("no view {view}: the views are [{}]", known.join(", ")))
                 })?;
-                Source::View(Shape::bind(config, info).map_err(|e| format!("panel \"{}\": {e}", config.title))?)
+                Source::View(Shape::bind(config, info).map_err(told)?)
             }
-            (None, Some(sql)) => Source::Sql(sql.clone()),
-            _ => return Err(format!("panel \"{}\": write either view or sql", config.title)),
+            (None, Some(sql)) => Source::Sql(Question::bind(sql, filters).map_err(told)?),
+            _ => return Err(told("write either view or sql".to_owned())),
         };
         Ok(Panel { config: config.clone(), source })
     }
@@ -102,38 +137,46 @@ impl Panel {
         }
     }
 
+    /// Whether it has a say in how its dashboard stands.
+    pub fn has_rules(&self) -> bool {
+        !self.config.thresholds.is_empty() || self.config.status.is_some()
+    }
+
     /// What the panel shows. `place` is its dashboard's name and its number there.
     pub async fn data(&self, app: &App, place: (&str, usize), request: &PanelRequest) -> Answer<PanelData> {
         let now = app.clock().now_ms();
-        let ranged = self.has_range();
-        let from = request.from.or_else(|| {
-            let range = request.range_ms.or(self.config.range_ms).filter(|_| request.to.is_none());
-            range.map(|range| now.saturating_sub(range))
-        });
-        let range = (from, request.to);
-        let (body, after) = match &self.source {
-            Source::View(shape) => self.view_data(app, shape, range, request).await?,
-            Source::Sql(sql) => sql_data(app, sql, (from, request.to.unwrap_or(now)), self.top()).await?,
+        let now = match &self.source {
+            Source::View(_) => now,
+            Source::Sql(_) => now - now.rem_euclid(request.refresh_ms.clamp(1_000, STEP_MS_MAX).cast_signed()),
         };
+        let range = request.range(self.config.range_ms, now);
+        let parts = match &self.source {
+            Source::View(shape) => self.view_data(app, shape, range, request).await?,
+            Source::Sql(question) => self.sql_data(app, question, (range, now), request).await?,
+        };
+        let ranged = self.has_range();
         let head = json!({
             "dashboard": place.0,
             "panel": place.1,
             "title": self.config.title,
-            "kind": kind_word(self.config.kind),
+            "kind": self.config.kind.word(),
             "unit": self.config.unit,
-            "from": from.filter(|_| ranged).map(time_text),
-            "to": request.to.filter(|_| ranged).map(time_text),
+            "from": range.0.filter(|_| ranged).map(time_text),
+            "to": range.1.filter(|_| ranged).map(time_text),
         });
         let head = head.to_string();
-        let json = format!("{},{body},{}", head.trim_end_matches('}'), after.to_string().trim_start_matches('{'));
-        Ok(PanelData { json, drawing: body })
+        let Parts { body, verdict, after } = parts;
+        let verdict_json = verdict.to_json();
+        let drawing = format!("{body},{}", verdict_json.trim_start_matches('{').trim_end_matches('}'));
+        let json = format!("{},{drawing},{}", head.trim_end_matches('}'), after.to_string().trim_start_matches('{'));
+        Ok(PanelData { json, drawing, status: verdict.status })
     }
 
-    /// Whether a range of time changes what it shows: a view without windows and SQL without `$1` are all of history.
-    fn has_range(&self) -> bool {
+    /// Whether a range of time changes what it shows: a view without windows and SQL without `$from` are all of history.
+    pub fn has_range(&self) -> bool {
         match &self.source {
             Source::View(shape) => shape.window_ms.is_some(),
-            Source::Sql(sql) => sql.contains("$1"),
+            Source::Sql(question) => question.asks_for("from") || question.asks_for("to"),
         }
     }
 
@@ -147,54 +190,116 @@ impl Panel {
         shape: &Shape,
         (from, to): (Option<TimestampMs>, Option<TimestampMs>),
         request: &PanelRequest,
-    ) -> Answer<(String, Value)> {
+    ) -> Answer<Parts> {
         // Without windows there is no range: the view is its whole history.
         let (from, to) = if shape.window_ms.is_some() { (from, to) } else { (None, None) };
-        let keys = request.keys.iter().filter(|(name, _)| shape.keys.contains(name)).cloned().collect();
-        let newest_first = vec![(WINDOW_START.to_owned(), true)];
+        let (keys, several) = request.keys_of(shape);
         let order = match (&shape.x, shape.raw && shape.window_ms.is_some()) {
-            (_, true) => newest_first,
+            (_, true) => vec![(WINDOW_START.to_owned(), true)],
             (Some(x), false) => vec![(x.clone(), false)],
             (None, false) => Vec::new(),
         };
-        let limit = if shape.raw { self.top() } else { app.http.rows_max + 1 };
-        let read = ReadRequest { from, to, keys, order, limit: Some(limit), wait_ms: request.wait_ms };
+        let drawn = if shape.raw && !request.whole { self.top() } else { app.http.rows_max };
+        let read_at_most = if several.is_empty() { drawn } else { app.http.rows_max };
+        let read = ReadRequest {
+            from,
+            to,
+            keys,
+            order,
+            limit: Some(read_at_most.saturating_add(1)),
+            wait_ms: request.wait_ms,
+        };
         let answer = app.engine.read(&shape.view, read).await?;
         let after = json!({
             "window_ms": shape.window_ms,
             "offsets": offsets_json(&answer.offsets),
             "event_watermark": answer.event_watermark.map(time_text),
             "stale": answer.stale,
+            "as_of": time_text(app.clock().now_ms()),
         });
         let mut rows = answer.rows;
-        let truncated = !shape.raw && cut(&mut rows, app.http.rows_max);
+        let mut truncated = !shape.raw && cut(&mut rows, read_at_most);
+        rows = keep(rows, &several)?;
         let body = if shape.raw {
+            truncated |= cut(&mut rows, drawn) && request.whole;
             raw_body(Table { before: Vec::new(), schema: answer.schema, rows, after: Vec::new() })?
         } else {
-            let drawing = Drawing::of(shape, &rows, self.config.kind, self.top())?;
+            let top = if request.whole { usize::MAX } else { self.top() };
+            let drawing = Drawing::of(shape, &rows, self.config.kind, top)?;
             drawing.body(shape, &rows, &answer.schema)
         };
-        Ok((format!("{body},\"truncated\":{truncated}"), after))
+        let verdict = colours::verdict_of_body(&self.config, &body)?;
+        Ok(Parts { body: format!("{body},\"truncated\":{truncated}"), verdict, after })
+    }
+
+    async fn sql_data(
+        &self,
+        app: &App,
+        question: &Question,
+        (range, now): ((Option<TimestampMs>, Option<TimestampMs>), TimestampMs),
+        request: &PanelRequest,
+    ) -> Answer<Parts> {
+        let params = question.params(&request.chosen, range, now);
+        let rows_max = if request.whole { app.sql_rows_max } else { app.sql_rows_max.min(SQL_ROWS) };
+        let asked = ask(app, (question.text(), params), rows_max, request.age_ms).await?;
+        let drawn = Drawn::of(Rows::of(&asked.schema, &asked.rows)?, &self.config, request.whole)?;
+        let verdict = colours::verdict(&self.config, &drawn.rows);
+        let body = format!("{},\"truncated\":{}", drawn.body(&self.config), asked.truncated);
+        let after = json!({
+            "window_ms": null,
+            "offsets": offsets_json(&asked.offsets),
+            "event_watermark": null,
+            "stale": false,
+            "as_of": time_text(asked.as_of),
+        });
+        Ok(Parts { body, verdict, after })
     }
 }
 
-async fn sql_data(
-    app: &App,
-    sql: &str,
-    (from, to): (Option<TimestampMs>, TimestampMs),
-    top: usize,
-) -> Answer<(String, Value)> {
-    let params = match (sql.contains("$1"), sql.contains("$2")) {
-        (false, false) => Vec::new(),
-        (_, false) => vec![json!(time_text(from.unwrap_or(0)))],
-        (_, true) => vec![json!(time_text(from.unwrap_or(0))), json!(time_text(to))],
+impl PanelRequest {
+    /// The range of a panel: what was chosen, its own, the page's default.
+    fn range(&self, own_ms: Option<i64>, now: TimestampMs) -> (Option<TimestampMs>, Option<TimestampMs>) {
+        if self.from.is_some() || self.to.is_some() {
+            return (self.from, self.to);
+        }
+        let period = self.period.or(own_ms.map(Period::Rolling)).or(self.default_period);
+        (period.and_then(|period| period.start(now)), None)
+    }
+
+    /// The filters on keys of a view: those with one value, and those with several.
+    #[allow(clippy::type_complexity, reason = "two lists of names and values")]
+    fn keys_of(&self, shape: &Shape) -> (Vec<(String, String)>, Vec<(String, Vec<String>)>) {
+        let mut one = Vec::new();
+        let mut several = Vec::new();
+        for chosen in self.chosen.iter().filter(|chosen| shape.keys.contains(&chosen.column)) {
+            match chosen.values.as_slice() {
+                [] => {}
+                [value] => one.push((chosen.column.clone(), value.clone())),
+                values => several.push((chosen.column.clone(), values.to_vec())),
+            }
+        }
+        (one, several)
+    }
+}
+
+/// Asks SQL, or takes what somebody else got for the same question not long ago.
+pub async fn ask(app: &App, (sql, params): (&str, Vec<Value>), rows_max: usize, age_ms: u64) -> Answer<Arc<Asked>> {
+    let key = format!("{rows_max}\u{0}{sql}\u{0}{}", Value::Array(params.clone()));
+    let run = async {
+        let as_of = app.clock().now_ms();
+        let request = SqlRequest { sql: sql.to_owned(), params, row_limit: rows_max.saturating_add(1) };
+        let answer = app.lake.sql(request).await?;
+        let mut rows = answer.rows;
+        let truncated = cut(&mut rows, rows_max);
+        Ok(Asked { schema: answer.schema, rows, truncated, offsets: answer.offsets, as_of })
     };
-    let limit = app.sql_rows_max.min(top.max(TABLE_ROWS) * 100);
-    let answer = app.lake.sql(SqlRequest { sql: sql.to_owned(), params, row_limit: limit }).await?;
-    let after =
-        json!({"window_ms": null, "offsets": offsets_json(&answer.offsets), "event_watermark": null, "stale": false});
-    let body = raw_body(Table { before: Vec::new(), schema: answer.schema, rows: answer.rows, after: Vec::new() })?;
-    Ok((format!("{body},\"truncated\":false"), after))
+    app.asked.get(key, age_ms, run).await
+}
+
+impl crate::shared::Weight for Asked {
+    fn bytes(&self) -> usize {
+        self.rows.iter().map(RecordBatch::get_array_memory_size).sum()
+    }
 }
 
 fn raw_body(table: Table) -> Answer<String> {
@@ -202,351 +307,55 @@ fn raw_body(table: Table) -> Answer<String> {
     Ok(json.trim_start_matches('{').trim_end_matches('}').to_owned())
 }
 
-/// The word for a kind in the configuration and in answers.
-pub fn kind_word(kind: PanelKind) -> &'static str {
-    match kind {
-        PanelKind::Line => "line",
-        PanelKind::Bar => "bar",
-        PanelKind::Pie => "pie",
-        PanelKind::Number => "number",
-        PanelKind::Table => "table",
-    }
-}
-
-impl Shape {
-    fn bind(config: &PanelConfig, info: &ViewInfo) -> Result<Shape, String> {
-        let windowed = info.schema.field_with_name(WINDOW_START).is_ok();
-        let window = windowed.then(|| WINDOW_START.to_owned());
-        let raw = config.kind == PanelKind::Table && config.x.is_none();
-        let x = match config.kind {
-            PanelKind::Number => None,
-            PanelKind::Line => Some(
-                config
-                    .x
-                    .clone()
-                    .or(window)
-                    .ok_or_else(|| format!("a line over view {}, which has no windows, needs x", info.name))?,
-            ),
-            PanelKind::Bar | PanelKind::Pie => {
-                let x = config.x.clone().or_else(|| info.keys.first().cloned()).or(window);
-                Some(x.ok_or_else(|| {
-                    format!("view {} has neither keys nor windows: write kind = \"number\"", info.name)
-                })?)
-            }
-            PanelKind::Table => config.x.clone(),
-        };
-        for name in x.iter().chain(&config.series).chain(&config.y) {
-            info.schema.field_with_name(name).map_err(|_| {
-                let known: Vec<&str> = info.schema.fields().iter().map(|f| f.name().as_str()).collect();
-                format!("view {} has no column {name}: it has [{}]", info.name, known.join(", "))
-            })?;
-        }
-        let grouped = |name: &str| x.as_deref() == Some(name) || config.series.as_deref() == Some(name);
-        let combines = windowed && !grouped(WINDOW_START) || info.keys.iter().any(|key| !grouped(key));
-        let mut y = Vec::new();
-        if !raw {
-            for name in value_columns(config, info) {
-                y.push((name.clone(), check_value(info, &name, combines)?));
-            }
-        }
-        Ok(Shape {
-            view: info.name.clone(),
-            keys: info.keys.clone(),
-            window_ms: info.window.map(engine::Window::nominal_ms),
-            x,
-            series: config.series.clone(),
-            y,
-            raw,
-        })
-    }
-}
-
-/// The declared value columns, or those that are neither windows nor keys.
-fn value_columns(config: &PanelConfig, info: &ViewInfo) -> Vec<String> {
-    if !config.y.is_empty() {
-        return config.y.clone();
-    }
-    let names = info.schema.fields().iter().map(|field| field.name());
-    let values = names.filter(|name| *name != WINDOW_START && *name != "window_end" && !info.keys.contains(name));
-    let most = if config.kind == PanelKind::Number || config.kind == PanelKind::Pie { 1 } else { usize::MAX };
-    values.take(most).cloned().collect()
-}
-
-fn check_value(info: &ViewInfo, name: &str, combines: bool) -> Result<Combine, String> {
-    let field = info.schema.field_with_name(name).map_err(|e| e.to_string())?;
-    if !field.data_type().is_numeric() {
-        return Err(format!("y column {name} is {}: choose a column of numbers", sql_type(field.data_type())));
-    }
-    let combine = combine_of(&info.sql, name);
-    if combines && combine == Combine::Never {
-        return Err(format!(
-            "column {name} of view {} cannot be combined over windows and keys (only count, sum, min and max can): \
-             make x and series cover window_start and every key, or write sql",
-            info.name
-        ));
-    }
-    Ok(combine)
-}
-
-/// Rows that fall together, in the order in which they were first seen.
-#[derive(Default)]
-struct Groups {
-    places: HashMap<String, usize>,
-    list: Vec<Group>,
-}
-
-struct Group {
-    x: String,
-    series: String,
-    figures: Vec<Figure>,
-}
-
-impl Groups {
-    fn add(&mut self, (x, series): (String, String), figures: &[Figure], y: &[(String, Combine)]) {
-        let key = format!("{x}\u{0}{series}");
-        let place = *self.places.entry(key).or_insert_with(|| {
-            self.list.push(Group { x, series, figures: vec![Figure::None; figures.len()] });
-            self.list.len() - 1
-        });
-        for ((sum, figure), (_, combine)) in self.list[place].figures.iter_mut().zip(figures).zip(y) {
-            *sum = sum.with(*figure, *combine);
-        }
-    }
-}
-
-/// What is drawn of a view.
-struct Drawing {
-    groups: Vec<Group>,
-    /// How many bars, slices or series there were before the largest were chosen.
-    total: usize,
-    /// What the ones that are not drawn add up to; empty where that makes no sense.
-    rest: Vec<Figure>,
-    /// A number's course over the windows: start of the window, figure.
-    course: Vec<(String, Figure)>,
-}
-
-impl Drawing {
-    fn of(shape: &Shape, rows: &[RecordBatch], kind: PanelKind, top: usize) -> Answer<Drawing> {
-        let mut groups = Groups::default();
-        let mut course = Groups::default();
-        let windowed = kind == PanelKind::Number && shape.window_ms.is_some();
-        for batch in rows {
-            let x = shape.x.as_deref().map(|name| cells_of(batch, name)).transpose()?;
-            let series = shape.series.as_deref().map(|name| cells_of(batch, name)).transpose()?;
-            let window = if windowed { Some(cells_of(batch, WINDOW_START)?) } else { None };
-            let y: Vec<Figures> =
-                shape.y.iter().map(|(name, _)| Figures::of(column(batch, name)?)).collect::<Answer<_>>()?;
-            for row in 0..batch.num_rows() {
-                let figures: Vec<Figure> = y.iter().map(|figures| figures.at(row)).collect();
-                groups.add((text_of(&x, row)?, text_of(&series, row)?), &figures, &shape.y);
-                if window.is_some() {
-                    course.add((text_of(&window, row)?, String::new()), &figures, &shape.y);
-                }
-            }
-        }
-        let mut course: Vec<(String, Figure)> =
-            course.list.into_iter().map(|g| (g.x, g.figures.first().copied().unwrap_or(Figure::None))).collect();
-        course.sort_by(|a, b| a.0.cmp(&b.0));
-        let drawing = if kind == PanelKind::Line || shape.series.is_some() {
-            largest_series(groups.list, top)
-        } else {
-            largest(groups.list, &shape.y, top)
-        };
-        Ok(Drawing { course, ..drawing })
-    }
-
-    fn body(&self, shape: &Shape, rows: &[RecordBatch], schema: &arrow::datatypes::Schema) -> String {
-        let names: Vec<&String> =
-            shape.x.iter().chain(&shape.series).chain(shape.y.iter().map(|(name, _)| name)).collect();
-        let schema = rows.first().map_or_else(|| schema.clone(), |batch| batch.schema().as_ref().clone());
-        let fields: Vec<_> = names.iter().filter_map(|name| schema.field_with_name(name).ok().cloned()).collect();
-        let rows: Vec<String> = self
-            .groups
-            .iter()
-            .map(|group| {
-                let keys = [(&shape.x, &group.x), (&shape.series, &group.series)];
-                let keys = keys.into_iter().filter(|(name, _)| name.is_some()).map(|(_, text)| text.clone());
-                let cells: Vec<String> = keys.chain(group.figures.iter().map(|figure| figure.json())).collect();
-                format!("[{}]", cells.join(","))
-            })
-            .collect();
-        let rest: Vec<String> = self.rest.iter().map(|figure| figure.json()).collect();
-        let course: Vec<String> = self.course.iter().map(|(at, figure)| format!("[{at},{}]", figure.json())).collect();
-        let y: Vec<&String> = shape.y.iter().map(|(name, _)| name).collect();
-        let additive: Vec<bool> = shape.y.iter().map(|(_, combine)| *combine == Combine::Sum).collect();
-        format!(
-            "\"x\":{},\"series\":{},\"y\":{},\"additive\":{},\"columns\":{},\"rows\":[{}],\"groups_total\":{},\"rest\":[{}],\"course\":[{}]",
-            json!(shape.x),
-            json!(shape.series),
-            json!(y),
-            json!(additive),
-            columns(&arrow::datatypes::Schema::new(fields)),
-            rows.join(","),
-            self.total,
-            rest.join(","),
-            course.join(",")
-        )
-    }
-}
-
-/// The `top` series by the sum of their first figures; lines keep their order along x.
-fn largest_series(groups: Vec<Group>, top: usize) -> Drawing {
-    let mut totals: HashMap<&str, f64> = HashMap::new();
-    for group in &groups {
-        *totals.entry(&group.series).or_default() += group.figures.first().map_or(0.0, |figure| figure.real());
-    }
-    let mut names: Vec<(&str, f64)> = totals.into_iter().collect();
-    names.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(b.0)));
-    let total = names.len();
-    let rank: HashMap<String, usize> =
-        names.iter().take(top).enumerate().map(|(i, (name, _))| ((*name).to_owned(), i)).collect();
-    let mut kept: Vec<Group> = groups.into_iter().filter(|group| rank.contains_key(&group.series)).collect();
-    // Stable: the points of one series stay in their order.
-    kept.sort_by_key(|group| rank[&group.series]);
-    Drawing { groups: kept, total, rest: Vec::new(), course: Vec::new() }
-}
-
-/// The `top` groups by their first figure, and what the others add up to.
-fn largest(mut groups: Vec<Group>, y: &[(String, Combine)], top: usize) -> Drawing {
-    let first = |group: &Group| group.figures.first().map_or(0.0, |figure| figure.real());
-    groups.sort_by(|a, b| first(b).total_cmp(&first(a)).then_with(|| a.x.cmp(&b.x)));
-    let total = groups.len();
-    let others = groups.split_off(top.min(total));
-    let additive = y.iter().all(|(_, combine)| *combine == Combine::Sum);
-    let mut rest = Vec::new();
-    if additive && !others.is_empty() {
-        rest = vec![Figure::None; y.len()];
-        for group in &others {
-            rest.iter_mut().zip(&group.figures).for_each(|(sum, figure)| *sum = sum.with(*figure, Combine::Sum));
-        }
-    }
-    Drawing { groups, total, rest, course: Vec::new() }
-}
-
-fn column<'a>(batch: &'a RecordBatch, name: &str) -> Answer<&'a ArrayRef> {
-    batch
-        .column_by_name(name)
-        .ok_or_else(|| Problem::internal(format!("the view's answer has no column {name}: start the server again")))
-}
-
-fn cells_of<'a>(batch: &'a RecordBatch, name: &str) -> Answer<Cells<'a>> {
-    Cells::of(column(batch, name)?)
-}
-
-fn text_of(cells: &Option<Cells<'_>>, row: usize) -> Answer<String> {
-    let Some(cells) = cells else { return Ok(String::new()) };
-    let mut out = Vec::new();
-    cells.json(row, &mut out)?;
-    String::from_utf8(out).map_err(|e| Problem::internal(e.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::Arc as Shared;
 
-    use arrow::array::{Float64Array, Int64Array, StringArray, TimestampMillisecondArray};
+    use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
 
-    const SQL: &str = "CREATE MATERIALIZED VIEW v AS SELECT genre, country, count(*) AS plays, avg(ms) AS mean \
-                       FROM listens GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre, country";
-
-    fn rows() -> RecordBatch {
-        let minute = |n: i64| Some(1_795_176_000_000 + 60_000 * n);
-        let columns: Vec<(&str, ArrayRef)> = vec![
-            (
-                "window_start",
-                Arc::new(TimestampMillisecondArray::from(vec![minute(0), minute(0), minute(1), minute(1), minute(1)])),
-            ),
-            (
-                "window_end",
-                Arc::new(TimestampMillisecondArray::from(vec![minute(1), minute(1), minute(2), minute(2), minute(2)])),
-            ),
-            ("genre", Arc::new(StringArray::from(vec![Some("jazz"), Some("pop"), Some("jazz"), Some("pop"), None]))),
-            ("country", Arc::new(StringArray::from(vec!["FR", "FR", "DE", "FR", "FR"]))),
-            ("plays", Arc::new(Int64Array::from(vec![1, 10, 2, 20, 4]))),
-            ("mean", Arc::new(Float64Array::from(vec![1.5, 2.5, 3.5, 4.5, 5.5]))),
-        ];
-        RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, a)| (n, a, true))).unwrap()
-    }
-
     fn info() -> ViewInfo {
-        let keys = vec!["genre".to_owned(), "country".to_owned()];
-        let (name, stream) = ("v".to_owned(), "listens".to_owned());
+        let fields = [("genre", DataType::Utf8), ("plays", DataType::Int64), ("country", DataType::Utf8)];
+        let fields: Vec<Field> = fields.into_iter().map(|(name, kind)| Field::new(name, kind, true)).collect();
         ViewInfo {
-            name,
-            sql: SQL.to_owned(),
-            stream,
-            schema: rows().schema(),
-            keys,
-            window: Some(engine::Window::Fixed(60_000)),
+            name: "v".to_owned(),
+            sql: "CREATE MATERIALIZED VIEW v AS SELECT genre, count(*) AS plays, max(country) AS country FROM s GROUP BY genre"
+                .to_owned(),
+            stream: "s".to_owned(),
+            schema: Shared::new(Schema::new(fields)),
+            keys: vec!["genre".to_owned()],
+            window: None,
         }
-    }
-
-    fn config(kind: PanelKind) -> PanelConfig {
-        PanelConfig {
-            title: "p".to_owned(),
-            kind,
-            view: Some("v".to_owned()),
-            sql: None,
-            x: None,
-            y: vec!["plays".to_owned()],
-            series: None,
-            range_ms: None,
-            top: None,
-            unit: None,
-        }
-    }
-
-    fn drawn(config: &PanelConfig, top: usize) -> Value {
-        let shape = Shape::bind(config, &info()).unwrap();
-        let drawing = Drawing::of(&shape, &[rows()], config.kind, top).unwrap();
-        serde_json::from_str(&format!("{{{}}}", drawing.body(&shape, &[rows()], &rows().schema()))).unwrap()
-    }
-
-    #[test]
-    fn a_bar_adds_up_windows_and_other_keys_and_the_rest_is_told() {
-        let data = drawn(&config(PanelKind::Bar), 1);
-        assert_eq!(data["rows"], json!([["pop", 30]]));
-        assert_eq!((&data["groups_total"], &data["rest"]), (&json!(3), &json!([7])));
-        assert_eq!(data["columns"], json!([{"name": "genre", "type": "VARCHAR"}, {"name": "plays", "type": "BIGINT"}]));
-    }
-
-    #[test]
-    fn a_line_has_its_largest_series_in_the_order_of_time() {
-        let data = drawn(&PanelConfig { series: Some("genre".to_owned()), ..config(PanelKind::Line) }, 2);
-        let (t0, t1) = ("2026-11-20T12:00:00Z", "2026-11-20T12:01:00Z");
-        assert_eq!(data["rows"], json!([[t0, "pop", 10], [t1, "pop", 20], [t1, null, 4]]));
-        assert_eq!(data["groups_total"], 3);
-    }
-
-    #[test]
-    fn a_number_is_one_figure_with_its_course() {
-        let data = drawn(&config(PanelKind::Number), 12);
-        assert_eq!(data["rows"], json!([[37]]));
-        assert_eq!(data["course"], json!([["2026-11-20T12:00:00Z", 11], ["2026-11-20T12:01:00Z", 26]]));
-    }
-
-    #[test]
-    fn an_average_is_drawn_only_where_nothing_is_combined() {
-        let mean = |panel: PanelConfig| PanelConfig { y: vec!["mean".to_owned()], ..panel };
-        let refused = Shape::bind(&mean(config(PanelKind::Bar)), &info()).err().unwrap();
-        assert!(refused.contains("cannot be combined"), "{refused}");
-        let whole = ViewInfo { keys: vec!["genre".to_owned()], ..info() };
-        let line = PanelConfig { series: Some("genre".to_owned()), ..mean(config(PanelKind::Line)) };
-        assert!(Shape::bind(&line, &whole).is_ok());
     }
 
     #[test]
     fn a_panel_that_does_not_fit_says_what_there_is() {
-        let message = |panel: PanelConfig| Panel::bind(&panel, &[info()]).err().unwrap();
-        assert!(
-            message(PanelConfig { view: Some("w".to_owned()), ..config(PanelKind::Bar) }).contains("the views are [v]")
-        );
-        assert!(
-            message(PanelConfig { x: Some("artist".to_owned()), ..config(PanelKind::Bar) })
-                .contains("it has [window_start")
-        );
-        assert!(message(PanelConfig { y: vec!["country".to_owned()], ..config(PanelKind::Bar) }).contains("VARCHAR"));
+        let bar = PanelConfig {
+            kind: PanelKind::Bar,
+            view: Some("v".to_owned()),
+            y: vec!["plays".to_owned()],
+            ..PanelConfig::default()
+        };
+        assert!(Panel::bind(&bar, &[], &[info()]).is_ok());
+        let message = |panel: PanelConfig| Panel::bind(&panel, &[], &[info()]).err().unwrap();
+        assert!(message(PanelConfig { view: Some("w".into()), ..bar.clone() }).contains("the views are [v]"));
+        assert!(message(PanelConfig { x: Some("artist".into()), ..bar.clone() }).contains("it has [genre"));
+        assert!(message(PanelConfig { y: vec!["country".into()], ..bar.clone() }).contains("VARCHAR"));
+        assert!(message(PanelConfig { status: Some("country".into()), ..bar.clone() }).contains("not in y"));
+        let sql = PanelConfig { view: None, sql: Some("SELECT $genre".into()), ..bar };
+        assert!(message(sql).contains("$genre"));
+    }
+
+    #[test]
+    fn what_is_chosen_wins_over_the_panel_and_that_over_the_page() {
+        let (hour, now) = (3_600_000, 1_795_176_000_000);
+        let page = PanelRequest { default_period: Some(Period::Rolling(3 * hour)), ..PanelRequest::default() };
+        assert_eq!(page.range(None, now), (Some(now - 3 * hour), None));
+        assert_eq!(page.range(Some(hour), now), (Some(now - hour), None));
+        let chosen = PanelRequest { period: Some(Period::All), ..page.clone() };
+        assert_eq!(chosen.range(Some(hour), now), (None, None));
+        let exact = PanelRequest { from: Some(5), to: Some(6), ..chosen };
+        assert_eq!(exact.range(Some(hour), now), (Some(5), Some(6)));
     }
 }

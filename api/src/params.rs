@@ -7,7 +7,7 @@ use broker::TimestampMs;
 use crate::error::{Answer, Problem};
 
 /// The parameters of one request. What a handler has not taken when it calls [`Params::finish`] is a mistake.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Params {
     left: Vec<(String, String)>,
     known: Vec<&'static str>,
@@ -106,7 +106,8 @@ pub fn parse_time(text: &str) -> Option<TimestampMs> {
     chrono::DateTime::parse_from_rfc3339(&text).ok().map(|time| time.timestamp_millis())
 }
 
-fn parse_duration(text: &str) -> Option<i64> {
+/// Reads `90s`, `15m`, `1h`, `7d` or milliseconds.
+pub fn parse_duration(text: &str) -> Option<i64> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match &text[digits.len()..] {
         "" | "ms" => 1,

@@ -3,7 +3,7 @@
 //! A route is added together with its description, so `/openapi.json` cannot miss one.
 
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::Router;
@@ -22,7 +22,7 @@ use tower_http::compression::CompressionLayer;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    collect, dashboards, groups, lag, live, metrics, models, openapi, page, registry, sql, status, topics, views,
+    catalog, collect, dashboards, groups, lag, live, metrics, models, openapi, page, registry, sql, status, topics, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -117,6 +117,7 @@ fn all() -> Routes {
     let routes = dashboards::routes(routes);
     let routes = live::routes(routes);
     let routes = models::routes(routes);
+    let routes = catalog::routes(routes);
     let routes = metrics::routes(routes);
     let routes = openapi::routes(routes);
     page::routes(routes)
@@ -125,6 +126,12 @@ fn all() -> Routes {
 /// What is known about every route, in the order in which they are added.
 pub fn docs() -> Vec<Doc> {
     all().docs
+}
+
+/// Whether a path is served.
+pub fn serves(path: &str) -> bool {
+    static PATHS: OnceLock<Vec<&'static str>> = OnceLock::new();
+    PATHS.get_or_init(|| docs().iter().map(|doc| doc.path).collect()).contains(&path)
 }
 
 /// The HTTP port's router.

@@ -17,11 +17,16 @@ use crate::params::Params;
 use crate::routes::{self, Doc, Routes};
 use crate::views::cut;
 
-const QUERY: &[(&str, &str)] = &[("format", "json, ndjson or csv; else the Accept header decides")];
+const QUERY: &[(&str, &str)] = &[("format", "json, ndjson, csv or xlsx; else the Accept header decides")];
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    const TYPES: &[&str] = &["application/json", "application/x-ndjson", "text/csv"];
+    const TYPES: &[&str] = &[
+        "application/json",
+        "application/x-ndjson",
+        "text/csv",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ];
     let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …")
         .query(QUERY)
         .body(r#"{"sql": "SELECT genre, count(*) AS plays FROM listens WHERE country = $1 GROUP BY genre", "params": ["FR"]}"#)

@@ -46,7 +46,8 @@ pub fn topic_list(app: &App) -> Value {
     app.broker.catalog().topics().iter().map(|topic| summary(app, topic)).collect()
 }
 
-fn summary(app: &App, topic: &Topic) -> Value {
+/// The figures of a topic.
+pub fn summary(app: &App, topic: &Topic) -> Value {
     let partitions = topic.partitions();
     let records: i64 = partitions.iter().map(|p| p.high_watermark() - p.log_start()).sum();
     let bytes: u64 = partitions.iter().map(|p| p.size_bytes()).sum();

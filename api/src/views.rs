@@ -24,12 +24,17 @@ const QUERY: &[(&str, &str)] = &[
         "wait",
         "how long to wait until everything appended before the request is applied: milliseconds or 2s; 0 takes what is there",
     ),
-    ("format", "json, ndjson or csv; else the Accept header decides"),
+    ("format", "json, ndjson, csv or xlsx; else the Accept header decides"),
 ];
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    const TYPES: &[&str] = &["application/json", "application/x-ndjson", "text/csv"];
+    const TYPES: &[&str] = &[
+        "application/json",
+        "application/x-ndjson",
+        "text/csv",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    ];
     routes.get("/v1/views", Doc::new("Views with their columns and how far they are"), list).get(
         "/v1/views/{view}",
         Doc::new("Rows of a view; further parameters filter key columns").query(QUERY).answers(TYPES),

@@ -12,7 +12,7 @@ use super::build_registry::schema;
 use super::mistake::{Mistakes, Origin, suggestion};
 use super::read::Document;
 use super::value::Entry;
-use super::{Config, DashboardConfig, HttpConfig, PanelConfig, PanelKind, TopicDeclaration};
+use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_notes};
 
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
@@ -37,8 +37,10 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         let text = message.strip_prefix(&format!("{origin}: ")).unwrap_or(&message);
         mistakes.add(&origin, "", text);
     }
-    let dashboards = lists.tables("dashboards").iter().map(|entry| dashboard(entry, mistakes)).collect();
+    let dashboards =
+        lists.tables("dashboards").iter().map(|entry| build_dashboards::dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);
+    let notes = build_notes::notes(lists, lake);
     Config {
         lake: self::lake(lake, &broker.data_dir, &engine, mistakes),
         topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
@@ -48,11 +50,12 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         http,
         dashboards,
         models: lists.tables("models").iter().map(|entry| model(entry, mistakes)).collect(),
+        notes,
     }
 }
 
 /// Two entries of one list with the same name: the second is the mistake.
-fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
+pub fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
     let mut first: BTreeMap<String, &Origin> = BTreeMap::new();
     for entry in entries {
         let Some(name) = entry.text_or_none(key).filter(|name| !name.is_empty()) else { continue };
@@ -243,60 +246,8 @@ fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> 
     }
 }
 
-fn dashboard(entry: &Entry, mistakes: &mut Mistakes) -> DashboardConfig {
-    let name = text(entry, "name");
-    if !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
-        mistakes.add(&entry.place("name"), entry.path_of("name"), "stands in a URL: letters, digits, - and _ only");
-    }
-    DashboardConfig {
-        name,
-        title: text(entry, "title"),
-        refresh_ms: entry.unsigned("refresh"),
-        panels: entry.tables("panels").iter().map(|panel| self::panel(panel, mistakes)).collect(),
-    }
-}
-
-fn panel(entry: &Entry, mistakes: &mut Mistakes) -> PanelConfig {
-    let panel = PanelConfig {
-        title: text(entry, "title"),
-        kind: match text(entry, "kind").as_str() {
-            "bar" => PanelKind::Bar,
-            "pie" => PanelKind::Pie,
-            "number" => PanelKind::Number,
-            "table" => PanelKind::Table,
-            _ => PanelKind::Line,
-        },
-        view: entry.text_or_none("view"),
-        sql: entry.text_or_none("sql"),
-        x: entry.text_or_none("x"),
-        y: entry.texts("y"),
-        series: entry.text_or_none("series"),
-        range_ms: entry.integer_or_none("range"),
-        top: entry.integer_or_none("top").and_then(|top| usize::try_from(top).ok()),
-        unit: entry.text_or_none("unit"),
-    };
-    if panel.view.is_some() == panel.sql.is_some() {
-        mistakes.add(&entry.origin, entry.path.as_str(), "give either view or sql");
-    }
-    if panel.kind != PanelKind::Table && panel.y.is_empty() {
-        mistakes.add(
-            &entry.origin,
-            entry.path_of("y"),
-            "missing; name the columns to draw, for example y = [\"plays\"]",
-        );
-    }
-    if panel.x.is_none() && matches!(panel.kind, PanelKind::Line | PanelKind::Bar | PanelKind::Pie) {
-        mistakes.add(
-            &entry.origin,
-            entry.path_of("x"),
-            "missing; name the column along the axis, for example x = \"window_start\"",
-        );
-    }
-    panel
-}
-
 /// The text of a key; empty when it was missing, which is already noted.
-fn text(entry: &Entry, key: &str) -> String {
+pub fn text(entry: &Entry, key: &str) -> String {
     entry.text_or_none(key).unwrap_or_default()
 }
 

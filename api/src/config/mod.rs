@@ -4,14 +4,18 @@
 //! `manual` writes config/millpond.toml.
 
 mod build;
+mod build_dashboards;
 mod build_models;
 mod build_registry;
+mod build_notes;
+mod dashboards;
 mod load;
 mod manual;
 mod mistake;
 pub mod read;
 pub mod schema;
 mod settings;
+mod settings_dashboards;
 mod settings_models;
 mod settings_registry;
 pub mod value;
@@ -24,6 +28,9 @@ use engine::EngineConfig;
 use lake::LakeConfig;
 
 pub use build_models::ModelConfig;
+pub use dashboards::{
+    Colour, DashboardConfig, FilterConfig, FilterKind, PanelConfig, PanelKind, PanelStyle, ThresholdConfig,
+};
 pub use load::{Inputs, Loaded, load};
 pub use manual::manual;
 pub use mistake::{Mistake, Mistakes, Origin, suggestion};
@@ -48,6 +55,21 @@ pub struct Config {
     pub dashboards: Vec<DashboardConfig>,
     /// Models that are measured.
     pub models: Vec<ModelConfig>,
+    /// What people say about topics, streams, views and tables.
+    pub notes: Vec<NoteConfig>,
+}
+
+/// `owner` and `description` of a topic, stream, column, view or lake table.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct NoteConfig {
+    /// The list it stands in, such as `streams`; `columns` for a column of a stream.
+    pub list: &'static str,
+    /// Its name; of a column, `stream.column`.
+    pub name: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What it holds.
+    pub description: Option<String>,
 }
 
 /// `[http]`: the port that answers HTTP and the page, and the one for the schema registry.
@@ -95,57 +117,4 @@ pub struct SchemaDeclaration {
     pub references: Vec<Reference>,
     /// How versions must fit; none: what is set already.
     pub compatibility: Option<Compatibility>,
-}
-
-/// `[[dashboards]]`: one page of charts.
-#[derive(Clone, Debug, PartialEq)]
-pub struct DashboardConfig {
-    /// The name in its URL.
-    pub name: String,
-    /// The title people read.
-    pub title: String,
-    /// Time between two looks at panels that no change wakes (SQL), in milliseconds.
-    pub refresh_ms: u64,
-    /// The charts, in the order shown.
-    pub panels: Vec<PanelConfig>,
-}
-
-/// `[[dashboards.panels]]`: one chart, fed by a view or by SQL, never both.
-#[derive(Clone, Debug, PartialEq)]
-pub struct PanelConfig {
-    /// The title people read.
-    pub title: String,
-    /// How the rows are drawn.
-    pub kind: PanelKind,
-    /// The view it reads, live.
-    pub view: Option<String>,
-    /// The SQL it asks at each refresh.
-    pub sql: Option<String>,
-    /// The column along the x axis, or the label of a bar or slice.
-    pub x: Option<String>,
-    /// The columns drawn as values.
-    pub y: Vec<String>,
-    /// The column whose values become one series each.
-    pub series: Option<String>,
-    /// How far back from now it reads a view's windows, in milliseconds; none: all.
-    pub range_ms: Option<i64>,
-    /// Only the largest so many series, bars or rows; the rest are summed as "other" where that makes sense.
-    pub top: Option<usize>,
-    /// Unit shown after a value, such as `plays/min`.
-    pub unit: Option<String>,
-}
-
-/// How a panel draws its rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PanelKind {
-    /// A line per series over time.
-    Line,
-    /// A bar per row or series.
-    Bar,
-    /// A slice per row.
-    Pie,
-    /// One large number.
-    Number,
-    /// The rows themselves.
-    Table,
 }

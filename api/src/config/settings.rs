@@ -1,6 +1,7 @@
 //! The settings of the server, one row each. Files, variables and flags are checked against these rows, and the manual is written from them.
 
 use super::schema::{Field, Kind, Section};
+use super::settings_dashboards::DASHBOARD;
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
 
@@ -235,7 +236,7 @@ const LAKE: [Field; 5] = [
     ),
 ];
 
-const LAKE_TABLE: [Field; 5] = [
+const LAKE_TABLE: [Field; 7] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
     Field::with_default(
         "slice",
@@ -256,6 +257,13 @@ const LAKE_TABLE: [Field; 5] = [
         "Bytes of a partition's log that are enough for a file.",
     ),
     Field::with_default("flush_age", Kind::Duration(100, 30 * DAY), "1m", "Oldest record that may wait for its file."),
+    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
+    Field::optional(
+        "description",
+        Kind::Text,
+        "\"Listens, as they were sent\"",
+        "What it holds; shown in the catalog.",
+    ),
 ];
 
 const LISTS: [Field; 6] = [
@@ -282,13 +290,15 @@ const LISTS: [Field; 6] = [
     Field::optional("models", Kind::Tables(&MODEL), "", "Models whose figures `millpond evaluate` measures."),
 ];
 
-const TOPIC: [Field; 3] = [
+const TOPIC: [Field; 5] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
     Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
+    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
+    Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),
 ];
 
-const STREAM: [Field; 9] = [
+const STREAM: [Field; 11] = [
     Field::required("name", Kind::Text, "\"listens\"", "The stream's name in SQL."),
     Field::required(
         "topic",
@@ -333,9 +343,16 @@ const STREAM: [Field; 9] = [
         "[{ name = \"user_known\", sql = \"user_id > 0\" }]",
         "Conditions a row must meet; others go to <stream>.rejected with the name of the check.",
     ),
+    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
+    Field::optional(
+        "description",
+        Kind::Text,
+        "\"Events of listening, checked\"",
+        "What it holds; shown in the catalog.",
+    ),
 ];
 
-const COLUMN: [Field; 3] = [
+const COLUMN: [Field; 4] = [
     Field::required("name", Kind::Text, "\"user_id\"", "The column, and the field in the record."),
     Field::required(
         "type",
@@ -344,6 +361,7 @@ const COLUMN: [Field; 3] = [
         "BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or DECIMAL(p,s).",
     ),
     Field::with_default("required", Kind::Bool, "false", "Whether a row without it (or with null) is rejected."),
+    Field::optional("description", Kind::Text, "\"Who listened\"", "What it holds; shown in the catalog."),
 ];
 
 const CHECK: [Field; 2] = [
@@ -356,7 +374,7 @@ const CHECK: [Field; 2] = [
     ),
 ];
 
-const VIEW: [Field; 2] = [
+const VIEW: [Field; 4] = [
     Field::required(
         "sql",
         Kind::Text,
@@ -369,46 +387,8 @@ const VIEW: [Field; 2] = [
         "\"90d\"",
         "How long closed windows stay readable; without it, for ever.",
     ),
-];
-
-const DASHBOARD: [Field; 4] = [
-    Field::required("name", Kind::Text, "\"music\"", "The name in its URL: letters, digits, - and _."),
-    Field::required("title", Kind::Text, "\"Music\"", "The title people read."),
-    Field::with_default(
-        "refresh",
-        Kind::Duration(500, DAY),
-        "10s",
-        "Time between two looks at panels that no change wakes (SQL).",
-    ),
-    Field::optional("panels", Kind::Tables(&PANEL), "", "The charts, in the order shown."),
-];
-
-const PANEL: [Field; 10] = [
-    Field::required("title", Kind::Text, "\"Plays per minute\"", "The title people read."),
-    Field::required("kind", Kind::OneOf(&["line", "bar", "pie", "number", "table"]), "\"line\"", "How it is drawn."),
-    Field::optional("view", Kind::Text, "\"plays_per_minute\"", "The view it reads, live; either this or sql."),
-    Field::optional(
-        "sql",
-        Kind::Text,
-        "\"SELECT genre, count(*) AS plays FROM listens GROUP BY genre\"",
-        "The SQL it asks at each refresh; either this or view.",
-    ),
-    Field::optional(
-        "x",
-        Kind::Text,
-        "\"window_start\"",
-        "The column along the x axis, or the label of a bar or slice; a line needs it.",
-    ),
-    Field::optional("y", Kind::Texts, "[\"plays\"]", "The columns drawn as values; every kind but table needs one."),
-    Field::optional("series", Kind::Text, "\"genre\"", "The column whose values become one line or colour each."),
-    Field::optional(
-        "range",
-        Kind::Duration(1_000, 3650 * DAY),
-        "\"1h\"",
-        "How far back from now it reads a view's windows; without it, all of them.",
-    ),
-    Field::optional("top", Kind::Integer(1, 1_000), "10", "Only the largest so many lines, bars, slices or rows."),
-    Field::optional("unit", Kind::Text, "\"plays\"", "Unit shown after a value."),
+    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
+    Field::optional("description", Kind::Text, "\"Plays of each minute\"", "What it holds; shown in the catalog."),
 ];
 
 /// A scalar key as the environment and the command line know it.

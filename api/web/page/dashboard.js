@@ -37,6 +37,7 @@ export async function show(main, name, query, go) {
     return () => {};
   }
   document.title = `${dashboard.title} – Millpond`;
+  dashboard.filters = dashboard.filters.map((filter) => filter.name);
   const fresh = el("p", { class: "sub" }, "Waiting for the first figures…");
   const status = { at: null, watermark: null };
   const page = `/v1/dashboards/${encodeURIComponent(name)}`;
