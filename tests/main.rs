@@ -15,6 +15,7 @@ mod support;
 mod bad_input;
 mod clients;
 mod crash;
+mod dashboards;
 mod deploy;
 mod fresh;
 mod groups;

@@ -21,8 +21,9 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::base64::unbase64;
 use crate::error::{Answer, Problem};
-use crate::output::{time_text, unbase64};
+use crate::output::time_text;
 use crate::params::{Params, parse_time};
 use crate::partitioner::partition_of_key;
 use crate::routes::{self, Doc, Routes};

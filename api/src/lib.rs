@@ -5,6 +5,7 @@
 //! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
 mod app;
+mod base64;
 mod catalog;
 mod collect;
 mod colours;

@@ -22,7 +22,8 @@ use tower_http::compression::CompressionLayer;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    catalog, collect, dashboards, groups, lag, live, metrics, models, openapi, page, registry, sql, status, topics, views,
+    catalog, collect, dashboards, groups, lag, live, metrics, models, openapi, page, registry, sql, status, topics,
+    views,
 };
 
 /// Longest time for one request other than a live stream, its body included.

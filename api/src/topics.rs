@@ -10,8 +10,9 @@ use broker::{Partition, Record, Topic};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::base64::base64;
 use crate::error::{Answer, Problem};
-use crate::output::{base64, time_text};
+use crate::output::time_text;
 use crate::params::Params;
 use crate::routes::{Doc, Routes};
 

@@ -15,7 +15,7 @@ async function main() {
     page.on('requestfailed', (request) => request.failure().errorText !== 'net::ERR_ABORTED' && mistakes.push(`failed: ${request.url()} ${request.failure().errorText}`))
     page.on('response', (response) => response.status() >= 400 && mistakes.push(`${response.status()}: ${response.url()}`))
     page.on('request', (request) => !request.url().startsWith(base) && !request.url().startsWith('data:') && mistakes.push(`fetched from elsewhere: ${request.url()}`))
-    await page.goto(`${base}/`)
+    await page.goto(`${base}/d/music`)
     await page.waitForSelector('section.panel[data-kind=number] .figure span', { timeout: 20000 })
     await page.waitForFunction(() => document.querySelectorAll('section.panel canvas').length >= 4, null, { timeout: 20000 })
     const charts = await page.evaluate(() => [...document.querySelectorAll('section.panel canvas')].filter((canvas) => {

@@ -6,8 +6,8 @@
 mod build;
 mod build_dashboards;
 mod build_models;
-mod build_registry;
 mod build_notes;
+mod build_registry;
 mod dashboards;
 mod load;
 mod manual;

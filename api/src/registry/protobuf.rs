@@ -13,7 +13,7 @@ use protox::prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use protox::prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
 
 use super::proto_text;
-use crate::output::{base64, unbase64};
+use crate::base64::{base64, unbase64};
 
 /// Deepest nesting of a text: the compiler recurses.
 const DEPTH_MAX: usize = 64;

@@ -210,7 +210,7 @@ async fn references(at: SocketAddr) {
     play(at, &steps).await;
     let compiled = call(at, "GET /schemas/ids/54?format=serialized", &Value::Null).await.json();
     assert_eq!(compiled["schemaType"], "PROTOBUF");
-    assert!(crate::output::unbase64(compiled["schema"].as_str().unwrap()).is_some_and(|bytes| bytes.len() > 20));
+    assert!(crate::base64::unbase64(compiled["schema"].as_str().unwrap()).is_some_and(|bytes| bytes.len() > 20));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,7 +31,7 @@ const link = document.getElementById("link");
 
 // The state of the connection, as shown in the bar: live, lost or nothing.
 export function showLink(state) {
-  const text = { live: "Live", lost: "Reconnecting", "": "" }[state];
+  const text = { live: "Live", lost: "Reconnecting", paused: "Paused", "": "" }[state];
   if (link.dataset.state === state) return;
   link.dataset.state = state;
   link.textContent = text;

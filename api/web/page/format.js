@@ -2,9 +2,13 @@
 
 import { settings } from "./settings.js";
 
-const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const fine = new Intl.NumberFormat("en", { maximumFractionDigits: 3 });
-const short = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
+// The browser's language decides how numbers and dates are written.
+const whole = new Intl.NumberFormat(undefined, { maximumFractionDigits: 0 });
+const fine = new Intl.NumberFormat(undefined, { maximumFractionDigits: 3 });
+const two = new Intl.NumberFormat(undefined, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const one = new Intl.NumberFormat(undefined, { maximumFractionDigits: 1 });
+const short = new Intl.NumberFormat(undefined, { notation: "compact", maximumFractionDigits: 1 });
+const CURRENCIES = { "€": "EUR", $: "USD", "£": "GBP", "¥": "JPY", EUR: "EUR", USD: "USD", GBP: "GBP", CHF: "CHF" };
 
 export function number(value) {
   if (value === null || value === undefined) return "–";
@@ -56,10 +60,67 @@ export function time(value, { seconds = true, date = "auto" } = {}) {
   if (Number.isNaN(at.getTime())) return String(value);
   const options = { timeZone: zone(), hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
   if (seconds) options.second = "2-digit";
-  const day = (d) => new Intl.DateTimeFormat("en-CA", { timeZone: zone() }).format(d);
+  const day = (d) => dayFormat(zone()).format(d);
   const withDate = date === true || (date === "auto" && day(at) !== day(new Date()));
   const clock = new Intl.DateTimeFormat("en-GB", options).format(at);
   return withDate ? `${day(at)} ${clock}` : clock;
+}
+
+const dayFormats = new Map();
+function dayFormat(timeZone) {
+  if (!dayFormats.has(timeZone)) dayFormats.set(timeZone, new Intl.DateTimeFormat(undefined, { timeZone, year: "numeric", month: "short", day: "numeric" }));
+  return dayFormats.get(timeZone);
+}
+
+// Days, months and years are calendar things: their midnight is UTC's, whatever the clock on the wall says.
+const calendar = {
+  date: new Intl.DateTimeFormat(undefined, { timeZone: "UTC", year: "numeric", month: "short", day: "numeric" }),
+  month: new Intl.DateTimeFormat(undefined, { timeZone: "UTC", year: "numeric", month: "short" }),
+  year: new Intl.DateTimeFormat(undefined, { timeZone: "UTC", year: "numeric" }),
+};
+
+export function calendarText(value, step) {
+  const at = new Date(value);
+  return value === null || value === undefined ? "–" : Number.isNaN(at.getTime()) ? String(value) : calendar[step].format(at);
+}
+
+// Whether all values are midnights of UTC: then they are days, or months, or years.
+export function calendarStep(values) {
+  const times = values.filter((v) => v !== null && v !== undefined).map((v) => new Date(v));
+  if (!times.length || !times.every((t) => t.getTime() % 86400000 === 0)) return null;
+  if (!times.every((t) => t.getUTCDate() === 1)) return "date";
+  return times.length > 1 && times.every((t) => t.getUTCMonth() === 0) ? "year" : "month";
+}
+
+function money(value, unit, digits) {
+  const currency = CURRENCIES[unit || "€"];
+  const style = currency ? { style: "currency", currency, currencyDisplay: "narrowSymbol" } : {};
+  const text = new Intl.NumberFormat(undefined, { ...style, ...digits }).format(value);
+  return currency || !unit ? text : `${text} ${unit}`;
+}
+
+// A value by its declared format; the word of the format carries its unit. `short` is for axes and labels.
+export function formatted(value, format, unit, { compactly = false } = {}) {
+  if (value === null || value === undefined) return "–";
+  const figure = typeof value === "string" && format !== "text" && value.trim() !== "" && !Number.isNaN(Number(value)) ? Number(value) : value;
+  switch (format) {
+    case "integer": return compactly ? compact(Math.round(Number(figure))) : whole.format(figure);
+    case "decimal": return two.format(figure);
+    case "percent": return `${one.format(figure)} %`;
+    case "share": return `${one.format(Number(figure) * 100)} %`;
+    case "money": return compactly && Math.abs(figure) >= 10000 ? money(figure, unit, { notation: "compact", maximumFractionDigits: 1 }) : money(figure, unit, compactly ? { maximumFractionDigits: 0 } : { minimumFractionDigits: Math.abs(figure) >= 100000 ? 0 : 2, maximumFractionDigits: Math.abs(figure) >= 100000 ? 0 : 2 });
+    case "duration_ms": return duration(Number(figure) / 1000);
+    case "bytes": return bytes(Number(figure));
+    case "date": case "month": case "year": return calendarText(value, format);
+    case "time": return time(value, { date: "auto" });
+    case "text": return String(value);
+    default: return compactly ? compact(typeof figure === "bigint" ? Number(figure) : figure) : number(figure);
+  }
+}
+
+// Whether a format says the unit itself.
+export function hasUnit(format) {
+  return ["percent", "share", "money", "duration_ms", "bytes", "date", "month", "year", "time"].includes(format);
 }
 
 export function ago(value) {
@@ -72,6 +133,7 @@ export function ago(value) {
 export function cell(value, type) {
   if (value === null || value === undefined) return "null";
   if (type === "TIMESTAMP") return time(value, { date: true });
+  if (type === "DATE") return calendarText(value, "date");
   if (typeof value === "object") return JSON.stringify(value, (_, v) => (typeof v === "bigint" ? v.toString() : v));
   if (typeof value === "number" || typeof value === "bigint") return number(value);
   return String(value);
@@ -79,6 +141,7 @@ export function cell(value, type) {
 
 // A cell to the last digit, as somebody who asked for it in SQL wants to copy it.
 export function exact(value, type) {
+  if (type === "DATE") return String(value);
   return typeof value === "number" || typeof value === "bigint" ? String(value) : cell(value, type);
 }
 

@@ -7,7 +7,7 @@ import { onSettings } from "./settings.js";
 
 const ROWS = 1000;
 
-export async function show(main, query, go) {
+export async function show(main, { query }, go) {
   document.title = "SQL – Millpond";
   showLink("");
   const names = el("div", { class: "names" }, loading());
@@ -15,14 +15,14 @@ export async function show(main, query, go) {
   const result = el("div", { class: "result" });
   const status = el("span", { role: "status", class: "grow" });
   const button = el("button", { type: "button", class: "primary", onclick: () => go(new URLSearchParams({ q: text.value })) }, "Run");
-  const csv = el("button", { type: "button", onclick: () => download(text.value, status) }, "Download CSV");
+  const file = (format, title) => el("button", { type: "button", onclick: () => download(text.value, format, status) }, title);
   text.value = query.get("q") ?? "";
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); go(new URLSearchParams({ q: text.value })); }
   });
   main.replaceChildren(el("div", { class: "head" }, el("div", { class: "grow" }, el("h1", {}, "SQL"), el("p", { class: "sub" }, "History in Parquet and the live log are one table. Reading only; times are compared in UTC."))),
     el("div", { class: "sql" },
-      el("div", {}, el("section", { class: "card" }, text, el("div", { class: "run" }, button, csv, status, el("span", {}, el("kbd", {}, "Ctrl"), " + ", el("kbd", {}, "Enter")))), result),
+      el("div", {}, el("section", { class: "card" }, text, el("div", { class: "run" }, button, file("csv", "CSV"), file("xlsx", "Excel"), status, el("span", {}, el("kbd", {}, "Ctrl"), " + ", el("kbd", {}, "Enter")))), result),
       el("aside", { class: "card" }, el("header", {}, el("h2", {}, "Tables")), names)));
   const put = (sql) => { text.value = sql; text.focus(); };
   listNames(names, text, put);
@@ -35,7 +35,7 @@ export async function show(main, query, go) {
     try {
       answer.last = await ask("/v1/sql", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql: text.value, limit: ROWS }) });
       const ms = Math.round(performance.now() - started);
-      status.textContent = `${number(answer.last.rows.length)} ${answer.last.rows.length === 1 ? "row" : "rows"} in ${number(ms)} ms${answer.last.truncated ? ` · cut at ${number(ROWS)}: add LIMIT, or download CSV` : ""}`;
+      status.textContent = `${number(answer.last.rows.length)} ${answer.last.rows.length === 1 ? "row" : "rows"} in ${number(ms)} ms${answer.last.truncated ? ` · cut at ${number(ROWS)}: add LIMIT, or take CSV` : ""}`;
       draw();
     } catch (problem) {
       status.textContent = "";
@@ -45,7 +45,7 @@ export async function show(main, query, go) {
     result.replaceChildren(el("section", { class: "card" }, nothing("No query yet", "Write one above, or click a table on the side.")));
   }
   text.focus({ preventScroll: true });
-  return () => forget();
+  return { close: forget };
 }
 
 async function listNames(place, text, put) {
@@ -75,17 +75,17 @@ function resultTable(answer) {
   return el("section", { class: "card" }, table("Result", columns, answer.rows));
 }
 
-async function download(sql, status) {
+async function download(sql, format, status) {
   if (!sql.trim()) return;
   status.textContent = "Asking…";
-  const response = await fetch("/v1/sql?format=csv", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql }) }).catch(() => null);
+  const response = await fetch(`/v1/sql?format=${format}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql }) }).catch(() => null);
   if (!response?.ok) {
     let detail = "the server does not answer";
     try { detail = parse(await response.text()).detail; } catch { /* no answer, or not a problem of ours: said above */ }
     status.textContent = detail;
     return;
   }
-  const link = el("a", { href: URL.createObjectURL(await response.blob()), download: "millpond.csv" });
+  const link = el("a", { href: URL.createObjectURL(await response.blob()), download: `millpond.${format}` });
   link.click();
   URL.revokeObjectURL(link.href);
   status.textContent = "Downloaded";
