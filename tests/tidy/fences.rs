@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker/src/log/", &["group", "handlers", "net"]),
     ("broker/src/catalog.rs", &["group", "handlers", "net"]),
     ("broker/src/lane.rs", &["group", "handlers", "net"]),
+    ("broker/src/schema/", &["catalog", "group", "handlers", "net"]),
     ("broker/src/group/", &["handlers", "net"]),
     ("broker/src/handlers/", &["store", "net"]),
 ];

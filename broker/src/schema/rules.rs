@@ -158,7 +158,11 @@ impl SchemaState {
             None => whole_subject(subject, all, deletion.permanent)?,
         };
         for version in &concerned {
-            if !self.referencing(subject, version.version).is_empty() {
+            let needed = match deletion.permanent {
+                true => self.ever_referencing(subject, version.version).next().is_some(),
+                false => !self.referencing(subject, version.version).is_empty(),
+            };
+            if needed {
                 return Err(SchemaFault::ReferenceExists(subject.into(), version.version));
             }
         }

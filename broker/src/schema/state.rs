@@ -275,11 +275,16 @@ impl SchemaState {
 
     /// The ids of schemas in use that refer to a version of a subject.
     pub fn referencing(&self, subject: &str, version: u32) -> Vec<SchemaId> {
-        let refers = |schema: &&Arc<Schema>| {
+        let all = self.ever_referencing(subject, version);
+        all.filter(|id| !self.places(*id, false).is_empty()).collect()
+    }
+
+    /// As [`Self::referencing`], with schemas that are in no subject any more: records may still carry their ids.
+    pub(super) fn ever_referencing(&self, subject: &str, version: u32) -> impl Iterator<Item = SchemaId> {
+        let refers = move |schema: &&Arc<Schema>| {
             schema.references.iter().any(|reference| reference.subject == subject && reference.version == version)
         };
-        let used = self.schemas.values().filter(refers).map(|schema| schema.id);
-        used.filter(|id| !self.places(*id, false).is_empty()).collect()
+        self.schemas.values().filter(refers).map(|schema| schema.id)
     }
 
     /// See [`super::Schemas::referred`].

@@ -88,8 +88,14 @@ fn modes_and_references_hold_what_they_say() {
     assert_eq!(state.referencing("base", 1), [2]);
     assert_eq!(state.referred(&[reference])[0].1.id, 1);
     assert_eq!(delete(&mut state, "base", None, false), Err(SchemaFault::ReferenceExists("base".into(), 1)));
+    assert_eq!(delete(&mut state, "user", None, false), Ok(vec![1]));
+    assert_eq!(delete(&mut state, "user", None, true), Ok(vec![1]));
+    assert_eq!(delete(&mut state, "base", None, false), Ok(vec![1]));
+    let kept = Err(SchemaFault::ReferenceExists("base".into(), 1));
+    assert_eq!(delete(&mut state, "base", None, true), kept, "records written with the user of it need it");
     let import = Registration { id: Some(77), version: Some(5), ..at("x") };
     assert!(matches!(state.admits(&import), Err(SchemaFault::NotPermitted(_))));
+    register(&mut state, "other", "\"int\"");
     assert!(matches!(state.set_mode("", Some(RegistryMode::Import), false), Err(SchemaFault::NotPermitted(_))));
     let records = state.set_mode("x", Some(RegistryMode::Import), false).unwrap();
     records.iter().for_each(|record| state.apply(record));

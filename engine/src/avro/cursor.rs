@@ -3,18 +3,20 @@
 /// Why bytes cannot be read on.
 pub(super) type Broken = String;
 
-/// Most values of one record, so that arrays of nothing do not keep a reader for ever.
-const VALUES_MAX: u32 = 1_000_000;
+/// Values of one record that may take no bytes, so that arrays of nothing do not keep a reader for ever.
+const EMPTY_VALUES_MAX: usize = 20_000;
+/// A byte may be that many values: records nested around it.
+const VALUES_PER_BYTE: usize = 64;
 
 /// A place in the bytes of one record.
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
-    values_left: u32,
+    values_left: usize,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Cursor<'a> {
-        Cursor { rest: bytes, values_left: VALUES_MAX }
+        Cursor { rest: bytes, values_left: EMPTY_VALUES_MAX + VALUES_PER_BYTE * bytes.len() }
     }
 
     /// The same place once more.
@@ -30,7 +32,7 @@ impl<'a> Cursor<'a> {
     /// Counts a value.
     pub(super) fn count(&mut self) -> Result<(), Broken> {
         let left = self.values_left.checked_sub(1);
-        self.values_left = left.ok_or_else(|| format!("the record holds more than {VALUES_MAX} values"))?;
+        self.values_left = left.ok_or("the record holds more values than its bytes can be")?;
         Ok(())
     }
 

@@ -4,17 +4,23 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Date32Type, Decimal128Type, Float64Type, Int64Type, TimestampMillisecondType};
-use broker::{BatchBuilder, Broker, NewSchema, Registration, SchemaFault, SchemaType};
+use broker::{BatchBuilder, Broker, Deletion, NewSchema, Reference, Registration, SchemaFault, SchemaType};
 use serde_json::json;
 
 use super::{BASE_MS, column, open_broker};
 use crate::avro::{AvroSchema, encode};
 use crate::{Decoded, Stream, StreamConfig, StreamFormat};
 
+fn fault(fault: SchemaFault) -> broker::Error {
+    broker::Error::new(broker::Kind::Bug, format!("{fault:?}"))
+}
+
 async fn register(broker: &Broker, subject: &str, kind: SchemaType, text: &str) -> u32 {
-    let schema = NewSchema { kind, text: text.into(), references: Vec::new() };
+    register_with(broker, subject, NewSchema { kind, text: text.into(), references: Vec::new() }).await
+}
+
+async fn register_with(broker: &Broker, subject: &str, schema: NewSchema) -> u32 {
     let at = Registration { subject: subject.into(), ..Registration::default() };
-    let fault = |fault: SchemaFault| broker::Error::new(broker::Kind::Bug, format!("{fault:?}"));
     broker.schemas().change(|state| state.register(&at, schema).map_err(fault)).await.unwrap().id
 }
 
@@ -272,5 +278,31 @@ async fn json_over_http_is_written_with_the_latest_schema() {
         let error = stream.encode(value).unwrap_err();
         assert!(error.contains(part), "{value}: {error}");
     }
+    broker.stop().await.unwrap();
+}
+
+/// A schema may use others of the registry, and what was written with it stays readable when it is deleted for good.
+#[tokio::test(flavor = "multi_thread")]
+async fn schemas_that_others_use_are_found_and_deleted_ones_still_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let user = r#"{"type":"record","name":"User","namespace":"n","fields":[{"name":"id","type":"long"}]}"#;
+    let text = r#"{"type":"record","name":"Event","namespace":"n","fields":[
+        {"name":"user","type":["null","User"]},{"name":"ts","type":"long"}]}"#;
+    register(&broker, "user", SchemaType::Avro, user).await;
+    let references = vec![Reference { name: "n.User".into(), subject: "user".into(), version: 1 }];
+    let schema = NewSchema { kind: SchemaType::Avro, text: text.into(), references };
+    let id = register_with(&broker, "events-value", schema).await;
+    let parsed = AvroSchema::parse(text, [user].into_iter()).unwrap();
+    let value = framed(id, &encode(&parsed, &json!({"user": {"id": 5}, "ts": BASE_MS})).unwrap());
+    let columns = [("user.id", "BIGINT"), ("user", "VARCHAR")];
+    let decoded = decode(&stream(&broker, StreamFormat::Avro, &columns), std::slice::from_ref(&value));
+    assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values(), &[5]);
+    for (subject, permanent) in [("events-value", false), ("events-value", true)] {
+        let deletion = Deletion { version: None, permanent };
+        broker.schemas().change(|state| state.delete(subject, deletion).map_err(fault)).await.unwrap();
+    }
+    let decoded = decode(&stream(&broker, StreamFormat::Avro, &columns), &[value]);
+    assert_eq!((rules(&decoded), decoded.rows.num_rows()), (Vec::new(), 1));
     broker.stop().await.unwrap();
 }
