@@ -4,6 +4,7 @@ mod client;
 mod demo;
 mod evaluate;
 mod failure;
+mod generate;
 mod processor;
 mod serve;
 mod signals;
@@ -37,6 +38,8 @@ enum Command {
     Sql(sql::Args),
     /// Measure the models of a running server and print their figures
     Evaluate(evaluate::Args),
+    /// Write the sample files of a system
+    Generate(generate::Args),
     /// List and describe the topics of a running server
     #[command(subcommand)]
     Topics(topics::Command),
@@ -53,6 +56,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Sql(args) => sql::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Generate(args) => generate::run(&args),
         Command::Topics(command) => topics::run(&command),
     };
     match result {

@@ -14,6 +14,8 @@ pub struct System {
     pub config: &'static str,
     /// What its simulators send, one topic each: file name and text.
     pub simulators: &'static [(&'static str, &'static str)],
+    /// What its sample files are, if it has some.
+    pub data: Option<&'static str>,
 }
 
 /// All of them.
@@ -21,6 +23,7 @@ pub const SYSTEMS: [System; 1] = [System {
     name: "music",
     config: include_str!("../config/music/system.toml"),
     simulators: &[("simulator", include_str!("../config/music/simulator.toml"))],
+    data: None,
 }];
 
 /// The system of that name, or the names there are.
@@ -50,5 +53,20 @@ pub fn simulators(name: &str) -> Result<Vec<Source>, Failure> {
             Err(Failure::Usage(format!("{} has no simulator called {part}{near}", system.name)))
         }
         _ => Ok(sources),
+    }
+}
+
+/// The description of a built-in system's sample files, or the one in a file (a name with `/` or `.toml`).
+pub fn data(name: &str) -> Result<Source, Failure> {
+    if name.contains('/') || name.ends_with(".toml") {
+        let text = std::fs::read_to_string(Path::new(name))
+            .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
+        return Ok(Source::text(name, &text));
+    }
+    match find(name)?.data {
+        Some(text) => Ok(Source::text(&format!("config/{name}/data.toml"), text)),
+        None => {
+            Err(Failure::Usage(format!("{name} has no sample files: its events come from `millpond simulate {name}`")))
+        }
     }
 }

@@ -19,6 +19,7 @@ mod objects;
 mod prune;
 mod query;
 mod query_error;
+pub mod samples;
 mod sealer;
 mod settle;
 mod tables;

@@ -5,7 +5,7 @@
 //! the same query would answer differently each time.
 
 /// Trees of a forest.
-const TREES: usize = 200;
+const TREES: usize = 100;
 /// Points that each tree is grown from.
 const SAMPLE: usize = 256;
 /// Where the numbers of every forest start.

@@ -2,6 +2,7 @@
 
 mod crash;
 mod queries;
+mod samples;
 mod settling;
 mod support;
 mod with_engine;
