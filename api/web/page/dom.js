@@ -54,11 +54,14 @@ export function statusWord(status) {
 // A button that opens a list of links and buttons below it.
 export function menu(label, title, ...items) {
   const details = el("details", { class: "pop" }, el("summary", { class: "quiet button", title, "aria-label": title }, label), el("div", { class: "items" }, items));
-  details.addEventListener("keydown", (event) => { if (event.key === "Escape" && details.open) { details.open = false; details.firstChild.focus(); } });
   details.addEventListener("focusout", (event) => { if (event.relatedTarget && !details.contains(event.relatedTarget)) details.open = false; });
   details.addEventListener("click", (event) => { if (event.target.closest(".items a, .items button:not(.stay)")) details.open = false; });
   return details;
 }
+document.addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" ? document.querySelector("details.pop[open]") : null;
+  if (open) { open.open = false; open.querySelector("summary").focus(); }
+});
 document.addEventListener("pointerdown", (event) => {
   for (const open of document.querySelectorAll("details.pop[open]")) if (!open.contains(event.target)) open.open = false;
 });

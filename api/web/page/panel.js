@@ -38,7 +38,7 @@ export class PanelCard {
     this.toggle = panel.kind in DRAW ? el("button", { type: "button", "aria-pressed": "false", onclick: () => this.flip() }, "Show as table") : null;
     this.files = el("div", { class: "files" });
     const about = panel.description ? el("p", { class: "about" }, panel.description) : null;
-    const query = panel.sql ? el("a", { href: `/sql?${new URLSearchParams({ q: panel.sql })}` }, "Open in SQL") : panel.view ? el("a", { href: `/catalog?name=view:${encodeURIComponent(panel.view)}` }, "Where it comes from") : null;
+    const query = panel.sql ? el("a", { href: "/sql", onclick: (event) => { event.currentTarget.href = `/sql?${new URLSearchParams({ q: this.statement() })}`; } }, "Open in SQL") : panel.view ? el("a", { href: `/catalog?name=view:${encodeURIComponent(panel.view)}` }, "Where it comes from") : null;
     this.card = el("section", { class: "card panel", "aria-label": panel.title, data: { kind: panel.kind, panel: String(number) }, style: { "--span": String(span), "--span-medium": String(MEDIUM[panel.kind] ?? 12) } },
       el("header", {}, this.light, el("h2", { title: panel.description ?? null }, panel.title), this.note, menu("⋯", `More about ${panel.title}`, about, this.toggle, query, this.files)), this.body);
     this.resize = new ResizeObserver(() => this.chart && this.draw());
@@ -51,6 +51,12 @@ export class PanelCard {
     this.card.classList.add("waiting");
     const link = (format, text) => el("a", { href: `${this.path}?${new URLSearchParams([...asked, ["format", format]])}`, download: "" }, text);
     this.files.replaceChildren(el("b", {}, "Download"), link("xlsx", "Excel"), link("csv", "CSV"), el("a", { href: `${this.path}?${asked}`, download: `${this.panel.title}.json` }, "JSON"));
+  }
+
+  // The panel's SQL with what is chosen written into it, to be tried and changed by hand.
+  statement() {
+    const known = { from: this.data?.from ?? "1970-01-01T00:00:00Z", to: this.data?.to ?? "2200-01-01T00:00:00Z", now: new Date().toISOString() };
+    return this.panel.sql.trim().replace(/\$([a-z_]\w*)/gi, (_, name) => `'${(known[name] ?? this.asked.getAll(name).join("|")).replaceAll("'", "''")}'`);
   }
 
   take(data) {
