@@ -60,7 +60,7 @@ class Page {
     const file = (format, text) => el("a", { href: `${this.path}?${new URLSearchParams([...this.asked, ["format", format]])}`, download: format === "json" ? `${this.dashboard.name}.json` : "" }, text);
     this.files.replaceChildren(file("xlsx", "Excel, a sheet for each panel"), file("csv", "CSV"), file("json", "JSON"));
     this.panels.forEach((panel) => panel.ask(this.asked));
-    if (this.paused) this.panels.forEach((panel) => panel.again()); else this.listen();
+    if (this.paused) this.refresh(); else this.listen();
   }
 
   listen() {
@@ -86,10 +86,16 @@ class Page {
     this.tell();
   }
 
+  // One question for all panels: what one of them cannot answer is said in its place.
   async refresh() {
     this.panels.forEach((panel) => panel.card.classList.add("waiting"));
-    await Promise.all(this.panels.map((panel) => panel.again(true)));
-    this.seen = Date.now();
+    try {
+      const { panels } = await ask(`${this.path}?${new URLSearchParams([...this.asked, ["fresh", "true"]])}`);
+      panels.forEach(({ data, problem }, i) => (data ? this.panels[i].take(data) : this.panels[i].fail(problem)));
+      this.seen = Date.now();
+    } catch (problem) {
+      this.panels.forEach((panel) => panel.fail(problem));
+    }
     this.tell();
   }
 

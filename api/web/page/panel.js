@@ -79,10 +79,9 @@ export class PanelCard {
     this.draw();
   }
 
-  async again(fresh = false) {
-    if (!this.data) this.body.replaceChildren(loading());
-    const asked = fresh ? new URLSearchParams([...this.asked, ["fresh", "true"]]) : this.asked;
-    try { this.take(await ask(`${this.path}?${asked}`)); } catch (problem) { this.fail(problem); }
+  async again() {
+    this.replace(loading());
+    try { this.take(await ask(`${this.path}?${this.asked}`)); } catch (problem) { this.fail(problem); }
   }
 
   draw() {
