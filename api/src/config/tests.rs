@@ -231,3 +231,37 @@ fn the_container_has_two_kafka_ports() {
     let told: Vec<_> = listeners.iter().map(|listener| listener.advertise.as_deref().unwrap()).collect();
     assert_eq!(told, ["localhost:9092", "millpond:19092"]);
 }
+
+#[test]
+fn schemas_come_from_the_text_or_from_a_file_beside_the_configuration() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("e.avsc"), "\"long\"").unwrap();
+    let name = dir.path().join("system.toml").display().to_string();
+    let text = r#"
+[[schemas]]
+subject = "a-value"
+file = "e.avsc"
+compatibility = "FULL"
+[[schemas]]
+subject = "b-value"
+type = "JSON"
+schema = "true"
+references = [{ name = "a.json", subject = "a-value" }]
+[[streams]]
+name = "a"
+topic = "a"
+format = "avro"
+event_time = "ts"
+columns = [{ name = "ts", type = "TIMESTAMP", required = true }]
+"#;
+    let config = load_texts(&[(&name, text)]).unwrap().config;
+    let (a, b) = (&config.schemas[0], &config.schemas[1]);
+    assert_eq!((a.schema.as_str(), a.compatibility), ("\"long\"", Some(broker::Compatibility::Full)));
+    assert_eq!((b.kind, b.references[0].version, b.compatibility), (broker::SchemaType::Json, 0, None));
+    assert_eq!(config.engine.streams[0].format, engine::StreamFormat::Avro);
+    let found = mistakes(
+        "[[schemas]]\nsubject = \"a\"\n[[schemas]]\nsubject = \"b\"\nfile = \"absent.avsc\"\n[[schemas]]\nsubject = \"c\"\nschema = \"1\"\ntype = \"XML\"\n",
+    );
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].contains("give either schema or file") && found[1].contains("absent.avsc"), "{found:#?}");
+}
