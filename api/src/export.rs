@@ -40,6 +40,7 @@ pub async fn panel(dashboard: &Dashboard, number: usize, data: &PanelData, forma
             Format::Ndjson => Ok(part.ndjson(false)),
             Format::Xlsx => sheet::workbook(&[part.sheet()]),
             Format::Json => Ok(json.into_bytes()),
+            Format::Arrow => Err(no_arrow()),
         }
     };
     file(&name, format, write).await
@@ -54,11 +55,17 @@ pub async fn dashboard(dashboard: &Dashboard, data: &[Answer<PanelData>], format
     let write = move || match format {
         Format::Xlsx => sheet::workbook(&parts.iter().map(Part::sheet).collect::<Vec<Sheet>>()),
         Format::Ndjson => Ok(parts.iter().flat_map(|part| part.ndjson(true)).collect()),
+        Format::Arrow => Err(no_arrow()),
         Format::Csv | Format::Json => {
             Ok(parts.iter().map(Part::titled_csv).collect::<Vec<Vec<u8>>>().join(&b"\r\n"[..]))
         }
     };
     file(&dashboard.config.name, format, write).await
+}
+
+/// A panel's rows are texts and numbers to look at; typed columns come from SQL.
+fn no_arrow() -> Problem {
+    Problem::not_acceptable("panels are written as json, ndjson, csv and xlsx: ask POST /v1/sql for arrow".to_owned())
 }
 
 async fn file(name: &str, format: Format, write: impl FnOnce() -> Answer<Vec<u8>> + Send + 'static) -> Answer {

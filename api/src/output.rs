@@ -14,6 +14,8 @@ use std::io::Write;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::*;
+use arrow::error::ArrowError;
+use arrow::ipc::writer::StreamWriter;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::IntoResponse;
@@ -37,17 +39,23 @@ pub enum Format {
     Csv,
     /// A spreadsheet.
     Xlsx,
+    /// Arrow's IPC stream.
+    Arrow,
 }
 
 /// The content type of a spreadsheet.
 const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
+/// The content type of Arrow's IPC stream, as IANA has it.
+const ARROW: &str = "application/vnd.apache.arrow.stream";
+
 impl Format {
     /// `format=` if given, else the first type in `Accept` that is served, else JSON.
     pub fn choose(parameter: Option<&str>, headers: &HeaderMap) -> Answer<Format> {
         if let Some(word) = parameter {
-            return Format::of_word(word)
-                .ok_or_else(|| Problem::not_acceptable(format!("format={word}: send json, ndjson, csv or xlsx")));
+            return Format::of_word(word).ok_or_else(|| {
+                Problem::not_acceptable(format!("format={word}: send json, ndjson, csv, xlsx or arrow"))
+            });
         }
         let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Format::Json) };
         let accept = accept.to_str().unwrap_or("*/*");
@@ -57,17 +65,19 @@ impl Format {
                 "application/x-ndjson" | "application/jsonl" | "application/ndjson" => return Ok(Format::Ndjson),
                 "text/csv" | "text/*" => return Ok(Format::Csv),
                 XLSX => return Ok(Format::Xlsx),
+                ARROW => return Ok(Format::Arrow),
                 _ => {}
             }
         }
         Err(Problem::not_acceptable(format!(
-            "accept: {accept}: application/json, application/x-ndjson, text/csv and {XLSX} are served"
+            "accept: {accept}: application/json, application/x-ndjson, text/csv, {ARROW} and {XLSX} are served"
         )))
     }
 
     /// The format of a word of a URL or of the configuration.
     pub fn of_word(word: &str) -> Option<Format> {
-        [Format::Json, Format::Ndjson, Format::Csv, Format::Xlsx].into_iter().find(|format| format.extension() == word)
+        let all = [Format::Json, Format::Ndjson, Format::Csv, Format::Xlsx, Format::Arrow];
+        all.into_iter().find(|format| format.extension() == word)
     }
 
     /// The word in a URL, and what a file's name ends with.
@@ -77,6 +87,7 @@ impl Format {
             Format::Ndjson => "ndjson",
             Format::Csv => "csv",
             Format::Xlsx => "xlsx",
+            Format::Arrow => "arrow",
         }
     }
 
@@ -87,6 +98,7 @@ impl Format {
             Format::Ndjson => "application/x-ndjson",
             Format::Csv => "text/csv; charset=utf-8; header=present",
             Format::Xlsx => XLSX,
+            Format::Arrow => ARROW,
         })
     }
 }
@@ -135,7 +147,16 @@ impl Table {
             Format::Ndjson => self.ndjson(),
             Format::Csv => self.csv(),
             Format::Xlsx => sheet::workbook(&[Sheet::of(title, Rows::of(&self.schema, &self.rows)?)]),
+            Format::Arrow => self.arrow().map_err(|e| Problem::internal(format!("the rows cannot be written: {e}"))),
         }
+    }
+
+    fn arrow(&self) -> Result<Vec<u8>, ArrowError> {
+        let mut writer = StreamWriter::try_new(Vec::new(), &self.schema)?;
+        for rows in &self.rows {
+            writer.write(rows)?;
+        }
+        writer.into_inner()
     }
 
     /// The answer as one JSON object.
@@ -545,5 +566,17 @@ mod tests {
         headers.insert(header::ACCEPT, HeaderValue::from_static("image/png"));
         assert_eq!(Format::choose(None, &headers).unwrap_err().status(), 406);
         assert_eq!(Format::choose(None, &HeaderMap::new()).unwrap(), Format::Json);
+    }
+
+    #[test]
+    fn arrow_carries_the_rows_as_they_are() {
+        let table = table(vec![
+            ("n", Arc::new(Int64Array::from(vec![Some(1), None]))),
+            ("t", Arc::new(StringArray::from(vec!["é", ""]))),
+        ]);
+        let bytes = table.bytes("Result", Format::Arrow).unwrap();
+        let read: Vec<RecordBatch> =
+            arrow::ipc::reader::StreamReader::try_new(bytes.as_slice(), None).unwrap().map(Result::unwrap).collect();
+        assert_eq!(read, table.rows);
     }
 }

@@ -17,7 +17,7 @@ use crate::params::Params;
 use crate::routes::{self, Doc, Routes};
 use crate::views::cut;
 
-const QUERY: &[(&str, &str)] = &[("format", "json, ndjson, csv or xlsx; else the Accept header decides")];
+const QUERY: &[(&str, &str)] = &[("format", "json, ndjson, csv, xlsx or arrow; else the Accept header decides")];
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
@@ -26,6 +26,7 @@ pub fn routes(routes: Routes) -> Routes {
         "application/x-ndjson",
         "text/csv",
         "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+        "application/vnd.apache.arrow.stream",
     ];
     let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …")
         .query(QUERY)
