@@ -1,6 +1,7 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong.
 
 mod client;
+mod ddl;
 mod demo;
 mod evaluate;
 mod failure;
@@ -40,6 +41,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Write the sample files of a system
     Generate(generate::Args),
+    /// Print statements with which Hive or Spark read the lake of a running server
+    Ddl(ddl::Args),
     /// List and describe the topics of a running server
     #[command(subcommand)]
     Topics(topics::Command),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Sql(args) => sql::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),
+        Command::Ddl(args) => ddl::run(&args),
         Command::Topics(command) => topics::run(&command),
     };
     match result {

@@ -19,6 +19,7 @@ mod dashboards;
 mod deploy;
 mod fresh;
 mod groups;
+mod lake_hdfs;
 mod oracle;
 mod page;
 mod registry;

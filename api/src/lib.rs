@@ -17,6 +17,7 @@ mod figures;
 mod filters;
 mod groups;
 mod lag;
+mod lake_admin;
 mod live;
 mod metrics;
 mod models;
@@ -40,6 +41,7 @@ mod sheet;
 mod sql;
 mod status;
 mod topics;
+mod transforms;
 mod views;
 
 #[cfg(test)]

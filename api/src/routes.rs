@@ -22,8 +22,8 @@ use tower_http::compression::CompressionLayer;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    catalog, collect, dashboards, groups, lag, live, metrics, models, openapi, page, registry, sql, status, topics,
-    views,
+    catalog, collect, dashboards, groups, lag, lake_admin, live, metrics, models, openapi, page, registry, sql, status,
+    topics, transforms, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -115,6 +115,8 @@ fn all() -> Routes {
     let routes = groups::routes(routes);
     let routes = lag::routes(routes);
     let routes = status::routes(routes);
+    let routes = lake_admin::routes(routes);
+    let routes = transforms::routes(routes);
     let routes = dashboards::routes(routes);
     let routes = live::routes(routes);
     let routes = models::routes(routes);

@@ -1,14 +1,18 @@
 //! Removing what a crash left behind, and putting aside what deleted topics left.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use broker::{Broker, LogId};
 
+use crate::archive::archive_dir;
 use crate::error::Result;
 use crate::floors::Floors;
 use crate::manifest::Manifest;
+use crate::manifest_bytes::FileEntry;
 use crate::objects::{DELETED_DIR, Objects};
 use crate::tables::Table;
+use crate::transform::{WrittenTable, is_table_file};
 use crate::writer::is_published_name;
 
 /// Removes hidden files, and files with our names in the tables' directories that the manifest does not know. Nothing
@@ -25,7 +29,11 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
         .collect();
     for table in tables {
         let mut removed = 0_u64;
-        for at in objects.list(&table.topic).await? {
+        let mut found = objects.list(&table.dir).await?;
+        if table.settles.as_ref().is_some_and(|settles| settles.archive_after_ms.is_some()) {
+            found.extend(objects.list(&archive_dir(table)).await?);
+        }
+        for at in found {
             let name = at.rsplit('/').next().unwrap_or(&at);
             if is_published_name(&table.topic, name) && !known.contains(&at) {
                 objects.delete(&at).await?;
@@ -34,6 +42,29 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
         }
         if removed > 0 {
             tracing::info!(topic = %table.topic, files = removed, "removed files of an attempt that did not end");
+        }
+    }
+    Ok(())
+}
+
+/// Removes files of runs that did not end, and of runs before, that the manifest does not know (any more).
+///
+/// # Errors
+/// `Destination`; it can be done again.
+pub async fn remove_table_orphans(objects: &Objects, tables: &[Arc<WrittenTable>]) -> Result<()> {
+    for table in tables {
+        let files = table.files();
+        let known: HashSet<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        let mut removed = 0_u64;
+        for at in objects.list(&table.dir()).await? {
+            let name = at.rsplit('/').next().unwrap_or(&at);
+            if is_table_file(&table.config.name, name) && !known.contains(at.as_str()) {
+                objects.delete(&at).await?;
+                removed += 1;
+            }
+        }
+        if removed > 0 {
+            tracing::info!(table = %table.config.name, files = removed, "removed files of a run that did not end");
         }
     }
     Ok(())
@@ -60,22 +91,30 @@ pub async fn retire_deleted(objects: &Objects, manifest: &Manifest, floors: &Flo
         let mut moves = Vec::with_capacity(files.len());
         for file in files.iter() {
             if objects.size(&file.path).await?.is_some() {
-                moves.push((file.path.clone(), retired_path(&file.path, log)));
+                moves.push((file.path.clone(), retired_path(file, log)));
             }
         }
         objects.publish(&moves).await?;
         manifest.forget(log).await?;
         floors.clear(log);
-        if let Some((topic, _)) = files.first().and_then(|file| file.path.split_once('/')) {
-            objects.remove_empty_dirs(topic).await?;
+        if let Some((dir, topic, _)) = files.first().map(|file| table_dir(file)) {
+            objects.remove_empty_dirs(&dir).await;
             tracing::info!(topic, %log, files = files.len(), to = DELETED_DIR, "the topic was deleted, its files are put aside");
         }
     }
     Ok(())
 }
 
-/// `<topic>/rest` → `_deleted/<topic>-<log id>/rest`.
-fn retired_path(path: &str, log: LogId) -> String {
-    let (topic, rest) = path.split_once('/').unwrap_or(("", path));
+/// `[<zone>/]<topic>/rest` → `_deleted/<topic>-<log id>/rest`.
+fn retired_path(file: &FileEntry, log: LogId) -> String {
+    let (_, topic, rest) = table_dir(file);
     format!("{DELETED_DIR}/{topic}-{}/{rest}", log.0)
+}
+
+/// The table's directory, the topic, and the path below the directory.
+fn table_dir(file: &FileEntry) -> (String, String, String) {
+    let parts: Vec<&str> = file.path.split('/').collect();
+    // the file's name and one directory per level come last
+    let (dir, rest) = parts.split_at(parts.len().saturating_sub(file.levels.len() + 1));
+    (dir.join("/"), dir.last().unwrap_or(&"").to_string(), rest.join("/"))
 }

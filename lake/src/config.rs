@@ -3,15 +3,52 @@
 use std::fmt;
 
 /// Settings of the lake.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct LakeConfig {
-    /// A directory as a path or `file://` URL; empty: `lake` below the data directory.
+    /// A directory as a path, `file://` or `hdfs://` URL; empty: `lake` below the data directory.
     pub url: String,
+    /// How HDFS is spoken to, where `url` names it.
+    pub hdfs: HdfsConfig,
+    /// Whether topics that name no zone lie in the zone `raw`.
+    pub zones: bool,
     /// Topics that settle otherwise than by the defaults. A topic with a stream that is not named here settles by
     /// [`TableConfig::of`].
     pub tables: Vec<TableConfig>,
+    /// Tables that SQL writes.
+    pub transforms: Vec<TransformConfig>,
+    /// Longest run of one transform, in milliseconds.
+    pub transform_time_ms: u64,
     /// Bounds of SQL.
     pub sql: SqlLimits,
+}
+
+impl Default for LakeConfig {
+    fn default() -> Self {
+        Self {
+            url: String::new(),
+            hdfs: HdfsConfig::default(),
+            zones: false,
+            tables: Vec::new(),
+            transforms: Vec::new(),
+            transform_time_ms: 3_600_000,
+            sql: SqlLimits::default(),
+        }
+    }
+}
+
+/// How HDFS is spoken to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HdfsConfig {
+    /// The user that owns the files; none: `HADOOP_USER_NAME`, else the user of the process.
+    pub user: Option<String>,
+    /// Copies that HDFS keeps of each block.
+    pub replication: u32,
+}
+
+impl Default for HdfsConfig {
+    fn default() -> Self {
+        Self { user: None, replication: 2 }
+    }
 }
 
 /// How one topic becomes Parquet.
@@ -19,6 +56,8 @@ pub struct LakeConfig {
 pub struct TableConfig {
     /// The topic; a stream must be declared over it.
     pub topic: String,
+    /// The zone, which is the directory above the topic's; none: as [`LakeConfig::zones`] says.
+    pub zone: Option<String>,
     /// Directory levels, outermost first; empty: all files in the topic's directory.
     pub slice: Vec<SliceColumn>,
     /// Records of a partition that are enough for a file. No file holds more.
@@ -27,17 +66,84 @@ pub struct TableConfig {
     pub flush_bytes: u64,
     /// Longest time that a record waits for its file, in milliseconds.
     pub flush_age_ms: i64,
+    /// Age of its youngest event at which a slice moves to the zone `archive`, in milliseconds; none: never.
+    pub archive_after_ms: Option<i64>,
+    /// Age at which an archived slice is deleted, in milliseconds; none: never.
+    pub expire_after_ms: Option<i64>,
 }
+
+/// The zone of topics' files when zones are on.
+pub const RAW_ZONE: &str = "raw";
+/// The zone that old slices move to.
+pub const ARCHIVE_ZONE: &str = "archive";
 
 impl TableConfig {
     /// The defaults: by date, a file per minute, per million records or per 64 MiB of log.
     pub fn of(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
+            zone: None,
             slice: vec![SliceColumn::Date],
             flush_rows: 1_000_000,
             flush_bytes: 64 << 20,
             flush_age_ms: 60_000,
+            archive_after_ms: None,
+            expire_after_ms: None,
+        }
+    }
+}
+
+/// A table of the lake that SQL writes, over streams, views and other such tables.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TransformConfig {
+    /// Its name in SQL and of its directory.
+    pub name: String,
+    /// The zone, which is the directory above the table's.
+    pub zone: String,
+    /// Columns of the result that are directory levels, outermost first.
+    pub slice: Vec<SliceColumn>,
+    /// Columns of the result by which the rows of a file are sorted.
+    pub sort: Vec<String>,
+    /// What a run does to what is there.
+    pub mode: TransformMode,
+    /// The columns that tell rows apart; of [`TransformMode::History`].
+    pub key: Vec<String>,
+    /// A query; `$name` stands for the text of a parameter.
+    pub sql: String,
+}
+
+/// What a run of a transform does to what its table has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransformMode {
+    /// The result takes the place of the whole table.
+    Replace,
+    /// The result takes the place of the slices that it touches and of those that the parameters name.
+    ReplaceSlices,
+    /// The result is added; a second run with the same parameters takes the place of the first.
+    Append,
+    /// The result is the present state by key; the table keeps its history (a type-2 dimension).
+    History,
+}
+
+impl TransformMode {
+    /// Reads `replace`, `replace_slices`, `append` or `scd2`, as the configuration has them.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "replace" => Self::Replace,
+            "replace_slices" => Self::ReplaceSlices,
+            "append" => Self::Append,
+            "scd2" => Self::History,
+            _ => return None,
+        })
+    }
+
+    /// The word of the configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::ReplaceSlices => "replace_slices",
+            Self::Append => "append",
+            Self::History => "scd2",
         }
     }
 }

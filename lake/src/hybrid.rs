@@ -9,35 +9,30 @@ use std::pin::Pin as PinBox;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use broker::{Broker, Offset, Partition, PartitionIndex};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{DFSchema, Result as DfResult};
 use datafusion::datasource::TableType;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
-use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::DataFusionError;
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
-use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr};
 use futures::StreamExt;
 
 use crate::error::{LakeError, Result};
+use crate::file_scan::{Files, ScanFile, file_sets};
 use crate::floors::{Floors, Pin};
-use crate::layout::Level;
 use crate::log_scan::LogScan;
 use crate::manifest::Manifest;
 use crate::manifest_bytes::FileEntry;
-use crate::objects::Objects;
-use crate::prune::{PartitionFile, prune};
+use crate::prune::{PartitionFile, facts_of, prune};
 use crate::tables::Table;
 
 /// What one query reads of one table. Holds: the files and the offsets at which the log takes over and ends, all of one
@@ -91,6 +86,11 @@ impl Boundary {
         self.parts.iter().flat_map(of).collect()
     }
 
+    /// Whether there are files below the boundary.
+    pub fn has_files(&self) -> bool {
+        self.parts.iter().any(|part| !part.files.is_empty())
+    }
+
     /// The partitions and the offsets of them that come from the log.
     pub fn live(&self) -> impl Iterator<Item = (&Arc<Partition>, (Offset, Offset))> {
         self.parts.iter().map(|part| (&part.partition, (part.from, part.to)))
@@ -103,8 +103,8 @@ pub struct HybridTable {
     pub table: Arc<Table>,
     /// What the query reads of it; none when the query does not name it.
     pub boundary: Option<Arc<Boundary>>,
-    /// Where the files are; none while the destination is away.
-    pub files: Option<(Arc<Objects>, ObjectStoreUrl)>,
+    /// Where the files are.
+    pub files: Files,
 }
 
 impl fmt::Debug for HybridTable {
@@ -112,13 +112,6 @@ impl fmt::Debug for HybridTable {
         let read = self.boundary.as_ref().map(|boundary| (boundary.settled(), boundary.offsets()));
         write!(f, "HybridTable {} settled to, read to: {read:?}", self.table.name)
     }
-}
-
-/// How one set of files is read: which columns of the table the files have, and which their directories say.
-struct FileSet<'a> {
-    levels: &'a [Level],
-    files: Vec<&'a FileEntry>,
-    scan: TableSchema,
 }
 
 impl HybridTable {
@@ -142,13 +135,19 @@ impl HybridTable {
         if let Some(predicate) = &predicate {
             let physical =
                 state.create_physical_expr(predicate.clone(), &DFSchema::try_from(schema.as_ref().clone())?)?;
-            files = prune(files, &physical, schema, self.table.layout.event_time());
+            files = prune(files, facts_of, &physical, schema, self.table.layout.event_time());
         }
         // an inexact filter above may drop rows, so only an unfiltered scan can stop early
         let limit = limit.filter(|_| filters.is_empty());
-        let mut inputs = Vec::new();
-        for set in self.file_sets(&files) {
-            inputs.push(self.scan_files(state, &set, &projection, (predicate.as_ref(), limit))?);
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        let scanned =
+            files.iter().map(|(_, file)| ScanFile { path: &file.path, bytes: file.bytes, levels: &file.levels });
+        for set in file_sets(&self.table.layout, scanned) {
+            let scan = set.scan(state, (schema, &projection), &self.files, (predicate.as_ref(), limit))?;
+            inputs.push(match scan.incomplete {
+                true => self.derive(scan.plan, &projection, limit)?,
+                false => scan.plan,
+            });
         }
         let live = boundary.live().filter(|(_, (from, to))| from < to);
         let live: Vec<Arc<dyn PartitionStream>> =
@@ -170,81 +169,6 @@ impl HybridTable {
         range: (Offset, Offset),
     ) -> Arc<dyn PartitionStream> {
         Arc::new(LogScan { table: self.table.clone(), partition: partition.clone(), range, boundary: boundary.clone() })
-    }
-
-    /// Files with the same levels are read alike; there is more than one set after a change of the slice columns.
-    fn file_sets<'a>(&self, files: &'a [PartitionFile]) -> Vec<FileSet<'a>> {
-        let mut sets: Vec<FileSet<'a>> = Vec::new();
-        let alike = |one: &[Level], other: &[Level]| {
-            one.len() == other.len()
-                && one.iter().zip(other).all(|(a, b)| a.column == b.column && a.derived == b.derived)
-        };
-        for (_, file) in files {
-            match sets.iter_mut().find(|set| alike(set.levels, &file.levels)) {
-                Some(set) => set.files.push(file),
-                None => {
-                    sets.push(FileSet { levels: &file.levels, files: vec![file], scan: self.scan_schema(&file.levels) })
-                }
-            }
-        }
-        sets
-    }
-
-    /// Columns of the table that files with these levels have, then those that their directories say.
-    fn scan_schema(&self, levels: &[Level]) -> TableSchema {
-        let layout = &self.table.layout;
-        let said = |field: &Field| {
-            let derived = layout.is_derived(field.name());
-            levels.iter().any(|level| level.column == *field.name() && level.derived == derived)
-        };
-        let fields = layout.table_schema().fields();
-        let in_file = fields.iter().filter(|field| !said(field) && !layout.is_derived(field.name())).cloned();
-        let in_path = fields.iter().filter(|field| said(field)).cloned().collect();
-        TableSchema::new(Arc::new(Schema::new(in_file.collect::<Vec<_>>())), in_path)
-    }
-
-    fn scan_files(
-        &self,
-        state: &dyn Session,
-        set: &FileSet<'_>,
-        projection: &[usize],
-        (predicate, limit): (Option<&Expr>, Option<usize>),
-    ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let (objects, url) = self.files.as_ref().ok_or_else(|| {
-            let message = "the lake's destination is away and the query needs its files: try again when it is back";
-            DataFusionError::External(Box::new(LakeError::destination(message)))
-        })?;
-        let table = self.table.layout.table_schema();
-        let scan = set.scan.table_schema().clone();
-        let wanted: Vec<_> = projection.iter().map(|at| table.field(*at).name().as_str()).collect();
-        let missing = wanted.iter().any(|name| scan.index_of(name).is_err());
-        let read: Vec<usize> = if missing {
-            (0..scan.fields().len()).collect()
-        } else {
-            wanted.iter().map(|name| scan.index_of(name)).collect::<Result<_, _>>()?
-        };
-        let mut source = ParquetSource::new(set.scan.clone());
-        if let Some(predicate) = predicate.and_then(|expr| physical(state, expr, &scan)) {
-            source = source.with_predicate(predicate);
-        }
-        let files = set.files.iter().map(|file| self.partitioned(objects, file, set)).collect::<DfResult<Vec<_>>>()?;
-        let groups = FileGroup::new(files).split_files(state.config().target_partitions());
-        let config = FileScanConfigBuilder::new(url.clone(), Arc::new(source))
-            .with_file_groups(groups)
-            .with_limit(limit)
-            .with_projection_indices(Some(read))?
-            .build();
-        let files = DataSourceExec::from_data_source(config);
-        if missing { self.derive(files, projection, limit) } else { Ok(files) }
-    }
-
-    fn partitioned(&self, objects: &Objects, file: &FileEntry, set: &FileSet<'_>) -> DfResult<PartitionedFile> {
-        let meta = objects.meta(&file.path, file.bytes).map_err(|e| DataFusionError::External(Box::new(e)))?;
-        let values = set.scan.table_partition_cols().iter().map(|field| {
-            let level = file.levels.iter().find(|level| level.column == *field.name());
-            level.map_or_else(|| field.data_type().try_into(), |level| Ok(level.value.scalar(field.data_type())))
-        });
-        Ok(PartitionedFile::new_from_meta(meta).with_partition_values(values.collect::<DfResult<Vec<_>>>()?))
     }
 
     /// Adds parts of the event time that neither the files nor their directories say.
@@ -295,12 +219,6 @@ impl PartitionStream for Derived {
         };
         Box::pin(RecordBatchStreamAdapter::new(schema, rows))
     }
-}
-
-/// The predicate over the columns of a scan; none where it names one that the scan does not have.
-fn physical(state: &dyn Session, predicate: &Expr, scan: &SchemaRef) -> Option<Arc<dyn PhysicalExpr>> {
-    let schema = DFSchema::try_from(scan.as_ref().clone()).ok()?;
-    state.create_physical_expr(predicate.clone(), &schema).ok()
 }
 
 impl TableProvider for HybridTable {

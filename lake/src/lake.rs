@@ -1,30 +1,40 @@
 //! The running lake: what starts, stops and is asked from outside.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use broker::{Broker, Offset, PartitionIndex, TimestampMs, TopicName};
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::archive::{ArchiveReport, Archiver};
 use crate::config::LakeConfig;
+use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
 use crate::manifest::Manifest;
-use crate::objects::Destination;
+use crate::objects::{Address, Destination};
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
 use crate::sealer::Sealer;
 use crate::settle::{Fault, Settler};
 use crate::tables::{self, Table};
+use crate::transform::{self, Runner, TransformInfo, TransformReport, WrittenTable};
 use crate::verify::{self, VerifyReport};
 use crate::writer::WriteLimits;
+
+/// Longest wait for the destination at the start.
+const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The running lake. Holds: the sealer at work and the way to run queries. A crash keeps what the manifest says.
 pub struct Lake {
     sealer: Arc<Sealer>,
     queries: Arc<Queries>,
+    runner: Arc<Runner>,
+    archiver: Archiver,
     destination: Arc<Destination>,
     stop: watch::Sender<bool>,
     working: Mutex<Option<JoinHandle<()>>>,
@@ -105,7 +115,9 @@ impl Lake {
     pub async fn start(broker: Arc<Broker>, engine: Arc<engine::Engine>, config: LakeConfig) -> Result<Arc<Self>> {
         let tables = tables::tables(engine.streams(), &config)?;
         let parts = Parts { broker, tables, views: engine, config, limits: WriteLimits::default(), fault: None };
-        Self::assemble(parts).await
+        // boxed: what awaits it would else be a future too deep for the compiler
+        let assembled: BoxFuture<'_, Result<Arc<Self>>> = Box::pin(Self::assemble(parts));
+        assembled.await
     }
 
     pub(crate) async fn assemble(parts: Parts) -> Result<Arc<Self>> {
@@ -116,7 +128,8 @@ impl Lake {
             "" => broker.config().data_dir.join("lake").display().to_string(),
             url => url.to_owned(),
         };
-        let destination = Arc::new(Destination::new(url, broker.cluster_id().to_owned(), expected));
+        let address = Address { url, hdfs: config.hdfs.clone() };
+        let destination = Arc::new(Destination::new(address, broker.cluster_id().to_owned(), expected));
         let floors = Floors::new(broker.holds().register("lake"));
         let settler = Settler {
             broker: broker.clone(),
@@ -127,20 +140,36 @@ impl Lake {
             fault,
             attempts: AtomicU64::new(0),
         };
-        let sealer = Arc::new(Sealer::new(settler, tables.clone()));
+        let spill_dir = broker.config().data_dir.join("lake-spill");
+        let taken = tables.iter().map(|table| table.name.clone()).chain(views.names()).collect();
+        let written = written(&broker, &config, &taken)?;
+        let source = Source {
+            broker,
+            tables: tables.clone(),
+            written: written.clone(),
+            views,
+            manifest,
+            floors,
+            destination: destination.clone(),
+        };
+        let queries = Arc::new(Queries::new(source, config.sql, spill_dir)?);
+        transform::declare(&queries).await?;
+        let sealer = Arc::new(Sealer::new(settler, tables, written));
         sealer.tables().iter().for_each(|table| sealer.hold(table));
-        match sealer.clean().await {
+        match tokio::time::timeout(START_WAIT_MAX, sealer.clean()).await {
             // a lake that is away does not keep the broker from serving; it is tried again
-            Err(error) if error.kind == LakeErrorKind::Destination => {
+            Err(_) => tracing::warn!("the lake's destination does not answer, the log keeps the records"),
+            Ok(Err(error)) if error.kind == LakeErrorKind::Destination => {
                 tracing::warn!(%error, "the lake's destination is away, the log keeps the records");
             }
-            other => other?,
+            Ok(other) => other?,
         }
-        let source = Source { broker, tables, views, manifest, floors, destination: destination.clone() };
-        let queries = Arc::new(Queries::new(source, config.sql)?);
+        let time_max = Duration::from_millis(config.transform_time_ms);
+        let runner = Arc::new(Runner::new(queries.clone(), sealer.clone(), time_max));
         let (stop, stopping) = watch::channel(false);
         let working = Mutex::new(Some(tokio::spawn(sealer.clone().run(stopping))));
-        Ok(Arc::new(Self { sealer, queries, destination, stop, working }))
+        let archiver = Archiver::new(sealer.clone());
+        Ok(Arc::new(Self { sealer, queries, runner, archiver, destination, stop, working }))
     }
 
     /// Ends in order: the range that is being written is finished, further ones are not begun.
@@ -163,6 +192,49 @@ impl Lake {
     /// `TimeLimit`, `MemoryLimit`, `Destination` when its files are away.
     pub async fn sql(&self, request: SqlRequest) -> Result<SqlAnswer> {
         self.queries.sql(request).await
+    }
+
+    /// Runs a declared transform with these parameters: its result takes its place in the table, in one commit. The run
+    /// goes on when the caller goes away; runs of one transform go one after the other.
+    ///
+    /// # Errors
+    /// `NotFound` for a name that is not declared, `Refused` for parameters or a result that do not fit, `NotFresh`,
+    /// `TimeLimit`, `MemoryLimit`, `Destination`; the table is as before then.
+    pub async fn transform(&self, name: &str, parameters: &BTreeMap<String, String>) -> Result<TransformReport> {
+        self.runner.run(name, parameters).await
+    }
+
+    /// The declared transforms and how their tables fare.
+    pub fn transforms(&self) -> Vec<TransformInfo> {
+        self.runner.infos()
+    }
+
+    /// Moves slices that are old enough at `now` to the zone `archive`, and deletes from there what is older still, as
+    /// each table's `archive_after` and `expire_after` say.
+    ///
+    /// # Errors
+    /// `Destination` or `Broker`; what was done before stays done.
+    pub async fn archive(&self, now: TimestampMs) -> Result<ArchiveReport> {
+        self.archiver.archive(now).await
+    }
+
+    /// Statements with which Hive or Spark read the tables of the lake, or one of them.
+    ///
+    /// # Errors
+    /// `NotFound` for a table that is not in the lake.
+    pub fn ddl(&self, dialect: Dialect, table: Option<&str>) -> Result<Vec<TableDdl>> {
+        let root = self.destination.url();
+        let mut found: Vec<TableDdl> =
+            self.sealer.tables().iter().flat_map(|table| ddl::of_topic(table, &root, dialect)).collect();
+        found.extend(self.queries.source().written.iter().filter_map(|table| ddl::of_written(table, &root, dialect)));
+        let Some(name) = table else { return Ok(found) };
+        let known: Vec<String> = found.iter().map(|ddl| ddl.table.clone()).collect();
+        found.retain(|ddl| ddl.table == name);
+        if found.is_empty() {
+            let message = format!("no table {name} in the lake; there are: {}", known.join(", "));
+            return Err(LakeError::new(LakeErrorKind::NotFound, message));
+        }
+        Ok(found)
     }
 
     /// Settles all that a topic has at this moment.
@@ -230,6 +302,13 @@ impl Lake {
         }
         status
     }
+}
+
+/// The tables that SQL writes, with what the manifest has of them.
+fn written(broker: &Broker, config: &LakeConfig, taken: &BTreeSet<String>) -> Result<Vec<Arc<WrittenTable>>> {
+    let checked = transform::check(config, taken)?;
+    let load = |(config, template)| WrittenTable::load(broker, config, template).map(Arc::new);
+    checked.into_iter().map(load).collect()
 }
 
 #[cfg(test)]

@@ -5,9 +5,12 @@
 //! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `hybrid` (files
 //! below the boundary, `log_scan` above it) with `prune` (files that cannot match). `floors` keeps retention off both.
 
+mod archive;
 mod clean;
 mod config;
+mod ddl;
 mod error;
+mod file_scan;
 mod floors;
 mod hybrid;
 mod lake;
@@ -19,19 +22,25 @@ mod objects;
 mod prune;
 mod query;
 mod query_error;
+mod read_only;
 pub mod samples;
 mod sealer;
 mod settle;
+mod slice;
 mod tables;
+mod transform;
 mod verify;
 mod views;
 mod writer;
 
-pub use config::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
+pub use archive::ArchiveReport;
+pub use config::{HdfsConfig, LakeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
+pub use ddl::{Dialect, TableDdl};
 pub use engine::Offsets;
 pub use error::{LakeError, LakeErrorKind, Result};
 pub use lake::{FlushReport, Lake, LakeStatus, TableStatus};
 pub use query::{SqlAnswer, SqlRequest};
+pub use transform::{TransformInfo, TransformReport};
 pub use verify::VerifyReport;
 
 #[cfg(test)]

@@ -136,6 +136,47 @@ impl Manifest {
         Ok(())
     }
 
+    /// Commits changes of a table that SQL writes; its run is the only one that makes them.
+    ///
+    /// # Errors
+    /// `Bug` when another owner took over, `Broker` when the store fails; nothing has changed then.
+    pub async fn commit_written(&self, changes: Vec<Change>) -> Result<()> {
+        let _one = self.committing.lock().await;
+        self.epoch_is_ours()?;
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        Ok(())
+    }
+
+    /// Gives published files other places, or forgets them, in one commit. What they hold stays as it is.
+    ///
+    /// # Errors
+    /// `Bug` when one is not published, `Broker` when the store fails; nothing has changed then.
+    pub async fn rearrange(&self, files: Vec<(LogId, Arc<FileEntry>, Option<FileEntry>)>) -> Result<()> {
+        let _one = self.committing.lock().await;
+        self.epoch_is_ours()?;
+        let mut changes = Vec::with_capacity(files.len());
+        for (log, before, after) in &files {
+            file_is_published(&self.settled(*log).files, before)?;
+            let key = file_key(*log, before.first, before.ordinal);
+            changes.push(match after {
+                Some(after) => Change::Put(Family::Lake, key, after.encode()?),
+                None => Change::Delete(Family::Lake, key),
+            });
+        }
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        let mut settled = self.settled.lock();
+        for (log, before, after) in files {
+            let known = Arc::make_mut(&mut settled.entry(log).or_default().files);
+            if let Some(at) = known.iter().position(|file| Arc::ptr_eq(file, &before)) {
+                match after {
+                    Some(after) => known[at] = Arc::new(after),
+                    None => drop(known.remove(at)),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Forgets all of a partition, whose topic was deleted.
     ///
     /// # Errors
@@ -225,6 +266,11 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
     let distinct = paths.len() == files.len() && ordinals.len() == files.len();
     let fits = distinct && files.iter().all(inside) && rows <= offsets;
     broken_unless(fits, || format!("files of {rows} rows do not fit the plan {plan:?}: {files:?}"))
+}
+
+/// Only what is published is moved or forgotten.
+fn file_is_published(files: &[Arc<FileEntry>], file: &Arc<FileEntry>) -> Result<()> {
+    broken_unless(files.iter().any(|known| Arc::ptr_eq(known, file)), || format!("{file:?} is not published"))
 }
 
 /// No offset is in two ranges.

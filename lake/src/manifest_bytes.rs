@@ -6,6 +6,7 @@
 //! "f" ++ log u32 ++ first u64 ++ ordinal u32   → one published file
 //! "m" ++ log u32                               → the mark of a partition
 //! "p" ++ log u32                               → the range that is being written
+//! "t", "w"                                     → tables that SQL writes, drawn in transform/bytes.rs
 //!
 //! file                          mark                      plan
 //!  0  1 version, 1              0  1 version, 1           0  1 version, 1
@@ -26,7 +27,7 @@
 use broker::{LogId, Offset, TimestampMs};
 
 use crate::error::{LakeError, LakeErrorKind, Result};
-use crate::layout::{Level, Value};
+use crate::slice::{Level, Value};
 
 /// Version of every value here. A newer one is refused.
 pub const VERSION: u8 = 1;
@@ -126,13 +127,7 @@ impl FileEntry {
             out.extend(number.to_be_bytes());
         }
         put_short(&mut out, &self.path)?;
-        let levels = u16::try_from(self.levels.len()).map_err(|_| too_long("slice"))?;
-        out.extend(levels.to_be_bytes());
-        for level in &self.levels {
-            put_short(&mut out, &level.column)?;
-            out.push(level.derived.into());
-            put_value(&mut out, &level.value)?;
-        }
+        put_levels(&mut out, &self.levels)?;
         Ok(out)
     }
 
@@ -147,11 +142,7 @@ impl FileEntry {
         let (last, rows, bytes) = (value.i64()?, value.unsigned()?, value.unsigned()?);
         let (least, largest, published_ms) = (value.i64()?, value.i64()?, value.i64()?);
         let path = value.short()?;
-        let mut levels = Vec::new();
-        for _ in 0..value.u16()? {
-            let (column, derived) = (value.short()?, value.u8()? == 1);
-            levels.push(Level { column, derived, value: value.value()? });
-        }
+        let levels = value.levels()?;
         value.end()?;
         let event_ms = (least != NO_TIME).then_some((least, largest));
         Ok(Self { first, last, ordinal, rows, bytes, event_ms, published_ms, path, levels })
@@ -205,7 +196,20 @@ pub fn epoch_of(value: &[u8]) -> Result<u64> {
     Ok(epoch)
 }
 
-fn put_short(out: &mut Vec<u8>, text: &str) -> Result<()> {
+/// Appends a slice.
+pub(crate) fn put_levels(out: &mut Vec<u8>, levels: &[Level]) -> Result<()> {
+    let count = u16::try_from(levels.len()).map_err(|_| too_long("slice"))?;
+    out.extend(count.to_be_bytes());
+    for level in levels {
+        put_short(out, &level.column)?;
+        out.push(level.derived.into());
+        put_value(out, &level.value)?;
+    }
+    Ok(())
+}
+
+/// Appends a text with its length in two bytes.
+pub(crate) fn put_short(out: &mut Vec<u8>, text: &str) -> Result<()> {
     out.extend(u16::try_from(text.len()).map_err(|_| too_long("name"))?.to_be_bytes());
     out.extend(text.as_bytes());
     Ok(())
@@ -232,13 +236,14 @@ fn put_value(out: &mut Vec<u8>, value: &Value) -> Result<()> {
     Ok(())
 }
 
-struct Reader<'a> {
+/// Reads a value from its front.
+pub(crate) struct Reader<'a> {
     left: &'a [u8],
     what: &'static str,
 }
 
 impl<'a> Reader<'a> {
-    fn new(value: &'a [u8], what: &'static str) -> Result<Self> {
+    pub(crate) fn new(value: &'a [u8], what: &'static str) -> Result<Self> {
         let mut reader = Self { left: value, what };
         match reader.u8()? {
             VERSION => Ok(reader),
@@ -262,11 +267,11 @@ impl<'a> Reader<'a> {
         Ok(*self.take(N)?.first_chunk().expect("take gave that many"))
     }
 
-    fn u8(&mut self) -> Result<u8> {
+    pub(crate) fn u8(&mut self) -> Result<u8> {
         Ok(u8::from_be_bytes(self.array()?))
     }
 
-    fn u16(&mut self) -> Result<u16> {
+    pub(crate) fn u16(&mut self) -> Result<u16> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
@@ -274,15 +279,15 @@ impl<'a> Reader<'a> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
-    fn u64(&mut self) -> Result<u64> {
+    pub(crate) fn u64(&mut self) -> Result<u64> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
-    fn i64(&mut self) -> Result<i64> {
+    pub(crate) fn i64(&mut self) -> Result<i64> {
         Ok(i64::from_be_bytes(self.array()?))
     }
 
-    fn unsigned(&mut self) -> Result<u64> {
+    pub(crate) fn unsigned(&mut self) -> Result<u64> {
         u64::try_from(self.i64()?).map_err(|_| damaged(self.what))
     }
 
@@ -290,9 +295,18 @@ impl<'a> Reader<'a> {
         String::from_utf8(self.take(bytes)?.to_vec()).map_err(|_| damaged(self.what))
     }
 
-    fn short(&mut self) -> Result<String> {
+    pub(crate) fn short(&mut self) -> Result<String> {
         let bytes = self.u16()?;
         self.text(bytes.into())
+    }
+
+    pub(crate) fn levels(&mut self) -> Result<Vec<Level>> {
+        let mut levels = Vec::new();
+        for _ in 0..self.u16()? {
+            let (column, derived) = (self.short()?, self.u8()? == 1);
+            levels.push(Level { column, derived, value: self.value()? });
+        }
+        Ok(levels)
     }
 
     fn value(&mut self) -> Result<Value> {
@@ -309,12 +323,12 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) -> Result<()> {
         if self.left.is_empty() { Ok(()) } else { Err(damaged(self.what)) }
     }
 }
 
-fn signed(number: u64) -> Result<i64> {
+pub(crate) fn signed(number: u64) -> Result<i64> {
     i64::try_from(number).map_err(|_| too_long("count"))
 }
 
@@ -322,7 +336,7 @@ fn too_long(what: &str) -> LakeError {
     LakeError::bug(format!("a {what} does not fit its field in the manifest"))
 }
 
-fn damaged(what: &str) -> LakeError {
+pub(crate) fn damaged(what: &str) -> LakeError {
     let message = format!("the lake's manifest has a damaged {what}: restore the data directory from a copy");
     LakeError::new(LakeErrorKind::Broker, message)
 }

@@ -1,27 +1,33 @@
-//! The destination of the files: the only place that names `object_store`. Today a local directory; HDFS and S3 will be
-//! further arms of [`Place`], which knows what the object store interface does not say: how a file becomes durable.
+//! The destination of the files: a local directory or HDFS. `local` and `hdfs` are the two arms of [`Place`]; each knows
+//! what the object store interface does not say: how a file becomes durable. Only these files name `object_store`.
 //!
 //! ```text
 //! <root>/_millpond.json                      whose lake it is; gone: the destination is not there
 //! <root>/_tmp/…                              files being written, unseen by Spark, Hive, DuckDB and pyarrow
 //! <root>/_deleted/<topic>-<log id>/…         files of topics that were deleted
-//! <root>/<topic>/date=…/…                    published files
+//! <root>/[<zone>/]<topic>/date=…/…           published files of topics
+//! <root>/<zone>/<table>/…                    published files of tables that SQL writes
 //! ```
 
-use std::collections::BTreeSet;
-use std::path::{Path as FilePath, PathBuf};
+mod hdfs;
+mod hdfs_read;
+mod local;
+mod sink;
+
 use std::sync::Arc;
 
+use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use futures::TryStreamExt;
-use object_store::buffered::BufWriter;
-use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
-use parquet::arrow::async_writer::ParquetObjectWriter;
+use object_store::{ObjectMeta, ObjectStore};
+use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::{Deserialize, Serialize};
 
+use self::hdfs::Hdfs;
+use self::local::Local;
+pub use self::sink::FileSink;
+use crate::config::HdfsConfig;
 use crate::error::{LakeError, Result};
 
 /// Where files are written before they are published.
@@ -32,19 +38,17 @@ const OWNER_FILE: &str = "_millpond.json";
 const OWNER_VERSION: u32 = 1;
 /// The name under which queries find the store; not a place on the network.
 const STORE_URL: &str = "millpond-lake://lake";
-/// What one open file holds back before it is written on.
-const WRITE_BUFFER_BYTES: usize = 1 << 20;
 
 /// The destination. Holds: the way to it, and whose it must be. Always true: only files below its root are touched,
 /// and only while the owner's mark lies there.
 pub struct Objects {
     place: Place,
-    store: Arc<dyn ObjectStore>,
     owner: String,
 }
 
 enum Place {
-    Local { root: PathBuf },
+    Local(Local),
+    Hdfs(Arc<Hdfs>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -53,19 +57,32 @@ struct Owner {
     cluster_id: String,
 }
 
+/// What the configuration says of the destination.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// A path, a `file://` URL or an `hdfs://` URL.
+    pub url: String,
+    /// How HDFS is spoken to.
+    pub hdfs: HdfsConfig,
+}
+
 /// The destination as it is configured, opened when it can be: a lake that is away does not keep the broker from
 /// starting.
 pub struct Destination {
-    url: String,
+    address: Address,
     owner: String,
     expected: bool,
+    /// Where the connections to HDFS are served, whoever opens them.
+    runtime: tokio::runtime::Handle,
     opened: tokio::sync::OnceCell<Arc<Objects>>,
 }
 
 impl Destination {
-    /// The destination at `url` for the cluster `owner`; `expected` says that files were published there before.
-    pub fn new(url: String, owner: String, expected: bool) -> Self {
-        Self { url, owner, expected, opened: tokio::sync::OnceCell::new() }
+    /// The destination at `address` for the cluster `owner`; `expected` says that files were published there before.
+    /// Must be called within the runtime that lives as long as the lake.
+    pub fn new(address: Address, owner: String, expected: bool) -> Self {
+        let runtime = tokio::runtime::Handle::current();
+        Self { address, owner, expected, runtime, opened: tokio::sync::OnceCell::new() }
     }
 
     /// The open destination.
@@ -73,33 +90,34 @@ impl Destination {
     /// # Errors
     /// As [`Objects::open`].
     pub async fn get(&self) -> Result<Arc<Objects>> {
-        let opened = self
-            .opened
-            .get_or_try_init(|| async { Objects::open(&self.url, &self.owner, self.expected).await.map(Arc::new) });
-        opened.await.cloned()
+        let open =
+            || async { Objects::open(&self.address, &self.owner, (self.expected, &self.runtime)).await.map(Arc::new) };
+        self.opened.get_or_try_init(open).await.cloned()
     }
 
-    /// The destination for people: a `file://` URL.
+    /// The destination for people: a `file://` or `hdfs://` URL.
     pub fn url(&self) -> String {
-        self.opened.get().map_or_else(|| self.url.clone(), |objects| objects.url())
+        self.opened.get().map_or_else(|| self.address.url.clone(), |objects| objects.url())
     }
 }
 
 impl Objects {
-    /// Opens the lake at `url` for the cluster `owner`, and creates it when it is new. `expected` says that files were
-    /// published there before, so that an empty place means that the lake is away.
+    /// Opens the lake at `address` for the cluster `owner`, and creates it when it is new. `expected` says that files
+    /// were published there before, so that an empty place means that the lake is away.
     ///
     /// # Errors
     /// `Config` for a scheme that is not served, another cluster's lake or an unusable directory, `Destination` when
     /// the lake is away.
-    pub async fn open(url: &str, owner: &str, expected: bool) -> Result<Self> {
-        let root = local_root(url)?;
-        if !expected {
-            std::fs::create_dir_all(&root).map_err(|e| unusable(&root, &e))?;
-        }
-        let root = root.canonicalize().map_err(|e| if expected { away(&root, &e) } else { unusable(&root, &e) })?;
-        let store = LocalFileSystem::new_with_prefix(&root).map_err(|e| unusable(&root, &e))?;
-        let objects = Self { place: Place::Local { root }, store: Arc::new(store), owner: owner.to_owned() };
+    pub async fn open(
+        address: &Address,
+        owner: &str,
+        (expected, runtime): (bool, &tokio::runtime::Handle),
+    ) -> Result<Self> {
+        let place = match address.url.split_once("://") {
+            Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, expected).await?)),
+            _ => Place::Local(Local::open(&address.url, expected)?),
+        };
+        let objects = Self { place, owner: owner.to_owned() };
         match objects.read_owner().await? {
             Some(found) => objects.check_owner(&found)?,
             None if expected => {
@@ -115,10 +133,11 @@ impl Objects {
         Ok(objects)
     }
 
-    /// The destination for people: a `file://` URL.
+    /// The destination for people: a `file://` or `hdfs://` URL without a slash at its end.
     pub fn url(&self) -> String {
         match &self.place {
-            Place::Local { root } => format!("file://{}", root.display()),
+            Place::Local(local) => local.url(),
+            Place::Hdfs(hdfs) => hdfs.url().to_owned(),
         }
     }
 
@@ -137,20 +156,15 @@ impl Objects {
     }
 
     async fn read_owner(&self) -> Result<Option<String>> {
-        match self.store.get(&path(OWNER_FILE)?).await {
-            Ok(found) => {
-                let bytes = found.bytes().await.map_err(|e| self.failed("read", OWNER_FILE, &e))?;
-                let owner: Owner = serde_json::from_slice(&bytes).map_err(|e| {
-                    LakeError::config(format!(
-                        "{}/{OWNER_FILE} cannot be read ({e}): restore it from a copy",
-                        self.url()
-                    ))
-                })?;
-                Ok(Some(owner.cluster_id))
-            }
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed("read", OWNER_FILE, &error)),
-        }
+        let found = match &self.place {
+            Place::Local(local) => local.read(OWNER_FILE).await?,
+            Place::Hdfs(hdfs) => hdfs.read_small(OWNER_FILE).await?,
+        };
+        let Some(bytes) = found else { return Ok(None) };
+        let owner: Owner = serde_json::from_slice(&bytes).map_err(|e| {
+            LakeError::config(format!("{}/{OWNER_FILE} cannot be read ({e}): restore it from a copy", self.url()))
+        })?;
+        Ok(Some(owner.cluster_id))
     }
 
     fn check_owner(&self, found: &str) -> Result<()> {
@@ -167,20 +181,22 @@ impl Objects {
     async fn take_ownership(&self) -> Result<()> {
         let owner = Owner { v: OWNER_VERSION, cluster_id: self.owner.clone() };
         let bytes = serde_json::to_vec(&owner).map_err(|e| LakeError::bug(format!("owner file: {e}")))?;
-        let payload = PutPayload::from(bytes);
-        self.store.put(&path(OWNER_FILE)?, payload).await.map_err(|e| match &self.place {
-            Place::Local { root } => unusable(root, &e),
-        })?;
+        match &self.place {
+            Place::Local(local) => local.put_owner(OWNER_FILE, bytes).await?,
+            Place::Hdfs(hdfs) => hdfs.put_small(OWNER_FILE, Bytes::from(bytes)).await?,
+        }
         self.sync(&[OWNER_FILE.to_owned()]).await
     }
 
-    /// A writer for a new file.
+    /// A writer for a new file, which is whole and durable in itself once it was completed.
     ///
     /// # Errors
-    /// `Bug` for a path that no file can have.
-    pub fn create(&self, at: &str) -> Result<ParquetObjectWriter> {
-        let buffered = BufWriter::with_capacity(self.store.clone(), path(at)?, WRITE_BUFFER_BYTES);
-        Ok(ParquetObjectWriter::from_buf_writer(buffered))
+    /// `Bug` for a path that no file can have, `Destination`.
+    pub async fn create(&self, at: &str) -> Result<FileSink> {
+        match &self.place {
+            Place::Local(local) => local.create(at),
+            Place::Hdfs(hdfs) => hdfs.create(at).await,
+        }
     }
 
     /// Gives written files their names and replaces what has these names; then makes the names durable.
@@ -188,33 +204,34 @@ impl Objects {
     /// # Errors
     /// `Destination`; some of the files may have their names then.
     pub async fn publish(&self, renames: &[(String, String)]) -> Result<()> {
-        for (from, to) in renames {
-            self.store.rename(&path(from)?, &path(to)?).await.map_err(|e| self.failed("rename", from, &e))?;
+        match &self.place {
+            Place::Local(local) => local.rename_all(renames).await?,
+            Place::Hdfs(hdfs) => hdfs.rename_all(renames).await?,
         }
         self.sync(&renames.iter().map(|(_, to)| to.clone()).collect::<Vec<_>>()).await
     }
 
-    /// Makes files and the directories that lead to them durable.
+    /// Makes files and the directories that lead to them durable. HDFS keeps names in its own journal, and a file there
+    /// is durable when it was completed.
     ///
     /// # Errors
     /// `Destination`.
     pub async fn sync(&self, files: &[String]) -> Result<()> {
-        let Place::Local { root } = &self.place;
-        let mut paths = BTreeSet::new();
-        for file in files {
-            // a directory that was made on the way is known only to its own parent
-            paths.extend(root.join(file).ancestors().take_while(|at| at.starts_with(root)).map(FilePath::to_owned));
+        match &self.place {
+            Place::Local(local) => local.sync(files).await,
+            Place::Hdfs(_) => Ok(()),
         }
-        let url = self.url();
-        blocking(move || {
-            for at in paths {
-                let synced = std::fs::File::open(&at).and_then(|file| file.sync_all());
-                synced
-                    .map_err(|e| LakeError::destination(format!("{} cannot be synced to {url}: {e}", at.display())))?;
-            }
-            Ok(())
-        })
-        .await
+    }
+
+    /// Writes a copy of a file.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        match &self.place {
+            Place::Local(local) => local.copy(from, to).await,
+            Place::Hdfs(hdfs) => hdfs.copy(from, to).await,
+        }
     }
 
     /// Whether a file is there, and how large, in bytes.
@@ -222,10 +239,9 @@ impl Objects {
     /// # Errors
     /// `Destination`.
     pub async fn size(&self, at: &str) -> Result<Option<u64>> {
-        match self.store.head(&path(at)?).await {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.failed("find", at, &error)),
+        match &self.place {
+            Place::Local(local) => local.size(at).await,
+            Place::Hdfs(hdfs) => hdfs.size(at).await,
         }
     }
 
@@ -234,9 +250,10 @@ impl Objects {
     /// # Errors
     /// `Destination`.
     pub async fn list(&self, dir: &str) -> Result<Vec<String>> {
-        let dir_path = path(dir)?;
-        let found = self.store.list(Some(&dir_path)).map_ok(|meta| meta.location.to_string());
-        found.try_collect().await.map_err(|e| self.failed("list", dir, &e))
+        match &self.place {
+            Place::Local(local) => local.list(dir).await,
+            Place::Hdfs(hdfs) => hdfs.list_files(dir).await,
+        }
     }
 
     /// Removes a file; one that is not there is no error.
@@ -244,9 +261,9 @@ impl Objects {
     /// # Errors
     /// `Destination`.
     pub async fn delete(&self, at: &str) -> Result<()> {
-        match self.store.delete(&path(at)?).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(self.failed("delete", at, &error)),
+        match &self.place {
+            Place::Local(local) => local.delete(at).await,
+            Place::Hdfs(hdfs) => hdfs.delete(at).await,
         }
     }
 
@@ -255,35 +272,28 @@ impl Objects {
     /// # Errors
     /// `Destination`.
     pub async fn clear_tmp(&self) -> Result<()> {
-        let Place::Local { root } = &self.place;
-        let tmp = root.join(TMP_DIR);
-        blocking(move || match std::fs::remove_dir_all(&tmp) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(LakeError::destination(format!("{} cannot be emptied, check who owns it: {error}", tmp.display())))
-            }
-            _ => Ok(()),
-        })
-        .await
+        match &self.place {
+            Place::Local(local) => local.remove_dir(TMP_DIR).await,
+            Place::Hdfs(hdfs) => hdfs.remove_dir(TMP_DIR).await,
+        }
     }
 
-    /// Removes directories below `dir` that hold nothing.
-    ///
-    /// # Errors
-    /// Never fails: an empty directory that stays does no harm.
-    pub async fn remove_empty_dirs(&self, dir: &str) -> Result<()> {
-        let Place::Local { root } = &self.place;
-        let dir = root.join(dir);
-        blocking(move || {
-            remove_empty(&dir);
-            Ok(())
-        })
-        .await
+    /// Removes directories below `dir` that hold nothing, as far as that can be done: an empty directory that stays does
+    /// no harm.
+    pub async fn remove_empty_dirs(&self, dir: &str) {
+        match &self.place {
+            Place::Local(local) => local.remove_empty_dirs(dir).await,
+            Place::Hdfs(hdfs) => hdfs.remove_empty_dirs(dir).await,
+        }
     }
 
     /// Makes the files readable for queries.
+    ///
+    /// # Errors
+    /// `Bug`.
     pub fn register(&self, runtime: &RuntimeEnv) -> Result<ObjectStoreUrl> {
         let url = ObjectStoreUrl::parse(STORE_URL).map_err(|e| LakeError::bug(format!("{STORE_URL}: {e}")))?;
-        runtime.register_object_store(url.as_ref(), self.store.clone());
+        runtime.register_object_store(url.as_ref(), self.store());
         Ok(url)
     }
 
@@ -297,72 +307,22 @@ impl Objects {
     }
 
     /// The store, for reading whole files.
-    pub fn reader(&self, at: &str) -> Result<parquet::arrow::async_reader::ParquetObjectReader> {
-        Ok(parquet::arrow::async_reader::ParquetObjectReader::new(self.store.clone(), path(at)?))
+    ///
+    /// # Errors
+    /// `Bug` for a path that no file can have.
+    pub fn reader(&self, at: &str) -> Result<ParquetObjectReader> {
+        Ok(ParquetObjectReader::new(self.store(), path(at)?))
     }
 
-    fn failed(&self, what: &str, at: &str, error: &object_store::Error) -> LakeError {
-        LakeError::destination(format!(
-            "cannot {what} {at} in {}, check that it is there and writable: {error}",
-            self.url()
-        ))
+    fn store(&self) -> Arc<dyn ObjectStore> {
+        match &self.place {
+            Place::Local(local) => local.store(),
+            Place::Hdfs(hdfs) => hdfs.clone(),
+        }
     }
 }
 
 /// The object store's path of a relative path, taken as it is: `%` is part of Hive's names.
 fn path(at: &str) -> Result<Path> {
     Path::parse(at).map_err(|e| LakeError::bug(format!("{at:?} is not a path: {e}")))
-}
-
-fn local_root(url: &str) -> Result<PathBuf> {
-    let path = match url.split_once("://") {
-        None => url,
-        Some(("file", path)) if path.starts_with('/') => path,
-        Some(("file", _)) => {
-            return Err(LakeError::config(format!("lake.url {url} names a host: write file:///directory, or a path")));
-        }
-        Some((scheme, _)) => {
-            let message = format!(
-                "lake.url {url}: {scheme}:// is not served by this version, only local directories are: give a path \
-                 or file:///directory"
-            );
-            return Err(LakeError::config(message));
-        }
-    };
-    if path.is_empty() {
-        return Err(LakeError::config("lake.url is empty: give a directory, as a path or file:///directory"));
-    }
-    Ok(PathBuf::from(path))
-}
-
-fn remove_empty(dir: &FilePath) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
-    for entry in entries.flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            remove_empty(&entry.path());
-        }
-    }
-    // fails where something is left, which is what is wanted
-    let _ = std::fs::remove_dir(dir);
-}
-
-fn unusable(root: &FilePath, error: &dyn std::fmt::Display) -> LakeError {
-    let message =
-        format!("the lake cannot be kept in {}, check that it is a directory of yours: {error}", root.display());
-    LakeError::config(message)
-}
-
-fn away(root: &FilePath, error: &dyn std::fmt::Display) -> LakeError {
-    let message = format!(
-        "{} is away, though files were published to the lake: mount it or set lake.url back: {error}",
-        root.display()
-    );
-    LakeError::destination(message)
-}
-
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(act).await {
-        Ok(result) => result,
-        Err(error) => Err(LakeError::bug(format!("work on the lake's files ended early: {error}"))),
-    }
 }

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,8 +22,9 @@ use datafusion::catalog::{
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
-use datafusion::execution::memory_pool::{GreedyMemoryPool, MemoryConsumer, TrackConsumersPool};
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::memory_pool::{
+    FairSpillPool, GreedyMemoryPool, MemoryConsumer, MemoryPool, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -30,24 +32,30 @@ use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::Statement as Ast;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use crate::Offsets;
 use crate::config::SqlLimits;
 use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::file_scan::Files;
 use crate::floors::Floors;
 use crate::hybrid::{Boundary, HybridTable};
 use crate::manifest::Manifest;
 use crate::objects::Destination;
 use crate::query_error::explain;
+use crate::read_only::{param, refuse_writes, refused_write, takes_limit};
 use crate::tables::Table;
+use crate::transform::{TableFiles, WrittenScan, WrittenTable};
 
-const CATALOG: &str = "millpond";
-const SCHEMA: &str = "public";
+/// The catalog of every session.
+pub const CATALOG: &str = "millpond";
+/// Its one schema.
+pub const SCHEMA: &str = "public";
 /// Longest statement that is read.
 const SQL_BYTES_MAX: usize = 1 << 20;
+/// Longest wait for a destination that was not opened yet.
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for the views that a query names.
 const FRESH_WAIT_MS_MAX: u64 = 5_000;
 
@@ -89,7 +97,26 @@ pub struct Queries {
     source: Source,
     limits: SqlLimits,
     base: SessionState,
+    /// What transforms run in: memory of their own, and a directory for what does not fit.
+    work: Arc<RuntimeEnv>,
     threads: Threads,
+}
+
+/// A query that is planned. Keeps what it reads from being deleted, as long as it lives.
+pub struct Prepared {
+    /// The session it was planned in.
+    pub state: SessionState,
+    /// The plan.
+    pub plan: LogicalPlan,
+    /// What it reads: of each topic, the next offset per partition.
+    pub offsets: Offsets,
+    _reads: Reads,
+}
+
+#[derive(Default)]
+struct Reads {
+    boundaries: Vec<Arc<Boundary>>,
+    files: Vec<TableFiles>,
 }
 
 /// Where queries read.
@@ -98,6 +125,8 @@ pub struct Source {
     pub broker: Arc<Broker>,
     /// The tables.
     pub tables: Vec<Arc<Table>>,
+    /// The tables that SQL writes.
+    pub written: Vec<Arc<WrittenTable>>,
     /// The views.
     pub views: Arc<dyn Views>,
     /// What is settled.
@@ -124,19 +153,16 @@ impl Queries {
     ///
     /// # Errors
     /// `Config` when the limits are impossible, `Bug` when threads cannot be started.
-    pub fn new(source: Source, limits: SqlLimits) -> Result<Self> {
+    pub fn new(source: Source, limits: SqlLimits, spill_dir: PathBuf) -> Result<Self> {
         if limits.time_ms == 0 || limits.memory_bytes == 0 || limits.rows == 0 {
             return Err(LakeError::config(
                 "the lake's limits of SQL must be above 0: set lake.sql_time_max and its like",
             ));
         }
-        let top = NonZeroUsize::new(3).expect("three is not zero");
-        let pool = TrackConsumersPool::new(GreedyMemoryPool::new(limits.memory_bytes), top);
-        let runtime = RuntimeEnvBuilder::new()
-            .with_memory_pool(Arc::new(pool))
-            .with_disk_manager_builder(DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled))
-            .build_arc()
-            .map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
+        let disabled = DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled);
+        let runtime = runtime_env(GreedyMemoryPool::new(limits.memory_bytes), disabled)?;
+        let spill = DiskManagerBuilder::default().with_mode(DiskManagerMode::Directories(vec![spill_dir]));
+        let work = runtime_env(FairSpillPool::new(limits.memory_bytes), spill)?;
         let cores = std::thread::available_parallelism().map_or(2, NonZeroUsize::get);
         let config = SessionConfig::new()
             .with_default_catalog_and_schema(CATALOG, SCHEMA)
@@ -151,10 +177,10 @@ impl Queries {
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("lake-sql")
-            .enable_time()
+            .enable_all()
             .build()
             .map_err(|e| LakeError::bug(format!("threads for SQL cannot be started: {e}")))?;
-        Ok(Self { source, limits, base, threads: Threads(Some(threads)) })
+        Ok(Self { source, limits, base, work, threads: Threads(Some(threads)) })
     }
 
     /// Answers one query.
@@ -164,10 +190,26 @@ impl Queries {
     pub async fn sql(self: &Arc<Self>, request: SqlRequest) -> Result<SqlAnswer> {
         let (this, time) = (self.clone(), Duration::from_millis(self.limits.time_ms));
         let run = async move { this.within_time(request, time).await };
-        let Some(threads) = &self.threads.0 else { return Err(LakeError::bug("SQL has ended")) };
         // dropped with its caller: a query whose client has gone away stops
-        let task = AbortOnDrop(threads.spawn(run));
+        let task = AbortOnDrop(self.spawn(run)?);
         task.await
+    }
+
+    /// Runs something on the threads of SQL, to its end.
+    ///
+    /// # Errors
+    /// `Bug` when SQL has ended.
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        run: impl Future<Output = T> + Send + 'static,
+    ) -> Result<tokio::task::JoinHandle<T>> {
+        let threads = self.threads.0.as_ref().ok_or_else(|| LakeError::bug("SQL has ended"))?;
+        Ok(threads.spawn(run))
+    }
+
+    /// Where queries read.
+    pub fn source(&self) -> &Source {
+        &self.source
     }
 
     async fn within_time(&self, request: SqlRequest, time: Duration) -> Result<SqlAnswer> {
@@ -190,19 +232,63 @@ impl Queries {
         }
         let params =
             request.params.iter().enumerate().map(|(at, value)| param(at, value)).collect::<Result<Vec<_>>>()?;
-        let dialect = self.base.config_options().sql_parser.dialect;
-        let statement = self.base.sql_to_statement(&request.sql, &dialect).map_err(|e| self.explain(&e))?;
+        let statement = self.parse(&request.sql)?;
         refuse_writes(&statement)?;
-        let named = self.base.resolve_table_references(&statement).map_err(|e| self.explain(&e))?;
-        let named: BTreeSet<String> = named.iter().map(|table| table.table().to_owned()).collect();
-        let mut offsets = self.freshen(&named).await?;
-        let state = self.session(&named, &mut offsets).await?;
-        let plan = state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))?;
+        let Prepared { state, plan, offsets, _reads } =
+            self.prepare(statement, self.base.runtime_env().clone(), None).await?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| refused_write("that"))?;
         let row_limit = request.row_limit.min(self.limits.rows.saturating_add(1));
         let (schema, rows) = self.execute(state, plan, params, row_limit).await?;
         Ok(SqlAnswer { schema, rows, offsets })
+    }
+
+    /// Reads a statement.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub fn parse(&self, sql: &str) -> Result<Statement> {
+        let dialect = self.base.config_options().sql_parser.dialect;
+        self.base.sql_to_statement(sql, &dialect).map_err(|e| self.explain(&e))
+    }
+
+    /// The names of the tables that a statement names.
+    ///
+    /// # Errors
+    /// `Refused`.
+    pub fn named(&self, statement: &Statement) -> Result<BTreeSet<String>> {
+        let named = self.base.resolve_table_references(statement).map_err(|e| self.explain(&e))?;
+        Ok(named.iter().map(|table| table.table().to_owned()).collect())
+    }
+
+    /// Plans a transform's query, to be run with memory and disk of the transforms' own. `table`, which it writes, can be
+    /// read in its session.
+    ///
+    /// # Errors
+    /// As [`Queries::sql`].
+    pub async fn prepare_work(&self, statement: Statement, table: &str) -> Result<Prepared> {
+        self.prepare(statement, self.work.clone(), Some(table)).await
+    }
+
+    /// Plans a query, without reading anything: its columns.
+    ///
+    /// # Errors
+    /// `Refused` when it is wrong.
+    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::default());
+        let state = self.session(&none, self.base.runtime_env().clone(), &mut offsets, &mut reads).await?;
+        state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))
+    }
+
+    /// Waits for the views that a query names, reads the boundaries of its tables, and plans it.
+    async fn prepare(&self, statement: Statement, room: Arc<RuntimeEnv>, table: Option<&str>) -> Result<Prepared> {
+        let mut named = self.named(&statement)?;
+        named.extend(table.map(str::to_owned));
+        let mut offsets = self.freshen(&named).await?;
+        let mut reads = Reads::default();
+        let state = self.session(&named, room, &mut offsets, &mut reads).await?;
+        let plan = state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))?;
+        Ok(Prepared { state, plan, offsets, _reads: reads })
     }
 
     /// Waits for the named views.
@@ -216,7 +302,13 @@ impl Queries {
     }
 
     /// A session in which the tables and views have their names, those that the query names with their boundaries read.
-    async fn session(&self, named: &BTreeSet<String>, offsets: &mut Offsets) -> Result<SessionState> {
+    async fn session(
+        &self,
+        named: &BTreeSet<String>,
+        room: Arc<RuntimeEnv>,
+        offsets: &mut Offsets,
+        reads: &mut Reads,
+    ) -> Result<SessionState> {
         let schema = MemorySchemaProvider::new();
         let catalog = MemoryCatalogProvider::new();
         let catalogs = MemoryCatalogProviderList::new();
@@ -226,28 +318,52 @@ impl Queries {
                 schema.register_table(view, table).map_err(bug)?;
             }
         }
-        let files = self.files().await;
+        let Source { broker, manifest, floors, .. } = &self.source;
+        let mut hybrids = Vec::with_capacity(self.source.tables.len());
         for table in &self.source.tables {
-            let Source { broker, manifest, floors, .. } = &self.source;
-            let named = named.contains(&table.name);
-            let boundary = named.then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
+            let boundary =
+                named.contains(&table.name).then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
             if let Some(boundary) = &boundary {
                 merge(offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
+                reads.boundaries.push(boundary.clone());
             }
-            let hybrid = HybridTable { table: table.clone(), boundary, files: files.clone() };
+            hybrids.push(HybridTable { table: table.clone(), boundary, files: None });
+        }
+        let mut written = Vec::new();
+        for table in &self.source.written {
+            let Some(planned) = table.planned.get() else { continue };
+            let files = if named.contains(&table.config.name) { table.files() } else { TableFiles::default() };
+            reads.files.push(files.clone());
+            written.push(WrittenScan {
+                name: table.config.name.clone(),
+                layout: planned.layout.clone(),
+                files,
+                at: None,
+            });
+        }
+        let at = if reads.any() { self.files(&room).await } else { None };
+        for mut table in hybrids {
+            table.files = at.clone();
+            if !schema.table_exist(&table.table.name) {
+                schema.register_table(table.table.name.clone(), Arc::new(table)).map_err(bug)?;
+            }
+        }
+        for mut table in written {
+            table.at = at.clone();
             if !schema.table_exist(&table.name) {
-                schema.register_table(table.name.clone(), Arc::new(hybrid)).map_err(bug)?;
+                schema.register_table(table.name.clone(), Arc::new(table)).map_err(bug)?;
             }
         }
         catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(bug)?;
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        Ok(SessionStateBuilder::new_from_existing(self.base.clone()).with_catalog_list(Arc::new(catalogs)).build())
+        let builder = SessionStateBuilder::new_from_existing(self.base.clone());
+        Ok(builder.with_runtime_env(room).with_catalog_list(Arc::new(catalogs)).build())
     }
 
-    async fn files(&self) -> Option<(Arc<crate::objects::Objects>, ObjectStoreUrl)> {
-        let objects = self.source.destination.get().await.ok()?;
-        let runtime: &RuntimeEnv = self.base.runtime_env();
-        let url = objects.register(runtime).ok()?;
+    /// Where files are; none when the destination does not answer soon.
+    async fn files(&self, room: &RuntimeEnv) -> Files {
+        let objects = tokio::time::timeout(OPEN_WAIT_MAX, self.source.destination.get()).await.ok()?.ok()?;
+        let url = objects.register(room).ok()?;
         Some((objects, url))
     }
 
@@ -285,11 +401,27 @@ impl Queries {
         Ok((schema, rows))
     }
 
-    fn explain(&self, error: &DataFusionError) -> LakeError {
+    /// An error of DataFusion's in our words.
+    pub fn explain(&self, error: &DataFusionError) -> LakeError {
         let mut names: Vec<String> = self.source.tables.iter().map(|table| table.name.clone()).collect();
+        names.extend(self.source.written.iter().map(|table| table.config.name.clone()));
         names.extend(self.source.views.names());
         explain(error, &names, self.limits.memory_bytes)
     }
+}
+
+impl Reads {
+    /// Whether any file is read.
+    fn any(&self) -> bool {
+        self.boundaries.iter().any(|boundary| boundary.has_files()) || self.files.iter().any(|files| !files.is_empty())
+    }
+}
+
+fn runtime_env(pool: impl MemoryPool + 'static, disk: DiskManagerBuilder) -> Result<Arc<RuntimeEnv>> {
+    let top = NonZeroUsize::new(3).expect("three is not zero");
+    let pool = TrackConsumersPool::new(pool, top);
+    let builder = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk);
+    builder.build_arc().map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))
 }
 
 /// What two parts of a query have both applied: the lesser offset.
@@ -300,57 +432,6 @@ fn merge(into: &mut Offsets, more: Offsets) {
             known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
         }
     }
-}
-
-fn param(at: usize, value: &serde_json::Value) -> Result<ScalarValue> {
-    use serde_json::Value;
-    match value {
-        Value::Null => Ok(ScalarValue::Null),
-        Value::Bool(flag) => Ok(ScalarValue::from(*flag)),
-        Value::String(text) => Ok(ScalarValue::from(text.as_str())),
-        Value::Number(number) => number
-            .as_i64()
-            .map(ScalarValue::from)
-            .or_else(|| number.as_u64().map(ScalarValue::from))
-            .or_else(|| number.as_f64().map(ScalarValue::from))
-            .ok_or_else(|| LakeError::new(LakeErrorKind::Refused, format!("parameter ${} is not a number", at + 1))),
-        Value::Array(_) | Value::Object(_) => {
-            let message =
-                format!("parameter ${} is an array or object: give null, a boolean, a number or a string", at + 1);
-            Err(LakeError::new(LakeErrorKind::Refused, message))
-        }
-    }
-}
-
-/// Whether a limit may stand above the plan; what tells about plans must be outermost.
-fn takes_limit(plan: &LogicalPlan) -> bool {
-    !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_))
-}
-
-fn refuse_writes(statement: &Statement) -> Result<()> {
-    let name = match statement {
-        Statement::Explain(explained) => return refuse_writes(&explained.statement),
-        Statement::CreateExternalTable(_) => "CREATE EXTERNAL TABLE".to_owned(),
-        Statement::CopyTo(_) => "COPY".to_owned(),
-        Statement::Reset(_) => "RESET".to_owned(),
-        Statement::Statement(ast) => match &**ast {
-            Ast::Query(_) | Ast::ExplainTable { .. } | Ast::ShowTables { .. } | Ast::ShowColumns { .. } => {
-                return Ok(());
-            }
-            Ast::ShowVariable { .. } | Ast::ShowFunctions { .. } => return Ok(()),
-            Ast::Explain { statement, .. } => return refuse_writes(&Statement::Statement(statement.clone())),
-            other => other.to_string().split_whitespace().take(2).collect::<Vec<_>>().join(" "),
-        },
-    };
-    Err(refused_write(&name))
-}
-
-fn refused_write(what: &str) -> LakeError {
-    let message = format!(
-        "{what} is refused, SQL here only reads: use SELECT, SHOW, DESCRIBE or EXPLAIN; write to a topic, and declare \
-         streams and views in the configuration"
-    );
-    LakeError::new(LakeErrorKind::Refused, message)
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<Result<SqlAnswer>>);

@@ -16,6 +16,7 @@ use crate::config::TableConfig;
 use crate::error::{LakeError, Result};
 use crate::settle::{Settler, Settling};
 use crate::tables::Table;
+use crate::transform::WrittenTable;
 
 /// Time between two looks at the partitions.
 const TICK: Duration = Duration::from_millis(200);
@@ -27,6 +28,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 pub struct Sealer {
     settler: Settler,
     tables: Vec<Arc<Table>>,
+    written: Vec<Arc<WrittenTable>>,
     settling: tokio::sync::Mutex<()>,
     cleaned: AtomicBool,
     states: Mutex<HashMap<String, TableState>>,
@@ -43,12 +45,13 @@ pub struct TableState {
 }
 
 impl Sealer {
-    /// A sealer of those tables that settle.
-    pub fn new(settler: Settler, tables: Vec<Arc<Table>>) -> Self {
+    /// A sealer of those tables that settle. It cleans up for those that SQL writes, too.
+    pub fn new(settler: Settler, tables: Vec<Arc<Table>>, written: Vec<Arc<WrittenTable>>) -> Self {
         let tables = tables.into_iter().filter(|table| table.settles.is_some()).collect();
         Self {
             settler,
             tables,
+            written,
             settling: tokio::sync::Mutex::default(),
             cleaned: AtomicBool::new(false),
             states: Mutex::default(),
@@ -201,6 +204,7 @@ impl Sealer {
         self.retire().await?;
         let tables: Vec<&Table> = self.tables.iter().map(|table| &**table).collect();
         clean::remove_orphans(&objects, &self.settler.manifest, &tables).await?;
+        clean::remove_table_orphans(&objects, &self.written).await?;
         self.cleaned.store(true, Ordering::Release);
         Ok(())
     }
@@ -222,6 +226,11 @@ impl Sealer {
     pub async fn clean(&self) -> Result<()> {
         let _one = self.settling.lock().await;
         self.clean_once().await
+    }
+
+    /// Waits until nothing is being settled, and keeps it so.
+    pub async fn alone(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.settling.lock().await
     }
 
     fn topic(&self, table: &Table) -> Option<Arc<Topic>> {

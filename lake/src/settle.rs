@@ -87,6 +87,7 @@ impl Settler {
         self.step(Step::Planned)?;
         let source = Source {
             topic: table.topic.clone(),
+            dir: table.dir.clone(),
             partition: partition.index(),
             first,
             attempt: format!("{}-{}", self.manifest.epoch(), self.attempts.fetch_add(1, Ordering::Relaxed)),
@@ -204,7 +205,11 @@ impl Settler {
         Ok(done)
     }
 
-    fn step(&self, step: Step) -> Result<()> {
+    /// Passes a step; a test may end the attempt here.
+    ///
+    /// # Errors
+    /// What the test says.
+    pub fn step(&self, step: Step) -> Result<()> {
         self.fault.as_ref().map_or(Ok(()), |fault| fault(step))
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use broker::{Batch, Offset, PartitionIndex, TopicName};
 
-use crate::config::{LakeConfig, TableConfig};
+use crate::config::{LakeConfig, RAW_ZONE, TableConfig};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::layout::Layout;
 use crate::writer::OFFSET_COLUMN;
@@ -20,6 +20,8 @@ pub struct Table {
     pub name: String,
     /// The topic whose records it shows.
     pub topic: TopicName,
+    /// Its directory below the lake's root: zone and topic.
+    pub dir: String,
     /// Its columns and slices.
     pub layout: Arc<Layout>,
     /// How records become rows.
@@ -80,6 +82,12 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
         if table.flush_rows == 0 || table.flush_bytes == 0 || table.flush_age_ms <= 0 {
             mistakes.push(format!("lake table {}: flush_rows, flush_bytes and flush_age must be above 0", table.topic));
         }
+        if let Some(zone) = table.zone.as_ref().filter(|zone| !is_zone(zone)) {
+            mistakes.push(format!("lake table {}: zone {zone:?} must be letters, digits, - and _", table.topic));
+        }
+        if table.expire_after_ms.is_some() && table.archive_after_ms.is_none() {
+            mistakes.push(format!("lake table {}: expire_after needs archive_after: set it too", table.topic));
+        }
         if hidden(&table.topic) {
             mistakes.push(format!(
                 "lake table {}: Spark, Hive and pyarrow skip directories that begin with _ or ., name the topic otherwise",
@@ -96,6 +104,7 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
             Ok(layout) => tables.push(Arc::new(Table {
                 name: stream.name().to_string(),
                 topic: stream.topic().to_string().into(),
+                dir: directory(&settles, config.zones),
                 layout: Arc::new(layout),
                 settles: Some(settles).filter(|table| !hidden(&table.topic)),
                 decode: decode(stream),
@@ -103,6 +112,18 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
         }
     }
     if mistakes.is_empty() { Ok(tables) } else { Err(LakeError::config(mistakes.join("; "))) }
+}
+
+/// `[<zone>/]<topic>`.
+fn directory(table: &TableConfig, zones: bool) -> String {
+    let zone = table.zone.as_deref().or(zones.then_some(RAW_ZONE));
+    zone.map_or_else(|| table.topic.clone(), |zone| format!("{zone}/{}", table.topic))
+}
+
+/// Whether a name can be that of a zone: one directory that readers do not skip.
+pub fn is_zone(zone: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    !zone.is_empty() && !hidden(zone) && zone.chars().all(plain)
 }
 
 /// Whether readers of directories skip a topic's.

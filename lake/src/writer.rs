@@ -11,16 +11,18 @@ use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use broker::{Offset, PartitionIndex, TimestampMs, TopicName};
 use parquet::arrow::AsyncArrowWriter;
-use parquet::arrow::async_writer::ParquetObjectWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 
 use crate::error::{LakeError, Result};
-use crate::layout::{Layout, Level, Sliced, directory, empty_levels};
+use crate::layout::{Layout, Sliced};
 use crate::manifest_bytes::FileEntry;
-use crate::objects::{Objects, TMP_DIR};
+use crate::objects::{FileSink, Objects, TMP_DIR};
+use crate::slice::{Level, directory, empty_levels};
 
+/// Who wrote a file, as its footer says.
+pub const CREATED_BY: &str = concat!("millpond version ", env!("CARGO_PKG_VERSION"));
 /// Version of what the footers say and how files are named.
 pub const FILE_FORMAT_VERSION: u32 = 1;
 /// The column of every stream that names the record.
@@ -48,8 +50,10 @@ impl Default for WriteLimits {
 /// Whose rows are written.
 #[derive(Clone, Debug)]
 pub struct Source {
-    /// The topic, which names directory and files.
+    /// The topic, which names the files.
     pub topic: TopicName,
+    /// The table's directory.
+    pub dir: String,
     /// Its partition.
     pub partition: PartitionIndex,
     /// First offset of the range.
@@ -87,7 +91,7 @@ struct Slice {
     waiting_bytes: usize,
     rows: u64,
     event_ms: Option<(TimestampMs, TimestampMs)>,
-    file: Option<AsyncArrowWriter<ParquetObjectWriter>>,
+    file: Option<AsyncArrowWriter<FileSink>>,
 }
 
 impl RangeWriter {
@@ -170,7 +174,7 @@ impl RangeWriter {
         self.buffered_bytes -= std::mem::take(&mut slice.waiting_bytes);
         if slice.file.is_none() {
             let file = AsyncArrowWriter::try_new(
-                self.objects.create(&hidden)?,
+                self.objects.create(&hidden).await?,
                 self.layout.file_schema().clone(),
                 Some(properties(&self.layout)?),
             );
@@ -215,7 +219,7 @@ impl RangeWriter {
     }
 
     fn hidden(&self, at: usize) -> String {
-        let Source { topic, partition, first, attempt } = &self.source;
+        let Source { topic, partition, first, attempt, .. } = &self.source;
         format!("{TMP_DIR}/{topic}-{partition}-{first}.{attempt}.{at}.tmp")
     }
 }
@@ -238,18 +242,18 @@ impl Source {
         ]
     }
 
-    /// `<topic>/<slice>/<topic>-<partition>-<first>-<last>.parquet`; with `-e<n>` for the slice that shares its
+    /// `<dir>/<slice>/<topic>-<partition>-<first>-<last>.parquet`; with `-e<n>` for the slice that shares its
     /// directory with null.
     fn path(&self, last: Offset, levels: &[Level]) -> String {
-        let Self { topic, partition, first, .. } = self;
+        let Self { topic, dir, partition, first, .. } = self;
         let empty = match empty_levels(levels) {
             0 => String::new(),
             mask => format!("-e{mask}"),
         };
         let name = format!("{topic}-{partition}-{first}-{last}{empty}.parquet");
         match directory(levels) {
-            none if none.is_empty() => format!("{topic}/{name}"),
-            slice => format!("{topic}/{slice}/{name}"),
+            none if none.is_empty() => format!("{dir}/{name}"),
+            slice => format!("{dir}/{slice}/{name}"),
         }
     }
 }
@@ -277,7 +281,7 @@ fn properties(layout: &Layout) -> Result<WriterProperties> {
         .set_compression(Compression::ZSTD(level))
         .set_statistics_enabled(EnabledStatistics::Page)
         .set_sorting_columns(sorting)
-        .set_created_by(concat!("millpond version ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_created_by(CREATED_BY.to_owned())
         .build())
 }
 

@@ -65,6 +65,13 @@ pub fn python(script: &str) -> Command {
     command
 }
 
+/// A Python script that runs Apache Spark.
+pub fn spark(script: &str) -> Command {
+    let mut command = Command::new(cache().join("spark/bin/python"));
+    command.arg("-B").arg(source(script)).env("PYSPARK_PYTHON", cache().join("spark/bin/python"));
+    command
+}
+
 /// A JavaScript file of the test tree with the pinned packages.
 pub fn node(script: &str) -> Command {
     let mut command = Command::new("node");

@@ -11,7 +11,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("tower_http", &["api/src/"]),
     ("kafka_protocol", &["broker/src/net/", "broker/src/handlers/", "broker/src/group/", "broker/src/txn/"]),
     ("datafusion", &["engine/src/", "lake/src/"]),
-    ("object_store", &["lake/src/objects.rs"]),
+    ("object_store", &["lake/src/objects.rs", "lake/src/objects/"]),
+    ("hdfs_native", &["lake/src/objects/hdfs"]),
     ("rdkafka", &["src/"]),
 ];
 

@@ -5,14 +5,13 @@ use std::path::PathBuf;
 
 use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat, ViewConfig};
-use lake::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
 
 use super::build_models::model;
 use super::build_registry::schema;
-use super::mistake::{Mistakes, Origin, suggestion};
+use super::mistake::{Mistakes, Origin};
 use super::read::Document;
 use super::value::Entry;
-use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_notes};
+use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_lake, build_notes};
 
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
@@ -20,6 +19,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     for (list, entry) in [
         ("topics", lists),
         ("streams", lists),
+        ("transforms", lists),
         ("dashboards", lists),
         ("models", lists),
         ("listeners", &document["broker"]),
@@ -42,7 +42,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
     Config {
-        lake: self::lake(lake, &broker.data_dir, &engine, mistakes),
+        lake: build_lake::lake((lake, lists), &broker.data_dir, &engine, mistakes),
         topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
         broker,
@@ -190,73 +190,17 @@ fn place_of(message: &str, lists: &Entry) -> Origin {
     named.unwrap_or_else(|| lists.tables("streams").first().map_or(Origin::Default, |entry| entry.origin.clone()))
 }
 
-fn lake(entry: &Entry, data_dir: &std::path::Path, engine: &EngineConfig, mistakes: &mut Mistakes) -> LakeConfig {
-    let url = entry.text_or_none("url").unwrap_or_else(|| data_dir.join("lake").display().to_string());
-    if let Some((scheme, _)) = url.split_once("://")
-        && scheme != "file"
-    {
-        let message = format!("{scheme}:// is not served by this version: give a directory, as a path or file:// URL");
-        mistakes.add(&entry.place("url"), entry.path_of("url"), message);
-    }
-    let limits = SqlLimits {
-        time_ms: entry.unsigned("sql_time_max"),
-        memory_bytes: entry.count("sql_memory_bytes_max"),
-        rows: entry.count("sql_rows_max"),
-    };
-    LakeConfig {
-        url,
-        tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(),
-        sql: limits,
-    }
-}
-
-fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> TableConfig {
-    let topic = text(entry, "topic");
-    let stream = engine.streams.iter().find(|stream| stream.topic == topic);
-    if stream.is_none() && !topic.is_empty() {
-        let near = suggestion(&topic, engine.streams.iter().map(|stream| stream.topic.as_str()));
-        let message = format!("no stream is declared over the topic {topic}: declare it under [[streams]]{near}");
-        mistakes.add(&entry.place("topic"), entry.path_of("topic"), message);
-    }
-    let mut slice = Vec::new();
-    for word in entry.texts("slice") {
-        slice.push(match word.as_str() {
-            "date" => SliceColumn::Date,
-            "year/month/day" => SliceColumn::YearMonthDay,
-            column => {
-                let columns =
-                    || stream.iter().flat_map(|stream| stream.columns.iter().map(|column| column.name.as_str()));
-                if stream.is_some() && !columns().any(|name| name == column) {
-                    let message = format!(
-                        "{column} is not a column of the stream{}",
-                        suggestion(column, columns().chain(["date", "year/month/day"]))
-                    );
-                    mistakes.add(&entry.place("slice"), entry.path_of("slice"), message);
-                }
-                SliceColumn::Column(word)
-            }
-        });
-    }
-    TableConfig {
-        topic,
-        slice,
-        flush_rows: entry.count("flush_rows"),
-        flush_bytes: entry.unsigned("flush_bytes"),
-        flush_age_ms: integer(entry, "flush_age"),
-    }
-}
-
 /// The text of a key; empty when it was missing, which is already noted.
 pub fn text(entry: &Entry, key: &str) -> String {
     entry.text_or_none(key).unwrap_or_default()
 }
 
 /// A whole number with a default, which is therefore always there.
-fn integer(entry: &Entry, key: &str) -> i64 {
+pub fn integer(entry: &Entry, key: &str) -> i64 {
     entry.integer(key)
 }
 
 /// A whole number whose range fits.
-fn small(entry: &Entry, key: &str) -> i32 {
+pub fn small(entry: &Entry, key: &str) -> i32 {
     i32::try_from(entry.integer(key)).expect("the kind's range fits 32 bits")
 }

@@ -5,6 +5,7 @@
 
 mod build;
 mod build_dashboards;
+mod build_lake;
 mod build_models;
 mod build_notes;
 mod build_registry;
@@ -16,6 +17,7 @@ pub mod read;
 pub mod schema;
 mod settings;
 mod settings_dashboards;
+mod settings_lake;
 mod settings_models;
 mod settings_registry;
 pub mod value;

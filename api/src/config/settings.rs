@@ -2,6 +2,7 @@
 
 use super::schema::{Field, Kind, Section};
 use super::settings_dashboards::DASHBOARD;
+use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
 
@@ -213,60 +214,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LAKE: [Field; 5] = [
-    Field::optional(
-        "url",
-        Kind::Text,
-        "\"file:///var/lib/millpond/lake\"",
-        "Where Parquet files go: a directory, as a path or file:// URL. Without it: lake, below the data directory.",
-    ),
-    Field::with_default("sql_time_max", Kind::Duration(100, DAY), "30s", "Longest run of one SQL query."),
-    Field::with_default(
-        "sql_memory_bytes_max",
-        Kind::Size(MIB, 1 << 40),
-        "256MiB",
-        "Most memory of SQL queries, all together.",
-    ),
-    Field::with_default("sql_rows_max", Kind::Integer(1, 10_000_000), "100000", "Most rows of one SQL answer."),
-    Field::optional(
-        "tables",
-        Kind::Tables(&LAKE_TABLE),
-        "",
-        "How topics with a stream settle as Parquet. One that is not listed settles by date, with the defaults below.",
-    ),
-];
-
-const LAKE_TABLE: [Field; 7] = [
-    Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
-    Field::with_default(
-        "slice",
-        Kind::Texts,
-        "date",
-        "Directory levels: date, year/month/day (of the event time, UTC), or columns.",
-    ),
-    Field::with_default(
-        "flush_rows",
-        Kind::Integer(1, 100_000_000),
-        "1000000",
-        "Records of a partition that are enough for a file.",
-    ),
-    Field::with_default(
-        "flush_bytes",
-        Kind::Size(KIB, 16 * GIB),
-        "64MiB",
-        "Bytes of a partition's log that are enough for a file.",
-    ),
-    Field::with_default("flush_age", Kind::Duration(100, 30 * DAY), "1m", "Oldest record that may wait for its file."),
-    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
-    Field::optional(
-        "description",
-        Kind::Text,
-        "\"Listens, as they were sent\"",
-        "What it holds; shown in the catalog.",
-    ),
-];
-
-const LISTS: [Field; 6] = [
+const LISTS: [Field; 7] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -285,6 +233,12 @@ const LISTS: [Field; 6] = [
         Kind::Tables(&VIEW),
         "",
         "Materialized views: SQL over a stream, kept up to date with every record.",
+    ),
+    Field::optional(
+        "transforms",
+        Kind::Tables(&TRANSFORM),
+        "",
+        "Tables of the lake that SQL writes over streams, views and each other, when a job or POST /v1/transforms/{name}/run runs them.",
     ),
     Field::optional("dashboards", Kind::Tables(&DASHBOARD), "", "Pages of charts over views and SQL."),
     Field::optional("models", Kind::Tables(&MODEL), "", "Models whose figures `millpond evaluate` measures."),

@@ -123,7 +123,7 @@ kind = "lines"
             "a.toml:15: dashboards[0].panels[0].x: missing; name the column along the axis, for example x = \"window_start\"",
             "a.toml:15: dashboards[0].panels[0].y: missing; name the columns to draw, for example y = [\"plays\"]",
             "a.toml:17: dashboards[0].panels[0].kind: \"lines\" is not known here; did you mean line?",
-            "a.toml:18: colours: unknown key; known here: broker, dashboards, http, lake, models, schemas, streams, topics, views",
+            "a.toml:18: colours: unknown key; known here: broker, dashboards, http, lake, models, schemas, streams, topics, transforms, views",
         ]
     );
 }

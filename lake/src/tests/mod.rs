@@ -1,8 +1,10 @@
 //! The lake against a real broker, with a table of its own instead of the engine's streams.
 
+mod archive;
 mod crash;
 mod queries;
 mod samples;
 mod settling;
 mod support;
+mod transforms;
 mod with_engine;

@@ -185,6 +185,7 @@ async fn a_table_that_does_not_settle_is_read_from_the_log() {
     let table_of = |settled: &Table| Table {
         name: settled.name.clone(),
         topic: settled.topic.clone(),
+        dir: settled.dir.clone(),
         layout: settled.layout.clone(),
         decode: settled.decode.clone(),
         settles: None,

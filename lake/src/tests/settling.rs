@@ -151,8 +151,8 @@ async fn while_the_destination_is_away_the_log_keeps_the_records() {
 async fn wrong_destinations_are_refused_with_the_way_out() {
     let mut bench = Bench::new(1).await;
     for (url, says) in [
-        ("hdfs://namenode:8020/lake", "hdfs:// is not served by this version"),
-        ("s3://bucket/lake", "only local directories"),
+        ("hdfs://namenode:8020", "give the name node and a directory"),
+        ("s3://bucket/lake", "s3:// is not served by this version"),
         ("file://host/dir", "names a host"),
         ("/proc/version/lake", "check that it is a directory of yours"),
     ] {

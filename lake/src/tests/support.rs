@@ -70,6 +70,7 @@ impl Bench {
         Arc::new(Table {
             name: TOPIC.into(),
             topic: TOPIC.into(),
+            dir: self.config.zone.as_ref().map_or_else(|| TOPIC.into(), |zone| format!("{zone}/{TOPIC}")),
             layout: Arc::new(Layout::new(schema(), "ts", &self.config.slice).unwrap()),
             decode: Arc::new(decode),
             settles: Some(self.config.clone()),
@@ -85,7 +86,16 @@ impl Bench {
     }
 
     pub async fn lake_of(&self, tables: Vec<Arc<Table>>, fault: Option<Fault>) -> Result<Arc<Lake>> {
-        let config = LakeConfig { url: self.url.clone(), tables: Vec::new(), sql: self.sql.clone() };
+        self.lake_with(tables, LakeConfig::default(), fault).await
+    }
+
+    pub async fn lake_with(
+        &self,
+        tables: Vec<Arc<Table>>,
+        config: LakeConfig,
+        fault: Option<Fault>,
+    ) -> Result<Arc<Lake>> {
+        let config = LakeConfig { url: self.url.clone(), sql: self.sql.clone(), ..config };
         let (broker, views, limits) = (self.broker.clone(), Arc::new(NoViews), self.limits);
         Lake::assemble(Parts { broker, tables, views, config, limits, fault }).await
     }

@@ -1,0 +1,99 @@
+//! From checked values to the lake's configuration.
+
+use engine::EngineConfig;
+use lake::{HdfsConfig, LakeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
+
+use super::build::{integer, small, text};
+use super::mistake::{Mistakes, suggestion};
+use super::value::Entry;
+
+/// The lake's configuration, from its section and the lists.
+pub fn lake(
+    (entry, lists): (&Entry, &Entry),
+    data_dir: &std::path::Path,
+    engine: &EngineConfig,
+    mistakes: &mut Mistakes,
+) -> LakeConfig {
+    let url = entry.text_or_none("url").unwrap_or_else(|| data_dir.join("lake").display().to_string());
+    if let Some((scheme, _)) = url.split_once("://")
+        && !["file", "hdfs"].contains(&scheme)
+    {
+        let message =
+            format!("{scheme}:// is not served by this version: give a directory, as a path, file:// or hdfs:// URL");
+        mistakes.add(&entry.place("url"), entry.path_of("url"), message);
+    }
+    let limits = SqlLimits {
+        time_ms: entry.unsigned("sql_time_max"),
+        memory_bytes: entry.count("sql_memory_bytes_max"),
+        rows: entry.count("sql_rows_max"),
+    };
+    LakeConfig {
+        url,
+        hdfs: HdfsConfig {
+            user: entry.text_or_none("hdfs_user"),
+            replication: small(entry, "hdfs_replication").unsigned_abs(),
+        },
+        zones: entry.bool("zones"),
+        transforms: lists.tables("transforms").iter().map(|entry| transform(entry, mistakes)).collect(),
+        transform_time_ms: entry.unsigned("transform_time_max"),
+        tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(),
+        sql: limits,
+    }
+}
+
+fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> TableConfig {
+    let topic = text(entry, "topic");
+    let stream = engine.streams.iter().find(|stream| stream.topic == topic);
+    if stream.is_none() && !topic.is_empty() {
+        let near = suggestion(&topic, engine.streams.iter().map(|stream| stream.topic.as_str()));
+        let message = format!("no stream is declared over the topic {topic}: declare it under [[streams]]{near}");
+        mistakes.add(&entry.place("topic"), entry.path_of("topic"), message);
+    }
+    let mut slice = Vec::new();
+    for word in entry.texts("slice") {
+        slice.push(match word.as_str() {
+            "date" => SliceColumn::Date,
+            "year/month/day" => SliceColumn::YearMonthDay,
+            column => {
+                let columns =
+                    || stream.iter().flat_map(|stream| stream.columns.iter().map(|column| column.name.as_str()));
+                if stream.is_some() && !columns().any(|name| name == column) {
+                    let message = format!(
+                        "{column} is not a column of the stream{}",
+                        suggestion(column, columns().chain(["date", "year/month/day"]))
+                    );
+                    mistakes.add(&entry.place("slice"), entry.path_of("slice"), message);
+                }
+                SliceColumn::Column(word)
+            }
+        });
+    }
+    TableConfig {
+        topic,
+        zone: entry.text_or_none("zone"),
+        slice,
+        flush_rows: entry.count("flush_rows"),
+        flush_bytes: entry.unsigned("flush_bytes"),
+        flush_age_ms: integer(entry, "flush_age"),
+        archive_after_ms: entry.integer_or_none("archive_after"),
+        expire_after_ms: entry.integer_or_none("expire_after"),
+    }
+}
+
+fn transform(entry: &Entry, mistakes: &mut Mistakes) -> TransformConfig {
+    let mode = TransformMode::parse(&text(entry, "mode")).unwrap_or(TransformMode::Replace);
+    let key = entry.texts("key");
+    if key.is_empty() && mode == TransformMode::History {
+        let message = "missing; scd2 needs the columns that tell rows apart, for example key = [\"user_id\"]";
+        mistakes.add(&entry.origin, entry.path_of("key"), message);
+    }
+    TransformConfig {
+        name: text(entry, "name"),
+        zone: text(entry, "zone"),
+        slice: entry.texts("slice").iter().map(|word| SliceColumn::parse(word)).collect(),
+        sort: entry.texts("sort"),
+        mode,
+        key,
+        sql: text(entry, "sql"),
+    }
+}

@@ -1,0 +1,126 @@
+//! The settings of the lake: destination, how topics settle, and the tables that SQL writes.
+
+use super::schema::{Field, Kind};
+
+const MINUTE: i64 = 60_000;
+const DAY: i64 = 24 * 60 * MINUTE;
+const KIB: i64 = 1 << 10;
+const MIB: i64 = 1 << 20;
+const GIB: i64 = 1 << 30;
+
+/// `[lake]`.
+pub const LAKE: [Field; 9] = [
+    Field::optional(
+        "url",
+        Kind::Text,
+        "\"file:///var/lib/millpond/lake\"",
+        "Where Parquet files go: a directory, as a path or file:// URL, or on HDFS, as hdfs://NAMENODE:8020/DIRECTORY. Without it: lake, below the data directory. HADOOP_CONF_DIR is read for HDFS.",
+    ),
+    Field::optional(
+        "hdfs_user",
+        Kind::Text,
+        "\"millpond\"",
+        "The user that owns the files on HDFS. Without it: HADOOP_USER_NAME, else the user of the process.",
+    ),
+    Field::with_default("hdfs_replication", Kind::Integer(1, 512), "2", "Copies that HDFS keeps of each block."),
+    Field::with_default(
+        "zones",
+        Kind::Bool,
+        "false",
+        "Whether topics that name no zone of their own lie in the directory raw/.",
+    ),
+    Field::with_default("transform_time_max", Kind::Duration(1_000, 7 * DAY), "1h", "Longest run of one transform."),
+    Field::with_default("sql_time_max", Kind::Duration(100, DAY), "30s", "Longest run of one SQL query."),
+    Field::with_default(
+        "sql_memory_bytes_max",
+        Kind::Size(MIB, 1 << 40),
+        "256MiB",
+        "Most memory of SQL queries, all together.",
+    ),
+    Field::with_default("sql_rows_max", Kind::Integer(1, 10_000_000), "100000", "Most rows of one SQL answer."),
+    Field::optional(
+        "tables",
+        Kind::Tables(&LAKE_TABLE),
+        "",
+        "How topics with a stream settle as Parquet. One that is not listed settles by date, with the defaults below.",
+    ),
+];
+
+const LAKE_TABLE: [Field; 10] = [
+    Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
+    Field::optional(
+        "zone",
+        Kind::Text,
+        "\"raw\"",
+        "The directory above the topic's. Without it: none, or raw when lake.zones is true.",
+    ),
+    Field::with_default(
+        "slice",
+        Kind::Texts,
+        "date",
+        "Directory levels: date, year/month/day (of the event time, UTC), or columns.",
+    ),
+    Field::with_default(
+        "flush_rows",
+        Kind::Integer(1, 100_000_000),
+        "1000000",
+        "Records of a partition that are enough for a file.",
+    ),
+    Field::with_default(
+        "flush_bytes",
+        Kind::Size(KIB, 16 * GIB),
+        "64MiB",
+        "Bytes of a partition's log that are enough for a file.",
+    ),
+    Field::with_default("flush_age", Kind::Duration(100, 30 * DAY), "1m", "Oldest record that may wait for its file."),
+    Field::optional(
+        "archive_after",
+        Kind::Duration(MINUTE, 36_500 * DAY),
+        "\"30d\"",
+        "Age of its youngest event at which a slice moves to the directory archive/ (when a job archives).",
+    ),
+    Field::optional(
+        "expire_after",
+        Kind::Duration(MINUTE, 36_500 * DAY),
+        "\"730d\"",
+        "Age at which an archived slice is deleted; it is then gone from SQL too.",
+    ),
+    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
+    Field::optional(
+        "description",
+        Kind::Text,
+        "\"Listens, as they were sent\"",
+        "What it holds; shown in the catalog.",
+    ),
+];
+
+/// `[[transforms]]`.
+pub const TRANSFORM: [Field; 7] = [
+    Field::required("name", Kind::Text, "\"fact_plays\"", "The table's name in SQL and of its directory."),
+    Field::with_default("zone", Kind::Text, "processed", "The directory above the table's."),
+    Field::optional(
+        "slice",
+        Kind::Texts,
+        "[\"date\"]",
+        "Columns of the result that are directory levels, outermost first; year/month/day stands for three.",
+    ),
+    Field::optional(
+        "sort",
+        Kind::Texts,
+        "[\"user_id\", \"event\"]",
+        "Columns by which the rows of a file are sorted: a filter on the first reads few row groups.",
+    ),
+    Field::with_default(
+        "mode",
+        Kind::OneOf(&["replace", "replace_slices", "append", "scd2"]),
+        "replace",
+        "What a run does to what is there. replace: takes its place. replace_slices: takes the place of the slices that the result touches or the parameters name (day, from and to, or a slice column). append: adds; a second run with the same parameters takes the place of the first. scd2: keeps the history of rows by key, with valid_from, valid_to and is_current.",
+    ),
+    Field::optional("key", Kind::Texts, "[\"user_id\"]", "The columns that tell rows apart, for scd2."),
+    Field::required(
+        "sql",
+        Kind::Text,
+        "\"WITH days AS (SELECT CAST(ts AS DATE) AS date, user_id, event FROM listens) SELECT * FROM days WHERE date = $day\"",
+        "The query; $day, $from and so on stand for the texts that a run is given.",
+    ),
+];

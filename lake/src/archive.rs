@@ -1,0 +1,205 @@
+//! The life of a topic's files: old slices move to the zone `archive`, and go from there.
+//!
+//! A slice moves whole: its files are copied under hidden names and renamed, one commit of the manifest names the new
+//! places, and the old files are deleted when no query reads them any more. Whatever a crash leaves is a file that the
+//! manifest does not know, which the start removes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use broker::{LogId, TimestampMs};
+use parking_lot::Mutex;
+
+use crate::config::{ARCHIVE_ZONE, TableConfig};
+use crate::error::Result;
+use crate::manifest_bytes::FileEntry;
+use crate::objects::{Objects, TMP_DIR};
+use crate::sealer::Sealer;
+use crate::settle::Step;
+use crate::slice::Level;
+use crate::tables::Table;
+
+/// Time between two looks at files that queries held.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// What archiving did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ArchiveReport {
+    /// Slices that moved.
+    pub slices: u64,
+    /// Files of them.
+    pub files: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Files that were deleted from the archive.
+    pub expired_files: u64,
+    /// Rows in them.
+    pub expired_rows: u64,
+}
+
+/// Moves and deletes old slices. Holds: files that fell out of the manifest while queries read them.
+pub struct Archiver {
+    sealer: Arc<Sealer>,
+    retired: Arc<Mutex<Vec<Arc<FileEntry>>>>,
+    attempts: AtomicU64,
+}
+
+/// A file of a partition.
+type Owned = (LogId, Arc<FileEntry>);
+
+impl Archiver {
+    /// An archiver of what the sealer settles.
+    pub fn new(sealer: Arc<Sealer>) -> Self {
+        Self { sealer, retired: Arc::default(), attempts: AtomicU64::new(0) }
+    }
+
+    /// Moves and deletes what is old enough at `now`.
+    ///
+    /// # Errors
+    /// `Destination` or `Broker`; what was done before stays done.
+    pub async fn archive(&self, now: TimestampMs) -> Result<ArchiveReport> {
+        self.sealer.clean().await?;
+        let objects = self.sealer.settler().destination.get().await?;
+        let mut report = ArchiveReport::default();
+        for table in self.sealer.tables() {
+            let Some(config) = &table.settles else { continue };
+            if let Some(after) = config.archive_after_ms {
+                for slice in self.old_slices(table, now - after) {
+                    let _one = self.sealer.alone().await;
+                    objects.check_present().await?;
+                    report.slices += 1;
+                    report.files += slice.len() as u64;
+                    report.bytes += slice.iter().map(|(_, file)| file.bytes).sum::<u64>();
+                    self.move_slice(table, &objects, slice).await?;
+                }
+                self.expire(table, config, now, &mut report).await?;
+            }
+        }
+        self.sweep(&objects).await;
+        Ok(report)
+    }
+
+    /// The slices outside the archive whose youngest event is older than `before`.
+    fn old_slices(&self, table: &Table, before: TimestampMs) -> Vec<Vec<Owned>> {
+        let archived = format!("{}/", archive_dir(table));
+        let mut slices: HashMap<Vec<Level>, (bool, Vec<Owned>)> = HashMap::new();
+        for (log, file) in self.files(table).into_iter().filter(|(_, file)| !file.path.starts_with(&archived)) {
+            let (old, files) = slices.entry(file.levels.clone()).or_insert((true, Vec::new()));
+            // rows without event time have no age
+            *old &= file.event_ms.is_some_and(|(_, youngest)| youngest < before);
+            files.push((log, file));
+        }
+        slices.into_values().filter_map(|(old, files)| old.then_some(files)).collect()
+    }
+
+    fn files(&self, table: &Table) -> Vec<Owned> {
+        let settler = self.sealer.settler();
+        let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return Vec::new() };
+        let of = |log: LogId| settler.manifest.settled(log).files.iter().map(|file| (log, file.clone())).collect();
+        topic.partitions().iter().flat_map(|partition| -> Vec<Owned> { of(partition.id()) }).collect()
+    }
+
+    async fn move_slice(&self, table: &Table, objects: &Objects, slice: Vec<Owned>) -> Result<()> {
+        let settler = self.sealer.settler();
+        let attempt = format!("{}-{}", settler.manifest.epoch(), self.attempts.fetch_add(1, Ordering::Relaxed));
+        let (mut renames, mut moved) = (Vec::new(), Vec::new());
+        for (at, (log, file)) in slice.iter().enumerate() {
+            let hidden = format!("{TMP_DIR}/{}.archive.{attempt}.{at}.tmp", table.topic);
+            objects.copy(&file.path, &hidden).await?;
+            let path = format!("{}/{}", archive_dir(table), below_table(file));
+            renames.push((hidden, path.clone()));
+            moved.push((*log, file.clone(), Some(FileEntry { path, ..(**file).clone() })));
+        }
+        settler.step(Step::Written)?;
+        objects.publish(&renames).await?;
+        settler.step(Step::Renamed)?;
+        settler.manifest.rearrange(moved).await?;
+        self.retired.lock().extend(slice.into_iter().map(|(_, file)| file));
+        settler.step(Step::Published)
+    }
+
+    /// Forgets and deletes archived files that are old enough, where the log does not have their records any more.
+    async fn expire(
+        &self,
+        table: &Table,
+        config: &TableConfig,
+        now: TimestampMs,
+        report: &mut ArchiveReport,
+    ) -> Result<()> {
+        let Some(after) = config.expire_after_ms else { return Ok(()) };
+        let settler = self.sealer.settler();
+        let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return Ok(()) };
+        let archived = format!("{}/", archive_dir(table));
+        let start = |log: LogId| {
+            topic
+                .partitions()
+                .iter()
+                .find(|partition| partition.id() == log)
+                .map_or(0, |partition| partition.log_start())
+        };
+        let old = |(log, file): &Owned| {
+            let youngest = file.event_ms.is_some_and(|(_, youngest)| youngest < now - after);
+            file.path.starts_with(&archived) && youngest && file.last < start(*log)
+        };
+        let gone: Vec<Owned> = self.files(table).into_iter().filter(old).collect();
+        if gone.is_empty() {
+            return Ok(());
+        }
+        let _one = self.sealer.alone().await;
+        settler.manifest.rearrange(gone.iter().map(|(log, file)| (*log, file.clone(), None)).collect()).await?;
+        report.expired_files += gone.len() as u64;
+        report.expired_rows += gone.iter().map(|(_, file)| file.rows).sum::<u64>();
+        self.retired.lock().extend(gone.into_iter().map(|(_, file)| file));
+        Ok(())
+    }
+
+    /// Deletes what fell out of the manifest; what queries still read is deleted later.
+    async fn sweep(&self, objects: &Arc<Objects>) {
+        if !delete_retired(&self.retired, objects).await {
+            return;
+        }
+        let (retired, objects) = (self.retired.clone(), objects.clone());
+        // what is left when the process ends is removed at the next start
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP_EVERY).await;
+                if !delete_retired(&retired, &objects).await {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Deletes the files that nobody reads; says whether others are left.
+async fn delete_retired(retired: &Mutex<Vec<Arc<FileEntry>>>, objects: &Objects) -> bool {
+    let (free, left) = {
+        let mut retired = retired.lock();
+        let (free, held): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut *retired).into_iter().partition(|file| Arc::strong_count(file) == 1);
+        *retired = held;
+        (free, !retired.is_empty())
+    };
+    for file in &free {
+        if let Err(error) = objects.delete(&file.path).await {
+            tracing::warn!(%error, "an old file stays until the next start");
+        }
+        if let Some((dir, _)) = file.path.rsplit_once('/') {
+            objects.remove_empty_dirs(dir).await;
+        }
+    }
+    left
+}
+
+/// The directory of a topic's archived files.
+pub fn archive_dir(table: &Table) -> String {
+    format!("{ARCHIVE_ZONE}/{}", table.topic)
+}
+
+/// A file's slice and name.
+fn below_table(file: &FileEntry) -> String {
+    let parts: Vec<&str> = file.path.split('/').collect();
+    parts[parts.len().saturating_sub(file.levels.len() + 1)..].join("/")
+}

@@ -1,0 +1,410 @@
+//! A lake on HDFS, through `hdfs-native`: no JVM, no Hadoop client.
+//!
+//! Every call has a time limit of ours, because the library waits for minutes when the name node is gone. A failed call
+//! says that its outcome is unknown, not that nothing happened; whoever calls does the same again under the same final
+//! name, which replaces what is there. The sealer is the one place that tries again, with backoff. Files are synced to
+//! the data nodes' disks before they are closed, and only closed files are renamed or read: reading the open last block
+//! of a file panics in the library.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hdfs_native::client::FileStatus;
+use hdfs_native::file::{FileReader, FileWriter};
+use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
+
+use super::Address;
+use super::sink::FileSink;
+use crate::error::{LakeError, Result};
+
+/// Longest wait for one answer of the name node.
+const CALL_TIME_MAX: Duration = Duration::from_secs(20);
+/// Longest wait for data nodes to take or give one portion, a change of the pipeline included.
+const DATA_TIME_MAX: Duration = Duration::from_secs(60);
+/// What is gathered before it goes to the data nodes.
+const WRITE_BUFFER_BYTES: usize = 1 << 20;
+/// Bytes of one step of a copy.
+const COPY_BYTES: usize = 4 << 20;
+const DIR_PERMISSION: u32 = 0o755;
+
+/// What overrides the Hadoop configuration. Without the first, a call blocks for three minutes when the name node is
+/// gone.
+const CLIENT_CONFIG: [(&str, &str); 2] =
+    [("dfs.client.failover.max.attempts", "3"), ("dfs.client.failover.sleep.max.millis", "2000")];
+
+/// A directory on HDFS. Holds: the client, which connects again by itself.
+#[derive(Debug)]
+pub struct Hdfs {
+    client: Client,
+    root: String,
+    url: String,
+    replication: u32,
+}
+
+/// A file being written; seen by its hidden name only.
+pub struct HdfsFile {
+    writer: FileWriter,
+    waiting: Vec<u8>,
+    name: String,
+}
+
+impl Hdfs {
+    /// Opens the directory, and makes it unless files are `expected` in it.
+    ///
+    /// # Errors
+    /// `Config` for a URL or a Hadoop configuration that cannot be read, `Destination` when HDFS does not answer.
+    pub async fn open(address: &Address, runtime: &tokio::runtime::Handle, expected: bool) -> Result<Self> {
+        let (server, root) = split(&address.url)?;
+        let mut builder =
+            ClientBuilder::new().with_url(&server).with_config(CLIENT_CONFIG).with_io_runtime(runtime.clone());
+        if let Some(user) = &address.hdfs.user {
+            builder = builder.with_user(user);
+        }
+        let client = builder.build().map_err(|e| {
+            LakeError::config(format!("lake.url {}: {e}: check the URL and HADOOP_CONF_DIR", address.url))
+        })?;
+        let url = format!("{server}{}", root.trim_end_matches('/'));
+        let hdfs = Self { client, root, url, replication: address.hdfs.replication };
+        if !expected {
+            hdfs.name_node("make", "", hdfs.client.mkdirs(&hdfs.root, DIR_PERMISSION, true)).await?;
+        }
+        Ok(hdfs)
+    }
+
+    /// As an `hdfs://` URL without a slash at its end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The absolute path of a file of the lake.
+    pub fn absolute(&self, at: &str) -> String {
+        match at {
+            "" => self.root.clone(),
+            at => format!("{}/{at}", self.root.trim_end_matches('/')),
+        }
+    }
+
+    /// A question to the name node, within the time limit.
+    async fn name_node<T>(
+        &self,
+        what: &str,
+        at: &str,
+        call: impl Future<Output = hdfs_native::Result<T>>,
+    ) -> Result<T> {
+        self.within(CALL_TIME_MAX, call).await.map_err(|fault| self.failed(what, at, &fault))
+    }
+
+    /// A call within a time limit.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        call: impl Future<Output = hdfs_native::Result<T>>,
+    ) -> hdfs_native::Result<T> {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let message = format!("no answer within {} s", limit.as_secs());
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
+            }
+        }
+    }
+
+    /// What the name node knows of a file, if it is there.
+    ///
+    /// # Errors
+    /// As HDFS says them.
+    pub async fn status(&self, at: &str) -> hdfs_native::Result<Option<FileStatus>> {
+        match self.within(CALL_TIME_MAX, self.client.get_file_info(&self.absolute(at))).await {
+            Ok(status) => Ok(Some(status)),
+            Err(HdfsError::FileNotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A closed file, opened for reading.
+    ///
+    /// # Errors
+    /// As HDFS says them.
+    pub async fn open_file(&self, at: &str) -> hdfs_native::Result<FileReader> {
+        self.within(CALL_TIME_MAX, self.client.read(&self.absolute(at))).await.map_err(not_found)
+    }
+
+    /// A range of an open file, which must lie within it.
+    ///
+    /// # Errors
+    /// As HDFS says them.
+    pub async fn read_range(&self, file: &FileReader, from: usize, count: usize) -> hdfs_native::Result<Bytes> {
+        if from.checked_add(count).is_none_or(|end| end > file.file_length()) {
+            let message = format!("{count} bytes at {from} of a file of {} bytes", file.file_length());
+            return Err(HdfsError::InvalidArgument(message));
+        }
+        self.within(DATA_TIME_MAX, file.read_range(from, count)).await
+    }
+
+    /// The bytes of a small file, if it is there.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn read_small(&self, at: &str) -> Result<Option<Bytes>> {
+        let file = match self.open_file(at).await {
+            Ok(file) => file,
+            Err(HdfsError::FileNotFound(_)) => return Ok(None),
+            Err(error) => return Err(self.failed("read", at, &error)),
+        };
+        let bytes = self.read_range(&file, 0, file.file_length()).await;
+        bytes.map(Some).map_err(|e| self.failed("read", at, &e))
+    }
+
+    /// Writes a small file, or replaces it.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn put_small(&self, at: &str, bytes: Bytes) -> Result<()> {
+        let mut file = self.create_file(at).await?;
+        file.write(bytes).await?;
+        file.close().await
+    }
+
+    /// A writer for a new file, which replaces one that an attempt left open.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn create(&self, at: &str) -> Result<FileSink> {
+        Ok(FileSink::hdfs(self.create_file(at).await?))
+    }
+
+    async fn create_file(&self, at: &str) -> Result<HdfsFile> {
+        let options = WriteOptions::default().replication(self.replication).overwrite(true);
+        let path = self.absolute(at);
+        let writer = self.name_node("create", at, self.client.create(&path, options)).await?;
+        Ok(HdfsFile { writer, waiting: Vec::new(), name: format!("{}/{at}", self.url) })
+    }
+
+    /// Renames files; what an earlier attempt left under the new names is replaced.
+    ///
+    /// # Errors
+    /// `Destination`; some of the files may have their names then.
+    pub async fn rename_all(&self, renames: &[(String, String)]) -> Result<()> {
+        let parent = |to: &String| to.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+        let dirs: BTreeSet<String> = renames.iter().filter_map(|(_, to)| parent(to)).collect();
+        for dir in dirs {
+            self.name_node("make", &dir, self.client.mkdirs(&self.absolute(&dir), DIR_PERMISSION, true)).await?;
+        }
+        for (from, to) in renames {
+            let (source, target) = (self.absolute(from), self.absolute(to));
+            match self.within(CALL_TIME_MAX, self.client.rename(&source, &target, false)).await {
+                Ok(()) => {}
+                Err(HdfsError::AlreadyExists(_)) => {
+                    // only an attempt at the same range gives this name, and it was not published
+                    tracing::info!(file = %to, "replaces what an attempt that did not end left on HDFS");
+                    self.name_node("rename", from, self.client.rename(&source, &target, true)).await?;
+                }
+                Err(error) => return Err(self.failed("rename", from, &error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes a copy of a file.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let source = self.open_file(from).await.map_err(|e| self.failed("read", from, &e))?;
+        let mut target = self.create_file(to).await?;
+        let (mut at, end) = (0, source.file_length());
+        while at < end {
+            let count = COPY_BYTES.min(end - at);
+            let bytes = self.read_range(&source, at, count).await.map_err(|e| self.failed("read", from, &e))?;
+            target.write(bytes).await?;
+            at += count;
+        }
+        target.close().await
+    }
+
+    /// Size of a file in bytes, if it is there.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn size(&self, at: &str) -> Result<Option<u64>> {
+        let status = self.status(at).await.map_err(|e| self.failed("find", at, &e))?;
+        Ok(status.filter(|status| !status.isdir).map(|status| status.length as u64))
+    }
+
+    /// The paths of all files below a directory.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn list_files(&self, dir: &str) -> Result<Vec<String>> {
+        let found = self.below(dir).await.map_err(|e| self.failed("list", dir, &e))?;
+        Ok(found.into_iter().filter(|status| !status.isdir).map(|status| self.relative(&status.path)).collect())
+    }
+
+    async fn below(&self, dir: &str) -> hdfs_native::Result<Vec<FileStatus>> {
+        let iterator = self.client.list_status_iter(&self.absolute(dir), true);
+        let mut found = Vec::new();
+        // each step asks the name node for the next thousand names at most
+        while let Some(status) = self.within(CALL_TIME_MAX, async { Ok(iterator.next().await) }).await? {
+            match status {
+                Ok(status) => found.push(status),
+                // gone while the list was read, or never there
+                Err(HdfsError::FileNotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
+
+    fn relative(&self, path: &str) -> String {
+        let below = path.strip_prefix(self.root.trim_end_matches('/')).unwrap_or(path);
+        below.trim_start_matches('/').to_owned()
+    }
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn delete(&self, at: &str) -> Result<()> {
+        self.name_node("delete", at, self.client.delete(&self.absolute(at), false)).await.map(|_| ())
+    }
+
+    /// Removes a directory with all that is in it, files that a dead writer holds open too.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn remove_dir(&self, dir: &str) -> Result<()> {
+        self.name_node("delete", dir, self.client.delete(&self.absolute(dir), true)).await.map(|_| ())
+    }
+
+    /// Removes directories below `dir` that hold nothing, and `dir` itself.
+    pub async fn remove_empty_dirs(&self, dir: &str) {
+        let Ok(found) = self.below(dir).await else { return };
+        let mut dirs: Vec<String> = found.into_iter().filter(|status| status.isdir).map(|status| status.path).collect();
+        dirs.push(self.absolute(dir));
+        // children before their parents
+        dirs.sort_by_key(|path| std::cmp::Reverse(path.matches('/').count()));
+        for path in dirs {
+            // refused where something is left, which is what is wanted
+            let _ = self.within(CALL_TIME_MAX, self.client.delete(&path, false)).await;
+        }
+    }
+
+    fn failed(&self, what: &str, at: &str, error: &HdfsError) -> LakeError {
+        LakeError::destination(format!("cannot {what} {}/{at}: {}", self.url, told(error)))
+    }
+}
+
+impl HdfsFile {
+    /// Takes bytes, in order.
+    ///
+    /// # Errors
+    /// `Destination`; the file is then of no use.
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
+        if self.waiting.len() + bytes.len() < WRITE_BUFFER_BYTES {
+            self.waiting.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        self.send().await?;
+        if bytes.len() < WRITE_BUFFER_BYTES {
+            self.waiting.extend_from_slice(&bytes);
+            return Ok(());
+        }
+        self.send_bytes(bytes).await
+    }
+
+    async fn send(&mut self) -> Result<()> {
+        let waiting = Bytes::from(std::mem::take(&mut self.waiting));
+        if waiting.is_empty() { Ok(()) } else { self.send_bytes(waiting).await }
+    }
+
+    async fn send_bytes(&mut self, bytes: Bytes) -> Result<()> {
+        let sent = tokio::time::timeout(DATA_TIME_MAX, self.writer.write_bytes(bytes)).await;
+        self.checked("write", sent.map(|sent| sent.map(|_| ())))
+    }
+
+    /// Makes all that was written durable on every data node of the pipeline, and closes the file.
+    ///
+    /// # Errors
+    /// `Destination`; whether the file is whole is then not known.
+    pub async fn close(&mut self) -> Result<()> {
+        self.send().await?;
+        let synced = tokio::time::timeout(DATA_TIME_MAX, self.writer.hsync()).await;
+        self.checked("sync", synced)?;
+        let closed = tokio::time::timeout(DATA_TIME_MAX, self.writer.close()).await;
+        self.checked("close", closed)
+    }
+
+    fn checked(&self, what: &str, outcome: Result<hdfs_native::Result<()>, tokio::time::error::Elapsed>) -> Result<()> {
+        let why = match outcome {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => told(&error),
+            Err(_) => format!("no answer within {} s", DATA_TIME_MAX.as_secs()),
+        };
+        Err(LakeError::destination(format!("cannot {what} {}: {why}", self.name)))
+    }
+}
+
+/// The name node's word for a file that is not there, wherever the library puts it.
+fn not_found(error: HdfsError) -> HdfsError {
+    match error {
+        HdfsError::RPCError(class, text) if class.ends_with("FileNotFoundException") => HdfsError::FileNotFound(text),
+        other => other,
+    }
+}
+
+/// An error in words, with what to do.
+fn told(error: &HdfsError) -> String {
+    let class = match error {
+        HdfsError::RPCError(class, _) | HdfsError::FatalRPCError(class, _) => class.as_str(),
+        _ => "",
+    };
+    // Java's stack trace says nothing to whoever runs Millpond
+    let text = error.to_string();
+    let first = text.lines().next().unwrap_or_default();
+    let next = match class.rsplit('.').next().unwrap_or_default() {
+        "SafeModeException" => "HDFS is in safe mode and takes no changes; it is tried again",
+        "AccessControlException" => "give the directory to that user, or set lake.hdfs_user or HADOOP_USER_NAME",
+        "StandbyException" => "this name node is on standby: name the service in lake.url and set HADOOP_CONF_DIR",
+        _ => "check that HDFS runs and that lake.url names its name node; it is tried again",
+    };
+    format!("{first}: {next}")
+}
+
+/// `hdfs://host:port/dir` → the server and the directory.
+fn split(url: &str) -> Result<(String, String)> {
+    let rest = url.strip_prefix("hdfs://").unwrap_or(url);
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let path = path.trim_matches('/');
+    if host.is_empty() || path.is_empty() || path.split('/').any(|part| part.is_empty() || part == "." || part == "..")
+    {
+        let message = format!("lake.url {url}: give the name node and a directory, as in hdfs://namenode:8020/lake");
+        return Err(LakeError::config(message));
+    }
+    Ok((format!("hdfs://{host}"), format!("/{path}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_a_server_and_a_directory() {
+        let parts = |url| split(url).map(|(server, root)| format!("{server} {root}")).map_err(|e| e.message);
+        assert_eq!(parts("hdfs://nn:8020/lake/"), Ok("hdfs://nn:8020 /lake".to_owned()));
+        assert_eq!(parts("hdfs://service/a/b"), Ok("hdfs://service /a/b".to_owned()));
+        for wrong in ["hdfs://nn:8020", "hdfs://nn:8020/", "hdfs:///lake", "hdfs://nn/a//b", "hdfs://nn/a/../b"] {
+            assert!(parts(wrong).unwrap_err().contains("hdfs://namenode:8020/lake"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_to_do_and_no_stack_trace() {
+        let safe = HdfsError::RPCError(
+            "org.apache.hadoop.hdfs.server.namenode.SafeModeException".into(),
+            "Cannot create file\n\tat org.apache".into(),
+        );
+        let text = told(&safe);
+        assert!(text.contains("safe mode") && !text.contains("\tat"), "{text}");
+    }
+}

@@ -1,0 +1,48 @@
+//! Where a Parquet file's bytes go while it is written, in order and once.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use object_store::buffered::BufWriter;
+use parquet::arrow::async_writer::{AsyncFileWriter, ParquetObjectWriter};
+
+use super::hdfs::HdfsFile;
+
+/// A file being written. Dropped before it is completed it leaves a hidden file at most.
+pub struct FileSink(Kind);
+
+enum Kind {
+    Local(ParquetObjectWriter),
+    Hdfs(Box<HdfsFile>),
+}
+
+impl FileSink {
+    /// A sink into a local file.
+    pub(super) fn local(file: BufWriter) -> Self {
+        Self(Kind::Local(ParquetObjectWriter::from_buf_writer(file)))
+    }
+
+    /// A sink into a file on HDFS.
+    pub(super) fn hdfs(file: HdfsFile) -> Self {
+        Self(Kind::Hdfs(Box::new(file)))
+    }
+}
+
+impl AsyncFileWriter for FileSink {
+    fn write(&mut self, bytes: Bytes) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        match &mut self.0 {
+            Kind::Local(file) => file.write(bytes),
+            Kind::Hdfs(file) => Box::pin(async move { file.write(bytes).await.map_err(external) }),
+        }
+    }
+
+    fn complete(&mut self) -> BoxFuture<'_, parquet::errors::Result<()>> {
+        match &mut self.0 {
+            Kind::Local(file) => file.complete(),
+            Kind::Hdfs(file) => Box::pin(async move { file.close().await.map_err(external) }),
+        }
+    }
+}
+
+fn external(error: crate::error::LakeError) -> parquet::errors::ParquetError {
+    parquet::errors::ParquetError::External(Box::new(error))
+}
