@@ -45,6 +45,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         ..Inputs::default()
     };
     let config = serve::configure(args.serve.gather(inputs)?)?;
+    write_samples(&systems, &config)?;
     let stop = Arc::new(AtomicBool::new(false));
     let (rate, feed) = (args.rate, stop.clone());
     let ready = |running: &api::Running, config: &Config| {
@@ -57,6 +58,19 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         start_simulators(plans(&systems, &kafka, &registry, rate, is_fresh(running))?, feed).map(Some)
     };
     serve::block_on(serve::serve(config, ready, stop))
+}
+
+/// Writes the files that the systems are described to have, once.
+fn write_samples(systems: &[&System], config: &Config) -> Result<(), Failure> {
+    for system in systems {
+        for (name, order) in simulate::files(system.name)? {
+            let path = config.broker.data_dir.join(name);
+            if !path.exists() {
+                simulate::write(&order, &path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static System>, Failure> {

@@ -6,6 +6,7 @@ mod demo;
 mod evaluate;
 mod failure;
 mod generate;
+mod load;
 mod processor;
 mod serve;
 mod signals;
@@ -35,6 +36,8 @@ enum Command {
     Demo(demo::Args),
     /// Send simulated events through a real Kafka producer; also the load test
     Simulate(simulate::Args),
+    /// Start a source of a running server and show how far it is
+    Load(load::Args),
     /// Ask a running server by SQL
     Sql(sql::Args),
     /// Measure the models of a running server and print their figures
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Simulate(args) => simulate::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Sql(args) => sql::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),

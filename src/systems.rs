@@ -19,12 +19,20 @@ pub struct System {
 }
 
 /// All of them.
-pub const SYSTEMS: [System; 1] = [System {
-    name: "music",
-    config: include_str!("../config/music/system.toml"),
-    simulators: &[("simulator", include_str!("../config/music/simulator.toml"))],
-    data: None,
-}];
+pub const SYSTEMS: [System; 2] = [
+    System {
+        name: "music",
+        config: include_str!("../config/music/system.toml"),
+        simulators: &[("simulator", include_str!("../config/music/simulator.toml"))],
+        data: None,
+    },
+    System {
+        name: "spotify",
+        config: include_str!("../config/spotify/system.toml"),
+        simulators: &[("tracks", include_str!("../config/spotify/tracks.toml"))],
+        data: None,
+    },
+];
 
 /// The system of that name, or the names there are.
 pub fn find(name: &str) -> Result<&'static System, Failure> {

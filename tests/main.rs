@@ -24,3 +24,4 @@ mod oracle;
 mod page;
 mod registry;
 mod scenarios;
+mod spotify;

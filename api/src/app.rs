@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use broker::{Broker, Clock, TimestampMs};
-use engine::Engine;
+use engine::{Engine, Sources};
 use lake::Lake;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -39,6 +39,8 @@ pub struct App {
     pub drawn: Shared<PanelData>,
     /// What people say about topics, streams, views and tables.
     pub notes: Vec<NoteConfig>,
+    /// Files that are read into topics.
+    pub sources: Arc<Sources>,
     /// Rates of the last fifteen minutes.
     pub rates: Arc<Rates>,
     /// When the server became ready, in ms since 1970.

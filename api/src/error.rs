@@ -139,6 +139,7 @@ impl From<engine::EngineError> for Problem {
                 (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid")
             }
             ErrorKind::TooLarge => (StatusCode::BAD_REQUEST, "answer-too-large", "the answer is too large"),
+            ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict", "the thing is at work or held back"),
             ErrorKind::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
             ErrorKind::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "the engine is stopped"),
             ErrorKind::Storage => (StatusCode::INTERNAL_SERVER_ERROR, "storage", "the store failed"),

@@ -38,6 +38,7 @@ mod server;
 mod shape;
 mod shared;
 mod sheet;
+mod sources;
 mod sql;
 mod status;
 mod topics;
@@ -54,7 +55,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use broker::{Broker, Clock, NewTopic};
-use engine::Engine;
+use engine::{Engine, Sources};
 use lake::Lake;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -94,6 +95,7 @@ pub struct Running {
     registry: Option<SocketAddr>,
     broker: Arc<Broker>,
     engine: Arc<Engine>,
+    sources: Arc<Sources>,
     lake: Arc<Lake>,
     servers: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
@@ -168,6 +170,7 @@ async fn serve(
     let dashboards =
         dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
+    let sources = Sources::start(broker.clone(), config.sources.clone()).await.map_err(|e| failed("sources")(&e))?;
     let (stopping, stop) = watch::channel(false);
     let app = Arc::new(App {
         broker: broker.clone(),
@@ -179,6 +182,7 @@ async fn serve(
         drawn: Shared::default(),
         notes: config.notes.clone(),
         sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
+        sources: sources.clone(),
         rates: Rates::start(broker.clone(), stop.clone()),
         started_ms: broker.clock().now_ms(),
         stopping: stop.clone(),
@@ -199,6 +203,7 @@ async fn serve(
         registry: registry_address,
         broker: broker.clone(),
         engine: engine.clone(),
+        sources,
         lake: lake.clone(),
         servers,
         stopping,
@@ -253,7 +258,12 @@ impl Running {
         &self.lake
     }
 
-    /// Stops HTTP, lake, engine and broker, in this order, each within a bounded time.
+    /// The sources, for commands and tests in the same process.
+    pub fn sources(&self) -> &Arc<Sources> {
+        &self.sources
+    }
+
+    /// Stops HTTP, sources, lake, engine and broker, in this order, each within a bounded time.
     pub async fn stop(self) {
         // Nobody listening is what is wanted.
         let _ = self.stopping.send(true);
@@ -262,6 +272,7 @@ impl Running {
                 tracing::error!(%error, "the http server ended with a fault");
             }
         }
+        within("sources", self.sources.stop()).await;
         within("lake", self.lake.stop()).await;
         within("engine", self.engine.stop()).await;
         within("broker", self.broker.stop()).await;

@@ -54,6 +54,7 @@ async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
     kafka_ui_figures(&app, &mut text);
     view_figures(&app, &mut text);
     stream_figures(&app, &mut text);
+    source_figures(&app, &mut text)?;
     lake_figures(&app, &mut text);
     group_figures(&app, &mut text).await?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())
@@ -215,6 +216,27 @@ fn stream_figures(app: &App, text: &mut Text) {
         "Records that the pipelines have read.",
         app.engine.records_read() as f64,
     );
+}
+
+fn source_figures(app: &App, text: &mut Text) -> Answer<()> {
+    let sources = app.sources.status()?;
+    text.family("millpond_source_rows_total", "counter", "Rows of files, by what became of them.");
+    for source in &sources {
+        for (outcome, count) in [("published", source.published), ("skipped", source.skipped)] {
+            let labels = [("source", source.name.as_str()), ("outcome", outcome)];
+            text.value("millpond_source_rows_total", &labels, count as f64);
+        }
+        for (rule, count) in &source.rejected_by_rule {
+            let labels = [("source", source.name.as_str()), ("outcome", "rejected"), ("rule", rule.as_str())];
+            text.value("millpond_source_rows_total", &labels, *count as f64);
+        }
+    }
+    text.family("millpond_source_failed", "gauge", "1 when the last run of the source failed.");
+    for source in &sources {
+        let failed = if source.error.is_some() { 1.0 } else { 0.0 };
+        text.value("millpond_source_failed", &[("source", source.name.as_str())], failed);
+    }
+    Ok(())
 }
 
 fn lake_figures(app: &App, text: &mut Text) {

@@ -22,8 +22,8 @@ use tower_http::compression::CompressionLayer;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    catalog, collect, dashboards, groups, lag, lake_admin, live, metrics, models, openapi, page, registry, sql, status,
-    topics, transforms, views,
+    catalog, collect, dashboards, groups, lag, lake_admin, live, metrics, models, openapi, page, registry, sources,
+    sql, status, topics, transforms, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -121,6 +121,7 @@ fn all() -> Routes {
     let routes = live::routes(routes);
     let routes = models::routes(routes);
     let routes = catalog::routes(routes);
+    let routes = sources::routes(routes);
     let routes = metrics::routes(routes);
     let routes = openapi::routes(routes);
     page::routes(routes)

@@ -65,6 +65,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
         }],
         models: models(),
         notes: Vec::new(),
+        sources: Vec::new(),
     }
 }
 

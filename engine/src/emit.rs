@@ -141,7 +141,7 @@ pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: Ti
 }
 
 /// The hash by which Kafka's Java client chooses a partition (MurmurHash2, 32 bits, seed 0x9747b28c).
-fn murmur2(data: &[u8]) -> u32 {
+pub(crate) fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mix = |word: u32| {
         let word = word.wrapping_mul(M);

@@ -12,13 +12,16 @@ use datafusion::execution::context::SessionContext;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
 };
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionConfig;
 
 use crate::names::closest;
+use crate::normalise::normalisers;
 
 /// Rows per batch inside the engine's plans: one step's partial states come out as one batch.
 pub(crate) const PLAN_BATCH_ROWS: usize = 65_536;
@@ -39,6 +42,7 @@ pub(crate) fn session() -> SessionContext {
         .build();
     let context = SessionContext::new_with_state(state);
     context.register_udaf(exact_sum());
+    normalisers().into_iter().for_each(|function| context.register_udf(function));
     context
 }
 
@@ -104,17 +108,33 @@ impl AggregateUDFImpl for ExactSum {
     }
 }
 
-/// Compiles a boolean expression over a stream's columns; Err says what is wrong with it.
-pub(crate) fn compile_condition(text: &str, stream: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>, String> {
+/// Compiles an expression over a stream's or source's columns; Err says what is wrong with it.
+pub(crate) fn compile_expression(
+    text: &str,
+    relation: &str,
+    schema: &SchemaRef,
+) -> Result<(Arc<dyn PhysicalExpr>, DataType), String> {
     let context = session();
-    let df_schema = DFSchema::try_from_qualified_schema(stream, schema).map_err(|error| message(&error))?;
+    let df_schema = DFSchema::try_from_qualified_schema(relation, schema).map_err(|error| message(&error))?;
     let expr = context.parse_sql_expr(text, &df_schema).map_err(|error| message(&error))?;
     refuse_unstable(&expr)?;
-    let condition = context.create_physical_expr(expr, &df_schema).map_err(|error| message(&error))?;
-    match condition.data_type(schema) {
-        Ok(DataType::Boolean) => Ok(condition),
-        Ok(other) => Err(format!("'{text}' is of type {other}, a condition must be BOOLEAN")),
-        Err(error) => Err(message(&error)),
+    // Some functions (coalesce, for one) exist only until they are simplified.
+    let simplify = SimplifyContext::default()
+        .with_schema(Arc::new(df_schema.clone()))
+        .with_config_options(context.state().config_options().clone());
+    let simplifier = ExprSimplifier::new(simplify);
+    let expr = simplifier.coerce(expr, &df_schema).and_then(|expr| simplifier.simplify(expr));
+    let compiled = expr.and_then(|expr| context.create_physical_expr(expr, &df_schema));
+    let compiled = compiled.map_err(|error| message(&error))?;
+    let kind = compiled.data_type(schema).map_err(|error| message(&error))?;
+    Ok((compiled, kind))
+}
+
+/// Compiles a boolean expression over a stream's columns; Err says what is wrong with it.
+pub(crate) fn compile_condition(text: &str, stream: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalExpr>, String> {
+    match compile_expression(text, stream, schema)? {
+        (condition, DataType::Boolean) => Ok(condition),
+        (_, other) => Err(format!("'{text}' is of type {other}, a condition must be BOOLEAN")),
     }
 }
 

@@ -84,7 +84,7 @@ impl From<engine::EngineError> for LakeError {
         let kind = match error.kind {
             ErrorKind::Timeout => LakeErrorKind::NotFresh,
             ErrorKind::Unknown => LakeErrorKind::NotFound,
-            ErrorKind::BadRequest => LakeErrorKind::Refused,
+            ErrorKind::BadRequest | ErrorKind::Conflict => LakeErrorKind::Refused,
             ErrorKind::TooLarge => LakeErrorKind::MemoryLimit,
             ErrorKind::Bug => LakeErrorKind::Bug,
             ErrorKind::Config | ErrorKind::Stopped | ErrorKind::Storage => LakeErrorKind::Broker,

@@ -174,6 +174,9 @@ impl Queries {
         base.register_udf(Arc::new(engine::tumble()))
             .map_err(|e| LakeError::bug(format!("a function of SQL cannot be set up: {e}")))?;
         engine::model::register(&mut base).map_err(|e| LakeError::bug(format!("models cannot be named: {e}")))?;
+        for function in engine::normalisers() {
+            base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
+        }
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("lake-sql")

@@ -1,126 +1,10 @@
 //! What a system's simulator sends: the reader of simulator.toml. No system is named here.
 
 use api::config::read::{Document, read_alone};
-use api::config::schema::{Field, Kind, Section};
 use api::config::value::Entry;
 use api::config::{Mistakes, Source, suggestion};
 
-const DAY: i64 = 86_400_000;
-const KINDS: [&str; 8] = ["time", "id", "choice", "uniform", "lognormal", "column", "template", "serial"];
-
-const SECTIONS: [Section; 1] = [Section { name: "", doc: "", fields: &TOP }];
-
-const TOP: [Field; 12] = [
-    Field::required("topic", Kind::Text, "\"listens\"", "The topic it writes to."),
-    Field::optional("key", Kind::Text, "\"user_id\"", "The field whose text is the record's key; without it, no key."),
-    Field::required("time", Kind::Text, "\"ts\"", "The field of kind time that is the event time."),
-    Field::with_default(
-        "jitter",
-        Kind::Duration(0, DAY),
-        "0",
-        "How far an ordinary event may be behind the newest one.",
-    ),
-    Field::with_default("late_behind_min", Kind::Duration(0, DAY), "2m", "The least that a late event is behind."),
-    Field::with_default("late_behind_max", Kind::Duration(0, DAY), "40m", "The most that a late event is behind."),
-    Field::optional(
-        "tables",
-        Kind::Tables(&TABLE),
-        "",
-        "Rows of texts; an event draws one row of each and takes fields from it.",
-    ),
-    Field::required(
-        "fields",
-        Kind::Tables(&FIELD),
-        "[{ name = \"ts\", kind = \"time\" }]",
-        "The fields of the JSON object, in order.",
-    ),
-    Field::optional("dirty", Kind::Tables(&DIRTY), "", "Ways in which an event can be wrong."),
-    Field::with_default(
-        "share",
-        Kind::Number(1e-6, 1.0),
-        "1",
-        "The part of --rate and --count that goes to this topic, where a system has several simulators.",
-    ),
-    Field::optional(
-        "avro",
-        Kind::Texts,
-        "['{\"type\": \"record\", …}']",
-        "Avro schemas of the value, the first one and its evolutions: events are written in Avro with the id that the schema registry gives.",
-    ),
-    Field::with_default(
-        "evolve_after",
-        Kind::Integer(1, 1_000_000_000_000),
-        "1000",
-        "avro: events until the next schema is used.",
-    ),
-];
-
-const TABLE: [Field; 5] = [
-    Field::required("name", Kind::Text, "\"artists\"", "The name that fields use."),
-    Field::required("columns", Kind::Texts, "[\"artist\", \"genre\"]", "The names of the columns."),
-    Field::required("rows", Kind::Grid, "[[\"Nova\", \"pop\"]]", "The rows."),
-    Field::optional(
-        "skew",
-        Kind::Number(0.0, 5.0),
-        "1.0",
-        "Zipf's exponent: how much the first rows are preferred; 0 or absent: equally.",
-    ),
-    Field::optional("weights", Kind::Numbers, "[3, 1]", "A weight per row, instead of skew."),
-];
-
-const FIELD: [Field; 15] = [
-    Field::required("name", Kind::Text, "\"user_id\"", "The key in the JSON object."),
-    Field::required("kind", Kind::OneOf(&KINDS), "\"id\"", "How its values are drawn."),
-    Field::with_default("hidden", Kind::Bool, "false", "Drawn but not sent."),
-    Field::with_default("null_share", Kind::Number(0.0, 1.0), "0", "Share of events in which it is null."),
-    Field::optional(
-        "by",
-        Kind::Texts,
-        "[\"user_id\"]",
-        "Earlier fields that decide the draw: the same values give the same draw.",
-    ),
-    Field::optional("values", Kind::Texts, "[\"listen\", \"like\"]", "choice: the values."),
-    Field::optional("weights", Kind::Numbers, "[9, 1]", "choice: a weight per value."),
-    Field::optional("skew", Kind::Number(0.0, 5.0), "1.0", "choice and id: Zipf's exponent."),
-    Field::optional("min", Kind::Number(-1e15, 1e15), "0", "uniform and lognormal: the least value."),
-    Field::optional(
-        "max",
-        Kind::Number(-1e15, 1e15),
-        "20000",
-        "id: the number of ids; uniform and lognormal: the largest value.",
-    ),
-    Field::optional("median", Kind::Number(1e-9, 1e15), "205000", "lognormal: half of the values are below."),
-    Field::optional("sigma", Kind::Number(0.0, 5.0), "0.35", "lognormal: how wide."),
-    Field::with_default("decimals", Kind::Integer(0, 9), "0", "uniform and lognormal: digits after the point."),
-    Field::optional(
-        "table",
-        Kind::Text,
-        "\"artists\"",
-        "column: the table; the column has the field's name, or the one under column.",
-    ),
-    Field::optional(
-        "text",
-        Kind::Text,
-        "\"{adjective} {noun}\"",
-        "template: text with earlier fields in braces. column: the column's name.",
-    ),
-];
-
-const DIRTY: [Field; 8] = [
-    Field::required("name", Kind::Text, "\"user_missing\"", "The name in the report."),
-    Field::with_default("weight", Kind::Number(0.0, 1e6), "1", "How often, against the other ways."),
-    Field::required(
-        "change",
-        Kind::OneOf(&["remove", "set", "ahead", "cut", "replace", "bytes"]),
-        "\"remove\"",
-        "What is done to a good event.",
-    ),
-    Field::optional("field", Kind::Text, "\"user_id\"", "remove and set: the field."),
-    Field::optional("value", Kind::Any, "-1", "set: the value."),
-    Field::optional("by", Kind::Duration(0, 365 * DAY), "\"3h\"", "ahead: how far the event time is in the future."),
-    Field::optional("text", Kind::Text, "\"[1, 2]\"", "replace: the whole value."),
-    Field::optional("hex", Kind::Text, "\"fffe\"", "bytes: the whole value in hexadecimal."),
-];
+use super::keys::SECTIONS;
 
 /// How a field's value is drawn.
 #[derive(Clone, Debug)]
@@ -137,8 +21,14 @@ pub enum Draw {
     Lognormal(f64, f64, f64, f64, usize),
     /// Column of the row drawn from a table.
     Column(usize, usize),
+    /// A normal number around a centre that other fields decide: min, max, sigma, decimals.
+    Around(f64, f64, f64, usize),
     /// Texts and indexes of earlier fields in turn.
     Template(Vec<Piece>),
+    /// Earlier fields that have a value, each value once, with this between them.
+    Join(Vec<usize>, String),
+    /// So many letters and digits.
+    Token(usize),
     /// 1, 2, 3 and so on.
     Serial,
 }
@@ -159,6 +49,8 @@ pub struct FieldPlan {
     pub name: String,
     /// Whether it is sent.
     pub hidden: bool,
+    /// Whether it has no name in the header line of a CSV file.
+    pub unnamed: bool,
     /// Share of nulls.
     pub null_share: f64,
     /// Earlier fields that decide the draw.
@@ -227,11 +119,24 @@ impl Weights {
     }
 }
 
+/// A file that is written.
+#[derive(Clone, Debug)]
+pub struct FilePlan {
+    /// Where, below the data directory of a demo.
+    pub path: String,
+    /// `csv`, `ndjson` or `json`.
+    pub format: String,
+    /// Its rows.
+    pub rows: u64,
+}
+
 /// A whole description, checked.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// The topic it writes to.
+    /// The topic it writes to; empty where it writes a file.
     pub topic: String,
+    /// The file it writes, if it does.
+    pub file: Option<FilePlan>,
     /// The field that is the key.
     pub key: Option<usize>,
     /// Ordinary disorder, in ms.
@@ -282,9 +187,19 @@ impl<'a> Reader<'a> {
         let tables = top.tables("tables").iter().map(|table| self.table(table)).collect();
         let fields: Vec<FieldPlan> =
             top.tables("fields").iter().enumerate().map(|(index, field)| self.field(index, field)).collect();
-        let time = self.index_of(top, "time", usize::MAX).unwrap_or(0);
-        if !matches!(fields.get(time).map(|field| &field.draw), Some(Draw::Time)) {
-            self.wrong(top, "time", "must name a field of kind time");
+        let file = top.text_or_none("file").map(|path| FilePlan {
+            path,
+            format: top.text("format"),
+            rows: top.unsigned("rows"),
+        });
+        if top.text_or_none("topic").is_some() == file.is_some() {
+            self.wrong(top, "topic", "give either topic or file");
+        }
+        if file.is_none() || top.text_or_none("time").is_some() {
+            let time = self.index_of(top, "time", usize::MAX).unwrap_or(0);
+            if !matches!(fields.get(time).map(|field| &field.draw), Some(Draw::Time)) {
+                self.wrong(top, "time", "must name a field of kind time");
+            }
         }
         let dirty: Vec<DirtyPlan> = top.tables("dirty").iter().map(|dirty| self.dirty(dirty)).collect();
         let late_behind_ms = (top.integer("late_behind_min"), top.integer("late_behind_max"));
@@ -292,7 +207,8 @@ impl<'a> Reader<'a> {
             self.wrong(top, "late_behind_min", "is more than late_behind_max");
         }
         Description {
-            topic: top.text("topic"),
+            topic: top.text_or_none("topic").unwrap_or_default(),
+            file,
             key: top.text_or_none("key").and_then(|_| self.index_of(top, "key", usize::MAX)),
             jitter_ms: top.integer("jitter"),
             late_behind_ms,
@@ -395,11 +311,23 @@ impl<'a> Reader<'a> {
                 entry.number_or_none("max").unwrap_or(f64::MAX),
                 entry.count("decimals"),
             ),
+            "around" => Draw::Around(
+                self.number(entry, "min"),
+                self.number(entry, "max"),
+                self.number(entry, "sigma"),
+                entry.count("decimals"),
+            ),
+            "join" => {
+                let of = entry.texts("of").iter().filter_map(|name| self.named(entry, "of", name, index)).collect();
+                Draw::Join(of, entry.text("separator"))
+            }
+            "token" => Draw::Token(entry.count("length")),
             "column" => self.column(entry),
             _ => Draw::Template(self.template(index, entry)),
         };
         let null_share = entry.number_or_none("null_share").unwrap_or(0.0);
-        FieldPlan { name: entry.text("name"), hidden: entry.bool("hidden"), null_share, by, draw }
+        let (hidden, unnamed) = (entry.bool("hidden"), entry.bool("unnamed"));
+        FieldPlan { name: entry.text("name"), hidden, unnamed, null_share, by, draw }
     }
 
     fn number(&mut self, entry: &Entry, key: &str) -> f64 {

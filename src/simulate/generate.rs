@@ -187,6 +187,27 @@ impl Generator {
                 let value = (median * (sigma * random.normal()).exp()).max(*min).min(*max);
                 return number(slot, value, *decimals);
             }
+            Draw::Around(min, max, sigma, decimals) => {
+                // What decides the field decides the centre; each event is somewhere around it.
+                let centre = min + (max - min) * random.uniform();
+                let value = centre + sigma * Random(self.random.next()).normal();
+                return number(slot, value.max(*min).min(*max), *decimals);
+            }
+            Draw::Token(length) => {
+                const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+                let letter = |_| char::from(LETTERS[(random.uniform() * 62.0) as usize % 62]);
+                slot.text.extend((0..*length).map(letter));
+            }
+            Draw::Join(fields, separator) => {
+                let mut parts: Vec<&str> = Vec::new();
+                for field in fields {
+                    let text = self.slots[*field].text.as_str();
+                    if !text.is_empty() && !parts.contains(&text) {
+                        parts.push(text);
+                    }
+                }
+                slot.text = parts.join(separator);
+            }
             Draw::Column(table, column) => {
                 slot.text.push_str(&description.tables[*table].rows[self.rows[*table]][*column])
             }
@@ -222,6 +243,32 @@ impl Generator {
         }
     }
 
+    /// The event last drawn, as a row of CSV without its line end.
+    pub fn csv_row(&self, kind: Kind, out: &mut Vec<u8>) {
+        out.clear();
+        let change = match kind {
+            Kind::Dirty(way) => Some(&self.description.dirty[way].change),
+            _ => None,
+        };
+        if let Some(ChangePlan::Replace(bytes)) = change {
+            return out.extend_from_slice(bytes);
+        }
+        let mut fields = Vec::new();
+        for (index, field) in self.description.fields.iter().enumerate().filter(|(_, field)| !field.hidden) {
+            debug_assert!(!field.name.is_empty());
+            fields.push(match change {
+                Some(ChangePlan::Remove(removed)) if *removed == index => String::new(),
+                Some(ChangePlan::Set(set, json)) if *set == index => csv_text(json),
+                _ => self.slots[index].text.clone(),
+            });
+        }
+        let fields: Vec<String> = fields.iter().map(|field| csv_field(field)).collect();
+        out.extend_from_slice(fields.join(",").as_bytes());
+        if matches!(change, Some(ChangePlan::Cut)) {
+            out.truncate(out.len() / 2);
+        }
+    }
+
     fn render(&self, description: &Description, kind: Kind, out: &mut Vec<u8>) {
         out.clear();
         let change = match kind {
@@ -250,6 +297,19 @@ impl Generator {
             out.truncate(out.len() / 2);
         }
     }
+}
+
+/// A JSON value as CSV writes it: a string without its quotes.
+fn csv_text(json: &str) -> String {
+    serde_json::from_str::<String>(json).unwrap_or_else(|_| json.to_owned())
+}
+
+/// A field of CSV, in quotes where it needs them.
+pub fn csv_field(text: &str) -> String {
+    if text.contains(['"', ',', '\n', '\r']) || text.starts_with(' ') || text.ends_with(' ') {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text.to_owned()
 }
 
 /// The text as a JSON string.

@@ -2,7 +2,9 @@
 
 mod avro;
 mod description;
+mod file;
 mod generate;
+mod keys;
 mod report;
 mod send;
 
@@ -18,6 +20,7 @@ use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::{serve, systems};
 use description::Description;
+pub use file::{FileOrder, write};
 pub use generate::Shares;
 pub use report::{Counts, Run};
 
@@ -68,6 +71,12 @@ pub struct Args {
     /// A librdkafka property as KEY=VALUE; may be given again
     #[arg(long, value_name = "KEY=VALUE", value_parser = property)]
     property: Vec<(String, String)>,
+    /// Write a file of --count rows instead of sending
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// How --out is written, instead of what the description says
+    #[arg(long, value_parser = ["csv", "ndjson", "json"])]
+    format: Option<String>,
     /// Write the counts and rates as JSON
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
@@ -150,7 +159,9 @@ pub fn plans(system: &str, bootstrap: &str, registry: Option<&str>) -> Result<Ve
         plan.pace(Some(100.0), None);
         Ok(plan)
     };
-    systems::simulators(system)?.into_iter().map(plan).collect()
+    let mut plans = systems::simulators(system)?.into_iter().map(plan).collect::<Result<Vec<_>, _>>()?;
+    plans.retain(|plan| plan.description.file.is_none());
+    Ok(plans)
 }
 
 impl Plan {
@@ -167,9 +178,64 @@ pub fn send(plan: &Plan, stop: &AtomicBool) -> Result<(Counts, Run), Failure> {
     send::run(plan, stop)
 }
 
+/// The files that a built-in system is described to have: where, below the data directory, and what they hold.
+pub fn files(system: &str) -> Result<Vec<(String, FileOrder)>, Failure> {
+    let mut files = Vec::new();
+    for source in systems::simulators(system)? {
+        let description = Arc::new(Description::read(&source)?);
+        if let Some(file) = &description.file {
+            let order = FileOrder {
+                description: description.clone(),
+                format: file.format.clone(),
+                rows: file.rows,
+                seed: 1,
+                shares: Shares { dirty: 0.005, late: 0.0, duplicates: 0.005 },
+                now_ms: Clock::system().now_ms(),
+            };
+            files.push((file.path.clone(), order));
+        }
+    }
+    Ok(files)
+}
+
+/// Writes the file that `--out` names.
+fn write_file(args: &Args, out: &std::path::Path) -> Result<(), Failure> {
+    let sources = systems::simulators(&args.system)?;
+    let mut described = Vec::new();
+    for source in &sources {
+        described.push(Description::read(source)?);
+    }
+    if described.len() > 1 {
+        described.retain(|description| description.file.is_some());
+    }
+    let Some(description) = described.pop().filter(|_| described.is_empty()) else {
+        let message = format!("--out writes one file: name one simulator, as in {}:simulator", args.system);
+        return Err(Failure::Usage(message));
+    };
+    let file = description.file.clone();
+    let order = FileOrder {
+        format: args.format.clone().or(file.as_ref().map(|file| file.format.clone())).unwrap_or("ndjson".into()),
+        rows: args.count.or(file.map(|file| file.rows)).unwrap_or(10_000),
+        description: Arc::new(description),
+        seed: args.seed,
+        shares: Shares { dirty: args.dirty, late: args.late, duplicates: args.duplicates },
+        now_ms: args.start.unwrap_or_else(|| Clock::system().now_ms()),
+    };
+    for (kind, count) in write(&order, out)?.into_iter().filter(|(_, count)| *count > 0) {
+        println!("  {kind:<24} {count:>12}");
+    }
+    Ok(())
+}
+
 /// Runs the command.
 pub fn run(args: &Args) -> Result<(), Failure> {
+    if let Some(out) = &args.out {
+        return write_file(args, out);
+    }
     let mut plans = plans(&args.system, &args.bootstrap, args.registry.as_deref())?;
+    if plans.is_empty() {
+        return Err(Failure::Usage(format!("{} writes a file: say where with --out FILE", args.system)));
+    }
     let single = args.topic.is_some() || args.report.is_some() || args.record.is_some();
     if single && plans.len() > 1 {
         let topics: Vec<&str> = plans.iter().map(|plan| plan.topic.as_str()).collect();

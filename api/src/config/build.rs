@@ -8,6 +8,7 @@ use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat
 
 use super::build_models::model;
 use super::build_registry::schema;
+use super::build_sources::sources;
 use super::mistake::{Mistakes, Origin};
 use super::read::Document;
 use super::value::Entry;
@@ -22,6 +23,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("transforms", lists),
         ("dashboards", lists),
         ("models", lists),
+        ("sources", lists),
         ("listeners", &document["broker"]),
     ] {
         unique(entry.tables(list), "name", mistakes);
@@ -42,6 +44,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
     Config {
+        sources: sources(lists.tables("sources"), &broker.data_dir, &engine, mistakes),
         lake: build_lake::lake((lake, lists), &broker.data_dir, &engine, mistakes),
         topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),

@@ -16,7 +16,7 @@ pub struct Inputs {
     pub sources: Vec<Source>,
     /// Files that could not be read, and why; a mistake each.
     pub unreadable: Vec<(PathBuf, String)>,
-    /// Environment variables; those that do not begin with `MILLPOND_` are left alone.
+    /// Environment variables; those that do not begin with `MILLPOND_` only stand for references in files.
     pub environment: Vec<(String, String)>,
     /// Flags without their dashes, and their values.
     pub flags: Vec<(String, String)>,
@@ -51,8 +51,9 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Mistakes> {
         mistakes.add(&origin, "", format!("cannot be read: {error}; name a file that is there, or leave out --config"));
     }
     let mut merged = Document::new();
+    let variables = inputs.environment.iter().cloned().collect();
     for source in &inputs.sources {
-        for (section, entry) in read_document(source, &SECTIONS, &mut mistakes) {
+        for (section, entry) in read_document(source, &SECTIONS, &variables, &mut mistakes) {
             merge(&mut merged, section, entry);
         }
     }

@@ -14,6 +14,8 @@ const HEADER: &str = "\
 # Several files may be given (--config FILE, again and again): a later one adds to the lists and replaces single values. A variable is
 # stronger than a file, and a flag is stronger than a variable. Unknown keys are refused. Lines that begin with #key show keys that
 # have no default, and examples of the lists.
+# In texts, ${NAME} stands for a variable of the environment, ${NAME:-default} for it or the default, ${file:/path} for what a file
+# holds, and $${ for these letters; a number or duration may be written so too: batch_records = \"${BATCH_SIZE:-1000}\".
 # MILLPOND_CONFIG names files (separated by :) where --config is not given; MILLPOND_LOG says what is logged (warn, info, broker=debug).
 ";
 

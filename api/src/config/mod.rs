@@ -9,6 +9,7 @@ mod build_lake;
 mod build_models;
 mod build_notes;
 mod build_registry;
+mod build_sources;
 mod dashboards;
 mod load;
 mod manual;
@@ -20,7 +21,9 @@ mod settings_dashboards;
 mod settings_lake;
 mod settings_models;
 mod settings_registry;
+mod settings_sources;
 pub mod value;
+mod variables;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +62,8 @@ pub struct Config {
     pub models: Vec<ModelConfig>,
     /// What people say about topics, streams, views and tables.
     pub notes: Vec<NoteConfig>,
+    /// Files that are read into topics.
+    pub sources: Vec<engine::sources::SourceConfig>,
 }
 
 /// `owner` and `description` of a topic, stream, column, view or lake table.

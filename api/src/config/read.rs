@@ -1,6 +1,6 @@
 //! Reads one TOML file against the rows of its schema. Everything wrong is noted with its line and key path; nothing stops the reading.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use toml::Spanned;
@@ -9,6 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::mistake::{Mistakes, Origin, suggestion};
 use super::schema::{Absent, Field, Kind, Section};
 use super::value::{Entry, Value, parse_text};
+use super::variables::{Variables, expand};
 
 /// A configuration file: its name in messages, and its text.
 #[derive(Clone, Debug)]
@@ -29,10 +30,18 @@ impl Source {
 /// The tables of one file by section name, without defaults at the level of sections.
 pub type Document = BTreeMap<&'static str, Entry>;
 
-/// Reads a whole file.
-pub fn read_document(source: &Source, sections: &'static [Section], mistakes: &mut Mistakes) -> Document {
-    let (root, errors) = DeTable::parse_recoverable(&source.text);
-    let mut reader = Reader { source, mistakes };
+/// Reads a whole file; references in its texts get their values from `variables`.
+pub fn read_document(
+    source: &Source,
+    sections: &'static [Section],
+    variables: &Variables,
+    mistakes: &mut Mistakes,
+) -> Document {
+    let (mut root, errors) = DeTable::parse_recoverable(&source.text);
+    let mut reader = Reader { source, mistakes, expanded: BTreeSet::new() };
+    for (_, value) in root.get_mut().iter_mut() {
+        reader.expand(value, variables);
+    }
     for error in &errors {
         let origin = reader.origin(error.span().map_or(0, |span| span.start));
         reader.mistakes.add(&origin, "", format!("not TOML: {}", error.message()));
@@ -42,7 +51,7 @@ pub fn read_document(source: &Source, sections: &'static [Section], mistakes: &m
 
 /// Reads a file that stands alone: defaults and required keys hold at once.
 pub fn read_alone(source: &Source, sections: &'static [Section], mistakes: &mut Mistakes) -> Document {
-    let mut document = read_document(source, sections, mistakes);
+    let mut document = read_document(source, sections, &Variables::new(), mistakes);
     for section in sections {
         let entry = document
             .entry(section.name)
@@ -81,12 +90,35 @@ pub fn complete(entry: &mut Entry, fields: &'static [Field], mistakes: &mut Mist
 struct Reader<'a> {
     source: &'a Source,
     mistakes: &'a mut Mistakes,
+    /// Where texts stand that had references.
+    expanded: BTreeSet<usize>,
 }
 
 impl Reader<'_> {
     fn origin(&self, byte: usize) -> Origin {
         let before = &self.source.text.as_bytes()[..byte.min(self.source.text.len())];
         Origin::Line(self.source.name.clone(), 1 + before.iter().filter(|byte| **byte == b'\n').count())
+    }
+
+    /// Puts values in the places of the references of a text, or of the texts in a list or table.
+    fn expand(&mut self, value: &mut Spanned<DeValue<'_>>, variables: &Variables) {
+        let at = value.span().start;
+        match value.get_mut() {
+            DeValue::String(text) => match expand(text, variables) {
+                None => {}
+                Some(Ok(written)) => {
+                    *text = written.into();
+                    self.expanded.insert(at);
+                }
+                Some(Err(message)) => {
+                    let origin = self.origin(at);
+                    self.mistakes.add(&origin, "", message);
+                }
+            },
+            DeValue::Array(items) => items.iter_mut().for_each(|item| self.expand(item, variables)),
+            DeValue::Table(table) => table.iter_mut().for_each(|(_, item)| self.expand(item, variables)),
+            _ => {}
+        }
     }
 
     fn document(&mut self, root: &DeTable<'_>, sections: &'static [Section]) -> Document {
@@ -143,7 +175,11 @@ impl Reader<'_> {
         let path = entry.path_of(field.name);
         let read = match field.kind {
             Kind::Tables(fields) => Ok(self.tables(fields, value, &path)),
-            kind => read_value(&kind, value.get_ref()),
+            kind => match value.get_ref() {
+                // What a reference stands for is written as a variable would write it.
+                DeValue::String(text) if self.expanded.contains(&value.span().start) => parse_text(&kind, text),
+                value => read_value(&kind, value),
+            },
         };
         match read {
             Ok(value) => {

@@ -5,6 +5,7 @@ use super::settings_dashboards::DASHBOARD;
 use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
+use super::settings_sources::SOURCES;
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -214,7 +215,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 7] = [
+const LISTS: [Field; 8] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -228,6 +229,7 @@ const LISTS: [Field; 7] = [
         "",
         "Streams: a topic of JSON or Avro records read as rows with event time.",
     ),
+    SOURCES,
     Field::optional(
         "views",
         Kind::Tables(&VIEW),

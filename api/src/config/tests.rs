@@ -123,7 +123,7 @@ kind = "lines"
             "a.toml:15: dashboards[0].panels[0].x: missing; name the column along the axis, for example x = \"window_start\"",
             "a.toml:15: dashboards[0].panels[0].y: missing; name the columns to draw, for example y = [\"plays\"]",
             "a.toml:17: dashboards[0].panels[0].kind: \"lines\" is not known here; did you mean line?",
-            "a.toml:18: colours: unknown key; known here: broker, dashboards, http, lake, models, schemas, streams, topics, transforms, views",
+            "a.toml:18: colours: unknown key; known here: broker, dashboards, http, lake, models, schemas, sources, streams, topics, transforms, views",
         ]
     );
 }
@@ -264,4 +264,42 @@ columns = [{ name = "ts", type = "TIMESTAMP", required = true }]
     );
     assert_eq!(found.len(), 3, "{found:#?}");
     assert!(found[0].contains("give either schema or file") && found[1].contains("absent.avsc"), "{found:#?}");
+}
+
+#[test]
+fn texts_refer_to_variables_and_files() {
+    let text = "[broker]\nnode_id = \"${NODE:-7}\"\nadvertise = \"${HOST_NAME}:9092\"\n[[topics]]\nname = \"${NAME:-a}\"\n\
+                config = { \"retention.ms\" = \"${RETENTION_MS:-1000}\" }\n";
+    let environment = |pairs: &[(&str, &str)]| Inputs {
+        sources: vec![Source::text("a.toml", text)],
+        environment: pairs.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect(),
+        ..Inputs::default()
+    };
+    let config = load(&environment(&[("HOST_NAME", "example.org"), ("RETENTION_MS", "5")])).unwrap().config;
+    assert_eq!(config.broker.node_id, 7);
+    assert_eq!(config.broker.listeners[0].advertise.as_deref(), Some("example.org:9092"));
+    assert_eq!((config.topics[0].name.as_str(), config.topics[0].config["retention.ms"].as_str()), ("a", "5"));
+    let found = load(&environment(&[("NODE", "x")])).unwrap_err().to_string();
+    assert!(found.contains("a.toml:2: broker.node_id: \"x\" is not a whole number"), "{found}");
+    assert!(found.contains("a.toml:3: the variable HOST_NAME is not set"), "{found}");
+}
+
+#[test]
+fn the_mistakes_of_a_source_stand_at_their_places() {
+    let text = "[[sources]]\nname = \"s\"\ntopic = \"t\"\npath = \"{data_dir}/in\"\nwhen = \"watch\"\n\
+                schedule = \"30 6 * * *\"\ndelimiter = \"ab\"\ncolumns = [{ name = \"a\" }]\nkey = \"b\"\n\
+                [[sources]]\nname = \"u\"\ntopic = \"t\"\npath = \"x\"\nschedule = \"soon\"\ntime_zone = \"Mars\"\n";
+    let found = mistakes(text).join("\n");
+    for part in [
+        "a.toml:6: sources[0].schedule: is given, but when = \"watch\"",
+        "a.toml:7: sources[0].delimiter: \"ab\" is not one letter",
+        "a.toml:1: sources[0]: source s: key 'b' is not a column",
+        "a.toml:10: sources[1]: source u: schedule 'soon': ",
+        "source u: time_zone 'Mars' is not known",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+    let good = "[[sources]]\nname = \"s\"\ntopic = \"t\"\npath = \"{data_dir}/in\"\n[broker]\ndata_dir = \"/d\"\n";
+    let config = load_texts(&[("a.toml", good)]).unwrap().config;
+    assert_eq!(config.sources[0].path, "/d/in");
 }

@@ -1,0 +1,199 @@
+//! Whole runs over a real broker: each row once, whatever happens to the file or to the process.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use broker::{NewTopic, Record};
+
+use super::*;
+use crate::CheckConfig;
+use crate::tests::{header, open_broker, records};
+
+fn column(name: &str, sql_type: &str) -> SourceColumn {
+    SourceColumn { name: name.into(), sql_type: sql_type.into(), required: true, ..SourceColumn::default() }
+}
+
+/// Source `files` over topic `rows`: id, name; ten rows a commit.
+fn source(path: &Path) -> SourceConfig {
+    SourceConfig {
+        name: "files".into(),
+        topic: "rows".into(),
+        path: path.display().to_string(),
+        columns: vec![column("id", "BIGINT"), column("name", "VARCHAR")],
+        checks: vec![CheckConfig { name: "id_positive".into(), sql: "id > 0".into() }],
+        key: Some("id".into()),
+        unique: vec!["id".into()],
+        pace: Pace { batch_records: 10, retries: 1, ..Pace::default() },
+        ..SourceConfig::default()
+    }
+}
+
+fn rows(ids: std::ops::Range<i64>) -> String {
+    ids.map(|id| format!("{id},\"name, of {id}\"\n")).collect()
+}
+
+async fn ids(broker: &Broker) -> Vec<i64> {
+    let id = |(_, record): (i32, Record)| {
+        let value: serde_json::Value = serde_json::from_slice(&record.value.unwrap()).unwrap();
+        assert_eq!(value["name"], format!("name, of {}", value["id"]));
+        value["id"].as_i64().unwrap()
+    };
+    let mut ids: Vec<i64> = records(broker, "rows").await.into_iter().map(id).collect();
+    ids.sort_unstable();
+    ids
+}
+
+async fn start(broker: &Arc<Broker>, config: SourceConfig) -> Arc<Sources> {
+    Sources::start(broker.clone(), vec![config]).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_content_is_loaded_once_under_any_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    fs::create_dir(&input).unwrap();
+    fs::write(input.join("a.csv"), format!("id,name\n{}0,\"name, of 0\"\nx,y\n1,again\n", rows(1..26))).unwrap();
+    let broker = open_broker(&dir.path().join("data")).await;
+    let config = NewTopic { name: "rows".into(), partitions: 3, config: BTreeMap::new() };
+    broker.catalog().create(config).await.unwrap();
+    let sources = start(&broker, source(&input)).await;
+    let report = sources.run("files").await.unwrap();
+    assert_eq!((report.rows, report.published, report.skipped, report.rejected), (28, 25, 1, 2));
+    assert_eq!(report.rejected_by_rule, BTreeMap::from([("id_positive".into(), 1), ("type".into(), 1)]));
+    assert_eq!(ids(&broker).await, (1..26).collect::<Vec<_>>());
+    let refused = records(&broker, "files.rejected").await;
+    let told: Vec<_> = refused
+        .iter()
+        .map(|(_, record)| (header(record, "line"), header(record, "rule"), header(record, "file")))
+        .collect();
+    let told: Vec<_> = told.iter().map(|(line, rule, file)| (line.as_str(), rule.as_str(), file.as_str())).collect();
+    assert_eq!(told, [("27", "id_positive", "a.csv"), ("28", "type", "a.csv")]);
+    assert_eq!(refused[1].1.value.as_deref(), Some(&b"x,y"[..]));
+
+    // Again, touched, and under another name: nothing more.
+    let bytes = fs::read(input.join("a.csv")).unwrap();
+    for name in ["a.csv", "b.csv"] {
+        fs::write(input.join(name), &bytes).unwrap();
+        let report = sources.run("files").await.unwrap();
+        assert_eq!((report.state, report.rows), (RunState::Done, 0), "{name}");
+    }
+    // Grown: only what is new. Other content: rows that are known are skipped.
+    let mut grown = fs::OpenOptions::new().append(true).open(input.join("a.csv")).unwrap();
+    grown.write_all(rows(26..30).as_bytes()).unwrap();
+    fs::write(input.join("c.csv"), format!("name,id\n{}", "\"name, of 30\",30\n\"name, of 7\",7\n")).unwrap();
+    let report = sources.run("files").await.unwrap();
+    assert_eq!((report.rows, report.published, report.skipped, report.files_known), (6, 5, 1, 1));
+    assert_eq!(ids(&broker).await, (1..31).collect::<Vec<_>>());
+    let status = sources.status_of("files").unwrap();
+    assert_eq!((status.rows, status.published, status.skipped, status.rejected), (34, 30, 2, 2));
+    assert_eq!((status.runs.len(), status.state.as_str()), (4, "idle"));
+    sources.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_stopped_goes_on_at_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.csv");
+    fs::write(&file, format!("id,name\n{}", rows(1..501))).unwrap();
+    let mut config = source(&file);
+    config.pace.delay_ms = 5;
+    for stops in 0.. {
+        let broker = open_broker(&dir.path().join("data")).await;
+        let sources = start(&broker, config.clone()).await;
+        if stops == 0 {
+            drop(sources.begin("files").await.unwrap());
+            assert_eq!(sources.begin("files").await.err().unwrap().kind, ErrorKind::Conflict);
+        }
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        sources.stop().await;
+        let found = ids(&broker).await;
+        assert_eq!(found, (1..=found.len() as i64).collect::<Vec<_>>());
+        let status = sources.status_of("files").unwrap();
+        broker.stop().await.unwrap();
+        if found.len() == 500 {
+            assert!(stops > 0, "the first run was to be stopped");
+            assert_eq!((status.rows, status.published), (500, 500));
+            assert_eq!(status.runs.iter().map(|run| run.published).sum::<u64>(), 500);
+            break;
+        }
+        assert_eq!(status.runs[0].state, RunState::Stopped);
+        assert!(stops < 100, "no progress: {}", found.len());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_tried_again_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.csv");
+    let broker = open_broker(&dir.path().join("data")).await;
+    let sources = start(&broker, source(&file)).await;
+    let report = sources.run("files").await.unwrap();
+    assert_eq!((report.state, report.retries), (RunState::Failed, 1));
+    assert!(report.error.unwrap().contains("a.csv: "));
+    fs::write(&file, "id,nome\n1,x\n").unwrap();
+    let report = sources.run("files").await.unwrap();
+    assert!(report.error.unwrap().contains("the file has no field 'name', did you mean 'nome'?"));
+    assert_eq!(sources.status_of("files").unwrap().state, "failed");
+    assert_eq!(sources.run("file").await.unwrap_err().kind, ErrorKind::Unknown);
+    fs::write(&file, "id,name\n1,\"name, of 1\"\n").unwrap();
+    assert_eq!(sources.run("files").await.unwrap().state, RunState::Done);
+    assert_eq!(ids(&broker).await, [1]);
+    sources.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_holds_over_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.csv");
+    fs::write(&file, format!("id,name\n{}", rows(1..101))).unwrap();
+    let config = SourceConfig { when: When::Once, ..source(&file) };
+    let broker = open_broker(&dir.path().join("data")).await;
+    let sources = start(&broker, SourceConfig { when: When::Demand, ..config.clone() }).await;
+    sources.pause("files", true).await.unwrap();
+    assert_eq!(sources.begin("files").await.err().unwrap().kind, ErrorKind::Conflict);
+    sources.stop().await;
+    let sources = start(&broker, config).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!(ids(&broker).await.len(), 0);
+    assert_eq!(sources.status_of("files").unwrap().state, "paused");
+    sources.pause("files", false).await.unwrap();
+    for _ in 0..200 {
+        if sources.status_of("files").unwrap().runs.first().is_some_and(|run| run.state == RunState::Done) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ids(&broker).await.len(), 100);
+    sources.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_folder_is_read_as_files_come_and_grow() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    fs::create_dir(&input).unwrap();
+    let broker = open_broker(&dir.path().join("data")).await;
+    let sources = start(&broker, SourceConfig { when: When::Watch(20), ..source(&input) }).await;
+    let wait = async |count: usize| {
+        for _ in 0..300 {
+            if ids(&broker).await.len() >= count {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(ids(&broker).await.len(), count);
+    };
+    fs::write(input.join("a.csv"), format!("id,name\n{}", rows(1..31))).unwrap();
+    wait(30).await;
+    let mut grown = fs::OpenOptions::new().append(true).open(input.join("a.csv")).unwrap();
+    grown.write_all(rows(31..33).as_bytes()).unwrap();
+    wait(32).await;
+    sources.stop().await;
+    broker.stop().await.unwrap();
+}
