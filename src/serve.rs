@@ -46,6 +46,9 @@ pub struct Args {
     /// Where Parquet files go: a directory, as a path or file:// URL [default: lake, below the data directory]
     #[arg(long, value_name = "URL")]
     pub lake: Option<String>,
+    /// PostgreSQL for the sinks of the configuration; without it, those that name no database do not run
+    #[arg(long, value_name = "URL")]
+    pub postgres: Option<String>,
     /// When acks=all is answered: fsync, once the disk has it; os, once the operating system has it [default: fsync]
     #[arg(long, value_name = "fsync|os")]
     pub durability: Option<String>,
@@ -73,6 +76,7 @@ impl Args {
             ("http", &self.http),
             ("registry", &self.registry),
             ("lake", &self.lake),
+            ("postgres", &self.postgres),
             ("durability", &self.durability),
         ];
         inputs.flags = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();

@@ -15,6 +15,7 @@ use crate::models::Models;
 use crate::panels::{Asked, Panel, PanelData};
 use crate::rates::Rates;
 use crate::shared::Shared;
+use crate::work::Work;
 
 /// The parts of the running server and the bounds of the HTTP side. Shared by all requests, never changed by one
 /// except for its counters; nothing in it survives a restart.
@@ -25,6 +26,8 @@ pub struct App {
     pub engine: Arc<Engine>,
     /// Parquet and SQL.
     pub lake: Arc<Lake>,
+    /// Sinks, jobs, alerts.
+    pub work: Arc<Work>,
     /// Limits of the HTTP side.
     pub http: HttpConfig,
     /// Most rows of one SQL answer: what both the HTTP side and the lake allow.

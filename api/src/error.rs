@@ -76,6 +76,11 @@ impl Problem {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "millpond failed", detail)
     }
 
+    /// What happened and what to do next.
+    pub fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
     /// The HTTP status it is sent with.
     #[cfg(test)]
     pub fn status(&self) -> StatusCode {

@@ -4,6 +4,7 @@
 //! file per family of routes. `output` writes rows, `params` reads parameters, `error` is the only map to HTTP statuses.
 //! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
+mod alerts;
 mod app;
 mod base64;
 mod catalog;
@@ -16,6 +17,7 @@ mod export;
 mod figures;
 mod filters;
 mod groups;
+mod jobs;
 mod lag;
 mod lake_admin;
 mod live;
@@ -38,12 +40,14 @@ mod server;
 mod shape;
 mod shared;
 mod sheet;
+mod sinks;
 mod sources;
 mod sql;
 mod status;
 mod topics;
 mod transforms;
 mod views;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -66,6 +70,7 @@ use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
 use crate::shared::Shared;
+use crate::work::Work;
 
 /// Longest time each part is given to stop; what was acknowledged is durable before.
 const STOP_MAX: Duration = Duration::from_secs(20);
@@ -97,6 +102,7 @@ pub struct Running {
     engine: Arc<Engine>,
     sources: Arc<Sources>,
     lake: Arc<Lake>,
+    work: Arc<Work>,
     servers: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
 }
@@ -152,7 +158,13 @@ async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Resu
             return Err(failed("lake")(&error));
         }
     };
-    match serve((broker, &engine, &lake), &config, ports).await {
+    let rows_max = config.lake.sql.rows;
+    let work = Work::start((broker, &engine, &lake), &config.work, rows_max).await.map_err(StartError);
+    let served = match work {
+        Ok(work) => serve((broker, &engine, &lake), &config, (ports, work)).await,
+        Err(error) => Err(error),
+    };
+    match served {
         Ok(running) => Ok(running),
         Err(error) => {
             within("lake", lake.stop()).await;
@@ -165,7 +177,7 @@ async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Resu
 async fn serve(
     (broker, engine, lake): (&Arc<Broker>, &Arc<Engine>, &Arc<Lake>),
     config: &Config,
-    Ports { http, registry }: Ports,
+    (Ports { http, registry }, work): (Ports, Arc<Work>),
 ) -> Result<Running, StartError> {
     let dashboards =
         dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
@@ -176,6 +188,7 @@ async fn serve(
         broker: broker.clone(),
         engine: engine.clone(),
         lake: lake.clone(),
+        work: work.clone(),
         dashboards,
         order: config.dashboards.iter().map(|dashboard| dashboard.name.clone()).collect(),
         asked: Shared::default(),
@@ -205,6 +218,7 @@ async fn serve(
         engine: engine.clone(),
         sources,
         lake: lake.clone(),
+        work,
         servers,
         stopping,
     })
@@ -263,7 +277,7 @@ impl Running {
         &self.sources
     }
 
-    /// Stops HTTP, sources, lake, engine and broker, in this order, each within a bounded time.
+    /// Stops HTTP, sources, sinks with jobs and alerts, lake, engine and broker, in this order, each within a bounded time.
     pub async fn stop(self) {
         // Nobody listening is what is wanted.
         let _ = self.stopping.send(true);
@@ -273,6 +287,7 @@ impl Running {
             }
         }
         within("sources", self.sources.stop()).await;
+        within("sinks, jobs and alerts", self.work.stop()).await;
         within("lake", self.lake.stop()).await;
         within("engine", self.engine.stop()).await;
         within("broker", self.broker.stop()).await;

@@ -57,15 +57,17 @@ async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
     source_figures(&app, &mut text)?;
     lake_figures(&app, &mut text);
     group_figures(&app, &mut text).await?;
+    app.work.figures(&mut text).await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())
 }
 
 /// Prometheus text being written.
 #[derive(Default)]
-struct Text(String);
+pub struct Text(String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    /// Begins a metric.
+    pub fn family(&mut self, name: &str, kind: &str, help: &str) {
         self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
     }
 
@@ -74,7 +76,8 @@ impl Text {
         self.value(name, &[], value);
     }
 
-    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
+    /// One value of it.
+    pub fn value(&mut self, name: &str, labels: &[(&str, &str)], value: f64) {
         let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
         if labels.is_empty() {
             self.line(format_args!("{name} {value}"));

@@ -192,7 +192,7 @@ impl Table {
         Ok(out)
     }
 
-    fn ndjson(&self) -> Answer<Vec<u8>> {
+    pub(crate) fn ndjson(&self) -> Answer<Vec<u8>> {
         let mut out = Vec::new();
         for batch in &self.rows {
             let cells = cells(batch)?;
@@ -212,7 +212,7 @@ impl Table {
         Ok(out)
     }
 
-    fn csv(&self) -> Answer<Vec<u8>> {
+    pub(crate) fn csv(&self) -> Answer<Vec<u8>> {
         let mut out = Vec::new();
         for (i, field) in self.schema.fields().iter().enumerate() {
             if i > 0 {
@@ -235,6 +235,14 @@ impl Table {
         }
         Ok(out)
     }
+}
+
+/// Rows as JSON objects, for what works on them one by one.
+pub fn objects(schema: &SchemaRef, rows: Vec<RecordBatch>) -> Answer<Vec<Map<String, Value>>> {
+    let table = Table { before: Vec::new(), schema: schema.clone(), rows, after: Vec::new() };
+    let lines = table.ndjson()?;
+    let read = serde_json::Deserializer::from_slice(&lines).into_iter().collect::<Result<_, _>>();
+    read.map_err(|error| Problem::internal(format!("a row cannot be read back: {error}")))
 }
 
 /// `columns` of an answer: `[{"name","type"}]` with SQL's names of the types.

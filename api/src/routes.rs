@@ -22,8 +22,8 @@ use tower_http::compression::CompressionLayer;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    catalog, collect, dashboards, groups, lag, lake_admin, live, metrics, models, openapi, page, registry, sources,
-    sql, status, topics, transforms, views,
+    alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, registry,
+    sinks, sources, sql, status, topics, transforms, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -122,6 +122,9 @@ fn all() -> Routes {
     let routes = models::routes(routes);
     let routes = catalog::routes(routes);
     let routes = sources::routes(routes);
+    let routes = sinks::routes(routes);
+    let routes = jobs::routes(routes);
+    let routes = alerts::routes(routes);
     let routes = metrics::routes(routes);
     let routes = openapi::routes(routes);
     page::routes(routes)

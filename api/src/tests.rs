@@ -54,6 +54,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
             requests_max: 64,
             streams_max: 1,
         },
+        work: work(),
         topics: vec![TopicDeclaration { name: "listens".into(), partitions: 3, config: Default::default() }],
         schemas: Vec::new(),
         dashboards: vec![DashboardConfig {
@@ -110,6 +111,26 @@ fn unchunk(mut body: &str) -> String {
         }
     }
     out
+}
+
+/// A job and a sink for the routes that name one.
+fn work() -> crate::config::WorkConfig {
+    let text = r#"
+[[jobs]]
+name = "nightly"
+steps = [{ sql = "SELECT $day AS day, count(*) >= 0 AS good FROM plays" }]
+[[sinks]]
+name = "plays"
+kind = "file"
+sql = "SELECT 1"
+folder = "/nowhere/at/all"
+[[alerts]]
+name = "never"
+sql = "SELECT 1 WHERE false"
+"#;
+    let sources = vec![crate::config::Source::text("work.toml", text)];
+    let loaded = crate::config::load(&crate::config::Inputs { sources, ..Default::default() });
+    loaded.unwrap_or_else(|mistakes| panic!("{mistakes}")).config.work
 }
 
 /// A model that is right about one of two, and one whose truth is empty.
@@ -170,6 +191,8 @@ async fn every_listed_route_answers_and_every_problem_is_json() {
             .replace("{view}", "plays")
             .replace("{name}", "music")
             .replace("{model}", "pairs")
+            .replace("{job}", "nightly")
+            .replace("{sink}", "plays")
             .replace("{panel}", "1")
             .replace("{file}", "style.css");
         let one_group = path == "/v1/groups/{group}";

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::types::{LogId, Offset};
 
-type Floors = HashMap<(&'static str, LogId), Offset>;
+type Floors = HashMap<(Arc<str>, LogId), Offset>;
 
 /// All holds. They are not stored: their owners set them again at every start, before retention runs.
 #[derive(Clone, Debug, Default)]
@@ -16,14 +16,14 @@ pub struct Holds(Arc<Mutex<Floors>>);
 /// One owner's holds, at most one per partition.
 #[derive(Debug)]
 pub struct Hold {
-    name: &'static str,
+    name: Arc<str>,
     floors: Arc<Mutex<Floors>>,
 }
 
 impl Holds {
     /// The holds of one owner.
-    pub fn register(&self, name: &'static str) -> Hold {
-        Hold { name, floors: self.0.clone() }
+    pub fn register(&self, name: impl Into<Arc<str>>) -> Hold {
+        Hold { name: name.into(), floors: self.0.clone() }
     }
 
     /// The offset that the log start of a partition must not pass.
@@ -35,11 +35,11 @@ impl Holds {
 impl Hold {
     /// Keeps the records of `log` from `floor` on.
     pub fn set(&self, log: LogId, floor: Offset) {
-        self.floors.lock().insert((self.name, log), floor);
+        self.floors.lock().insert((self.name.clone(), log), floor);
     }
 
     /// Gives up the hold on `log`.
     pub fn clear(&self, log: LogId) {
-        self.floors.lock().remove(&(self.name, log));
+        self.floors.lock().remove(&(self.name.clone(), log));
     }
 }

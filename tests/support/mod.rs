@@ -4,6 +4,7 @@ pub mod hdfs;
 pub mod http;
 pub mod kafka;
 pub mod plan;
+pub mod postgres;
 pub mod process;
 pub mod raw;
 pub mod scripts;

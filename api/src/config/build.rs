@@ -9,6 +9,7 @@ use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat
 use super::build_models::model;
 use super::build_registry::schema;
 use super::build_sources::sources;
+use super::build_work;
 use super::mistake::{Mistakes, Origin};
 use super::read::Document;
 use super::value::Entry;
@@ -24,6 +25,9 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("dashboards", lists),
         ("models", lists),
         ("sources", lists),
+        ("sinks", lists),
+        ("jobs", lists),
+        ("alerts", lists),
         ("listeners", &document["broker"]),
     ] {
         unique(entry.tables(list), "name", mistakes);
@@ -43,6 +47,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         lists.tables("dashboards").iter().map(|entry| build_dashboards::dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
+    let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &engine, mistakes);
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &engine, mistakes),
         lake: build_lake::lake((lake, lists), &broker.data_dir, &engine, mistakes),
@@ -51,6 +56,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         broker,
         engine,
         http,
+        work,
         dashboards,
         models: lists.tables("models").iter().map(|entry| model(entry, mistakes)).collect(),
         notes,

@@ -10,6 +10,7 @@ mod build_models;
 mod build_notes;
 mod build_registry;
 mod build_sources;
+mod build_work;
 mod dashboards;
 mod load;
 mod manual;
@@ -22,8 +23,10 @@ mod settings_lake;
 mod settings_models;
 mod settings_registry;
 mod settings_sources;
+mod settings_work;
 pub mod value;
 mod variables;
+mod work;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +43,7 @@ pub use load::{Inputs, Loaded, load};
 pub use manual::manual;
 pub use mistake::{Mistake, Mistakes, Origin, suggestion};
 pub use read::Source;
+pub use work::*;
 
 /// Everything the server is told, checked.
 #[derive(Clone, Debug)]
@@ -52,6 +56,8 @@ pub struct Config {
     pub lake: LakeConfig,
     /// The HTTP side.
     pub http: HttpConfig,
+    /// Sinks, jobs, alerts.
+    pub work: WorkConfig,
     /// Topics to be there.
     pub topics: Vec<TopicDeclaration>,
     /// Schemas to be registered.

@@ -6,6 +6,7 @@ use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
 use super::settings_sources::SOURCES;
+use super::settings_work::{ALERT, JOB, POSTGRES, SINK, SMTP};
 
 const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
@@ -16,7 +17,7 @@ const GIB: i64 = 1 << 30;
 
 /// The keys that have a flag of their own; its variable is `MILLPOND_` and the flag's name. Every other scalar key has the variable
 /// `MILLPOND_` and its path, as in `MILLPOND_BROKER_NODE_ID`.
-pub const FLAGS: [(&str, &str); 7] = [
+pub const FLAGS: [(&str, &str); 8] = [
     ("broker.data_dir", "data-dir"),
     ("broker.kafka", "kafka"),
     ("broker.advertise", "advertise"),
@@ -24,10 +25,11 @@ pub const FLAGS: [(&str, &str); 7] = [
     ("http.bind", "http"),
     ("http.registry_bind", "registry"),
     ("lake.url", "lake"),
+    ("postgres.url", "postgres"),
 ];
 
 /// Everything a configuration file may say.
-pub const SECTIONS: [Section; 4] = [
+pub const SECTIONS: [Section; 6] = [
     Section {
         name: "broker",
         doc: "The Kafka side: where data is kept, which ports are open, and the bounds.",
@@ -35,6 +37,8 @@ pub const SECTIONS: [Section; 4] = [
     },
     Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
     Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
+    Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
+    Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
     Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
 ];
 
@@ -215,7 +219,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 8] = [
+const LISTS: [Field; 11] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -244,6 +248,9 @@ const LISTS: [Field; 8] = [
     ),
     Field::optional("dashboards", Kind::Tables(&DASHBOARD), "", "Pages of charts over views and SQL."),
     Field::optional("models", Kind::Tables(&MODEL), "", "Models whose figures `millpond evaluate` measures."),
+    Field::optional("sinks", Kind::Tables(&SINK), "", "Rows of streams and views that go into PostgreSQL or files."),
+    Field::optional("jobs", Kind::Tables(&JOB), "", "Steps that run at a time, after other jobs, or on demand."),
+    Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
 ];
 
 const TOPIC: [Field; 5] = [

@@ -1,0 +1,116 @@
+//! What steps do.
+
+use std::sync::Arc;
+
+use lake::{Lake, SqlRequest};
+use serde_json::{Map, Value, json};
+
+use super::parameters::numbered;
+use crate::alerts::channel::{self, Mail};
+use crate::alerts::outbox::Outbox;
+use crate::alerts::state::filled;
+use crate::config::StepAction;
+use crate::output::objects;
+use crate::sinks::Sinks;
+
+/// Rows of a query that a step notes.
+const ROWS_NOTED: usize = 3;
+/// Rows of a query that a check looks at.
+const ROWS_CHECKED: usize = 1_000;
+/// Longest text that a step leaves in the history.
+const NOTE_CHARACTERS_MAX: usize = 2_000;
+
+/// What steps work on.
+pub struct Steps {
+    /// SQL and files.
+    pub lake: Arc<Lake>,
+    /// Exports.
+    pub sinks: Arc<Sinks>,
+    /// The mail server's settings.
+    pub outbox: Arc<Outbox>,
+}
+
+/// The run that a step belongs to.
+#[derive(Clone, Debug)]
+pub struct Context {
+    /// The job.
+    pub job: String,
+    /// The day it is about, as in 2026-11-19.
+    pub day: String,
+    /// The run's number.
+    pub run: u64,
+    /// What the last query gave.
+    pub answer: String,
+}
+
+impl Context {
+    fn fill(&self, template: &str) -> String {
+        let mut row = Map::new();
+        row.insert("job".into(), self.job.clone().into());
+        row.insert("day".into(), self.day.clone().into());
+        row.insert("run".into(), self.run.into());
+        row.insert("answer".into(), self.answer.clone().into());
+        filled(template, &row)
+    }
+}
+
+impl Steps {
+    /// Does it once; what it gives is noted in the history.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub async fn perform(&self, action: &StepAction, context: &mut Context) -> Result<String, String> {
+        let note = match action {
+            StepAction::Flush(topic) => {
+                let report = self.lake.flush(topic).await.map_err(|error| error.to_string())?;
+                format!("{} rows in {} files, {} bytes", report.rows, report.files, report.bytes)
+            }
+            StepAction::Sql { sql, check } => {
+                let note = self.sql(sql, *check, context).await?;
+                context.answer.clone_from(&note);
+                note
+            }
+            StepAction::Export(sink) => self.sinks.export(sink).await?,
+            StepAction::Webhook { url, message } => {
+                let body = json!({
+                    "text": context.fill(message), "source": "job", "name": context.job, "day": context.day, "run": context.run,
+                });
+                channel::webhook(url.clone(), body).await?;
+                "taken".to_owned()
+            }
+            StepAction::Email { to, subject, message } => {
+                let id = format!("job.{}.{}", context.job, context.run);
+                let mail = Mail { to: to.clone(), subject: context.fill(subject), text: context.fill(message), id };
+                channel::email(self.outbox.smtp(), &mail).await?;
+                format!("sent to {}", to.join(", "))
+            }
+        };
+        Ok(note.chars().take(NOTE_CHARACTERS_MAX).collect())
+    }
+
+    async fn sql(&self, sql: &str, check: bool, context: &Context) -> Result<String, String> {
+        let (sql, params) = numbered(sql, &[("day", json!(context.day)), ("run", json!(context.run))]);
+        let request = SqlRequest { sql, params, row_limit: ROWS_CHECKED };
+        let answer = self.lake.sql(request).await.map_err(|error| error.to_string())?;
+        let rows = objects(&answer.schema, answer.rows).map_err(|problem| problem.detail().to_owned())?;
+        let shown: Vec<String> = rows.iter().take(ROWS_NOTED).map(row_text).collect();
+        let more = if rows.len() > ROWS_NOTED { format!(" … {} rows", rows.len()) } else { String::new() };
+        let note = format!("{}{more}", shown.join("; "));
+        if check && rows.is_empty() {
+            return Err("the check gave no row: it must give true".to_owned());
+        }
+        let wrong = rows.iter().find(|row| row.values().any(|value| *value != Value::Bool(true)));
+        match wrong.filter(|_| check) {
+            Some(row) => Err(format!("the check does not hold: {}", row_text(row))),
+            None => Ok(note),
+        }
+    }
+}
+
+fn row_text(row: &Map<String, Value>) -> String {
+    let cell = |(name, value): (&String, &Value)| match value {
+        Value::String(text) => format!("{name} {text}"),
+        other => format!("{name} {other}"),
+    };
+    row.iter().map(cell).collect::<Vec<_>>().join(", ")
+}

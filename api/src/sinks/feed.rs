@@ -1,0 +1,167 @@
+//! What a sink takes: records of a stream's or view's topic as changes of rows, each value as text.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, SchemaRef};
+use broker::{Batch, Offset, PartitionIndex};
+use engine::{Engine, META_COLUMNS, Stream, ViewInfo};
+use serde_json::{Map, Value};
+
+use crate::config::{SinkColumnConfig, SinkSource};
+use crate::output::objects;
+
+/// One change of one row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The record's partition.
+    pub partition: PartitionIndex,
+    /// The record's offset.
+    pub offset: Offset,
+    /// The row's columns; only those of its identity when it is gone.
+    pub row: Map<String, Value>,
+    /// Whether the row is gone.
+    pub gone: bool,
+}
+
+/// Where changes come from. Never changes.
+pub enum Feed {
+    /// The rows of a stream.
+    Stream(Arc<Stream>),
+    /// The changes of a view.
+    View(ViewInfo),
+}
+
+impl Feed {
+    /// Finds what the sink takes.
+    ///
+    /// # Errors
+    /// That there is no such stream or view, with those that there are.
+    pub fn find(engine: &Engine, source: &SinkSource) -> Result<Feed, String> {
+        match source {
+            SinkSource::Stream(name) => {
+                let streams = engine.streams();
+                let names: Vec<&str> = streams.iter().map(|stream| stream.name()).collect();
+                let missing = format!("no stream {name}: there are {}", names.join(", "));
+                streams.iter().find(|stream| stream.name() == name).cloned().map(Feed::Stream).ok_or(missing)
+            }
+            SinkSource::View(name) => {
+                let views = engine.views();
+                let names: Vec<&str> = views.iter().map(|view| view.name.as_str()).collect();
+                let missing = format!("no view {name}: there are {}", names.join(", "));
+                views.iter().find(|view| view.name == *name).cloned().map(Feed::View).ok_or(missing)
+            }
+        }
+    }
+
+    /// The topic that is read.
+    pub fn topic(&self) -> &str {
+        match self {
+            Feed::Stream(stream) => stream.topic(),
+            Feed::View(view) => &view.name,
+        }
+    }
+
+    fn schema(&self) -> SchemaRef {
+        match self {
+            Feed::Stream(stream) => stream.schema(),
+            Feed::View(view) => view.schema.clone(),
+        }
+    }
+
+    /// The columns that name a row of a view.
+    pub fn identity(&self) -> Vec<String> {
+        match self {
+            Feed::Stream(_) => Vec::new(),
+            Feed::View(view) => {
+                let window = view.window.as_ref().map(|_| "window_start".to_owned());
+                window.into_iter().chain(view.keys.iter().cloned()).collect()
+            }
+        }
+    }
+
+    /// All columns, for a sink that names none.
+    pub fn columns(&self) -> Vec<SinkColumnConfig> {
+        let schema = self.schema();
+        let names =
+            schema.fields().iter().map(|field| field.name()).filter(|name| !META_COLUMNS.contains(&name.as_str()));
+        names.map(|name| SinkColumnConfig { name: name.clone(), from: name.clone(), sql_type: None }).collect()
+    }
+
+    /// A column by name.
+    ///
+    /// # Errors
+    /// That there is none, with those that there are.
+    pub fn field(&self, name: &str) -> Result<Field, String> {
+        let schema = self.schema();
+        schema.field_with_name(name).cloned().map_err(|_| {
+            let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+            format!("no column {name} in {}: there are {}", self.topic(), names.join(", "))
+        })
+    }
+
+    /// The changes in some batches of one partition, from an offset on, in order.
+    ///
+    /// # Errors
+    /// What cannot be read, for the log.
+    pub fn changes(&self, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Vec<Change>, String> {
+        match self {
+            Feed::Stream(stream) => rows_of(stream, partition, batches, from),
+            Feed::View(_) => {
+                let mut changes = Vec::new();
+                for batch in batches.iter().filter(|batch| !batch.is_control()) {
+                    let mut records = batch.records().map_err(|error| error.to_string())?;
+                    while let Some(record) = records.next_ref() {
+                        let record = record.map_err(|error| error.to_string())?;
+                        if record.offset >= from {
+                            changes.extend(change_of(partition, record.offset, record.key, record.value));
+                        }
+                    }
+                }
+                Ok(changes)
+            }
+        }
+    }
+}
+
+/// Records that are not rows are in `<stream>.rejected` already.
+fn rows_of(stream: &Stream, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Vec<Change>, String> {
+    let decoded = stream.decode(partition, batches).map_err(|error| error.to_string())?;
+    let rows = objects(&decoded.rows.schema(), vec![decoded.rows]).map_err(|problem| problem.detail().to_owned())?;
+    let change = |row: Map<String, Value>| {
+        let offset = row.get("_offset").and_then(Value::as_i64)?;
+        (offset >= from).then_some(Change { partition, offset, row, gone: false })
+    };
+    Ok(rows.into_iter().filter_map(change).collect())
+}
+
+/// What is not JSON in a view's topic was not written by the view.
+fn change_of(partition: PartitionIndex, offset: Offset, key: Option<&[u8]>, value: Option<&[u8]>) -> Option<Change> {
+    let gone = value.is_none();
+    let row = serde_json::from_slice(value.or(key)?).ok()?;
+    Some(Change { partition, offset, row, gone })
+}
+
+/// PostgreSQL's type for a column.
+pub fn postgres_type(data_type: &DataType) -> &'static str {
+    match data_type {
+        DataType::Int8 | DataType::Int16 | DataType::UInt8 => "smallint",
+        DataType::Int32 | DataType::UInt16 => "integer",
+        DataType::Int64 | DataType::UInt32 => "bigint",
+        DataType::UInt64 | DataType::Decimal128(..) | DataType::Decimal256(..) => "numeric",
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => "double precision",
+        DataType::Boolean => "boolean",
+        DataType::Timestamp(..) => "timestamptz",
+        DataType::Date32 | DataType::Date64 => "date",
+        DataType::List(_) | DataType::Struct(_) | DataType::Map(..) => "jsonb",
+        _ => "text",
+    }
+}
+
+/// A value as PostgreSQL reads it; none for null.
+pub fn text_of(value: Option<&Value>) -> Option<String> {
+    match value? {
+        Value::Null => None,
+        Value::String(text) => Some(text.clone()),
+        other => Some(other.to_string()),
+    }
+}
