@@ -144,13 +144,9 @@ every = "200ms"
     assert_eq!(mails.len(), 2, "{mails:?}");
     assert_eq!(mails[0]["to"], json!(["a@example.org", "b@example.org"]));
     assert_eq!(mails[0]["subject"], "[critical] too_hot firing: 35 degrees in south");
-    assert!(mails[1]["subject"].as_str().unwrap().contains("resolved"), "{mails:?}");
+    assert_eq!(mails[1]["subject"], "[critical] too_hot resolved: 35 degrees in south");
     let records = server.http.get("/v1/topics/alerts");
-    assert_eq!(
-        records["partitions"][0]["end_offset"].as_i64().or(records["partitions"][0]["high_watermark"].as_i64()),
-        Some(2),
-        "{records}"
-    );
+    assert_eq!(records["records"], 2, "{records}");
     let state = alert(&server);
     assert_eq!((&state["state"], state["instances"].as_array().unwrap().len()), (&json!("ok"), 0));
     let attempts: Vec<i64> =

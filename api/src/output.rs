@@ -192,7 +192,7 @@ impl Table {
         Ok(out)
     }
 
-    pub(crate) fn ndjson(&self) -> Answer<Vec<u8>> {
+    fn ndjson(&self) -> Answer<Vec<u8>> {
         let mut out = Vec::new();
         for batch in &self.rows {
             let cells = cells(batch)?;
@@ -237,10 +237,15 @@ impl Table {
     }
 }
 
-/// Rows as JSON objects, for what works on them one by one.
+/// Rows as JSON objects, one per line.
+pub fn lines(schema: &SchemaRef, rows: Vec<RecordBatch>) -> Answer<Vec<u8>> {
+    Table { before: Vec::new(), schema: schema.clone(), rows, after: Vec::new() }.ndjson()
+}
+
+/// Rows as JSON objects, for what works on them one by one. A double may come out as its neighbour: serde_json reads
+/// numbers quickly, not exactly.
 pub fn objects(schema: &SchemaRef, rows: Vec<RecordBatch>) -> Answer<Vec<Map<String, Value>>> {
-    let table = Table { before: Vec::new(), schema: schema.clone(), rows, after: Vec::new() };
-    let lines = table.ndjson()?;
+    let lines = lines(schema, rows)?;
     let read = serde_json::Deserializer::from_slice(&lines).into_iter().collect::<Result<_, _>>();
     read.map_err(|error| Problem::internal(format!("a row cannot be read back: {error}")))
 }

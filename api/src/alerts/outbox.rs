@@ -352,7 +352,10 @@ fn mail(cluster: &str, number: u64, notice: &Notice, to: &[String]) -> Mail {
     lines.extend(notice.values.iter().map(|(column, value)| format!("{column}: {value}")));
     Mail {
         to: to.to_vec(),
-        subject: format!("[{severity}] {name} {state}: {}", text.lines().next().unwrap_or_default()),
+        subject: format!(
+            "[{severity}] {name} {state}: {}",
+            text.trim_start_matches("Resolved: ").lines().next().unwrap_or_default()
+        ),
         text: lines.join("\r\n"),
         id: format!("{cluster}.{number}"),
     }

@@ -1,14 +1,18 @@
 //! What a sink takes: records of a stream's or view's topic as changes of rows, each value as text.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use broker::{Batch, Offset, PartitionIndex};
 use engine::{Engine, META_COLUMNS, Stream, ViewInfo};
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use crate::config::{SinkColumnConfig, SinkSource};
-use crate::output::objects;
+use crate::output::lines;
+
+/// A row: the JSON text of each column. Text, so that a number keeps all its digits.
+pub type Row = BTreeMap<String, String>;
 
 /// One change of one row.
 #[derive(Clone, Debug, PartialEq)]
@@ -18,7 +22,7 @@ pub struct Change {
     /// The record's offset.
     pub offset: Offset,
     /// The row's columns; only those of its identity when it is gone.
-    pub row: Map<String, Value>,
+    pub row: Row,
     /// Whether the row is gone.
     pub gone: bool,
 }
@@ -126,18 +130,24 @@ impl Feed {
 /// Records that are not rows are in `<stream>.rejected` already.
 fn rows_of(stream: &Stream, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Vec<Change>, String> {
     let decoded = stream.decode(partition, batches).map_err(|error| error.to_string())?;
-    let rows = objects(&decoded.rows.schema(), vec![decoded.rows]).map_err(|problem| problem.detail().to_owned())?;
-    let change = |row: Map<String, Value>| {
-        let offset = row.get("_offset").and_then(Value::as_i64)?;
+    let text = lines(&decoded.rows.schema(), vec![decoded.rows]).map_err(|problem| problem.detail().to_owned())?;
+    let change = |line: &[u8]| {
+        let row = row_of(line)?;
+        let offset = row.get("_offset")?.parse().ok()?;
         (offset >= from).then_some(Change { partition, offset, row, gone: false })
     };
-    Ok(rows.into_iter().filter_map(change).collect())
+    Ok(text.split(|byte| *byte == b'\n').filter_map(change).collect())
+}
+
+fn row_of(json: &[u8]) -> Option<Row> {
+    let columns: BTreeMap<String, &RawValue> = serde_json::from_slice(json).ok()?;
+    Some(columns.into_iter().map(|(name, value)| (name, value.get().to_owned())).collect())
 }
 
 /// What is not JSON in a view's topic was not written by the view.
 fn change_of(partition: PartitionIndex, offset: Offset, key: Option<&[u8]>, value: Option<&[u8]>) -> Option<Change> {
     let gone = value.is_none();
-    let row = serde_json::from_slice(value.or(key)?).ok()?;
+    let row = row_of(value.or(key)?)?;
     Some(Change { partition, offset, row, gone })
 }
 
@@ -158,10 +168,42 @@ pub fn postgres_type(data_type: &DataType) -> &'static str {
 }
 
 /// A value as PostgreSQL reads it; none for null.
-pub fn text_of(value: Option<&Value>) -> Option<String> {
-    match value? {
-        Value::Null => None,
-        Value::String(text) => Some(text.clone()),
-        other => Some(other.to_string()),
+pub fn text_of(json: Option<&String>) -> Option<String> {
+    match json?.as_str() {
+        "null" => None,
+        text if text.starts_with('"') => serde_json::from_str(text).ok(),
+        number => Some(number.to_owned()),
+    }
+}
+
+/// A row as a JSON object.
+pub fn json_of<'a>(columns: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let members = columns.map(|(name, value)| format!("{}:{value}", serde_json::Value::from(name.as_str())));
+    format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_all_their_digits() {
+        let json = r#"{"a": 7771.571428571428, "b": "l'été \"x\" \u0000", "c": null, "d": [1, "2"], "e": 12345678901234567890.10, "f": true}"#;
+        let row = row_of(json.as_bytes()).unwrap();
+        let texts: Vec<Option<String>> =
+            ["a", "b", "c", "d", "e", "f", "g"].iter().map(|name| text_of(row.get(*name))).collect();
+        let some = |text: &str| Some(text.to_owned());
+        let wanted = [
+            some("7771.571428571428"),
+            some("l'été \"x\" \0"),
+            None,
+            some(r#"[1, "2"]"#),
+            some("12345678901234567890.10"),
+            some("true"),
+            None,
+        ];
+        assert_eq!(texts, wanted);
+        assert_eq!(json_of(row.iter().take(1)), r#"{"a":7771.571428571428}"#);
+        assert!(row_of(b"[1]").is_none() && row_of(b"").is_none());
     }
 }

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use super::status::FileStatus;
 use crate::config::{FileFormat, FileSinkConfig, Timing};
-use crate::output::{Table, objects};
+use crate::output::{Table, lines};
 
 /// Longest sleep until the clock is looked at again.
 const NAP: Duration = Duration::from_millis(500);
@@ -152,9 +152,11 @@ fn ending(format: FileFormat) -> &'static str {
 fn text(table: Table, format: FileFormat) -> Result<Vec<u8>, String> {
     let text = match format {
         FileFormat::Csv => table.csv(),
-        FileFormat::Json => {
-            objects(&table.schema, table.rows).map(|rows| serde_json::to_vec_pretty(&rows).unwrap_or_default())
-        }
+        FileFormat::Json => lines(&table.schema, table.rows).map(|lines| {
+            let rows = lines.strip_suffix(b"\n").unwrap_or(&lines);
+            let rows: Vec<&[u8]> = rows.split(|byte| *byte == b'\n').collect();
+            [b"[\n", &rows.join(&b",\n"[..])[..], b"\n]\n"].concat()
+        }),
     };
     text.map_err(|problem| problem.detail().to_owned())
 }

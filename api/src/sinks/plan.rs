@@ -3,9 +3,7 @@
 
 use std::collections::HashMap;
 
-use serde_json::{Map, Value};
-
-use super::feed::{Change, Feed, postgres_type, text_of};
+use super::feed::{Change, Feed, Row, json_of, postgres_type, text_of};
 use crate::config::PostgresSinkConfig;
 
 /// One column of the table.
@@ -138,17 +136,14 @@ impl Plan {
     }
 
     /// The key's values of a row.
-    pub fn key_of(&self, row: &Map<String, Value>) -> Vec<Option<String>> {
+    pub fn key_of(&self, row: &Row) -> Vec<Option<String>> {
         self.key.iter().map(|at| text_of(row.get(&self.columns[*at].from))).collect()
     }
 
     /// The key as JSON, for the refused row's record.
-    pub fn key_json(&self, row: &Map<String, Value>) -> Value {
-        let part = |at: &usize| {
-            let column = &self.columns[*at];
-            (column.name.clone(), row.get(&column.from).cloned().unwrap_or(Value::Null))
-        };
-        Value::Object(self.key.iter().map(part).collect())
+    pub fn key_json(&self, row: &Row) -> String {
+        let columns = self.key.iter().map(|at| &self.columns[*at]);
+        json_of(columns.filter_map(|column| Some((&column.name, row.get(&column.from)?))))
     }
 
     /// Changes in rounds, in each of which a key is at most once, as one statement cannot change a row twice. Of a view's
@@ -197,8 +192,6 @@ fn quoted_path(path: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
-
     fn plan() -> Plan {
         let column = |name: &str, sql_type: &str, nullable| Column {
             name: name.into(),
@@ -214,7 +207,7 @@ mod tests {
     }
 
     fn change(id: i64, montant: &str, gone: bool) -> Change {
-        let row = json!({"id": id, "montant": montant}).as_object().unwrap().clone();
+        let row = Row::from([("id".into(), id.to_string()), ("montant".into(), format!("{montant:?}"))]);
         Change { partition: 0, offset: id, row, gone }
     }
 

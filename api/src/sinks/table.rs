@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::database::{Database, LoadError, Move, Refused};
-use super::feed::Feed;
+use super::feed::{Feed, json_of};
 use super::plan::{Plan, Round};
 use super::status::TableStatus;
 use crate::config::PostgresSinkConfig;
@@ -299,8 +299,8 @@ impl TableSink {
         let now = self.broker.clock().now_ms();
         let mut builder = BatchBuilder::new();
         for row in &new {
-            let key = self.plan.key_json(&row.change.row).to_string();
-            let value = serde_json::Value::Object(row.change.row.clone()).to_string();
+            let key = self.plan.key_json(&row.change.row);
+            let value = json_of(row.change.row.iter());
             let (partition, offset) = (row.change.partition.to_string(), row.change.offset.to_string());
             let headers: [(&[u8], Option<&[u8]>); 6] = [
                 (b"sink", Some(self.name.as_bytes())),
