@@ -22,8 +22,8 @@ use tower_http::compression::CompressionLayer;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, registry,
-    sinks, sources, sql, status, topics, transforms, views,
+    alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page,
+    registry, sinks, sources, sql, status, topics, transforms, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
