@@ -9,21 +9,30 @@ const WIDTH = { line: 8, bar: 6, pie: 4, gauge: 4, table: 6, number: 3, heatmap:
 const MEDIUM = { number: 4, pie: 6, gauge: 6 };
 const DRAW = { line, bar, pie, gauge, heatmap };
 
-// Rows of twelve columns, filled to the edge; a declared width is kept as it is.
+// Rows of twelve columns, filled to the edge; a declared width is kept as it is. Figures stand with figures, charts with
+// charts, and a gauge with either.
 export function widths(panels) {
   const spans = new Array(panels.length);
   const wish = (panel) => panel.width ?? WIDTH[panel.kind];
   for (let i = 0; i < panels.length;) {
-    const number = panels[i].kind === "number";
     let end = i;
     let sum = 0;
-    while (end < panels.length && (panels[end].kind === "number") === number && sum + wish(panels[end]) <= 12) { sum += wish(panels[end]); end += 1; }
-    const fixed = panels.slice(i, end).some((panel) => panel.width);
-    let left = 12;
-    for (let k = i; k < end; k += 1) {
-      spans[k] = fixed ? wish(panels[k]) : k === end - 1 ? left : Math.round((wish(panels[k]) * 12) / sum);
-      left -= spans[k];
+    let kind = null;
+    while (end < panels.length && sum + wish(panels[end]) <= 12) {
+      const own = panels[end].kind === "gauge" ? null : panels[end].kind === "number" ? "figure" : "chart";
+      if (kind && own && own !== kind) break;
+      kind = kind ?? own;
+      sum += wish(panels[end]);
+      end += 1;
     }
+    const row = panels.slice(i, end);
+    const fixed = row.some((panel) => panel.width);
+    const mixed = kind === "figure" && row.some((panel) => panel.kind === "gauge");
+    const share = (panel) => (mixed ? Math.floor((wish(panel) * 12) / sum) : Math.round((wish(panel) * 12) / sum));
+    // What is left over goes to the gauge, else to the last.
+    const takes = mixed ? row.findIndex((panel) => panel.kind === "gauge") : row.length - 1;
+    const others = row.reduce((total, panel, k) => total + (k === takes ? 0 : share(panel)), 0);
+    row.forEach((panel, k) => { spans[i + k] = fixed ? wish(panel) : k === takes ? 12 - others : share(panel); });
     i = end;
   }
   return spans;
