@@ -44,7 +44,7 @@ function state(run) {
 
 function jobTable(jobs, chosen) {
   if (!jobs.length) return nothing("No jobs", "Declare one under [[jobs]] in the configuration.");
-  const recent = (job) => el("span", { class: "recent", role: "img", "aria-label": `last runs: ${(job.recent ?? []).map((run) => run.state).join(", ")}` }, (job.recent ?? []).map((run) => el("i", { data: { state: KIND[run.state] || "idle" }, title: `${run.day}: ${run.state}` })));
+  const recent = (job) => el("span", { class: "recent", role: "img", "aria-label": `last runs: ${(job.recent ?? []).map((run) => run.state).join(", ")}` }, [...(job.recent ?? [])].reverse().map((run) => el("i", { data: { state: KIND[run.state] || "idle" }, title: `${run.day}: ${run.state}` })));
   return table("Jobs", [
     { title: "Job", cell: (j) => el("a", { href: `/jobs?job=${encodeURIComponent(j.name)}`, "aria-current": j.name === chosen ? "true" : null }, j.name) },
     { title: "Runs", cell: (j) => (j.schedule ? el("span", {}, el("span", { class: "mono" }, j.schedule), ` ${j.time_zone ?? ""}`) : j.after?.length ? `after ${j.after.join(", ")}` : "on demand") },
