@@ -160,8 +160,12 @@ fn config_of_engine() -> EngineConfig {
         ("duration_ms", "BIGINT"),
         ("ts", "TIMESTAMP"),
     ];
-    let column =
-        |(name, sql_type): (&str, &str)| ColumnConfig { name: name.into(), sql_type: sql_type.into(), required: false };
+    let column = |(name, sql_type): (&str, &str)| ColumnConfig {
+        name: name.into(),
+        sql_type: sql_type.into(),
+        required: false,
+        ..ColumnConfig::default()
+    };
     let sql = format!(
         "CREATE MATERIALIZED VIEW {VIEW} AS SELECT user_id, count(*) AS plays FROM plays \
          GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), user_id"
@@ -175,6 +179,7 @@ fn config_of_engine() -> EngineConfig {
             ..StreamConfig::default()
         }],
         views: vec![ViewConfig { sql, source: "benches/engine.rs".into(), ..ViewConfig::default() }],
+        ..EngineConfig::default()
     }
 }
 

@@ -44,6 +44,7 @@ mod sinks;
 mod sources;
 mod sql;
 mod status;
+mod tables;
 mod topics;
 mod transforms;
 mod views;

@@ -23,7 +23,7 @@ use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
     alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page,
-    registry, sinks, sources, sql, status, topics, transforms, views,
+    registry, sinks, sources, sql, status, tables, topics, transforms, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -117,6 +117,7 @@ fn all() -> Routes {
     let routes = status::routes(routes);
     let routes = lake_admin::routes(routes);
     let routes = transforms::routes(routes);
+    let routes = tables::routes(routes);
     let routes = dashboards::routes(routes);
     let routes = live::routes(routes);
     let routes = models::routes(routes);

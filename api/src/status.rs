@@ -7,12 +7,13 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
+use engine::DerivedStatus;
 use lake::TableStatus;
 use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::error::{Answer, Problem};
-use crate::output::{columns, time_text};
+use crate::output::{columns, offsets_json, time_text};
 use crate::params::Params;
 use crate::process;
 use crate::routes::{Doc, Routes};
@@ -95,10 +96,26 @@ async fn streams(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
                 "rejected": status.map(|status| status.rejected),
                 "rejected_by_rule": status.map(|status| &status.rejected_by_rule),
                 "lost": status.map(|status| status.lost),
+                "derived": status.and_then(|status| status.derived.as_ref()).map(derived_json),
             })
         })
         .collect();
     Ok(Json(json!({"streams": streams})))
+}
+
+/// How a derived stream is computed and how far it is.
+fn derived_json(derived: &DerivedStatus) -> Value {
+    json!({
+        "sql": derived.sql,
+        "source": derived.source,
+        "tables": derived.tables,
+        "offsets": offsets_json(&derived.positions),
+        "lag_records": derived.lag_records,
+        "lag_ms": derived.lag_ms,
+        "written": derived.written,
+        "filtered": derived.filtered,
+        "error": derived.error,
+    })
 }
 
 async fn lake(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {

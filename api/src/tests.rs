@@ -18,14 +18,18 @@ const VIEW: &str = "CREATE MATERIALIZED VIEW plays AS SELECT genre, count(*) AS 
                     GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre";
 
 pub(crate) fn config(data_dir: &Path) -> Config {
-    let column =
-        |name: &str, sql_type: &str, required| ColumnConfig { name: name.into(), sql_type: sql_type.into(), required };
+    let column = |name: &str, sql_type: &str, required| ColumnConfig {
+        name: name.into(),
+        sql_type: sql_type.into(),
+        required,
+        ..ColumnConfig::default()
+    };
     let stream = StreamConfig {
         name: "listens".into(),
         topic: "listens".into(),
         columns: vec![column("genre", "VARCHAR", false), column("ms", "BIGINT", true), column("ts", "TIMESTAMP", true)],
         event_time: "ts".into(),
-        checks: vec![CheckConfig { name: "ms_positive".into(), sql: "ms > 0".into() }],
+        checks: vec![CheckConfig { name: "ms_positive".into(), sql: "ms > 0".into(), ..CheckConfig::default() }],
         ..StreamConfig::default()
     };
     let view = ViewConfig { sql: VIEW.into(), source: "tests.rs".into(), retention_ms: None };
@@ -42,7 +46,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
             listeners: vec![ListenerConfig { name: "PLAINTEXT".into(), bind: "127.0.0.1:0".into(), advertise: None }],
             ..BrokerConfig::default()
         },
-        engine: EngineConfig { streams: vec![stream], views: vec![view] },
+        engine: EngineConfig { streams: vec![stream], views: vec![view], ..EngineConfig::default() },
         lake: LakeConfig { url: data_dir.join("lake").display().to_string(), ..LakeConfig::default() },
         http: HttpConfig {
             bind: "127.0.0.1:0".into(),

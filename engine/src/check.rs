@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::config::EngineConfig;
+use crate::config::{EngineConfig, StreamConfig, TableRows};
+use crate::derive::{DerivedPlan, parse_stream};
+use crate::lookup::LookupTable;
+use crate::quality_table::QUALITY_TABLE;
 use crate::stream::Stream;
 use crate::view::ViewPlan;
 
@@ -19,77 +22,194 @@ pub fn check(config: &EngineConfig) -> Vec<String> {
     }
 }
 
+/// The streams that compile, derived ones with the columns that follow from their SQL; mistakes are for [`check`].
+pub fn streams(config: &EngineConfig) -> Vec<Arc<Stream>> {
+    let mut mistakes = Vec::new();
+    let tables = compile_tables(config, &mut mistakes);
+    compile_streams(config, &tables, &mut mistakes).0
+}
+
 /// A compiled configuration.
 pub(crate) struct Compiled {
+    /// Declared and derived ones; a derived one comes after what it reads.
     pub(crate) streams: Vec<Arc<Stream>>,
+    pub(crate) derived: Vec<Arc<DerivedPlan>>,
+    pub(crate) tables: Vec<Arc<LookupTable>>,
     pub(crate) views: Vec<Arc<ViewPlan>>,
 }
 
-/// Compiles streams, then views over the streams that are sound.
+/// Compiles tables and streams, then views over the streams that are sound.
 pub(crate) fn compile(config: &EngineConfig) -> Result<Compiled, Vec<String>> {
     let mut mistakes = Vec::new();
-    let mut streams: Vec<Arc<Stream>> = Vec::new();
-    for stream in &config.streams {
-        match Stream::new(stream) {
-            Ok(stream) => streams.push(Arc::new(stream)),
-            Err(found) => mistakes.extend(found),
-        }
-    }
+    let tables = compile_tables(config, &mut mistakes);
+    let (streams, derived) = compile_streams(config, &tables, &mut mistakes);
     let broken = |name: &str| {
-        config.streams.iter().any(|stream| stream.name == name) && !streams.iter().any(|stream| stream.name() == name)
+        let declared = config.streams.iter().any(|stream| name_of(stream) == name);
+        declared && !streams.iter().any(|stream| stream.name() == name)
     };
     let mut views: Vec<Arc<ViewPlan>> = Vec::new();
     for view in &config.views {
         match ViewPlan::new(view, &streams) {
             Ok(view) => views.push(Arc::new(view)),
             Err(_) if crate::parse::parse_view(&view.sql).is_ok_and(|parsed| broken(&parsed.stream)) => {}
-            Err(mistake) if view.source.is_empty() => mistakes.push(mistake),
-            Err(mistake) => mistakes.push(format!("{}: {mistake}", view.source)),
+            Err(mistake) => mistakes.push(placed(&view.source, mistake)),
         }
     }
     check_names(config, &views, &mut mistakes);
-    if mistakes.is_empty() { Ok(Compiled { streams, views }) } else { Err(mistakes) }
+    if mistakes.is_empty() { Ok(Compiled { streams, derived, tables, views }) } else { Err(mistakes) }
 }
 
-/// Streams, views and the topics the engine writes must not meet under one name.
-fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistakes: &mut Vec<String>) {
-    let mut written: Vec<(String, String)> = Vec::new();
-    for (index, stream) in config.streams.iter().enumerate() {
-        if config.streams[..index].iter().any(|other| other.name == stream.name) {
-            mistakes.push(format!("stream {} is declared twice, rename one", stream.name));
-        } else {
-            written.push((format!("{}{REJECTED_SUFFIX}", stream.name), format!("stream {}", stream.name)));
+fn placed(source: &str, mistake: String) -> String {
+    if source.is_empty() { mistake } else { format!("{source}: {mistake}") }
+}
+
+fn compile_tables(config: &EngineConfig, mistakes: &mut Vec<String>) -> Vec<Arc<LookupTable>> {
+    let mut tables = Vec::new();
+    for table in &config.tables {
+        match LookupTable::new(table) {
+            Ok(table) => tables.push(Arc::new(table)),
+            Err(found) => mistakes.extend(found.into_iter().map(|mistake| placed(&table.source, mistake))),
         }
     }
-    for (index, view) in views.iter().enumerate() {
-        if views[..index].iter().any(|other| other.name == view.name) {
-            mistakes.push(format!("view {} is declared twice, rename one", view.name));
-            continue;
+    tables
+}
+
+type Streams = (Vec<Arc<Stream>>, Vec<Arc<DerivedPlan>>);
+
+/// Declared streams, then derived ones as soon as what they read is there.
+fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes: &mut Vec<String>) -> Streams {
+    let mut streams: Vec<Arc<Stream>> = Vec::new();
+    for stream in config.streams.iter().filter(|stream| stream.sql.is_none()) {
+        match Stream::new(stream) {
+            Ok(stream) => streams.push(Arc::new(stream)),
+            Err(found) => mistakes.extend(found),
         }
-        if config.streams.iter().any(|stream| stream.name == *view.name) {
-            mistakes.push(format!("view {} has the name of a stream, rename one", view.name));
+    }
+    let mut derived: Vec<Arc<DerivedPlan>> = Vec::new();
+    let mut waiting: Vec<&StreamConfig> = config.streams.iter().filter(|stream| stream.sql.is_some()).collect();
+    while !waiting.is_empty() {
+        // One that reads another of those that wait has its turn after it; in a circle nobody has, and all are mistaken.
+        let reads = |stream: &StreamConfig| source_of(stream);
+        let has_turn = |stream: &&&StreamConfig| {
+            !waiting.iter().any(|other| reads(stream).is_some_and(|source| source == name_of(other)))
+        };
+        let turn: Vec<&StreamConfig> = match waiting.iter().filter(has_turn).copied().collect::<Vec<_>>() {
+            turn if turn.is_empty() => waiting.clone(),
+            turn => turn,
+        };
+        waiting.retain(|stream| !turn.iter().any(|other| std::ptr::eq(*stream, *other)));
+        for stream in turn {
+            let source_is_broken = |name: String| {
+                let known = streams.iter().any(|stream| stream.name() == name);
+                !known && name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == name)
+            };
+            match DerivedPlan::new(stream, &streams, tables) {
+                Ok(plan) => {
+                    streams.push(plan.stream.clone());
+                    derived.push(Arc::new(plan));
+                }
+                // Then the mistake is in what it reads, and told there.
+                Err(_) if !mistakes.is_empty() && source_of(stream).is_some_and(source_is_broken) => {}
+                Err(found) => mistakes.extend(found.into_iter().map(|mistake| placed(&stream.source, mistake))),
+            }
         }
+    }
+    (streams, derived)
+}
+
+/// The name of a stream, which a derived one has in its SQL.
+fn name_of(stream: &StreamConfig) -> String {
+    let derived = stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok());
+    derived.map_or_else(|| stream.name.clone(), |parsed| parsed.name)
+}
+
+fn source_of(stream: &StreamConfig) -> Option<String> {
+    stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok()).map(|parsed| parsed.stream)
+}
+
+/// Streams, tables, views and the topics the engine writes must not meet under one name.
+fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistakes: &mut Vec<String>) {
+    // Topics that are written, and by whom.
+    let mut written: Vec<(String, String)> = Vec::new();
+    // Names in SQL, and whose they are.
+    let mut named: Vec<(String, String)> = vec![(QUALITY_TABLE.to_string(), "the engine's own table".to_string())];
+    for stream in &config.streams {
+        let name = name_of(stream);
+        named.push((name.clone(), format!("stream {name}")));
+        written.push((format!("{name}{REJECTED_SUFFIX}"), format!("stream {name}")));
+        if stream.sql.is_some() {
+            written.push((name.clone(), format!("derived stream {name}")));
+        } else if stream.key.is_some() || stream.deduplicate.is_some() {
+            mistakes.push(format!(
+                "stream {name}: key and deduplicate belong to a derived stream: add [[streams]] with \
+                 sql = \"CREATE STREAM … AS SELECT * FROM {name}\" and give them there"
+            ));
+        }
+    }
+    for table in &config.tables {
+        named.push((table.name.clone(), format!("table {}", table.name)));
+        if let TableRows::Topic(_) = table.rows {
+            written.push((format!("{}{REJECTED_SUFFIX}", table.name), format!("table {}", table.name)));
+        }
+    }
+    for view in views {
+        named.push((view.name.to_string(), format!("view {}", view.name)));
         written.push((view.name.to_string(), format!("view {}", view.name)));
         written.push((format!("{}{LATE_SUFFIX}", view.name), format!("view {}", view.name)));
     }
+    let twice = check_named_once(&named, mistakes);
+    written.retain(|(_, writer)| !twice.contains(writer));
     for (index, (topic, writer)) in written.iter().enumerate() {
         if let Some((_, other)) = written[..index].iter().find(|(other, _)| other == topic) {
             mistakes.push(format!("{writer} and {other} would both write topic {topic}, rename one"));
         }
-        let reads_own =
-            |stream: &&crate::StreamConfig| stream.topic == *topic && *writer == format!("stream {}", stream.name);
-        if let Some(stream) = config.streams.iter().find(reads_own) {
+        check_no_circle(config, views, (topic, writer), mistakes);
+    }
+}
+
+/// Gives those who have the name of another, so that nothing more is said of them.
+fn check_named_once(named: &[(String, String)], mistakes: &mut Vec<String>) -> Vec<String> {
+    let mut twice = Vec::new();
+    for (index, (name, whose)) in named.iter().enumerate() {
+        match named[..index].iter().find(|(other, _)| other == name) {
+            Some((_, other)) if other == whose => {
+                mistakes.push(format!("{whose} is declared twice, rename one"));
+                twice.push(whose.clone());
+            }
+            Some((_, other)) => {
+                let (article, kind) = (if other.starts_with("the ") { "" } else { "a " }, other.split(' ').next());
+                let of = if article.is_empty() { other.as_str() } else { kind.unwrap_or_default() };
+                mistakes.push(format!("{whose} has the name of {article}{of}, rename one"));
+            }
+            None => {}
+        }
+    }
+    twice
+}
+
+/// Nobody reads what it writes.
+fn check_no_circle(
+    config: &EngineConfig,
+    views: &[Arc<ViewPlan>],
+    (topic, writer): (&str, &str),
+    mistakes: &mut Vec<String>,
+) {
+    for stream in config.streams.iter().filter(|stream| stream.topic == topic) {
+        if writer == format!("stream {}", stream.name) {
             mistakes.push(format!("stream {} would read the topic {topic} that it writes, name another", stream.name));
         }
-        for stream in config.streams.iter().filter(|stream| stream.topic == *topic) {
-            let feeds_itself =
-                views.iter().any(|view| format!("view {}", view.name) == *writer && view.stream.name() == stream.name);
-            if feeds_itself {
-                mistakes.push(format!(
-                    "{writer} would read its own topic {topic} through stream {}, name another",
-                    stream.name
-                ));
-            }
+        if views.iter().any(|view| format!("view {}", view.name) == writer && view.stream.name() == stream.name) {
+            mistakes.push(format!(
+                "{writer} would read its own topic {topic} through stream {}, name another",
+                stream.name
+            ));
+        }
+        let derives = |other: &&StreamConfig| writer == format!("derived stream {}", name_of(other));
+        if config.streams.iter().filter(derives).any(|other| source_of(other).as_deref() == Some(&stream.name)) {
+            mistakes.push(format!(
+                "{writer} would read its own topic {topic} through stream {}, name another",
+                stream.name
+            ));
         }
     }
 }

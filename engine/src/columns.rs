@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, StringArray,
-    TimestampMillisecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Date32Array, Decimal128Array, Float64Array, Int64Array, ListArray,
+    StringArray, TimestampMillisecondArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use arrow::error::ArrowError;
 
-use crate::json::JsonValue;
+use crate::json::{JsonScanner, JsonValue};
 use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms, rescale, timestamp_in_range};
 
 /// The column types a stream can declare.
@@ -26,12 +26,22 @@ pub(crate) enum ColumnType {
     Boolean,
     Timestamp,
     Date,
-    Decimal { precision: u8, scale: u8 },
+    Decimal {
+        precision: u8,
+        scale: u8,
+    },
+    /// A list of texts: `VARCHAR[]`.
+    Texts,
 }
 
 /// The Arrow type of TIMESTAMP columns.
 pub(crate) fn timestamp_type() -> DataType {
     DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()))
+}
+
+/// The items of `VARCHAR[]`.
+fn text_item() -> Field {
+    Field::new_list_field(DataType::Utf8, true)
 }
 
 impl ColumnType {
@@ -45,10 +55,11 @@ impl ColumnType {
             "BOOLEAN" => Ok(ColumnType::Boolean),
             "TIMESTAMP" => Ok(ColumnType::Timestamp),
             "DATE" => Ok(ColumnType::Date),
+            "VARCHAR[]" => Ok(ColumnType::Texts),
             _ => ColumnType::parse_decimal_type(&upper).ok_or_else(|| {
                 format!(
-                    "unknown type '{sql_type}', use BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or \
-                     DECIMAL(p,s) with p from 1 to 38 and s from 0 to p"
+                    "unknown type '{sql_type}', use BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, VARCHAR[] \
+                     or DECIMAL(p,s) with p from 1 to 38 and s from 0 to p"
                 )
             }),
         }
@@ -74,6 +85,41 @@ impl ColumnType {
             ColumnType::Decimal { precision, scale } => {
                 DataType::Decimal128(precision, i8::try_from(scale).expect("a scale is at most 38"))
             }
+            ColumnType::Texts => DataType::List(Arc::new(text_item())),
+        }
+    }
+
+    /// The type of a computed column; None when a stream cannot hold it.
+    pub(crate) fn of(data_type: &DataType) -> Option<ColumnType> {
+        match data_type {
+            DataType::Boolean => Some(ColumnType::Boolean),
+            whole if whole.is_integer() => Some(ColumnType::Bigint),
+            DataType::Float16 | DataType::Float32 | DataType::Float64 => Some(ColumnType::Double),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => Some(ColumnType::Varchar),
+            DataType::Timestamp(..) => Some(ColumnType::Timestamp),
+            DataType::Date32 => Some(ColumnType::Date),
+            DataType::Decimal128(precision, scale) => {
+                let scale = u8::try_from(*scale).ok()?;
+                Some(ColumnType::Decimal { precision: *precision, scale })
+            }
+            DataType::List(item) if ColumnType::of(item.data_type()) == Some(ColumnType::Varchar) => {
+                Some(ColumnType::Texts)
+            }
+            _ => None,
+        }
+    }
+
+    /// The SQL name that [`parse`](Self::parse) reads.
+    pub(crate) fn sql_type(self) -> String {
+        match self {
+            ColumnType::Bigint => "BIGINT".into(),
+            ColumnType::Double => "DOUBLE".into(),
+            ColumnType::Varchar => "VARCHAR".into(),
+            ColumnType::Boolean => "BOOLEAN".into(),
+            ColumnType::Timestamp => "TIMESTAMP".into(),
+            ColumnType::Date => "DATE".into(),
+            ColumnType::Decimal { precision, scale } => format!("DECIMAL({precision},{scale})"),
+            ColumnType::Texts => "VARCHAR[]".into(),
         }
     }
 
@@ -87,6 +133,7 @@ impl ColumnType {
             ColumnType::Timestamp => "an ISO 8601 time as string or integer epoch milliseconds, years 1 to 9999",
             ColumnType::Date => "a date as string, YYYY-MM-DD",
             ColumnType::Decimal { .. } => "a number, or a number as string, that fits precision and scale",
+            ColumnType::Texts => "an array of strings",
         }
     }
 }
@@ -132,6 +179,16 @@ enum Values {
     Date(Vec<i32>),
     Decimal(Vec<i128>),
     Text { bytes: Vec<u8>, ends: Vec<i32> },
+    Texts(TextLists),
+}
+
+/// Lists of texts: all items one after another, which of them are not null, and where each list ends.
+#[derive(Default)]
+struct TextLists {
+    bytes: Vec<u8>,
+    ends: Vec<i32>,
+    valid: Vec<bool>,
+    lists: Vec<i32>,
 }
 
 /// One column under construction. The number of entries in `values` and `valid` is always the same.
@@ -150,6 +207,7 @@ impl ColumnBuffer {
             ColumnType::Date => Values::Date(Vec::new()),
             ColumnType::Decimal { .. } => Values::Decimal(Vec::new()),
             ColumnType::Varchar => Values::Text { bytes: Vec::new(), ends: Vec::new() },
+            ColumnType::Texts => Values::Texts(TextLists::default()),
         };
         ColumnBuffer { kind, values, valid: Vec::new() }
     }
@@ -165,6 +223,11 @@ impl ColumnBuffer {
             Values::Int(values) if self.valid.last() == Some(&true) => values.last().copied(),
             _ => None,
         }
+    }
+
+    /// Whether the entry just pushed is a value and not null.
+    pub(crate) fn is_last_valid(&self) -> bool {
+        self.valid.last() == Some(&true)
     }
 
     /// Adds a JSON value; false (and nothing added) when it is not of the column's type.
@@ -193,6 +256,7 @@ impl ColumnBuffer {
                 push_some(values, parse_decimal(text, precision, scale))
             }
             (Values::Text { bytes, ends }, _, JsonValue::String(text)) => push_text(bytes, ends, text.as_bytes()),
+            (Values::Texts(lists), _, JsonValue::Array(array)) => lists.push(array),
             _ => false,
         };
         if pushed {
@@ -249,9 +313,18 @@ impl ColumnBuffer {
         self.kind == ColumnType::Varchar
     }
 
-    /// Whether the entry just pushed is null.
-    pub(crate) fn last_is_null(&self) -> bool {
-        self.valid.last() == Some(&false)
+    /// Adds a value written as text, as in a CSV file or a record's key; false (and nothing added) when it does not fit.
+    pub(crate) fn push_text(&mut self, text: &str) -> bool {
+        let trimmed = text.trim();
+        match self.kind {
+            ColumnType::Boolean if trimmed.eq_ignore_ascii_case("true") => self.push(&JsonValue::Bool(true)),
+            ColumnType::Boolean if trimmed.eq_ignore_ascii_case("false") => self.push(&JsonValue::Bool(false)),
+            ColumnType::Bigint | ColumnType::Double => self.push(&JsonValue::Number(trimmed)),
+            ColumnType::Texts => self.push(&JsonValue::Array(trimmed)),
+            ColumnType::Timestamp if !trimmed.contains(['-', ':']) => self.push(&JsonValue::Number(trimmed)),
+            ColumnType::Varchar => self.push(&JsonValue::String(text.into())),
+            _ => self.push(&JsonValue::String(trimmed.into())),
+        }
     }
 
     /// Adds to a TIMESTAMP or BIGINT column.
@@ -272,6 +345,9 @@ impl ColumnBuffer {
             Values::Text { bytes, ends } => {
                 ends.push(i32::try_from(bytes.len()).expect("push_text keeps the bytes within an i32"));
             }
+            Values::Texts(lists) => {
+                lists.close();
+            }
         }
         self.valid.push(false);
     }
@@ -286,8 +362,9 @@ impl ColumnBuffer {
             Values::Decimal(values) => values.truncate(rows),
             Values::Text { bytes, ends } => {
                 ends.truncate(rows);
-                bytes.truncate(ends.last().map_or(0, |end| usize::try_from(*end).expect("an end is not negative")));
+                bytes.truncate(last_end(ends));
             }
+            Values::Texts(lists) => lists.truncate(rows),
         }
         self.valid.truncate(rows);
     }
@@ -310,8 +387,59 @@ impl ColumnBuffer {
             Values::Text { bytes, ends } => {
                 Arc::new(StringArray::try_new(offsets(ends), Buffer::from_vec(bytes), nulls)?)
             }
+            Values::Texts(lists) => lists.finish(nulls)?,
         })
     }
+}
+
+impl TextLists {
+    /// Adds a list; false (and nothing added) when an item is neither a string nor null, or there is no room.
+    fn push(&mut self, array: &str) -> bool {
+        if !array.starts_with('[') {
+            return false;
+        }
+        let items = JsonScanner::all_items(array, |item| {
+            let pushed = match &item {
+                JsonValue::String(text) => push_text(&mut self.bytes, &mut self.ends, text.as_bytes()),
+                JsonValue::Null => push_text(&mut self.bytes, &mut self.ends, &[]),
+                _ => false,
+            };
+            if pushed {
+                self.valid.push(item != JsonValue::Null);
+            }
+            pushed
+        });
+        if items == Ok(true) && self.close() {
+            return true;
+        }
+        self.truncate(self.lists.len());
+        false
+    }
+
+    /// Ends a list at the last item; false when there are too many.
+    fn close(&mut self) -> bool {
+        let end = i32::try_from(self.ends.len());
+        end.map(|end| self.lists.push(end)).is_ok()
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.lists.truncate(rows);
+        let items = last_end(&self.lists);
+        self.ends.truncate(items);
+        self.valid.truncate(items);
+        self.bytes.truncate(last_end(&self.ends));
+    }
+
+    fn finish(self, nulls: Option<NullBuffer>) -> Result<ArrayRef, ArrowError> {
+        let valid = NullBuffer::from(self.valid);
+        let valid = (valid.null_count() > 0).then_some(valid);
+        let items = StringArray::try_new(offsets(self.ends), Buffer::from_vec(self.bytes), valid)?;
+        Ok(Arc::new(ListArray::try_new(Arc::new(text_item()), offsets(self.lists), Arc::new(items), nulls)?))
+    }
+}
+
+fn last_end(ends: &[i32]) -> usize {
+    ends.last().map_or(0, |end| usize::try_from(*end).expect("an end is not negative"))
 }
 
 /// The keys of the records: bytes, or none.

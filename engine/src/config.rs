@@ -1,10 +1,14 @@
 //! The engine's configuration as plain values; `check.rs` says what is wrong with one.
 
+use std::path::PathBuf;
+
 /// Everything the engine runs.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EngineConfig {
-    /// The declared streams.
+    /// The declared streams, those that SQL derives from others among them.
     pub streams: Vec<StreamConfig>,
+    /// Tables that derived streams join.
+    pub tables: Vec<TableConfig>,
     /// The materialized views over them.
     pub views: Vec<ViewConfig>,
 }
@@ -21,18 +25,19 @@ pub enum StreamFormat {
     JsonSchema,
 }
 
-/// A topic of records, given columns and event time.
+/// A topic of records, given columns and event time; or, with `sql`, a stream computed from another one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamConfig {
-    /// The name in SQL.
+    /// The name in SQL. Empty with `sql`, which names the stream.
     pub name: String,
-    /// The topic it reads; created when it does not exist.
+    /// The topic it reads; created when it does not exist. Empty with `sql`: the topic has the stream's name.
     pub topic: String,
     /// How the records' values are written.
     pub format: StreamFormat,
-    /// The columns read from each record by name; other fields are ignored.
+    /// The columns read from each record; other fields are ignored. Empty with `sql`: they follow from it.
     pub columns: Vec<ColumnConfig>,
-    /// The TIMESTAMP column that windows go by; always required in a record.
+    /// The TIMESTAMP column that windows go by; always required in a record. With `sql` it may be empty: then it is the
+    /// column of the same name as the source's.
     pub event_time: String,
     /// How far behind the event watermark a window still takes rows, in milliseconds.
     pub lateness_ms: i64,
@@ -42,6 +47,14 @@ pub struct StreamConfig {
     pub max_ahead_ms: i64,
     /// Conditions that each row must meet.
     pub checks: Vec<CheckConfig>,
+    /// `CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …`: what the stream is computed from.
+    pub sql: Option<String>,
+    /// Where it was declared (`file:line`), for messages.
+    pub source: String,
+    /// Only with `sql`: the column whose text is the key of the records. Without it they keep key and partition.
+    pub key: Option<String>,
+    /// Only with `sql`: a row with the key of an earlier one is refused.
+    pub deduplicate: Option<DeduplicateConfig>,
 }
 
 impl Default for StreamConfig {
@@ -57,19 +70,66 @@ impl Default for StreamConfig {
             idle_timeout_ms: 30_000,
             max_ahead_ms: 3_600_000,
             checks: Vec::new(),
+            sql: None,
+            source: String::new(),
+            key: None,
+            deduplicate: None,
         }
+    }
+}
+
+/// What makes a row a duplicate.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct DeduplicateConfig {
+    /// The columns that are equal in duplicates.
+    pub by: Vec<String>,
+    /// How far apart in event time two rows with equal columns may be to count as duplicates, in milliseconds.
+    pub within_ms: i64,
+}
+
+/// A table that derived streams join and SQL reads: the latest value per key.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct TableConfig {
+    /// The name in SQL.
+    pub name: String,
+    /// The column that rows are found by.
+    pub key: String,
+    /// Its columns, the key's among them.
+    pub columns: Vec<ColumnConfig>,
+    /// Where its rows come from.
+    pub rows: TableRows,
+    /// Where it was declared (`file:line`), for messages.
+    pub source: String,
+}
+
+/// Where the rows of a table come from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TableRows {
+    /// A compacted topic: the newest record of each key is the row, a record without value deletes it.
+    Topic(String),
+    /// Written out, each with a text per column; an empty text is null where the column is not VARCHAR.
+    Inline(Vec<Vec<String>>),
+    /// A CSV file whose first line names columns; read when the engine starts.
+    File(PathBuf),
+}
+
+impl Default for TableRows {
+    fn default() -> TableRows {
+        TableRows::Inline(Vec::new())
     }
 }
 
 /// A column of a stream.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ColumnConfig {
-    /// The field of the record, and the column's name in SQL; in Avro `user.id` is a field of a nested record.
+    /// The column's name in SQL; without `from` also the field of the record, in Avro `user.id` that of a nested one.
     pub name: String,
-    /// BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or DECIMAL(p,s).
+    /// BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(p,s) or VARCHAR[].
     pub sql_type: String,
     /// A record without it, or with null, is rejected.
     pub required: bool,
+    /// The field it is read from, where that differs: a path with dots into nested objects.
+    pub from: Option<String>,
 }
 
 /// A condition each row of a stream must meet.
@@ -77,8 +137,20 @@ pub struct ColumnConfig {
 pub struct CheckConfig {
     /// The rule's name in the rejected topic and in the counters.
     pub name: String,
-    /// A boolean SQL expression over the stream's columns; a row for which it is not true (false or null) is rejected.
+    /// A boolean SQL expression over the stream's columns; a row for which it is not true (false or null) is at fault.
     pub sql: String,
+    /// What happens to a row at fault.
+    pub action: CheckAction,
+}
+
+/// What happens to a row that does not meet a check.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CheckAction {
+    /// It goes to `<stream>.rejected` and is counted.
+    #[default]
+    Reject,
+    /// It passes and is counted.
+    Warn,
 }
 
 /// A materialized view.

@@ -9,10 +9,12 @@ use bytes::Bytes;
 
 use crate::avro::Fault;
 use crate::columns::{ColumnBuffer, ColumnType, KeyBuffer};
+use crate::conditions::Judged;
 use crate::config::StreamFormat;
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::json::{JsonError, JsonScanner, JsonValue};
+use crate::fields::{Refusal, refusal};
 use crate::scalar::timestamp_in_range;
+use crate::source::Decode;
 use crate::stream::{Decoded, Rejected, Stream};
 use crate::wire::LastProgram;
 
@@ -64,7 +66,6 @@ impl Sources {
 pub(crate) struct Decoder<'s> {
     stream: &'s Stream,
     columns: Vec<ColumnBuffer>,
-    required: Vec<bool>,
     keys: KeyBuffer,
     timestamps: ColumnBuffer,
     partitions: Vec<PartitionIndex>,
@@ -75,20 +76,11 @@ pub(crate) struct Decoder<'s> {
     last_program: LastProgram,
 }
 
-/// Why one record is refused.
-pub(crate) struct Refusal {
-    pub(crate) rule: &'static str,
-    pub(crate) reason: String,
-}
-
 impl<'s> Decoder<'s> {
     pub(crate) fn new(stream: &'s Stream) -> Decoder<'s> {
-        let config = stream.config();
-        let required = |name: &str, declared: bool| declared || name == config.event_time;
         Decoder {
             stream,
-            columns: stream.column_types().iter().map(|kind| ColumnBuffer::new(*kind)).collect(),
-            required: config.columns.iter().map(|column| required(&column.name, column.required)).collect(),
+            columns: stream.fields().buffers(),
             keys: KeyBuffer::default(),
             timestamps: ColumnBuffer::new(ColumnType::Timestamp),
             partitions: Vec::new(),
@@ -100,51 +92,9 @@ impl<'s> Decoder<'s> {
         }
     }
 
-    /// Rows so far.
-    pub(crate) fn rows(&self) -> usize {
-        self.offsets.len()
-    }
-
-    /// Bytes of records decoded so far.
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Decodes one batch of a partition. Control batches are skipped.
     pub(crate) fn push(&mut self, partition: PartitionIndex, batch: &Batch) -> Result<()> {
         self.push_from(partition, batch, batch.base_offset())
-    }
-
-    /// As [`push`](Self::push), without the batch's records below an offset: a log start may lie within a batch.
-    pub(crate) fn push_from(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset) -> Result<()> {
-        if batch.is_control() {
-            return Ok(());
-        }
-        self.sources.batches.push((partition, batch.clone()));
-        let mut ordinal = 0;
-        let mut next_offset = from.max(batch.base_offset());
-        let mut records = match batch.records() {
-            Ok(records) => records,
-            Err(error) => {
-                self.reject_rest(partition, batch, next_offset, &error);
-                return Ok(());
-            }
-        };
-        while let Some(record) = records.next_ref() {
-            match record {
-                Ok(record) if record.offset < from => ordinal += 1,
-                Ok(record) => {
-                    next_offset = record.offset.saturating_add(1);
-                    self.record(partition, &record, ordinal)?;
-                    ordinal += 1;
-                }
-                Err(error) => {
-                    self.reject_rest(partition, batch, next_offset, &error);
-                    return Ok(());
-                }
-            }
-        }
-        Ok(())
     }
 
     fn record(&mut self, partition: PartitionIndex, record: &RecordRef<'_>, ordinal: u32) -> Result<()> {
@@ -176,75 +126,27 @@ impl<'s> Decoder<'s> {
 
     fn fields(&mut self, record: &RecordRef<'_>) -> std::result::Result<(), Refusal> {
         let value = record.value.ok_or_else(|| refusal("null_value", "the record has no value"))?;
+        let rows = self.offsets.len();
         match self.stream.config().format {
-            StreamFormat::Json => self.json_fields(value)?,
-            StreamFormat::JsonSchema => self.json_fields(self.stream.wire().json(value)?)?,
+            StreamFormat::Json => self.stream.fields().read(value, &mut self.columns, rows)?,
+            StreamFormat::JsonSchema => {
+                let payload = self.stream.wire().json(value)?;
+                self.stream.fields().read(payload, &mut self.columns, rows)?;
+            }
             StreamFormat::Avro => self.avro_fields(value)?,
         }
-        self.fill_absent()?;
+        self.stream.fields().complete(&mut self.columns, rows)?;
         self.check_ahead(record.timestamp)
     }
 
-    fn json_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
-        let rows = self.offsets.len();
-        let text =
-            std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
-        let mut scanner = JsonScanner::new(text);
-        scanner.enter_object().map_err(json_refusal)?;
-        let names = &self.stream.config().columns;
-        let mut guess = 0;
-        let mut first = true;
-        while let Some((name, value)) = scanner.next_field(first).map_err(json_refusal)? {
-            first = false;
-            let is_guess = names.get(guess).is_some_and(|column| column.name == *name);
-            let found = if is_guess { Some(guess) } else { names.iter().position(|column| column.name == *name) };
-            let Some(index) = found else { continue };
-            guess = index + 1;
-            let column = &mut self.columns[index];
-            if column.len() > rows {
-                return Err(refusal("duplicate_field", format!("field '{name}' stands twice")));
-            }
-            if !column.push(&value) {
-                return Err(wrong_type(&name, &value, self.stream.column_types()[index]));
-            }
-            if self.required[index] && value == JsonValue::Null {
-                return Err(refusal("required", format!("field '{name}' is null but required")));
-            }
-        }
-        Ok(())
-    }
-
     fn avro_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
-        let (rows, config) = (self.offsets.len(), self.stream.config());
-        let (program, payload) = self.stream.wire().avro(value, config, &mut self.last_program)?;
+        let (rows, fields) = (self.offsets.len(), self.stream.fields());
+        let (program, payload) = self.stream.wire().avro(value, self.stream.config(), &mut self.last_program)?;
         program.read(payload, &mut self.columns).map_err(|fault| match fault {
             Fault::Broken(reason) => refusal("avro", format!("not a record of its schema: {reason}")),
-            Fault::Type(index, shown) => {
-                let (name, kind) = (&config.columns[index].name, self.stream.column_types()[index]);
-                refusal("type", format!("field '{name}' is {shown}, wanted {}", kind.wants()))
-            }
+            Fault::Type(index, shown) => fields.wrong_type(index, &shown),
         })?;
-        let null = |index: &usize| self.columns[*index].len() > rows && self.columns[*index].last_is_null();
-        match (0..self.columns.len()).filter(|index| self.required[*index]).find(null) {
-            Some(index) => {
-                Err(refusal("required", format!("field '{}' is null but required", config.columns[index].name)))
-            }
-            None => Ok(()),
-        }
-    }
-
-    fn fill_absent(&mut self) -> std::result::Result<(), Refusal> {
-        let rows = self.offsets.len();
-        for (index, column) in self.columns.iter_mut().enumerate() {
-            if column.len() == rows {
-                if self.required[index] {
-                    let name = &self.stream.config().columns[index].name;
-                    return Err(refusal("required", format!("field '{name}' is missing but required")));
-                }
-                column.push_null();
-            }
-        }
-        Ok(())
+        fields.check_nulls(&self.columns, rows)
     }
 
     fn check_ahead(&self, timestamp: TimestampMs) -> std::result::Result<(), Refusal> {
@@ -259,21 +161,6 @@ impl<'s> Decoder<'s> {
             return Err(refusal("max_ahead", reason));
         }
         Ok(())
-    }
-
-    /// What cannot be read is refused as one, so that one bad batch never holds up the stream.
-    fn reject_rest(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset, error: &broker::Error) {
-        self.rejected.push(Rejected {
-            partition,
-            offset: from,
-            records: batch.next_offset().saturating_sub(from).max(1),
-            rule: "unreadable".into(),
-            reason: format!("records from here to offset {} cannot be read: {error}", batch.last_offset()),
-            key: None,
-            value: None,
-            timestamp: batch.max_timestamp(),
-            headers: Vec::new(),
-        });
     }
 
     /// The rows that pass the checks, and all refusals.
@@ -294,7 +181,7 @@ impl<'s> Decoder<'s> {
         arrays.push(Arc::new(Int64Array::from(self.offsets)));
         let options = RecordBatchOptions::new().with_row_count(Some(row_count));
         let rows = RecordBatch::try_new_with_options(self.stream.schema(), arrays, &options)?;
-        let (rows, refused) = self.stream.apply_checks(rows)?;
+        let Judged { rows, refused, warned } = self.stream.conditions().judge(rows)?;
         let (mut sources, mut all_rejected) = (self.sources, self.rejected);
         if !refused.is_empty() {
             let mut good = vec![true; row_count];
@@ -309,7 +196,48 @@ impl<'s> Decoder<'s> {
             sources.keep(&good);
             all_rejected.sort_by_key(|record| (record.partition, record.offset));
         }
-        Ok((Decoded { rows, rejected: all_rejected }, sources))
+        Ok((Decoded { rows, rejected: all_rejected, warned }, sources))
+    }
+}
+
+impl Decode for Decoder<'_> {
+    fn push_from(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset) -> Result<()> {
+        if batch.is_control() {
+            return Ok(());
+        }
+        self.sources.batches.push((partition, batch.clone()));
+        let mut ordinal = 0;
+        let mut next_offset = from.max(batch.base_offset());
+        let mut records = match batch.records() {
+            Ok(records) => records,
+            Err(error) => {
+                self.rejected.push(Rejected::rest(partition, batch, next_offset, &error));
+                return Ok(());
+            }
+        };
+        while let Some(record) = records.next_ref() {
+            match record {
+                Ok(record) if record.offset < from => ordinal += 1,
+                Ok(record) => {
+                    next_offset = record.offset.saturating_add(1);
+                    self.record(partition, &record, ordinal)?;
+                    ordinal += 1;
+                }
+                Err(error) => {
+                    self.rejected.push(Rejected::rest(partition, batch, next_offset, &error));
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn rows(&self) -> usize {
+        self.offsets.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 
@@ -331,36 +259,5 @@ pub(crate) fn rejected(partition: PartitionIndex, record: &RecordRef<'_>, rule: 
         value: record.value.map(own),
         timestamp: record.timestamp,
         headers: headers.into_iter().map(|(key, value)| (own(key), value.map(own))).collect(),
-    }
-}
-
-pub(crate) fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal {
-    Refusal { rule, reason: reason.into() }
-}
-
-fn json_refusal(error: JsonError) -> Refusal {
-    match error {
-        JsonError::NotAnObject => refusal("not_object", "the value is JSON but not an object"),
-        JsonError::Syntax { at, expected } => {
-            refusal("json", format!("not valid JSON at byte {at}: expected {expected}"))
-        }
-    }
-}
-
-fn wrong_type(name: &str, value: &JsonValue<'_>, kind: ColumnType) -> Refusal {
-    let shown = match value {
-        JsonValue::Number(text) => short(text),
-        JsonValue::String(text) => format!("'{}'", short(text)),
-        other => other.kind().to_string(),
-    };
-    refusal("type", format!("field '{name}' is {shown}, wanted {}", kind.wants()))
-}
-
-/// The first characters of a value, for a message of bounded length.
-fn short(text: &str) -> String {
-    const SHOWN_MAX: usize = 40;
-    match text.char_indices().nth(SHOWN_MAX) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_string(),
     }
 }

@@ -1,14 +1,16 @@
-//! What a step writes to topics: changed groups to `<view>`, late rows to `<view>.late`, refused records to
+//! What a step writes to topics: rows to a derived stream, changed groups to `<view>`, late rows to `<view>.late`, refused records to
 //! `<stream>.rejected`.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::datatypes::{Int32Type, TimestampMillisecondType};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
-use broker::{Append, BatchBuilder, Change, Origin, Partition, RecordRef, TimestampMs};
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use broker::{Append, BatchBuilder, Broker, Change, Origin, Partition, RecordRef, TimestampMs};
 
-use crate::error::{EngineError, Result};
-use crate::stream::Rejected;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::stream::{META_COLUMNS, Rejected};
 use crate::view::ViewPlan;
 
 /// A batch is closed when it has reached this size.
@@ -29,6 +31,17 @@ impl Outbox {
         Outbox { partitions, builders, appends: Vec::new() }
     }
 
+    /// For a topic that is there.
+    pub(crate) fn to(broker: &Broker, topic: &str) -> Result<Outbox> {
+        match broker.catalog().topic(topic) {
+            Some(topic) => Ok(Outbox::new(topic.partitions())),
+            None => Err(EngineError::new(
+                ErrorKind::Stopped,
+                format!("topic {topic} was deleted while the engine writes it, start again to have it created"),
+            )),
+        }
+    }
+
     /// Adds a record. Equal keys go to one partition, the same that Kafka's own clients choose.
     pub(crate) fn push(
         &mut self,
@@ -43,7 +56,26 @@ impl Outbox {
             Some(key) if count > 1 => (murmur2(key) & 0x7fff_ffff) as usize % count,
             _ => 0,
         };
-        self.builders[at].push(now_ms, key, value, headers);
+        self.push_at(at, now_ms, key, value, headers);
+    }
+
+    /// Adds a record to the partition of this number, or another one where the topic has fewer.
+    pub(crate) fn push_beside(&mut self, index: i32, timestamp: TimestampMs, key: Option<&[u8]>, value: &[u8]) {
+        if !self.builders.is_empty() {
+            let at = usize::try_from(index).unwrap_or(0) % self.builders.len();
+            self.push_at(at, timestamp, key, Some(value), &[]);
+        }
+    }
+
+    fn push_at(
+        &mut self,
+        at: usize,
+        timestamp: TimestampMs,
+        key: Option<&[u8]>,
+        value: Option<&[u8]>,
+        headers: &Headers<'_>,
+    ) {
+        self.builders[at].push(timestamp, key, value, headers);
         if self.builders[at].size() >= BATCH_BYTES {
             self.close(at);
         }
@@ -86,6 +118,38 @@ pub(crate) fn push_groups(
     for (row, (key, value)) in lines.enumerate() {
         let is_shown = having.as_ref().is_none_or(|having| having.is_valid(row) && having.value(row));
         outbox.push(now_ms, Some(key), is_shown.then_some(value), &[]);
+    }
+    Ok(())
+}
+
+/// Rows of a derived stream: value = JSON of the row, timestamp = that of the source's record. With a key column the key is
+/// its text; without one the record keeps the key and the partition of the record it comes from.
+pub(crate) fn push_rows(
+    outbox: &mut Outbox,
+    (rows, key): (&RecordBatch, Option<usize>),
+    (source, origin): (&RecordBatch, &[usize]),
+    now_ms: TimestampMs,
+) -> Result<()> {
+    let place = |name: &str| source.column_by_name(name).ok_or_else(|| EngineError::bug(format!("no column {name}")));
+    let keys = place(META_COLUMNS[0])?.as_binary::<i32>();
+    let timestamps = place(META_COLUMNS[1])?.as_primitive::<TimestampMillisecondType>();
+    let partitions = place(META_COLUMNS[2])?.as_primitive::<Int32Type>();
+    let options = FormatOptions::default();
+    let text = key.map(|key| ArrayFormatter::try_new(rows.column(key), &options)).transpose()?;
+    let values = json_lines(rows)?;
+    for ((at, row), value) in origin.iter().enumerate().zip(values.split(|byte| *byte == b'\n')) {
+        let timestamp = if timestamps.is_valid(*row) { timestamps.value(*row) } else { now_ms };
+        let own = match (&text, key) {
+            (Some(text), Some(key)) => rows.column(key).is_valid(at).then(|| text.value(at).to_string()),
+            _ => None,
+        };
+        match own {
+            Some(own) => outbox.push(timestamp, Some(own.as_bytes()), Some(value), &[]),
+            None => {
+                let kept = (key.is_none() && keys.is_valid(*row)).then(|| keys.value(*row));
+                outbox.push_beside(partitions.value(*row), timestamp, kept, value);
+            }
+        }
     }
     Ok(())
 }

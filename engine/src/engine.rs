@@ -15,12 +15,15 @@ use crate::Offsets;
 use crate::check::compile;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::follow::{Follower, wait_all};
+use crate::lookup::LookupProvider;
 use crate::names::closest;
-use crate::pipeline::Pipeline;
-use crate::read::{Answer, ReadRequest, read_now, stopped, wait_fresh};
-use crate::shared::{PipelineShared, Published, RunningView};
+use crate::quality::QualityCount;
+use crate::quality_table::{QUALITY_TABLE, QualityTable, read_counts};
+use crate::read::{Answer, ReadRequest, read_now};
+use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView};
 use crate::start::prepare;
-use crate::status::{StreamStatus, ViewStatus, stream_status, view_status};
+use crate::status::{StreamStatus, TableStatus, ViewStatus, stream_status, table_status, view_status};
 use crate::stream::Stream;
 use crate::table::ViewTable;
 use crate::window::Window;
@@ -31,7 +34,9 @@ use crate::window::Window;
 /// written by the pipelines alone; a crash loses nothing and counts nothing twice.
 pub struct Engine {
     broker: Arc<Broker>,
-    streams: Vec<(Arc<Stream>, Arc<Published>)>,
+    streams: Vec<(Arc<Stream>, Follower)>,
+    derived: Vec<RunningDerived>,
+    tables: Vec<RunningTable>,
     views: Vec<Arc<RunningView>>,
     pipelines: Vec<Arc<PipelineShared>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -68,14 +73,29 @@ impl Engine {
         let mut engine = Engine {
             broker,
             streams: prepared.streams,
+            derived: prepared.derived,
+            tables: prepared.tables,
             views: prepared.views.into_iter().map(Arc::new).collect(),
             pipelines: Vec::new(),
             threads: Mutex::new(Vec::new()),
         };
+        for feed in prepared.feeds {
+            let what = Spawned {
+                name: format!("engine-{}", feed.table.name()),
+                shared: feed.shared.clone(),
+                published: vec![feed.published.clone()],
+            };
+            engine.pipelines.push(feed.shared.clone());
+            engine.threads.get_mut().push(spawn(what, runtime.clone(), feed.run())?);
+        }
         for pipeline in prepared.pipelines {
+            let what = Spawned {
+                name: format!("engine-{}", pipeline.stream.name()),
+                shared: pipeline.shared.clone(),
+                published: pipeline.published(),
+            };
             engine.pipelines.push(pipeline.shared.clone());
-            let thread = spawn(pipeline, runtime.clone())?;
-            engine.threads.lock().push(thread);
+            engine.threads.get_mut().push(spawn(what, runtime.clone(), pipeline.run())?);
         }
         Ok(Arc::new(engine))
     }
@@ -114,14 +134,29 @@ impl Engine {
         self.views.iter().map(info).collect()
     }
 
+    /// How each table stands.
+    pub fn tables(&self) -> Vec<TableStatus> {
+        self.tables.iter().map(|table| table_status(&self.broker, table)).collect()
+    }
+
+    /// The counters of data quality, by stream, day, action and rule.
+    ///
+    /// # Errors
+    /// `TooLarge` beyond a million counters, `Storage`.
+    pub async fn quality(&self) -> Result<Vec<QualityCount>> {
+        let (broker, views) = (self.broker.clone(), self.views.clone());
+        let counts = tokio::task::spawn_blocking(move || read_counts(&broker, &views)).await;
+        counts.map_err(|error| EngineError::bug(format!("reading counters was broken off: {error}")))?
+    }
+
     /// Reads a view. With `wait_ms` it first waits until everything is applied that was in the log when it was called.
     ///
     /// # Errors
     /// `Unknown` view, `BadRequest` for what does not fit the view, `Timeout` with the offsets reached, `TooLarge`.
     pub async fn read(&self, view: &str, request: ReadRequest) -> Result<Answer> {
         let view = self.view(view)?.clone();
-        if request.wait_ms > 0 && stopped(&view).is_none() {
-            match wait_fresh(&self.broker, &view, request.wait_ms).await {
+        if request.wait_ms > 0 && view.follower.stopped().is_none() {
+            match wait_all(&self.chain_of_view(&view), &self.broker, request.wait_ms).await {
                 Err(error) if error.kind != ErrorKind::Stopped => return Err(error),
                 _ => {}
             }
@@ -131,12 +166,43 @@ impl Engine {
         answer.map_err(|error| EngineError::bug(format!("reading a view was broken off: {error}")))?
     }
 
-    /// Waits until the view has applied everything that was in the log when this was called; gives the offsets applied.
+    /// Waits until the view has applied everything that was in the log when this was called; gives the offsets applied. A
+    /// derived stream is waited for until it has written all, a table until it has read its topic, `data_quality` until
+    /// everything is counted.
     ///
     /// # Errors
-    /// `Unknown` view; `Timeout` with the offsets reached; `Stopped` when the view's pipeline does not run.
-    pub async fn wait_fresh(&self, view: &str, wait_ms: u64) -> Result<Offsets> {
-        wait_fresh(&self.broker, self.view(view)?, wait_ms).await
+    /// `Unknown` name; `Timeout` with the offsets reached; `Stopped` when the view's pipeline does not run.
+    pub async fn wait_fresh(&self, name: &str, wait_ms: u64) -> Result<Offsets> {
+        let chain = match self.chain_of(name) {
+            Some(chain) => chain,
+            None => self.chain_of_view(self.view(name)?),
+        };
+        wait_all(&chain, &self.broker, wait_ms).await
+    }
+
+    /// Whether [`wait_fresh`](Self::wait_fresh) has something to wait for under this name.
+    pub fn follows(&self, name: &str) -> bool {
+        self.chain_of(name).is_some_and(|chain| !chain.is_empty()) || self.view(name).is_ok()
+    }
+
+    /// The names of what [`sql_table`](Self::sql_table) gives: views, tables and `data_quality`.
+    pub fn sql_names(&self) -> Vec<String> {
+        let views = self.views.iter().map(|view| view.plan.name.to_string());
+        let tables = self.tables.iter().map(|running| running.table.name().to_string());
+        views.chain(tables).chain([QUALITY_TABLE.to_string()]).collect()
+    }
+
+    /// A view, a table or `data_quality` as a table for SQL.
+    pub fn sql_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
+        if name == QUALITY_TABLE {
+            return Some(Arc::new(QualityTable::new(self.broker.clone(), self.views.clone())));
+        }
+        match self.tables.iter().find(|running| running.table.name() == name) {
+            Some(running) => {
+                Some(Arc::new(LookupProvider { broker: self.broker.clone(), table: running.table.clone() }))
+            }
+            None => self.view_table(name),
+        }
     }
 
     /// All rows of a view whose windows start in `[from, to)` (both open when None) and the offsets they stand for.
@@ -155,7 +221,7 @@ impl Engine {
 
     /// A counter that grows with each commit that changed rows of the view.
     pub fn changes(&self, view: &str) -> Option<watch::Receiver<u64>> {
-        self.view(view).ok().map(|view| view.published.changed.subscribe())
+        self.view(view).ok().map(|view| view.follower.published.changed.subscribe())
     }
 
     /// How each view stands.
@@ -163,9 +229,12 @@ impl Engine {
         self.views.iter().map(|view| view_status(&self.broker, view)).collect()
     }
 
-    /// How each stream stands: its refused records.
+    /// How each stream stands: its refused records, and how far a derived one is.
     pub fn stream_status(&self) -> Vec<StreamStatus> {
-        self.streams.iter().map(|(stream, published)| stream_status(stream, published)).collect()
+        let status = |(stream, reading): &(Arc<Stream>, Follower)| {
+            stream_status(&self.broker, stream, reading, self.derived(stream.name()))
+        };
+        self.streams.iter().map(status).collect()
     }
 
     /// CPU time of all pipelines since the start: decoding, aggregating, and submitting commits. Zero where the kernel
@@ -178,6 +247,41 @@ impl Engine {
     /// second and core.
     pub fn records_read(&self) -> u64 {
         self.pipelines.iter().map(|pipeline| pipeline.records.load(Ordering::Relaxed)).sum()
+    }
+
+    fn derived(&self, name: &str) -> Option<&RunningDerived> {
+        self.derived.iter().find(|running| running.plan.stream.name() == name)
+    }
+
+    /// What must have caught up, one after the other, before a derived stream's topic is fresh; empty for others.
+    fn chain_of_stream(&self, name: &str) -> Vec<Follower> {
+        let Some(running) = self.derived(name) else { return Vec::new() };
+        let mut chain = self.chain_of_stream(running.plan.source.name());
+        chain.push(running.follower.clone());
+        chain
+    }
+
+    fn chain_of_view(&self, view: &RunningView) -> Vec<Follower> {
+        let mut chain = self.chain_of_stream(view.plan.stream.name());
+        chain.push(view.follower.clone());
+        chain
+    }
+
+    /// What must have caught up before a stream, a table or the counters are fresh; None for other names.
+    fn chain_of(&self, name: &str) -> Option<Vec<Follower>> {
+        if name == QUALITY_TABLE {
+            let tables = self.tables.iter().filter_map(|running| running.follower.clone());
+            let streams = self
+                .streams
+                .iter()
+                .flat_map(|(stream, reading)| self.chain_of_stream(stream.name()).into_iter().chain([reading.clone()]));
+            return Some(tables.chain(streams).collect());
+        }
+        if let Some(running) = self.tables.iter().find(|running| running.table.name() == name) {
+            return Some(running.follower.iter().cloned().collect());
+        }
+        let stream = self.streams.iter().find(|(stream, _)| stream.name() == name);
+        stream.map(|(stream, _)| self.chain_of_stream(stream.name()))
     }
 
     fn view(&self, name: &str) -> Result<&Arc<RunningView>> {
@@ -195,14 +299,23 @@ impl Drop for Engine {
     }
 }
 
-fn spawn(pipeline: Pipeline, runtime: tokio::runtime::Handle) -> Result<JoinHandle<()>> {
-    let name = format!("engine-{}", pipeline.stream.name());
-    let shared = pipeline.shared.clone();
-    let published = pipeline.views.iter().map(|view| view.published.clone()).collect();
+/// A thread to be, and who must hear when it ends.
+struct Spawned {
+    name: String,
+    shared: Arc<PipelineShared>,
+    published: Vec<Arc<Published>>,
+}
+
+fn spawn(
+    what: Spawned,
+    runtime: tokio::runtime::Handle,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> Result<JoinHandle<()>> {
+    let Spawned { name, shared, published } = what;
     let run = move || {
         // A panic must be seen as a stopped pipeline, not as one that is forever late.
         let mut guard = PanicGuard { shared, published, ended: false };
-        runtime.block_on(pipeline.run());
+        runtime.block_on(work);
         guard.ended = true;
     };
     let spawned = std::thread::Builder::new().name(name).spawn(run);

@@ -1,7 +1,8 @@
 //! A scanner for one JSON object that hands out its fields without building a tree.
 //!
 //! Strict RFC 8259: nothing is guessed or repaired. Numbers are handed out as their text, so that a decimal keeps
-//! every digit; strings without escapes borrow from the input. Nested values are checked and skipped. Tests compare
+//! every digit; strings without escapes borrow from the input. Nested values are checked
+//! and handed out as their text. Tests compare
 //! what it accepts with serde_json.
 
 use std::borrow::Cow;
@@ -17,8 +18,10 @@ pub(crate) enum JsonValue<'a> {
     /// The number as it stands in the text.
     Number(&'a str),
     String(Cow<'a, str>),
-    Array,
-    Object,
+    /// The array as it stands in the text, checked to be valid.
+    Array(&'a str),
+    /// The object as it stands in the text, checked to be valid.
+    Object(&'a str),
 }
 
 impl JsonValue<'_> {
@@ -29,8 +32,8 @@ impl JsonValue<'_> {
             JsonValue::Bool(_) => "a boolean",
             JsonValue::Number(_) => "a number",
             JsonValue::String(_) => "a string",
-            JsonValue::Array => "an array",
-            JsonValue::Object => "an object",
+            JsonValue::Array(_) => "an array",
+            JsonValue::Object(_) => "an object",
         }
     }
 }
@@ -96,6 +99,31 @@ impl<'a> JsonScanner<'a> {
         Ok(Some((name, value)))
     }
 
+    /// Hands out the items of an array that was checked before; stops at the first that `visit` refuses.
+    pub(crate) fn all_items(array: &'a str, mut visit: impl FnMut(JsonValue<'a>) -> bool) -> Scan<bool> {
+        let mut scanner = JsonScanner { text: array, bytes: array.as_bytes(), at: 1 };
+        scanner.skip_space();
+        if scanner.peek() == Some(b']') {
+            return Ok(true);
+        }
+        loop {
+            if !visit(scanner.value(1)?) {
+                return Ok(false);
+            }
+            if scanner.more(b']', "',' or ']'")? {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// The value that is the whole text: a key, say.
+    pub(crate) fn whole(text: &'a str) -> Scan<JsonValue<'a>> {
+        let mut scanner = JsonScanner::new(text);
+        let value = scanner.value(0)?;
+        scanner.end()?;
+        Ok(value)
+    }
+
     fn field_name(&mut self) -> Scan<Cow<'a, str>> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a field name in double quotes"));
@@ -118,12 +146,14 @@ impl<'a> JsonScanner<'a> {
             Some(b'f') => self.literal("false", JsonValue::Bool(false)),
             Some(b'n') => self.literal("null", JsonValue::Null),
             Some(b'{') => {
+                let start = self.at;
                 self.skip_object(depth)?;
-                Ok(JsonValue::Object)
+                Ok(JsonValue::Object(&self.text[start..self.at]))
             }
             Some(b'[') => {
+                let start = self.at;
                 self.skip_array(depth)?;
-                Ok(JsonValue::Array)
+                Ok(JsonValue::Array(&self.text[start..self.at]))
             }
             _ => Err(self.expected("a JSON value")),
         }

@@ -1,8 +1,9 @@
-//! The engine: streams over topics, and materialized views in SQL that are exactly once.
+//! The engine: streams over topics, tables, streams derived from both, and materialized views in SQL; all exactly once.
 //!
 //! A record goes: `pipeline` (the loop of one stream) → `decode` (bytes → rows, refusals) → `window` (which window, late
 //! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups) → `state` (keys and
-//! values) → one commit. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
+//! values) → one commit. On the way `derive` writes what other streams make of the rows, joined to the
+//! tables of `lookup`, and `quality` counts. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
 //! functions that forecast, find anomalies and match; queries know them by name.
 
 mod aggregate;
@@ -10,19 +11,26 @@ mod avro;
 mod check;
 mod columns;
 mod combine;
+mod conditions;
 mod config;
 mod decode;
+mod derive;
 mod emit;
 mod engine;
 mod error;
+mod fields;
+mod follow;
 mod json;
 mod keyed;
+mod lookup;
 mod member;
 pub mod model;
 mod names;
 mod normalise;
 mod parse;
 mod pipeline;
+mod quality;
+mod quality_table;
 mod read;
 mod scalar;
 mod shared;
@@ -46,16 +54,20 @@ use std::collections::BTreeMap;
 
 use broker::{Offset, PartitionIndex, TopicName};
 
-pub use check::check;
+pub use check::{check, streams};
 pub use combine::{Combine, combine_of};
-pub use config::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat, ViewConfig};
+pub use config::{
+    CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat, TableConfig,
+    TableRows, ViewConfig,
+};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use normalise::normalisers;
+pub use quality::{QualityAction, QualityCount};
 pub use read::{Answer, ReadRequest};
 pub use sources::Sources;
 pub use sql::exact_sum;
-pub use status::{StreamStatus, ViewStatus};
+pub use status::{DerivedStatus, StreamStatus, TableStatus, ViewStatus};
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
 pub use tumble::tumble;
 pub use window::Window;

@@ -5,8 +5,8 @@
 //! engine. Exactly one pipeline per stream records the stream's refused records.
 //!
 //! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work. A step ends
-//! in one commit of the lane: changed groups, progress, rows for `<view>`, `<view>.late` and `<stream>.rejected`. What
-//! is held in memory follows only after the commit succeeded; after a failed one the pipeline stops and says so.
+//! in one commit of the lane: changed groups, progress, counters, rows for derived streams, `<view>`, `<view>.late` and
+//! `<stream>.rejected`. What is held in memory follows only after the commit succeeded; after a failed one the pipeline stops and says so.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,9 +20,12 @@ use broker::{Ack, Broker, Change, Family, PartitionIndex, TimestampMs};
 
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::decode::{Decoder, Sources, rejected};
+use crate::derive::{DerivedMember, DerivedStep};
 use crate::emit::{Outbox, push_groups, push_late, push_rejected};
-use crate::error::{EngineError, ErrorKind, Result};
+use crate::error::Result;
+use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
+use crate::quality::{self, ACCEPTED, Counters, QualityAction, Tally};
 use crate::shared::{PipelineShared, Published, SharedHold};
 use crate::source::Source;
 use crate::state::{self, Position, Progress};
@@ -30,6 +33,8 @@ use crate::stream::{Decoded, Rejected, Stream};
 use crate::watermark::event_watermark;
 use crate::window::closed_until;
 
+/// Longest wait at the start for the tables that derived streams join.
+const TABLES_WAIT_MS: u64 = 60_000;
 /// Longest wait before idle partitions and new topics are looked at again.
 const TICK_MS_MAX: u64 = 1_000;
 
@@ -37,12 +42,14 @@ const TICK_MS_MAX: u64 = 1_000;
 pub(crate) struct StreamMember {
     pub(crate) progress: Progress,
     pub(crate) published: Arc<Published>,
+    pub(crate) counters: Counters,
 }
 
 /// A view in the pipeline, and what others see of it.
 pub(crate) struct PipelineView {
     pub(crate) member: ViewMember,
     pub(crate) published: Arc<Published>,
+    pub(crate) counters: Counters,
 }
 
 /// One stream's loop. Only its own thread changes it.
@@ -53,6 +60,10 @@ pub(crate) struct Pipeline {
     pub(crate) source: Source,
     pub(crate) stream_member: Option<StreamMember>,
     pub(crate) views: Vec<PipelineView>,
+    /// Streams that are computed from this one.
+    pub(crate) derived: Vec<DerivedMember>,
+    /// The tables that they join: at the start they are read first.
+    pub(crate) tables: Vec<Follower>,
     pub(crate) event_watermark: Option<TimestampMs>,
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
@@ -62,7 +73,17 @@ pub(crate) struct Pipeline {
 struct Step {
     positions: BTreeMap<PartitionIndex, Position>,
     views: Vec<ViewStep>,
+    derived: Vec<DerivedStep>,
     records: u64,
+}
+
+/// What a step has read: rows, refusals, and where each row was written.
+struct StepRows {
+    decoded: Decoded,
+    sources: Sources,
+    /// The day that each row counts for.
+    days: Vec<i32>,
+    now_ms: TimestampMs,
 }
 
 impl Pipeline {
@@ -75,14 +96,22 @@ impl Pipeline {
         }
         self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
         // Whoever waits must not wait for what no longer comes.
-        for view in &self.views {
-            view.published.advanced.send_modify(|count| *count += 1);
+        for published in self.published() {
+            published.advanced.send_modify(|count| *count += 1);
         }
+    }
+
+    /// What others see of the members.
+    pub(crate) fn published(&self) -> Vec<Arc<Published>> {
+        let views = self.views.iter().map(|view| view.published.clone());
+        let derived = self.derived.iter().map(|derived| derived.published.clone());
+        views.chain(derived).chain(self.stream_member.iter().map(|member| member.published.clone())).collect()
     }
 
     async fn run_steps(&mut self, cpu: &mut ThreadCpu) -> Result<()> {
         self.source.follow_topic();
         self.hold_positions(&self.source.positions(&BTreeMap::new()));
+        self.wait_for_tables().await;
         while !self.shared.is_stopping() {
             self.source.follow_topic();
             self.source.read_ahead().await?;
@@ -104,6 +133,19 @@ impl Pipeline {
         if idle_ms == 0 { TICK_MS_MAX } else { idle_ms.clamp(10, TICK_MS_MAX) }
     }
 
+    /// What is in the tables' topics at the start is in the tables before the first row is joined to them.
+    async fn wait_for_tables(&self) {
+        for table in &self.tables {
+            if self.shared.is_stopping() {
+                return;
+            }
+            if let Err(error) = table.wait(&self.broker, TABLES_WAIT_MS).await {
+                let stream = self.stream.name();
+                tracing::warn!(stream, %error, "derived streams go on before a table they join was read");
+            }
+        }
+    }
+
     async fn step(&mut self) -> Result<()> {
         let stream = self.stream.clone();
         let mut decoder = Decoder::new(&stream);
@@ -111,21 +153,55 @@ impl Pipeline {
         let (decoded, sources) = decoder.finish_with_sources()?;
         advance_event_times(&stream, &decoded, &mut positions);
         let broker = self.broker.clone();
+        let now_ms = broker.clock().now_ms();
         let mut views: Vec<ViewStep> = Vec::new();
         for view in &mut self.views {
             views.push(view.member.apply(&decoded.rows, broker.store()).await?);
         }
+        let mut derived: Vec<DerivedStep> = Vec::new();
+        for member in &mut self.derived {
+            derived.push(member.apply(&decoded.rows, &broker).await?);
+        }
         let refused: u64 = decoded.rejected.iter().map(|rejected| rejected.records.unsigned_abs()).sum();
-        let step = Step { positions, views, records: decoded.rows.num_rows() as u64 + refused };
-        let now_ms = self.broker.clock().now_ms();
+        let mut step = Step { positions, views, derived, records: decoded.rows.num_rows() as u64 + refused };
+        let days = quality::days(&decoded.rows, now_ms);
+        let read = StepRows { decoded, sources, days, now_ms };
         self.advance(&step.positions, now_ms);
         let mut changes: Vec<Change> = Vec::new();
-        self.emit_views(&step, &sources, now_ms, &mut changes)?;
-        self.emit_rejected(&step, &decoded.rejected, &sources, now_ms, &mut changes)?;
+        self.emit_views(&step, &read, &mut changes)?;
+        self.emit_rejected(&step, &read, &mut changes)?;
         for (view, view_step) in self.views.iter_mut().zip(&step.views) {
             changes.extend(view.member.changes(view_step));
         }
+        for (member, derived_step) in self.derived.iter_mut().zip(&mut step.derived) {
+            changes.extend(member.changes(derived_step, &read.decoded.rows, &read.sources, &broker)?);
+        }
+        changes.extend(self.count(&step, &read)?);
         self.commit(changes, step).await
+    }
+
+    /// Data quality: what the stream accepted, refused and warned about, and what came too late for a view.
+    fn count(&mut self, step: &Step, read: &StepRows) -> Result<Vec<Change>> {
+        let store = self.broker.store();
+        let mut changes = Vec::new();
+        for (view, view_step) in self.views.iter_mut().zip(&step.views) {
+            let mut tally = Tally::default();
+            tally.add_view(&read.days, &view_step.late, &view_step.failed);
+            changes.extend(view.counters.changes(tally, store)?);
+        }
+        if let Some(member) = &mut self.stream_member {
+            let mut tally = Tally::default();
+            // What a derived stream accepted was counted when it was written.
+            if self.stream.config().sql.is_none() {
+                tally.add_days(read.days.iter().copied(), QualityAction::Accept, &ACCEPTED.into());
+            }
+            for (row, rule) in &read.decoded.warned {
+                tally.add(read.days[*row], QualityAction::Warn, rule, 1);
+            }
+            tally.add_rejected(&read.decoded.rejected, read.now_ms);
+            changes.extend(member.counters.changes(tally, store)?);
+        }
+        Ok(changes)
     }
 
     /// Moves positions, watermark and closing of all members; what was late in this step was judged before.
@@ -135,7 +211,8 @@ impl Pipeline {
         self.event_watermark = event_watermark(self.event_watermark, &times, now_ms, config.idle_timeout_ms);
         let positions = self.source.positions(changed);
         let lost = self.source.take_lost();
-        let members = self.views.iter_mut().map(|view| &mut view.member.progress);
+        let derived = self.derived.iter_mut().map(|derived| &mut derived.progress);
+        let members = self.views.iter_mut().map(|view| &mut view.member.progress).chain(derived);
         for progress in members.chain(self.stream_member.as_mut().map(|member| &mut member.progress)) {
             progress.positions.clone_from(&positions);
             progress.event_watermark = self.event_watermark;
@@ -145,29 +222,20 @@ impl Pipeline {
         }
     }
 
-    fn outbox(&self, topic: &str) -> Result<Outbox> {
-        match self.broker.catalog().topic(topic) {
-            Some(topic) => Ok(Outbox::new(topic.partitions())),
-            None => Err(EngineError::new(
-                ErrorKind::Stopped,
-                format!("topic {topic} was deleted while a view writes it, start again to have it created"),
-            )),
-        }
-    }
-
-    fn emit_views(&self, step: &Step, sources: &Sources, now_ms: TimestampMs, changes: &mut Vec<Change>) -> Result<()> {
+    fn emit_views(&self, step: &Step, read: &StepRows, changes: &mut Vec<Change>) -> Result<()> {
+        let now_ms = read.now_ms;
         for (view, view_step) in self.views.iter().zip(&step.views) {
             let plan = &view.member.plan;
             if let Some(shown) = &view_step.shown {
-                let mut outbox = self.outbox(&plan.name)?;
+                let mut outbox = Outbox::to(&self.broker, &plan.name)?;
                 push_groups(&mut outbox, plan, shown, now_ms)?;
                 changes.extend(outbox.finish());
             }
             if !view_step.late.is_empty() {
-                let mut outbox = self.outbox(&format!("{}{LATE_SUFFIX}", plan.name))?;
+                let mut outbox = Outbox::to(&self.broker, &format!("{}{LATE_SUFFIX}", plan.name))?;
                 let rows: Vec<usize> = view_step.late.iter().map(|(row, _)| *row).collect();
                 let mut windows = view_step.late.iter().map(|(_, window)| *window);
-                sources.visit(&rows, |_, partition, record| {
+                read.sources.visit(&rows, |_, partition, record| {
                     let window = windows.next().unwrap_or_default();
                     push_late(&mut outbox, plan, record, (partition, window), now_ms)
                 })?;
@@ -178,19 +246,13 @@ impl Pipeline {
     }
 
     /// Records the stream refused, and rows that a view could not evaluate.
-    fn emit_rejected(
-        &mut self,
-        step: &Step,
-        refused: &[Rejected],
-        sources: &Sources,
-        now_ms: TimestampMs,
-        changes: &mut Vec<Change>,
-    ) -> Result<()> {
+    fn emit_rejected(&mut self, step: &Step, read: &StepRows, changes: &mut Vec<Change>) -> Result<()> {
+        let refused = &read.decoded.rejected;
         let mut records: Vec<Rejected> = Vec::new();
         for (view, view_step) in self.views.iter().zip(&step.views) {
             let rows: Vec<usize> = view_step.failed.iter().map(|(row, _)| *row).collect();
             let mut reasons = view_step.failed.iter().map(|(_, reason)| reason.clone());
-            sources.visit(&rows, |_, partition, record| {
+            read.sources.visit(&rows, |_, partition, record| {
                 let rule = format!("view:{}", view.member.plan.name).into();
                 records.push(rejected(partition, record, rule, reasons.next().unwrap_or_default()));
                 Ok(())
@@ -206,8 +268,8 @@ impl Pipeline {
             records.extend_from_slice(refused);
         }
         if !records.is_empty() {
-            let mut outbox = self.outbox(&format!("{}{REJECTED_SUFFIX}", self.stream.name()))?;
-            records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
+            let mut outbox = Outbox::to(&self.broker, &format!("{}{REJECTED_SUFFIX}", self.stream.name()))?;
+            records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, read.now_ms));
             changes.extend(outbox.finish());
         }
         Ok(())
@@ -226,6 +288,9 @@ impl Pipeline {
             view.published.hot_groups.store(groups as u64, Ordering::Relaxed);
             view.published.hot_bytes.store(bytes as u64, Ordering::Relaxed);
             view.published.publish(&view.member.progress, rows_changed);
+        }
+        for (member, derived_step) in self.derived.iter_mut().zip(step.derived) {
+            member.committed(derived_step);
         }
         if let Some(member) = &self.stream_member {
             member.published.publish(&member.progress, false);
@@ -251,8 +316,12 @@ impl Pipeline {
             let key = state::stream_progress_key(self.stream.name());
             changes.push(Change::Put(Family::State, key, member.progress.encode()));
         }
+        for member in &mut self.derived {
+            changes.push(member.progress_change());
+        }
         let views = self.views.iter().map(|_| ViewStep::default()).collect();
-        self.commit(changes, Step { positions: BTreeMap::new(), views, records: 0 }).await
+        let derived = self.derived.iter().map(|_| DerivedStep::default()).collect();
+        self.commit(changes, Step { positions: BTreeMap::new(), views, derived, records: 0 }).await
     }
 
     fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {

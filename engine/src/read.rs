@@ -1,15 +1,11 @@
 //! Reading a view: one snapshot of the store gives rows and offsets of the same commit.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
-
 use arrow::array::RecordBatch;
 use arrow::compute::{
     SortColumn, SortOptions, concat_batches, filter_record_batch, lexsort_to_indices, take_record_batch,
 };
 use arrow::datatypes::SchemaRef;
-use broker::{Broker, Family, Offset, PartitionIndex, Snapshot};
+use broker::{Broker, Family, Snapshot};
 use datafusion::common::ScalarValue;
 
 use crate::Offsets;
@@ -67,82 +63,6 @@ impl Answer {
     }
 }
 
-/// Waits until the view has applied all that was in its topic when this was called.
-pub(crate) async fn wait_fresh(broker: &Arc<Broker>, view: &RunningView, wait_ms: u64) -> Result<Offsets> {
-    let targets = high_watermarks(broker, view);
-    let mut advanced = view.published.advanced.subscribe();
-    let reached = async {
-        loop {
-            if is_reached(broker, view, &targets) {
-                return Ok(());
-            }
-            if let Some(failure) = stopped(view) {
-                return Err(EngineError::new(ErrorKind::Stopped, failure));
-            }
-            if advanced.changed().await.is_err() {
-                return Err(EngineError::new(ErrorKind::Stopped, "the engine has stopped"));
-            }
-        }
-    };
-    match tokio::time::timeout(Duration::from_millis(wait_ms), reached).await {
-        Ok(Ok(())) => Ok(offsets_of(broker, view, &view.published.progress.lock())),
-        Ok(Err(stopped)) => Err(stopped),
-        Err(_) => {
-            let offsets = offsets_of(broker, view, &view.published.progress.lock());
-            Err(EngineError {
-                kind: ErrorKind::Timeout,
-                message: format!(
-                    "view {} did not reach the end of its topic within {wait_ms} ms, ask again or wait longer",
-                    view.plan.name
-                ),
-                offsets: Some(offsets),
-            })
-        }
-    }
-}
-
-/// Why the view does not advance, if it does not.
-pub(crate) fn stopped(view: &RunningView) -> Option<String> {
-    match view.pipeline.failure.lock().as_ref() {
-        Some(failure) => Some(format!("view {} has stopped: {failure}", view.plan.name)),
-        None if view.pipeline.is_stopping() => Some("the engine has stopped".to_string()),
-        None => None,
-    }
-}
-
-fn high_watermarks(broker: &Broker, view: &RunningView) -> BTreeMap<PartitionIndex, Offset> {
-    let topic = broker.catalog().topic(view.plan.stream.topic());
-    let partitions = topic.map(|topic| topic.partitions());
-    partitions
-        .iter()
-        .flat_map(|all| all.iter())
-        .map(|partition| (partition.index(), partition.high_watermark()))
-        .collect()
-}
-
-fn is_reached(broker: &Broker, view: &RunningView, targets: &BTreeMap<PartitionIndex, Offset>) -> bool {
-    let applied = applied(broker, view, &view.published.progress.lock());
-    targets.iter().all(|(index, target)| applied.get(index).is_none_or(|next| next >= target))
-}
-
-/// The next offset of every partition; one that was never read stands at its log's start.
-fn applied(broker: &Broker, view: &RunningView, progress: &Progress) -> BTreeMap<PartitionIndex, Offset> {
-    let Some(topic) = broker.catalog().topic(view.plan.stream.topic()) else { return BTreeMap::new() };
-    let next = |partition: &Arc<broker::Partition>| {
-        let position = progress.positions.get(&partition.index()).filter(|position| position.log == partition.id());
-        (partition.index(), position.map_or_else(|| partition.log_start(), |position| position.next_offset))
-    };
-    topic.partitions().iter().map(next).collect()
-}
-
-pub(crate) fn offsets_of(broker: &Broker, view: &RunningView, progress: &Progress) -> Offsets {
-    Offsets::from([(view.plan.stream.topic().clone(), applied(broker, view, progress))])
-}
-
-pub(crate) fn high_watermarks_of(broker: &Broker, view: &RunningView) -> Offsets {
-    Offsets::from([(view.plan.stream.topic().clone(), high_watermarks(broker, view))])
-}
-
 /// Reads from a snapshot taken now. Blocks: call it where that is allowed.
 pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadRequest) -> Result<Answer> {
     let plan = &view.plan;
@@ -166,9 +86,9 @@ pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadReques
     Ok(Answer {
         schema: plan.schema.clone(),
         rows,
-        offsets: offsets_of(broker, view, &progress),
+        offsets: view.follower.offsets_at(broker, &progress),
         event_watermark: progress.event_watermark,
-        stale: stopped(view).is_some(),
+        stale: view.follower.stopped().is_some(),
     })
 }
 

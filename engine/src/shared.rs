@@ -8,6 +8,9 @@ use broker::{Hold, LogId, Offset, Waiter};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::derive::DerivedPlan;
+use crate::follow::Follower;
+use crate::lookup::LookupTable;
 use crate::state::Progress;
 use crate::view::ViewPlan;
 
@@ -85,8 +88,19 @@ impl Published {
 pub(crate) struct RunningView {
     pub(crate) plan: Arc<ViewPlan>,
     pub(crate) view_id: u32,
-    pub(crate) published: Arc<Published>,
-    pub(crate) pipeline: Arc<PipelineShared>,
+    pub(crate) follower: Follower,
+}
+
+/// A derived stream with its runtime handles: it follows the topic of its source.
+pub(crate) struct RunningDerived {
+    pub(crate) plan: Arc<DerivedPlan>,
+    pub(crate) follower: Follower,
+}
+
+/// A table with its runtime handles; one that is written out follows nothing.
+pub(crate) struct RunningTable {
+    pub(crate) table: Arc<LookupTable>,
+    pub(crate) follower: Option<Follower>,
 }
 
 /// The engine's one hold on retention: per log the least offset that any pipeline still has to read.

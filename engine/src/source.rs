@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use broker::{Batch, Broker, Kind, Offset, Partition, PartitionIndex, TimestampMs, TopicName, Waiter};
 
-use crate::decode::Decoder;
 use crate::error::Result;
 use crate::state::Position;
 use crate::watermark::PartitionTime;
@@ -16,6 +15,16 @@ const STEP_ROWS: usize = 65_536;
 const STEP_BYTES: usize = 32 << 20;
 /// Bytes read from one partition at once.
 const READ_BYTES: usize = 2 << 20;
+
+/// What records are decoded into: rows of a stream, or of a table.
+pub(crate) trait Decode {
+    /// Takes a batch's records from an offset on: a log start may lie within a batch.
+    fn push_from(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset) -> Result<()>;
+    /// Rows so far.
+    fn rows(&self) -> usize;
+    /// Bytes of record values so far.
+    fn bytes(&self) -> usize;
+}
 
 /// Reads one topic. Holds: positions as of the last commit, and batches from there on that are not yet decoded. Only
 /// its pipeline changes it; after a crash positions come from the stored progress.
@@ -112,7 +121,7 @@ impl Source {
     }
 
     /// Decodes what is ahead, a batch of each partition in turn, up to the bounds of a step. Gives the positions after it.
-    pub(crate) fn decode_step(&mut self, decoder: &mut Decoder<'_>) -> Result<BTreeMap<PartitionIndex, Position>> {
+    pub(crate) fn decode_step(&mut self, decoder: &mut dyn Decode) -> Result<BTreeMap<PartitionIndex, Position>> {
         let mut after: BTreeMap<PartitionIndex, Position> = BTreeMap::new();
         let indexes: Vec<PartitionIndex> = self.partitions.keys().copied().collect();
         let now_ms = self.broker.clock().now_ms();

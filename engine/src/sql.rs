@@ -14,7 +14,8 @@ use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, ReversedUDAF, Signature, Volatility,
+    Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF, Signature,
+    Volatility,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
@@ -177,6 +178,14 @@ pub(crate) fn refuse_unstable(expr: &Expr) -> Result<(), String> {
         (None, Err(error)) => Err(message(&error)),
         (None, Ok(_)) => Ok(()),
     }
+}
+
+/// The same for all expressions of a plan.
+pub(crate) fn refuse_unstable_plan(plan: &LogicalPlan) -> Result<(), String> {
+    for expr in plan.expressions() {
+        refuse_unstable(&expr)?;
+    }
+    plan.inputs().into_iter().try_for_each(refuse_unstable_plan)
 }
 
 /// DataFusion's message on one line, without its category and backtrace.

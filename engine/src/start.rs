@@ -6,10 +6,14 @@ use std::sync::Arc;
 use broker::{Ack, Broker, Change, Family, NewTopic};
 
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::derive::{DerivedMember, DerivedPlan};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::follow::Follower;
+use crate::lookup::{LookupTable, TableFeed};
 use crate::member::ViewMember;
 use crate::pipeline::{Pipeline, PipelineView, StreamMember};
-use crate::shared::{PipelineShared, Published, RunningView, SharedHold};
+use crate::quality::{self, Counters, Writer};
+use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
 use crate::source::Source;
 use crate::state::{self, Definition, Progress};
 use crate::stream::Stream;
@@ -17,9 +21,27 @@ use crate::view::ViewPlan;
 
 /// The pipelines, ready to run, and what is seen of them.
 pub(crate) struct Prepared {
+    pub(crate) feeds: Vec<TableFeed>,
     pub(crate) pipelines: Vec<Pipeline>,
+    pub(crate) tables: Vec<RunningTable>,
+    pub(crate) derived: Vec<RunningDerived>,
     pub(crate) views: Vec<RunningView>,
-    pub(crate) streams: Vec<(Arc<Stream>, Arc<Published>)>,
+    /// Each stream, and its reading end.
+    pub(crate) streams: Vec<(Arc<Stream>, Follower)>,
+}
+
+/// Members of one stream that stand at the same positions.
+struct Group {
+    stands: Progress,
+    stream_member: Option<StreamMember>,
+    views: Vec<(PipelineView, u32)>,
+    derived: Vec<DerivedMember>,
+}
+
+impl Group {
+    fn new(stands: Progress) -> Group {
+        Group { stands, stream_member: None, views: Vec::new(), derived: Vec::new() }
+    }
 }
 
 /// Creates topics, gives ids to new views, throws away the state of changed ones, and groups members by position.
@@ -30,46 +52,20 @@ pub(crate) async fn prepare(broker: &Arc<Broker>, compiled: &Compiled) -> Result
         ids.push(identify(broker, plan).await?);
     }
     let hold = Arc::new(SharedHold::new(broker.holds().register("engine")));
-    let mut prepared = Prepared { pipelines: Vec::new(), views: Vec::new(), streams: Vec::new() };
+    let mut prepared = Prepared {
+        feeds: Vec::new(),
+        pipelines: Vec::new(),
+        tables: Vec::new(),
+        derived: Vec::new(),
+        views: Vec::new(),
+        streams: Vec::new(),
+    };
+    for table in &compiled.tables {
+        prepare_table(broker, table, &hold, &mut prepared).await?;
+    }
     for stream in &compiled.streams {
-        let progress = load(broker, &state::stream_progress_key(stream.name()))?;
-        let published = Arc::new(Published::new(progress.clone()));
-        prepared.streams.push((stream.clone(), published.clone()));
-        let mut groups: Vec<(Progress, Option<StreamMember>, Vec<PipelineView>)> =
-            vec![(progress.clone(), Some(StreamMember { progress, published }), Vec::new())];
-        for (plan, view_id) in compiled.views.iter().zip(&ids).filter(|(plan, _)| plan.stream.name() == stream.name()) {
-            let progress = load(broker, &state::view_progress_key(*view_id))?;
-            let published = Arc::new(Published::new(progress.clone()));
-            let member = ViewMember::new(plan.clone(), *view_id, progress.clone())?;
-            let view = PipelineView { member, published };
-            match groups.iter_mut().find(|(stands, ..)| stands.stands_with(&progress)) {
-                Some((.., views)) => views.push(view),
-                None => groups.push((progress, None, vec![view])),
-            }
-        }
-        for (stands, stream_member, views) in groups {
-            let number = prepared.pipelines.len();
-            let source = Source::new(broker.clone(), stream.topic().clone(), stands.positions);
-            let shared = Arc::new(PipelineShared::new(source.waiter().clone()));
-            for view in &views {
-                prepared.views.push(RunningView {
-                    plan: view.member.plan.clone(),
-                    view_id: view.member.view_id,
-                    published: view.published.clone(),
-                    pipeline: shared.clone(),
-                });
-            }
-            prepared.pipelines.push(Pipeline {
-                number,
-                broker: broker.clone(),
-                stream: stream.clone(),
-                source,
-                stream_member,
-                views,
-                event_watermark: stands.event_watermark,
-                shared,
-                hold: hold.clone(),
-            });
+        for group in groups_of(broker, compiled, &ids, stream)? {
+            run_group(broker, stream, group, &hold, &mut prepared);
         }
     }
     // In the order of the configuration, whatever pipeline they are in.
@@ -81,16 +77,167 @@ pub(crate) async fn prepare(broker: &Arc<Broker>, compiled: &Compiled) -> Result
 async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> {
     let catalog = broker.catalog();
     let new = |name: String, partitions: i32, config: BTreeMap<String, String>| NewTopic { name, partitions, config };
+    let compact = || BTreeMap::from([("cleanup.policy".to_string(), "compact".to_string())]);
+    let default_partitions = broker.config().num_partitions;
+    for table in &compiled.tables {
+        if let Some(topic) = table.topic() {
+            catalog.ensure(new(topic.to_string(), default_partitions, compact())).await?;
+            catalog.ensure(new(format!("{}{REJECTED_SUFFIX}", table.name()), 1, BTreeMap::new())).await?;
+        }
+    }
     for stream in &compiled.streams {
-        catalog.ensure(new(stream.topic().to_string(), broker.config().num_partitions, BTreeMap::new())).await?;
+        // A derived stream keeps the partitions of what it reads, so that its records can keep their places.
+        let source = compiled.derived.iter().find(|plan| plan.stream.name() == stream.name()).map(|plan| &plan.source);
+        let source = source.and_then(|source| catalog.topic(source.topic()));
+        let partitions = source.map_or(default_partitions, |topic| topic.partitions().len() as i32);
+        catalog.ensure(new(stream.topic().to_string(), partitions, BTreeMap::new())).await?;
         catalog.ensure(new(format!("{}{REJECTED_SUFFIX}", stream.name()), 1, BTreeMap::new())).await?;
     }
     for plan in &compiled.views {
-        let compact = BTreeMap::from([("cleanup.policy".to_string(), "compact".to_string())]);
-        catalog.ensure(new(plan.name.to_string(), 1, compact)).await?;
+        catalog.ensure(new(plan.name.to_string(), 1, compact())).await?;
         catalog.ensure(new(format!("{}{LATE_SUFFIX}", plan.name), 1, BTreeMap::new())).await?;
     }
     Ok(())
+}
+
+/// A table that follows a topic gets a feed; rows that another definition wrote are forgotten and read again.
+async fn prepare_table(
+    broker: &Arc<Broker>,
+    table: &Arc<LookupTable>,
+    hold: &Arc<SharedHold>,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let Some(topic) = table.topic() else {
+        prepared.tables.push(RunningTable { table: table.clone(), follower: None });
+        return Ok(());
+    };
+    let key = state::table_progress_key(table.name());
+    let stored = broker.store().get(Family::State, &key)?;
+    let known = match &stored {
+        Some(bytes) => state::decode_table_progress(table.fingerprint(), bytes)?,
+        None => None,
+    };
+    if known.is_none() && stored.is_some() {
+        tracing::info!(table = table.name(), "the table has changed, it is read again from its topic");
+        let prefix = state::table_row_prefix(table.name());
+        let end = state::after(&prefix);
+        let changes = vec![Change::DeleteRange(Family::State, prefix, end), Change::Delete(Family::State, key)];
+        broker.lane().commit(changes, Ack::Durable).await?;
+    }
+    let progress = known.unwrap_or_default();
+    let source = Source::new(broker.clone(), topic.clone(), progress.positions.clone());
+    let shared = Arc::new(PipelineShared::new(source.waiter().clone()));
+    let published = Arc::new(Published::new(progress.clone()));
+    let follower = Follower {
+        what: format!("table {}", table.name()).into(),
+        topic: topic.clone(),
+        published: published.clone(),
+        pipeline: shared.clone(),
+    };
+    prepared.feeds.push(TableFeed {
+        number: prepared.feeds.len(),
+        broker: broker.clone(),
+        table: table.clone(),
+        source,
+        progress,
+        published,
+        shared,
+        hold: hold.clone(),
+        counters: Counters::new(Writer::Table, table.name()),
+    });
+    prepared.tables.push(RunningTable { table: table.clone(), follower: Some(follower) });
+    Ok(())
+}
+
+/// The members of a stream: itself, the streams derived from it, and its views.
+fn groups_of(broker: &Arc<Broker>, compiled: &Compiled, ids: &[u32], stream: &Arc<Stream>) -> Result<Vec<Group>> {
+    let progress = load(broker, &state::stream_progress_key(stream.name()))?;
+    let published = Arc::new(Published::new(progress.clone()));
+    let counters = Counters::new(Writer::Stream, stream.name());
+    let mut first = Group::new(progress.clone());
+    first.stream_member = Some(StreamMember { progress, published, counters });
+    let mut groups = vec![first];
+    for plan in compiled.derived.iter().filter(|plan| plan.source.name() == stream.name()) {
+        let progress = load(broker, &state::derived_progress_key(plan.stream.name()))?;
+        let published = Arc::new(Published::new(progress.clone()));
+        let member = DerivedMember::new(plan.clone(), progress.clone(), published);
+        group_at(&mut groups, &progress).derived.push(member);
+    }
+    for (plan, view_id) in compiled.views.iter().zip(ids).filter(|(plan, _)| plan.stream.name() == stream.name()) {
+        let progress = load(broker, &state::view_progress_key(*view_id))?;
+        let published = Arc::new(Published::new(progress.clone()));
+        let member = ViewMember::new(plan.clone(), *view_id, progress.clone())?;
+        let counters = Counters::new(Writer::View, &plan.name);
+        group_at(&mut groups, &progress).views.push((PipelineView { member, published, counters }, *view_id));
+    }
+    Ok(groups)
+}
+
+fn group_at<'g>(groups: &'g mut Vec<Group>, progress: &Progress) -> &'g mut Group {
+    let at = groups.iter().position(|group| group.stands.stands_with(progress)).unwrap_or(groups.len());
+    if at == groups.len() {
+        groups.push(Group::new(progress.clone()));
+    }
+    &mut groups[at]
+}
+
+/// Makes the pipeline of a group, and what is seen of its members.
+fn run_group(
+    broker: &Arc<Broker>,
+    stream: &Arc<Stream>,
+    group: Group,
+    hold: &Arc<SharedHold>,
+    prepared: &mut Prepared,
+) {
+    let source = Source::new(broker.clone(), stream.topic().clone(), group.stands.positions);
+    let shared = Arc::new(PipelineShared::new(source.waiter().clone()));
+    let follower = |what: String, published: &Arc<Published>| Follower {
+        what: what.into(),
+        topic: stream.topic().clone(),
+        published: published.clone(),
+        pipeline: shared.clone(),
+    };
+    if let Some(member) = &group.stream_member {
+        let seen = follower(format!("stream {}", stream.name()), &member.published);
+        prepared.streams.push((stream.clone(), seen));
+    }
+    for member in &group.derived {
+        prepared.derived.push(RunningDerived {
+            plan: member.plan.clone(),
+            follower: follower(format!("stream {}", member.plan.stream.name()), &member.published),
+        });
+    }
+    for (view, view_id) in &group.views {
+        prepared.views.push(RunningView {
+            plan: view.member.plan.clone(),
+            view_id: *view_id,
+            follower: follower(format!("view {}", view.member.plan.name), &view.published),
+        });
+    }
+    let tables = tables_of(&group.derived, prepared);
+    prepared.pipelines.push(Pipeline {
+        number: prepared.feeds.len() + prepared.pipelines.len(),
+        broker: broker.clone(),
+        stream: stream.clone(),
+        source,
+        stream_member: group.stream_member,
+        views: group.views.into_iter().map(|(view, _)| view).collect(),
+        derived: group.derived,
+        tables,
+        event_watermark: group.stands.event_watermark,
+        shared,
+        hold: hold.clone(),
+    });
+}
+
+/// The tables with a topic that these derived streams join.
+fn tables_of(derived: &[DerivedMember], prepared: &Prepared) -> Vec<Follower> {
+    let joins = |table: &Arc<LookupTable>| {
+        let uses = |plan: &DerivedPlan| plan.tables.iter().any(|other| Arc::ptr_eq(other, table));
+        derived.iter().any(|member| uses(&member.plan))
+    };
+    let joined = prepared.tables.iter().filter(|running| joins(&running.table));
+    joined.filter_map(|running| running.follower.clone()).collect()
 }
 
 /// The view's id. State of another fingerprint is deleted and the view begins again from the log under a new id.
@@ -110,6 +257,7 @@ async fn identify(broker: &Arc<Broker>, plan: &ViewPlan) -> Result<u32> {
     let mut changes = vec![
         Change::Put(Family::State, state::next_view_id_key(), following.to_be_bytes().to_vec()),
         Change::Put(Family::State, key, definition.encode()),
+        quality::forget_view(&plan.name),
     ];
     if let Some(known) = known {
         tracing::info!(view = &*plan.name, "the view or its stream has changed, it is computed again from the log");

@@ -6,7 +6,12 @@
 //! 02                                                        next view id u32
 //! 03 ++ view id u32                                         progress of a view
 //! 04 ++ stream name (UTF-8)                                 progress of a stream (its rejected records)
+//! 05 ++ derived stream name (UTF-8)                         progress of a derived stream
+//! 06 ++ table name (UTF-8)                                  fingerprint u64 ++ progress of a table
+//! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
 //! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)
+//! 11 ++ table name ++ 00 ++ key column                      01 ++ columns (both Arrow row format)
+//! 12 ++ derived stream name ++ 00 ++ bucket i64 ^ sign ++ key columns   event time i64 of the accepted row
 //!
 //! progress: 01 ++ closed until i64 ++ event watermark i64 (i64::MIN = none) ++ applied u64 ++ filtered u64 ++ late u64
 //!           ++ failed u64 ++ lost u64 ++ updated at i64
@@ -16,7 +21,8 @@
 //! The group key is the Arrow row format of the key columns without `window_start`, so a view's states lie in the order
 //! of windows, then keys. A view without a window has the window end `i64::MAX`. The fingerprint covers this format's
 //! version, DataFusion's version and the definitions of stream and view: state of another fingerprint is never read,
-//! the view gets a new id and is rebuilt.
+//! the view gets a new id and is rebuilt; a table of another fingerprint is emptied and read again. A bucket is a span of
+//! event time as wide as the time within which rows are duplicates; day is days since 1970-01-01.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +34,12 @@ const DEFINITION: u8 = 0x01;
 const NEXT_VIEW_ID: u8 = 0x02;
 const VIEW_PROGRESS: u8 = 0x03;
 const STREAM_PROGRESS: u8 = 0x04;
+const DERIVED_PROGRESS: u8 = 0x05;
+const TABLE_PROGRESS: u8 = 0x06;
+const QUALITY: u8 = 0x07;
 const STATE: u8 = 0x10;
+const TABLE_ROW: u8 = 0x11;
+const SEEN: u8 = 0x12;
 /// Version of every value of the engine; a change rebuilds all views.
 const FORMAT: u8 = 1;
 /// Format byte and fingerprint before the state columns.
@@ -94,6 +105,89 @@ pub(crate) fn view_progress_key(view_id: u32) -> Vec<u8> {
 
 pub(crate) fn stream_progress_key(stream: &str) -> Vec<u8> {
     [&[STREAM_PROGRESS], stream.as_bytes()].concat()
+}
+
+pub(crate) fn derived_progress_key(stream: &str) -> Vec<u8> {
+    [&[DERIVED_PROGRESS], stream.as_bytes()].concat()
+}
+
+pub(crate) fn table_progress_key(table: &str) -> Vec<u8> {
+    [&[TABLE_PROGRESS], table.as_bytes()].concat()
+}
+
+/// A table's stored progress: its definition's fingerprint, then the progress.
+pub(crate) fn encode_table_progress(fingerprint: u64, progress: &Progress) -> Vec<u8> {
+    [&fingerprint.to_be_bytes()[..], &progress.encode()].concat()
+}
+
+/// The progress of a table of this definition; None when another definition wrote it.
+pub(crate) fn decode_table_progress(fingerprint: u64, bytes: &[u8]) -> Result<Option<Progress>> {
+    match bytes.split_at_checked(8) {
+        Some((stored, progress)) if stored == fingerprint.to_be_bytes() => Progress::decode(progress).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// What the keys of all rows of a table begin with. Names hold no zero byte.
+pub(crate) fn table_row_prefix(table: &str) -> Vec<u8> {
+    named(&[TABLE_ROW], table)
+}
+
+/// What the keys of all rows that a derived stream has accepted begin with.
+pub(crate) fn seen_prefix(stream: &str) -> Vec<u8> {
+    named(&[SEEN], stream)
+}
+
+/// What the keys of one bucket of accepted rows begin with: also the exclusive end of all earlier buckets.
+pub(crate) fn seen_bucket(stream: &str, bucket: i64) -> Vec<u8> {
+    let mut key = seen_prefix(stream);
+    key.extend_from_slice(&(bucket ^ i64::MIN).to_be_bytes());
+    key
+}
+
+/// What the keys of one writer's counters of data quality begin with.
+pub(crate) fn quality_prefix(writer: u8, name: &str) -> Vec<u8> {
+    named(&[QUALITY, writer], name)
+}
+
+/// The range of all counters of data quality.
+pub(crate) fn quality_range() -> (Vec<u8>, Vec<u8>) {
+    (vec![QUALITY], vec![QUALITY + 1])
+}
+
+/// The key of one counter.
+pub(crate) fn quality_key(prefix: &[u8], day: i32, action: u8, rule: &str) -> Vec<u8> {
+    [prefix, &(day ^ i32::MIN).to_be_bytes(), &[action], rule.as_bytes()].concat()
+}
+
+/// Writer, name, day, action and rule of a counter's key.
+pub(crate) fn split_quality_key(key: &[u8]) -> Result<(u8, &str, i32, u8, &str)> {
+    let text = |bytes| std::str::from_utf8(bytes).map_err(|_| damaged("quality key"));
+    let [QUALITY, writer, rest @ ..] = key else { return Err(damaged("quality key")) };
+    let end = rest.iter().position(|byte| *byte == 0).ok_or_else(|| damaged("quality key"))?;
+    let (name, rest) = (text(&rest[..end])?, &rest[end + 1..]);
+    let mut reader = Reader(rest);
+    let day = i32::from_be_bytes(reader.take()?) ^ i32::MIN;
+    let [action] = reader.take()?;
+    Ok((*writer, name, day, action, text(reader.0)?))
+}
+
+/// The value of a counter.
+pub(crate) fn decode_count(bytes: &[u8]) -> Result<u64> {
+    Reader(bytes).counter()
+}
+
+fn named(kind: &[u8], name: &str) -> Vec<u8> {
+    [kind, name.as_bytes(), &[0]].concat()
+}
+
+/// The end of the keys that begin so: a prefix ends with a zero byte, so the next one is not in use.
+pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    if let Some(last) = end.last_mut() {
+        *last = last.saturating_add(1);
+    }
+    end
 }
 
 /// The key of one group's state.
@@ -302,6 +396,23 @@ mod tests {
                         00000001 0004 6a736f6e 0000000000000006";
         assert_eq!(hex(&progress.encode()), expected.replace(char::is_whitespace, ""));
         assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress);
+    }
+
+    #[test]
+    fn golden_bytes_of_tables_derived_streams_and_quality() {
+        assert_eq!(hex(&derived_progress_key("d")), "0564");
+        assert_eq!(hex(&table_progress_key("t")), "0674");
+        assert_eq!(hex(&table_row_prefix("t")), "117400");
+        assert_eq!(hex(&after(&table_row_prefix("t"))), "117401");
+        assert_eq!(hex(&seen_bucket("d", 3)), "1264008000000000000003");
+        let key = quality_key(&quality_prefix(1, "d"), 2, 1, "required");
+        assert_eq!(hex(&key), "0701640080000002017265717569726564");
+        assert_eq!(split_quality_key(&key).unwrap(), (1, "d", 2, 1, "required"));
+        split_quality_key(b"\x07\x01d").unwrap_err();
+        let progress = Progress { applied: 3, ..Progress::default() };
+        let bytes = encode_table_progress(9, &progress);
+        assert_eq!(decode_table_progress(9, &bytes).unwrap(), Some(progress));
+        assert_eq!(decode_table_progress(8, &bytes).unwrap(), None);
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use arrow::datatypes::SchemaRef;
 use broker::{Broker, TimestampMs};
 
 use crate::Offsets;
-use crate::read::{high_watermarks_of, offsets_of};
-use crate::shared::{Published, RunningView};
+use crate::follow::Follower;
+use crate::shared::{RunningDerived, RunningTable, RunningView};
+use crate::state::Progress;
 use crate::stream::Stream;
 
 /// How a view stands, as of its last commit.
@@ -50,7 +52,7 @@ pub struct ViewStatus {
     pub error: Option<String>,
 }
 
-/// How a stream's refused records stand.
+/// How a stream stands: its refused records, and for a derived one how far it is.
 #[derive(Debug, Clone)]
 pub struct StreamStatus {
     /// The stream.
@@ -65,21 +67,69 @@ pub struct StreamStatus {
     pub event_watermark: Option<TimestampMs>,
     /// Offsets that were deleted from the log before they were read.
     pub lost: u64,
+    /// How a derived stream is computed.
+    pub derived: Option<DerivedStatus>,
+}
+
+/// How far a derived stream is in its source.
+#[derive(Debug, Clone)]
+pub struct DerivedStatus {
+    /// Its text.
+    pub sql: String,
+    /// The stream it reads.
+    pub source: String,
+    /// The tables it joins.
+    pub tables: Vec<String>,
+    /// The next offset to be applied of the source's topic.
+    pub positions: Offsets,
+    /// Offsets from there to the end of the source's topic.
+    pub lag_records: i64,
+    /// Zero when nothing is left to apply, else the time since the last commit.
+    pub lag_ms: i64,
+    /// Rows written.
+    pub written: u64,
+    /// Rows of the source that gave none, by WHERE, JOIN or an empty list.
+    pub filtered: u64,
+    /// Why it does not advance, when it does not.
+    pub error: Option<String>,
+}
+
+/// How a table stands.
+#[derive(Debug, Clone)]
+pub struct TableStatus {
+    /// The table.
+    pub table: String,
+    /// The topic it follows; none when its rows are written out in the configuration.
+    pub topic: Option<String>,
+    /// The column that rows are found by.
+    pub key: String,
+    /// Its columns.
+    pub schema: SchemaRef,
+    /// Its rows now.
+    pub rows: u64,
+    /// Refused records in `<table>.rejected`, per rule.
+    pub rejected_by_rule: BTreeMap<String, u64>,
+    /// The next offset to be applied.
+    pub positions: Offsets,
+    /// Offsets from there to the end of the topic.
+    pub lag_records: i64,
+    /// Zero when nothing is left to apply, else the time since the last commit.
+    pub lag_ms: i64,
+    /// Why it does not advance, when it does not.
+    pub error: Option<String>,
 }
 
 pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatus {
-    let progress = view.published.progress.lock().clone();
-    let positions = offsets_of(broker, view, &progress);
-    let high_watermarks = high_watermarks_of(broker, view);
-    let lag_records = lag(&positions, &high_watermarks);
-    let since = broker.clock().now_ms().saturating_sub(progress.updated_at).max(0);
+    let follower = &view.follower;
+    let stands = stands(broker, follower);
+    let Stands { progress, positions, lag_records, lag_ms } = stands;
     ViewStatus {
         view: view.plan.name.to_string(),
         stream: view.plan.stream.name().to_string(),
         lag_records,
-        lag_ms: if lag_records == 0 { 0 } else { since },
+        lag_ms,
         positions,
-        high_watermarks,
+        high_watermarks: follower.high_watermarks(broker),
         event_watermark: progress.event_watermark,
         closed_until: progress.closed_until,
         rows_applied: progress.applied,
@@ -87,11 +137,28 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
         late: progress.late,
         failed: progress.failed,
         lost: progress.lost,
-        hot_groups: view.published.hot_groups.load(Ordering::Relaxed),
-        hot_bytes: view.published.hot_bytes.load(Ordering::Relaxed),
-        engine_cpu_ms: view.pipeline.busy_ns.load(Ordering::Relaxed) / 1_000_000,
-        error: view.pipeline.failure.lock().clone(),
+        hot_groups: follower.published.hot_groups.load(Ordering::Relaxed),
+        hot_bytes: follower.published.hot_bytes.load(Ordering::Relaxed),
+        engine_cpu_ms: follower.pipeline.busy_ns.load(Ordering::Relaxed) / 1_000_000,
+        error: follower.pipeline.failure.lock().clone(),
     }
+}
+
+/// How far a follower is.
+struct Stands {
+    progress: Progress,
+    positions: Offsets,
+    lag_records: i64,
+    lag_ms: i64,
+}
+
+fn stands(broker: &Broker, follower: &Follower) -> Stands {
+    let progress = follower.published.progress.lock().clone();
+    let positions = follower.offsets_at(broker, &progress);
+    let lag_records = lag(&positions, &follower.high_watermarks(broker));
+    let since = broker.clock().now_ms().saturating_sub(progress.updated_at).max(0);
+    let lag_ms = if lag_records == 0 { 0 } else { since };
+    Stands { progress, positions, lag_records, lag_ms }
 }
 
 fn lag(positions: &Offsets, high_watermarks: &Offsets) -> i64 {
@@ -105,14 +172,56 @@ fn lag(positions: &Offsets, high_watermarks: &Offsets) -> i64 {
     behind
 }
 
-pub(crate) fn stream_status(stream: &Stream, published: &Published) -> StreamStatus {
-    let progress = published.progress.lock();
+pub(crate) fn stream_status(
+    broker: &Broker,
+    stream: &Stream,
+    reading: &Follower,
+    derived: Option<&RunningDerived>,
+) -> StreamStatus {
+    let progress = reading.published.progress.lock().clone();
+    let mut rejected_by_rule = progress.rejected;
+    let derived = derived.map(|running| {
+        let Stands { progress, positions, lag_records, lag_ms } = stands(broker, &running.follower);
+        for (rule, records) in progress.rejected {
+            *rejected_by_rule.entry(rule).or_default() += records;
+        }
+        DerivedStatus {
+            sql: running.plan.sql.clone(),
+            source: running.plan.source.name().to_string(),
+            tables: running.plan.tables.iter().map(|table| table.name().to_string()).collect(),
+            positions,
+            lag_records,
+            lag_ms,
+            written: progress.applied,
+            filtered: progress.filtered,
+            error: running.follower.pipeline.failure.lock().clone(),
+        }
+    });
     StreamStatus {
         stream: stream.name().to_string(),
         topic: stream.topic().to_string(),
-        rejected: progress.rejected.values().sum(),
-        rejected_by_rule: progress.rejected.clone(),
+        rejected: rejected_by_rule.values().sum(),
+        rejected_by_rule,
         event_watermark: progress.event_watermark,
         lost: progress.lost,
+        derived,
+    }
+}
+
+pub(crate) fn table_status(broker: &Broker, running: &RunningTable) -> TableStatus {
+    let table = &running.table;
+    let stands = running.follower.as_ref().map(|follower| stands(broker, follower));
+    let (lag_records, lag_ms) = stands.as_ref().map_or((0, 0), |stands| (stands.lag_records, stands.lag_ms));
+    TableStatus {
+        table: table.name().to_string(),
+        topic: table.topic().map(ToString::to_string),
+        key: table.config().key.clone(),
+        schema: table.schema().clone(),
+        rows: stands.as_ref().map_or(table.inline_rows() as u64, |stands| stands.progress.applied),
+        rejected_by_rule: stands.as_ref().map(|stands| stands.progress.rejected.clone()).unwrap_or_default(),
+        positions: stands.map(|stands| stands.positions).unwrap_or_default(),
+        lag_records,
+        lag_ms,
+        error: running.follower.as_ref().and_then(|follower| follower.pipeline.failure.lock().clone()),
     }
 }

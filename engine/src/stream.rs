@@ -2,26 +2,25 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{RecordBatch, TimestampMillisecondArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use broker::{Batch, Offset, PartitionIndex, Schemas, TimestampMs, TopicName};
 use bytes::Bytes;
-use datafusion::physical_plan::PhysicalExpr;
 
 use crate::columns::{ColumnType, timestamp_type};
-use crate::config::{StreamConfig, StreamFormat};
+use crate::conditions::Conditions;
+use crate::config::{CheckAction, ColumnConfig, StreamConfig, StreamFormat};
 use crate::decode::Decoder;
 use crate::error::Result;
+use crate::fields::FieldMap;
 use crate::names::{closest, is_topic_name};
-use crate::sql;
 use crate::wire::Wire;
 
 /// The columns every stream has after its declared ones.
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 14] = [
+pub const RULES: [&str; 17] = [
     "unreadable",
     "null_value",
     "utf8",
@@ -36,9 +35,12 @@ pub const RULES: [&str; 14] = [
     "max_ahead",
     "check_failed",
     "too_large",
+    "expression",
+    "duplicate",
+    "key",
 ];
 
-/// A checked stream. Holds: the schema and the compiled checks. Never changes after it is made; nothing of it is stored
+/// A checked stream. Holds: the schema, where its fields stand and the compiled checks. Never changes after it is made; nothing of it is stored
 /// but its definition's part in the views' fingerprints.
 pub struct Stream {
     config: StreamConfig,
@@ -46,15 +48,9 @@ pub struct Stream {
     schema: SchemaRef,
     types: Vec<ColumnType>,
     event_time_index: usize,
-    checks: Vec<Check>,
+    fields: FieldMap,
+    conditions: Conditions,
     wire: Wire,
-}
-
-/// A compiled check.
-struct Check {
-    name: Arc<str>,
-    sql: String,
-    condition: Arc<dyn PhysicalExpr>,
 }
 
 /// What `decode` gives: the good rows, and the records that were refused.
@@ -64,6 +60,8 @@ pub struct Decoded {
     pub rows: RecordBatch,
     /// Refused records in log order per partition.
     pub rejected: Vec<Rejected>,
+    /// Rows that a check warns about: index into `rows` and the check's name.
+    pub warned: Vec<(usize, Arc<str>)>,
 }
 
 /// A record that is not a row of the stream.
@@ -89,15 +87,34 @@ pub struct Rejected {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
+impl Rejected {
+    /// What cannot be read of a batch is refused as one, so that one bad batch never holds up what follows.
+    pub(crate) fn rest(partition: PartitionIndex, batch: &Batch, from: Offset, error: &broker::Error) -> Rejected {
+        Rejected {
+            partition,
+            offset: from,
+            records: batch.next_offset().saturating_sub(from).max(1),
+            rule: "unreadable".into(),
+            reason: format!("records from here to offset {} cannot be read: {error}", batch.last_offset()),
+            key: None,
+            value: None,
+            timestamp: batch.max_timestamp(),
+            headers: Vec::new(),
+        }
+    }
+}
+
 impl Stream {
     /// Checks a declaration; Err lists every mistake in it.
     pub(crate) fn new(config: &StreamConfig) -> std::result::Result<Stream, Vec<String>> {
         let mut mistakes = Vec::new();
-        let types = column_types(config, &mut mistakes);
+        let types = column_types(&config.columns, &mut mistakes);
         check_settings(config, &mut mistakes);
         let event_time_index = event_time_index(config, &mut mistakes);
         let schema = schema_of(config, &types);
-        let checks = compile_checks(config, &schema, &mut mistakes);
+        let mut fields = FieldMap::new(&config.columns, &types, &mut mistakes);
+        event_time_index.into_iter().for_each(|index| fields.require(index));
+        let conditions = Conditions::compile(&config.checks, &config.name, &schema, &mut mistakes);
         match event_time_index {
             Some(event_time_index) if mistakes.is_empty() => Ok(Stream {
                 topic: TopicName::from(config.topic.as_str()),
@@ -105,7 +122,8 @@ impl Stream {
                 schema,
                 types,
                 event_time_index,
-                checks,
+                fields,
+                conditions,
                 wire: Wire::default(),
             }),
             _ => Err(mistakes.into_iter().map(|mistake| format!("stream {}: {mistake}", config.name)).collect()),
@@ -163,8 +181,14 @@ impl Stream {
         self.event_time_index
     }
 
-    pub(crate) fn column_types(&self) -> &[ColumnType] {
-        &self.types
+    /// Where the columns' values stand in a record.
+    pub(crate) fn fields(&self) -> &FieldMap {
+        &self.fields
+    }
+
+    /// The compiled checks.
+    pub(crate) fn conditions(&self) -> &Conditions {
+        &self.conditions
     }
 
     /// The event times of decoded rows.
@@ -186,23 +210,6 @@ impl Stream {
         decoder.finish()
     }
 
-    /// Splits rows into those that meet every check and, per refused row index, the rule and reason.
-    pub(crate) fn apply_checks(&self, rows: RecordBatch) -> Result<(RecordBatch, Vec<(usize, Arc<str>, String)>)> {
-        let mut refused: Vec<(usize, Arc<str>, String)> = Vec::new();
-        let mut good = vec![true; rows.num_rows()];
-        for check in &self.checks {
-            match sql::condition(&check.condition, &rows) {
-                Ok(met) => check.mark(&met, &mut good, &mut refused),
-                Err(_) => check.mark_one_by_one(&rows, &mut good, &mut refused),
-            }
-        }
-        if refused.is_empty() {
-            return Ok((rows, refused));
-        }
-        refused.sort_by_key(|(row, ..)| *row);
-        Ok((filter_record_batch(&rows, &BooleanArray::from(good))?, refused))
-    }
-
     /// All that decides which rows the stream has, as text for the fingerprint of stored state.
     pub(crate) fn definition(&self) -> String {
         let config = &self.config;
@@ -212,60 +219,28 @@ impl Stream {
         }
         for (column, kind) in config.columns.iter().zip(&self.types) {
             text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));
+            if let Some(from) = &column.from {
+                text.push_str(&format!(" from {from:?}"));
+            }
         }
-        for check in &config.checks {
+        for check in config.checks.iter().filter(|check| check.action == CheckAction::Reject) {
             text.push_str(&format!("|check {:?} {:?}", check.name, check.sql));
         }
         text
     }
 }
 
-impl Check {
-    fn mark(&self, met: &BooleanArray, good: &mut [bool], refused: &mut Vec<(usize, Arc<str>, String)>) {
-        if met.true_count() == met.len() {
-            return;
-        }
-        for row in 0..met.len() {
-            let is_true = met.is_valid(row) && met.value(row);
-            if !is_true && good[row] {
-                good[row] = false;
-                let outcome = if met.is_valid(row) { "false" } else { "null" };
-                refused.push((row, self.name.clone(), format!("check {} is {outcome}: {}", self.name, self.sql)));
-            }
-        }
-    }
-
-    /// An expression can fail on one row (a division by zero, say): then each row is looked at alone.
-    fn mark_one_by_one(&self, rows: &RecordBatch, good: &mut [bool], refused: &mut Vec<(usize, Arc<str>, String)>) {
-        for row in 0..rows.num_rows() {
-            if !good[row] {
-                continue;
-            }
-            match sql::condition(&self.condition, &rows.slice(row, 1)) {
-                Ok(met) if met.is_valid(0) && met.value(0) => {}
-                Ok(_) => {
-                    good[row] = false;
-                    refused.push((row, self.name.clone(), format!("check {} is not true: {}", self.name, self.sql)));
-                }
-                Err(error) => {
-                    good[row] = false;
-                    refused.push((row, "check_failed".into(), format!("check {} failed: {error}", self.name)));
-                }
-            }
-        }
-    }
-}
-
-fn column_types(config: &StreamConfig, mistakes: &mut Vec<String>) -> Vec<ColumnType> {
+/// The types of declared columns; mistakes in names and types are noted.
+pub(crate) fn column_types(columns: &[ColumnConfig], mistakes: &mut Vec<String>) -> Vec<ColumnType> {
     let mut types = Vec::new();
-    for (index, column) in config.columns.iter().enumerate() {
+    for (index, column) in columns.iter().enumerate() {
         let name = &column.name;
         if name.is_empty() || name.starts_with('_') || name == "window_start" || name == "window_end" {
             mistakes.push(format!(
                 "column '{name}': the name is reserved (empty, a leading '_', window_start, window_end), rename it"
             ));
         }
-        if config.columns[..index].iter().any(|other| other.name == *name) {
+        if columns[..index].iter().any(|other| other.name == *name) {
             mistakes.push(format!("column '{name}' is declared twice, remove one"));
         }
         match ColumnType::parse(&column.sql_type) {
@@ -327,24 +302,4 @@ fn schema_of(config: &StreamConfig, types: &[ColumnType]) -> SchemaRef {
     fields.push(Field::new(META_COLUMNS[2], DataType::Int32, false));
     fields.push(Field::new(META_COLUMNS[3], DataType::Int64, false));
     Arc::new(Schema::new(fields))
-}
-
-fn compile_checks(config: &StreamConfig, schema: &SchemaRef, mistakes: &mut Vec<String>) -> Vec<Check> {
-    let mut checks: Vec<Check> = Vec::new();
-    for check in &config.checks {
-        if check.name.is_empty() || check.name.len() > 200 || RULES.contains(&check.name.as_str()) {
-            mistakes
-                .push(format!("check '{}': the name is empty, too long or a built-in rule's, rename it", check.name));
-        }
-        if config.checks.iter().filter(|other| other.name == check.name).count() > 1 {
-            mistakes.push(format!("check '{}' is declared twice, rename one", check.name));
-        }
-        match sql::compile_condition(&check.sql, &config.name, schema) {
-            Ok(condition) => {
-                checks.push(Check { name: check.name.as_str().into(), sql: check.sql.clone(), condition });
-            }
-            Err(mistake) => mistakes.push(format!("check '{}': {mistake}", check.name)),
-        }
-    }
-    checks
 }

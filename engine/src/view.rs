@@ -225,17 +225,10 @@ fn plan_query(parsed: &ParsedView, schema: &SchemaRef) -> Result<LogicalPlan, St
     };
     let plan = analyzed().map_err(|error| sql::message(&error))?;
     // Before anything is simplified: `now()` would become a constant.
-    refuse_unstable(&plan)?;
+    sql::refuse_unstable_plan(&plan)?;
     // Some functions exist only in their simplified form. No other rule may run: it could change the cut.
     let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
     simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| sql::message(&error))
-}
-
-fn refuse_unstable(plan: &LogicalPlan) -> Result<(), String> {
-    for expr in plan.expressions() {
-        sql::refuse_unstable(&expr)?;
-    }
-    plan.inputs().into_iter().try_for_each(refuse_unstable)
 }
 
 /// Projection, HAVING, aggregate, WHERE, stream: anything else is refused by name.

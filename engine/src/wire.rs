@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::avro::{AvroSchema, Program, encode};
 use crate::config::{StreamConfig, StreamFormat};
-use crate::decode::{Refusal, refusal};
+use crate::fields::{Refusal, refusal};
 
 /// Byte 0 and a schema id, big-endian.
 const PREFIX_BYTES: usize = 5;
@@ -64,7 +64,8 @@ impl Wire {
 
     fn compile(&self, id: SchemaId, config: &StreamConfig) -> Result<Arc<Program>, Refusal> {
         let schema = self.schema(id, SchemaType::Avro)?;
-        let columns: Vec<&str> = config.columns.iter().map(|column| column.name.as_str()).collect();
+        let columns: Vec<&str> =
+            config.columns.iter().map(|column| column.from.as_deref().unwrap_or(&column.name)).collect();
         let compiled = self.parse(&schema).and_then(|schema| Program::compile(schema, &columns));
         let unusable = |reason| refusal("schema_id", format!("the schema of id {id} cannot be used: {reason}"));
         let program = Arc::new(compiled.map_err(unusable)?);

@@ -82,12 +82,16 @@ pub struct SqlAnswer {
     pub offsets: Offsets,
 }
 
-/// The engine's views, as queries need them.
+/// The engine's views and tables, as queries need them.
 pub trait Views: Send + Sync {
-    /// All views' names.
+    /// The names of all views and of what else the engine shows as a table.
     fn names(&self) -> Vec<String>;
     /// A view as a table.
     fn table(&self, view: &str) -> Option<Arc<dyn TableProvider>>;
+    /// Whether `fresh` can wait for this name: a view, or a table or stream that the engine computes.
+    fn follows(&self, name: &str) -> bool {
+        self.names().iter().any(|known| known == name)
+    }
     /// Waits until a view has applied everything appended before; gives the offsets applied.
     fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>>;
 }
@@ -294,11 +298,10 @@ impl Queries {
         Ok(Prepared { state, plan, offsets, _reads: reads })
     }
 
-    /// Waits for the named views.
+    /// Waits for the named views, tables and derived streams.
     async fn freshen(&self, named: &BTreeSet<String>) -> Result<Offsets> {
         let mut offsets = Offsets::new();
-        let views: BTreeSet<_> = self.source.views.names().into_iter().collect();
-        for view in named.iter().filter(|name| views.contains(*name)) {
+        for view in named.iter().filter(|name| self.source.views.follows(name)) {
             merge(&mut offsets, self.source.views.fresh(view, FRESH_WAIT_MS_MAX.min(self.limits.time_ms)).await?);
         }
         Ok(offsets)

@@ -12,11 +12,15 @@ use crate::query::Views;
 
 impl Views for Engine {
     fn names(&self) -> Vec<String> {
-        self.views().into_iter().map(|view| view.name).collect()
+        self.sql_names()
     }
 
     fn table(&self, view: &str) -> Option<Arc<dyn TableProvider>> {
-        self.view_table(view)
+        self.sql_table(view)
+    }
+
+    fn follows(&self, name: &str) -> bool {
+        Engine::follows(self, name)
     }
 
     fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>> {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use broker::{BrokerConfig, Durability, ListenerConfig};
-use engine::{CheckConfig, ColumnConfig, EngineConfig, StreamConfig, StreamFormat, ViewConfig};
+use engine::{EngineConfig, StreamConfig, ViewConfig};
 
 use super::build_models::model;
 use super::build_registry::schema;
 use super::build_sources::sources;
+use super::build_streams::{place_of, stream, table};
 use super::build_work;
 use super::mistake::{Mistakes, Origin};
 use super::read::Document;
@@ -18,10 +19,11 @@ use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_lake, 
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     let (lists, lake, http) = (&document[""], &document["lake"], &document["http"]);
-    for (list, entry) in [
+    let named = [
         ("topics", lists),
         ("streams", lists),
         ("transforms", lists),
+        ("tables", lists),
         ("dashboards", lists),
         ("models", lists),
         ("sources", lists),
@@ -29,13 +31,15 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("jobs", lists),
         ("alerts", lists),
         ("listeners", &document["broker"]),
-    ] {
+    ];
+    for (list, entry) in named {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
     let broker = broker(&document["broker"], mistakes);
     let engine = EngineConfig {
         streams: lists.tables("streams").iter().map(|entry| stream(entry, mistakes)).collect(),
+        tables: lists.tables("tables").iter().map(|entry| table(entry, mistakes)).collect(),
         views: lists.tables("views").iter().map(view).collect(),
     };
     for message in engine::check(&engine) {
@@ -43,14 +47,17 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         let text = message.strip_prefix(&format!("{origin}: ")).unwrap_or(&message);
         mistakes.add(&origin, "", text);
     }
+    // Derived ones have their columns from their SQL.
+    let streams: Vec<StreamConfig> = engine::streams(&engine).iter().map(|stream| stream.config().clone()).collect();
+    let whole = EngineConfig { streams, ..engine.clone() };
     let dashboards =
         lists.tables("dashboards").iter().map(|entry| build_dashboards::dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
-    let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &engine, mistakes);
+    let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
     Config {
-        sources: sources(lists.tables("sources"), &broker.data_dir, &engine, mistakes),
-        lake: build_lake::lake((lake, lists), &broker.data_dir, &engine, mistakes),
+        sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
+        lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
         topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
         broker,
@@ -156,47 +163,12 @@ fn topic(entry: &Entry, mistakes: &mut Mistakes) -> TopicDeclaration {
     topic
 }
 
-fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
-    unique(entry.tables("columns"), "name", mistakes);
-    unique(entry.tables("checks"), "name", mistakes);
-    StreamConfig {
-        name: text(entry, "name"),
-        topic: text(entry, "topic"),
-        format: match text(entry, "format").as_str() {
-            "avro" => StreamFormat::Avro,
-            "json_schema" => StreamFormat::JsonSchema,
-            _ => StreamFormat::Json,
-        },
-        columns: entry.tables("columns").iter().map(column).collect(),
-        event_time: text(entry, "event_time"),
-        lateness_ms: integer(entry, "lateness"),
-        idle_timeout_ms: integer(entry, "idle_timeout"),
-        max_ahead_ms: integer(entry, "max_ahead"),
-        checks: entry
-            .tables("checks")
-            .iter()
-            .map(|check| CheckConfig { name: text(check, "name"), sql: text(check, "sql") })
-            .collect(),
-    }
-}
-
-fn column(entry: &Entry) -> ColumnConfig {
-    ColumnConfig { name: text(entry, "name"), sql_type: text(entry, "type"), required: entry.bool("required") }
-}
-
 fn view(entry: &Entry) -> ViewConfig {
     ViewConfig {
         sql: text(entry, "sql"),
         source: entry.place("sql").to_string(),
         retention_ms: entry.integer_or_none("retention"),
     }
-}
-
-/// The file and line that an engine message begins with, so that it is sorted with the other mistakes of that file.
-fn place_of(message: &str, lists: &Entry) -> Origin {
-    let entries = lists.tables("views").iter().chain(lists.tables("streams"));
-    let named = entries.map(|entry| entry.place("sql")).find(|origin| message.starts_with(&format!("{origin}:")));
-    named.unwrap_or_else(|| lists.tables("streams").first().map_or(Origin::Default, |entry| entry.origin.clone()))
 }
 
 /// The text of a key; empty when it was missing, which is already noted.

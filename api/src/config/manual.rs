@@ -68,6 +68,26 @@ fn list(out: &mut String, path: &str, list: &Field, fields: &[Field]) {
         };
         let kind = capital(&field.kind.words());
         match field.kind {
+            // A key that excludes others of the example is told of without a line of its own.
+            Kind::Table(inner) => {
+                prose(out, "", &format!("- {}: {} {kind}, {need}; its keys:", field.name, field.doc));
+                for field in inner {
+                    prose(
+                        out,
+                        "",
+                        &format!(
+                            "  - {}: {} {}{}.",
+                            field.name,
+                            field.doc,
+                            capital(&field.kind.words()),
+                            absent(field)
+                        ),
+                    );
+                }
+            }
+            Kind::Text if field.example.is_empty() && field.absent == Absent::Unset => {
+                prose(out, "", &format!("- {}: {} {kind}, {need}.", field.name, field.doc));
+            }
             Kind::Tables(inner) if field.example.is_empty() => {
                 self::list(out, &format!("{path}.{}", field.name), field, inner)
             }

@@ -174,6 +174,7 @@ impl Reader<'_> {
     fn field(&mut self, field: &'static Field, value: &Spanned<DeValue<'_>>, origin: Origin, entry: &mut Entry) {
         let path = entry.path_of(field.name);
         let read = match field.kind {
+            Kind::Table(fields) => Ok(self.one_table(fields, value, &path)),
             Kind::Tables(fields) => Ok(self.tables(fields, value, &path)),
             kind => match value.get_ref() {
                 // What a reference stands for is written as a variable would write it.
@@ -191,6 +192,21 @@ impl Reader<'_> {
                 entry.values.insert(field.name, (stand_in(&field.kind), origin));
             }
         }
+    }
+
+    /// A table of its own is kept as a list of one.
+    fn one_table(&mut self, fields: &'static [Field], value: &Spanned<DeValue<'_>>, path: &str) -> Value {
+        let origin = self.origin(value.span().start);
+        let DeValue::Table(table) = value.get_ref() else {
+            let keys: Vec<&str> = fields.iter().map(|field| field.name).collect();
+            let message =
+                format!("must be a table with the keys {}, not {}", keys.join(", "), article(value.get_ref()));
+            self.mistakes.add(&origin, path, message);
+            return Value::Tables(Vec::new());
+        };
+        let mut entry = self.table(table, fields, Entry::new(origin, path.to_owned()));
+        complete(&mut entry, fields, self.mistakes);
+        Value::Tables(vec![entry])
     }
 
     fn tables(&mut self, fields: &'static [Field], value: &Spanned<DeValue<'_>>, path: &str) -> Value {
@@ -228,7 +244,7 @@ fn stand_in(kind: &Kind) -> Value {
         Kind::Numbers => Value::Numbers(Vec::new()),
         Kind::Grid => Value::Grid(Vec::new()),
         Kind::Map => Value::Map(BTreeMap::new()),
-        Kind::Tables(_) => Value::Tables(Vec::new()),
+        Kind::Table(_) | Kind::Tables(_) => Value::Tables(Vec::new()),
     }
 }
 

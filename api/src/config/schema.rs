@@ -30,6 +30,8 @@ pub enum Kind {
     Map,
     /// Any single value, kept as JSON text.
     Any,
+    /// One table with these keys.
+    Table(&'static [Field]),
     /// A list of tables, each with these keys.
     Tables(&'static [Field]),
 }
@@ -120,12 +122,16 @@ impl Kind {
             Kind::Grid => "a list of lists of texts".into(),
             Kind::Map => "a table of names and values".into(),
             Kind::Any => "any value".into(),
+            Kind::Table(_) => "a table".into(),
             Kind::Tables(_) => "a list of tables".into(),
         }
     }
 
     /// Whether one variable or flag can carry the whole value.
     pub fn is_scalar(&self) -> bool {
-        !matches!(self, Kind::Texts | Kind::Numbers | Kind::Grid | Kind::Map | Kind::Any | Kind::Tables(_))
+        !matches!(
+            self,
+            Kind::Texts | Kind::Numbers | Kind::Grid | Kind::Map | Kind::Any | Kind::Table(_) | Kind::Tables(_)
+        )
     }
 }

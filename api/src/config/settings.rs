@@ -6,6 +6,7 @@ use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
 use super::settings_sources::SOURCES;
+use super::settings_streams::{STREAM, TABLE};
 use super::settings_work::{ALERT, JOB, POSTGRES, SINK, SMTP};
 
 const MINUTE: i64 = 60_000;
@@ -219,7 +220,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 11] = [
+const LISTS: [Field; 12] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -231,7 +232,13 @@ const LISTS: [Field; 11] = [
         "streams",
         Kind::Tables(&STREAM),
         "",
-        "Streams: a topic of JSON or Avro records read as rows with event time.",
+        "Streams: a topic of JSON or Avro records read as rows with event time; or, with sql, a stream computed from another one.",
+    ),
+    Field::optional(
+        "tables",
+        Kind::Tables(&TABLE),
+        "",
+        "Tables that derived streams join and SQL reads: the latest row per key, from a compacted topic, a CSV file or written out.",
     ),
     SOURCES,
     Field::optional(
@@ -259,82 +266,6 @@ const TOPIC: [Field; 5] = [
     Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),
-];
-
-const STREAM: [Field; 11] = [
-    Field::required("name", Kind::Text, "\"listens\"", "The stream's name in SQL."),
-    Field::required(
-        "topic",
-        Kind::Text,
-        "\"listens\"",
-        "The topic it reads; made with one partition when it is not there and not under [[topics]].",
-    ),
-    Field::with_default(
-        "format",
-        Kind::OneOf(&["json", "avro", "json_schema"]),
-        "json",
-        "How values are written. json: a JSON object. avro, json_schema: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema.",
-    ),
-    Field::required(
-        "columns",
-        Kind::Tables(&COLUMN),
-        "[{ name = \"user_id\", type = \"BIGINT\", required = true }, { name = \"ts\", type = \"TIMESTAMP\", required = true }]",
-        "The columns, taken from the record by name; in Avro user.id is a field of a nested record.",
-    ),
-    Field::required("event_time", Kind::Text, "\"ts\"", "The TIMESTAMP column that says when the event happened."),
-    Field::with_default(
-        "lateness",
-        Kind::Duration(0, 30 * DAY),
-        "10s",
-        "How long after its end a window still takes rows; later ones go to <view>.late.",
-    ),
-    Field::with_default(
-        "idle_timeout",
-        Kind::Duration(0, DAY),
-        "30s",
-        "A partition without records for this long no longer holds windows open; 0s: it does for ever.",
-    ),
-    Field::with_default(
-        "max_ahead",
-        Kind::Duration(0, 365 * DAY),
-        "1h",
-        "A row further in the future than this is rejected.",
-    ),
-    Field::optional(
-        "checks",
-        Kind::Tables(&CHECK),
-        "[{ name = \"user_known\", sql = \"user_id > 0\" }]",
-        "Conditions a row must meet; others go to <stream>.rejected with the name of the check.",
-    ),
-    Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
-    Field::optional(
-        "description",
-        Kind::Text,
-        "\"Events of listening, checked\"",
-        "What it holds; shown in the catalog.",
-    ),
-];
-
-const COLUMN: [Field; 4] = [
-    Field::required("name", Kind::Text, "\"user_id\"", "The column, and the field in the record."),
-    Field::required(
-        "type",
-        Kind::Text,
-        "\"BIGINT\"",
-        "BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE or DECIMAL(p,s).",
-    ),
-    Field::with_default("required", Kind::Bool, "false", "Whether a row without it (or with null) is rejected."),
-    Field::optional("description", Kind::Text, "\"Who listened\"", "What it holds; shown in the catalog."),
-];
-
-const CHECK: [Field; 2] = [
-    Field::required("name", Kind::Text, "\"user_known\"", "The name that rejected rows carry."),
-    Field::required(
-        "sql",
-        Kind::Text,
-        "\"user_id > 0\"",
-        "A condition over the columns; false or unknown rejects the row.",
-    ),
 ];
 
 const VIEW: [Field; 4] = [

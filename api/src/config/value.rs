@@ -140,6 +140,11 @@ impl Entry {
         }
     }
 
+    /// A table of keys of its own, none when it is unset.
+    pub fn table(&self, key: &str) -> Option<&Entry> {
+        self.tables(key).first()
+    }
+
     /// A list of tables, empty when it is unset.
     pub fn tables(&self, key: &str) -> &[Entry] {
         match self.value(key) {
@@ -176,7 +181,7 @@ pub fn parse_text(kind: &Kind, text: &str) -> Result<Value, String> {
         Kind::Texts => Ok(Value::Texts(
             text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(),
         )),
-        Kind::Numbers | Kind::Grid | Kind::Map | Kind::Any | Kind::Tables(_) => Err(wrong()),
+        Kind::Numbers | Kind::Grid | Kind::Map | Kind::Any | Kind::Table(_) | Kind::Tables(_) => Err(wrong()),
     }
 }
 

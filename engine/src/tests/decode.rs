@@ -3,7 +3,7 @@ use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMillisecondType};
 use broker::{Batch, BatchBuilder};
 
 use super::{BASE_MS, column, stream};
-use crate::{CheckConfig, Decoded, Stream, StreamConfig};
+use crate::{CheckConfig, ColumnConfig, Decoded, Stream, StreamConfig};
 
 fn decode(config: &StreamConfig, values: &[Option<&[u8]>]) -> Decoded {
     let stream = Stream::new(config).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
@@ -117,7 +117,7 @@ fn every_type_comes_out_exact() {
 /// A check that cannot be evaluated on one row refuses that row only.
 #[test]
 fn a_check_that_fails_on_a_row_refuses_that_row() {
-    let check = CheckConfig { name: "ratio".into(), sql: "100 / amount > 1".into() };
+    let check = CheckConfig { name: "ratio".into(), sql: "100 / amount > 1".into(), ..CheckConfig::default() };
     let config = StreamConfig { checks: vec![check], ..stream() };
     let value = |amount: &str| format!(r#"{{"uid":1,"ts":{BASE_MS},"amount":{amount}}}"#).into_bytes();
     let values = [value("10"), value("0"), value("200"), value("null"), value("20")];
@@ -143,4 +143,73 @@ fn a_batch_that_cannot_be_read_is_refused_as_one() {
         (decoded.rejected[0].offset, decoded.rejected[0].records, &*decoded.rejected[0].rule),
         (1, 1, "unreadable")
     );
+}
+
+#[test]
+fn nested_fields_and_lists_become_columns() {
+    let path = |name: &str, sql_type: &str, from: &str| ColumnConfig {
+        from: Some(from.into()),
+        ..column(name, sql_type, false)
+    };
+    let config = StreamConfig {
+        columns: vec![
+            path("start", "DATE", "mission.start"),
+            path("skills", "VARCHAR[]", "compétences"),
+            path("client", "VARCHAR", "mission.client.nom"),
+            column("ts", "TIMESTAMP", true),
+            ColumnConfig { required: true, ..path("rate", "BIGINT", "mission.rate") },
+        ],
+        checks: vec![CheckConfig {
+            name: "skilled".into(),
+            sql: "array_length(skills) > 0".into(),
+            ..Default::default()
+        }],
+        ..stream()
+    };
+    let cases: &[(&str, &str)] = &[
+        (
+            r#"{"ts":0,"compétences":["Python","é\n",null],"mission":{"rate":1,"start":"2024-02-29","client":{"nom":"x"}}}"#,
+            "",
+        ),
+        (r#"{"ts":0,"compétences":["a"],"mission":{"client":null,"other":[1],"rate":2}}"#, ""),
+        (r#"{"ts":0,"compétences":["a"],"mission":{"client":{}}}"#, "required"),
+        (r#"{"ts":0,"compétences":["a"]}"#, "required"),
+        (r#"{"ts":0,"compétences":["a",1],"mission":{"rate":1}}"#, "type"),
+        (r#"{"ts":0,"compétences":"a","mission":{"rate":1}}"#, "type"),
+        (r#"{"ts":0,"compétences":["a"],"mission":"none"}"#, "type"),
+        (r#"{"ts":0,"compétences":["a"],"mission":{"rate":1,"rate":1}}"#, "duplicate_field"),
+        (r#"{"ts":0,"compétences":[],"mission":{"rate":1}}"#, "skilled"),
+        (r#"{"ts":0,"compétences":["z"],"mission":{"rate":3}}"#, ""),
+    ];
+    let decoded = decode(&config, &cases.iter().map(|(value, _)| Some(value.as_bytes())).collect::<Vec<_>>());
+    let refused: Vec<(i64, &str)> = decoded.rejected.iter().map(|r| (r.offset, &*r.rule)).collect();
+    let expected: Vec<(i64, &str)> =
+        (0..).zip(cases).filter(|(_, (_, rule))| !rule.is_empty()).map(|(at, (_, rule))| (at, *rule)).collect();
+    assert_eq!(refused, expected);
+    let text = |column: usize| {
+        let options = arrow::util::display::FormatOptions::new().with_null("∅");
+        let array = decoded.rows.column(column);
+        let formatter = arrow::util::display::ArrayFormatter::try_new(array, &options).unwrap();
+        (0..array.len()).map(|row| formatter.value(row).to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(text(0), ["2024-02-29", "∅", "∅"]);
+    assert_eq!(text(1), ["[Python, é\n, ∅]", "[a]", "[z]"]);
+    assert_eq!(text(2), ["x", "∅", "∅"]);
+    assert_eq!(text(4), ["1", "2", "3"]);
+}
+
+#[test]
+fn two_columns_of_one_field_are_a_mistake() {
+    let config = StreamConfig {
+        columns: vec![
+            column("ts", "TIMESTAMP", true),
+            ColumnConfig { from: Some("ts".into()), ..column("at", "TIMESTAMP", false) },
+            ColumnConfig { from: Some("ts.x".into()), ..column("x", "BIGINT", false) },
+            ColumnConfig { from: Some("a..b".into()), ..column("y", "BIGINT", false) },
+        ],
+        checks: Vec::new(),
+        ..stream()
+    };
+    let mistakes = Stream::new(&config).err().unwrap();
+    assert_eq!(mistakes.len(), 3, "{mistakes:?}");
 }

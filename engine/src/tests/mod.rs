@@ -2,6 +2,8 @@
 
 mod avro;
 mod decode;
+mod derived;
+mod derived_oracle;
 mod oracle;
 mod speed;
 mod views;
@@ -28,7 +30,7 @@ pub(crate) async fn open_broker(data_dir: &std::path::Path) -> Arc<Broker> {
 }
 
 pub(crate) fn column(name: &str, sql_type: &str, required: bool) -> ColumnConfig {
-    ColumnConfig { name: name.into(), sql_type: sql_type.into(), required }
+    ColumnConfig { name: name.into(), sql_type: sql_type.into(), required, ..ColumnConfig::default() }
 }
 
 /// Stream `s` over topic `events`: user, genre, amount (not negative), price, ts.
@@ -47,14 +49,18 @@ pub(crate) fn stream() -> StreamConfig {
         lateness_ms: 10_000,
         idle_timeout_ms: 0,
         max_ahead_ms: 3_600_000,
-        checks: vec![CheckConfig { name: "amount_not_negative".into(), sql: "amount IS NULL OR amount >= 0".into() }],
+        checks: vec![CheckConfig {
+            name: "amount_not_negative".into(),
+            sql: "amount IS NULL OR amount >= 0".into(),
+            ..CheckConfig::default()
+        }],
         ..StreamConfig::default()
     }
 }
 
 pub(crate) fn config(views: &[&str]) -> EngineConfig {
     let view = |sql: &&str| ViewConfig { sql: format!("CREATE MATERIALIZED VIEW {sql}"), ..ViewConfig::default() };
-    EngineConfig { streams: vec![stream()], views: views.iter().map(view).collect() }
+    EngineConfig { streams: vec![stream()], views: views.iter().map(view).collect(), ..EngineConfig::default() }
 }
 
 pub(crate) async fn create(broker: &Broker, topic: &str, partitions: i32) {

@@ -24,8 +24,8 @@ fn mistakes_are_reported_together() {
         columns: vec![column("a", "TEXT", false), column("_b", "BIGINT", false), column("at", "VARCHAR", false)],
         event_time: "at".into(),
         checks: vec![
-            CheckConfig { name: "c".into(), sql: "a + 1".into() },
-            CheckConfig { name: "d".into(), sql: "zz".into() },
+            CheckConfig { name: "c".into(), sql: "a + 1".into(), ..CheckConfig::default() },
+            CheckConfig { name: "d".into(), sql: "zz".into(), ..CheckConfig::default() },
         ],
         ..stream()
     });

@@ -11,7 +11,7 @@ use crate::error::LakeErrorKind;
 use crate::lake::Lake;
 
 fn column(name: &str, sql_type: &str) -> ColumnConfig {
-    ColumnConfig { name: name.into(), sql_type: sql_type.into(), required: false }
+    ColumnConfig { name: name.into(), sql_type: sql_type.into(), required: false, ..ColumnConfig::default() }
 }
 
 fn pipeline() -> EngineConfig {
@@ -38,6 +38,7 @@ fn pipeline() -> EngineConfig {
     EngineConfig {
         streams: vec![stream],
         views: vec![ViewConfig { sql: by_genre.into(), source: "test:1".into(), retention_ms: None }],
+        ..EngineConfig::default()
     }
 }
 
@@ -107,7 +108,7 @@ async fn streams_and_views_are_tables() {
         assert_eq!(answer.offsets["music.plays"][&0], 6 + round);
     }
     let error = sql(&lake, "SELECT * FROM play", vec![]).await.unwrap_err();
-    assert_eq!(error.message, "no table or view play: there are plays, plays_by_genre");
+    assert_eq!(error.message, "no table or view play: there are plays, plays_by_genre, data_quality");
     let tables =
         table(&lake, "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1").await;
     assert_eq!(tables, ["plays", "plays_by_genre"]);

@@ -1,0 +1,169 @@
+//! The text of `CREATE STREAM`: the derived stream's name, the stream it reads, the tables it joins, and the query.
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
+};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::parser::{Parser, ParserError};
+use datafusion::sql::sqlparser::tokenizer::Token;
+
+use crate::names::is_topic_name;
+
+/// The column that says which row of the step a result comes from, below the SELECT.
+pub(super) const ROW: &str = "_row";
+/// The same in the result.
+pub(super) const SOURCE_ROW: &str = "_source_row";
+
+const FORM: &str =
+    "write CREATE STREAM name AS SELECT … FROM stream [LEFT JOIN table ON stream.column = table.key] [WHERE …]";
+
+/// A derived stream's text, taken apart.
+pub(crate) struct ParsedStream {
+    pub(crate) name: String,
+    /// The stream it reads.
+    pub(crate) stream: String,
+    /// The tables it joins.
+    pub(crate) tables: Vec<String>,
+    /// The query, with the source's row number as one more column.
+    pub(super) query: Query,
+}
+
+/// Takes a derived stream's text apart; Err says what to write instead.
+pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
+    let (name, mut query) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
+    let name = single_name(&name).ok_or("a stream's name has one part, without dots outside quotes")?;
+    if !is_topic_name(&name) {
+        return Err(format!(
+            "stream name '{name}' must be 1 to 200 letters, digits, '.', '_' or '-', as it names a topic too"
+        ));
+    }
+    let select = plain_select(&mut query)?;
+    check_items(select)?;
+    let [from] = select.from.as_slice() else {
+        return Err("a derived stream reads FROM exactly one stream; further ones are joined as tables".into());
+    };
+    let (stream, alias) = relation(&from.relation)?;
+    let mut tables = Vec::new();
+    for join in &from.joins {
+        tables.push(relation(&join.relation)?.0);
+    }
+    select.projection.push(SelectItem::ExprWithAlias {
+        expr: Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', ROW)]),
+        alias: Ident::with_quote('"', SOURCE_ROW),
+    });
+    Ok(ParsedStream { name, stream, tables, query })
+}
+
+fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
+    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(sql)?;
+    parser.expect_keyword(Keyword::CREATE)?;
+    parser.expect_keyword(Keyword::STREAM)?;
+    let name = parser.parse_object_name(false)?;
+    parser.expect_keyword(Keyword::AS)?;
+    let query = parser.parse_query()?;
+    let _ = parser.consume_token(&Token::SemiColon);
+    match parser.peek_token().token {
+        Token::EOF => Ok((name, *query)),
+        other => Err(ParserError::ParserError(format!("'{other}' after the query"))),
+    }
+}
+
+fn single_name(name: &ObjectName) -> Option<String> {
+    match name.0.as_slice() {
+        [part] => part.as_ident().map(normalized),
+        _ => None,
+    }
+}
+
+/// SQL folds names without quotes to lower case.
+fn normalized(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
+    }
+}
+
+fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
+    if query.with.is_some() {
+        return Err("WITH is not supported in a derived stream, write one SELECT".into());
+    }
+    if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
+        return Err("ORDER BY and LIMIT do not belong in a stream, which never ends".into());
+    }
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return Err("UNION and the like are not supported in a derived stream, write one SELECT".into());
+    };
+    let groups = !matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty());
+    if groups || select.having.is_some() {
+        return Err("GROUP BY makes a view: declare a materialized view over the stream".into());
+    }
+    if select.distinct.is_some() {
+        return Err("DISTINCT would keep every row for ever, use deduplicate = { by = […], within = \"…\" }".into());
+    }
+    Ok(select)
+}
+
+/// What is not a plain column needs a name: it becomes a JSON field.
+fn check_items(select: &Select) -> Result<(), String> {
+    for item in &select.projection {
+        match item {
+            SelectItem::UnnamedExpr(Expr::Identifier(ident)) if !ident.value.starts_with('_') => {}
+            SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts))
+                if parts.last().is_some_and(|ident| !ident.value.starts_with('_')) => {}
+            SelectItem::UnnamedExpr(expr) => return Err(format!("'{expr}' needs a name, write {expr} AS some_name")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The name of a stream or table, and the one it goes by in the query.
+fn relation(factor: &TableFactor) -> Result<(String, String), String> {
+    match factor {
+        TableFactor::Table { name, alias, args: None, .. } => {
+            let name = single_name(name).ok_or_else(|| format!("'{name}' is not a name of one part"))?;
+            let alias = alias.as_ref().map_or_else(|| name.clone(), |alias| normalized(&alias.name));
+            Ok((name, alias))
+        }
+        other => Err(format!("'{other}' is not supported in FROM, name a stream, and tables after JOIN")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_taken_out() {
+        let parsed = parse_stream(
+            "create stream Enriched as select l.*, u.segment from Listens l left join users u on l.user_id = u.user_id \
+             join \"Countries\" on l.country = \"Countries\".country;",
+        );
+        let parsed = parsed.unwrap();
+        assert_eq!((parsed.name.as_str(), parsed.stream.as_str()), ("enriched", "listens"));
+        assert_eq!(parsed.tables, ["users", "Countries"]);
+        assert!(parsed.query.to_string().contains("\"l\".\"_row\" AS \"_source_row\""), "{}", parsed.query);
+    }
+
+    #[test]
+    fn what_is_refused_says_what_to_write() {
+        let cases = [
+            ("SELECT 1", "write CREATE STREAM"),
+            ("CREATE STREAM a.b AS SELECT x FROM s", "one part"),
+            ("CREATE STREAM d AS SELECT upper(x) FROM s", "needs a name"),
+            ("CREATE STREAM d AS SELECT _offset FROM s", "needs a name"),
+            ("CREATE STREAM d AS SELECT x FROM s GROUP BY x", "materialized view"),
+            ("CREATE STREAM d AS SELECT DISTINCT x FROM s", "deduplicate"),
+            ("CREATE STREAM d AS SELECT x FROM s ORDER BY x", "never ends"),
+            ("CREATE STREAM d AS SELECT x FROM s UNION SELECT x FROM t", "UNION"),
+            ("CREATE STREAM d AS SELECT x FROM s, t", "exactly one stream"),
+            ("CREATE STREAM d AS SELECT x FROM (SELECT 1 AS x) AS y", "name a stream"),
+            ("CREATE STREAM d AS SELECT x FROM s; SELECT 1", "after the query"),
+        ];
+        for (sql, expected) in cases {
+            let mistake = parse_stream(sql).err().unwrap_or_default();
+            assert!(mistake.contains(expected), "{sql}: {mistake}");
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{CastOptions, cast_with_options, concat_batches};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
+use broker::Store;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::datasource::empty::EmptyTable;
+use datafusion::datasource::memory::MemorySourceConfig;
+use datafusion::execution::TaskContext;
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection};
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext};
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
+use datafusion::sql::TableReference;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::executor::block_on;
+
+use super::deduplicate::Deduplicate;
+use super::join::{Failure, LookupJoin, joins_of};
+use super::parse::{ParsedStream, ROW, SOURCE_ROW, parse_stream};
+use crate::columns::ColumnType;
+use crate::conditions::Conditions;
+use crate::config::{ColumnConfig, StreamConfig, StreamFormat};
+use crate::lookup::LookupTable;
+use crate::names::closest;
+use crate::sql;
+use crate::stream::{META_COLUMNS, Stream};
+
+const AGGREGATES: &str = "aggregates make a view: declare a materialized view over the stream";
+
+/// A compiled derived stream. Never changes after it is made.
+pub(crate) struct DerivedPlan {
+    /// What it writes, as others read it.
+    pub(crate) stream: Arc<Stream>,
+    /// What it reads.
+    pub(crate) source: Arc<Stream>,
+    /// Its text.
+    pub(crate) sql: String,
+    /// The tables it joins.
+    pub(crate) tables: Vec<Arc<LookupTable>>,
+    /// The column whose text is the key of the records.
+    pub(super) key: Option<usize>,
+    pub(super) conditions: Conditions,
+    pub(super) deduplicate: Option<Deduplicate>,
+    /// The stream's columns, without those about the record.
+    pub(super) schema: SchemaRef,
+    /// What goes into the first join.
+    input: SchemaRef,
+    joins: Vec<LookupJoin>,
+    /// The SELECT over an empty input, which each run replaces.
+    select: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    /// Where the columns are in the SELECT's result.
+    columns: Vec<usize>,
+    /// Where the row number is.
+    row_index: usize,
+}
+
+/// Rows that came out, and for each the row of the step it came from, ascending.
+pub(super) struct Evaluated {
+    pub(super) rows: RecordBatch,
+    pub(super) origin: Vec<usize>,
+}
+
+/// The SELECT, and what came out of planning it.
+struct Selected {
+    joins: Vec<LookupJoin>,
+    select: Arc<dyn ExecutionPlan>,
+    task: Arc<TaskContext>,
+    columns: Vec<(usize, String, ColumnType)>,
+    row_index: usize,
+}
+
+impl DerivedPlan {
+    /// Compiles a derived stream over the known streams and tables; Err lists what is wrong with it.
+    pub(crate) fn new(
+        config: &StreamConfig,
+        streams: &[Arc<Stream>],
+        tables: &[Arc<LookupTable>],
+    ) -> Result<DerivedPlan, Vec<String>> {
+        let text = config.sql.as_deref().unwrap_or_default();
+        let parsed = parse_stream(text).map_err(|mistake| vec![mistake])?;
+        let named = |mistake: String| vec![format!("stream {}: {mistake}", parsed.name)];
+        let source = find_source(&parsed, streams, tables).map_err(named)?;
+        let input = input_schema(&source);
+        let selected = select(&parsed, &input, tables).map_err(named)?;
+        let stream_config = stream_config(config, &parsed, &selected, &source);
+        let stream = Stream::new(&stream_config)?;
+        let mut mistakes = Vec::new();
+        let schema = output_schema(&stream_config, &stream);
+        let conditions = Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes);
+        let key = config.key.as_ref().and_then(|key| column_index("key", key, &schema, &mut mistakes));
+        let deduplicate = config
+            .deduplicate
+            .as_ref()
+            .and_then(|deduplicate| Deduplicate::new(deduplicate, &parsed.name, &schema, &mut mistakes));
+        if !mistakes.is_empty() {
+            return Err(mistakes.into_iter().flat_map(named).collect());
+        }
+        Ok(DerivedPlan {
+            stream: Arc::new(stream),
+            source,
+            sql: text.trim().to_string(),
+            tables: tables
+                .iter()
+                .filter(|table| parsed.tables.iter().any(|name| name == table.name()))
+                .cloned()
+                .collect(),
+            key,
+            conditions,
+            deduplicate,
+            schema,
+            input,
+            joins: selected.joins,
+            select: selected.select,
+            task: selected.task,
+            columns: selected.columns.iter().map(|(index, ..)| *index).collect(),
+            row_index: selected.row_index,
+        })
+    }
+
+    /// What comes out of `count` rows of the step from `from` on.
+    pub(super) async fn evaluate(
+        &self,
+        rows: &RecordBatch,
+        from: usize,
+        count: usize,
+        store: &Store,
+    ) -> Result<Evaluated, Failure> {
+        let number = |row: usize| u32::try_from(row).expect("a step has far fewer than 2^32 rows");
+        let numbers: UInt32Array = (from..from + count).map(|row| Some(number(row))).collect();
+        let slice = rows.slice(from, count);
+        let arrays: Vec<ArrayRef> = slice.columns().iter().cloned().chain([Arc::new(numbers) as ArrayRef]).collect();
+        let mut joined = RecordBatch::try_new(self.input.clone(), arrays)?;
+        for join in &self.joins {
+            joined = join.apply(joined, store)?;
+        }
+        let schema = joined.schema();
+        let input = MemorySourceConfig::try_new_exec(&[vec![joined]], schema, None)?;
+        let plan = with_input(&self.select, input)?;
+        let result = concat_batches(&plan.schema(), &collect(plan, self.task.clone()).await?)?;
+        let origin = result.column(self.row_index).as_primitive::<UInt32Type>().values();
+        let origin = origin.iter().map(|row| *row as usize).collect();
+        let exact = CastOptions { safe: false, ..CastOptions::default() };
+        let column =
+            |(index, field): (&usize, &Arc<Field>)| cast_with_options(result.column(*index), field.data_type(), &exact);
+        let columns = self.columns.iter().zip(self.schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
+        Ok(Evaluated { rows: RecordBatch::try_new(self.schema.clone(), columns)?, origin })
+    }
+}
+
+/// The index of a column that a setting names.
+pub(super) fn column_index(setting: &str, name: &str, schema: &SchemaRef, mistakes: &mut Vec<String>) -> Option<usize> {
+    let found = schema.index_of(name).ok();
+    if found.is_none() {
+        let hint = closest(name, schema.fields().iter().map(|field| field.name().as_str()));
+        mistakes.push(format!("{setting} '{name}' is not a column of the result{hint}"));
+    }
+    found
+}
+
+fn find_source(
+    parsed: &ParsedStream,
+    streams: &[Arc<Stream>],
+    tables: &[Arc<LookupTable>],
+) -> Result<Arc<Stream>, String> {
+    let is_stream = |name: &str| streams.iter().any(|stream| stream.name() == name);
+    for table in &parsed.tables {
+        if is_stream(table) {
+            return Err(format!("{table} is a stream: only tables can be joined, declare it under [[tables]]"));
+        }
+        if !tables.iter().any(|known| known.name() == table) {
+            let hint = closest(table, tables.iter().map(|table| table.name()));
+            return Err(format!("no table '{table}'{hint}: tables are declared under [[tables]]"));
+        }
+    }
+    streams.iter().find(|stream| stream.name() == parsed.stream).cloned().ok_or_else(|| {
+        let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
+        format!("no stream '{}'{hint}", parsed.stream)
+    })
+}
+
+/// All columns of the source, and the row number.
+fn input_schema(source: &Stream) -> SchemaRef {
+    let schema = source.schema();
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone());
+    Arc::new(Schema::new(fields.chain([Field::new(ROW, DataType::UInt32, false)]).collect::<Vec<_>>()))
+}
+
+fn select(parsed: &ParsedStream, input: &SchemaRef, tables: &[Arc<LookupTable>]) -> Result<Selected, String> {
+    let context = sql::session();
+    let plan = plan_query(&context, parsed, input, tables).map_err(|error| match sql::message(&error) {
+        mistake if mistake.contains("GROUP BY") => AGGREGATES.to_string(),
+        mistake => mistake,
+    })?;
+    // Before anything is simplified: `now()` would become a constant.
+    sql::refuse_unstable_plan(&plan)?;
+    let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
+    let plan = simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| sql::message(&error))?;
+    let plan = without_record_columns(plan)?;
+    check_nodes(&plan)?;
+    let (select, from) = cut(plan).map_err(|error| sql::message(&error))?;
+    let joins = joins_of(&from, tables, &context)?;
+    let planned = block_on(DefaultPhysicalPlanner::default().create_physical_plan(&select, &context.state()));
+    let select = planned.map_err(|error| sql::message(&error))?;
+    let schema = select.schema();
+    let mut columns: Vec<(usize, String, ColumnType)> = Vec::new();
+    let mut row_index = None;
+    for (index, field) in schema.fields().iter().enumerate() {
+        let name = field.name().clone();
+        if name == SOURCE_ROW {
+            row_index = Some(index);
+            continue;
+        }
+        if columns.iter().any(|(_, other, _)| *other == name) {
+            return Err(format!("two columns are called '{name}', name the columns one by one and rename one with AS"));
+        }
+        let kind = ColumnType::of(field.data_type()).ok_or_else(|| {
+            format!("column '{name}' is of type {}, cast it to a type that a stream can have", field.data_type())
+        })?;
+        columns.push((index, name, kind));
+    }
+    let row_index = row_index.ok_or("the result lost its row numbers, please report it")?;
+    Ok(Selected { joins, select, task: context.task_ctx(), columns, row_index })
+}
+
+fn plan_query(
+    context: &SessionContext,
+    parsed: &ParsedStream,
+    input: &SchemaRef,
+    tables: &[Arc<LookupTable>],
+) -> DfResult<LogicalPlan> {
+    let register = |name: &str, schema: &SchemaRef| {
+        context.register_table(TableReference::bare(name), Arc::new(EmptyTable::new(schema.clone())))
+    };
+    register(&parsed.stream, input)?;
+    for table in tables.iter().filter(|table| parsed.tables.iter().any(|name| name == table.name())) {
+        register(table.name(), table.schema())?;
+    }
+    let state = context.state();
+    let statement = Statement::Query(Box::new(parsed.query.clone()));
+    let plan = block_on(state.statement_to_plan(DfStatement::Statement(Box::new(statement))))?;
+    state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
+}
+
+/// Takes the columns about the record out of the result: `*` gives them, but the result has its own.
+fn without_record_columns(plan: LogicalPlan) -> Result<LogicalPlan, String> {
+    let LogicalPlan::Projection(projection) = plan else {
+        return Err("write SELECT columns FROM stream".into());
+    };
+    let is_record = |expr: &Expr| match expr {
+        Expr::Column(column) => column.name == ROW || META_COLUMNS.contains(&column.name.as_str()),
+        _ => false,
+    };
+    let kept = projection.expr.iter().filter(|expr| !is_record(expr)).cloned().collect();
+    let plan = Projection::try_new(kept, projection.input).map_err(|error| sql::message(&error))?;
+    Ok(LogicalPlan::Projection(plan))
+}
+
+fn check_nodes(plan: &LogicalPlan) -> Result<(), String> {
+    match plan {
+        LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::Unnest(_) => {
+            plan.inputs().into_iter().try_for_each(check_nodes)
+        }
+        LogicalPlan::Join(_) | LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => Ok(()),
+        LogicalPlan::Aggregate(_) => Err(AGGREGATES.into()),
+        other => {
+            let text = other.display().to_string();
+            let name = text.split([':', ' ']).next().unwrap_or_default();
+            Err(format!("{name} is not supported in a derived stream: write SELECT … FROM stream JOIN tables WHERE …"))
+        }
+    }
+}
+
+/// The plan with its FROM clause replaced by an empty input of the same columns, and the FROM clause.
+fn cut(plan: LogicalPlan) -> DfResult<(LogicalPlan, LogicalPlan)> {
+    let mut from = None;
+    let select = plan.transform_down(|node| match node {
+        LogicalPlan::Join(_) | LogicalPlan::TableScan(_) | LogicalPlan::SubqueryAlias(_) => {
+            let schema = node.schema().clone();
+            from = Some(node);
+            let empty = LogicalPlan::EmptyRelation(EmptyRelation { produce_one_row: false, schema });
+            Ok(Transformed::new(empty, true, TreeNodeRecursion::Jump))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    let from = from.ok_or_else(|| DataFusionError::Plan("the query reads no stream".into()))?;
+    Ok((select.data, from))
+}
+
+/// The plan with its one leaf replaced.
+fn with_input(plan: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> DfResult<Arc<dyn ExecutionPlan>> {
+    match plan.children().first() {
+        None => Ok(input),
+        Some(child) => plan.clone().with_new_children(vec![with_input(child, input)?]),
+    }
+}
+
+/// The declaration that reads what the derived stream writes.
+fn stream_config(config: &StreamConfig, parsed: &ParsedStream, selected: &Selected, source: &Stream) -> StreamConfig {
+    let column = |(_, name, kind): &(usize, String, ColumnType)| ColumnConfig {
+        name: name.clone(),
+        sql_type: kind.sql_type(),
+        ..ColumnConfig::default()
+    };
+    let event_time = match config.event_time.as_str() {
+        "" => source.event_time().to_string(),
+        own => own.to_string(),
+    };
+    StreamConfig {
+        name: parsed.name.clone(),
+        topic: parsed.name.clone(),
+        format: StreamFormat::Json,
+        columns: selected.columns.iter().map(column).collect(),
+        event_time,
+        // They are judged before anything is written, so that what is read meets them.
+        checks: Vec::new(),
+        ..config.clone()
+    }
+}
+
+/// The columns that are written: the stream's without those about the record, all of them nullable until checked.
+fn output_schema(config: &StreamConfig, stream: &Stream) -> SchemaRef {
+    let schema = stream.schema();
+    let fields = schema.fields().iter().take(config.columns.len());
+    Arc::new(Schema::new(fields.map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>()))
+}

@@ -1,0 +1,115 @@
+//! What follows a topic (a view, a derived stream, a table), seen from outside: how far it is, and waiting for it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use broker::{Broker, Offset, PartitionIndex, TopicName};
+
+use crate::Offsets;
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::shared::{PipelineShared, Published};
+use crate::state::Progress;
+
+/// One follower of one topic. Never changes itself; what it points to is written by its pipeline.
+#[derive(Clone)]
+pub(crate) struct Follower {
+    /// What it is, for messages: `view plays`, `table users`.
+    pub(crate) what: Arc<str>,
+    /// The topic it follows.
+    pub(crate) topic: TopicName,
+    pub(crate) published: Arc<Published>,
+    pub(crate) pipeline: Arc<PipelineShared>,
+}
+
+impl Follower {
+    /// Waits until everything is applied that is in the topic now.
+    pub(crate) async fn wait(&self, broker: &Broker, wait_ms: u64) -> Result<Offsets> {
+        let targets = self.ends(broker);
+        let mut advanced = self.published.advanced.subscribe();
+        let reached = async {
+            loop {
+                if self.is_reached(broker, &targets) {
+                    return Ok(());
+                }
+                if let Some(failure) = self.stopped() {
+                    return Err(EngineError::new(ErrorKind::Stopped, failure));
+                }
+                if advanced.changed().await.is_err() {
+                    return Err(EngineError::new(ErrorKind::Stopped, "the engine has stopped"));
+                }
+            }
+        };
+        match tokio::time::timeout(Duration::from_millis(wait_ms), reached).await {
+            Ok(Ok(())) => Ok(self.offsets(broker)),
+            Ok(Err(stopped)) => Err(stopped),
+            Err(_) => Err(EngineError {
+                kind: ErrorKind::Timeout,
+                message: format!(
+                    "{} did not reach the end of its topic within {wait_ms} ms, ask again or wait longer",
+                    self.what
+                ),
+                offsets: Some(self.offsets(broker)),
+            }),
+        }
+    }
+
+    /// Why it does not advance, if it does not.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        match self.pipeline.failure.lock().as_ref() {
+            Some(failure) => Some(format!("{} has stopped: {failure}", self.what)),
+            None if self.pipeline.is_stopping() => Some("the engine has stopped".to_string()),
+            None => None,
+        }
+    }
+
+    /// The next offset to be applied, as of the last commit.
+    pub(crate) fn offsets(&self, broker: &Broker) -> Offsets {
+        let progress = self.published.progress.lock();
+        self.offsets_at(broker, &progress)
+    }
+
+    /// The next offset to be applied according to a progress.
+    pub(crate) fn offsets_at(&self, broker: &Broker, progress: &Progress) -> Offsets {
+        Offsets::from([(self.topic.clone(), self.applied(broker, progress))])
+    }
+
+    /// Where the topic ends now.
+    pub(crate) fn high_watermarks(&self, broker: &Broker) -> Offsets {
+        Offsets::from([(self.topic.clone(), self.ends(broker))])
+    }
+
+    fn ends(&self, broker: &Broker) -> BTreeMap<PartitionIndex, Offset> {
+        let partitions = broker.catalog().topic(&self.topic).map(|topic| topic.partitions());
+        let all = partitions.iter().flat_map(|all| all.iter());
+        all.map(|partition| (partition.index(), partition.high_watermark())).collect()
+    }
+
+    fn is_reached(&self, broker: &Broker, targets: &BTreeMap<PartitionIndex, Offset>) -> bool {
+        let applied = self.applied(broker, &self.published.progress.lock());
+        targets.iter().all(|(index, target)| applied.get(index).is_none_or(|next| next >= target))
+    }
+
+    /// The next offset of every partition; one that was never read stands at its log's start.
+    fn applied(&self, broker: &Broker, progress: &Progress) -> BTreeMap<PartitionIndex, Offset> {
+        let Some(topic) = broker.catalog().topic(&self.topic) else { return BTreeMap::new() };
+        let next = |partition: &Arc<broker::Partition>| {
+            let position = progress.positions.get(&partition.index()).filter(|position| position.log == partition.id());
+            (partition.index(), position.map_or_else(|| partition.log_start(), |position| position.next_offset))
+        };
+        topic.partitions().iter().map(next).collect()
+    }
+}
+
+/// Waits for each of them in turn: what one writes, the next one reads. Gives the offsets of the last.
+pub(crate) async fn wait_all(chain: &[Follower], broker: &Broker, wait_ms: u64) -> Result<Offsets> {
+    let clock = broker.clock();
+    let began_ms = clock.steady_ms();
+    let mut offsets = Offsets::new();
+    for follower in chain {
+        let waited_ms = clock.steady_ms().saturating_sub(began_ms);
+        let left_ms = wait_ms.saturating_sub(waited_ms.unsigned_abs());
+        offsets = follower.wait(broker, left_ms).await?;
+    }
+    Ok(offsets)
+}

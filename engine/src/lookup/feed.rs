@@ -1,0 +1,129 @@
+//! The loop of one table: read → decode → one commit of rows, offsets, refused records and counters.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use broker::{Ack, Broker, Change, Family, PartitionIndex};
+
+use super::record::{DecodedRows, RecordDecoder};
+use super::rows::{RowChange, StoredRows};
+use super::{Contents, LookupTable};
+use crate::check::REJECTED_SUFFIX;
+use crate::emit::{Outbox, push_rejected};
+use crate::error::{EngineError, Result};
+use crate::quality::{ACCEPTED, Counters, QualityAction, Tally, day_of};
+use crate::shared::{PipelineShared, Published, SharedHold};
+use crate::source::{Decode, Source};
+use crate::state::{self, Position, Progress};
+
+/// Longest wait before new partitions are looked for.
+const TICK: Duration = Duration::from_secs(1);
+
+/// One table's loop. Only its own thread changes it; after a crash it goes on from the stored progress.
+pub(crate) struct TableFeed {
+    pub(crate) number: usize,
+    pub(crate) broker: Arc<Broker>,
+    pub(crate) table: Arc<LookupTable>,
+    pub(crate) source: Source,
+    pub(crate) progress: Progress,
+    pub(crate) published: Arc<Published>,
+    pub(crate) shared: Arc<PipelineShared>,
+    pub(crate) hold: Arc<SharedHold>,
+    pub(crate) counters: Counters,
+}
+
+impl TableFeed {
+    /// Runs until it is stopped or fails.
+    pub(crate) async fn run(mut self) {
+        if let Err(error) = self.run_steps().await {
+            let table = self.table.name();
+            tracing::error!(table, %error, "a table has stopped, fix the cause and start again");
+            *self.shared.failure.lock() = Some(error.message);
+        }
+        // Whoever waits must not wait for what no longer comes.
+        self.published.advanced.send_modify(|count| *count += 1);
+    }
+
+    async fn run_steps(&mut self) -> Result<()> {
+        self.source.follow_topic();
+        self.hold_positions(&self.source.positions(&BTreeMap::new()));
+        while !self.shared.is_stopping() {
+            self.source.follow_topic();
+            self.source.read_ahead().await?;
+            if self.source.has_ahead() {
+                self.step().await?;
+                continue;
+            }
+            let _ = tokio::time::timeout(TICK, self.source.waiter().woken()).await;
+        }
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Result<()> {
+        let table = self.table.clone();
+        let Contents::Stored(_, rows) = &table.contents else {
+            return Err(EngineError::bug("a table that is written out follows a topic"));
+        };
+        let mut decoder = RecordDecoder::new(&table);
+        let positions = self.source.decode_step(&mut decoder)?;
+        let records = decoder.rows() as u64;
+        let decoded = decoder.finish()?;
+        let now_ms = self.broker.clock().now_ms();
+        let mut tally = Tally::default();
+        let days = decoded.timestamps.iter().map(|timestamp| day_of(Some(*timestamp), now_ms));
+        tally.add_days(days, QualityAction::Accept, &ACCEPTED.into());
+        tally.add_rejected(&decoded.rejected, now_ms);
+        let mut changes = self.rejected_changes(&decoded, now_ms)?;
+        for rejected in &decoded.rejected {
+            *self.progress.rejected.entry(rejected.rule.to_string()).or_default() += rejected.records.unsigned_abs();
+        }
+        let newest: HashMap<Vec<u8>, Option<Vec<u8>>> = decoded.changes.into_iter().collect();
+        let changed: Vec<RowChange> = newest.into_iter().collect();
+        self.count_rows(rows, &changed)?;
+        changes.extend(rows.changes(&changed));
+        changes.extend(self.counters.changes(tally, self.broker.store())?);
+        self.progress.positions = self.source.positions(&positions);
+        self.progress.lost += self.source.take_lost();
+        self.progress.updated_at = now_ms;
+        let progress = state::encode_table_progress(table.fingerprint(), &self.progress);
+        changes.push(Change::Put(Family::State, state::table_progress_key(table.name()), progress));
+        self.broker.lane().commit(changes, Ack::Written).await?;
+        rows.committed(changed);
+        self.source.committed(&positions);
+        self.hold_positions(&positions);
+        self.shared.records.fetch_add(records, Ordering::Relaxed);
+        self.published.publish(&self.progress, true);
+        Ok(())
+    }
+
+    /// Keeps `applied` the number of rows in the table.
+    fn count_rows(&mut self, rows: &StoredRows, changed: &[RowChange]) -> Result<()> {
+        let keys: Vec<Vec<u8>> = changed.iter().map(|(key, _)| rows.store_key(key)).collect();
+        let before = self.broker.store().get_many(Family::State, &keys)?;
+        for ((_, after), before) in changed.iter().zip(before) {
+            match (before.is_some(), after.is_some()) {
+                (false, true) => self.progress.applied += 1,
+                (true, false) => self.progress.applied = self.progress.applied.saturating_sub(1),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn rejected_changes(&self, decoded: &DecodedRows, now_ms: i64) -> Result<Vec<Change>> {
+        if decoded.rejected.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut outbox = Outbox::to(&self.broker, &format!("{}{REJECTED_SUFFIX}", self.table.name()))?;
+        decoded.rejected.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
+        Ok(outbox.finish())
+    }
+
+    fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {
+        for position in positions.values() {
+            self.hold.set(self.number, position.log, position.next_offset);
+        }
+    }
+}
