@@ -17,6 +17,7 @@ mod clients;
 mod crash;
 mod dashboards;
 mod deploy;
+mod derived;
 mod fresh;
 mod groups;
 mod jobs;

@@ -1,5 +1,5 @@
-//! `/v1/lag`: how far each stage is behind: produced → durable → in each view's state → in Parquet; in records, and in
-//! seconds since the oldest record that the stage still lacks was stamped.
+//! `/v1/lag`: how far each stage is behind: produced → durable → in views, derived streams, tables → in Parquet; in records and
+//! in seconds since the oldest record that the stage still lacks was stamped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +48,8 @@ struct Stage {
 pub async fn of_topics(app: &App, topics: Vec<Arc<Topic>>) -> Answer<Value> {
     let now = app.clock().now_ms();
     let views = app.engine.status();
+    let streams = app.engine.stream_status();
+    let tables = app.engine.tables();
     let lake = app.lake.status();
     let mut answer = Vec::new();
     for topic in topics {
@@ -60,6 +62,18 @@ pub async fn of_topics(app: &App, topics: Vec<Arc<Topic>>) -> Answer<Value> {
         for view in &views {
             if let Some(positions) = view.positions.get(name) {
                 stages.push(Stage { stage: "view", name: Some(view.view.clone()), positions: positions.clone() });
+            }
+        }
+        for stream in &streams {
+            let positions = stream.derived.as_ref().and_then(|derived| derived.positions.get(name));
+            if let Some(positions) = positions {
+                let positions = positions.clone();
+                stages.push(Stage { stage: "derived", name: Some(stream.stream.clone()), positions });
+            }
+        }
+        for table in &tables {
+            if let Some(positions) = table.positions.get(name) {
+                stages.push(Stage { stage: "table", name: Some(table.table.clone()), positions: positions.clone() });
             }
         }
         if let Some(table) = lake.tables.iter().find(|table| *table.topic == **name) {

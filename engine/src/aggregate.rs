@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
@@ -68,6 +68,14 @@ impl Aggregation {
     /// What `partial` takes.
     pub(crate) fn input_schema(&self) -> &SchemaRef {
         &self.input_schema
+    }
+
+    /// The group columns of each row.
+    pub(crate) fn groups_of(&self, rows: &RecordBatch) -> DfResult<RecordBatch> {
+        let evaluate = |expr: &Arc<dyn PhysicalExpr>| expr.evaluate(rows)?.into_array(rows.num_rows());
+        let arrays = self.groups.input_exprs().iter().map(evaluate).collect::<DfResult<Vec<_>>>()?;
+        let fields = self.state_schema.fields().iter().take(arrays.len()).cloned().collect::<Vec<_>>();
+        Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays)?)
     }
 
     /// Rows → one state per group.

@@ -1,10 +1,10 @@
 //! State batches ↔ the store's keys and values, and the groups kept in memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, Float32Array, Float64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
@@ -13,6 +13,10 @@ use crate::error::{EngineError, Result};
 use crate::state;
 use crate::view::ViewPlan;
 use crate::window::{NO_WINDOW_END, Window};
+
+/// Distinct values that one group of a view may hold for `count(DISTINCT …)`: each step that touches the group rewrites them.
+/// Rows beyond are refused, see `member.rs`; `approx_distinct` has no such bound.
+pub(crate) const DISTINCT_MAX: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
 /// Encodes and decodes one view's groups. Never changes after it is made.
 pub(crate) struct StateCodec {
@@ -66,6 +70,22 @@ impl StateCodec {
             }
         };
         Ok((0..states.num_rows()).map(key).collect())
+    }
+
+    /// The keys of groups that hold more distinct values than a group may.
+    pub(crate) fn overfull(&self, states: &RecordBatch) -> Result<HashSet<Vec<u8>>> {
+        let mut overfull = vec![false; states.num_rows()];
+        for column in &states.columns()[self.group_count..] {
+            let Some(lists) = column.as_list_opt::<i32>() else { continue };
+            for (row, length) in lists.offsets().lengths().enumerate() {
+                overfull[row] |= length > DISTINCT_MAX;
+            }
+        }
+        if !overfull.contains(&true) {
+            return Ok(HashSet::new());
+        }
+        let keys = self.keys(states)?.into_iter().zip(overfull);
+        Ok(keys.filter(|(_, overfull)| *overfull).map(|(key, _)| key).collect())
     }
 
     /// The store's value of each group.

@@ -1,16 +1,16 @@
 //! A view at work in a pipeline: rows in, changed groups, late rows and failed rows out. Changes nothing that others
 //! see until the pipeline's commit has succeeded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use broker::{Change, Family, Store};
-use datafusion::common::Result as DfResult;
+use datafusion::common::{DataFusionError, Result as DfResult};
 
-use crate::error::Result;
-use crate::keyed::{HotStates, StateCodec};
+use crate::error::{EngineError, Result};
+use crate::keyed::{DISTINCT_MAX, HotStates, StateCodec};
 use crate::state::{self, Progress};
 use crate::view::ViewPlan;
 use crate::window::{Finder, is_late};
@@ -42,12 +42,22 @@ pub(crate) struct ViewStep {
     pub(crate) failed: Vec<(usize, String)>,
 }
 
-/// Rows evaluated together.
-struct Evaluated {
-    states: RecordBatch,
+/// What became of rows that were evaluated together.
+#[derive(Default)]
+struct Counted {
     late: Vec<(usize, i64)>,
-    applied: usize,
-    filtered: usize,
+    failed: Vec<(usize, String)>,
+    applied: u64,
+    filtered: u64,
+}
+
+impl Counted {
+    fn add(&mut self, other: Counted) {
+        self.late.extend(other.late);
+        self.failed.extend(other.failed);
+        self.applied += other.applied;
+        self.filtered += other.filtered;
+    }
 }
 
 impl ViewMember {
@@ -62,18 +72,43 @@ impl ViewMember {
         if rows.num_rows() == 0 {
             return Ok(step);
         }
+        // Groups that are full: their rows are left out, and everything is evaluated once more without them.
+        let mut full: HashSet<Vec<u8>> = HashSet::new();
+        let merged = loop {
+            let (partial, evaluated) = self.evaluate_all(rows, &full).await?;
+            let merged = if partial.num_rows() > 0 { Some(self.merge(partial, store).await?) } else { None };
+            let overfull = merged.as_ref().map(|merged| self.codec.overfull(merged)).transpose()?.unwrap_or_default();
+            if overfull.is_empty() {
+                self.progress.applied += evaluated.applied;
+                self.progress.filtered += evaluated.filtered;
+                (step.late, step.failed) = (evaluated.late, evaluated.failed);
+                // Sources are visited in the order of rows.
+                step.failed.sort_by_key(|(row, _)| *row);
+                break merged;
+            }
+            full.extend(overfull);
+        };
+        self.progress.late += step.late.len() as u64;
+        self.progress.failed += step.failed.len() as u64;
+        if let Some(merged) = merged {
+            step.groups = self.codec.keys(&merged)?.into_iter().zip(self.codec.values(&merged)?).collect();
+            step.shown = Some(self.plan.finish(merged).await?);
+        }
+        Ok(step)
+    }
+
+    /// Evaluates all rows together; when that fails, in halves, until the rows at fault stand alone.
+    async fn evaluate_all(&self, rows: &RecordBatch, full: &HashSet<Vec<u8>>) -> Result<(RecordBatch, Counted)> {
         let mut states: Vec<RecordBatch> = Vec::new();
-        // Rows are evaluated together; when that fails, in halves, until the rows at fault stand alone.
+        let mut counted = Counted::default();
         let mut parts = vec![(0, rows.num_rows())];
         while let Some((from, count)) = parts.pop() {
-            match self.evaluate(rows, from, count).await {
-                Ok(evaluated) => {
-                    self.progress.applied += evaluated.applied as u64;
-                    self.progress.filtered += evaluated.filtered as u64;
-                    step.late.extend(evaluated.late);
-                    states.push(evaluated.states);
+            match self.evaluate(rows, (from, count), full).await {
+                Ok((part, of_part)) => {
+                    counted.add(of_part);
+                    states.push(part);
                 }
-                Err(error) if count == 1 => step.failed.push((from, error.strip_backtrace())),
+                Err(error) if count == 1 => counted.failed.push((from, error.strip_backtrace())),
                 Err(_) => {
                     let half = count / 2;
                     parts.push((from + half, count - half));
@@ -81,34 +116,35 @@ impl ViewMember {
                 }
             }
         }
-        self.progress.late += step.late.len() as u64;
-        self.progress.failed += step.failed.len() as u64;
-        let partial = self.codec.normalize(concat_batches(self.codec.schema(), &states)?)?;
-        if partial.num_rows() > 0 {
-            let merged = self.merge(partial, store).await?;
-            step.groups = self.codec.keys(&merged)?.into_iter().zip(self.codec.values(&merged)?).collect();
-            step.shown = Some(self.plan.finish(merged).await?);
-        }
-        Ok(step)
+        Ok((self.codec.normalize(concat_batches(self.codec.schema(), &states)?)?, counted))
     }
 
-    async fn evaluate(&self, rows: &RecordBatch, from: usize, count: usize) -> DfResult<Evaluated> {
+    async fn evaluate(
+        &self,
+        rows: &RecordBatch,
+        (from, count): (usize, usize),
+        full: &HashSet<Vec<u8>>,
+    ) -> DfResult<(RecordBatch, Counted)> {
         let (input, kept) = self.plan.select(&rows.slice(from, count))?;
-        let filtered = count - input.num_rows();
-        let (input, late) = self.split_late(input, from, kept.as_ref())?;
-        let applied = input.num_rows();
-        let states = self.plan.aggregation.partial(input).await?;
-        Ok(Evaluated { states, late, applied, filtered })
+        let mut counted = Counted { filtered: (count - input.num_rows()) as u64, ..Counted::default() };
+        let origin: Vec<usize> = match &kept {
+            Some(kept) => kept.values().set_indices().map(|row| from + row).collect(),
+            None => (from..from + count).collect(),
+        };
+        let (input, origin) = self.split_late(input, origin, &mut counted)?;
+        let input = self.split_full(input, origin, full, &mut counted)?;
+        counted.applied = input.num_rows() as u64;
+        Ok((self.plan.aggregation.partial(input).await?, counted))
     }
 
-    /// Takes out the rows whose window is closed.
+    /// Takes out the rows whose window is closed. `origin` is the row of the step that each row is.
     fn split_late(
         &self,
         input: RecordBatch,
-        from: usize,
-        kept: Option<&BooleanArray>,
-    ) -> DfResult<(RecordBatch, Vec<(usize, i64)>)> {
-        let Some(window) = self.plan.window else { return Ok((input, Vec::new())) };
+        origin: Vec<usize>,
+        counted: &mut Counted,
+    ) -> DfResult<(RecordBatch, Vec<usize>)> {
+        let Some(window) = self.plan.window else { return Ok((input, origin)) };
         let starts = input.column(input.num_columns() - 1).as_any().downcast_ref::<TimestampMillisecondArray>();
         let starts = starts.expect("select puts window_start last");
         let closed_until = self.progress.closed_until;
@@ -116,15 +152,33 @@ impl ViewMember {
         let mut is_on_time = |start: &i64| !is_late(finder.bounds(*start).1, closed_until);
         let on_time: Vec<bool> = starts.values().iter().map(&mut is_on_time).collect();
         if on_time.iter().all(|on_time| *on_time) {
-            return Ok((input, Vec::new()));
+            return Ok((input, origin));
         }
-        let origin: Vec<usize> = match kept {
-            Some(kept) => (0..kept.len()).filter(|row| kept.value(*row)).collect(),
-            None => (0..input.num_rows()).collect(),
-        };
         let late_rows = (0..on_time.len()).filter(|row| !on_time[*row]);
-        let late = late_rows.map(|row| (from + origin[row], starts.value(row))).collect();
-        Ok((filter_record_batch(&input, &BooleanArray::from(on_time))?, late))
+        counted.late = late_rows.map(|row| (origin[row], starts.value(row))).collect();
+        let origin = origin.into_iter().zip(&on_time).filter(|(_, on_time)| **on_time).map(|(row, _)| row).collect();
+        Ok((filter_record_batch(&input, &BooleanArray::from(on_time))?, origin))
+    }
+
+    /// Takes out the rows of groups that can take no more distinct values.
+    fn split_full(
+        &self,
+        input: RecordBatch,
+        origin: Vec<usize>,
+        full: &HashSet<Vec<u8>>,
+        counted: &mut Counted,
+    ) -> DfResult<RecordBatch> {
+        if full.is_empty() {
+            return Ok(input);
+        }
+        let external = |error: EngineError| DataFusionError::External(Box::new(error));
+        let groups = self.codec.normalize(self.plan.aggregation.groups_of(&input)?).map_err(external)?;
+        let keys = self.codec.keys(&groups).map_err(external)?;
+        let good: Vec<bool> = keys.iter().map(|key| !full.contains(key)).collect();
+        let reason = format!("its group has {DISTINCT_MAX} distinct values, which is the limit of count(DISTINCT …)");
+        let refused = origin.into_iter().zip(&good).filter(|(_, good)| !**good);
+        counted.failed.extend(refused.map(|(row, _)| (row, reason.clone())));
+        Ok(filter_record_batch(&input, &BooleanArray::from(good))?)
     }
 
     /// Merges this step's states with the stored ones of just the groups it touches.

@@ -289,8 +289,8 @@ fn check_aggregate(call: &AggregateFunction) -> Result<(), String> {
     if !AGGREGATES.contains(&name) {
         return Err(format!("aggregate {name} is not supported in a view yet, there are: {}", AGGREGATES.join(", ")));
     }
-    if call.params.distinct && !matches!(name, "min" | "max" | "bool_and" | "bool_or") {
-        return Err(format!("{name}(DISTINCT …) would keep every value, use approx_distinct(…)"));
+    if call.params.distinct && !matches!(name, "count" | "min" | "max" | "bool_and" | "bool_or") {
+        return Err(format!("{name}(DISTINCT …) is not supported in a view, count(DISTINCT …) is"));
     }
     if !call.params.order_by.is_empty() && !name.starts_with("approx_percentile") {
         return Err(format!("{name}(… ORDER BY …) is not supported in a view"));

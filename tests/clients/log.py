@@ -74,7 +74,7 @@ class Stream:
     def __init__(self, path, name):
         with open(path, "rb") as file:
             self.config = tomllib.load(file)
-        self.declared = next(s for s in self.config["streams"] if s["name"] == name)
+        self.declared = next(s for s in self.config["streams"] if s.get("name") == name)
         self.name, self.topic = name, self.declared["topic"]
         self.columns = [(c["name"], c["type"], c.get("required", False)) for c in self.declared["columns"]]
         self.event_time = self.declared["event_time"]

@@ -17,9 +17,10 @@ pub fn notes(lists: &Entry, lake: &Entry) -> Vec<NoteConfig> {
         add("topics", text(topic, "name"), topic);
     }
     for stream in lists.tables("streams") {
-        add("streams", text(stream, "name"), stream);
+        let name = stream.text_or_none("sql").map_or_else(|| text(stream, "name"), |sql| view_name(&sql));
+        add("streams", name.clone(), stream);
         for column in stream.tables("columns") {
-            add("columns", format!("{}.{}", text(stream, "name"), text(column, "name")), column);
+            add("columns", format!("{name}.{}", text(column, "name")), column);
         }
     }
     for view in lists.tables("views") {

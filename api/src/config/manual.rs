@@ -71,19 +71,7 @@ fn list(out: &mut String, path: &str, list: &Field, fields: &[Field]) {
             // A key that excludes others of the example is told of without a line of its own.
             Kind::Table(inner) => {
                 prose(out, "", &format!("- {}: {} {kind}, {need}; its keys:", field.name, field.doc));
-                for field in inner {
-                    prose(
-                        out,
-                        "",
-                        &format!(
-                            "  - {}: {} {}{}.",
-                            field.name,
-                            field.doc,
-                            capital(&field.kind.words()),
-                            absent(field)
-                        ),
-                    );
-                }
+                inner.iter().for_each(|field| key_of(out, "  ", field));
             }
             Kind::Text if field.example.is_empty() && field.absent == Absent::Unset => {
                 prose(out, "", &format!("- {}: {} {kind}, {need}.", field.name, field.doc));
@@ -93,13 +81,7 @@ fn list(out: &mut String, path: &str, list: &Field, fields: &[Field]) {
             }
             Kind::Tables(inner) => {
                 prose(out, "", &format!("{} {kind}, {need}; the keys of each:", field.doc));
-                for field in inner {
-                    prose(
-                        out,
-                        "",
-                        &format!("- {}: {} {}{}.", field.name, field.doc, capital(&field.kind.words()), absent(field)),
-                    );
-                }
+                inner.iter().for_each(|field| key_of(out, "", field));
                 line(out, &format!("#{} = {}", field.name, field.example));
             }
             _ => {
@@ -112,6 +94,12 @@ fn list(out: &mut String, path: &str, list: &Field, fields: &[Field]) {
             }
         }
     }
+}
+
+/// A key of a table within the example.
+fn key_of(out: &mut String, indent: &str, field: &Field) {
+    let kind = capital(&field.kind.words());
+    prose(out, "", &format!("{indent}- {}: {} {kind}{}.", field.name, field.doc, absent(field)));
 }
 
 fn absent(field: &Field) -> String {

@@ -5,8 +5,8 @@ import { el, nothing, table } from "./dom.js";
 import { duration, number, perSecond, time } from "./format.js";
 
 // A stage is late above these, in seconds: shown as slow, then as bad.
-const SLOW = { durable: 1, view: 5, lake: 300 };
-const BAD = { durable: 10, view: 60, lake: 3600 };
+const SLOW = { durable: 1, view: 5, derived: 5, table: 5, lake: 300 };
+const BAD = { durable: 10, view: 60, derived: 60, table: 60, lake: 3600 };
 
 export function show(main) {
   const parts = {
@@ -47,7 +47,7 @@ function grouped(stages) {
 
 function stage({ stage: kind, name, records, seconds, count: views }) {
   const state = records === 0 ? "good" : seconds > BAD[kind] ? "bad" : seconds > SLOW[kind] ? "warn" : "good";
-  const title = { durable: "Durable", view: views > 1 ? `In ${views} views` : `In ${name}`, lake: "In Parquet" }[kind];
+  const title = { durable: "Durable", view: views > 1 ? `In ${views} views` : `In ${name}`, derived: `To ${name}`, table: `Table ${name}`, lake: "In Parquet" }[kind];
   const text = records === 0 ? "up to date" : `${number(records)} behind · ${duration(seconds)}`;
   return el("li", { class: "stage", data: { state }, title: views > 1 && records ? `furthest behind: ${name}` : null }, el("b", {}, title), el("span", {}, text));
 }

@@ -11,7 +11,7 @@ fn mistakes_are_reported_together() {
         "w AS SELECT count(*) AS n FROM strem",
         "x AS SELECT count(*) AS n FROM s GROUP BY TUMBLE(price, INTERVAL '1' DAY)",
         "y AS SELECT array_agg(uid) AS n FROM s",
-        "z AS SELECT count(DISTINCT uid) AS n FROM s",
+        "z AS SELECT sum(DISTINCT uid) AS n FROM s",
         "t AS SELECT count(*) AS n FROM s WHERE ts < now()",
         "u AS SELECT genre, uid, count(*) AS n FROM s GROUP BY genre",
         "dup AS SELECT count(*) AS n FROM s",
@@ -40,7 +40,7 @@ fn mistakes_are_reported_together() {
         "there are: s",
         "use that column",
         "array_agg",
-        "approx_distinct",
+        "count(DISTINCT …) is",
         "now()",
         "GROUP BY",
         "dup is declared twice",
@@ -383,6 +383,8 @@ async fn every_aggregate_merges_as_datafusion_defines_it() {
         "count(*) FILTER (WHERE amount % 2 = 0)",
         "min(DISTINCT amount)",
         "sum(CAST(uid AS DECIMAL(10,2)))",
+        "count(DISTINCT amount)",
+        "count(DISTINCT genre)",
     ];
     let items: Vec<String> = aggregates.iter().enumerate().map(|(at, sql)| format!("{sql} AS a{at}")).collect();
     let select = format!("SELECT uid % 3 AS k, {} FROM s GROUP BY uid % 3", items.join(", "));
@@ -421,6 +423,33 @@ async fn every_aggregate_merges_as_datafusion_defines_it() {
             assert!(is_near, "{}: {got} is not {wanted}", aggregates[column - 1]);
         }
     }
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+/// A group that is full takes no new distinct values; the rows are refused, and nothing else suffers.
+#[tokio::test(flavor = "multi_thread")]
+async fn distinct_values_have_a_limit_per_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 1).await;
+    let config = config(&[
+        "d AS SELECT genre, count(DISTINCT uid) AS users, count(*) AS n FROM s WHERE uid >= 0 GROUP BY genre",
+    ]);
+    let engine = Engine::start(broker.clone(), config).await.unwrap();
+    let max = crate::keyed::DISTINCT_MAX as i64;
+    let many = |from: i64, to: i64| (from..to).map(|uid| event(uid, "a", 1, 0)).collect::<Vec<_>>();
+    append(&broker, "events", 0, &[many(0, max), vec![event(-1, "a", 1, 0), event(1, "b", 1, 0)]].concat()).await;
+    let (all, some) = (max.to_string(), (max + 5).to_string());
+    assert_eq!(read(&engine, "d").await, [["a", &all, &all], ["b", "1", "1"]]);
+    append(&broker, "events", 0, &[many(max, max + 7), vec![event(-1, "a", 1, 0), event(2, "b", 1, 0)]].concat()).await;
+    assert_eq!(read(&engine, "d").await, [["a", &all, &all], ["b", "2", "2"]]);
+    append(&broker, "events", 0, &many(0, 5)).await;
+    assert_eq!(read(&engine, "d").await, [["a", all.as_str(), &some], ["b", "2", "2"]]);
+    let refused = records(&broker, "s.rejected").await;
+    assert_eq!(refused.len(), 7);
+    assert!(refused.iter().all(|(_, record)| header(record, "rule") == "view:d"));
+    assert_eq!(engine.status()[0].failed, 7);
     engine.stop().await;
     broker.stop().await.unwrap();
 }
