@@ -108,5 +108,5 @@ fn set(entry: &Entry) -> SetConfig {
 
 fn check(entry: &Entry) -> CheckConfig {
     let text = |key: &str| entry.text_or_none(key).unwrap_or_default();
-    CheckConfig { name: text("name"), sql: text("sql") }
+    CheckConfig { name: text("name"), sql: text("sql"), ..CheckConfig::default() }
 }

@@ -234,7 +234,7 @@ mod tests {
                 column("_line", "BIGINT"),
             ],
             set: vec![set("d", "a + nope"), set("e", "now()")],
-            checks: vec![CheckConfig { name: "type".into(), sql: "a".into() }],
+            checks: vec![CheckConfig { name: "type".into(), sql: "a".into(), ..CheckConfig::default() }],
             key: Some("x".into()),
             timestamp: Some("a".into()),
             partition: Some("c".into()),

@@ -296,6 +296,7 @@ fn push_text(buffer: &mut ColumnBuffer, kind: ColumnType, text: &str) -> bool {
         ColumnType::Timestamp | ColumnType::Date | ColumnType::Decimal { .. } => {
             buffer.push(&JsonValue::String(trimmed.into()))
         }
+        ColumnType::Texts => buffer.push(&JsonValue::Array(trimmed)),
     }
 }
 
@@ -310,7 +311,7 @@ fn read_object(plan: &Plan, text: &str, buffers: &mut [ColumnBuffer], rows: usiz
                 return Err(("duplicate_field", format!("field '{name}' stands twice")));
             }
             let pushed = match (&value, column.kind) {
-                (JsonValue::Array, ColumnType::Varchar) => {
+                (JsonValue::Array(_), ColumnType::Varchar) => {
                     joined(text, &name).is_some_and(|joined| buffers[at].push(&JsonValue::String(joined.into())))
                 }
                 _ => buffers[at].push(&value),
@@ -391,7 +392,7 @@ fn whole_object(
                 JsonValue::String(text) => Some(text.as_bytes().to_vec()),
                 JsonValue::Number(text) => Some(text.as_bytes().to_vec()),
                 JsonValue::Bool(flag) => Some(flag.to_string().into_bytes()),
-                JsonValue::Null | JsonValue::Array | JsonValue::Object => None,
+                JsonValue::Null | JsonValue::Array(_) | JsonValue::Object(_) => None,
             };
         }
         if !names.insert(name.to_string()) {

@@ -23,7 +23,7 @@ fn source(path: &Path) -> SourceConfig {
         topic: "rows".into(),
         path: path.display().to_string(),
         columns: vec![column("id", "BIGINT"), column("name", "VARCHAR")],
-        checks: vec![CheckConfig { name: "id_positive".into(), sql: "id > 0".into() }],
+        checks: vec![CheckConfig { name: "id_positive".into(), sql: "id > 0".into(), ..CheckConfig::default() }],
         key: Some("id".into()),
         unique: vec!["id".into()],
         pace: Pace { batch_records: 10, retries: 1, ..Pace::default() },

@@ -51,7 +51,11 @@ fn invoices() -> SourceConfig {
             set("date", "parse_date(date)", true),
             set("share", "100 / (id - 7)", false),
         ],
-        checks: vec![CheckConfig { name: "amount_positive".into(), sql: "coalesce(amount, 0) > 0".into() }],
+        checks: vec![CheckConfig {
+            name: "amount_positive".into(),
+            sql: "coalesce(amount, 0) > 0".into(),
+            ..CheckConfig::default()
+        }],
         key: Some("id".into()),
         partition: Some("CASE WHEN id <= 500 THEN 0 ELSE 1 END".into()),
         timestamp: Some("date".into()),
