@@ -364,5 +364,4 @@ fn run_key(number: u64) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[path = "book_tests.rs"]
 mod tests;

@@ -100,10 +100,12 @@ mod day_text {
     use chrono::NaiveDate;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    /// Writes a day.
     pub fn serialize<S: Serializer>(day: &NaiveDate, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(day)
     }
 
+    /// Reads a day.
     pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<NaiveDate, D::Error> {
         String::deserialize(from)?.parse().map_err(Error::custom)
     }

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use broker::TimestampMs;
-use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeZone, Utc};
+use chrono::{DateTime, Days, NaiveDate, NaiveTime, Offset, TimeDelta, TimeZone, Utc};
 use chrono_tz::Tz;
 use croner::{Cron, JobType};
 
@@ -37,14 +37,21 @@ impl Schedule {
     /// The first time after a moment; none when there is none within the calendar.
     pub fn next_after(&self, after: TimestampMs) -> Option<TimestampMs> {
         let from = local(after, self.zone)?;
-        let next = self.cron.find_next_occurrence(&from, false).ok()?;
-        // In autumn an hour is there twice. What runs every so often runs in both, what has a fixed time in the first.
-        let later = next.offset().fix();
-        if self.cron.determine_job_type() == JobType::IntervalWildcard && later != from.offset().fix() {
-            let second = self.cron.find_next_occurrence(&from.with_timezone(&later), false).ok()?;
-            return Some(second.timestamp_millis().min(next.timestamp_millis()));
+        // In autumn an hour is there twice. What has a fixed time runs in the first; from within the second the search
+        // begins after it.
+        let starts = (0..4).map(|hours| from + TimeDelta::hours(hours));
+        let mut found = starts.filter_map(|start| self.cron.find_next_occurrence(&start, false).ok());
+        let next = found.find(|next| next.timestamp_millis() > after)?;
+        let mut times = vec![next.timestamp_millis()];
+        // What runs every so often runs in both.
+        if self.cron.determine_job_type() == JobType::IntervalWildcard {
+            for offset in [from.offset().fix(), next.offset().fix()] {
+                let time = self.cron.find_next_occurrence(&from.with_timezone(&offset), false).ok()?;
+                let is_real = time.with_timezone(&self.zone).offset().fix() == offset;
+                times.extend(Some(time.timestamp_millis()).filter(|_| is_real));
+            }
         }
-        Some(next.timestamp_millis()).filter(|next| *next > after)
+        times.into_iter().filter(|time| *time > after).min()
     }
 }
 
@@ -68,9 +75,8 @@ pub fn deadline(from: TimestampMs, time: NaiveTime, zone: Tz) -> Option<Timestam
     (0..3).find_map(|days| {
         let wanted = day.checked_add_days(Days::new(days))?.and_time(time);
         // A time that spring leaves out is the first one after it.
-        let found = (0..4).find_map(|hours| {
-            zone.from_local_datetime(&(wanted + chrono::TimeDelta::minutes(30 * hours))).earliest()
-        })?;
+        let found =
+            (0..4).find_map(|hours| zone.from_local_datetime(&(wanted + TimeDelta::minutes(30 * hours))).earliest())?;
         Some(found.timestamp_millis()).filter(|ms| *ms >= from)
     })
 }

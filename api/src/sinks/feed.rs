@@ -113,18 +113,28 @@ impl Feed {
             Feed::View(_) => {
                 let mut changes = Vec::new();
                 for batch in batches.iter().filter(|batch| !batch.is_control()) {
-                    let mut records = batch.records().map_err(|error| error.to_string())?;
-                    while let Some(record) = records.next_ref() {
-                        let record = record.map_err(|error| error.to_string())?;
-                        if record.offset >= from {
-                            changes.extend(change_of(partition, record.offset, record.key, record.value));
-                        }
-                    }
+                    view_changes(partition, batch, from, &mut changes)?;
                 }
                 Ok(changes)
             }
         }
     }
+}
+
+fn view_changes(
+    partition: PartitionIndex,
+    batch: &Batch,
+    from: Offset,
+    changes: &mut Vec<Change>,
+) -> Result<(), String> {
+    let mut records = batch.records().map_err(|error| error.to_string())?;
+    while let Some(record) = records.next_ref() {
+        let record = record.map_err(|error| error.to_string())?;
+        if record.offset >= from {
+            changes.extend(change_of(partition, record.offset, record.key, record.value));
+        }
+    }
+    Ok(())
 }
 
 /// Records that are not rows are in `<stream>.rejected` already.
