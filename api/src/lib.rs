@@ -159,13 +159,7 @@ async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Resu
             return Err(failed("lake")(&error));
         }
     };
-    let rows_max = config.lake.sql.rows;
-    let work = Work::start((broker, &engine, &lake), &config.work, rows_max).await.map_err(StartError);
-    let served = match work {
-        Ok(work) => serve((broker, &engine, &lake), &config, (ports, work)).await,
-        Err(error) => Err(error),
-    };
-    match served {
+    match serve((broker, &engine, &lake), &config, ports).await {
         Ok(running) => Ok(running),
         Err(error) => {
             within("lake", lake.stop()).await;
@@ -178,12 +172,14 @@ async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Resu
 async fn serve(
     (broker, engine, lake): (&Arc<Broker>, &Arc<Engine>, &Arc<Lake>),
     config: &Config,
-    (Ports { http, registry }, work): (Ports, Arc<Work>),
+    Ports { http, registry }: Ports,
 ) -> Result<Running, StartError> {
     let dashboards =
         dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
     let sources = Sources::start(broker.clone(), config.sources.clone()).await.map_err(|e| failed("sources")(&e))?;
+    let rows_max = config.lake.sql.rows;
+    let work = Work::start((broker, engine, lake, &sources), &config.work, rows_max).await.map_err(StartError)?;
     let (stopping, stop) = watch::channel(false);
     let app = Arc::new(App {
         broker: broker.clone(),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use broker::Broker;
 use engine::Engine;
+use engine::sources::Sources;
 use lake::Lake;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -31,7 +32,7 @@ impl Work {
     /// # Errors
     /// Every sink that does not fit; a store that cannot be read.
     pub async fn start(
-        (broker, engine, lake): (&Arc<Broker>, &Arc<Engine>, &Arc<Lake>),
+        (broker, engine, lake, sources): (&Arc<Broker>, &Arc<Engine>, &Arc<Lake>, &Arc<Sources>),
         config: &WorkConfig,
         rows_max: usize,
     ) -> Result<Arc<Work>, String> {
@@ -40,7 +41,13 @@ impl Work {
         let told = |error: broker::Error| error.to_string();
         let outbox = Arc::new(Outbox::open(broker.clone(), config.smtp.clone()).map_err(told)?);
         let (stopping, stop) = watch::channel(false);
-        let steps = Steps { lake: lake.clone(), sinks: sinks.clone(), outbox: outbox.clone() };
+        let steps = Steps {
+            clock: broker.clock().clone(),
+            lake: lake.clone(),
+            sources: sources.clone(),
+            sinks: sinks.clone(),
+            outbox: outbox.clone(),
+        };
         let (jobs, running) = Jobs::start(broker.clone(), steps, &config.jobs, &stop).await.map_err(told)?;
         let parts = (broker.clone(), lake.clone(), outbox.clone());
         let (alerts, looking) = Alerts::start(parts, &config.alerts, &stop).await.map_err(told)?;

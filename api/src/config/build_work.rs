@@ -232,6 +232,16 @@ fn step(entry: &Entry, mistakes: &mut Mistakes) -> StepConfig {
     check_receivers(entry, entry.text_or_none("webhook").as_deref(), &email, mistakes);
     let mut actions = Vec::new();
     actions.extend(entry.text_or_none("flush").map(|topic| (format!("flush {topic}"), StepAction::Flush(topic))));
+    let parameters = || {
+        let filled = |text: String| if text == "today" { "{today}".to_owned() } else { text };
+        entry.map("parameters").into_iter().map(|(name, text)| (name, filled(text))).collect()
+    };
+    let transform = entry.text_or_none("transform");
+    actions.extend(transform.map(|name| (name.clone(), StepAction::Transform { name, parameters: parameters() })));
+    actions.extend(entry.text_or_none("source").map(|name| (format!("source {name}"), StepAction::Source(name))));
+    if entry.bool("archive") {
+        actions.push(("archive".to_owned(), StepAction::Archive));
+    }
     let check = entry.bool("check");
     let sql = entry.text_or_none("sql").map(|sql| StepAction::Sql { sql, check });
     actions.extend(sql.map(|action| (if check { "check" } else { "sql" }.to_owned(), action)));
@@ -245,7 +255,7 @@ fn step(entry: &Entry, mistakes: &mut Mistakes) -> StepConfig {
         mistakes.add(
             &entry.origin,
             entry.path.as_str(),
-            "a step does one thing: give one of flush, sql, export, webhook, email",
+            "a step does one thing: give one of transform, source, flush, sql, export, archive, webhook, email",
         );
     }
     let (what, action) = actions.pop().unwrap_or_else(|| (String::new(), StepAction::Flush(String::new())));

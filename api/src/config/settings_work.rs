@@ -156,9 +156,18 @@ pub const JOB: [Field; 13] = [
     Field::optional("email", Kind::Texts, "[]", "Addresses for these notices."),
 ];
 
-const STEP: [Field; 9] = [
+const STEP: [Field; 13] = [
     Field::optional("name", Kind::Text, "\"settle\"", "Its name in the history; without it, what it does."),
     Field::optional("flush", Kind::Text, "\"listens\"", "A topic: all it has settles in the lake now."),
+    Field::optional("transform", Kind::Text, "\"daily\"", "A transform: its table is written for the run's day."),
+    Field::optional(
+        "parameters",
+        Kind::Map,
+        "{ day = \"today\" }",
+        "With transform: its parameters besides day and run, or instead of them; today is the day it is now.",
+    ),
+    Field::optional("source", Kind::Text, "\"files\"", "A source: it reads what is there now."),
+    Field::with_default("archive", Kind::Bool, "false", "Old slices of the lake move to its archive, older ones go."),
     Field::optional("sql", Kind::Text, "\"SELECT 1\"", "A query; $day is the run's day and $run its number."),
     Field::with_default(
         "check",

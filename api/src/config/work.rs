@@ -191,6 +191,17 @@ pub struct StepConfig {
 pub enum StepAction {
     /// Settles a topic in the lake.
     Flush(String),
+    /// Writes a table of the lake by its SQL.
+    Transform {
+        /// The transform.
+        name: String,
+        /// More than `day` and `run`, or instead of them; {day}, {today} and {run} are filled in.
+        parameters: std::collections::BTreeMap<String, String>,
+    },
+    /// Reads files into a topic.
+    Source(String),
+    /// Moves what is old enough to the lake's archive.
+    Archive,
     /// Runs a query; with `check` every value must be true.
     Sql {
         /// The query.

@@ -164,7 +164,13 @@ impl Jobs {
         let book = self.book.lock().await;
         let run = book.run(number)?;
         let job = book.jobs().iter().find(|job| job.name == run.job)?.clone();
-        let context = Context { job: job.name.clone(), day: run.day.to_string(), run: number, answer: String::new() };
+        let context = Context {
+            job: job.name.clone(),
+            day: run.day.to_string(),
+            today: schedule::day_of(self.now(), job.zone).to_string(),
+            run: number,
+            answer: String::new(),
+        };
         Some((job, context))
     }
 

@@ -63,9 +63,14 @@ pub fn zone(name: &str) -> Result<Tz, String> {
     Tz::from_str(name).map_err(|_| format!("{name:?} is not a time zone: write UTC, or one such as Europe/Paris"))
 }
 
+/// The day that a moment is in.
+pub fn day_of(at: TimestampMs, zone: Tz) -> NaiveDate {
+    local(at, zone).map_or(NaiveDate::MIN, |time| time.date_naive())
+}
+
 /// The day before the one that a moment is in.
 pub fn day_before(at: TimestampMs, zone: Tz) -> NaiveDate {
-    let today = local(at, zone).map_or(NaiveDate::MIN, |time| time.date_naive());
+    let today = day_of(at, zone);
     today.checked_sub_days(Days::new(1)).unwrap_or(today)
 }
 

@@ -1,7 +1,10 @@
 //! What steps do.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use broker::Clock;
+use engine::sources::{RunState, Sources};
 use lake::{Lake, SqlRequest};
 use serde_json::{Map, Value, json};
 
@@ -22,6 +25,10 @@ const NOTE_CHARACTERS_MAX: usize = 2_000;
 
 /// What steps work on.
 pub struct Steps {
+    /// The time.
+    pub clock: Clock,
+    /// Files that are read.
+    pub sources: Arc<Sources>,
     /// SQL and files.
     pub lake: Arc<Lake>,
     /// Exports.
@@ -37,6 +44,8 @@ pub struct Context {
     pub job: String,
     /// The day it is about, as in 2026-11-19.
     pub day: String,
+    /// The day it is now where the job has its days.
+    pub today: String,
     /// The run's number.
     pub run: u64,
     /// What the last query gave.
@@ -48,6 +57,7 @@ impl Context {
         let mut row = Map::new();
         row.insert("job".into(), self.job.clone().into());
         row.insert("day".into(), self.day.clone().into());
+        row.insert("today".into(), self.today.clone().into());
         row.insert("run".into(), self.run.into());
         row.insert("answer".into(), self.answer.clone().into());
         filled(template, &row)
@@ -64,6 +74,28 @@ impl Steps {
             StepAction::Flush(topic) => {
                 let report = self.lake.flush(topic).await.map_err(|error| error.to_string())?;
                 format!("{} rows in {} files, {} bytes", report.rows, report.files, report.bytes)
+            }
+            StepAction::Transform { name, parameters } => {
+                // Unless the step says otherwise, a transform is about the run's day.
+                let mut given = BTreeMap::from([
+                    ("day".to_owned(), context.day.clone()),
+                    ("run".to_owned(), context.run.to_string()),
+                ]);
+                given.extend(parameters.iter().map(|(name, text)| (name.clone(), context.fill(text))));
+                let report = self.lake.transform(name, &given).await.map_err(|error| error.to_string())?;
+                format!("{} rows in {} files of {} slices", report.rows, report.files, report.slices)
+            }
+            StepAction::Source(name) => {
+                let report = self.sources.run(name).await.map_err(|error| error.to_string())?;
+                if report.state != RunState::Done {
+                    return Err(report.error.unwrap_or_else(|| "the source was stopped".to_owned()));
+                }
+                let (rows, published, rejected) = (report.rows, report.published, report.rejected);
+                format!("{} files, {rows} rows: {published} published, {rejected} refused", report.files)
+            }
+            StepAction::Archive => {
+                let report = self.lake.archive(self.clock.now_ms()).await.map_err(|error| error.to_string())?;
+                format!("{} slices archived, {} files expired", report.slices, report.expired_files)
             }
             StepAction::Sql { sql, check } => {
                 let note = self.sql(sql, *check, context).await?;
