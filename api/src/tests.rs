@@ -120,6 +120,12 @@ fn unchunk(mut body: &str) -> String {
 /// A job and a sink for the routes that name one.
 fn work() -> crate::config::WorkConfig {
     let text = r#"
+[[sources]]
+name = "files"
+topic = "from_files"
+path = "nowhere"
+when = "demand"
+
 [[jobs]]
 name = "nightly"
 steps = [{ sql = "SELECT $day AS day, count(*) >= 0 AS good FROM plays" }]
@@ -195,6 +201,7 @@ async fn every_listed_route_answers_and_every_problem_is_json() {
             .replace("{view}", "plays")
             .replace("{name}", "music")
             .replace("{model}", "pairs")
+            .replace("{source}", "files")
             .replace("{job}", "nightly")
             .replace("{sink}", "plays")
             .replace("{panel}", "1")
