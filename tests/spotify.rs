@@ -116,7 +116,7 @@ fn the_comparison_can_fail(scratch: &Scratch, server: &Server, file: &Path, syst
     std::fs::write(&shorter, lines[..lines.len() - 500].concat()).unwrap();
     let found = json_of(&mut compare(server, &shorter, system));
     assert!(found["mistakes"].to_string().contains("nobody has"), "{found:.2000}");
-    assert!(found["mistakes"].to_string().contains("panel"), "{found:.3000}");
+    assert!(found["mistakes"].to_string().contains("view tracks_by_genre"), "{found:.3000}");
 }
 
 #[test]
