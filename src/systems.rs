@@ -19,7 +19,7 @@ pub struct System {
 }
 
 /// All of them.
-pub const SYSTEMS: [System; 2] = [
+pub const SYSTEMS: [System; 3] = [
     System {
         name: "music",
         config: include_str!("../config/music/system.toml"),
@@ -30,6 +30,18 @@ pub const SYSTEMS: [System; 2] = [
         name: "spotify",
         config: include_str!("../config/spotify/system.toml"),
         simulators: &[("tracks", include_str!("../config/spotify/tracks.toml"))],
+        data: None,
+    },
+    System {
+        name: "orangescrum",
+        config: include_str!("../config/orangescrum/system.toml"),
+        simulators: &[
+            ("users", include_str!("../config/orangescrum/users.toml")),
+            ("projects", include_str!("../config/orangescrum/projects.toml")),
+            ("events", include_str!("../config/orangescrum/events.toml")),
+            ("logs", include_str!("../config/orangescrum/logs.toml")),
+            ("metrics", include_str!("../config/orangescrum/metrics.toml")),
+        ],
         data: None,
     },
 ];

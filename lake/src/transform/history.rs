@@ -112,7 +112,8 @@ fn merge_sql(config: &TransformConfig, schema: &Schema, begin_ms: TimestampMs) -
     let same = |key: &String| format!("o.{0} = n.{0}", quoted(key));
     let on = config.key.iter().map(same).collect::<Vec<_>>().join(" AND ");
     let tracked = names.iter().filter(|name| !config.key.contains(name));
-    let changed: Vec<String> = tracked.map(|name| format!("o.{0} IS DISTINCT FROM n.{0}", quoted(name))).collect();
+    // in parentheses: the SQL parser takes what follows FROM as one expression
+    let changed: Vec<String> = tracked.map(|name| format!("(o.{0} IS DISTINCT FROM n.{0})", quoted(name))).collect();
     let changed = if changed.is_empty() { "FALSE".to_owned() } else { changed.join(" OR ") };
     let newer = format!("COALESCE(n.{start} > o.{from} AND ({changed}), FALSE)");
     let corrected = |name: &String| {
