@@ -1,6 +1,6 @@
 //! `millpond demo`: the server with built-in systems, and their simulators, which write to it over TCP as any client would.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use api::config::{Config, Inputs, Source};
 
 use crate::failure::Failure;
-use crate::serve;
 use crate::simulate::{self, Plan, Times};
 use crate::systems::{self, System};
+use crate::{generate, serve};
 
 /// What a fresh demo is given as its past: so many events over so long.
 const HISTORY_EVENTS: u64 = 30_000;
@@ -51,6 +51,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let ready = |running: &api::Running, config: &Config| {
         let kafka = reachable(running, config);
         welcome(&names(&systems, ", "), running, config, &kafka);
+        write_data(&systems, &config.broker.data_dir)?;
         if rate == 0.0 {
             return Ok(None);
         }
@@ -69,6 +70,31 @@ fn write_samples(systems: &[&System], config: &Config) -> Result<(), Failure> {
                 simulate::write(&order, &path)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Writes the sample files of the systems that have some, once, while the server runs: their sources watch for them. A folder is there
+/// whole or not at all.
+fn write_data(systems: &[&System], data_dir: &Path) -> Result<(), Failure> {
+    for system in systems {
+        let place = data_dir.join(system.name);
+        let Some(text) = system.data.filter(|_| !place.exists()) else { continue };
+        let samples = generate::read(&Source::text(&format!("config/{}/data.toml", system.name), text))?;
+        let growing = data_dir.join(format!(".{}.part", system.name));
+        let write = move || {
+            let written = generate::write(&samples, &growing).and_then(|files| {
+                let moved = std::fs::rename(&growing, &place).map(|()| files);
+                moved.map_err(|error| Failure::Failed(format!("{} cannot be made: {error}", place.display())))
+            });
+            if let Err(failure) = written {
+                eprintln!("millpond: no sample files: {failure}; the server runs on");
+            }
+        };
+        std::thread::Builder::new()
+            .name("samples".into())
+            .spawn(write)
+            .map_err(|error| Failure::Failed(format!("cannot start the writing of sample files: {error}")))?;
     }
     Ok(())
 }

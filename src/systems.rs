@@ -27,6 +27,12 @@ pub const SYSTEMS: [System; 3] = [
         data: None,
     },
     System {
+        name: "freelance",
+        config: include_str!("../config/freelance/system.toml"),
+        simulators: &[],
+        data: Some(include_str!("../config/freelance/data.toml")),
+    },
+    System {
         name: "spotify",
         config: include_str!("../config/spotify/system.toml"),
         simulators: &[("tracks", include_str!("../config/spotify/tracks.toml"))],

@@ -18,6 +18,7 @@ mod crash;
 mod dashboards;
 mod deploy;
 mod derived;
+mod evaluate;
 mod fresh;
 mod groups;
 mod jobs;
