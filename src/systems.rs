@@ -19,7 +19,7 @@ pub struct System {
 }
 
 /// All of them.
-pub const SYSTEMS: [System; 3] = [
+pub const SYSTEMS: [System; 4] = [
     System {
         name: "music",
         config: include_str!("../config/music/system.toml"),
