@@ -160,7 +160,8 @@ impl Objects {
             Place::Local(local) => local.read(OWNER_FILE).await?,
             Place::Hdfs(hdfs) => hdfs.read_small(OWNER_FILE).await?,
         };
-        let Some(bytes) = found else { return Ok(None) };
+        // an empty one was begun by an attempt that HDFS cut off before its first byte
+        let Some(bytes) = found.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
         let owner: Owner = serde_json::from_slice(&bytes).map_err(|e| {
             LakeError::config(format!("{}/{OWNER_FILE} cannot be read ({e}): restore it from a copy", self.url()))
         })?;
