@@ -52,3 +52,19 @@ fn the_container_command_is_understood() {
         assert!(help.contains(flag) || flag == "--build", "{flag} is no option of demo:\n{help}");
     }
 }
+
+/// The table of the systems names tests that exist.
+#[test]
+fn the_table_of_the_systems_names_real_tests() {
+    let text = fs::read_to_string(root("docs/systems.md")).unwrap();
+    let named: BTreeSet<(&str, &str)> = text
+        .split('`')
+        .filter_map(|word| word.split_once(".rs::"))
+        .filter(|(file, case)| !file.contains(' ') && *file != "file" && !case.is_empty())
+        .collect();
+    assert!(named.len() >= 15, "{named:?}");
+    for (file, case) in named {
+        let code = fs::read_to_string(source(&format!("{file}.rs"))).unwrap_or_else(|e| panic!("{file}.rs: {e}"));
+        assert!(code.contains(&format!("#[test]\nfn {case}()")), "tests/{file}.rs has no case {case}");
+    }
+}
