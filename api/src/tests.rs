@@ -70,7 +70,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
         }],
         models: models(),
         notes: Vec::new(),
-        sources: Vec::new(),
+        sources: sources(),
     }
 }
 
@@ -117,15 +117,17 @@ fn unchunk(mut body: &str) -> String {
     out
 }
 
+/// A source for the routes that name one.
+fn sources() -> Vec<engine::sources::SourceConfig> {
+    let text = "[[sources]]\nname = \"files\"\ntopic = \"from_files\"\npath = \"nowhere\"\nwhen = \"demand\"\n";
+    let sources = vec![crate::config::Source::text("sources.toml", text)];
+    let loaded = crate::config::load(&crate::config::Inputs { sources, ..Default::default() });
+    loaded.unwrap_or_else(|mistakes| panic!("{mistakes}")).config.sources
+}
+
 /// A job and a sink for the routes that name one.
 fn work() -> crate::config::WorkConfig {
     let text = r#"
-[[sources]]
-name = "files"
-topic = "from_files"
-path = "nowhere"
-when = "demand"
-
 [[jobs]]
 name = "nightly"
 steps = [{ sql = "SELECT $day AS day, count(*) >= 0 AS good FROM plays" }]
