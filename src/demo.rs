@@ -178,33 +178,48 @@ fn welcome(systems: &str, running: &api::Running, config: &Config, kafka: &str) 
     );
 }
 
-/// What each simulator does: a fresh demo is given a past first.
-fn plans(systems: &[&System], kafka: &str, registry: &str, rate: f64, fresh: bool) -> Result<Vec<Vec<Plan>>, Failure> {
+/// A system's simulators: what happened before, one topic after the other, as joins want what they join to; then what goes on, all at once.
+#[derive(Default)]
+struct Feeds {
+    past: Vec<Plan>,
+    live: Vec<Plan>,
+}
+
+/// What each system's simulators do: a fresh demo is given a past first.
+fn plans(systems: &[&System], kafka: &str, registry: &str, rate: f64, fresh: bool) -> Result<Vec<Feeds>, Failure> {
     let now_ms = broker::Clock::system().now_ms();
     let mut all = Vec::new();
     for system in systems {
+        let mut feeds = Feeds::default();
         let past = simulate::plans(system.name, kafka, Some(registry))?;
-        let live = simulate::plans(system.name, kafka, Some(registry))?;
-        for (mut past, mut live) in past.into_iter().zip(live) {
+        for mut past in past.into_iter().filter(|_| fresh) {
             past.pace(None, Some(HISTORY_EVENTS));
             let count = past.count.unwrap_or(0).max(1);
             past.times = Times::Spread(now_ms - HISTORY_MS, HISTORY_MS, count);
             past.tell_every = None;
+            feeds.past.push(past);
+        }
+        for mut live in simulate::plans(system.name, kafka, Some(registry))? {
             live.pace(Some(rate), None);
             live.seed = u64::try_from(now_ms).unwrap_or(1);
             live.tell_every = Some(Duration::from_secs(30));
-            all.push(if fresh { vec![past, live] } else { vec![live] });
+            feeds.live.push(live);
         }
+        all.push(feeds);
     }
     Ok(all)
 }
 
-/// One thread runs them all, a thread each.
-fn start_simulators(plans: Vec<Vec<Plan>>, stop: Arc<AtomicBool>) -> Result<JoinHandle<()>, Failure> {
+/// One thread runs them all: a thread for each system's past, then one for each of its live topics.
+fn start_simulators(systems: Vec<Feeds>, stop: Arc<AtomicBool>) -> Result<JoinHandle<()>, Failure> {
     let run = move || {
         std::thread::scope(|scope| {
-            for plans in &plans {
-                scope.spawn(|| plans.iter().for_each(|plan| feed(plan, &stop)));
+            for Feeds { past, live } in &systems {
+                let stop = &stop;
+                scope.spawn(move || {
+                    past.iter().for_each(|plan| feed(plan, stop));
+                    live.iter().for_each(|plan| drop(scope.spawn(move || feed(plan, stop))));
+                });
             }
         });
     };

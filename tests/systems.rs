@@ -25,7 +25,7 @@ fn all_systems_run_in_one_process_and_every_page_is_whole() {
         "--registry",
         "127.0.0.1:0",
         "--rate",
-        "50",
+        "5",
     ]);
     command.arg("--data-dir").arg(scratch.path("data"));
     let started = Instant::now();
