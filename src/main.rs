@@ -7,6 +7,7 @@ mod evaluate;
 mod failure;
 mod generate;
 mod load;
+mod memory;
 mod processor;
 mod serve;
 mod signals;
@@ -52,6 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    memory::bound_arenas();
     if let Err(missing) = processor::check() {
         eprintln!("millpond: {missing}");
         return ExitCode::FAILURE;

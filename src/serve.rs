@@ -11,6 +11,7 @@ use api::config::{Config, Inputs};
 use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
+use crate::memory;
 use crate::signals::Signals;
 
 /// Time between two looks at whether the store still works.
@@ -18,6 +19,9 @@ const STORE_CHECK: Duration = Duration::from_millis(250);
 
 /// How long threads of the process may take to end after everything was stopped.
 const THREADS_STOP_MAX: Duration = Duration::from_secs(1);
+
+/// Looks between two times that free memory goes back to the system: every five seconds.
+const GIVE_BACK_LOOKS: u32 = 20;
 
 /// How long a client in this process may take to end before the server does.
 const CLIENT_STOP_MAX: Duration = Duration::from_secs(5);
@@ -164,7 +168,12 @@ where
 
 /// Waits until the store has failed: from then on nothing is acknowledged, and a restart is what helps.
 async fn failed(running: &api::Running) -> String {
+    let mut looks: u32 = 0;
     loop {
+        looks = looks.wrapping_add(1);
+        if looks.is_multiple_of(GIVE_BACK_LOOKS) {
+            tokio::task::spawn_blocking(memory::give_back);
+        }
         if let Some(error) = running.broker().store().poisoned() {
             return format!(
                 "the store failed, nothing more is acknowledged: {}; look at the disk, then start again",

@@ -307,10 +307,18 @@ fn assert_refused(server: &Server, sent: &Sent) {
         .iter()
         .map(|row| (format!("{} {} {}", row["id"], row["person"], row["amount"]), constraint(row).to_owned()))
         .collect();
-    found.sort();
-    wanted.sort();
     assert!(!wanted.is_empty());
-    assert_eq!(found, wanted);
+    for row in found {
+        let at = wanted.iter().position(|refused| *refused == row);
+        wanted.swap_remove(at.unwrap_or_else(|| panic!("refused without reason, or twice: {row:?}")));
+    }
+    // The foreign key is deferred: an orphan that a good row of its id replaced in the same transaction was never refused.
+    let is_replaced = |(row, constraint): &(String, String)| {
+        let id = row.split(' ').next().and_then(|id| id.parse().ok());
+        constraint == "known_person" && id.is_some_and(|id: i64| sent.rows.contains_key(&id))
+    };
+    let lost: Vec<_> = wanted.iter().filter(|row| !is_replaced(row)).collect();
+    assert!(lost.is_empty() && wanted.len() < 30, "refused and not written down: {lost:?} of {wanted:?}");
 }
 
 fn read_all(kafka: &str, topic: &str, mut visit: impl FnMut(&rdkafka::message::BorrowedMessage<'_>)) {

@@ -229,16 +229,29 @@ impl Loading<'_> {
     /// # Errors
     /// [`LoadError::Reference`] when a deferred constraint does not hold.
     pub async fn commit(self) -> Result<(), LoadError> {
-        self.transaction.commit().await.map_err(|error| match error.code().is_some_and(|code| refuses(code.code())) {
-            true => LoadError::Reference(told(&error)),
-            false => LoadError::Failed(told(&error)),
-        })
+        self.transaction.commit().await.map_err(|error| deferred(&error))
+    }
+
+    /// Has deferred constraints looked at now, so that a commit cannot fail by them any more.
+    ///
+    /// # Errors
+    /// [`LoadError::Reference`] when one does not hold.
+    pub async fn check_deferred(&self) -> Result<(), LoadError> {
+        self.transaction.batch_execute("SET CONSTRAINTS ALL IMMEDIATE").await.map_err(|error| deferred(&error))
     }
 
     /// Whether a foreign key was not there; the reason of the first such row.
     pub fn reference(&self) -> Option<String> {
         let missing = self.refused.iter().find(|row| row.code == SqlState::FOREIGN_KEY_VIOLATION.code());
         missing.map(|row| row.reason.clone())
+    }
+}
+
+/// What an error means that a deferred constraint may have caused.
+fn deferred(error: &tokio_postgres::Error) -> LoadError {
+    match error.code().is_some_and(|code| refuses(code.code())) {
+        true => LoadError::Reference(told(error)),
+        false => LoadError::Failed(told(error)),
     }
 }
 

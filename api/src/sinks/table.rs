@@ -271,6 +271,8 @@ impl TableSink {
         if let Some(reason) = loading.reference().filter(|_| patient) {
             return Err(LoadError::Reference(reason));
         }
+        // Before anything is written down: what a later attempt refuses too would count as written down already.
+        loading.check_deferred().await?;
         // Written down first: a crash in between writes nothing down twice, as the store knows how far it came.
         self.write_down(&loading.refused).await.map_err(|error| LoadError::Failed(error.to_string()))?;
         let refused = loading.refused.len();
