@@ -3,7 +3,7 @@
 'use strict'
 const fs = require('fs')
 const path = require('path')
-const { chromium } = require('playwright-core')
+const { launch, watch } = require('./browser.js')
 
 const [base, plan, folder] = process.argv.slice(2)
 const expected = JSON.parse(fs.readFileSync(plan, 'utf8'))
@@ -25,13 +25,6 @@ async function figure(page, title, wanted, what) {
   same(what, await place.textContent({ timeout: 5000 }).catch(() => 'nothing'), wanted)
 }
 
-function watch(page, name) {
-  page.on('console', (message) => ['error', 'warning'].includes(message.type()) && mistakes.push(`${name}: console: ${message.text()}`))
-  page.on('pageerror', (error) => mistakes.push(`${name}: page: ${error.message}`))
-  page.on('response', (response) => response.status() >= 400 && mistakes.push(`${name}: ${response.status()}: ${response.url()}`))
-  page.on('request', (request) => !request.url().startsWith(base) && !/^(data|blob):/.test(request.url()) && mistakes.push(`${name}: fetched from elsewhere: ${request.url()}`))
-}
-
 async function fits(page, name) {
   const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth)
   if (over > 0) mistakes.push(`${name}: scrolls sideways by ${over} px`)
@@ -40,7 +33,7 @@ async function fits(page, name) {
 async function everything(browser, size) {
   const name = `${size.width} px`
   const page = await browser.newPage({ viewport: size, locale: 'en-US', timezoneId: 'UTC' })
-  watch(page, name)
+  watch(page, base, (text) => mistakes.push(`${name}: ${text}`))
   await page.goto(`${base}/d/everything`)
   await figure(page, 'Revenue', money(expected.revenue), `${name}: revenue`)
   await figure(page, 'Invoices', String(expected.invoices), `${name}: invoices`)
@@ -110,7 +103,7 @@ async function interact(page) {
 async function others(browser) {
   for (const size of SIZES) {
     const page = await browser.newPage({ viewport: size, locale: 'en-US', timezoneId: 'UTC' })
-    watch(page, `others at ${size.width} px`)
+    watch(page, base, (text) => mistakes.push(`others at ${size.width} px: ${text}`))
     for (const place of ['/', '/topics?topic=invoices', '/pipelines', '/lake', '/catalog?name=stream:invoices', '/sql?q=SELECT+1+AS+one', '/system', '/jobs', '/alerts', '/sources', '/quality']) {
       const pages = (await (await fetch(`${base}/v1/dashboards?status=false`)).json()).pages
       if (['/jobs', '/alerts', '/sources', '/quality'].includes(place) && !pages.includes(place.slice(1))) continue
@@ -139,7 +132,7 @@ async function others(browser) {
 }
 
 async function main() {
-  const browser = await chromium.launch({ executablePath: process.env.CHROMIUM || '/usr/bin/chromium', args: ['--no-sandbox', '--disable-gpu'] })
+  const browser = await launch()
   try {
     for (const size of SIZES) await everything(browser, size)
     await others(browser)
