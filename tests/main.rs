@@ -31,3 +31,4 @@ mod scenarios;
 mod sinks;
 mod spotify;
 mod systems;
+mod transactions;

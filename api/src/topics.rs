@@ -135,13 +135,13 @@ fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text).into_response()
 }
 
-/// Up to `limit` records from `from` on; control batches are skipped.
+/// Up to `limit` records from `from` on; control batches and what was aborted are skipped.
 pub async fn records_from(partition: &Arc<Partition>, from: i64, limit: usize) -> Answer<Vec<Record>> {
     let mut records = Vec::new();
     let mut position = from;
     let mut bytes = 0;
     while records.len() < limit && bytes < PEEK_BYTES_MAX {
-        let batches = partition.read(position, 1 << 20).await?;
+        let batches = partition.read_committed(position, 1 << 20).await?;
         let Some(last) = batches.last() else { break };
         position = last.next_offset();
         for batch in batches.iter().filter(|batch| !batch.is_control()) {

@@ -35,6 +35,7 @@ const PRODUCER_EPOCH_AT: usize = 51;
 const BASE_SEQUENCE_AT: usize = 53;
 const RECORD_COUNT_AT: usize = 57;
 
+const CODEC: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
@@ -173,6 +174,20 @@ impl Batch {
             bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now.to_be_bytes());
             write_crc(&mut bytes);
         }
+        Batch(bytes.freeze())
+    }
+
+    /// The same place in the log without its records: what a reader of committed data gets in place of a marker or an
+    /// aborted batch, so that it moves over the offsets.
+    pub fn hollow(&self) -> Batch {
+        let mut bytes = BytesMut::with_capacity(BATCH_HEADER_BYTES);
+        bytes.put_slice(&self.0[..BATCH_HEADER_BYTES]);
+        let length = i32::try_from(BATCH_HEADER_BYTES - BATCH_LENGTH_END).expect("49 fits");
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        let attributes = self.attributes() & !CODEC;
+        bytes[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
+        bytes[RECORD_COUNT_AT..RECORD_COUNT_AT + 4].copy_from_slice(&0_i32.to_be_bytes());
+        write_crc(&mut bytes);
         Batch(bytes.freeze())
     }
 

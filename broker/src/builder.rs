@@ -3,7 +3,10 @@
 use bytes::{BufMut, BytesMut};
 
 use crate::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_END, Batch, HeaderRef, write_crc};
-use crate::types::TimestampMs;
+use crate::types::{ProducerId, TimestampMs};
+
+/// Attributes of a transaction marker: transactional, control.
+const MARKER_ATTRIBUTES: i16 = 1 << 4 | 1 << 5;
 
 /// Builds one uncompressed batch with base offset 0, for records that Millpond itself writes.
 #[derive(Debug, Default)]
@@ -91,6 +94,27 @@ impl BatchBuilder {
     }
 }
 
+/// The control batch that ends a producer's transaction in a partition (KIP-98). Key: i16 version 0, i16 0 for an abort or 1
+/// for a commit; value: i16 version 0, i32 coordinator's epoch.
+pub(crate) fn transaction_marker(
+    (producer, epoch): (ProducerId, i16),
+    committed: bool,
+    coordinator_epoch: i32,
+    now: TimestampMs,
+) -> Batch {
+    let mut value = [0; 6];
+    value[2..].copy_from_slice(&coordinator_epoch.to_be_bytes());
+    let mut builder = BatchBuilder::new();
+    builder.push(now, Some(&[0, 0, 0, u8::from(committed)]), Some(&value), &[]);
+    let mut bytes = BytesMut::with_capacity(builder.size());
+    bytes.put_slice(builder.build().expect("one record was pushed").bytes());
+    bytes[21..23].copy_from_slice(&MARKER_ATTRIBUTES.to_be_bytes());
+    bytes[43..51].copy_from_slice(&producer.to_be_bytes());
+    bytes[51..53].copy_from_slice(&epoch.to_be_bytes());
+    write_crc(&mut bytes);
+    Batch(bytes.freeze())
+}
+
 fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
@@ -107,5 +131,24 @@ fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
             put_varlong(out, bytes.len() as i64);
             out.extend_from_slice(bytes);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn markers_are_what_other_implementations_read() {
+        use kafka_protocol::records::RecordBatchDecoder;
+        let marker = transaction_marker((7, 3), true, 5, 1_000);
+        marker.check_crc().unwrap();
+        assert!(marker.is_control() && marker.is_transactional());
+        let record = RecordBatchDecoder::decode(&mut marker.bytes().clone()).unwrap().records.remove(0);
+        assert_eq!((record.producer_id, record.producer_epoch, record.control, record.timestamp), (7, 3, true, 1_000));
+        assert_eq!(record.key.as_deref(), Some(&[0, 0, 0, 1][..]));
+        assert_eq!(record.value.as_deref(), Some(&[0, 0, 0, 0, 0, 5][..]));
+        let abort = transaction_marker((7, 3), false, 0, 0);
+        assert_eq!(abort.records().unwrap().next().unwrap().unwrap().key.as_deref(), Some(&[0, 0, 0, 0][..]));
     }
 }

@@ -55,6 +55,10 @@ pub struct BrokerConfig {
     pub retention_check_ms: u64,
     /// How long an idempotent producer's sequence state is kept after its last batch.
     pub producer_id_expiration_ms: i64,
+    /// Longest time that a producer may ask for its transactions.
+    pub transaction_max_timeout_ms: i32,
+    /// How long a transactional id that nobody uses is kept.
+    pub transactional_id_expiration_ms: i64,
     /// How long a new group waits for more members.
     pub group_initial_rebalance_delay_ms: u64,
     /// Least session timeout that a member may ask for.
@@ -89,6 +93,8 @@ impl Default for BrokerConfig {
             block_cache_bytes: 32 << 20,
             retention_check_ms: 300_000,
             producer_id_expiration_ms: 86_400_000,
+            transaction_max_timeout_ms: 900_000,
+            transactional_id_expiration_ms: 7 * 86_400_000,
             group_initial_rebalance_delay_ms: 3_000,
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,

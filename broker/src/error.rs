@@ -108,8 +108,16 @@ kinds! {
     InvalidProducerIdMapping = 49, Refuse;
     /// The transaction timeout is above `transaction.max.timeout.ms`.
     InvalidTransactionTimeout = 50, Refuse;
+    /// The producer's last transaction is still being ended.
+    ConcurrentTransactions = 51, Retry;
+    /// A marker of a coordinator that was replaced.
+    TransactionCoordinatorFenced = 52, Refuse;
+    /// The transactional id is missing, or may not be used.
+    TransactionalIdAuthorizationFailed = 53, Refuse;
     /// No authorizer is configured.
     SecurityDisabled = 54, Refuse;
+    /// Another part of the request failed, so this one was not tried.
+    OperationNotAttempted = 55, Refuse;
     /// A log directory that does not exist.
     LogDirNotFound = 57, Refuse;
     /// The group still has members.
@@ -136,6 +144,16 @@ kinds! {
     InvalidRecord = 87, Refuse;
     /// Offsets of an open transaction hide the committed ones.
     UnstableOffsetCommit = 88, Retry;
+    /// A newer producer has the transactional id.
+    ProducerFenced = 90, Refuse;
+    /// A feature cannot be set to this level.
+    FeatureUpdateFailed = 96, Refuse;
+    /// No producer has this transactional id.
+    TransactionalIdNotFound = 105, Refuse;
+    /// The transaction cannot go on; abort it.
+    TransactionAbortable = 120, Refuse;
+    /// A pattern that is none.
+    InvalidRegularExpression = 128, Refuse;
     /// No topic has this id.
     UnknownTopicId = 100, Retry;
     /// A broker was asked for what controllers answer.

@@ -18,8 +18,8 @@ use crate::clock::Clock;
 use crate::config::{BrokerConfig, Durability};
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
-use crate::log::Partition;
 use crate::log::keys::{self, IndexEntry};
+use crate::log::{Partition, Stability, aborted, open};
 use crate::log::producers::{self, Kept, ProducerState, Verdict};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
@@ -38,6 +38,9 @@ pub enum Change {
     LogStart(Arc<Partition>, Offset),
     /// Starts a new leader epoch at the partition's end.
     Epoch(Arc<Partition>, LeaderEpoch),
+    /// A partition belongs to a producer's transaction from now on; the producer must begin with sequence 0 there if the
+    /// last says so.
+    Admit(Arc<Partition>, (ProducerId, i16), bool),
     /// Forgets a producer that has not appended since the given time.
     ForgetProducer(Arc<Partition>, ProducerId, TimestampMs),
     /// Removes all that a partition stored; it must be marked deleted before.
@@ -61,6 +64,20 @@ pub enum Origin {
     Client,
     /// Millpond itself.
     Internal,
+    /// Who ends a transaction: the batch is its marker.
+    Marker(Marker),
+}
+
+/// How a transaction ends in a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marker {
+    /// Whether its records count.
+    pub committed: bool,
+    /// Epoch of the coordinator that says so.
+    pub coordinator_epoch: i32,
+    /// Whether it is an administrator that says so (WriteTxnMarkers), and not the coordinator, for which the transaction is
+    /// still on.
+    pub by_admin: bool,
 }
 
 /// When a commit is answered.
@@ -191,7 +208,7 @@ struct LaneWriter {
 
 /// What a commit did, to be made visible once it is durable.
 enum Effect {
-    Appended(Arc<Partition>, Batch, IndexEntry),
+    Appended(Arc<Partition>, Batch, IndexEntry, Stability),
     Started(Arc<Partition>, Offset),
     Epoch(Arc<Partition>, LeaderEpoch, Offset),
 }
@@ -271,6 +288,9 @@ impl LaneWriter {
     fn check_append(&self, append: &Append) -> Result<Verdict> {
         let Append { partition, batch, origin } = append;
         if partition.is_deleted() {
+            if matches!(origin, Origin::Marker(_)) {
+                return Ok(Verdict::Skip);
+            }
             let message = format!("topic {} was deleted", partition.topic());
             return Err(Error::new(Kind::UnknownTopicOrPartition, message));
         }
@@ -287,7 +307,11 @@ impl LaneWriter {
                 unknown.insert(ProducerState::decode(&stored)?);
             }
         }
-        producers::judge(writer.producers.get(&batch.producer_id()), batch)
+        let known = writer.producers.get(&batch.producer_id());
+        match origin {
+            Origin::Marker(marker) => producers::judge_marker(known, batch, *marker),
+            _ => producers::judge(known, writer.open.get(batch.producer_id()), batch),
+        }
     }
 
     fn stage(
@@ -307,6 +331,7 @@ impl LaneWriter {
                 Change::Append(append) => match verdicts.next().expect("check gave one verdict per append") {
                     Verdict::Duplicate(kept) => appended.push(duplicate(&append, kept)),
                     Verdict::Append => appended.push(stage_append(append, now, writes, effects)),
+                    Verdict::Skip => {}
                 },
                 Change::LogStart(partition, offset) => stage_log_start(partition, offset, writes, effects)?,
                 Change::Epoch(partition, epoch) => {
@@ -314,10 +339,13 @@ impl LaneWriter {
                     writes.put(Family::Meta, &keys::epoch_key(partition.id(), epoch), &start.to_be_bytes());
                     effects.push(Effect::Epoch(partition, epoch, start));
                 }
+                Change::Admit(partition, (producer, epoch), strict) => {
+                    partition.writer.lock().open.admit(producer, epoch, strict);
+                }
                 Change::ForgetProducer(partition, producer, since) => {
                     let mut writer = partition.writer.lock();
                     let recent = writer.producers.get(&producer).is_some_and(|known| known.last_append() > since);
-                    if !recent {
+                    if !recent && writer.open.get(producer).is_none() {
                         writer.producers.remove(&producer);
                         writes.delete(Family::Producers, &keys::producer_key(partition.id(), producer));
                     }
@@ -332,10 +360,10 @@ impl LaneWriter {
         let mut published: HashMap<LogId, Arc<Partition>> = HashMap::new();
         for effect in effects {
             match effect {
-                Effect::Appended(partition, batch, entry) => {
+                Effect::Appended(partition, batch, entry, stability) => {
                     self.tail_bytes += batch.bytes().len();
                     self.counters.appended(batch.bytes().len(), batch.record_count());
-                    partition.publish(batch, &entry);
+                    partition.publish(batch, &entry, stability);
                     self.tail_order.push_back(partition.clone());
                     published.insert(partition.id(), partition);
                 }
@@ -406,15 +434,19 @@ fn stage_append(append: Append, now: TimestampMs, writes: &mut Writes<'_>, effec
     let key = keys::batch_key(partition.id(), base_offset);
     writes.put(Family::Log, &key, batch.bytes());
     writes.put(Family::Index, &key, &entry.encode());
-    if origin == Origin::Client && batch.producer_id() >= 0 {
+    if origin != Origin::Internal && batch.producer_id() >= 0 {
         let known = writer.producers.get(&batch.producer_id());
-        let state = ProducerState::after(known, &batch, base_offset, now);
+        let state = match origin {
+            Origin::Marker(marker) => ProducerState::after_marker(known, &batch, marker.coordinator_epoch, now),
+            _ => ProducerState::after(known, &batch, base_offset, now),
+        };
         writes.put(Family::Producers, &keys::producer_key(partition.id(), batch.producer_id()), &state.encode());
         writer.producers.insert(batch.producer_id(), state);
     }
+    let stability = writer.open.follow(partition.id(), &batch, origin, writes);
     drop(writer);
     let log_start = partition.log_start();
-    effects.push(Effect::Appended(partition, batch, entry));
+    effects.push(Effect::Appended(partition, batch, entry, stability));
     Appended { base_offset, log_append_time: append_time.unwrap_or(-1), log_start, duplicate: false }
 }
 
@@ -434,6 +466,7 @@ fn stage_log_start(
     let to = keys::batch_key(partition.id(), keep);
     writes.delete_range(Family::Log, &from, &to);
     writes.delete_range(Family::Index, &from, &to);
+    writes.delete_range(Family::Txns, &aborted::range(partition.id()).0, &aborted::key(partition.id(), offset));
     effects.push(Effect::Started(partition, offset));
     Ok(())
 }
@@ -442,6 +475,9 @@ fn stage_drop(partition: &Partition, writes: &mut Writes<'_>) {
     let (from, to) = keys::log_range(partition.id());
     for family in [Family::Log, Family::Index, Family::Producers] {
         writes.delete_range(family, &from, &to);
+    }
+    for (from, to) in [aborted::range(partition.id()), open::range(partition.id())] {
+        writes.delete_range(Family::Txns, &from, &to);
     }
     writes.delete(Family::Meta, &keys::log_start_key(partition.id()));
     let (from, to) = keys::epoch_range(partition.id());

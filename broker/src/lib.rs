@@ -12,6 +12,7 @@ mod config;
 mod counters;
 mod disk;
 mod error;
+mod features;
 mod group;
 mod handlers;
 mod hold;
@@ -24,6 +25,7 @@ mod schema;
 mod seed;
 pub mod store;
 pub mod topic_config;
+mod txn;
 mod types;
 
 use std::net::SocketAddr;
@@ -39,8 +41,8 @@ pub use counters::Counters;
 pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
 pub use hold::{Hold, Holds};
-pub use lane::{Ack, Append, Appended, Change, Lane, Origin};
-pub use log::{Partition, Waiter};
+pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
+pub use log::{Aborted, Partition, Waiter};
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
@@ -63,6 +65,8 @@ pub struct Broker {
     lane: Arc<Lane>,
     catalog: Catalog,
     groups: Arc<Groups>,
+    transactions: Arc<txn::Transactions>,
+    features: features::Features,
     producer_ids: producer_ids::ProducerIds,
     schemas: Arc<Schemas>,
     holds: Holds,
@@ -86,9 +90,12 @@ impl Broker {
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
             let schemas = Schemas::recover(&reading, committing.clone())?;
-            Ok((Groups::recover(&reading, committing, &settings, time)?, producer_ids, schemas))
+            let features = features::Features::recover(&reading, committing.clone())?;
+            let transactions = txn::Transactions::recover(&reading, committing.clone(), &catalog)?;
+            let groups = Groups::recover(&reading, committing, &settings, time)?;
+            Ok((catalog, groups, transactions, producer_ids, schemas, features))
         });
-        let (groups, producer_ids, schemas) = recovered.await?;
+        let (catalog, groups, transactions, producer_ids, schemas, features) = recovered.await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let broker = Arc::new(Self {
@@ -99,6 +106,8 @@ impl Broker {
             lane,
             catalog,
             groups: Arc::new(groups),
+            transactions: Arc::new(transactions),
+            features,
             producer_ids,
             schemas: Arc::new(schemas),
             holds,
@@ -109,6 +118,7 @@ impl Broker {
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
+        tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
     }
 
@@ -185,6 +195,14 @@ impl Broker {
     /// The consumer groups.
     pub fn groups(&self) -> &Arc<Groups> {
         &self.groups
+    }
+
+    pub(crate) fn transactions(&self) -> &Arc<txn::Transactions> {
+        &self.transactions
+    }
+
+    pub(crate) fn features(&self) -> &features::Features {
+        &self.features
     }
 
     pub(crate) fn producer_ids(&self) -> &producer_ids::ProducerIds {

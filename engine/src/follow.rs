@@ -23,7 +23,7 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Waits until everything is applied that is in the topic now.
+    /// Waits until everything is applied that is committed in the topic now.
     pub(crate) async fn wait(&self, broker: &Broker, wait_ms: u64) -> Result<Offsets> {
         let targets = self.ends(broker);
         let mut advanced = self.published.advanced.subscribe();
@@ -74,7 +74,7 @@ impl Follower {
         Offsets::from([(self.topic.clone(), self.applied(broker, progress))])
     }
 
-    /// Where the topic ends now.
+    /// Where what is committed of the topic ends now.
     pub(crate) fn high_watermarks(&self, broker: &Broker) -> Offsets {
         Offsets::from([(self.topic.clone(), self.ends(broker))])
     }
@@ -82,7 +82,7 @@ impl Follower {
     fn ends(&self, broker: &Broker) -> BTreeMap<PartitionIndex, Offset> {
         let partitions = broker.catalog().topic(&self.topic).map(|topic| topic.partitions());
         let all = partitions.iter().flat_map(|all| all.iter());
-        all.map(|partition| (partition.index(), partition.high_watermark())).collect()
+        all.map(|partition| (partition.index(), partition.last_stable_offset())).collect()
     }
 
     fn is_reached(&self, broker: &Broker, targets: &BTreeMap<PartitionIndex, Offset>) -> bool {

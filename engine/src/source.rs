@@ -94,11 +94,11 @@ impl Source {
     /// Reads ahead in every partition that has nothing ahead.
     pub(crate) async fn read_ahead(&mut self) -> Result<()> {
         for reading in self.partitions.values_mut() {
-            let has_more = reading.partition.high_watermark() > reading.read_offset;
+            let has_more = reading.partition.last_stable_offset() > reading.read_offset;
             if !reading.ahead.is_empty() || !has_more || reading.partition.is_deleted() {
                 continue;
             }
-            match reading.partition.read(reading.read_offset, READ_BYTES).await {
+            match reading.partition.read_committed(reading.read_offset, READ_BYTES).await {
                 Ok(batches) => {
                     reading.read_offset = batches.last().map_or(reading.read_offset, Batch::next_offset);
                     reading.ahead.extend(batches);
@@ -171,7 +171,7 @@ impl Source {
             PartitionTime {
                 max_event_ms: position.max_event_ms,
                 last_read_ms: reading.last_read_ms,
-                caught_up: position.next_offset >= reading.partition.high_watermark(),
+                caught_up: position.next_offset >= reading.partition.last_stable_offset(),
             }
         };
         live.map(time).collect()

@@ -61,7 +61,7 @@ impl Boundary {
         let parts = partitions.into_iter().zip(settled).map(|(partition, settled)| {
             let start = partition.log_start();
             let from = settled.mark.map_or(start, |mark| mark.offset.max(start));
-            let to = partition.high_watermark().max(from);
+            let to = partition.last_stable_offset().max(from);
             Part { partition, files: settled.files, from, to }
         });
         Self { parts: parts.collect(), _pins: pins }

@@ -68,7 +68,7 @@ impl LogScan {
             if at >= to {
                 return Ok(None);
             }
-            let batches = match self.partition.read(at, READ_BYTES).await {
+            let batches = match self.partition.read_committed(at, READ_BYTES).await {
                 Ok(batches) => batches,
                 Err(error) if error.kind == Kind::OffsetOutOfRange && self.partition.log_start() > at => {
                     // deleted on somebody's order (DeleteRecords); retention cannot pass the pin

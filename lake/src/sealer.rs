@@ -112,7 +112,7 @@ impl Sealer {
         let (Some(topic), Some(config)) = (self.topic(table), &table.settles) else { return Ok(()) };
         for partition in topic.partitions().iter() {
             while !*stop.borrow() && self.is_due(table, config, partition).await? {
-                if self.settle(table, partition, partition.high_watermark()).await?.is_none() {
+                if self.settle(table, partition, partition.last_stable_offset()).await?.is_none() {
                     break;
                 }
             }
@@ -137,7 +137,7 @@ impl Sealer {
             return Ok(false);
         };
         note(Some(oldest));
-        let records = u64::try_from(partition.high_watermark() - from).unwrap_or(0);
+        let records = u64::try_from(partition.last_stable_offset() - from).unwrap_or(0);
         let age = self.settler.broker.clock().now_ms().saturating_sub(oldest);
         let enough = records >= config.flush_rows as u64 || bytes >= config.flush_bytes;
         Ok(settled.plan.is_some() || enough || age >= config.flush_age_ms)
@@ -163,7 +163,7 @@ impl Sealer {
         let mut total = Settling::default();
         let Some(topic) = self.topic(table) else { return Ok(total) };
         for partition in topic.partitions().iter() {
-            let end = partition.high_watermark();
+            let end = partition.last_stable_offset();
             while let Some(done) = self.settle(table, partition, end).await? {
                 total.files += done.files;
                 total.rows += done.rows;

@@ -124,8 +124,8 @@ impl Settler {
         }
         let rows_max = table.settles.as_ref().map_or(1, |table| table.flush_rows.max(1));
         let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-        let end = end.min(first.saturating_add(rows_max)).min(partition.high_watermark());
-        let last = planned.map_or(end - 1, |plan| plan.last.min(partition.high_watermark() - 1));
+        let end = end.min(first.saturating_add(rows_max)).min(partition.last_stable_offset());
+        let last = planned.map_or(end - 1, |plan| plan.last.min(partition.last_stable_offset() - 1));
         Ok((last >= first).then_some((first, last)))
     }
 
@@ -156,7 +156,7 @@ impl Settler {
         let bytes_max = table.settles.as_ref().map_or(u64::MAX, |table| table.flush_bytes);
         let (mut at, end, mut bytes) = (plan.first, plan.last + 1, 0_u64);
         while at < end {
-            let batches = partition.read(at, READ_BYTES).await?;
+            let batches = partition.read_committed(at, READ_BYTES).await?;
             let Some(last) = batches.last() else {
                 return Err(LakeError::bug(format!(
                     "{}-{} ends at {at}, before its plan {plan:?}",

@@ -88,7 +88,7 @@ async fn log_rows(table: &Table, partition: &Arc<Partition>, from: Offset, to: O
     let mut at = from.max(partition.log_start());
     let mut found = Vec::new();
     while at < to {
-        let batches = partition.read(at, READ_BYTES).await?;
+        let batches = partition.read_committed(at, READ_BYTES).await?;
         let Some(last) = batches.last() else { break };
         let next = last.next_offset();
         let rows = table.rows(partition.index(), batches, (at, next.min(to)))?;
@@ -100,9 +100,9 @@ async fn log_rows(table: &Table, partition: &Arc<Partition>, from: Offset, to: O
 
 /// The number of rows from an offset on.
 async fn live_rows(table: &Table, partition: &Arc<Partition>, from: Offset) -> Result<u64> {
-    let (mut at, end, mut count) = (from.max(partition.log_start()), partition.high_watermark(), 0);
+    let (mut at, end, mut count) = (from.max(partition.log_start()), partition.last_stable_offset(), 0);
     while at < end {
-        let batches = partition.read(at, READ_BYTES).await?;
+        let batches = partition.read_committed(at, READ_BYTES).await?;
         let Some(next) = batches.last().map(|last| last.next_offset()) else { break };
         count += table.rows(partition.index(), batches, (at, next.min(end)))?.num_rows() as u64;
         at = next;

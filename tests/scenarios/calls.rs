@@ -52,6 +52,11 @@ pub enum Call {
         sequence: i32,
         /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count` or `compression`.
         damage: Option<String>,
+        /// With one, the batch belongs to a transaction.
+        transactional_id: Option<String>,
+        /// The batch belongs to a transaction although the request names none.
+        #[serde(default)]
+        transactional: bool,
     },
     Fetch {
         version: i16,
@@ -63,6 +68,8 @@ pub enum Call {
         leader_epoch: i32,
         #[serde(default)]
         wait_ms: i32,
+        #[serde(default)]
+        committed: bool,
     },
     ListOffsets {
         version: i16,
@@ -72,6 +79,8 @@ pub enum Call {
         timestamp: i64,
         #[serde(default = "minus_one")]
         leader_epoch: i32,
+        #[serde(default)]
+        committed: bool,
     },
     DeleteRecords {
         version: i16,
@@ -167,6 +176,8 @@ pub enum Call {
         topic: Option<String>,
         #[serde(default)]
         partitions: Vec<i32>,
+        #[serde(default)]
+        stable: bool,
     },
     OffsetDelete {
         version: i16,
@@ -203,6 +214,84 @@ pub enum Call {
         producer_id: i64,
         #[serde(default = "minus_one_16")]
         epoch: i16,
+        transactional_id: Option<String>,
+        #[serde(default = "a_minute")]
+        timeout_ms: i32,
+    },
+    AddPartitionsToTxn {
+        version: i16,
+        transactional_id: String,
+        producer_id: i64,
+        epoch: i16,
+        topics: BTreeMap<String, Vec<i32>>,
+    },
+    AddOffsetsToTxn {
+        version: i16,
+        transactional_id: String,
+        producer_id: i64,
+        epoch: i16,
+        group: String,
+    },
+    EndTxn {
+        version: i16,
+        transactional_id: String,
+        producer_id: i64,
+        epoch: i16,
+        commit: bool,
+    },
+    TxnOffsetCommit {
+        version: i16,
+        transactional_id: String,
+        producer_id: i64,
+        epoch: i16,
+        group: String,
+        #[serde(default)]
+        member_id: String,
+        #[serde(default = "minus_one")]
+        generation: i32,
+        topic: String,
+        #[serde(default)]
+        partition: i32,
+        offset: i64,
+        metadata: Option<String>,
+    },
+    WriteTxnMarkers {
+        version: i16,
+        producer_id: i64,
+        epoch: i16,
+        commit: bool,
+        topics: BTreeMap<String, Vec<i32>>,
+        #[serde(default)]
+        coordinator_epoch: i32,
+    },
+    DescribeProducers {
+        version: i16,
+        topics: BTreeMap<String, Vec<i32>>,
+    },
+    DescribeTransactions {
+        version: i16,
+        transactional_ids: Vec<String>,
+    },
+    ListTransactions {
+        version: i16,
+        #[serde(default)]
+        states: Vec<String>,
+        #[serde(default)]
+        producer_ids: Vec<i64>,
+        #[serde(default = "minus_one_64")]
+        duration_ms: i64,
+        pattern: Option<String>,
+    },
+    UpdateFeatures {
+        version: i16,
+        feature: String,
+        level: i16,
+        #[serde(default)]
+        upgrade_type: i8,
+        #[serde(default)]
+        allow_downgrade: bool,
+        #[serde(default)]
+        validate_only: bool,
     },
 }
 
@@ -250,6 +339,9 @@ fn minus_one_16() -> i16 {
 fn minus_one_64() -> i64 {
     -1
 }
+fn a_minute() -> i32 {
+    60_000
+}
 fn session() -> i32 {
     30_000
 }
@@ -257,13 +349,13 @@ fn consumer() -> String {
     "consumer".into()
 }
 
-fn text(value: &str) -> StrBytes {
+pub(super) fn text(value: &str) -> StrBytes {
     StrBytes::from_string(value.to_owned())
 }
-fn topic_name(value: &str) -> TopicName {
+pub(super) fn topic_name(value: &str) -> TopicName {
     TopicName(text(value))
 }
-fn group_id(value: &str) -> GroupId {
+pub(super) fn group_id(value: &str) -> GroupId {
     GroupId(text(value))
 }
 
@@ -279,7 +371,7 @@ fn api_versions(client: &mut Client, version: i16) -> Result<Value, String> {
 }
 
 /// Sends and gives the whole answer as a tree.
-fn ask<R: Request>(client: &mut Client, request: &R, version: i16) -> Result<Value, String>
+pub(super) fn ask<R: Request>(client: &mut Client, request: &R, version: i16) -> Result<Value, String>
 where
     R::Response: std::fmt::Debug,
 {
@@ -305,6 +397,15 @@ impl Call {
             Call::JoinGroup { .. } | Call::SyncGroup { .. } | Call::Heartbeat { .. } | Call::LeaveGroup { .. } => {
                 self.membership(client)
             }
+            Call::AddPartitionsToTxn { .. }
+            | Call::AddOffsetsToTxn { .. }
+            | Call::EndTxn { .. }
+            | Call::TxnOffsetCommit { .. }
+            | Call::WriteTxnMarkers { .. } => self.transactions(client),
+            Call::DescribeProducers { .. }
+            | Call::DescribeTransactions { .. }
+            | Call::ListTransactions { .. }
+            | Call::UpdateFeatures { .. } => self.transaction_admin(client),
             _ => self.groups(client),
         }
     }
@@ -388,11 +489,14 @@ impl Call {
                 producer_epoch,
                 sequence,
                 damage,
+                transactional_id,
+                transactional,
             } => {
                 let identity = producer_id.map_or_else(Identity::default, |producer_id| Identity {
                     producer_id,
                     epoch: producer_epoch,
                     sequence,
+                    transactional: transactional || transactional_id.is_some(),
                 });
                 let bytes = damaged(batch(&records, identity), damage.as_deref());
                 let data =
@@ -400,15 +504,18 @@ impl Call {
                 let topic = produce_request::TopicProduceData::default()
                     .with_name(topic_name(&topic))
                     .with_partition_data(vec![data]);
+                let request = ProduceRequest::default()
+                    .with_transactional_id(transactional_id.as_deref().map(|id| TransactionalId(text(id))));
                 ask(
                     client,
-                    &ProduceRequest::default().with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]),
+                    &request.with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]),
                     version,
                 )
             }
-            Call::InitProducerId { version, producer_id, epoch } => {
-                let mut request =
-                    InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000);
+            Call::InitProducerId { version, producer_id, epoch, transactional_id, timeout_ms } => {
+                let mut request = InitProducerIdRequest::default()
+                    .with_transactional_id(transactional_id.as_deref().map(|id| TransactionalId(text(id))))
+                    .with_transaction_timeout_ms(timeout_ms);
                 if version >= 3 {
                     request = request.with_producer_id(ProducerId(producer_id)).with_producer_epoch(epoch);
                 }
@@ -420,7 +527,7 @@ impl Call {
 
     fn read(self, client: &mut Client) -> Result<Value, String> {
         match self {
-            Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms } => {
+            Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms, committed } => {
                 let mut wanted = fetch_request::FetchPartition::default()
                     .with_partition(partition)
                     .with_fetch_offset(offset)
@@ -434,13 +541,14 @@ impl Call {
                     .with_max_wait_ms(wait_ms)
                     .with_min_bytes(1)
                     .with_max_bytes(1 << 20)
+                    .with_isolation_level(i8::from(committed))
                     .with_topics(vec![topic]);
                 if version >= 7 {
                     request = request.with_session_id(0).with_session_epoch(-1);
                 }
                 fetched(client.call(&request, version)?)
             }
-            Call::ListOffsets { version, topic, partition, timestamp, leader_epoch } => {
+            Call::ListOffsets { version, topic, partition, timestamp, leader_epoch, committed } => {
                 let mut wanted = list_offsets_request::ListOffsetsPartition::default()
                     .with_partition_index(partition)
                     .with_timestamp(timestamp);
@@ -450,11 +558,8 @@ impl Call {
                 let topic = list_offsets_request::ListOffsetsTopic::default()
                     .with_name(topic_name(&topic))
                     .with_partitions(vec![wanted]);
-                ask(
-                    client,
-                    &ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]),
-                    version,
-                )
+                let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+                ask(client, &request.with_isolation_level(i8::from(committed)), version)
             }
             Call::DeleteRecords { version, topic, partition, offset } => {
                 let wanted = delete_records_request::DeleteRecordsPartition::default()
@@ -613,7 +718,7 @@ impl Call {
                     .with_topics(vec![topic]);
                 ask(client, &request, version)
             }
-            Call::OffsetFetch { version, group, topic, partitions } => {
+            Call::OffsetFetch { version, group, topic, partitions, stable } => {
                 let request = if version >= 8 {
                     let topics = topic.map(|topic| {
                         vec![
@@ -639,7 +744,7 @@ impl Call {
                     });
                     OffsetFetchRequest::default().with_group_id(group_id(&group)).with_topics(topics)
                 };
-                ask(client, &request, version)
+                ask(client, &request.with_require_stable(stable), version)
             }
             Call::OffsetDelete { version, group, topic, partitions } => {
                 let partitions = partitions.iter().map(|index| {

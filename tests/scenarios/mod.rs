@@ -2,10 +2,12 @@
 //!
 //! A step is one request. Its whole answer is compared, field by field, but for what differs between any two brokers
 //! (`answers::VOLATILE`) and what the step names in `ignore`, with the reason beside it in the file. `save` keeps a field of the
-//! answer for later steps, which say `$name`.
+//! answer for later steps, which say `$name`. Apache Kafka ends transactions after it has answered: `again_on` names codes on
+//! which a step is sent again, `until` a text that its answer has to contain at last.
 
 mod answers;
 mod calls;
+mod transactions;
 
 use crate::support::kafka::ApacheKafka;
 use crate::support::raw::Client;
@@ -37,6 +39,12 @@ struct Step {
     /// Apache Kafka spreads metadata after it has answered: time it is given before this step.
     #[serde(default)]
     after_ms: u64,
+    /// Error codes on which it is sent again for a while.
+    #[serde(default)]
+    again_on: Vec<i16>,
+    /// It is sent again for a while until its answer contains this text.
+    #[serde(default)]
+    until: Option<String>,
     /// A check of the scenario itself: the answer must contain this text.
     #[serde(default)]
     says: Option<String>,
@@ -102,7 +110,7 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
         let answer = loop {
             let call: Call = request.clone().try_into().unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1));
             match call.send(&mut client) {
-                Ok(answer) if asks_to_come_back(&answer) && Instant::now() < deadline => {
+                Ok(answer) if comes_back(step, &answer) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50))
                 }
                 Ok(answer) => {
@@ -131,13 +139,27 @@ fn settle(client: &mut Client, request: &toml::Value, deadline: Instant) {
     for (topic, partition) in calls::created(request) {
         let version = 5;
         while Instant::now() < deadline {
-            let probe = Call::ListOffsets { version, topic: topic.clone(), partition, timestamp: -1, leader_epoch: -1 };
+            let probe = Call::ListOffsets {
+                version,
+                topic: topic.clone(),
+                partition,
+                timestamp: -1,
+                leader_epoch: -1,
+                committed: false,
+            };
             if answers::find(&probe.send(client).unwrap(), "error_code") == Some(&Value::from(0)) {
                 break;
             }
             thread::sleep(Duration::from_millis(30));
         }
     }
+}
+
+/// Whether a step is to be sent again.
+fn comes_back(step: &Step, answer: &Value) -> bool {
+    let text = answer.to_string();
+    let named = step.again_on.iter().any(|code| text.contains(&format!("error_code\":{code},")));
+    named || asks_to_come_back(answer) || step.until.as_ref().is_some_and(|wanted| !text.contains(wanted.as_str()))
 }
 
 /// A coordinator or leader that is still loading or not yet chosen says so; every client asks again.

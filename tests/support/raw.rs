@@ -119,11 +119,12 @@ pub struct Identity {
     pub producer_id: i64,
     pub epoch: i16,
     pub sequence: i32,
+    pub transactional: bool,
 }
 
 impl Default for Identity {
     fn default() -> Identity {
-        Identity { producer_id: -1, epoch: -1, sequence: -1 }
+        Identity { producer_id: -1, epoch: -1, sequence: -1, transactional: false }
     }
 }
 
@@ -133,7 +134,7 @@ pub fn batch(records: &[PlainRecord], identity: Identity) -> Bytes {
         .iter()
         .enumerate()
         .map(|(i, record)| Record {
-            transactional: false,
+            transactional: identity.transactional,
             control: false,
             delete_horizon: false,
             partition_leader_epoch: -1,

@@ -18,16 +18,17 @@ const FENCES: &[(&str, &[&str])] = &[
 
 /// Inside `broker`: (who, whom it must not name).
 const LAYERS: &[(&str, &[&str])] = &[
-    ("broker/src/types.rs", &["batch", "store", "lane", "catalog", "log", "group", "handlers", "net"]),
-    ("broker/src/error.rs", &["batch", "store", "lane", "catalog", "log", "group", "handlers", "net"]),
-    ("broker/src/clock.rs", &["batch", "store", "lane", "catalog", "log", "group", "handlers", "net"]),
-    ("broker/src/batch.rs", &["store", "lane", "catalog", "log", "group", "handlers", "net"]),
-    ("broker/src/store.rs", &["lane", "catalog", "log", "group", "handlers", "net"]),
-    ("broker/src/log/", &["group", "handlers", "net"]),
-    ("broker/src/catalog.rs", &["group", "handlers", "net"]),
-    ("broker/src/lane.rs", &["group", "handlers", "net"]),
-    ("broker/src/schema/", &["catalog", "group", "handlers", "net"]),
-    ("broker/src/group/", &["handlers", "net"]),
+    ("broker/src/types.rs", &["batch", "store", "lane", "catalog", "log", "group", "txn", "handlers", "net"]),
+    ("broker/src/error.rs", &["batch", "store", "lane", "catalog", "log", "group", "txn", "handlers", "net"]),
+    ("broker/src/clock.rs", &["batch", "store", "lane", "catalog", "log", "group", "txn", "handlers", "net"]),
+    ("broker/src/batch.rs", &["store", "lane", "catalog", "log", "group", "txn", "handlers", "net"]),
+    ("broker/src/store.rs", &["lane", "catalog", "log", "group", "txn", "handlers", "net"]),
+    ("broker/src/log/", &["group", "txn", "handlers", "net"]),
+    ("broker/src/catalog.rs", &["group", "txn", "handlers", "net"]),
+    ("broker/src/lane.rs", &["group", "txn", "handlers", "net"]),
+    ("broker/src/schema/", &["catalog", "group", "txn", "handlers", "net"]),
+    ("broker/src/group/", &["txn", "handlers", "net"]),
+    ("broker/src/txn/", &["handlers", "net"]),
     ("broker/src/handlers/", &["store", "net"]),
 ];
 

@@ -127,6 +127,8 @@ fn broker(entry: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
         block_cache_bytes: entry.count("block_cache_bytes"),
         retention_check_ms: entry.unsigned("retention_check"),
         producer_id_expiration_ms: integer(entry, "producer_id_expiration"),
+        transaction_max_timeout_ms: small(entry, "transaction_max_timeout"),
+        transactional_id_expiration_ms: integer(entry, "transactional_id_expiration"),
         group_initial_rebalance_delay_ms: entry.unsigned("group_initial_rebalance_delay"),
         group_min_session_timeout_ms: small(entry, "group_min_session_timeout"),
         group_max_session_timeout_ms: small(entry, "group_max_session_timeout"),

@@ -43,7 +43,7 @@ pub const SECTIONS: [Section; 6] = [
     Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
 ];
 
-const BROKER: [Field; 22] = [
+const BROKER: [Field; 24] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -140,6 +140,18 @@ const BROKER: [Field; 22] = [
         Kind::Duration(1_000, 365 * DAY),
         "1d",
         "How long the sequence of an idempotent producer that went silent is kept.",
+    ),
+    Field::with_default(
+        "transaction_max_timeout",
+        Kind::Duration(1, 20 * DAY),
+        "15m",
+        "Longest time that a producer may ask for its transactions; then they are aborted.",
+    ),
+    Field::with_default(
+        "transactional_id_expiration",
+        Kind::Duration(1_000, 3650 * DAY),
+        "7d",
+        "How long a transactional id that nobody uses is kept.",
     ),
     Field::with_default(
         "group_initial_rebalance_delay",

@@ -184,7 +184,7 @@ impl TableSink {
     async fn read(&self, places: &mut Places) -> Result<Option<Batch>, String> {
         let (mut changes, mut moves) = (Vec::new(), Vec::new());
         for (index, place) in places.iter_mut() {
-            let end = place.partition.high_watermark();
+            let end = place.partition.last_stable_offset();
             if end <= place.offset || changes.len() >= self.config.batch_rows || place.partition.is_deleted() {
                 continue;
             }
@@ -198,7 +198,7 @@ impl TableSink {
                     "records were deleted before a sink took them"
                 );
             }
-            let read = match place.partition.read(from, READ_BYTES).await {
+            let read = match place.partition.read_committed(from, READ_BYTES).await {
                 Ok(read) => read,
                 Err(error) if error.kind == Kind::OffsetOutOfRange => continue,
                 Err(error) => return Err(error.to_string()),

@@ -28,7 +28,7 @@ pub(super) struct Cell {
     joins: HashMap<MemberId, oneshot::Sender<Result<Joined>>>,
     syncs: HashMap<MemberId, oneshot::Sender<Result<Synced>>>,
     /// Commits that are in the lane and not applied yet.
-    commits_under_way: u32,
+    pub(super) commits_under_way: u32,
     /// It was deleted; another one may have its name.
     pub(super) dead: bool,
     /// The deadline that the timers keep for it.
@@ -58,6 +58,7 @@ impl Cell {
         group.phase() == Phase::Empty
             && group.offsets().is_empty()
             && group.pending().is_empty()
+            && group.undecided().is_empty()
             && self.commits_under_way == 0
     }
 }
@@ -232,8 +233,12 @@ impl Groups {
     fn bury(&self, cell: &mut Cell) -> Later<()> {
         let id = cell.group.id();
         let (from, to) = records::offset_range(id);
-        let changes =
-            vec![Change::Delete(Family::Groups, records::group_key(id)), Change::DeleteRange(Family::Groups, from, to)];
+        let (pending_from, pending_to) = records::pending_range(id);
+        let changes = vec![
+            Change::Delete(Family::Groups, records::group_key(id)),
+            Change::DeleteRange(Family::Groups, from, to),
+            Change::DeleteRange(Family::Groups, pending_from, pending_to),
+        ];
         let stored = self.lane.commit(changes, Ack::Durable);
         self.offsets_count.fetch_sub(cell.group.offsets().len(), Ordering::Relaxed);
         cell.dead = true;
@@ -337,7 +342,7 @@ impl Groups {
     }
 
     /// Lets `act` work on the group that `find` gives; on a newer one if that was deleted meanwhile.
-    fn in_cell<T>(
+    pub(super) fn in_cell<T>(
         &self,
         find: impl Fn() -> Result<SharedCell>,
         act: impl FnOnce(&mut Cell, &SharedCell) -> T,
@@ -444,7 +449,7 @@ fn waiting<T: Send + 'static>(answer: oneshot::Receiver<Result<T>>) -> Later<T> 
     Box::pin(async move { answer.await.unwrap_or_else(|_| Err(stopping())) })
 }
 
-fn stopping() -> Error {
+pub(super) fn stopping() -> Error {
     Error::new(
         Kind::CoordinatorNotAvailable,
         "the request was overtaken by another one, or the broker stops; try again",
@@ -453,7 +458,7 @@ fn stopping() -> Error {
 
 /// A store that failed cannot coordinate: clients look for the coordinator again, and find it after a restart.
 #[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
-fn not_available(error: Error) -> Error {
+pub(super) fn not_available(error: Error) -> Error {
     Error::new(Kind::CoordinatorNotAvailable, error.message)
 }
 

@@ -3,17 +3,19 @@
 //! when they are stored (`state.rs`), then those who wait are answered. Nothing here waits for the store while it holds
 //! a lock.
 //!
-//! Stored: committed offsets, and each generation that got its assignment, so that members go on after a restart of the
+//! Stored: committed offsets, those that an open transaction is to commit (`pending.rs`, `transactions.rs`), and each generation that got its assignment, so that members go on after a restart of the
 //! broker without a rebalance. What is not stored (members that join, heartbeats) the clients bring about again.
 
 pub(crate) mod classic;
 mod coordinator;
 pub(crate) mod offsets;
 mod overview;
+pub(crate) mod pending;
 mod rebalance;
 pub(crate) mod records;
 pub(crate) mod state;
 mod timers;
+mod transactions;
 
 #[cfg(test)]
 mod tests;
@@ -33,6 +35,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lane::Lane;
 use crate::store::{Family, Store};
 use coordinator::Cell;
+pub(crate) use coordinator::{Commit, Later};
 use records::Key;
 use state::{Event, Group};
 use timers::Timers;
@@ -125,6 +128,9 @@ impl Groups {
                 Key::Offset(id, topic, partition) => {
                     offsets_count += 1;
                     (id, Event::OffsetSet(topic, partition, records::decode_offset(&value)?))
+                }
+                Key::Pending(id, producer, topic, partition) => {
+                    (id, Event::OffsetPending(producer, (topic, partition), records::decode_offset(&value)?))
                 }
             };
             groups.entry(id.clone()).or_insert_with(|| Group::new(id, wall)).apply(event);

@@ -101,6 +101,19 @@ pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>) -> Result<()>
     Ok(())
 }
 
+/// Whether `who` may commit offsets of the group within a transaction (KIP-447). The transaction itself keeps old producers
+/// out, so without a member's name there is nothing to check.
+///
+/// # Errors
+/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`.
+pub(crate) fn check_transactional(group: &Group, who: &super::Caller<'_>) -> Result<()> {
+    if who.generation < 0 && who.member_id.is_empty() && who.instance_id.is_none() {
+        return Ok(());
+    }
+    super::classic::check_member(group, who)?;
+    super::classic::check_generation(group, who.generation)
+}
+
 /// Which offsets have expired (KIP-211): those of an empty group `retention_ms` after it became empty (or after the
 /// commit, if it never had members or the commit came later), and those of topics that a live group does not subscribe
 /// to any more.
@@ -113,7 +126,9 @@ pub(crate) fn expired(group: &Group, now: TimestampMs, retention_ms: i64) -> Vec
         }
         (None, _) => false,
     };
-    group.offsets().all().filter(|(_, _, committed)| is_due(committed)).map(|(t, p, _)| (t, p)).collect()
+    let undecided = |topic, partition| group.undecided().has(topic, partition);
+    let all = group.offsets().all().filter(|(t, p, committed)| is_due(committed) && !undecided(*t, *p));
+    all.map(|(topic, partition, _)| (topic, partition)).collect()
 }
 
 /// Offsets of topics that nobody in a live group of consumers subscribes to, old enough to go.

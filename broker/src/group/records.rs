@@ -10,6 +10,8 @@
 //! groups  02 ++ u16 length of group id ++ group id ++ topic id 16 ++ partition i32   → a committed offset
 //!         0   1  version, 1        1   8  offset              9   4  leader epoch, -1 for none
 //!         13  8  committed at, milliseconds since 1970       21   8  expires at, -1 for none   29  .  text metadata
+//! groups  03 ++ u16 length of group id ++ group id ++ producer id i64 ++ topic id 16 ++ partition i32
+//!                                                                   → an offset of an open transaction, as above
 //! ```
 
 use std::sync::Arc;
@@ -19,15 +21,18 @@ use bytes::Bytes;
 use super::offsets::Committed;
 use super::state::{Member, MemberId, Protocol, SteadyMs};
 use crate::error::{Error, Result};
-use crate::types::{PartitionIndex, TimestampMs, TopicId};
+use crate::types::{PartitionIndex, ProducerId, TimestampMs, TopicId};
 
 const GROUP_KIND: u8 = 1;
 const OFFSET_KIND: u8 = 2;
+const PENDING_KIND: u8 = 3;
 const GROUP_VERSION: u8 = 1;
 const OFFSET_VERSION: u8 = 1;
 const NO_TEXT: u16 = u16::MAX;
 /// Bytes of an offset's key after the group id.
 const OFFSET_SUFFIX_BYTES: usize = 16 + 4;
+/// Bytes of an undecided offset's key after the group id.
+const PENDING_SUFFIX_BYTES: usize = 8 + OFFSET_SUFFIX_BYTES;
 /// Longest group id, member id or other name that fits a record.
 pub(crate) const TEXT_BYTES_MAX: usize = u16::MAX as usize - 1;
 
@@ -100,6 +105,8 @@ pub(crate) enum Key {
     Group(Arc<str>),
     /// A committed offset.
     Offset(Arc<str>, TopicId, PartitionIndex),
+    /// An offset of a producer's open transaction.
+    Pending(Arc<str>, ProducerId, TopicId, PartitionIndex),
 }
 
 /// The key of a group.
@@ -109,7 +116,7 @@ pub(crate) fn group_key(group: &str) -> Vec<u8> {
 
 /// The key of an offset.
 pub(crate) fn offset_key(group: &str, topic: TopicId, partition: PartitionIndex) -> Vec<u8> {
-    let mut key = offset_prefix(group);
+    let mut key = prefix(OFFSET_KIND, group);
     key.extend_from_slice(topic.as_bytes());
     key.extend_from_slice(&partition.to_be_bytes());
     key
@@ -117,15 +124,31 @@ pub(crate) fn offset_key(group: &str, topic: TopicId, partition: PartitionIndex)
 
 /// The range of all offsets of a group: from, up to but without.
 pub(crate) fn offset_range(group: &str) -> (Vec<u8>, Vec<u8>) {
-    let from = offset_prefix(group);
+    let from = prefix(OFFSET_KIND, group);
     let to = [from.as_slice(), &[0xff; OFFSET_SUFFIX_BYTES + 1]].concat();
     (from, to)
 }
 
-fn offset_prefix(group: &str) -> Vec<u8> {
+/// The key of an offset of a producer's open transaction.
+pub(crate) fn pending_key(group: &str, producer: ProducerId, topic: TopicId, partition: PartitionIndex) -> Vec<u8> {
+    let mut key = prefix(PENDING_KIND, group);
+    key.extend_from_slice(&producer.to_be_bytes());
+    key.extend_from_slice(topic.as_bytes());
+    key.extend_from_slice(&partition.to_be_bytes());
+    key
+}
+
+/// The range of all undecided offsets of a group: from, up to but without.
+pub(crate) fn pending_range(group: &str) -> (Vec<u8>, Vec<u8>) {
+    let from = prefix(PENDING_KIND, group);
+    let to = [from.as_slice(), &[0xff; PENDING_SUFFIX_BYTES + 1]].concat();
+    (from, to)
+}
+
+fn prefix(kind: u8, group: &str) -> Vec<u8> {
     let length = u16::try_from(group.len()).expect("group ids above TEXT_BYTES_MAX are refused");
-    let mut key = Vec::with_capacity(3 + group.len() + OFFSET_SUFFIX_BYTES);
-    key.push(OFFSET_KIND);
+    let mut key = Vec::with_capacity(3 + group.len() + PENDING_SUFFIX_BYTES);
+    key.push(kind);
     key.extend_from_slice(&length.to_be_bytes());
     key.extend_from_slice(group.as_bytes());
     key
@@ -140,12 +163,19 @@ pub(crate) fn decode_key(key: &[u8]) -> Result<Key> {
     let (kind, rest) = key.split_first().ok_or_else(damaged)?;
     match *kind {
         GROUP_KIND => Ok(Key::Group(std::str::from_utf8(rest).map_err(|_| damaged())?.into())),
-        OFFSET_KIND => {
+        OFFSET_KIND | PENDING_KIND => {
             let mut reader = Reader { rest };
             let group = reader.text().flatten().ok_or_else(damaged)?;
+            let producer = if *kind == PENDING_KIND { Some(reader.array().ok_or_else(damaged)?) } else { None };
             let topic = TopicId::from_bytes(reader.array().ok_or_else(damaged)?);
             let partition = i32::from_be_bytes(reader.array().ok_or_else(damaged)?);
-            if reader.rest.is_empty() { Ok(Key::Offset(group, topic, partition)) } else { Err(damaged()) }
+            if !reader.rest.is_empty() {
+                return Err(damaged());
+            }
+            Ok(match producer {
+                None => Key::Offset(group, topic, partition),
+                Some(producer) => Key::Pending(group, ProducerId::from_be_bytes(producer), topic, partition),
+            })
         }
         _ => Err(damaged()),
     }
@@ -375,6 +405,11 @@ mod tests {
         assert!(from < key && key < to);
         let other = offset_key("ga", topic, 5);
         assert!(other < from || other >= to, "a longer group id lies outside");
+        let pending = pending_key("g", 9, topic, 5);
+        assert_eq!(hex(&pending), "03000167000000000000000900112233445566778899aabbccddeeff00000005");
+        assert_eq!(decode_key(&pending).unwrap(), Key::Pending("g".into(), 9, topic, 5));
+        let (from, to) = pending_range("g");
+        assert!(from < pending && pending < to && decode_key(&pending[..12]).is_err());
     }
 
     #[test]

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::offsets::{Committed, Offsets};
+use super::pending::Pending;
 use super::records::GroupRecord;
-use crate::types::{PartitionIndex, TimestampMs, TopicId};
+use crate::types::{PartitionIndex, ProducerId, TimestampMs, TopicId};
 
 /// Identity of a member: the broker makes it, the client repeats it.
 pub(crate) type MemberId = Arc<str>;
@@ -141,6 +142,12 @@ pub(crate) enum Event {
     OffsetSet(TopicId, PartitionIndex, Committed),
     /// An offset was removed; later ones stay. The number is that of the removal (see [`Committed`]).
     OffsetGone(TopicId, PartitionIndex, u64),
+    /// A producer's open transaction is to commit an offset.
+    OffsetPending(ProducerId, (TopicId, PartitionIndex), Committed),
+    /// A producer's transaction ends with the commit of this number.
+    TransactionEnds(ProducerId, u64),
+    /// The end of this number is durable; its offsets are committed or not.
+    TransactionEnded(u64, bool),
 }
 
 /// A generation that begins.
@@ -175,6 +182,7 @@ pub(crate) struct Group {
     sync_until: SteadyMs,
     next_order: u64,
     offsets: Offsets,
+    undecided: Pending,
 }
 
 impl Group {
@@ -195,6 +203,7 @@ impl Group {
             sync_until: SteadyMs::MAX,
             next_order: 0,
             offsets: Offsets::default(),
+            undecided: Pending::default(),
         }
     }
 
@@ -248,6 +257,14 @@ impl Group {
             Event::Recorded(record, now) => self.settle(*record, now),
             Event::OffsetSet(topic, partition, committed) => self.offsets.set(topic, partition, committed),
             Event::OffsetGone(topic, partition, number) => self.offsets.remove(topic, partition, number),
+            Event::OffsetPending(producer, place, committed) => self.undecided.set(producer, place, committed),
+            Event::TransactionEnds(producer, number) => self.undecided.end(producer, number),
+            Event::TransactionEnded(number, committed) => {
+                let places = self.undecided.ended(number);
+                for ((topic, partition), offset) in places.into_iter().filter(|_| committed) {
+                    self.offsets.set(topic, partition, Committed { number, ..offset });
+                }
+            }
         }
     }
 
@@ -382,6 +399,11 @@ impl Group {
     /// Its offsets.
     pub(crate) fn offsets(&self) -> &Offsets {
         &self.offsets
+    }
+
+    /// Its offsets of transactions that are not decided yet.
+    pub(crate) fn undecided(&self) -> &Pending {
+        &self.undecided
     }
 
     /// The longest that any member lets a rebalance wait.

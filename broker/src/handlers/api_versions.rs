@@ -3,7 +3,7 @@
 //! - The response header is version 0 whatever the body's version, so that a client can read it without knowing.
 //! - A version that is not served is answered in version 0 with code 35 and one entry, ApiVersions itself; the client
 //!   asks again. Newest Java clients start that way (KIP-511, KIP-1242).
-//! - Features: the metadata level of Kafka 4.0 is finalized. Kafka-ui and the Java tools read the broker's version
+//! - Features (features.rs): the metadata level of Kafka 4.0 is finalized; kafka-ui and the Java tools read the broker's version
 //!   from it. Features whose lowest level is 0 are left out below version 4, where old Java clients refuse them
 //!   (KAFKA-17492).
 
@@ -14,15 +14,10 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{APIS, Api, Context, Reply};
 use crate::error::Kind;
-
-/// Level "4.0-IV3" of `metadata.version`; kafka-ui's table ends at 26.
-const METADATA_VERSION: i16 = 25;
-/// Name, lowest and highest level of what could be finalized.
-const SUPPORTED: [(&str, i16, i16); 3] =
-    [("metadata.version", 7, METADATA_VERSION), ("group.version", 0, 1), ("transaction.version", 0, 2)];
+use crate::features::{FEATURES, Feature};
 
 /// Answers ApiVersions.
-pub(crate) fn api_versions(_: &Context, version: i16, request: ApiVersionsRequest) -> Reply {
+pub(crate) fn api_versions(context: &Context, version: i16, request: ApiVersionsRequest) -> Reply {
     let named = is_name(&request.client_software_name) && is_name(&request.client_software_version);
     if version >= 3 && !named {
         let refused = ApiVersionsResponse::default().with_error_code(Kind::InvalidRequest.code());
@@ -30,16 +25,12 @@ pub(crate) fn api_versions(_: &Context, version: i16, request: ApiVersionsReques
     }
     let mut response = ApiVersionsResponse::default().with_api_keys(APIS.iter().map(range).collect());
     if version >= 3 {
-        let shown = SUPPORTED.iter().filter(|(_, min, _)| *min > 0 || version >= 4);
+        let shown = FEATURES.iter().filter(|feature| feature.min > 0 || version >= 4);
+        let (epoch, levels) = context.broker.features().finalized();
         response = response
             .with_supported_features(shown.map(supported).collect())
-            .with_finalized_features_epoch(1)
-            .with_finalized_features(vec![
-                FinalizedFeatureKey::default()
-                    .with_name(StrBytes::from_static_str("metadata.version"))
-                    .with_min_version_level(METADATA_VERSION)
-                    .with_max_version_level(METADATA_VERSION),
-            ]);
+            .with_finalized_features_epoch(epoch)
+            .with_finalized_features(levels.into_iter().map(finalized).collect());
     }
     Reply::message(version, &response)
 }
@@ -57,11 +48,19 @@ fn range(api: &Api) -> ApiVersion {
     ApiVersion::default().with_api_key(api.key as i16).with_min_version(api.advertised_min).with_max_version(api.max)
 }
 
-fn supported((name, min, max): &(&'static str, i16, i16)) -> SupportedFeatureKey {
+fn supported(feature: &Feature) -> SupportedFeatureKey {
     SupportedFeatureKey::default()
+        .with_name(StrBytes::from_static_str(feature.name))
+        .with_min_version(feature.min)
+        .with_max_version(feature.max)
+}
+
+/// Kafka gives brokers' levels as ranges of one.
+fn finalized((name, level): (&'static str, i16)) -> FinalizedFeatureKey {
+    FinalizedFeatureKey::default()
         .with_name(StrBytes::from_static_str(name))
-        .with_min_version(*min)
-        .with_max_version(*max)
+        .with_min_version_level(level)
+        .with_max_version_level(level)
 }
 
 /// Letters, digits, dots and dashes, with a letter or digit at both ends (KIP-511).

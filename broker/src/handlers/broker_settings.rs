@@ -48,6 +48,8 @@ static FROM_CONFIG: &[FromConfig] = &[
     ("offsets.retention.minutes", Int, |c| (c.offsets_retention_ms / 60_000).to_string(), "How long the offsets of an empty group are kept, in minutes."),
     ("producer.id.expiration.ms", Int, |c| c.producer_id_expiration_ms.to_string(), "How long an idle producer's sequence numbers are remembered, in milliseconds."),
     ("queued.max.request.bytes", Long, |c| c.inflight_bytes_max.to_string(), "Requests held in memory over all connections, in bytes."),
+    ("transaction.max.timeout.ms", Int, |c| c.transaction_max_timeout_ms.to_string(), "Longest time that a producer may ask for its transactions, in milliseconds."),
+    ("transactional.id.expiration.ms", Int, |c| c.transactional_id_expiration_ms.to_string(), "How long a transactional id that nobody uses is kept, in milliseconds."),
     ("socket.request.max.bytes", Int, |c| c.frame_bytes_max.to_string(), "Largest request, in bytes."),
 ];
 
@@ -60,7 +62,6 @@ static FIXED: &[(&str, SettingType, &str, &str)] = &[
     ("group.coordinator.rebalance.protocols", List, "classic", "Kinds of consumer groups."),
     ("inter.broker.protocol.version", Text, PROTOCOL_VERSION, "Version of Kafka that the broker looks like."),
     ("process.roles", List, "broker,controller", "The broker is its own controller."),
-    ("transaction.max.timeout.ms", Int, "0", "Transactions are not served."),
 ];
 
 /// All settings of this broker, by name.

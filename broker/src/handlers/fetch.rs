@@ -12,7 +12,9 @@
 //!   there is none, so it starts over.
 //! - OFFSET_OUT_OF_RANGE carries the high watermark and the log start. Leader epochs: older FENCED_LEADER_EPOCH, newer
 //!   UNKNOWN_LEADER_EPOCH; `last_fetched_epoch` gives the diverging epoch (KIP-595).
-//! - Left out: transactions (the last stable offset is the high watermark), replicas and racks.
+//! - Readers of committed data get nothing from the last stable offset on, and the aborted transactions that have records in
+//!   what they get, by first offset; they pass over those themselves.
+//! - Left out: replicas and racks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +29,7 @@ use super::positions::fence;
 use super::{Context, Reply};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
-use crate::log::{Partition, Waiter};
+use crate::log::{Aborted, Partition, Waiter};
 use crate::types::{LeaderEpoch, Offset, TopicId};
 
 /// Most bytes of records in one answer, whatever the client asks (Kafka's `fetch.max.bytes` of a broker).
@@ -59,7 +61,10 @@ struct AskedPartition {
 struct Given {
     code: i16,
     high_watermark: Offset,
+    last_stable: Offset,
     log_start: Offset,
+    /// Only for readers of committed data.
+    aborted: Option<Vec<Aborted>>,
     diverging: Option<(LeaderEpoch, Offset)>,
     batches: Vec<Batch>,
 }
@@ -74,12 +79,12 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
         bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX),
         least: usize::try_from(request.min_bytes).unwrap_or(0),
         wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX),
+        committed_only: request.isolation_level != 0,
     };
-    let committed_only = request.isolation_level != 0;
     let context = context.clone();
     Reply::later(async move {
         let (given, share) = collect(&context, &asked, &limits).await;
-        let mut chunks = encode(version, committed_only, asked, given);
+        let mut chunks = encode(version, asked, given);
         if let Some(bytes) = chunks.pop() {
             chunks.push(Bytes::from_owner(Held { bytes, _share: share }));
         }
@@ -103,6 +108,7 @@ struct Limits {
     bytes: usize,
     least: usize,
     wait: Duration,
+    committed_only: bool,
 }
 
 fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
@@ -170,7 +176,12 @@ async fn read_all(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
     let mut failed = asked.is_empty();
     let mut given = Vec::new();
     for partition in asked.iter().flat_map(|topic| &topic.partitions) {
-        let one = read(partition, bytes_max.saturating_sub(total), total == 0).await;
+        let turn = Turn {
+            bytes_left: bytes_max.saturating_sub(total),
+            first: total == 0,
+            committed_only: limits.committed_only,
+        };
+        let one = read(partition, turn).await;
         total += one.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
         failed |= one.code != 0 || one.diverging.is_some();
         given.push(one);
@@ -197,33 +208,46 @@ async fn claim(budget: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {
     }
 }
 
-/// Reads one partition: at most `bytes_left`, but at least one batch if `first`.
-async fn read(asked: &AskedPartition, bytes_left: usize, first: bool) -> Given {
+/// What one partition may give: at most `bytes_left`, but at least one batch if `first`.
+#[derive(Clone, Copy)]
+struct Turn {
+    bytes_left: usize,
+    first: bool,
+    committed_only: bool,
+}
+
+async fn read(asked: &AskedPartition, turn: Turn) -> Given {
     let AskedPartition { asked, partition } = asked;
     let partition = match partition {
         Ok(partition) => partition,
         Err(error) => return Given::refused(error),
     };
-    match try_read(asked, partition, bytes_left, first).await {
+    match try_read(asked, partition, turn).await {
         Ok(given) => given,
         Err(error) => Given::refused(&error),
     }
 }
 
-async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, bytes_left: usize, first: bool) -> Result<Given> {
+async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, turn: Turn) -> Result<Given> {
     if partition.is_deleted() {
         return Err(Error::new(Kind::UnknownTopicOrPartition, "the topic was deleted"));
     }
     fence(partition, asked.current_leader_epoch)?;
     let mut given = Given { diverging: diverging(asked, partition)?, ..Given::default() };
+    given.last_stable = partition.last_stable_offset();
     if given.diverging.is_none() {
-        let limit = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(bytes_left);
-        if first || limit > 0 {
-            given.batches = partition.read(asked.fetch_offset, limit).await?;
+        let limit = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(turn.bytes_left);
+        let end = if turn.committed_only { given.last_stable } else { partition.high_watermark() };
+        if turn.first || limit > 0 {
+            given.batches = partition.read_below(asked.fetch_offset, end, limit).await?;
         }
-        if !first && given.batches.first().is_some_and(|batch| batch.bytes().len() > limit) {
+        if !turn.first && given.batches.first().is_some_and(|batch| batch.bytes().len() > limit) {
             given.batches.clear();
         }
+    }
+    if turn.committed_only {
+        let end = given.batches.last().map_or(asked.fetch_offset, Batch::next_offset);
+        given.aborted = Some(partition.aborted_between(asked.fetch_offset, end).await?);
     }
     given.high_watermark = partition.high_watermark();
     given.log_start = partition.log_start();
@@ -246,18 +270,21 @@ fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(Le
 
 impl Given {
     fn refused(error: &Error) -> Given {
-        Given { code: error.kind.code(), high_watermark: -1, log_start: -1, ..Given::default() }
+        let code = error.kind.code();
+        // null, or none: Kafka sends none for a partition that it does not have
+        let aborted = (error.kind == Kind::UnknownTopicOrPartition).then(Vec::new);
+        Given { code, high_watermark: -1, last_stable: -1, log_start: -1, aborted, ..Given::default() }
     }
 }
 
 /// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.
-fn encode(version: i16, committed_only: bool, asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
+fn encode(version: i16, asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
     let mut out = Encoder::new(version, 0, asked.len());
     let mut given = given.into_iter();
     for topic in asked {
         out.topic(&topic.name, topic.id, topic.partitions.len());
         for (asked, given) in topic.partitions.iter().zip(&mut given) {
-            out.partition(asked.asked.partition, committed_only, given);
+            out.partition(asked.asked.partition, given);
         }
         out.no_tags();
     }
@@ -298,20 +325,15 @@ impl Encoder {
         self.count(partitions);
     }
 
-    fn partition(&mut self, index: i32, committed_only: bool, given: Given) {
+    fn partition(&mut self, index: i32, given: Given) {
         self.buffer.put_i32(index);
         self.buffer.put_i16(given.code);
         self.buffer.put_i64(given.high_watermark);
-        self.buffer.put_i64(given.high_watermark); // last_stable_offset
+        self.buffer.put_i64(given.last_stable);
         if self.version >= 5 {
             self.buffer.put_i64(given.log_start);
         }
-        // aborted_transactions: null, or none when only committed records are wanted; Kafka sends none for no partition
-        if committed_only || given.code == Kind::UnknownTopicOrPartition.code() {
-            self.count(0)
-        } else {
-            self.null()
-        }
+        self.aborted(given.aborted.as_deref());
         if self.version >= 11 {
             self.buffer.put_i32(-1); // preferred_read_replica
         }
@@ -323,6 +345,16 @@ impl Encoder {
         match given.diverging {
             Some((epoch, end)) if self.version >= FLEXIBLE => self.diverging_epoch(epoch, end),
             _ => self.no_tags(),
+        }
+    }
+
+    fn aborted(&mut self, transactions: Option<&[Aborted]>) {
+        let Some(transactions) = transactions else { return self.null() };
+        self.count(transactions.len());
+        for aborted in transactions {
+            self.buffer.put_i64(aborted.producer_id);
+            self.buffer.put_i64(aborted.first);
+            self.no_tags();
         }
     }
 

@@ -5,7 +5,8 @@
 //!   generation) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
 //! - Offsets belong to a topic's id: a topic that was created again begins without them.
 //! - OffsetFetch: one group up to version 7, many from version 8 on; null topics are all topics that have offsets. What is
-//!   not committed is offset -1 without an error. `require_stable` changes nothing while there are no transactions.
+//!   not committed is offset -1 without an error. With `require_stable`
+//!   (version 7 on) what an open transaction may still move is UNSTABLE_OFFSET_COMMIT (KIP-447).
 //! - OffsetDelete: topics that a live group of consumers reads are GROUP_SUBSCRIBED_TO_TOPIC.
 
 use std::collections::BTreeMap;
@@ -108,21 +109,32 @@ struct Found {
     offset: i64,
     leader_epoch: i32,
     note: Arc<str>,
+    code: i16,
+}
+
+impl Found {
+    /// In place of an offset that an open transaction may still move.
+    fn unstable(partition: PartitionIndex) -> Found {
+        let code = Kind::UnstableOffsetCommit.code();
+        Found { partition, offset: -1, leader_epoch: -1, note: "".into(), code }
+    }
 }
 
 /// Answers OffsetFetch.
 pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetchRequest) -> Reply {
+    let stable = version >= 7 && request.require_stable;
     if version >= 8 {
         let groups = request.groups.into_iter().map(|asked| {
             let wanted = asked.topics;
             let wanted: Wanted = wanted.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-            let topics = find(context, &asked.group_id, wanted).into_iter().map(|(name, found)| {
+            let topics = find(context, &asked.group_id, wanted, stable).into_iter().map(|(name, found)| {
                 let partitions = found.into_iter().map(|found| {
                     OffsetFetchResponsePartitions::default()
                         .with_partition_index(found.partition)
                         .with_committed_offset(found.offset)
                         .with_committed_leader_epoch(found.leader_epoch)
                         .with_metadata(Some(text(&found.note)))
+                        .with_error_code(found.code)
                 });
                 OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
             });
@@ -132,27 +144,34 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
     }
     // the list can be null from version 2 on
     let wanted = request.topics.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-    let topics = find(context, &request.group_id, wanted).into_iter().map(|(name, found)| {
+    let topics = find(context, &request.group_id, wanted, stable).into_iter().map(|(name, found)| {
         let partitions = found.into_iter().map(|found| {
             OffsetFetchResponsePartition::default()
                 .with_partition_index(found.partition)
                 .with_committed_offset(found.offset)
                 .with_committed_leader_epoch(if version >= 5 { found.leader_epoch } else { -1 })
                 .with_metadata(Some(text(&found.note)))
+                .with_error_code(found.code)
         });
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
     });
     Reply::message(version, &OffsetFetchResponse::default().with_topics(topics.collect()))
 }
 
-fn find(context: &Context, group: &str, wanted: Wanted) -> Vec<(TopicName, Vec<Found>)> {
+fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(TopicName, Vec<Found>)> {
     let (groups, catalog) = (context.broker.groups(), context.broker.catalog());
     let Some(wanted) = wanted else {
         let mut all: BTreeMap<TopicId, Vec<Found>> = BTreeMap::new();
         for CommittedOffset { topic, partition, offset, leader_epoch, metadata, .. } in
             groups.offsets(group).unwrap_or_default()
         {
-            all.entry(topic).or_default().push(Found { partition, offset, leader_epoch, note: metadata });
+            let is_open = |group: &Group| group.undecided().has(topic, partition);
+            let found = if stable && groups.read(group, is_open).unwrap_or(false) {
+                Found::unstable(partition)
+            } else {
+                Found { partition, offset, leader_epoch, note: metadata, code: 0 }
+            };
+            all.entry(topic).or_default().push(found);
         }
         let named = all.into_iter().filter_map(|(id, found)| Some((catalog.topic_by_id(id)?.name().clone(), found)));
         return named.map(|(name, found)| (TopicName(text(&name)), found)).collect();
@@ -161,12 +180,17 @@ fn find(context: &Context, group: &str, wanted: Wanted) -> Vec<(TopicName, Vec<F
         let of_topic = |(name, partitions): &(TopicName, Vec<PartitionIndex>)| {
             let id = catalog.topic(name).map(|topic| topic.id());
             let found = partitions.iter().map(|&partition| {
+                let is_open = |id| group.is_some_and(|group| group.undecided().has(id, partition));
+                if stable && id.is_some_and(is_open) {
+                    return Found::unstable(partition);
+                }
                 let committed = id.and_then(|id| group?.offsets().get(id, partition));
                 Found {
                     partition,
                     offset: committed.map_or(-1, |committed| committed.offset),
                     leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
                     note: committed.map_or_else(|| "".into(), |committed| committed.metadata.clone()),
+                    code: 0,
                 }
             });
             (name.clone(), found.collect())

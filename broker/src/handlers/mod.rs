@@ -9,6 +9,7 @@
 mod api_versions;
 mod broker_settings;
 mod configs;
+mod features;
 mod fetch;
 mod group_admin;
 mod group_offsets;
@@ -22,8 +23,12 @@ mod producer_ids;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
+mod samples_txn;
+#[cfg(test)]
 mod tests;
 mod topics;
+mod transaction_admin;
+mod transactions;
 
 use std::fmt;
 use std::future::Future;
@@ -169,6 +174,11 @@ pub(crate) static APIS: &[Api] = &[
     api!(DeleteTopics, 1..=6, DeleteTopicsRequest, topics::delete_topics),
     api!(DeleteRecords, 0..=2, DeleteRecordsRequest, positions::delete_records),
     api!(InitProducerId, 0..=5, InitProducerIdRequest, producer_ids::init_producer_id),
+    api!(AddPartitionsToTxn, 0..=3, AddPartitionsToTxnRequest, transactions::add_partitions_to_txn),
+    api!(AddOffsetsToTxn, 0..=4, AddOffsetsToTxnRequest, transactions::add_offsets_to_txn),
+    api!(EndTxn, 0..=5, EndTxnRequest, transactions::end_txn),
+    api!(WriteTxnMarkers, 1..=1, WriteTxnMarkersRequest, transaction_admin::write_txn_markers),
+    api!(TxnOffsetCommit, 0..=5, TxnOffsetCommitRequest, transactions::txn_offset_commit),
     api!(OffsetForLeaderEpoch, 2..=4, OffsetForLeaderEpochRequest, positions::offset_for_leader_epoch),
     api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, configs::describe_configs),
     api!(AlterConfigs, 0..=2, AlterConfigsRequest, configs::alter_configs),
@@ -177,6 +187,10 @@ pub(crate) static APIS: &[Api] = &[
     api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
     api!(IncrementalAlterConfigs, 0..=1, IncrementalAlterConfigsRequest, configs::incremental_alter_configs),
     api!(OffsetDelete, 0..=0, OffsetDeleteRequest, group_offsets::offset_delete),
+    api!(UpdateFeatures, 0..=2, UpdateFeaturesRequest, features::update_features),
+    api!(DescribeProducers, 0..=0, DescribeProducersRequest, transaction_admin::describe_producers),
+    api!(DescribeTransactions, 0..=0, DescribeTransactionsRequest, transaction_admin::describe_transactions),
+    api!(ListTransactions, 0..=2, ListTransactionsRequest, transaction_admin::list_transactions),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
 ];
 

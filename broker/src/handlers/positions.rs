@@ -3,7 +3,8 @@
 //! - ListOffsets: -1 high watermark, -2 and -4 log start, -3 first record with the largest timestamp, -5 nothing (there
 //!   is no second tier), from 0 on the first record that is at least so young; none of them gives -1 and no error.
 //!   A special value that the version does not know is UNSUPPORTED_VERSION, as in Kafka.
-//! - Without transactions the last stable offset is the high watermark, so the isolation level changes nothing.
+//! - For readers of committed data (version 2 on) the log ends at the last stable offset: -1 gives that, and what lies at or
+//!   above it is not found.
 //! - DeleteRecords: -1 deletes up to the high watermark. A topic without `delete` in its `cleanup.policy` is
 //!   POLICY_VIOLATION. Left out: waiting for other replicas, of which there are none.
 
@@ -41,12 +42,13 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
     let context = context.clone();
     Reply::later(async move {
         let mut seen = HashSet::new();
+        let look = Look { version, committed_only: request.isolation_level != 0 };
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
                 let found = if seen.insert((topic.name.clone(), asked.partition_index)) {
-                    find(&context, version, &topic.name, asked).await
+                    find(&context, look, &topic.name, asked).await
                 } else {
                     Err(Error::new(Kind::InvalidRequest, "the partition is asked for twice"))
                 };
@@ -58,17 +60,27 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
     })
 }
 
-async fn find(context: &Context, version: i16, topic: &TopicName, asked: &ListOffsetsPartition) -> Result<Found> {
+/// How a request looks at logs.
+#[derive(Clone, Copy)]
+struct Look {
+    version: i16,
+    committed_only: bool,
+}
+
+async fn find(context: &Context, look: Look, topic: &TopicName, asked: &ListOffsetsPartition) -> Result<Found> {
+    let Look { version, committed_only } = look;
     let partition = partition(context, topic, asked.partition_index)?;
     fence(&partition, asked.current_leader_epoch)?;
+    let end = if committed_only { partition.last_stable_offset() } else { partition.high_watermark() };
+    let below = |found: Option<(Offset, TimestampMs)>| found.filter(|(offset, _)| *offset < end);
     let at = |offset: Offset| (offset, -1, partition.epoch_at(offset));
     match asked.timestamp {
-        LATEST => Ok((partition.high_watermark(), -1, partition.leader_epoch())),
+        LATEST => Ok((end, -1, partition.leader_epoch())),
         EARLIEST => Ok(at(partition.log_start())),
         EARLIEST_LOCAL if version >= 8 => Ok(at(partition.log_start())),
         LATEST_TIERED if version >= 9 => Ok(NOTHING),
-        MAX_TIMESTAMP if version >= 7 => Ok(of_record(&partition, partition.max_timestamp_offset().await?)),
-        time if time >= 0 => Ok(of_record(&partition, partition.offset_for_timestamp(time).await?)),
+        MAX_TIMESTAMP if version >= 7 => Ok(of_record(&partition, below(partition.max_timestamp_offset().await?))),
+        time if time >= 0 => Ok(of_record(&partition, below(partition.offset_for_timestamp(time).await?))),
         other => Err(Error::new(
             Kind::UnsupportedVersion,
             format!("timestamp {other} has no meaning in version {version} of ListOffsets"),

@@ -7,7 +7,10 @@
 //! - acks = 0 is answered by nothing, or by closing the connection; acks = 1 and acks = all after the sync
 //!   that `durability` asks for: what was acknowledged can be read at once, as in Kafka, and only what is durable is read. The order of appends is the order of requests in every case.
 //! - Unknown topics are not created here: Metadata does that.
-//! - Left out: transactions (a transactional batch is INVALID_TXN_STATE), leader hints (KIP-951: one broker leads all).
+//! - Transactional batches: the partition must have been added to the producer's transaction; from version 12 on writing adds it
+//!   (KIP-890). Else INVALID_TXN_STATE, from version 11 on TRANSACTION_ABORTABLE; a fenced producer gets
+//!   INVALID_PRODUCER_EPOCH. Without a transactional id in the request: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in Kafka.
+//! - Left out: leader hints (KIP-951: one broker leads all).
 
 use std::sync::Arc;
 
@@ -28,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Append, Appended, Change, Origin};
 use crate::log::Partition;
 use crate::topic_config::TopicConfig;
+use crate::txn::Producer;
 use crate::types::{Offset, PartitionIndex, TimestampMs, TopicId};
 
 /// Records that one answer names as wrong, at most.
@@ -66,11 +70,24 @@ struct TopicOutcome {
     partitions: Vec<(PartitionIndex, Outcome)>,
 }
 
+/// What a request says for all of its batches.
+struct Terms<'a> {
+    version: i16,
+    acks: i16,
+    transactional_id: Option<&'a str>,
+}
+
+/// First version in which a producer is told to abort its transaction.
+const ABORTABLE: i16 = 11;
+/// First version in which writing adds the partition to the transaction.
+const IMPLICIT: i16 = 12;
+
 /// Answers Produce. All appends are submitted when this returns.
 pub(crate) fn produce(context: &Context, version: i16, request: ProduceRequest) -> Reply {
     let acks = request.acks;
+    let terms = Terms { version, acks, transactional_id: request.transactional_id.as_ref().map(|id| id.as_str()) };
     let topics: Vec<TopicOutcome> =
-        request.topic_data.into_iter().map(|topic| append_topic(context, version, acks, topic)).collect();
+        request.topic_data.into_iter().map(|topic| append_topic(context, &terms, topic)).collect();
     Reply::later(async move {
         let mut response = ProduceResponse::default();
         let mut failed = None;
@@ -97,10 +114,10 @@ pub(crate) fn produce(context: &Context, version: i16, request: ProduceRequest) 
     })
 }
 
-fn append_topic(context: &Context, version: i16, acks: i16, data: TopicProduceData) -> TopicOutcome {
+fn append_topic(context: &Context, terms: &Terms<'_>, data: TopicProduceData) -> TopicOutcome {
     let catalog = context.broker.catalog();
     let TopicProduceData { name, topic_id: id, partition_data, .. } = data;
-    let (topic, absent) = if version >= 13 {
+    let (topic, absent) = if terms.version >= 13 {
         (catalog.topic_by_id(id), Kind::UnknownTopicId)
     } else {
         (catalog.topic(&name), Kind::UnknownTopicOrPartition)
@@ -108,7 +125,7 @@ fn append_topic(context: &Context, version: i16, acks: i16, data: TopicProduceDa
     let append = |data: PartitionProduceData| {
         let outcome = match &topic {
             None => Err(Error::new(absent, "this server does not host this topic").into()),
-            Some(topic) => append(context, version, acks, (topic, data.index, data.records)),
+            Some(topic) => append(context, terms, (topic, data.index, data.records)),
         };
         (data.index, outcome)
     };
@@ -118,11 +135,10 @@ fn append_topic(context: &Context, version: i16, acks: i16, data: TopicProduceDa
 
 fn append(
     context: &Context,
-    version: i16,
-    acks: i16,
+    terms: &Terms<'_>,
     (topic, index, records): (&Topic, PartitionIndex, Option<Bytes>),
 ) -> Outcome {
-    let ack = match acks {
+    let ack = match terms.acks {
         -1 | 1 => Ack::Durable,
         0 => Ack::Written,
         other => {
@@ -138,12 +154,52 @@ fn append(
         let message = format!("topic {} has no partition {index}", topic.name());
         Error::new(Kind::UnknownTopicOrPartition, message)
     })?;
-    let batch = the_batch(version, records.unwrap_or_default())?;
+    let batch = the_batch(terms.version, records.unwrap_or_default())?;
+    if batch.is_transactional() && terms.transactional_id.is_none() {
+        let message = "a transactional batch needs the transactional id in the request";
+        return Err(Error::new(Kind::TransactionalIdAuthorizationFailed, message).into());
+    }
     let log_start = partition.log_start();
     check(&partition, &batch, context.broker.clock().now_ms()).map_err(|refused| refused.by_log(log_start))?;
+    let version = terms.version;
+    if batch.is_transactional() {
+        admit(context, terms, (topic, &partition), &batch).map_err(|error| refused_write(version, error))?;
+    }
     let append = Append { partition, batch, origin: Origin::Client };
     let appended = context.broker.lane().commit(vec![Change::Append(append)], ack);
-    Ok(Box::pin(appended.map_err(move |error| Refused::from(error).by_log(log_start))))
+    Ok(Box::pin(appended.map_err(move |error| Refused::from(refused_write(version, error)).by_log(log_start))))
+}
+
+/// Sees to it that the partition belongs to the producer's transaction. Whether it still does when the batch gets there, the
+/// lane decides.
+fn admit(
+    context: &Context,
+    terms: &Terms<'_>,
+    (topic, partition): (&Topic, &Arc<Partition>),
+    batch: &Batch,
+) -> Result<()> {
+    let id = terms.transactional_id.unwrap_or_default();
+    let who = (batch.producer_id(), batch.producer_epoch());
+    if partition.has_open_transaction(who) {
+        return Ok(());
+    }
+    let (transactions, producer) = (context.broker.transactions(), Producer { id, who });
+    let place = (topic.id(), partition.index());
+    if terms.version < IMPLICIT {
+        return transactions.verify(producer, place);
+    }
+    // its commit lies before the batch's in the lane, so nobody has to wait for it
+    transactions.add_partitions(&context.broker, producer, &[(place, partition.clone())], true).map(drop)
+}
+
+/// What a producer understands: a fenced one has an old epoch, and older ones know nothing of aborting.
+fn refused_write(version: i16, error: Error) -> Error {
+    let kind = match error.kind {
+        Kind::ProducerFenced => Kind::InvalidProducerEpoch,
+        Kind::TransactionAbortable if version < ABORTABLE => Kind::InvalidTxnState,
+        other => other,
+    };
+    Error { kind, ..error }
 }
 
 /// The one batch that a records field may hold.
@@ -216,9 +272,8 @@ fn check_header(config: &TopicConfig, batch: &Batch) -> Result<()> {
     if batch.producer_id() >= 0 && (batch.base_sequence() < 0 || batch.producer_epoch() < 0) {
         return Err(invalid("an idempotent batch needs a sequence number and a producer epoch"));
     }
-    if batch.is_transactional() {
-        let message = "transactions are not served; write without transactional.id";
-        return Err(Error::new(Kind::InvalidTxnState, message));
+    if batch.is_transactional() && batch.producer_id() < 0 {
+        return Err(invalid("a transactional batch needs a producer id"));
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
+use super::samples_txn;
 use crate::types::TopicId;
 
 /// The topic that the samples name; by its id where the version does that.
@@ -35,19 +36,19 @@ pub(crate) const TOPIC: &str = "sample";
 /// The group that the samples name.
 pub(crate) const GROUP: &str = "sample-group";
 
-fn topic() -> TopicName {
+pub(super) fn topic() -> TopicName {
     TopicName(text(TOPIC))
 }
 
-fn group() -> GroupId {
+pub(super) fn group() -> GroupId {
     GroupId(text(GROUP))
 }
 
-fn text(text: &'static str) -> StrBytes {
+pub(super) fn text(text: &'static str) -> StrBytes {
     StrBytes::from_static_str(text)
 }
 
-fn encoded<R: Encodable>(version: i16, request: &R) -> Bytes {
+pub(super) fn encoded<R: Encodable>(version: i16, request: &R) -> Bytes {
     let mut body = BytesMut::new();
     request.encode(&mut body, version).unwrap();
     body.freeze()
@@ -153,7 +154,7 @@ fn admin_sample(key: ApiKey, v: i16) -> Bytes {
             let topics = vec![topic.with_partitions(vec![partition])];
             encoded(v, &OffsetDeleteRequest::default().with_group_id(group()).with_topics(topics))
         }
-        other => panic!("there is no sample of {other:?}: add one"),
+        other => samples_txn::sample(other, v),
     }
 }
 
@@ -371,4 +372,13 @@ messages! {
     IncrementalAlterConfigs IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
     OffsetDelete OffsetDeleteRequest OffsetDeleteResponse,
     DescribeCluster DescribeClusterRequest DescribeClusterResponse,
+    AddPartitionsToTxn AddPartitionsToTxnRequest AddPartitionsToTxnResponse,
+    AddOffsetsToTxn AddOffsetsToTxnRequest AddOffsetsToTxnResponse,
+    EndTxn EndTxnRequest EndTxnResponse,
+    WriteTxnMarkers WriteTxnMarkersRequest WriteTxnMarkersResponse,
+    TxnOffsetCommit TxnOffsetCommitRequest TxnOffsetCommitResponse,
+    UpdateFeatures UpdateFeaturesRequest UpdateFeaturesResponse,
+    DescribeProducers DescribeProducersRequest DescribeProducersResponse,
+    DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse,
+    ListTransactions ListTransactionsRequest ListTransactionsResponse,
 }

@@ -142,7 +142,7 @@ async fn produce_refuses_what_kafka_refuses() {
         ("more bytes than records", 9, "t", padded, 87),
         ("zstd too early", 6, "t", zstd.clone(), 76),
         ("not zstd at all", 7, "t", zstd, 2),
-        ("transactional", 9, "t", edited(&good, 21, &16i16.to_be_bytes()), 48),
+        ("transactional", 9, "t", edited(&good, 21, &16i16.to_be_bytes()), 53),
         ("producer without sequence", 9, "t", edited(&good, 43, &5i64.to_be_bytes()), 87),
         ("too large", 9, "small", batch(1, 300), 10),
         ("from the future", 9, "t", future, 32),

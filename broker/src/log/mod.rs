@@ -1,13 +1,17 @@
 //! The log: partitions, what they store, who may read them and how they age.
 
+pub(crate) mod aborted;
+mod committed;
 pub(crate) mod keys;
+pub(crate) mod open;
 mod partition;
 pub(crate) mod producers;
 pub(crate) mod retention;
 mod waiters;
 
+pub use aborted::Aborted;
 pub use partition::Partition;
-pub(crate) use partition::blocking;
+pub(crate) use partition::{Stability, blocking};
 pub use waiters::Waiter;
 
 #[cfg(test)]

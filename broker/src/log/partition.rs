@@ -8,7 +8,9 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
+use crate::log::aborted;
 use crate::log::keys::{self, IndexEntry};
+use crate::log::open::OpenTransactions;
 use crate::log::producers::ProducerState;
 use crate::log::waiters::{Waiter, Waiters};
 use crate::store::{Family, Store};
@@ -19,16 +21,20 @@ use crate::types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, Times
 const LOOK_UP_BYTES_MIN: usize = 8 << 10;
 
 /// One partition. Holds: its positions and its newest batches. The commit lane alone moves the positions. Always true:
-/// `log_start ≤ high_watermark`; every batch below the high watermark is as durable as `durability` promises, and only
+/// `log_start ≤ high_watermark`, and the last stable offset is not above it; every batch below the high watermark is as durable as `durability` promises, and only
 /// those are visible. A crash keeps the log; the rest is recovered from it.
 pub struct Partition {
-    id: LogId,
+    pub(super) id: LogId,
     topic: TopicName,
     index: PartitionIndex,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     config: RwLock<Arc<TopicConfig>>,
     log_start: AtomicI64,
     high_watermark: AtomicI64,
+    /// First offset of the oldest open transaction, or `i64::MAX`.
+    unstable_from: AtomicI64,
+    /// Where the last aborted transaction ended, or -1.
+    pub(super) last_aborted: AtomicI64,
     bytes_total: AtomicU64,
     bytes_deleted: AtomicU64,
     newest_timestamp: AtomicI64,
@@ -49,6 +55,17 @@ pub(crate) struct Writer {
     pub(crate) running_bytes: u64,
     /// A cache of the `producers` family; may be emptied at any time.
     pub(crate) producers: HashMap<ProducerId, ProducerState>,
+    /// Transactions that the partition belongs to.
+    pub(crate) open: OpenTransactions,
+}
+
+/// What an appended batch means for readers of committed data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stability {
+    /// First offset of the oldest transaction that is open after it.
+    pub(crate) unstable_from: Option<Offset>,
+    /// The batch's own offset, if it is the marker of an aborted transaction.
+    pub(crate) aborted: Option<Offset>,
 }
 
 impl Partition {
@@ -78,6 +95,8 @@ impl Partition {
             epochs.push((keys::epoch_of(&key)?, keys::offset_of(&value)?));
         }
         let bytes = newest.map_or(0, |(_, entry)| entry.running_bytes);
+        let open = OpenTransactions::recover(store, id)?;
+        let last_aborted = aborted::last_marker(store, id)?.unwrap_or(-1);
         Ok(Arc::new(Self {
             id,
             topic,
@@ -86,6 +105,8 @@ impl Partition {
             config: RwLock::new(config),
             log_start: AtomicI64::new(log_start),
             high_watermark: AtomicI64::new(next_offset),
+            unstable_from: AtomicI64::new(open.first_unstable().unwrap_or(Offset::MAX)),
+            last_aborted: AtomicI64::new(last_aborted),
             bytes_total: AtomicU64::new(bytes),
             bytes_deleted: AtomicU64::new(deleted.unwrap_or(bytes)),
             newest_timestamp: AtomicI64::new(newest.map_or(-1, |(_, entry)| entry.max_timestamp)),
@@ -100,6 +121,7 @@ impl Partition {
                 running_timestamp: newest.map_or(-1, |(_, entry)| entry.running_timestamp),
                 running_bytes: bytes,
                 producers: HashMap::new(),
+                open,
             }),
         }))
     }
@@ -134,6 +156,13 @@ impl Partition {
         self.high_watermark.load(Ordering::Acquire)
     }
 
+    /// End of what is decided: below it every transaction has ended. Readers of committed data read up to here.
+    pub fn last_stable_offset(&self) -> Offset {
+        // in this order: a transaction that begins meanwhile begins at or above the high watermark
+        let end = self.high_watermark();
+        end.min(self.unstable_from.load(Ordering::Acquire))
+    }
+
     /// Where the next batch goes: the high watermark and what is on its way to being durable.
     pub fn log_end(&self) -> Offset {
         self.writer.lock().next_offset
@@ -156,12 +185,12 @@ impl Partition {
     }
 
     /// What lies from `offset` on: when its oldest batch was appended, in ms since 1970, and how many bytes it has. None at
-    /// the end of the log.
+    /// the end of what is committed.
     ///
     /// # Errors
     /// `Storage` when the database cannot read.
     pub async fn backlog(self: &Arc<Self>, offset: Offset) -> Result<Option<(TimestampMs, u64)>> {
-        if offset >= self.high_watermark() {
+        if offset >= self.last_stable_offset() {
             return Ok(None);
         }
         let this = self.clone();
@@ -197,12 +226,21 @@ impl Partition {
     /// # Errors
     /// `OffsetOutOfRange` below the log start or above the high watermark.
     pub async fn read(self: &Arc<Self>, offset: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
-        let end = self.high_watermark();
-        self.check_range(offset, end)?;
-        if offset == end {
+        self.read_below(offset, self.high_watermark(), max_bytes).await
+    }
+
+    /// Reads batches whose base offset is below `end`, which is at most the high watermark.
+    pub(crate) async fn read_below(
+        self: &Arc<Self>,
+        offset: Offset,
+        end: Offset,
+        max_bytes: usize,
+    ) -> Result<Vec<Batch>> {
+        self.check_range(offset, self.high_watermark())?;
+        if offset >= end {
             return Ok(Vec::new());
         }
-        if let Some(batches) = self.read_tail(offset, max_bytes) {
+        if let Some(batches) = self.read_tail(offset, end, max_bytes) {
             return Ok(batches);
         }
         let this = self.clone();
@@ -218,7 +256,7 @@ impl Partition {
         Err(Error::new(Kind::OffsetOutOfRange, message))
     }
 
-    fn read_tail(&self, offset: Offset, max_bytes: usize) -> Option<Vec<Batch>> {
+    fn read_tail(&self, offset: Offset, end: Offset, max_bytes: usize) -> Option<Vec<Batch>> {
         let tail = self.tail.lock();
         if tail.front()?.base_offset() > offset {
             return None;
@@ -228,7 +266,7 @@ impl Partition {
         let mut batches = Vec::new();
         for batch in tail.range(first..) {
             size += batch.bytes().len();
-            if size > max_bytes && !batches.is_empty() {
+            if batch.base_offset() >= end || (size > max_bytes && !batches.is_empty()) {
                 break;
             }
             batches.push(batch.clone());
@@ -251,7 +289,7 @@ impl Partition {
         }
         let batches = self.load(&due)?;
         // retention may have deleted what the range check still saw
-        self.check_range(offset, end)?;
+        self.check_range(offset, self.high_watermark())?;
         Ok(batches)
     }
 
@@ -403,12 +441,17 @@ impl Partition {
     }
 
     /// Makes appended batches visible and wakes those who wait. Called by the commit lane, in order.
-    pub(crate) fn publish(&self, batch: Batch, entry: &IndexEntry) {
+    pub(crate) fn publish(&self, batch: Batch, entry: &IndexEntry, stability: Stability) {
         let end = batch.next_offset();
         self.newest_timestamp.store(entry.max_timestamp, Ordering::Release);
         self.newest_append.store(entry.appended_at, Ordering::Release);
         self.bytes_total.store(entry.running_bytes, Ordering::Release);
         self.tail.lock().push_back(batch);
+        if let Some(marker) = stability.aborted {
+            self.last_aborted.store(marker, Ordering::Release);
+        }
+        // before the high watermark, so that nobody takes the first batch of a transaction for stable
+        self.unstable_from.store(stability.unstable_from.unwrap_or(Offset::MAX), Ordering::Release);
         self.high_watermark.store(end, Ordering::Release);
     }
 

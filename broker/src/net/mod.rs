@@ -14,6 +14,7 @@ mod frame;
 mod header;
 pub(crate) mod shapes;
 mod shapes_table;
+mod shapes_txn;
 #[cfg(test)]
 mod tests;
 

@@ -6,23 +6,24 @@
 use kafka_protocol::messages::ApiKey;
 
 use super::shapes::{Field, Shape};
+use super::shapes_txn;
 
-const BOOL: Field = Field::fixed(1);
-const INT8: Field = Field::fixed(1);
-const INT16: Field = Field::fixed(2);
-const INT32: Field = Field::fixed(4);
-const INT64: Field = Field::fixed(8);
+pub(super) const BOOL: Field = Field::fixed(1);
+pub(super) const INT8: Field = Field::fixed(1);
+pub(super) const INT16: Field = Field::fixed(2);
+pub(super) const INT32: Field = Field::fixed(4);
+pub(super) const INT64: Field = Field::fixed(8);
 const UUID: Field = Field::fixed(16);
-const TEXT: Field = Field::text();
+pub(super) const TEXT: Field = Field::text();
 const BLOB: Field = Field::blob();
-const INT32_LIST: Field = Field::fixed_list(4);
-const TEXT_LIST: Field = Field::text_list();
+pub(super) const INT32_LIST: Field = Field::fixed_list(4);
+pub(super) const TEXT_LIST: Field = Field::text_list();
 
-const fn list(fields: &'static [Field]) -> Field {
+pub(super) const fn list(fields: &'static [Field]) -> Field {
     Field::list(fields)
 }
 
-const fn shaped(flexible_from: i16, fields: &'static [Field]) -> Shape {
+pub(super) const fn shaped(flexible_from: i16, fields: &'static [Field]) -> Shape {
     Shape { flexible_from, fields }
 }
 
@@ -47,6 +48,15 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::DeleteTopics => &DELETE_TOPICS,
         ApiKey::DeleteRecords => &DELETE_RECORDS,
         ApiKey::InitProducerId => &INIT_PRODUCER_ID,
+        ApiKey::AddPartitionsToTxn => &shapes_txn::ADD_PARTITIONS_TO_TXN,
+        ApiKey::AddOffsetsToTxn => &shapes_txn::ADD_OFFSETS_TO_TXN,
+        ApiKey::EndTxn => &shapes_txn::END_TXN,
+        ApiKey::WriteTxnMarkers => &shapes_txn::WRITE_TXN_MARKERS,
+        ApiKey::TxnOffsetCommit => &shapes_txn::TXN_OFFSET_COMMIT,
+        ApiKey::UpdateFeatures => &shapes_txn::UPDATE_FEATURES,
+        ApiKey::DescribeProducers => &shapes_txn::DESCRIBE_PRODUCERS,
+        ApiKey::DescribeTransactions => &shapes_txn::DESCRIBE_TRANSACTIONS,
+        ApiKey::ListTransactions => &shapes_txn::LIST_TRANSACTIONS,
         ApiKey::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
         ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => &ALTER_CONFIGS,

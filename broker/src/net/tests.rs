@@ -184,7 +184,8 @@ async fn api_versions_to_the_byte() {
         }
         if version >= 3 {
             expected += "01080000000000000001";
-            expected += &format!("02{:02x}02{metadata_version}0019001900", 1 + 17 + 5);
+            let transaction = "147472616e73616374696f6e2e76657273696f6e";
+            expected += &format!("02{:02x}03{metadata_version}0019001900{transaction}0002000200", 1 + 17 + 5 + 20 + 5);
         }
         assert_eq!(hex(&reply), expected, "version {version}");
     }
