@@ -147,7 +147,7 @@ kinds! {
     /// A newer producer has the transactional id.
     ProducerFenced = 90, Refuse;
     /// A feature cannot be set to this level.
-    FeatureUpdateFailed = 96, Refuse;
+    InvalidUpdateVersion = 95, Refuse;
     /// No producer has this transactional id.
     TransactionalIdNotFound = 105, Refuse;
     /// The transaction cannot go on; abort it.

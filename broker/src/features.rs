@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! meta  "feature" ++ name   → i16 BE, the level that was finalized; absent: the default
+//! meta  "feature"           → i64 BE, how often levels were changed; absent: never. Clients ignore what has an older count
 //! ```
 
 use std::collections::BTreeMap;
@@ -13,7 +14,6 @@ use parking_lot::Mutex;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
 use crate::store::{Family, Store};
-use crate::txn::TransactionVersion;
 
 const PREFIX: &[u8] = b"feature";
 const PREFIX_END: &[u8] = b"featurf";
@@ -62,10 +62,16 @@ impl Features {
         let mut levels = Levels::default();
         for entry in store.scan(Family::Meta, PREFIX, PREFIX_END) {
             let (key, value) = entry?;
-            let known = FEATURES.iter().find(|feature| key.ends_with(feature.name.as_bytes()));
+            if let (PREFIX, Ok(changes)) = (&*key, value.as_ref().try_into()) {
+                levels.changes = i64::from_be_bytes(changes);
+                continue;
+            }
+            let known = FEATURES.iter().find(|feature| key[PREFIX.len()..] == *feature.name.as_bytes());
             let level = value.as_ref().try_into().map(i16::from_be_bytes);
             let (Some(feature), Ok(level)) = (known, level) else {
-                return Err(Error::storage("a stored feature level is damaged or of a newer millpond, restore a backup"));
+                return Err(Error::storage(
+                    "a stored feature level is damaged or of a newer millpond, restore a backup",
+                ));
             };
             levels.set.insert(feature.name, level);
         }
@@ -79,23 +85,12 @@ impl Features {
         (1 + levels.changes, all.filter(|(_, level)| *level > 0).collect())
     }
 
-    /// The protocol of transactions that the broker ends itself, and the highest that clients may use.
-    pub(crate) fn transaction_version(&self) -> TransactionVersion {
-        let levels = self.levels.lock();
-        let feature = FEATURES.iter().find(|feature| feature.name == TRANSACTION);
-        if feature.is_some_and(|feature| levels.of(feature) >= 2) {
-            TransactionVersion::Two
-        } else {
-            TransactionVersion::One
-        }
-    }
-
     /// Finds a feature and checks that it may get this level; `may_lower` allows a lower one than it has.
     ///
     /// # Errors
-    /// `FeatureUpdateFailed`, with the reason.
+    /// `InvalidUpdateVersion`, with the reason.
     pub(crate) fn check(&self, name: &str, level: i16, may_lower: bool) -> Result<&'static Feature> {
-        let refused = |message: String| Error::new(Kind::FeatureUpdateFailed, message);
+        let refused = |message: String| Error::new(Kind::InvalidUpdateVersion, message);
         let feature = FEATURES.iter().find(|feature| feature.name == name);
         let feature = feature.ok_or_else(|| refused(format!("this broker does not have the feature {name}")))?;
         let (min, max) = (feature.min, feature.max);
@@ -117,12 +112,15 @@ impl Features {
         let put = |(feature, level): &(&'static Feature, i16)| {
             Change::Put(Family::Meta, [PREFIX, feature.name.as_bytes()].concat(), level.to_be_bytes().to_vec())
         };
-        let stored = self.lane.commit(new.iter().map(put).collect(), Ack::Durable);
         let levels = self.levels.clone();
+        let mut held = levels.lock();
+        held.changes += 1;
+        let count = Change::Put(Family::Meta, PREFIX.to_vec(), held.changes.to_be_bytes().to_vec());
+        let stored = self.lane.commit(new.iter().map(put).chain([count]).collect(), Ack::Durable);
+        drop(held);
         async move {
             stored.await?;
             let mut levels = levels.lock();
-            levels.changes += 1;
             levels.set.extend(new.iter().map(|(feature, level)| (feature.name, *level)));
             Ok(())
         }
@@ -132,5 +130,30 @@ impl Features {
 impl Levels {
     fn of(&self, feature: &Feature) -> i16 {
         self.set.get(feature.name).copied().unwrap_or(feature.default)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Broker, BrokerConfig, Clock};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn levels_stay_over_a_restart_and_their_count_only_grows() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = BrokerConfig { data_dir: dir.path().to_path_buf(), ..BrokerConfig::default() };
+        {
+            let broker = Broker::open(config.clone(), Clock::manual(0)).await.unwrap();
+            let features = broker.features();
+            assert_eq!(features.finalized(), (1, vec![("metadata.version", 25), (TRANSACTION, 2)]));
+            for (name, level, may_lower) in [("nothing", 1, true), (TRANSACTION, 3, true), (TRANSACTION, 1, false)] {
+                assert_eq!(features.check(name, level, may_lower).unwrap_err().kind, Kind::InvalidUpdateVersion);
+            }
+            let off = features.check(TRANSACTION, 0, true).unwrap();
+            features.set(vec![(off, 0)]).await.unwrap();
+            broker.stop().await.unwrap();
+        }
+        let broker = Broker::open(config, Clock::manual(0)).await.unwrap();
+        assert_eq!(broker.features().finalized(), (2, vec![("metadata.version", 25)]));
     }
 }

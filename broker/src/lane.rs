@@ -19,8 +19,8 @@ use crate::config::{BrokerConfig, Durability};
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
 use crate::log::keys::{self, IndexEntry};
-use crate::log::{Partition, Stability, aborted, open};
 use crate::log::producers::{self, Kept, ProducerState, Verdict};
+use crate::log::{Partition, Stability, aborted, open};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 

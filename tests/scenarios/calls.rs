@@ -70,6 +70,9 @@ pub enum Call {
         wait_ms: i32,
         #[serde(default)]
         committed: bool,
+        /// Of the partition; 1 gives one batch.
+        #[serde(default = "a_mebibyte")]
+        max_bytes: i32,
     },
     ListOffsets {
         version: i16,
@@ -339,6 +342,9 @@ fn minus_one_16() -> i16 {
 fn minus_one_64() -> i64 {
     -1
 }
+fn a_mebibyte() -> i32 {
+    1 << 20
+}
 fn a_minute() -> i32 {
     60_000
 }
@@ -506,11 +512,7 @@ impl Call {
                     .with_partition_data(vec![data]);
                 let request = ProduceRequest::default()
                     .with_transactional_id(transactional_id.as_deref().map(|id| TransactionalId(text(id))));
-                ask(
-                    client,
-                    &request.with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]),
-                    version,
-                )
+                ask(client, &request.with_acks(acks).with_timeout_ms(10_000).with_topic_data(vec![topic]), version)
             }
             Call::InitProducerId { version, producer_id, epoch, transactional_id, timeout_ms } => {
                 let mut request = InitProducerIdRequest::default()
@@ -527,11 +529,11 @@ impl Call {
 
     fn read(self, client: &mut Client) -> Result<Value, String> {
         match self {
-            Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms, committed } => {
+            Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms, committed, max_bytes } => {
                 let mut wanted = fetch_request::FetchPartition::default()
                     .with_partition(partition)
                     .with_fetch_offset(offset)
-                    .with_partition_max_bytes(1 << 20);
+                    .with_partition_max_bytes(max_bytes);
                 if version >= 9 {
                     wanted.current_leader_epoch = leader_epoch;
                 }
@@ -828,7 +830,8 @@ fn fetched(mut answer: FetchResponse) -> Result<Value, String> {
         lists.push(json!(
             records
                 .into_iter()
-                .map(|r| json!([r.offset, r.timestamp, shown(r.key), shown(r.value)]))
+                // a marker is stamped by the broker
+                .map(|r| json!([r.offset, (!r.control).then_some(r.timestamp), shown(r.key), shown(r.value)]))
                 .collect::<Vec<_>>()
         ));
     }

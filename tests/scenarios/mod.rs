@@ -76,11 +76,9 @@ fn millpond_and_apache_kafka_answer_alike() {
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             if let Some(text) = &scenario.step[i].says {
-                assert!(
-                    theirs.to_string().contains(text.as_str()),
-                    "{name} step {}: Apache Kafka's answer lacks {text}: {theirs}",
-                    i + 1
-                );
+                if !theirs.to_string().contains(text.as_str()) {
+                    differences.push(format!("{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1));
+                }
             }
             answers::compare(
                 &format!("{name} step {} ({})", i + 1, scenario.step[i].request["call"]),

@@ -88,8 +88,7 @@ fn histories_of_concurrent_transactions_hold() {
     let last = read_all(&server.kafka);
     let transactions = shared.transactions.lock().unwrap();
     let count = |outcome| transactions.iter().filter(|one| one.outcome == outcome).count();
-    let (committed, aborted, unknown) =
-        (count(Outcome::Committed), count(Outcome::Aborted), count(Outcome::Unknown));
+    let (committed, aborted, unknown) = (count(Outcome::Committed), count(Outcome::Aborted), count(Outcome::Unknown));
     let read: usize = last.values().map(Vec::len).sum();
     eprintln!(
         "transactions-checker: {committed} committed, {aborted} aborted, {unknown} unknown, {read} records, {kills} kills"
@@ -189,8 +188,7 @@ impl<'a> Producer<'a> {
     fn transaction(&mut self) {
         self.count += 1;
         let name = format!("{}-{}", self.number, self.count);
-        let mut done =
-            Transaction { name, writes: vec![], unanswered: vec![], outcome: Outcome::Aborted };
+        let mut done = Transaction { name, writes: vec![], unanswered: vec![], outcome: Outcome::Aborted };
         let written = self.write(&mut done);
         // some producers die in the middle: what they wrote is aborted by their successor, or by time
         let dies = self.random.random_bool(0.15);
@@ -388,12 +386,8 @@ fn fetch(client: &mut Client, partition: i32, offset: i64) -> Result<fetch_respo
 
 /// What a reader of committed data takes from an answer, as Kafka's consumer does, and where it goes on.
 fn committed(data: &fetch_response::PartitionData, from: i64) -> (Reads, i64) {
-    let mut aborted: Vec<(i64, i64)> = data
-        .aborted_transactions
-        .iter()
-        .flatten()
-        .map(|one| (one.first_offset, one.producer_id.0))
-        .collect();
+    let mut aborted: Vec<(i64, i64)> =
+        data.aborted_transactions.iter().flatten().map(|one| (one.first_offset, one.producer_id.0)).collect();
     aborted.sort_unstable();
     let mut aborted = aborted.into_iter().peekable();
     let mut open: HashSet<i64> = HashSet::new();

@@ -141,11 +141,13 @@ fn kafkas_tools_see_and_abort_transactions() {
     assert_eq!(*row.last().unwrap(), "None", "{after}");
     holder.tell("leave");
     let features = tool("org.apache.kafka.tools.FeatureCommand", &["--bootstrap-server", &server.kafka, "describe"]);
-    let line = features.lines().find(|line| line.contains("transaction.version")).unwrap_or_else(|| panic!("{features}"));
+    let line =
+        features.lines().find(|line| line.contains("transaction.version")).unwrap_or_else(|| panic!("{features}"));
     assert!(line.contains("FinalizedVersionLevel: 2"), "{features}");
     let downgrade = ["--bootstrap-server", &server.kafka, "downgrade", "--feature", "transaction.version=1"];
     tool("org.apache.kafka.tools.FeatureCommand", &downgrade);
     let features = tool("org.apache.kafka.tools.FeatureCommand", &["--bootstrap-server", &server.kafka, "describe"]);
-    let line = features.lines().find(|line| line.contains("transaction.version")).unwrap_or_else(|| panic!("{features}"));
+    let line =
+        features.lines().find(|line| line.contains("transaction.version")).unwrap_or_else(|| panic!("{features}"));
     assert!(line.contains("FinalizedVersionLevel: 1"), "{features}");
 }

@@ -27,7 +27,11 @@ pub struct Transaction {
 pub type Reads = Vec<(i64, String)>;
 
 /// All that goes against the rules. `last` is what a reader sees who comes when all is over.
-pub fn mistakes(transactions: &[Transaction], readers: &[BTreeMap<i32, Reads>], last: &BTreeMap<i32, Reads>) -> Vec<String> {
+pub fn mistakes(
+    transactions: &[Transaction],
+    readers: &[BTreeMap<i32, Reads>],
+    last: &BTreeMap<i32, Reads>,
+) -> Vec<String> {
     let mut found = Vec::new();
     let mut places: HashMap<&str, (i32, i64)> = HashMap::new();
     for (partition, reads) in last {

@@ -107,7 +107,8 @@ pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>) -> Result<()>
 /// # Errors
 /// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`.
 pub(crate) fn check_transactional(group: &Group, who: &super::Caller<'_>) -> Result<()> {
-    if who.generation < 0 && who.member_id.is_empty() && who.instance_id.is_none() {
+    let anonymous = who.member_id.is_empty() && who.instance_id.is_none();
+    if who.generation < 0 && (anonymous || group.phase() == Phase::Empty) {
         return Ok(());
     }
     super::classic::check_member(group, who)?;

@@ -44,7 +44,8 @@ impl Groups {
         self.in_cell(find, |cell, _| {
             offsets::check_transactional(&cell.group, who)?;
             if cell.group.undecided().len().saturating_add(commits.len()) > UNDECIDED_MAX {
-                let message = format!("the group waits for {UNDECIDED_MAX} offsets of open transactions, end some first");
+                let message =
+                    format!("the group waits for {UNDECIDED_MAX} offsets of open transactions, end some first");
                 return Err(Error::new(Kind::CoordinatorNotAvailable, message));
             }
             let group = cell.group.id().clone();

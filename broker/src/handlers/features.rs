@@ -1,7 +1,7 @@
 //! UpdateFeatures (57) 0 to 2: the levels of features that are finalized (KIP-584), for kafka-features.sh.
 //!
 //! - All updates or none. A level outside what is supported, or a lower one without being asked for as a downgrade, is
-//!   FEATURE_UPDATE_FAILED for its feature. Version 0 says `allow_downgrade`, later ones an upgrade type: 1 upgrade, 2 safe and
+//!   INVALID_UPDATE_VERSION. Version 0 says `allow_downgrade`, later ones an upgrade type: 1 upgrade, 2 safe and
 //!   3 unsafe downgrade. `validate_only` changes nothing.
 //! - From version 2 on there are no results per feature, as in Kafka: the whole request succeeds or fails.
 

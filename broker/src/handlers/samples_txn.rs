@@ -43,7 +43,8 @@ pub(super) fn sample(key: ApiKey, v: i16) -> Bytes {
             encoded(v, &request.with_topics(vec![topic]))
         }
         ApiKey::UpdateFeatures => {
-            let update = FeatureUpdateKey::default().with_feature(text("transaction.version")).with_max_version_level(2);
+            let update =
+                FeatureUpdateKey::default().with_feature(text("transaction.version")).with_max_version_level(2);
             let update = if v >= 1 { update.with_upgrade_type(1) } else { update };
             let request = UpdateFeaturesRequest::default().with_feature_updates(vec![update]);
             encoded(v, &if v >= 1 { request.with_validate_only(true) } else { request })

@@ -36,6 +36,8 @@ use crate::types::{PartitionIndex, TimestampMs, TopicId};
 
 /// First version of these requests in which a fenced producer is told so.
 const FENCED: i16 = 2;
+/// First version of TxnOffsetCommit in which a producer is told to abort its transaction.
+const ABORTABLE: i16 = 4;
 /// First version of EndTxn and TxnOffsetCommit of transactions version 2.
 const VERSION_TWO: i16 = 5;
 
@@ -58,7 +60,8 @@ pub(crate) fn add_partitions_to_txn(context: &Context, version: i16, request: Ad
         id: &request.v3_and_below_transactional_id,
         who: (request.v3_and_below_producer_id.0, request.v3_and_below_producer_epoch),
     };
-    let added = all_known.then(|| context.broker.transactions().add_partitions(&context.broker, producer, &found, false));
+    let added =
+        all_known.then(|| context.broker.transactions().add_partitions(&context.broker, producer, &found, false));
     Reply::later(async move {
         let code = match added {
             None => Kind::OperationNotAttempted.code(),
@@ -87,8 +90,7 @@ async fn outcome(started: Result<Later<()>>, version: i16) -> i16 {
 
 /// Answers AddOffsetsToTxn. The group belongs to the transaction when this returns.
 pub(crate) fn add_offsets_to_txn(context: &Context, version: i16, request: AddOffsetsToTxnRequest) -> Reply {
-    let producer =
-        Producer { id: &request.transactional_id, who: (request.producer_id.0, request.producer_epoch) };
+    let producer = Producer { id: &request.transactional_id, who: (request.producer_id.0, request.producer_epoch) };
     let added = context.broker.transactions().add_group(&context.broker, producer, &request.group_id);
     Reply::later(async move {
         let code = outcome(added, version).await;
@@ -98,8 +100,7 @@ pub(crate) fn add_offsets_to_txn(context: &Context, version: i16, request: AddOf
 
 /// Answers EndTxn. The transaction has ended when this returns, unless its producer needs a fresh id.
 pub(crate) fn end_txn(context: &Context, version: i16, request: EndTxnRequest) -> Reply {
-    let producer =
-        Producer { id: &request.transactional_id, who: (request.producer_id.0, request.producer_epoch) };
+    let producer = Producer { id: &request.transactional_id, who: (request.producer_id.0, request.producer_epoch) };
     let protocol = if version >= VERSION_TWO { TransactionVersion::Two } else { TransactionVersion::One };
     let ended = context.broker.transactions().end(&context.broker, producer, request.committed, protocol);
     Reply::later(async move {
@@ -185,7 +186,7 @@ fn committed(asked: &TxnOffsetCommitRequestPartition, committed_at: TimestampMs)
 fn refused(kind: Kind, version: i16) -> Kind {
     match kind {
         Kind::ProducerFenced => Kind::InvalidProducerEpoch,
-        Kind::TransactionAbortable if version < VERSION_TWO => Kind::InvalidTxnState,
+        Kind::TransactionAbortable if version < ABORTABLE => Kind::InvalidTxnState,
         other => other,
     }
 }

@@ -33,6 +33,14 @@ pub(crate) struct ActiveProducer {
 }
 
 impl Partition {
+    /// End of what is decided: below it every transaction has ended. Readers of committed data read up to here. Never below the
+    /// log start: what was deleted needs no decision.
+    pub fn last_stable_offset(&self) -> Offset {
+        // in this order: a transaction that begins meanwhile begins at or above the high watermark
+        let end = self.high_watermark();
+        end.min(self.unstable_from.load(Ordering::Acquire).max(self.log_start()))
+    }
+
     /// Reads as [`read`](Self::read) does, but nothing that an open transaction may still take back; what was taken back, and
     /// the markers, come as batches without records. Empty at the last stable offset.
     ///

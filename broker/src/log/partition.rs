@@ -32,7 +32,7 @@ pub struct Partition {
     log_start: AtomicI64,
     high_watermark: AtomicI64,
     /// First offset of the oldest open transaction, or `i64::MAX`.
-    unstable_from: AtomicI64,
+    pub(super) unstable_from: AtomicI64,
     /// Where the last aborted transaction ended, or -1.
     pub(super) last_aborted: AtomicI64,
     bytes_total: AtomicU64,
@@ -154,13 +154,6 @@ impl Partition {
     /// End of what is durable and visible; the offset that the next visible record will have at least.
     pub fn high_watermark(&self) -> Offset {
         self.high_watermark.load(Ordering::Acquire)
-    }
-
-    /// End of what is decided: below it every transaction has ended. Readers of committed data read up to here.
-    pub fn last_stable_offset(&self) -> Offset {
-        // in this order: a transaction that begins meanwhile begins at or above the high watermark
-        let end = self.high_watermark();
-        end.min(self.unstable_from.load(Ordering::Acquire))
     }
 
     /// Where the next batch goes: the high watermark and what is on its way to being durable.

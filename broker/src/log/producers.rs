@@ -73,7 +73,8 @@ pub(crate) fn judge(known: Option<&ProducerState>, open: Option<&Open>, batch: &
     let epoch = batch.producer_epoch();
     let current = known.map_or(-1, |known| known.epoch).max(open.map_or(-1, |open| open.epoch));
     if epoch < current {
-        let message = format!("producer {} writes with epoch {epoch}, its current one is {current}", batch.producer_id());
+        let message =
+            format!("producer {} writes with epoch {epoch}, its current one is {current}", batch.producer_id());
         return Err(Error::new(Kind::InvalidProducerEpoch, message));
     }
     let verdict = judge_sequence(known, open, batch)?;

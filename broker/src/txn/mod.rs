@@ -119,7 +119,7 @@ impl Transactions {
                 Ok(Started::Stored(identity, self.set(&mut state, id, next, (vec![], Ack::Durable))))
             }
             (Initialised::Fences, Some(txn)) => {
-                let end = rules::fence(txn, broker.features().transaction_version(), now);
+                let end = rules::fence(txn, now);
                 Ok(Started::Fencing(self.finish(&mut state, broker, id, end)))
             }
             (Initialised::NeedsId | Initialised::Fences, _) => Ok(Started::NeedsId),
@@ -280,8 +280,12 @@ impl Transactions {
             let overdue = |(id, txn): (&Arc<str>, &Txn)| rules::is_overdue(txn, now).then(|| (id.clone(), txn.clone()));
             let overdue: Vec<(Arc<str>, Txn)> = state.all().filter_map(overdue).collect();
             let abort = |(id, txn): (Arc<str>, Txn)| {
-                tracing::info!(transactional_id = &*id, timeout_ms = txn.timeout_ms, "a transaction took too long and is aborted");
-                let end = rules::fence(&txn, broker.features().transaction_version(), now);
+                tracing::info!(
+                    transactional_id = &*id,
+                    timeout_ms = txn.timeout_ms,
+                    "a transaction took too long and is aborted"
+                );
+                let end = rules::fence(&txn, now);
                 self.finish(&mut state, broker, &id, end)
             };
             overdue.into_iter().map(abort).collect()
@@ -315,7 +319,6 @@ impl Transactions {
     pub(crate) fn read<T>(&self, read: impl FnOnce(&State) -> T) -> T {
         read(&self.state.lock())
     }
-
 }
 
 /// What InitProducerId comes to.

@@ -140,8 +140,8 @@ pub(crate) fn add(
     now: TimestampMs,
 ) -> Result<Option<Box<Txn>>> {
     let txn = check(current, who)?;
-    let known = places.iter().all(|place| txn.places.contains(place))
-        && groups.iter().all(|group| txn.groups.contains(group));
+    let known =
+        places.iter().all(|place| txn.places.contains(place)) && groups.iter().all(|group| txn.groups.contains(group));
     if txn.is_open() && known {
         return Ok(None);
     }
@@ -206,7 +206,8 @@ pub(crate) fn end_and_bump(
         Error::new(Kind::InvalidProducerIdMapping, format!("the transactional id does not have the producer id {id}"))
     })?;
     let is_complete = matches!(txn.phase, Phase::CompleteCommit | Phase::CompleteAbort);
-    let is_retry = is_complete && (missed_id(&txn) || (id == txn.producer_id && epoch.checked_add(1) == Some(txn.epoch)));
+    let is_retry =
+        is_complete && (missed_id(&txn) || (id == txn.producer_id && epoch.checked_add(1) == Some(txn.epoch)));
     if !is_retry && (epoch != txn.epoch || id != txn.producer_id) {
         return Err(fenced(format!("the producer has epoch {epoch}, the current one is {}", txn.epoch)));
     }
@@ -231,14 +232,9 @@ pub(crate) fn end_and_bump(
 }
 
 /// The broker aborts an open transaction: its time is over, or its producer was replaced. The producer is fenced.
-pub(crate) fn fence(txn: &Txn, version: TransactionVersion, now: TimestampMs) -> End {
-    let fence = txn.epoch.saturating_add(1);
-    let (epoch, last_epoch) = match version {
-        TransactionVersion::One => (fence, NO_EPOCH),
-        TransactionVersion::Two => (fence.saturating_add(1), fence),
-    };
-    let mut end = ends(txn, false, (txn.producer_id, epoch), now);
-    end.next.last_epoch = last_epoch;
+pub(crate) fn fence(txn: &Txn, now: TimestampMs) -> End {
+    let mut end = ends(txn, false, (txn.producer_id, txn.epoch.saturating_add(1)), now);
+    end.next.last_epoch = NO_EPOCH;
     end
 }
 
@@ -271,5 +267,8 @@ fn fenced(message: impl Into<String>) -> Error {
 
 fn wrong_state(phase: Phase, committed: bool) -> Error {
     let act = if committed { "commit" } else { "abort" };
-    Error::new(Kind::InvalidTxnState, format!("there is nothing to {act}: the transaction is in state {}", phase.name()))
+    Error::new(
+        Kind::InvalidTxnState,
+        format!("there is nothing to {act}: the transaction is in state {}", phase.name()),
+    )
 }

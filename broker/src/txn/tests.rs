@@ -162,11 +162,9 @@ fn version_two_gives_a_fresh_producer_id_when_epochs_are_used_up() {
 #[test]
 fn the_broker_aborts_under_an_epoch_that_nobody_has() {
     let open = txn(Phase::Ongoing, 7, 3);
-    let one = rules::fence(&open, TransactionVersion::One, NOW);
-    assert_eq!((one.committed, one.marker, one.next.identity(), one.next.last_epoch), (false, (7, 4), (7, 4), NO_EPOCH));
-    let two = rules::fence(&open, TransactionVersion::Two, NOW);
-    assert_eq!((two.marker, two.next.identity(), two.next.last_epoch), ((7, 5), (7, 5), 4));
-    let last = rules::fence(&txn(Phase::Ongoing, 7, i16::MAX - 1), TransactionVersion::Two, NOW);
+    let end = rules::fence(&open, NOW);
+    assert_eq!((end.committed, end.marker, end.next.identity(), end.next.last_epoch), (false, (7, 4), (7, 4), NO_EPOCH));
+    let last = rules::fence(&txn(Phase::Ongoing, 7, i16::MAX), NOW);
     assert_eq!(last.marker, (7, i16::MAX), "epochs do not wrap");
     assert!(!rules::is_overdue(&open, NOW + 60_000) && rules::is_overdue(&open, NOW + 60_001));
     assert!(!rules::is_expired(&open, NOW + 1_000, 1_000), "an open transaction does not expire");
@@ -305,7 +303,10 @@ async fn an_open_transaction_survives_the_end_of_the_broker() {
     drop((broker, partition));
     let broker = open(dir.path(), &clock).await;
     let (place, partition) = place_of(&broker, "t").await;
-    assert_eq!((committed(&partition).await, offset_of(&broker, place)), (vec!["one".into(), "two".into()], (Some(5), false)));
+    assert_eq!(
+        (committed(&partition).await, offset_of(&broker, place)),
+        (vec!["one".into(), "two".into()], (Some(5), false))
+    );
     let again = broker.transactions().end(&broker, producer, true, TransactionVersion::Two).await.unwrap();
     assert_eq!(again, bumped, "a producer that did not hear of the end hears of it now");
     let fenced = write(&broker, &partition, batch(who, 2, "late")).await.unwrap_err();
@@ -327,7 +328,7 @@ async fn a_new_producer_and_time_fence_the_old_one() {
     let first = txns.init(&broker, "a", ask).await.unwrap_err();
     assert_eq!(first.kind, Kind::ConcurrentTransactions);
     let new = start(&broker, "a").await;
-    assert_eq!(new, (old.0, old.1 + 3), "one to fence, one at the end of version 2, one for the new producer");
+    assert_eq!(new, (old.0, old.1 + 2), "one to fence, one for the new producer");
     let late = write(&broker, &partition, batch(old, 1, "late")).await.unwrap_err();
     assert_eq!(late.kind, Kind::InvalidProducerEpoch);
     let ended = txns.end(&broker, Producer { id: "a", who: old }, true, TransactionVersion::Two).await.unwrap_err();
@@ -370,4 +371,26 @@ async fn transactions_of_deleted_topics_and_groups_end_all_the_same() {
     assert_eq!(offset_of(&broker, stays.0), (None, false));
     let again = place_of(&broker, "gone").await;
     assert_eq!((again.1.high_watermark(), again.1.last_stable_offset()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_needs_no_decision() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(NOW)).await;
+    let (place, partition) = place_of(&broker, "t").await;
+    let txns = broker.transactions().clone();
+    let who = start(&broker, "a").await;
+    let producer = Producer { id: "a", who };
+    txns.add_partitions(&broker, producer, &[(place, partition.clone())], true).unwrap().await.unwrap();
+    for sequence in 0..3 {
+        write(&broker, &partition, batch(who, sequence, "x")).await.unwrap();
+    }
+    let change = Change::LogStart(partition.clone(), 2);
+    broker.lane().commit(vec![change], Ack::Durable).await.unwrap();
+    assert_eq!((partition.log_start(), partition.last_stable_offset(), partition.high_watermark()), (2, 2, 3));
+    assert!(partition.read_committed(2, 1).await.unwrap().is_empty());
+    txns.end(&broker, producer, false, TransactionVersion::Two).await.unwrap();
+    assert!(committed(&partition).await.is_empty());
+    broker.lane().commit(vec![Change::LogStart(partition.clone(), 4)], Ack::Durable).await.unwrap();
+    assert!(partition.aborted_between(0, 10).await.unwrap().is_empty(), "its entry went with its records");
 }
