@@ -234,7 +234,8 @@ pub(crate) fn end_and_bump(
 /// The broker aborts an open transaction: its time is over, or its producer was replaced. The producer is fenced.
 pub(crate) fn fence(txn: &Txn, now: TimestampMs) -> End {
     let mut end = ends(txn, false, (txn.producer_id, txn.epoch.saturating_add(1)), now);
-    end.next.last_epoch = NO_EPOCH;
+    // if nobody has taken over, it may come back by naming itself
+    end.next.last_epoch = txn.epoch;
     end
 }
 

@@ -58,7 +58,7 @@ pub(crate) struct Txn {
     pub(crate) previous_id: ProducerId,
     /// The producer's epoch: who writes with a lower one is fenced.
     pub(crate) epoch: i16,
-    /// The epoch that a producer had which asked for this one by naming it (KIP-360); [`NO_EPOCH`] after a fence.
+    /// The epoch before this one, if its producer may ask for this one by naming that (KIP-360); else [`NO_EPOCH`].
     pub(crate) last_epoch: i16,
     /// After how long an open transaction is aborted.
     pub(crate) timeout_ms: i32,

@@ -163,7 +163,7 @@ fn version_two_gives_a_fresh_producer_id_when_epochs_are_used_up() {
 fn the_broker_aborts_under_an_epoch_that_nobody_has() {
     let open = txn(Phase::Ongoing, 7, 3);
     let end = rules::fence(&open, NOW);
-    assert_eq!((end.committed, end.marker, end.next.identity(), end.next.last_epoch), (false, (7, 4), (7, 4), NO_EPOCH));
+    assert_eq!((end.committed, end.marker, end.next.identity(), end.next.last_epoch), (false, (7, 4), (7, 4), 3));
     let last = rules::fence(&txn(Phase::Ongoing, 7, i16::MAX), NOW);
     assert_eq!(last.marker, (7, i16::MAX), "epochs do not wrap");
     assert!(!rules::is_overdue(&open, NOW + 60_000) && rules::is_overdue(&open, NOW + 60_001));
@@ -344,6 +344,8 @@ async fn a_new_producer_and_time_fence_the_old_one() {
     assert_eq!(txns.abort_overdue(&broker).await.unwrap(), 1);
     assert_eq!((partition.last_stable_offset(), committed(&partition).await.len()), (partition.high_watermark(), 0));
     let ended = txns.end(&broker, Producer { id: "a", who: new }, true, TransactionVersion::Two).await.unwrap_err();
+    assert_eq!(ended.kind, Kind::InvalidTxnState, "for version 2 it is the end of its own transaction");
+    let ended = txns.end(&broker, Producer { id: "a", who: new }, true, TransactionVersion::One).await.unwrap_err();
     assert_eq!(ended.kind, Kind::ProducerFenced);
     clock.advance(broker.config().transactional_id_expiration_ms);
     txns.forget_expired(&broker).await.unwrap();
