@@ -1,5 +1,6 @@
 //! Settings of the broker, with their defaults. Names, units and limits as Kafka has them where Kafka has them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// When a write is answered with `acks=all`.
@@ -53,8 +54,6 @@ pub struct BrokerConfig {
     pub block_cache_bytes: usize,
     /// How often retention looks at every partition.
     pub retention_check_ms: u64,
-    /// How long an idempotent producer's sequence state is kept after its last batch.
-    pub producer_id_expiration_ms: i64,
     /// Longest time that a producer may ask for its transactions.
     pub transaction_max_timeout_ms: i32,
     /// How long a transactional id that nobody uses is kept.
@@ -69,6 +68,8 @@ pub struct BrokerConfig {
     pub group_max_size: usize,
     /// How long an empty group's offsets are kept.
     pub offsets_retention_ms: i64,
+    /// What was given under Kafka's names; [`BrokerConfig::set`] adds to it and fills the fields above.
+    pub kafka: BTreeMap<String, String>,
 }
 
 impl Default for BrokerConfig {
@@ -92,7 +93,6 @@ impl Default for BrokerConfig {
             write_buffer_bytes: 128 << 20,
             block_cache_bytes: 32 << 20,
             retention_check_ms: 300_000,
-            producer_id_expiration_ms: 86_400_000,
             transaction_max_timeout_ms: 900_000,
             transactional_id_expiration_ms: 7 * 86_400_000,
             group_initial_rebalance_delay_ms: 3_000,
@@ -100,6 +100,7 @@ impl Default for BrokerConfig {
             group_max_session_timeout_ms: 1_800_000,
             group_max_size: 10_000,
             offsets_retention_ms: 7 * 86_400_000,
+            kafka: BTreeMap::new(),
         }
     }
 }
