@@ -7,10 +7,11 @@
 //! To add an API: a function in the file of its family, one line in [`APIS`], its shape in `net/shapes*.rs`.
 
 mod api_versions;
-mod broker_settings;
 mod configs;
+mod describe_configs;
 mod features;
 mod fetch;
+mod fetch_sessions;
 mod group_admin;
 mod group_offsets;
 #[cfg(test)]
@@ -20,12 +21,17 @@ mod metadata;
 mod positions;
 mod produce;
 mod producer_ids;
+mod quorum;
+mod replicas;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod samples_admin;
 #[cfg(test)]
 mod samples_txn;
 #[cfg(test)]
 mod tests;
+mod topic_partitions;
 mod topics;
 mod transaction_admin;
 mod transactions;
@@ -41,6 +47,7 @@ use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use self::fetch_sessions::FetchSessions;
 use crate::Broker;
 
 /// What a handler answers. Bodies are chunks that are written one after another; the connection puts the length
@@ -180,18 +187,30 @@ pub(crate) static APIS: &[Api] = &[
     api!(WriteTxnMarkers, 1..=1, WriteTxnMarkersRequest, transaction_admin::write_txn_markers),
     api!(TxnOffsetCommit, 0..=5, TxnOffsetCommitRequest, transactions::txn_offset_commit),
     api!(OffsetForLeaderEpoch, 2..=4, OffsetForLeaderEpochRequest, positions::offset_for_leader_epoch),
-    api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, configs::describe_configs),
+    api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, describe_configs::describe_configs),
     api!(AlterConfigs, 0..=2, AlterConfigsRequest, configs::alter_configs),
+    api!(AlterReplicaLogDirs, 1..=2, AlterReplicaLogDirsRequest, replicas::alter_replica_log_dirs),
     api!(DescribeLogDirs, 1..=4, DescribeLogDirsRequest, metadata::describe_log_dirs),
     api!(CreatePartitions, 0..=3, CreatePartitionsRequest, topics::create_partitions),
     api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
+    api!(ElectLeaders, 0..=2, ElectLeadersRequest, replicas::elect_leaders),
     api!(IncrementalAlterConfigs, 0..=1, IncrementalAlterConfigsRequest, configs::incremental_alter_configs),
+    api!(
+        AlterPartitionReassignments,
+        0..=1,
+        AlterPartitionReassignmentsRequest,
+        replicas::alter_partition_reassignments
+    ),
+    api!(ListPartitionReassignments, 0..=0, ListPartitionReassignmentsRequest, replicas::list_partition_reassignments),
     api!(OffsetDelete, 0..=0, OffsetDeleteRequest, group_offsets::offset_delete),
+    api!(DescribeQuorum, 0..=2, DescribeQuorumRequest, quorum::describe_quorum),
     api!(UpdateFeatures, 0..=2, UpdateFeaturesRequest, features::update_features),
     api!(DescribeProducers, 0..=0, DescribeProducersRequest, transaction_admin::describe_producers),
     api!(DescribeTransactions, 0..=0, DescribeTransactionsRequest, transaction_admin::describe_transactions),
     api!(ListTransactions, 0..=2, ListTransactionsRequest, transaction_admin::list_transactions),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
+    api!(ListConfigResources, 0..=1, ListConfigResourcesRequest, describe_configs::list_config_resources),
+    api!(DescribeTopicPartitions, 0..=0, DescribeTopicPartitionsRequest, topic_partitions::describe_topic_partitions),
 ];
 
 /// The line of `key`, if this broker answers it.

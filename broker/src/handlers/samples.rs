@@ -28,6 +28,7 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
+use super::samples_admin;
 use super::samples_txn;
 use crate::types::TopicId;
 
@@ -154,7 +155,7 @@ fn admin_sample(key: ApiKey, v: i16) -> Bytes {
             let topics = vec![topic.with_partitions(vec![partition])];
             encoded(v, &OffsetDeleteRequest::default().with_group_id(group()).with_topics(topics))
         }
-        other => samples_txn::sample(other, v),
+        other => samples_admin::sample(other, v).unwrap_or_else(|| samples_txn::sample(other, v)),
     }
 }
 
@@ -381,4 +382,11 @@ messages! {
     DescribeProducers DescribeProducersRequest DescribeProducersResponse,
     DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse,
     ListTransactions ListTransactionsRequest ListTransactionsResponse,
+    AlterReplicaLogDirs AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse,
+    ElectLeaders ElectLeadersRequest ElectLeadersResponse,
+    AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
+    ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
+    DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse,
+    ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse,
+    DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
 }

@@ -6,6 +6,7 @@
 use kafka_protocol::messages::ApiKey;
 
 use super::shapes::{Field, Shape};
+use super::shapes_admin;
 use super::shapes_txn;
 
 pub(super) const BOOL: Field = Field::fixed(1);
@@ -66,7 +67,7 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
         ApiKey::OffsetDelete => &OFFSET_DELETE,
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER,
-        _ => return None,
+        other => return shapes_admin::shape(other),
     })
 }
 
