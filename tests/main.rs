@@ -31,4 +31,5 @@ mod scenarios;
 mod sinks;
 mod spotify;
 mod systems;
+mod tools;
 mod transactions;

@@ -5,6 +5,7 @@
 //! answer for later steps, which say `$name`. Apache Kafka ends transactions after it has answered: `again_on` names codes on
 //! which a step is sent again, `until` a text that its answer has to contain at last.
 
+mod admin;
 mod answers;
 mod calls;
 mod transactions;
@@ -75,10 +76,10 @@ fn millpond_and_apache_kafka_answer_alike() {
         let theirs = play(&scenario, &reference.kafka, &name);
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-            if let Some(text) = &scenario.step[i].says {
-                if !theirs.to_string().contains(text.as_str()) {
-                    differences.push(format!("{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1));
-                }
+            if let Some(text) =
+                scenario.step[i].says.as_ref().filter(|text| !theirs.to_string().contains(text.as_str()))
+            {
+                differences.push(format!("{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1));
             }
             answers::compare(
                 &format!("{name} step {} ({})", i + 1, scenario.step[i].request["call"]),
@@ -106,8 +107,7 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
         let request = substitute(toml::Value::Table(step.request.clone()), &saved);
         let deadline = Instant::now() + COORDINATOR;
         let answer = loop {
-            let call: Call = request.clone().try_into().unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1));
-            match call.send(&mut client) {
+            match send(&request, &mut client).unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
                 Ok(answer) if comes_back(step, &answer) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50))
                 }
@@ -130,6 +130,16 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
         answers.push(answers::normalise(answer, &step.ignore, &saved));
     }
     answers
+}
+
+/// The answer to one request, or why there is none; an error of its own says what is wrong with the step.
+fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
+    if admin::is_here(request) {
+        let call: admin::AdminCall = request.clone().try_into()?;
+        return Ok(call.send(client));
+    }
+    let call: Call = request.clone().try_into()?;
+    Ok(call.send(client))
 }
 
 /// Apache Kafka answers before its broker knows the new partitions: waits until their last one is served, if it ever is.
