@@ -36,7 +36,7 @@ const TRANSACTION: &str = "transaction.version";
 /// What there is. Level 25 of `metadata.version` is "4.0-IV3"; kafka-ui's table ends at 26.
 pub(crate) const FEATURES: [Feature; 3] = [
     Feature { name: "metadata.version", min: 7, max: 25, default: 25 },
-    Feature { name: "group.version", min: 0, max: 1, default: 0 },
+    Feature { name: "group.version", min: 0, max: 1, default: 1 },
     Feature { name: TRANSACTION, min: 0, max: 2, default: 2 },
 ];
 

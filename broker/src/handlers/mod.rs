@@ -9,6 +9,7 @@
 mod api_versions;
 mod broker_settings;
 mod configs;
+mod consumer_groups;
 mod features;
 mod fetch;
 mod group_admin;
@@ -192,6 +193,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeTransactions, 0..=0, DescribeTransactionsRequest, transaction_admin::describe_transactions),
     api!(ListTransactions, 0..=2, ListTransactionsRequest, transaction_admin::list_transactions),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
+    api!(ConsumerGroupHeartbeat, 0..=1, ConsumerGroupHeartbeatRequest, consumer_groups::heartbeat),
+    api!(ConsumerGroupDescribe, 0..=1, ConsumerGroupDescribeRequest, consumer_groups::describe),
 ];
 
 /// The line of `key`, if this broker answers it.
