@@ -72,7 +72,7 @@ pub struct GroupConsumerConfig {
     pub heartbeat_interval_min_ms: i32,
     /// Largest value that a group may set instead.
     pub heartbeat_interval_max_ms: i32,
-    /// Least time between two assignments of one group.
+    /// Least time between two assignments of one group. Kafka's default is a second, because its assignors may be slow.
     pub assignment_interval_ms: i32,
     /// Most members of one group.
     pub members_max: usize,
@@ -91,7 +91,7 @@ impl Default for GroupConsumerConfig {
             heartbeat_interval_ms: 5_000,
             heartbeat_interval_min_ms: 5_000,
             heartbeat_interval_max_ms: 15_000,
-            assignment_interval_ms: 1_000,
+            assignment_interval_ms: 0,
             members_max: 10_000,
             migration: MigrationPolicy::Bidirectional,
             regex_refresh_ms: 600_000,

@@ -164,8 +164,6 @@ kinds! {
     UnsupportedAssignor = 112, Refuse;
     /// The member's epoch is older or newer than the known one: it asks again after a heartbeat.
     StaleMemberEpoch = 113, Retry;
-    /// A regular expression that is not valid.
-    InvalidRegularExpression = 128, Refuse;
     /// A broker was asked for what controllers answer.
     MismatchedEndpointType = 114, Refuse;
     /// The topic's id changed.
