@@ -40,7 +40,7 @@ pub use batch::{Batch, Record, RecordRef, Records, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use clock::Clock;
-pub use config::{BrokerConfig, Durability, ListenerConfig};
+pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};
 pub use counters::Counters;
 pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
@@ -68,7 +68,7 @@ pub struct Broker {
     cluster_id: String,
     store: Arc<Store>,
     lane: Arc<Lane>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     groups: Arc<Groups>,
     transactions: Arc<txn::Transactions>,
     features: features::Features,
@@ -96,16 +96,17 @@ impl Broker {
         let recovered = log::blocking(move || {
             let settings = Arc::new(BrokerSettings::recover(&recovering, committing.clone(), &opening)?);
             let catalog = Catalog::recover(recovering, committing, settings.clone(), opening.partitions_max)?;
-            Ok((catalog, settings))
+            Ok((Arc::new(catalog), settings))
         });
         let (catalog, kafka_settings) = recovered.await?;
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
+        let group_settings = kafka_settings.clone();
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
             let schemas = Schemas::recover(&reading, committing.clone())?;
             let features = features::Features::recover(&reading, committing.clone())?;
             let transactions = txn::Transactions::recover(&reading, committing.clone(), &catalog)?;
-            let groups = Groups::recover(&reading, committing, &settings, time)?;
+            let groups = Groups::recover(&reading, (committing, catalog.clone(), group_settings), &settings, time)?;
             Ok((catalog, groups, transactions, producer_ids, schemas, features))
         });
         let (catalog, groups, transactions, producer_ids, schemas, features) = recovered.await?;

@@ -8,6 +8,7 @@
 mod admin;
 mod answers;
 mod calls;
+mod groups;
 mod transactions;
 
 use crate::support::kafka::ApacheKafka;
@@ -49,6 +50,9 @@ struct Step {
     /// A check of the scenario itself: the answer must contain this text.
     #[serde(default)]
     says: Option<String>,
+    /// Sent on a connection of its own, and not waited for: a later step `call = "answer"` with this name `of` has the answer.
+    #[serde(default)]
+    background: Option<String>,
     #[serde(flatten)]
     request: toml::Table,
 }
@@ -102,12 +106,24 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
     let mut client = Client::connect(address);
     let mut saved: BTreeMap<String, Value> = BTreeMap::new();
     let mut answers = Vec::new();
+    let mut running = BTreeMap::new();
     for (i, step) in scenario.step.iter().enumerate() {
         thread::sleep(Duration::from_millis(step.after_ms));
         let request = substitute(toml::Value::Table(step.request.clone()), &saved);
+        if let Some(as_name) = &step.background {
+            let address = address.to_owned();
+            running.insert(as_name.clone(), thread::spawn(move || send(&request, &mut Client::connect(&address))));
+            answers.push(Value::Null);
+            continue;
+        }
+        let awaited =
+            request.get("of").and_then(toml::Value::as_str).filter(|_| request["call"].as_str() == Some("answer"));
+        let mut awaited =
+            awaited.map(|of| running.remove(of).unwrap_or_else(|| panic!("{name}: nothing runs as {of}")));
         let deadline = Instant::now() + COORDINATOR;
         let answer = loop {
-            match send(&request, &mut client).unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
+            let sent = awaited.take().map_or_else(|| send(&request, &mut client), |running| running.join().unwrap());
+            match sent.unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
                 Ok(answer) if comes_back(step, &answer) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50))
                 }
@@ -136,6 +152,10 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
 fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
     if admin::is_here(request) {
         let call: admin::AdminCall = request.clone().try_into()?;
+        return Ok(call.send(client));
+    }
+    if groups::is_here(request) {
+        let call: groups::GroupCall = request.clone().try_into()?;
         return Ok(call.send(client));
     }
     let call: Call = request.clone().try_into()?;

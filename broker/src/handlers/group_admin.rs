@@ -2,8 +2,8 @@
 //!
 //! - DescribeGroups: a group that is not there is `Dead` without an error up to version 5, GROUP_ID_NOT_FOUND after that.
 //!   Metadata and assignments are shown for stable groups only, as in Kafka.
-//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case; every group
-//!   here is `classic`.
+//!   So is a group of the consumer protocol: it is described by ConsumerGroupDescribe.
+//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case.
 //! - DeleteGroups: a group with members is NON_EMPTY_GROUP. The answer comes when the deletion is durable.
 
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -20,13 +20,14 @@ use crate::error::Kind;
 use crate::group::{GroupDescription, GroupOverview, MemberDescription};
 
 /// Read 3, Delete 6, Describe 8, DescribeConfigs 10, AlterConfigs 11: all there are for groups.
-const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
+pub(super) const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 const CLASSIC: &str = "classic";
 
 /// Answers DescribeGroups.
 pub(crate) fn describe_groups(context: &Context, version: i16, request: DescribeGroupsRequest) -> Reply {
     let describe = |id: GroupId| {
-        let described = context.broker.groups().describe(&id).map_or_else(
+        let classic = context.broker.groups().describe(&id).filter(|group| group.overview.kind == CLASSIC);
+        let described = classic.map_or_else(
             || missing(version),
             |group| {
                 let described = found(version, group);
@@ -48,7 +49,7 @@ fn missing(version: i16) -> DescribedGroup {
     if version < 6 {
         return dead;
     }
-    let message = StrBytes::from_static_str("the group does not exist");
+    let message = StrBytes::from_static_str("there is no classic group of this name");
     dead.with_error_code(Kind::GroupIdNotFound.code()).with_error_message(Some(message))
 }
 
@@ -77,7 +78,7 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
     let has = |filter: &[StrBytes], word: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(word))
     };
-    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, CLASSIC);
+    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, group.kind);
     let listed = |group: GroupOverview| {
         let mut listed = ListedGroup::default()
             .with_group_id(GroupId(text(&group.id)))
@@ -86,7 +87,7 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
             listed = listed.with_group_state(StrBytes::from_static_str(group.state));
         }
         if version >= 5 {
-            listed = listed.with_group_type(StrBytes::from_static_str(CLASSIC));
+            listed = listed.with_group_type(StrBytes::from_static_str(group.kind));
         }
         listed
     };

@@ -8,6 +8,7 @@
 
 mod api_versions;
 mod configs;
+mod consumer_groups;
 mod describe_configs;
 mod features;
 mod fetch;
@@ -209,6 +210,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeTransactions, 0..=0, DescribeTransactionsRequest, transaction_admin::describe_transactions),
     api!(ListTransactions, 0..=2, ListTransactionsRequest, transaction_admin::list_transactions),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
+    api!(ConsumerGroupHeartbeat, 0..=1, ConsumerGroupHeartbeatRequest, consumer_groups::heartbeat),
+    api!(ConsumerGroupDescribe, 0..=1, ConsumerGroupDescribeRequest, consumer_groups::describe),
     api!(ListConfigResources, 0..=1, ListConfigResourcesRequest, describe_configs::list_config_resources),
     api!(DescribeTopicPartitions, 0..=0, DescribeTopicPartitionsRequest, topic_partitions::describe_topic_partitions),
 ];
