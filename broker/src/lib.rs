@@ -42,7 +42,7 @@ pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
-pub use log::{Aborted, Partition, Waiter};
+pub use log::{Aborted, Compacted, Partition, Waiter};
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
@@ -71,6 +71,7 @@ pub struct Broker {
     schemas: Arc<Schemas>,
     holds: Holds,
     counters: Arc<Counters>,
+    compaction: tokio::sync::Mutex<log::compaction::Rounds>,
     listening: parking_lot::Mutex<Option<net::Listening>>,
 }
 
@@ -112,11 +113,14 @@ impl Broker {
             schemas: Arc::new(schemas),
             holds,
             counters,
+            compaction: tokio::sync::Mutex::default(),
             listening: parking_lot::Mutex::default(),
         });
         broker.begin().await?;
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
+        let every = Duration::from_millis(broker.config.compaction_check_ms.max(1));
+        tokio::spawn(log::compaction::run(Arc::downgrade(&broker), every));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
@@ -175,6 +179,18 @@ impl Broker {
     /// `Storage`.
     pub async fn sweep_retention(self: &Arc<Self>) -> Result<()> {
         log::retention::sweep(self).await
+    }
+
+    /// Compacts what is due, now instead of at the next round.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn compact(self: &Arc<Self>) -> Result<()> {
+        log::compaction::round(self).await
+    }
+
+    pub(crate) fn compaction_rounds(&self) -> &tokio::sync::Mutex<log::compaction::Rounds> {
+        &self.compaction
     }
 
     /// The one store.

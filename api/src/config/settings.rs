@@ -136,6 +136,24 @@ const BROKER: [Field; 24] = [
         "Time between two looks at what retention lets go.",
     ),
     Field::with_default(
+        "compaction_check",
+        Kind::Duration(100, DAY),
+        "15s",
+        "Time between two looks at which compacted topics are due.",
+    ),
+    Field::with_default(
+        "compaction_keys_max",
+        Kind::Integer(1, 100_000_000),
+        "900000",
+        "Keys that compaction holds in memory, 25 to 50 bytes each; a partition with more takes several passes.",
+    ),
+    Field::with_default(
+        "compaction_bytes_per_second",
+        Kind::Size(MIB, 1 << 40),
+        "64MiB",
+        "How much compaction reads and writes in a second.",
+    ),
+    Field::with_default(
         "producer_id_expiration",
         Kind::Duration(1_000, 365 * DAY),
         "1d",

@@ -28,7 +28,7 @@ const PROTOCOL_VERSION: &str = "4.0-IV3";
 /// A setting whose value follows from the configuration.
 type FromConfig = (&'static str, SettingType, fn(&BrokerConfig) -> String, &'static str);
 
-use SettingType::{Boolean, Int, List, Long, String as Text};
+use SettingType::{Boolean, Double, Int, List, Long, String as Text};
 
 #[rustfmt::skip]
 static FROM_CONFIG: &[FromConfig] = &[
@@ -41,6 +41,8 @@ static FROM_CONFIG: &[FromConfig] = &[
     ("listeners", List, |c| listeners(&c.listeners, |one| &one.bind), "Where the broker listens."),
     ("log.dir", Text, |c| c.data_dir.display().to_string(), "The data directory."),
     ("log.dirs", List, |c| c.data_dir.display().to_string(), "The data directory."),
+    ("log.cleaner.backoff.ms", Long, |c| c.compaction_check_ms.to_string(), "How often compaction looks at every partition, in milliseconds."),
+    ("log.cleaner.io.max.bytes.per.second", Double, |c| c.compaction_bytes_per_second.to_string(), "How much compaction reads and writes in a second, in bytes."),
     ("log.retention.check.interval.ms", Long, |c| c.retention_check_ms.to_string(), "How often retention looks at every partition, in milliseconds."),
     ("max.connections", Int, |c| c.connections_max.to_string(), "Most connections at one time."),
     ("node.id", Int, |c| c.node_id.to_string(), "Number of this broker."),
@@ -61,6 +63,7 @@ static FIXED: &[(&str, SettingType, &str, &str)] = &[
     ("delete.topic.enable", Boolean, "true", "Topics can be deleted."),
     ("group.coordinator.rebalance.protocols", List, "classic", "Kinds of consumer groups."),
     ("inter.broker.protocol.version", Text, PROTOCOL_VERSION, "Version of Kafka that the broker looks like."),
+    ("log.cleaner.enable", Boolean, "true", "Topics with cleanup.policy=compact are compacted."),
     ("process.roles", List, "broker,controller", "The broker is its own controller."),
 ];
 
