@@ -137,6 +137,12 @@ pub struct BrokerConfig {
     pub block_cache_bytes: usize,
     /// How often retention looks at every partition.
     pub retention_check_ms: u64,
+    /// How often compaction looks at every partition.
+    pub compaction_check_ms: u64,
+    /// Keys that a pass of compaction holds in memory, of 25 to 50 bytes each; a log with more takes several passes.
+    pub compaction_keys_max: usize,
+    /// Bytes that compaction reads and writes in a second.
+    pub compaction_bytes_per_second: u64,
     /// Longest time that a producer may ask for its transactions.
     pub transaction_max_timeout_ms: i32,
     /// How long a transactional id that nobody uses is kept.
@@ -178,6 +184,9 @@ impl Default for BrokerConfig {
             write_buffer_bytes: 128 << 20,
             block_cache_bytes: 32 << 20,
             retention_check_ms: 300_000,
+            compaction_check_ms: 15_000,
+            compaction_keys_max: 900_000,
+            compaction_bytes_per_second: 64 << 20,
             transaction_max_timeout_ms: 900_000,
             transactional_id_expiration_ms: 7 * 86_400_000,
             group_initial_rebalance_delay_ms: 3_000,

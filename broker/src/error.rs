@@ -62,6 +62,8 @@ kinds! {
     NotCoordinator = 16, Retry;
     /// A topic name that Kafka does not allow.
     InvalidTopic = 17, Refuse;
+    /// A batch larger than `segment.bytes`.
+    RecordListTooLarge = 18, Refuse;
     /// `acks` is not -1, 0 or 1.
     InvalidRequiredAcks = 21, Refuse;
     /// A generation that is not the group's.

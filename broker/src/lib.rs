@@ -46,7 +46,7 @@ pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
-pub use log::{Aborted, Partition, Waiter};
+pub use log::{Aborted, Compacted, Partition, Waiter};
 pub use loggers::{Apply, Levels, Loggers, ROOT};
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
@@ -79,6 +79,7 @@ pub struct Broker {
     settings: Arc<settings::BrokerSettings>,
     loggers: Loggers,
     fetch_sessions: handlers::FetchSessions,
+    compaction: tokio::sync::Mutex<log::compaction::Rounds>,
     listening: parking_lot::Mutex<Option<net::Listening>>,
 }
 
@@ -129,11 +130,13 @@ impl Broker {
             settings: kafka_settings,
             loggers: Loggers::default(),
             fetch_sessions: handlers::FetchSessions::default(),
+            compaction: tokio::sync::Mutex::default(),
             listening: parking_lot::Mutex::default(),
         });
         broker.begin().await?;
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
+        tokio::spawn(log::compaction::run(Arc::downgrade(&broker)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
@@ -192,6 +195,18 @@ impl Broker {
     /// `Storage`.
     pub async fn sweep_retention(self: &Arc<Self>) -> Result<()> {
         log::retention::sweep(self).await
+    }
+
+    /// Compacts what is due, now instead of at the next round.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn compact(self: &Arc<Self>) -> Result<()> {
+        log::compaction::round(self).await
+    }
+
+    pub(crate) fn compaction_rounds(&self) -> &tokio::sync::Mutex<log::compaction::Rounds> {
+        &self.compaction
     }
 
     /// The one store.

@@ -26,6 +26,9 @@ use std::time::{Duration, Instant};
 /// How long a coordinator may take to be ready.
 const COORDINATOR: Duration = Duration::from_secs(20);
 
+/// Scenarios wait for the cleaner; Apache Kafka's is as quick.
+const CLEANER: &str = "[kafka]\n\"log.cleaner.backoff.ms\" = 200\n";
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Scenario {
@@ -65,7 +68,7 @@ fn millpond_and_apache_kafka_answer_alike() {
     // `MILLPOND_SCENARIO_SECOND=apache` plays against a second Apache Kafka: what still differs is the scenario's fault.
     let second_scratch = Scratch::new("scenarios-second");
     let second = std::env::var("MILLPOND_SCENARIO_SECOND").is_ok().then(|| ApacheKafka::start(&second_scratch));
-    let server = second.is_none().then(|| Server::start(&scratch));
+    let server = second.is_none().then(|| Server::with_config(&scratch, CLEANER));
     let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
     let mut files: Vec<_> =
         fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();

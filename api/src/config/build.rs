@@ -119,6 +119,7 @@ fn broker(entry: &Entry, kafka: &Entry, mistakes: &mut Mistakes) -> BrokerConfig
         tail_cache_bytes: entry.count("tail_cache_bytes"),
         write_buffer_bytes: entry.count("write_buffer_bytes"),
         block_cache_bytes: entry.count("block_cache_bytes"),
+        compaction_keys_max: entry.count("compaction_keys_max"),
         ..BrokerConfig::default()
     };
     for (name, (_, origin)) in &kafka.values {

@@ -55,7 +55,7 @@ pub static SECTIONS: LazyLock<[Section; 7]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 12] = [
+const BROKER: [Field; 13] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -122,6 +122,12 @@ const BROKER: [Field; 12] = [
         Kind::Size(0, 1 << 40),
         "32MiB",
         "Memory for blocks read from data files.",
+    ),
+    Field::with_default(
+        "compaction_keys_max",
+        Kind::Integer(1, 100_000_000),
+        "900000",
+        "Keys that compaction holds in memory, 25 to 50 bytes each; a partition with more takes several passes.",
     ),
 ];
 

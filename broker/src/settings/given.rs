@@ -50,6 +50,11 @@ impl BrokerConfig {
             "group.consumer.migration.policy" => {
                 self.group_consumer.migration = MigrationPolicy::named(value).unwrap_or(MigrationPolicy::Bidirectional);
             }
+            "log.cleaner.backoff.ms" => self.compaction_check_ms = unsigned,
+            "log.cleaner.io.max.bytes.per.second" => {
+                let pace: f64 = value.parse().unwrap_or(f64::MAX);
+                self.compaction_bytes_per_second = pace.max(1.0) as u64;
+            }
             "log.retention.check.interval.ms" => self.retention_check_ms = unsigned,
             "offsets.retention.minutes" => self.offsets_retention_ms = number.saturating_mul(MINUTE_MS),
             "transaction.max.timeout.ms" => self.transaction_max_timeout_ms = small,
@@ -109,6 +114,8 @@ pub(super) fn of_fields(config: &BrokerConfig) -> Values {
         ("listeners", listeners(|one| &one.bind)),
         ("log.dir", data_dir.clone()),
         ("log.dirs", data_dir),
+        ("log.cleaner.backoff.ms", config.compaction_check_ms.to_string()),
+        ("log.cleaner.io.max.bytes.per.second", config.compaction_bytes_per_second.to_string()),
         ("log.retention.check.interval.ms", config.retention_check_ms.to_string()),
         ("node.id", config.node_id.to_string()),
         ("num.partitions", config.num_partitions.to_string()),

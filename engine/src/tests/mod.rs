@@ -1,6 +1,7 @@
 //! Tests of the engine over a real broker in a temporary directory.
 
 mod avro;
+mod compacted;
 mod decode;
 mod derived;
 mod derived_oracle;
