@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::security::{ListenerProtocol, SecurityConfig, TlsConfig};
+
 /// When a write is answered with `acks=all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -12,7 +14,7 @@ pub enum Durability {
 }
 
 /// One address that Kafka clients connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ListenerConfig {
     /// For people and for logs.
     pub name: String,
@@ -20,6 +22,10 @@ pub struct ListenerConfig {
     pub bind: String,
     /// `HOST:PORT` that clients are told; the bound address when absent.
     pub advertise: Option<String>,
+    /// How it speaks and who may come in.
+    pub protocol: ListenerProtocol,
+    /// Certificates, for the protocols with TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Settings of the broker.
@@ -69,6 +75,8 @@ pub struct BrokerConfig {
     pub group_max_size: usize,
     /// How long an empty group's offsets are kept.
     pub offsets_retention_ms: i64,
+    /// Who may come in and what they may do.
+    pub security: SecurityConfig,
 }
 
 impl Default for BrokerConfig {
@@ -78,7 +86,7 @@ impl Default for BrokerConfig {
             listeners: vec![ListenerConfig {
                 name: "PLAINTEXT".into(),
                 bind: "127.0.0.1:9092".into(),
-                advertise: None,
+                ..ListenerConfig::default()
             }],
             durability: Durability::Fsync,
             node_id: 1,
@@ -100,6 +108,7 @@ impl Default for BrokerConfig {
             group_max_session_timeout_ms: 1_800_000,
             group_max_size: 10_000,
             offsets_retention_ms: 7 * 86_400_000,
+            security: SecurityConfig::default(),
         }
     }
 }

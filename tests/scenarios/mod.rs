@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod security_calls;
 mod transactions;
 
 use crate::support::kafka::ApacheKafka;
@@ -14,6 +15,7 @@ use crate::support::raw::Client;
 use crate::support::server::Server;
 use crate::support::{Scratch, alone, source};
 use calls::Call;
+use security_calls::SecurityCall;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -21,6 +23,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Who can log in to the secured brokers; their passwords are their names and `-secret`.
+const USERS: &[&str] = &["admin", "ann", "bob"];
 /// How long a coordinator may take to be ready.
 const COORDINATOR: Duration = Duration::from_secs(20);
 
@@ -45,6 +49,9 @@ struct Step {
     /// It is sent again for a while until its answer contains this text.
     #[serde(default)]
     until: Option<String>,
+    /// Who asks, in `secured`; a login is a connection of its own.
+    #[serde(default, rename = "as")]
+    user: Option<String>,
     /// A check of the scenario itself: the answer must contain this text.
     #[serde(default)]
     says: Option<String>,
@@ -62,8 +69,31 @@ fn millpond_and_apache_kafka_answer_alike() {
     let second = std::env::var("MILLPOND_SCENARIO_SECOND").is_ok().then(|| ApacheKafka::start(&second_scratch));
     let server = second.is_none().then(|| Server::start(&scratch));
     let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
-    let mut files: Vec<_> =
-        fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_alike("golden/scenarios", &reference.kafka, tested);
+}
+
+/// With logins and ACLs: `golden/scenarios/secured`.
+#[test]
+fn millpond_and_apache_kafka_refuse_alike() {
+    let _alone = alone();
+    let scratch = Scratch::new("scenarios-secured");
+    let reference = ApacheKafka::start_secured(&scratch, USERS);
+    let users: String = USERS
+        .iter()
+        .map(|user| format!("[[security.users]]\nname = {user:?}\npassword = \"{user}-secret\"\n"))
+        .collect();
+    let config = format!(
+        "[broker]\nprotocol = \"SASL_PLAINTEXT\"\ngroup_initial_rebalance_delay = \"0s\"\n\
+         [security]\nauthorizer = true\nsuper_users = \"User:admin\"\n{users}"
+    );
+    let server = Server::with_config(&scratch, &config);
+    assert_alike("golden/scenarios/secured", reference.secured.as_ref().unwrap(), &server.kafka);
+}
+
+/// Plays every scenario of a folder to both.
+fn assert_alike(folder: &str, reference: &str, tested: &str) {
+    let files = fs::read_dir(source(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.sort();
     assert!(!files.is_empty());
     let only = std::env::var("MILLPOND_SCENARIO").unwrap_or_default();
@@ -72,13 +102,11 @@ fn millpond_and_apache_kafka_answer_alike() {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let scenario: Scenario =
             toml::from_str(&fs::read_to_string(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        let theirs = play(&scenario, &reference.kafka, &name);
+        let theirs = play(&scenario, reference, &name);
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-            if let Some(text) = &scenario.step[i].says {
-                if !theirs.to_string().contains(text.as_str()) {
-                    differences.push(format!("{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1));
-                }
+            if let Some(text) = scenario.step[i].says.as_ref().filter(|text| !theirs.to_string().contains(*text)) {
+                differences.push(format!("{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1));
             }
             answers::compare(
                 &format!("{name} step {} ({})", i + 1, scenario.step[i].request["call"]),
@@ -98,16 +126,20 @@ fn millpond_and_apache_kafka_answer_alike() {
 
 /// Each step's normalised answer.
 fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
+    let mut user: Option<String> = None;
     let mut client = Client::connect(address);
     let mut saved: BTreeMap<String, Value> = BTreeMap::new();
     let mut answers = Vec::new();
     for (i, step) in scenario.step.iter().enumerate() {
         thread::sleep(Duration::from_millis(step.after_ms));
+        if step.user != user {
+            user = step.user.clone();
+            client = connect(address, user.as_deref());
+        }
         let request = substitute(toml::Value::Table(step.request.clone()), &saved);
         let deadline = Instant::now() + COORDINATOR;
         let answer = loop {
-            let call: Call = request.clone().try_into().unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1));
-            match call.send(&mut client) {
+            match send(request.clone(), &mut client).unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
                 Ok(answer) if comes_back(step, &answer) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50))
                 }
@@ -116,7 +148,7 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
                     break answer;
                 }
                 Err(refusal) => {
-                    client = Client::connect(address);
+                    client = connect(address, user.as_deref());
                     let closed = refusal.starts_with("read") || refusal.starts_with("write");
                     break Value::String(if closed { "connection closed".into() } else { refusal });
                 }
@@ -130,6 +162,23 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
         answers.push(answers::normalise(answer, &step.ignore, &saved));
     }
     answers
+}
+
+/// A connection, logged in for users; `nobody` never logs in.
+fn connect(address: &str, user: Option<&str>) -> Client {
+    let mut client = Client::connect(address);
+    if let Some(user) = user.filter(|user| *user != "nobody") {
+        client.log_in(user, &format!("{user}-secret")).unwrap();
+    }
+    client
+}
+
+/// The outer error is the scenario's, the inner one what the broker did instead of answering.
+fn send(request: toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
+    if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
+        return Ok(SecurityCall::send(request.try_into()?, client));
+    }
+    Ok(Call::send(request.try_into()?, client))
 }
 
 /// Apache Kafka answers before its broker knows the new partitions: waits until their last one is served, if it ever is.

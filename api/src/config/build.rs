@@ -8,6 +8,7 @@ use engine::{EngineConfig, StreamConfig, ViewConfig};
 
 use super::build_models::model;
 use super::build_registry::schema;
+use super::build_security::{listener, security};
 use super::build_sources::sources;
 use super::build_streams::{place_of, stream, table};
 use super::build_work;
@@ -31,12 +32,13 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("jobs", lists),
         ("alerts", lists),
         ("listeners", &document["broker"]),
+        ("users", &document["security"]),
     ];
     for (list, entry) in named {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
-    let broker = broker(&document["broker"], mistakes);
+    let broker = broker((&document["broker"], &document["security"]), mistakes);
     let engine = EngineConfig {
         streams: lists.tables("streams").iter().map(|entry| stream(entry, mistakes)).collect(),
         tables: lists.tables("tables").iter().map(|entry| table(entry, mistakes)).collect(),
@@ -88,15 +90,12 @@ pub fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
     }
 }
 
-fn broker(entry: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
-    let main =
-        ListenerConfig { name: "main".into(), bind: text(entry, "kafka"), advertise: entry.text_or_none("advertise") };
-    let more = entry.tables("listeners").iter().map(|listener| ListenerConfig {
-        name: text(listener, "name"),
-        bind: text(listener, "bind"),
-        advertise: listener.text_or_none("advertise"),
-    });
-    let listeners: Vec<ListenerConfig> = std::iter::once(main).chain(more).collect();
+fn broker((entry, secured): (&Entry, &Entry), mistakes: &mut Mistakes) -> BrokerConfig {
+    let main = listener(("main".into(), text(entry, "kafka")), entry, secured, mistakes);
+    let mut listeners: Vec<ListenerConfig> = vec![main];
+    for more in entry.tables("listeners") {
+        listeners.push(listener((text(more, "name"), text(more, "bind")), more, secured, mistakes));
+    }
     let mut binds = BTreeSet::new();
     for listener in &listeners {
         if !listener.bind.ends_with(":0") && !binds.insert(&listener.bind) {
@@ -134,6 +133,7 @@ fn broker(entry: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
         group_max_session_timeout_ms: small(entry, "group_max_session_timeout"),
         group_max_size: entry.count("group_max_size"),
         offsets_retention_ms: integer(entry, "offsets_retention"),
+        security: security(secured, mistakes),
     }
 }
 

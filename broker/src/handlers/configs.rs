@@ -27,6 +27,7 @@ use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::check_name;
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{Operation, Resource};
 use crate::topic_config::{self, SETTINGS, Setting, SettingType, TopicConfig};
 
 const TOPIC: i8 = 2;
@@ -65,7 +66,9 @@ struct View {
 pub(crate) fn describe_configs(context: &Context, version: i16, request: DescribeConfigsRequest) -> Reply {
     let view = View { version, synonyms: request.include_synonyms, documentation: request.include_documentation };
     let results = request.resources.into_iter().map(|resource| {
-        let described = describe(context, view, &resource);
+        let described =
+            authorize(context, Operation::DescribeConfigs, (resource.resource_type, &resource.resource_name))
+                .and_then(|()| describe(context, view, &resource));
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name);
@@ -103,6 +106,16 @@ fn describe(
         CLIENT_METRICS | GROUP => Ok(Vec::new()),
         other => Err(unsupported(other)),
     }
+}
+
+/// Settings of topics and groups are rights on these, all others on the cluster.
+fn authorize(context: &Context, operation: Operation, (resource_type, name): (i8, &str)) -> Result<()> {
+    let resource = match resource_type {
+        TOPIC => Resource::Topic(name),
+        GROUP => Resource::Group(name),
+        _ => Resource::Cluster,
+    };
+    context.authorize(operation, resource)
 }
 
 impl View {
@@ -226,7 +239,7 @@ fn alter(
     validate_only: bool,
     answer: impl FnOnce(Vec<Altered>) -> Reply + Send + 'static,
 ) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     finished(async move {
         let mut seen = HashSet::new();
         let mut twice = HashSet::new();
@@ -241,7 +254,10 @@ fn alter(
             let result = if twice.contains(&key) {
                 Err(Error::new(Kind::InvalidRequest, "the resource is named twice in the request"))
             } else {
-                alter_one(&broker, target, validate_only).await
+                match authorize(&context, Operation::AlterConfigs, (key.0, &key.1)) {
+                    Ok(()) => alter_one(&context.broker, target, validate_only).await,
+                    Err(denied) => Err(denied),
+                }
             };
             results.push((key.0, key.1, result));
         }

@@ -27,6 +27,7 @@ use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::{NewTopic, Topic};
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{Operation, Resource};
 use crate::topic_config::{SETTINGS, TopicConfig};
 use crate::types::TopicId;
 
@@ -46,7 +47,7 @@ fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Ha
 
 /// Answers CreateTopics.
 pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopicsRequest) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     finished(async move {
         let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
         let mut answered = HashSet::new();
@@ -56,12 +57,17 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
             if twice.contains(&name) {
                 if answered.insert(name.clone()) {
                     let error = Error::new(Kind::InvalidRequest, "the topic is named twice in the request");
-                    topics.push(not_created(name, &error));
+                    topics.push(not_created(version, name, &error));
                 }
                 continue;
             }
-            let result = create(&broker, asked, request.validate_only).await;
-            topics.push(result.map_or_else(|e| not_created(name.clone(), &e), |new| created(version, &name, new)));
+            let result = match context.authorize_or_cluster(Operation::Create, Resource::Topic(&name)) {
+                Ok(()) => create(&context.broker, asked, request.validate_only).await,
+                Err(denied) => Err(denied),
+            };
+            let shown = context.may(Operation::DescribeConfigs, Resource::Topic(&name));
+            let created = |new| if shown { created(version, &name, new) } else { created_unseen(version, &name, &new) };
+            topics.push(result.map_or_else(|e| not_created(version, name.clone(), &e), created));
         }
         Reply::message(version, &CreateTopicsResponse::default().with_topics(topics))
     })
@@ -150,17 +156,28 @@ fn created(version: i16, name: &TopicName, new: Created) -> CreatableTopicResult
     result.with_num_partitions(new.partitions).with_replication_factor(1).with_configs(Some(shown.collect()))
 }
 
-fn not_created(name: TopicName, error: &Error) -> CreatableTopicResult {
+/// For a client that may create the topic, but not look at its settings.
+fn created_unseen(version: i16, name: &TopicName, new: &Created) -> CreatableTopicResult {
+    let result = CreatableTopicResult::default().with_name(name.clone()).with_error_message(None);
+    let result = if version >= 7 { result.with_topic_id(new.id) } else { result };
+    if version < 5 {
+        return result.with_configs(None);
+    }
+    result.with_topic_config_error_code(Kind::TopicAuthorizationFailed.code())
+}
+
+fn not_created(version: i16, name: TopicName, error: &Error) -> CreatableTopicResult {
+    let empty = version >= 5 && error.kind == Kind::TopicAuthorizationFailed; // as Kafka does; null for other errors
     CreatableTopicResult::default()
         .with_name(name)
         .with_error_code(error.kind.code())
         .with_error_message(Some(text(&error.message)))
-        .with_configs(None)
+        .with_configs(empty.then(Vec::new))
 }
 
 /// Answers DeleteTopics.
 pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopicsRequest) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     let asked = if version >= 6 {
         request.topics
     } else {
@@ -173,7 +190,7 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
             let deleted = if twice.contains(&(topic.name.clone(), topic.topic_id)) {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
-                delete(&broker, &topic).await
+                delete(&context, &topic).await
             };
             let result = match deleted {
                 Ok(gone) => {
@@ -181,7 +198,8 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
                     if version >= 6 { result.with_topic_id(gone.id()) } else { result }
                 }
                 Err(error) => {
-                    let result = DeletableTopicResult::default().with_name(topic.name);
+                    let name = topic.name.or_else(|| name_to_show(&context, topic.topic_id));
+                    let result = DeletableTopicResult::default().with_name(name);
                     let result = if version >= 6 { result.with_topic_id(topic.topic_id) } else { result };
                     let result = result.with_error_code(error.kind.code());
                     if version >= 5 { result.with_error_message(Some(text(&error.message))) } else { result }
@@ -193,22 +211,34 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
     })
 }
 
-async fn delete(broker: &Broker, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
-    let catalog = broker.catalog();
+/// The name of a topic that was asked for by id, for who may look at it and may not delete it.
+fn name_to_show(context: &Context, id: TopicId) -> Option<TopicName> {
+    let topic = context.broker.catalog().topic_by_id(id)?;
+    let denied = !context.may(Operation::Delete, Resource::Topic(topic.name()));
+    let shown = denied && context.may(Operation::Describe, Resource::Topic(topic.name()));
+    shown.then(|| TopicName(text(topic.name())))
+}
+
+async fn delete(context: &Context, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
+    let catalog = context.broker.catalog();
     let topic = match (&asked.name, asked.topic_id) {
-        (Some(name), id) if id.is_nil() => catalog.topic(name).ok_or_else(|| unknown(name))?,
+        (Some(name), id) if id.is_nil() => {
+            context.authorize_or_cluster(Operation::Delete, Resource::Topic(name))?;
+            catalog.topic(name).ok_or_else(|| unknown(name))?
+        }
         (None, id) if !id.is_nil() => catalog
             .topic_by_id(id)
             .ok_or_else(|| Error::new(Kind::UnknownTopicId, format!("no topic has the id {id}")))?,
         _ => return Err(Error::new(Kind::InvalidRequest, "name a topic either by name or by id")),
     };
+    context.authorize_or_cluster(Operation::Delete, Resource::Topic(topic.name()))?;
     catalog.delete(topic.name()).await?;
     Ok(topic)
 }
 
 /// Answers CreatePartitions.
 pub(crate) fn create_partitions(context: &Context, version: i16, request: CreatePartitionsRequest) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     finished(async move {
         let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
         let mut results = Vec::with_capacity(request.topics.len());
@@ -216,7 +246,10 @@ pub(crate) fn create_partitions(context: &Context, version: i16, request: Create
             let grown = if twice.contains(&topic.name) {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
-                grow(&broker, &topic, request.validate_only).await
+                match context.authorize(Operation::Alter, Resource::Topic(&topic.name)) {
+                    Ok(()) => grow(&context.broker, &topic, request.validate_only).await,
+                    Err(denied) => Err(denied),
+                }
             };
             let result = CreatePartitionsTopicResult::default().with_name(topic.name);
             results.push(match grown {

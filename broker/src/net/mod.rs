@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! mod.rs         accept on every listener, connection limit, stop
+//! door.rs        TLS, and what a new connection may ask
 //! connection.rs  read → handle in order → reply in order
 //! frame.rs       length prefix and memory for requests
 //! header.rs      request header
@@ -10,8 +11,13 @@
 //! Nothing here knows what a request means: that is `handlers`.
 
 mod connection;
+mod door;
 mod frame;
 mod header;
+#[cfg(test)]
+mod login_tests;
+#[cfg(test)]
+mod right_tests;
 pub(crate) mod shapes;
 mod shapes_table;
 mod shapes_txn;
@@ -30,10 +36,13 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::connection::Shared;
+use self::door::Door;
 use crate::Broker;
 use crate::config::ListenerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::handlers::{Context, Listener};
+use crate::security::Principal;
+use crate::security::session::Session;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -77,7 +86,8 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
     for listener in &config.listeners {
         let socket = bind(listener).await?;
         let address = socket.local_addr().map_err(|e| cannot_listen(listener, &e))?;
-        bound.push((socket, address, Arc::new(advertised(listener, address)?)));
+        let told = Arc::new(advertised(listener, address)?);
+        bound.push((socket, address, Arc::new(Door::new(told, listener)?)));
     }
     let (stop, stopping) = watch::channel(false);
     // a request that could never have its share would wait in vain
@@ -96,9 +106,10 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
     });
     let addresses = bound.iter().map(|(_, address, _)| *address).collect();
     let mut tasks = JoinSet::new();
-    for (socket, address, listener) in bound {
+    for (socket, address, door) in bound {
+        let listener = &door.listener;
         tracing::info!(listener = listener.name, %address, advertised = %listener.host, port = listener.port, "kafka listens");
-        tasks.spawn(accept(socket, listener, port.clone()));
+        tasks.spawn(accept(socket, door, port.clone()));
     }
     Ok(Listening { addresses, stop, tasks: tokio::sync::Mutex::new(tasks) })
 }
@@ -114,7 +125,7 @@ struct Port {
 }
 
 /// Accepts on one listener until the broker stops, then waits for its connections.
-async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
+async fn accept(socket: TcpListener, door: Arc<Door>, port: Arc<Port>) {
     let mut stopping = port.shared.stopping.clone();
     let mut connections = JoinSet::new();
     let mut told_at: Option<Instant> = None;
@@ -138,8 +149,13 @@ async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
                     }
                     continue;
                 }
-                let context = port.context(&listener, peer);
-                connections.spawn(serve_one(stream, peer, context, port.shared.clone()));
+                let context = port.context(&door.listener, peer);
+                let throttle_ms = context.broker.security().connected(&peer.ip().to_canonical().to_string());
+                if throttle_ms > 0 {
+                    connections.spawn(door::hold(stream, throttle_ms, port.shared.clone()));
+                } else {
+                    connections.spawn(serve_one(stream, (peer, door.clone()), context, port.shared.clone()));
+                }
             }
             Err(error) => {
                 if once_a_second(&mut told_at) {
@@ -173,17 +189,18 @@ impl Port {
             listener: listener.clone(),
             client_id: "".into(),
             client_host: peer.ip(),
+            session: Arc::new(Session::open(Principal::default())),
             ending: self.shared.stopping.clone(),
             reply_budget: self.reply_budget.clone(),
         }
     }
 }
 
-async fn serve_one(stream: TcpStream, peer: SocketAddr, context: Context, shared: Arc<Shared>) {
+async fn serve_one(stream: TcpStream, (peer, door): (SocketAddr, Arc<Door>), context: Context, shared: Arc<Shared>) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off delayed sending");
     }
-    connection::run(stream, peer, context, shared).await;
+    door.enter(stream, peer, context, shared).await;
 }
 
 fn note_end(port: &Port, ended: std::result::Result<(), tokio::task::JoinError>) {
