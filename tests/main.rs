@@ -14,6 +14,7 @@ mod support;
 
 mod bad_input;
 mod clients;
+mod consumer_groups;
 mod crash;
 mod dashboards;
 mod deploy;

@@ -28,6 +28,83 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
 }
 
+/// Which groups change their protocol while they work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// None.
+    Disabled,
+    /// Classic groups, when a member of the consumer protocol joins.
+    Upgrade,
+    /// Groups of the consumer protocol, when only classic members are left.
+    Downgrade,
+    /// Both.
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// Kafka's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Upgrade => "upgrade",
+            Self::Downgrade => "downgrade",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
+
+    /// Whether classic groups become groups of the consumer protocol.
+    pub fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    /// Whether groups of the consumer protocol become classic groups.
+    pub fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
+}
+
+/// Settings of groups of the consumer protocol (KIP-848); in Kafka `group.consumer.*`.
+#[derive(Clone, Debug)]
+pub struct GroupConsumerConfig {
+    /// How long a member may be silent.
+    pub session_timeout_ms: i32,
+    /// Least value that a group may set instead.
+    pub session_timeout_min_ms: i32,
+    /// Largest value that a group may set instead.
+    pub session_timeout_max_ms: i32,
+    /// How often members send heartbeats.
+    pub heartbeat_interval_ms: i32,
+    /// Least value that a group may set instead.
+    pub heartbeat_interval_min_ms: i32,
+    /// Largest value that a group may set instead.
+    pub heartbeat_interval_max_ms: i32,
+    /// Least time between two assignments of one group. Kafka's default is a second, because its assignors may be slow.
+    pub assignment_interval_ms: i32,
+    /// Most members of one group.
+    pub members_max: usize,
+    /// Which groups change their protocol.
+    pub migration: MigrationPolicy,
+    /// How often regular expressions are looked up although no topic was made or deleted.
+    pub regex_refresh_ms: i64,
+}
+
+impl Default for GroupConsumerConfig {
+    fn default() -> Self {
+        Self {
+            session_timeout_ms: 45_000,
+            session_timeout_min_ms: 45_000,
+            session_timeout_max_ms: 60_000,
+            heartbeat_interval_ms: 5_000,
+            heartbeat_interval_min_ms: 5_000,
+            heartbeat_interval_max_ms: 15_000,
+            assignment_interval_ms: 0,
+            members_max: 10_000,
+            migration: MigrationPolicy::Bidirectional,
+            regex_refresh_ms: 600_000,
+        }
+    }
+}
+
 /// Settings of the broker.
 #[derive(Clone, Debug)]
 pub struct BrokerConfig {
@@ -73,6 +150,8 @@ pub struct BrokerConfig {
     pub group_max_session_timeout_ms: i32,
     /// Most members of one group.
     pub group_max_size: usize,
+    /// Groups of the consumer protocol.
+    pub group_consumer: GroupConsumerConfig,
     /// How long an empty group's offsets are kept.
     pub offsets_retention_ms: i64,
     /// Who may come in and what they may do.
@@ -107,6 +186,7 @@ impl Default for BrokerConfig {
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,
             group_max_size: 10_000,
+            group_consumer: GroupConsumerConfig::default(),
             offsets_retention_ms: 7 * 86_400_000,
             security: SecurityConfig::default(),
         }

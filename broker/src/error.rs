@@ -174,6 +174,14 @@ kinds! {
     UnacceptableCredential = 93, Refuse;
     /// No topic has this id.
     UnknownTopicId = 100, Retry;
+    /// The member's epoch is not the known one: it gives up all partitions and joins again.
+    FencedMemberEpoch = 110, Refuse;
+    /// Another member has the static id and has not left.
+    UnreleasedInstanceId = 111, Refuse;
+    /// An assignor that is not here.
+    UnsupportedAssignor = 112, Refuse;
+    /// The member's epoch is older or newer than the known one: it asks again after a heartbeat.
+    StaleMemberEpoch = 113, Retry;
     /// A broker was asked for what controllers answer.
     MismatchedEndpointType = 114, Refuse;
     /// The topic's id changed.

@@ -37,7 +37,7 @@ pub use batch::{Batch, Record, RecordRef, Records, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use clock::Clock;
-pub use config::{BrokerConfig, Durability, ListenerConfig};
+pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};
 pub use counters::Counters;
 pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
@@ -65,7 +65,7 @@ pub struct Broker {
     cluster_id: String,
     store: Arc<Store>,
     lane: Arc<Lane>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     groups: Arc<Groups>,
     transactions: Arc<txn::Transactions>,
     features: features::Features,
@@ -88,14 +88,14 @@ impl Broker {
         let counters = Arc::new(Counters::default());
         let lane = Arc::new(Lane::start(store.clone(), &config, clock.clone(), counters.clone())?);
         let (recovering, committing, max) = (store.clone(), lane.clone(), config.partitions_max);
-        let catalog = log::blocking(move || Catalog::recover(recovering, committing, max)).await?;
+        let catalog = Arc::new(log::blocking(move || Catalog::recover(recovering, committing, max)).await?);
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
             let schemas = Schemas::recover(&reading, committing.clone())?;
             let features = features::Features::recover(&reading, committing.clone())?;
             let transactions = txn::Transactions::recover(&reading, committing.clone(), &catalog)?;
-            let groups = Groups::recover(&reading, committing, &settings, time)?;
+            let groups = Groups::recover(&reading, (committing, catalog.clone()), &settings, time)?;
             Ok((catalog, groups, transactions, producer_ids, schemas, features))
         });
         let (catalog, groups, transactions, producer_ids, schemas, features) = recovered.await?;

@@ -7,6 +7,7 @@
 
 mod answers;
 mod calls;
+mod groups;
 mod security_calls;
 mod transactions;
 
@@ -55,6 +56,9 @@ struct Step {
     /// A check of the scenario itself: the answer must contain this text.
     #[serde(default)]
     says: Option<String>,
+    /// Sent on a connection of its own, and not waited for: a later step `call = "answer"` with this name `of` has the answer.
+    #[serde(default)]
+    background: Option<String>,
     #[serde(flatten)]
     request: toml::Table,
 }
@@ -130,6 +134,7 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
     let mut client = Client::connect(address);
     let mut saved: BTreeMap<String, Value> = BTreeMap::new();
     let mut answers = Vec::new();
+    let mut running = BTreeMap::new();
     for (i, step) in scenario.step.iter().enumerate() {
         thread::sleep(Duration::from_millis(step.after_ms));
         if step.user != user {
@@ -137,9 +142,20 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
             client = connect(address, user.as_deref());
         }
         let request = substitute(toml::Value::Table(step.request.clone()), &saved);
+        if let Some(as_name) = &step.background {
+            let address = address.to_owned();
+            running.insert(as_name.clone(), thread::spawn(move || send(&request, &mut Client::connect(&address))));
+            answers.push(Value::Null);
+            continue;
+        }
+        let awaited =
+            request.get("of").and_then(toml::Value::as_str).filter(|_| request["call"].as_str() == Some("answer"));
+        let mut awaited =
+            awaited.map(|of| running.remove(of).unwrap_or_else(|| panic!("{name}: nothing runs as {of}")));
         let deadline = Instant::now() + COORDINATOR;
         let answer = loop {
-            match send(request.clone(), &mut client).unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
+            let sent = awaited.take().map_or_else(|| send(&request, &mut client), |running| running.join().unwrap());
+            match sent.unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
                 Ok(answer) if comes_back(step, &answer) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50))
                 }
@@ -173,12 +189,17 @@ fn connect(address: &str, user: Option<&str>) -> Client {
     client
 }
 
-/// The outer error is the scenario's, the inner one what the broker did instead of answering.
-fn send(request: toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
-    if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
-        return Ok(SecurityCall::send(request.try_into()?, client));
+/// The answer to one request, or why there is none; an error of its own says what is wrong with the step.
+fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
+    if groups::is_here(request) {
+        let call: groups::GroupCall = request.clone().try_into()?;
+        return Ok(call.send(client));
     }
-    Ok(Call::send(request.try_into()?, client))
+    if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
+        return Ok(SecurityCall::send(request.clone().try_into()?, client));
+    }
+    let call: Call = request.clone().try_into()?;
+    Ok(call.send(client))
 }
 
 /// Apache Kafka answers before its broker knows the new partitions: waits until their last one is served, if it ever is.

@@ -52,8 +52,14 @@ impl Script {
 
     /// A member of a group, told to leave by `Member::leave`.
     pub fn member(self, bootstrap: &str, topic: &str, group: &str, log: &Path) -> Member {
+        self.member_as(&[], [bootstrap, topic, group], log)
+    }
+
+    /// The same, with variables that say which protocol it uses (`MEMBER_PROTOCOL`: classic, cooperative or consumer) and its
+    /// static name (`MEMBER_INSTANCE`). Only Java and confluent look at them.
+    pub fn member_as(self, variables: &[(&str, &str)], [bootstrap, topic, group]: [&str; 3], log: &Path) -> Member {
         let mut command = self.command();
-        command.args(["group", bootstrap, topic, group]);
+        command.args(["group", bootstrap, topic, group]).envs(variables.iter().copied());
         Member { process: Process::start(command, log) }
     }
 }
@@ -116,6 +122,11 @@ impl Member {
     pub fn read(&self) -> Vec<(i64, i64)> {
         let pair = |record: &Value| (record[0].as_i64().unwrap(), record[1].as_i64().unwrap());
         self.events().iter().filter_map(|event| event["records"].as_array()).flatten().map(pair).collect()
+    }
+
+    /// It dies without a word.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
     }
 
     /// Asks it to leave and waits until it has.

@@ -59,7 +59,7 @@ static FIXED: &[(&str, SettingType, &str, &str)] = &[
     ("controller.listener.names", List, "", "Empty: the broker is its own controller."),
     ("default.replication.factor", Int, "1", "There is one broker."),
     ("delete.topic.enable", Boolean, "true", "Topics can be deleted."),
-    ("group.coordinator.rebalance.protocols", List, "classic", "Kinds of consumer groups."),
+    ("group.coordinator.rebalance.protocols", List, "classic,consumer", "Kinds of consumer groups."),
     ("inter.broker.protocol.version", Text, PROTOCOL_VERSION, "Version of Kafka that the broker looks like."),
     ("process.roles", List, "broker,controller", "The broker is its own controller."),
 ];

@@ -2,8 +2,8 @@
 //!
 //! - DescribeGroups: a group that is not there is `Dead` without an error up to version 5, GROUP_ID_NOT_FOUND after that.
 //!   Metadata and assignments are shown for stable groups only, as in Kafka.
-//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case; every group
-//!   here is `classic`.
+//!   So is a group of the consumer protocol: it is described by ConsumerGroupDescribe.
+//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case.
 //! - DeleteGroups: a group with members is NON_EMPTY_GROUP. The answer comes when the deletion is durable.
 
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -28,7 +28,7 @@ pub(crate) fn describe_groups(context: &Context, version: i16, request: Describe
         if let Err(error) = context.authorize(Operation::Describe, Resource::Group(&id)) {
             return DescribedGroup::default().with_group_id(id).with_error_code(error.kind.code());
         }
-        let found = context.broker.groups().describe(&id);
+        let found = context.broker.groups().describe(&id).filter(|group| group.overview.kind == CLASSIC);
         let described = found.map_or_else(|| missing(version), |group| shown(version, group));
         let described = if request.include_authorized_operations && described.error_code == 0 {
             described.with_authorized_operations(context.operations(Resource::Group(&id)))
@@ -46,7 +46,7 @@ fn missing(version: i16) -> DescribedGroup {
     if version < 6 {
         return dead;
     }
-    let message = StrBytes::from_static_str("the group does not exist");
+    let message = StrBytes::from_static_str("there is no classic group of this name");
     dead.with_error_code(Kind::GroupIdNotFound.code()).with_error_message(Some(message))
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
     };
     let all = context.may(Operation::Describe, Resource::Cluster);
     let allowed = |group: &GroupOverview| all || context.may(Operation::Describe, Resource::Group(&group.id));
-    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, CLASSIC) && allowed(group);
+    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, group.kind) && allowed(group);
     let listed = |group: GroupOverview| {
         let mut listed = ListedGroup::default()
             .with_group_id(GroupId(text(&group.id)))
@@ -86,7 +86,7 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
             listed = listed.with_group_state(StrBytes::from_static_str(group.state));
         }
         if version >= 5 {
-            listed = listed.with_group_type(StrBytes::from_static_str(CLASSIC));
+            listed = listed.with_group_type(StrBytes::from_static_str(group.kind));
         }
         listed
     };

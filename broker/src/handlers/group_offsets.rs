@@ -2,10 +2,11 @@
 //!
 //! - OffsetCommit is answered when the offsets are durable. Unknown topics and partitions are UNKNOWN_TOPIC_OR_PARTITION,
 //!   metadata above 4096 bytes is OFFSET_METADATA_TOO_LARGE, each for its partition alone. An error of the group (member,
-//!   generation) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
+//!   generation, epoch) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
 //! - Offsets belong to a topic's id: a topic that was created again begins without them.
 //! - OffsetFetch: one group up to version 7, many from version 8 on; null topics are all topics that have offsets. What is
-//!   not committed is offset -1 without an error. With `require_stable`
+//!   not committed is offset -1 without an error. From version 9 on a member of the consumer protocol says its epoch:
+//!   UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH for its group. With `require_stable`
 //!   (version 7 on) what an open transaction may still move is UNSTABLE_OFFSET_COMMIT (KIP-447).
 //! - OffsetDelete: topics that a live group of consumers reads are GROUP_SUBSCRIBED_TO_TOPIC.
 
@@ -26,12 +27,15 @@ use kafka_protocol::messages::{
 
 use super::{Context, Reply, text};
 use crate::catalog::Topic;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::group::offsets::{Committed, METADATA_BYTES_MAX};
 use crate::group::state::Group;
 use crate::group::{Caller, CommittedOffset};
 use crate::security::acl::{Operation, Resource};
 use crate::types::{PartitionIndex, TimestampMs, TopicId};
+
+/// First version of OffsetCommit and OffsetFetch with member epochs (KIP-848).
+const MEMBER_EPOCHS_SINCE: i16 = 9;
 
 /// Answers OffsetCommit. The offsets are submitted when this returns.
 pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetCommitRequest) -> Reply {
@@ -61,13 +65,19 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
     };
     let allowed = context.authorize(Operation::Read, Resource::Group(&request.group_id));
     let of_group = allowed.is_err();
-    let submitted = allowed.and_then(|()| broker.groups().commit(&request.group_id, &who, commits));
+    let submitted = allowed
+        .and_then(|()| check_version(context, version, &request.group_id, &who))
+        .and_then(|()| broker.groups().commit(&request.group_id, &who, commits));
     Reply::later(async move {
         let done = match submitted {
             Ok(stored) => stored.await,
             Err(error) => Err(error),
         };
-        let failed = done.err().map(|error| error.kind.code());
+        let failed = done.err().map(|error| match error.kind {
+            // what clients from before KIP-848 understand
+            Kind::GroupIdNotFound if version < MEMBER_EPOCHS_SINCE => Kind::IllegalGeneration.code(),
+            kind => kind.code(),
+        });
         let topics = answers.into_iter().map(|(name, codes)| {
             let partitions = codes.into_iter().map(|(index, code)| {
                 let own = code == Kind::TopicAuthorizationFailed.code() && !of_group;
@@ -78,6 +88,19 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
         });
         Reply::message(version, &OffsetCommitResponse::default().with_topics(topics.collect()))
     })
+}
+
+/// Members of the consumer protocol commit by versions that know member epochs.
+fn check_version(context: &Context, version: i16, group: &str, who: &Caller<'_>) -> Result<()> {
+    let needs_epochs = |group: &Group| {
+        let member = group.consumers().and_then(|consumers| consumers.members().get(who.member_id));
+        member.is_some_and(|member| member.classic.is_none())
+    };
+    if version >= MEMBER_EPOCHS_SINCE || !context.broker.groups().read(group, needs_epochs).unwrap_or(false) {
+        return Ok(());
+    }
+    let message = format!("members of the consumer protocol commit with version {MEMBER_EPOCHS_SINCE} or later");
+    Err(Error::new(Kind::UnsupportedVersion, message))
 }
 
 fn check(topic: Option<&Topic>, asked: &OffsetCommitRequestPartition) -> Result<TopicId, Kind> {
@@ -130,6 +153,11 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
     let stable = version >= 7 && request.require_stable;
     if version >= 8 {
         let groups = request.groups.into_iter().map(|asked| {
+            let caller = (asked.member_id.as_deref(), asked.member_epoch);
+            if let Err(error) = context.broker.groups().check_fetch(&asked.group_id, caller) {
+                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+                return refused.with_error_code(error.kind.code());
+            }
             let wanted = asked.topics;
             let wanted: Wanted = wanted.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
             let denied = context.authorize(Operation::Describe, Resource::Group(&asked.group_id)).err();

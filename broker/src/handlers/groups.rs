@@ -7,7 +7,9 @@
 //!   on); static members (from version 5 on) need not. The answer comes when the group is put together.
 //! - SyncGroup is answered when the leader's assignment is stored; a broker that starts again knows the members.
 //! - LeaveGroup: up to version 2 one member and its error on top, then many members with an error each.
-//! - Left out: the new consumer protocol (KIP-848) and share groups; they have keys of their own.
+//! - A member may find itself in a group of the consumer protocol (KIP-848, `consumer_groups.rs`): it is answered at once,
+//!   and the broker assigns.
+//! - Left out: share groups.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -254,12 +256,12 @@ pub(crate) fn leave_group(context: &Context, version: i16, request: LeaveGroupRe
     Reply::message(version, &LeaveGroupResponse::default().with_members(members.collect()))
 }
 
-fn copy(text: &str) -> Arc<str> {
+pub(super) fn copy(text: &str) -> Arc<str> {
     text.into()
 }
 
 /// An address as Kafka's tools show it.
-fn shown(address: IpAddr) -> Arc<str> {
+pub(super) fn shown(address: IpAddr) -> Arc<str> {
     format!("/{}", address.to_canonical()).into()
 }
 

@@ -13,6 +13,7 @@ mod authorize;
 mod broker_settings;
 mod client_quotas;
 mod configs;
+mod consumer_groups;
 mod features;
 mod fetch;
 mod group_admin;
@@ -211,6 +212,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeUserScramCredentials, 0..=0, DescribeUserScramCredentialsRequest, scram_users::describe),
     api!(AlterUserScramCredentials, 0..=0, AlterUserScramCredentialsRequest, scram_users::alter),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
+    api!(ConsumerGroupHeartbeat, 0..=1, ConsumerGroupHeartbeatRequest, consumer_groups::heartbeat),
+    api!(ConsumerGroupDescribe, 0..=1, ConsumerGroupDescribeRequest, consumer_groups::describe),
 ];
 
 /// The line of `key`, if this broker answers it.

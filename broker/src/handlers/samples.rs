@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_configs_request as alter;
+use kafka_protocol::messages::consumer_group_heartbeat_request as heartbeat_request;
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
@@ -210,8 +211,29 @@ fn admin_sample(key: ApiKey, v: i16) -> Bytes {
             let topics = vec![topic.with_partitions(vec![partition])];
             encoded(v, &OffsetDeleteRequest::default().with_group_id(group()).with_topics(topics))
         }
+        ApiKey::ConsumerGroupHeartbeat => encoded(v, &consumer_group_heartbeat(v)),
+        ApiKey::ConsumerGroupDescribe => {
+            let groups = vec![group(), GroupId(text("another"))];
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(groups);
+            encoded(v, &request.with_include_authorized_operations(true))
+        }
         other => samples_txn::sample(other, v),
     }
+}
+
+fn consumer_group_heartbeat(v: i16) -> ConsumerGroupHeartbeatRequest {
+    let owned = heartbeat_request::TopicPartitions::default().with_partitions(vec![0, 1]);
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("member"))
+        .with_member_epoch(3)
+        .with_instance_id(Some(text("instance")))
+        .with_rack_id(Some(text("rack")))
+        .with_rebalance_timeout_ms(1000)
+        .with_subscribed_topic_names(Some(vec![topic(), TopicName(text("another"))]))
+        .with_server_assignor(Some(text("uniform")))
+        .with_topic_partitions(Some(vec![owned]));
+    if v >= 1 { request.with_subscribed_topic_regex(Some(text("samp.*"))) } else { request }
 }
 
 fn produce(v: i16, id: TopicId, records: &Bytes) -> ProduceRequest {
@@ -446,4 +468,6 @@ messages! {
     DescribeProducers DescribeProducersRequest DescribeProducersResponse,
     DescribeTransactions DescribeTransactionsRequest DescribeTransactionsResponse,
     ListTransactions ListTransactionsRequest ListTransactionsResponse,
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
 }

@@ -75,6 +75,8 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
         ApiKey::OffsetDelete => &OFFSET_DELETE,
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER,
+        ApiKey::ConsumerGroupHeartbeat => &CONSUMER_GROUP_HEARTBEAT,
+        ApiKey::ConsumerGroupDescribe => &CONSUMER_GROUP_DESCRIBE,
         _ => return None,
     })
 }
@@ -452,5 +454,32 @@ static DESCRIBE_CLUSTER: Shape = shaped(
         BOOL,          // include_cluster_authorized_operations
         INT8.since(1), // endpoint_type
         BOOL.since(2), // include_fenced_brokers
+    ],
+);
+
+static CONSUMER_GROUP_HEARTBEAT: Shape = shaped(
+    0,
+    &[
+        TEXT,          // group_id
+        TEXT,          // member_id
+        INT32,         // member_epoch
+        TEXT,          // instance_id
+        TEXT,          // rack_id
+        INT32,         // rebalance_timeout_ms
+        TEXT_LIST,     // subscribed_topic_names
+        TEXT.since(1), // subscribed_topic_regex
+        TEXT,          // server_assignor
+        list(&[
+            UUID,                 // topic_id
+            Field::fixed_list(4), // partitions
+        ]),
+    ],
+);
+
+static CONSUMER_GROUP_DESCRIBE: Shape = shaped(
+    0,
+    &[
+        TEXT_LIST, // group_ids
+        BOOL,      // include_authorized_operations
     ],
 );

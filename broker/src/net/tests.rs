@@ -185,8 +185,9 @@ async fn api_versions_to_the_byte() {
         }
         if version >= 3 {
             expected += "01080000000000000001";
-            let transaction = "147472616e73616374696f6e2e76657273696f6e";
-            expected += &format!("02{:02x}03{metadata_version}0019001900{transaction}0002000200", 1 + 17 + 5 + 20 + 5);
+            let (group, transaction) = ("0e67726f75702e76657273696f6e", "147472616e73616374696f6e2e76657273696f6e");
+            let finalized = format!("04{metadata_version}0019001900{group}0001000100{transaction}0002000200");
+            expected += &format!("02{:02x}{finalized}", finalized.len() / 2);
         }
         assert_eq!(hex(&reply), expected, "version {version}");
     }
