@@ -7,6 +7,7 @@ mod evaluate;
 mod failure;
 mod generate;
 mod load;
+mod logging;
 mod memory;
 mod processor;
 mod serve;

@@ -8,11 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use api::config::{Config, Inputs};
-use tracing_subscriber::EnvFilter;
 
 use crate::failure::Failure;
-use crate::memory;
 use crate::signals::Signals;
+use crate::{logging, memory};
 
 /// Time between two looks at whether the store still works.
 const STORE_CHECK: Duration = Duration::from_millis(250);
@@ -114,16 +113,7 @@ pub fn block_on<T>(running: impl Future<Output = Result<T, Failure>>) -> Result<
 
 /// The runtime of a server, with logs on stderr as `MILLPOND_LOG` says.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
-    let filter = match std::env::var("MILLPOND_LOG") {
-        Ok(text) => {
-            EnvFilter::try_new(&text).map_err(|error| Failure::Usage(format!("MILLPOND_LOG={text}: {error}")))?
-        }
-        Err(_) => EnvFilter::new("info"),
-    };
-    let terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    // a second call in one process keeps the first subscriber
-    let _ =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal).try_init();
+    logging::start()?;
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("millpond")
@@ -145,6 +135,7 @@ where
         // nothing was acknowledged yet, so leaving now is like a crash that loses nothing
         _ = signals.next() => return Ok(()),
     };
+    logging::connect(running.broker());
     announce(&running);
     let (outcome, client) = match ready(&running, &config) {
         Ok(client) => {

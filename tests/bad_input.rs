@@ -96,7 +96,7 @@ fn all_mistakes_of_a_configuration_come_at_once() {
         r#"
 [broker]
 durabilty = "fsync"
-num_partitions = "many"
+partitions_max = "many"
 [http]
 no_such_key = 1
 [[topics]]
@@ -117,7 +117,7 @@ columns = [{ name = "id", type = "NUMBRE" }, { name = "ts", type = "TIMESTAMP" }
     assert_says(
         "several",
         &said,
-        &["wrong.toml", "durabilty", "num_partitions", "no_such_key", "partitions", "lateness"],
+        &["wrong.toml", "durabilty", "partitions_max", "no_such_key", "partitions", "lateness"],
     );
 }
 

@@ -33,4 +33,5 @@ mod security;
 mod sinks;
 mod spotify;
 mod systems;
+mod tools;
 mod transactions;

@@ -16,8 +16,9 @@ use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
 use crate::log::Partition;
 use crate::log::keys;
+use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
-use crate::topic_config::TopicConfig;
+use crate::topic_config::{TopicConfig, TopicDefaults};
 use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
 
 const TOPIC_PREFIX: &[u8] = b"topic";
@@ -101,6 +102,7 @@ impl Topic {
 pub struct Catalog {
     store: Arc<Store>,
     lane: Arc<Lane>,
+    settings: Arc<BrokerSettings>,
     partitions_max: usize,
     changing: Arc<tokio::sync::Mutex<u32>>,
     topics: Arc<RwLock<Snapshot>>,
@@ -121,11 +123,17 @@ impl Snapshot {
 }
 
 impl Catalog {
-    pub(crate) fn recover(store: Arc<Store>, lane: Arc<Lane>, partitions_max: usize) -> Result<Self> {
+    pub(crate) fn recover(
+        store: Arc<Store>,
+        lane: Arc<Lane>,
+        settings: Arc<BrokerSettings>,
+        partitions_max: usize,
+    ) -> Result<Self> {
+        let defaults = settings.topic_defaults();
         let mut topics = Snapshot::default();
         for entry in store.scan(Family::Meta, TOPIC_PREFIX, TOPIC_PREFIX_END) {
             let (key, value) = entry?;
-            topics.insert(&Arc::new(recover_topic(&store, &key, &value)?));
+            topics.insert(&Arc::new(recover_topic(&store, (&key, &value), &defaults)?));
         }
         let next_log_id = match store.get(Family::Meta, NEXT_LOG_ID_KEY)? {
             Some(value) => {
@@ -137,6 +145,7 @@ impl Catalog {
         Ok(Self {
             store,
             lane,
+            settings,
             partitions_max,
             changing,
             topics: Arc::new(RwLock::new(topics)),
@@ -183,7 +192,30 @@ impl Catalog {
         }
         drop(topics);
         self.check_partitions(0, new.partitions)?;
-        TopicConfig::parse(&new.config)
+        self.parse(&new.config)
+    }
+
+    /// Settings of a topic as they would act now.
+    ///
+    /// # Errors
+    /// `InvalidConfig`.
+    pub fn parse(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
+        TopicConfig::parse_over(overrides, &self.settings.topic_defaults())
+    }
+
+    /// Has all topics take the defaults that the broker's settings give now.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where a setting of a topic broke a rule all along.
+    pub(crate) async fn refresh_defaults(&self) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        let defaults = self.settings.topic_defaults();
+        for topic in self.topics() {
+            let config = Arc::new(TopicConfig::read_over(topic.config().overrides(), &defaults)?);
+            topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));
+            *topic.config.write() = config;
+        }
+        Ok(())
     }
 
     fn check_partitions(&self, present: i32, total: i32) -> Result<()> {
@@ -323,7 +355,7 @@ impl Catalog {
         let changing = self.changing.clone().lock_owned().await;
         let topic = self.known(name)?;
         let overrides = change(topic.config().overrides())?;
-        let config = Arc::new(TopicConfig::parse(&overrides)?);
+        let config = Arc::new(self.parse(&overrides)?);
         let commit = self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable);
         to_the_end(async move {
             commit.await?;
@@ -387,7 +419,7 @@ fn next_log_id_change(next: u32) -> Change {
     Change::Put(Family::Meta, NEXT_LOG_ID_KEY.to_vec(), next.to_be_bytes().to_vec())
 }
 
-fn recover_topic(store: &Arc<Store>, key: &[u8], value: &[u8]) -> Result<Topic> {
+fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {
     let name = std::str::from_utf8(&key[TOPIC_PREFIX.len()..]).map_err(|_| keys::damaged("topic name", key))?;
     let record: TopicRecord = serde_json::from_slice(value).map_err(|_| keys::damaged("topic record", value))?;
     if record.v != RECORD_VERSION {
@@ -395,7 +427,7 @@ fn recover_topic(store: &Arc<Store>, key: &[u8], value: &[u8]) -> Result<Topic> 
     }
     let id = uuid::Uuid::parse_str(&record.id).map_err(|_| keys::damaged("topic id", record.id.as_bytes()))?;
     let name: TopicName = name.into();
-    let config = Arc::new(TopicConfig::parse(&record.config)?);
+    let config = Arc::new(TopicConfig::read_over(&record.config, defaults)?);
     let recover = |(index, log)| Partition::recover(store, LogId(log), (name.clone(), index), config.clone());
     let partitions: Result<Arc<[_]>> = (0..).zip(record.logs).map(recover).collect();
     Ok(Topic { name: name.clone(), id, partitions: RwLock::new(partitions?), config: RwLock::new(config) })

@@ -1,5 +1,6 @@
 //! Settings of the broker, with their defaults. Names, units and limits as Kafka has them where Kafka has them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::security::{ListenerProtocol, SecurityConfig, TlsConfig};
@@ -136,8 +137,6 @@ pub struct BrokerConfig {
     pub block_cache_bytes: usize,
     /// How often retention looks at every partition.
     pub retention_check_ms: u64,
-    /// How long an idempotent producer's sequence state is kept after its last batch.
-    pub producer_id_expiration_ms: i64,
     /// Longest time that a producer may ask for its transactions.
     pub transaction_max_timeout_ms: i32,
     /// How long a transactional id that nobody uses is kept.
@@ -156,6 +155,8 @@ pub struct BrokerConfig {
     pub offsets_retention_ms: i64,
     /// Who may come in and what they may do.
     pub security: SecurityConfig,
+    /// What was given under Kafka's names; [`BrokerConfig::set`] adds to it and fills the fields above.
+    pub kafka: BTreeMap<String, String>,
 }
 
 impl Default for BrokerConfig {
@@ -179,7 +180,6 @@ impl Default for BrokerConfig {
             write_buffer_bytes: 128 << 20,
             block_cache_bytes: 32 << 20,
             retention_check_ms: 300_000,
-            producer_id_expiration_ms: 86_400_000,
             transaction_max_timeout_ms: 900_000,
             transactional_id_expiration_ms: 7 * 86_400_000,
             group_initial_rebalance_delay_ms: 3_000,
@@ -189,6 +189,7 @@ impl Default for BrokerConfig {
             group_consumer: GroupConsumerConfig::default(),
             offsets_retention_ms: 7 * 86_400_000,
             security: SecurityConfig::default(),
+            kafka: BTreeMap::new(),
         }
     }
 }

@@ -138,6 +138,10 @@ kinds! {
     GroupIdNotFound = 69, Refuse;
     /// No fetch session is kept; the client starts over without one.
     FetchSessionIdNotFound = 70, Retry;
+    /// Fetch session's epochs must follow one another.
+    InvalidFetchSessionEpoch = 71, Retry;
+    /// `delete.topic.enable` is false.
+    TopicDeletionDisabled = 73, Refuse;
     /// The request's leader epoch is older than the partition's.
     FencedLeaderEpoch = 74, Retry;
     /// The request's leader epoch is newer than the partition's.
@@ -150,6 +154,10 @@ kinds! {
     GroupMaxSizeReached = 81, Refuse;
     /// Another member took over the static id.
     FencedInstanceId = 82, Refuse;
+    /// The partition has the leader that it should have.
+    ElectionNotNeeded = 84, Refuse;
+    /// No reassignment of the partition is under way.
+    NoReassignmentInProgress = 85, Refuse;
     /// The group is subscribed to the topic.
     GroupSubscribedToTopic = 86, Refuse;
     /// Records that break a rule of the topic or of the format.
@@ -182,8 +190,12 @@ kinds! {
     UnsupportedAssignor = 112, Refuse;
     /// The member's epoch is older or newer than the known one: it asks again after a heartbeat.
     StaleMemberEpoch = 113, Retry;
+    /// A fetch session names topics by id or by name, not by both.
+    FetchSessionTopicIdError = 106, Retry;
     /// A broker was asked for what controllers answer.
     MismatchedEndpointType = 114, Refuse;
+    /// Neither brokers nor controllers were asked for.
+    UnsupportedEndpointType = 115, Refuse;
     /// The topic's id changed.
     InconsistentTopicId = 103, Retry;
 }

@@ -18,12 +18,14 @@ mod handlers;
 mod hold;
 pub mod lane;
 mod log;
+mod loggers;
 pub mod net;
 mod producer_ids;
 mod schema;
 pub mod security;
 #[cfg(test)]
 mod seed;
+pub mod settings;
 pub mod store;
 pub mod topic_config;
 mod txn;
@@ -32,6 +34,8 @@ mod types;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+
+use settings::BrokerSettings;
 
 pub use batch::{Batch, Record, RecordRef, Records, batches_in};
 pub use builder::BatchBuilder;
@@ -44,6 +48,7 @@ pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, Member
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
 pub use log::{Aborted, Partition, Waiter};
+pub use loggers::{Apply, Levels, Loggers, ROOT};
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
@@ -74,6 +79,9 @@ pub struct Broker {
     security: Arc<Security>,
     holds: Holds,
     counters: Arc<Counters>,
+    settings: Arc<settings::BrokerSettings>,
+    loggers: Loggers,
+    fetch_sessions: handlers::FetchSessions,
     listening: parking_lot::Mutex<Option<net::Listening>>,
 }
 
@@ -87,8 +95,13 @@ impl Broker {
         let store = Arc::new(log::blocking(move || Store::open(&opening)).await?);
         let counters = Arc::new(Counters::default());
         let lane = Arc::new(Lane::start(store.clone(), &config, clock.clone(), counters.clone())?);
-        let (recovering, committing, max) = (store.clone(), lane.clone(), config.partitions_max);
-        let catalog = Arc::new(log::blocking(move || Catalog::recover(recovering, committing, max)).await?);
+        let (recovering, committing, opening) = (store.clone(), lane.clone(), config.clone());
+        let recovered = log::blocking(move || {
+            let settings = Arc::new(BrokerSettings::recover(&recovering, committing.clone(), &opening)?);
+            let catalog = Catalog::recover(recovering, committing, settings.clone(), opening.partitions_max)?;
+            Ok((Arc::new(catalog), settings))
+        });
+        let (catalog, kafka_settings) = recovered.await?;
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
@@ -119,6 +132,9 @@ impl Broker {
             security: Arc::new(security),
             holds,
             counters,
+            settings: kafka_settings,
+            loggers: Loggers::default(),
+            fetch_sessions: handlers::FetchSessions::default(),
             listening: parking_lot::Mutex::default(),
         });
         broker.begin().await?;
@@ -245,6 +261,39 @@ impl Broker {
     /// The settings it was opened with.
     pub fn config(&self) -> &BrokerConfig {
         &self.config
+    }
+
+    /// The settings under Kafka's names, as they are now.
+    pub fn settings(&self) -> &BrokerSettings {
+        &self.settings
+    }
+
+    /// Changes settings of a resource; they are durable and act when this returns.
+    ///
+    /// # Errors
+    /// As [`BrokerSettings::change`].
+    pub async fn change_settings(
+        &self,
+        resource: settings::Resource,
+        edit: impl FnOnce(&settings::Values) -> Result<settings::Values>,
+    ) -> Result<()> {
+        let of_brokers = matches!(resource, settings::Resource::Broker | settings::Resource::AllBrokers);
+        self.settings.change(resource, edit).await?;
+        if of_brokers { self.catalog.refresh_defaults().await } else { Ok(()) }
+    }
+
+    /// What is logged.
+    pub fn loggers(&self) -> &Loggers {
+        &self.loggers
+    }
+
+    pub(crate) fn fetch_sessions(&self) -> &handlers::FetchSessions {
+        &self.fetch_sessions
+    }
+
+    /// How many changes the store has taken in; it only grows.
+    pub(crate) fn commits(&self) -> i64 {
+        i64::try_from(self.store.position()).unwrap_or(i64::MAX)
     }
 
     /// The cluster's id: 22 characters of URL-safe base 64, the same for the life of the data directory.

@@ -183,6 +183,11 @@ impl Store {
         live.ok().flatten().unwrap_or(0)
     }
 
+    /// Number of the last change that was written.
+    pub fn position(&self) -> u64 {
+        self.db.latest_sequence_number()
+    }
+
     /// The failure after which nothing is written any more, if there was one.
     pub fn poisoned(&self) -> Option<&Error> {
         self.poison.get()

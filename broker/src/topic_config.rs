@@ -20,6 +20,8 @@ pub enum SettingType {
     String = 2,
     /// A number of 32 bits.
     Int = 3,
+    /// A number of 16 bits.
+    Short = 4,
     /// A number of 64 bits.
     Long = 5,
     /// A decimal number.
@@ -47,6 +49,14 @@ pub enum Allowed {
     Replicas,
     /// Only `false`, because what `true` asks for is not there.
     Off(&'static str),
+    /// Any decimal number.
+    Number,
+    /// `host:count` pairs.
+    PerHost,
+    /// Any text.
+    AnyText,
+    /// Any words, or none.
+    AnyList,
 }
 
 /// One row of the table.
@@ -165,25 +175,47 @@ impl Setting {
     /// # Errors
     /// `InvalidConfig`, with what it takes.
     pub fn check(&self, value: &str) -> Result<()> {
-        let fits = match self.allowed {
+        self.allowed.check(("topic", self.name), value)
+    }
+}
+
+impl Allowed {
+    /// Whether a setting of this rule takes `value`; `of` and `name` say in the error whose setting it is.
+    ///
+    /// # Errors
+    /// `InvalidConfig`, with what it takes.
+    pub fn check(&self, (of, name): (&str, &str), value: &str) -> Result<()> {
+        if self.takes(value) {
+            return Ok(());
+        }
+        let message = format!("invalid value '{}' for {of} setting {name}: {}", shown(value), self.wanted());
+        Err(Error::new(Kind::InvalidConfig, message))
+    }
+
+    fn takes(&self, value: &str) -> bool {
+        match self {
             Bool => boolean(value).is_some(),
             Off(_) => boolean(value) == Some(false),
-            Whole(least, most) => whole(value).is_some_and(|number| (least..=most).contains(&number)),
+            Whole(least, most) => whole(value).is_some_and(|number| (*least..=*most).contains(&number)),
             GzipLevel => whole(value).is_some_and(|level| level == -1 || (1..=9).contains(&level)),
             Fraction => value.trim().parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
             OneOf(words) => words.contains(&value.trim()),
             AnyOf(words) => items(value).all(|item| words.contains(&item)),
             Replicas => value.trim() == "*" || items(value).all(is_replica),
-        };
-        if fits {
-            return Ok(());
+            Allowed::Number => value.trim().parse::<f64>().is_ok_and(f64::is_finite),
+            Allowed::PerHost => items(value).all(is_per_host),
+            Allowed::AnyText | Allowed::AnyList => true,
         }
-        let message = format!("invalid value '{}' for topic setting {}: {}", shown(value), self.name, self.wanted());
-        Err(Error::new(Kind::InvalidConfig, message))
+    }
+
+    /// What it takes, in words.
+    pub fn words(&self) -> String {
+        let wanted = self.wanted();
+        wanted.strip_prefix("it must be ").map(str::to_owned).unwrap_or(wanted)
     }
 
     fn wanted(&self) -> String {
-        match self.allowed {
+        match *self {
             Bool => "it must be true or false".into(),
             Off(reason) => format!("it must be false, {reason}"),
             Whole(least, i64::MAX) => format!("it must be a whole number, at least {least}"),
@@ -193,15 +225,23 @@ impl Setting {
             OneOf(words) => format!("it must be one of {}", words.join(", ")),
             AnyOf(words) => format!("it must be a list of {}", words.join(", ")),
             Replicas => "it must be * or a list of partition:broker pairs".into(),
+            Allowed::Number => "it must be a number".into(),
+            Allowed::PerHost => "it must be a list of host:count pairs".into(),
+            Allowed::AnyText => "it must be a text".into(),
+            Allowed::AnyList => "it must be a list".into(),
         }
     }
 }
+
+/// The values of settings that a topic does not set itself, where they differ from Kafka's: the broker's settings give them.
+pub type TopicDefaults = Arc<BTreeMap<&'static str, String>>;
 
 /// The settings of one topic. Holds: what differs from the defaults, as it was given, and the values that act.
 /// It never changes: a change of settings makes a new one.
 #[derive(Clone, Debug)]
 pub struct TopicConfig {
     overrides: Arc<BTreeMap<String, String>>,
+    defaults: TopicDefaults,
     deletes: bool,
     compacts: bool,
     log_append_time: bool,
@@ -226,16 +266,41 @@ impl Default for TopicConfig {
 }
 
 impl TopicConfig {
-    /// Settings from what differs from the defaults.
+    /// Settings from what differs from Kafka's defaults.
     ///
     /// # Errors
     /// `InvalidConfig`: an unknown name, a value that the setting does not take, or two that contradict each other.
     pub fn parse(overrides: &BTreeMap<String, String>) -> Result<Self> {
+        Self::parse_over(overrides, &TopicDefaults::default())
+    }
+
+    /// Settings from what differs from `defaults`.
+    ///
+    /// # Errors
+    /// As [`TopicConfig::parse`].
+    pub fn parse_over(overrides: &BTreeMap<String, String>, defaults: &TopicDefaults) -> Result<Self> {
+        let config = Self::read_over(overrides, defaults)?;
+        if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
+            let message = format!(
+                "min.compaction.lag.ms ({}) must not be larger than max.compaction.lag.ms ({})",
+                config.min_compaction_lag_ms, config.max_compaction_lag_ms
+            );
+            return Err(Error::new(Kind::InvalidConfig, message));
+        }
+        Ok(config)
+    }
+
+    /// Settings of a topic that is there: that two contradict each other since the defaults changed does not take it away.
+    ///
+    /// # Errors
+    /// `InvalidConfig`: an unknown name, or a value that the setting does not take.
+    pub(crate) fn read_over(overrides: &BTreeMap<String, String>, defaults: &TopicDefaults) -> Result<Self> {
         for (name, value) in overrides {
             setting(name).ok_or_else(|| unknown(name))?.check(value)?;
         }
         let text = |name: &str| {
-            let default = || setting(name).expect("the names below are in the table").default;
+            let of_kafka = || setting(name).expect("the names below are in the table").default;
+            let default = || defaults.get(name).map_or_else(of_kafka, |value| value.trim());
             overrides.get(name).map_or_else(default, |value| value.trim())
         };
         let number = |name: &str| whole(text(name)).expect("every value was checked above");
@@ -257,14 +322,8 @@ impl TopicConfig {
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
             overrides: Arc::new(overrides.clone()),
+            defaults: defaults.clone(),
         };
-        if config.min_compaction_lag_ms > config.max_compaction_lag_ms {
-            let message = format!(
-                "min.compaction.lag.ms ({}) must not be larger than max.compaction.lag.ms ({})",
-                config.min_compaction_lag_ms, config.max_compaction_lag_ms
-            );
-            return Err(Error::new(Kind::InvalidConfig, message));
-        }
         Ok(config)
     }
 
@@ -350,10 +409,9 @@ impl TopicConfig {
 
     /// The value of any setting, as text; none if there is no such setting.
     pub fn value(&self, name: &str) -> Option<&str> {
-        match self.overrides.get(name) {
-            Some(value) => Some(value),
-            None => setting(name).map(|row| row.default),
-        }
+        let default = || self.defaults.get(name).map(String::as_str);
+        let of_kafka = || setting(name).map(|row| row.default);
+        self.overrides.get(name).map(String::as_str).or_else(default).or_else(of_kafka)
     }
 }
 
@@ -384,6 +442,10 @@ fn boolean(value: &str) -> Option<bool> {
 fn is_replica(item: &str) -> bool {
     let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     item.split_once(':').is_some_and(|(partition, broker)| is_number(partition) && is_number(broker))
+}
+
+fn is_per_host(item: &str) -> bool {
+    item.rsplit_once(':').is_some_and(|(host, count)| !host.is_empty() && count.parse::<u32>().is_ok())
 }
 
 /// `text` for a message: without control characters, and not longer than a line.

@@ -822,7 +822,7 @@ pub fn created(request: &toml::Value) -> Vec<(String, i32)> {
 }
 
 /// A fetch answer with its records readable: the bytes themselves hold the leader epoch, which differs.
-fn fetched(mut answer: FetchResponse) -> Result<Value, String> {
+pub fn fetched(mut answer: FetchResponse) -> Result<Value, String> {
     let mut lists = Vec::new();
     for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
         let records = records_in(partition.records.take().unwrap_or_default());

@@ -5,6 +5,7 @@
 //! answer for later steps, which say `$name`. Apache Kafka ends transactions after it has answered: `again_on` names codes on
 //! which a step is sent again, `until` a text that its answer has to contain at last.
 
+mod admin;
 mod answers;
 mod calls;
 mod groups;
@@ -109,7 +110,9 @@ fn assert_alike(folder: &str, reference: &str, tested: &str) {
         let theirs = play(&scenario, reference, &name);
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
-            if let Some(text) = scenario.step[i].says.as_ref().filter(|text| !theirs.to_string().contains(*text)) {
+            if let Some(text) =
+                scenario.step[i].says.as_ref().filter(|text| !theirs.to_string().contains(text.as_str()))
+            {
                 differences.push(format!("{name} step {}: Apache Kafka's answer lacks {text}: {theirs}", i + 1));
             }
             answers::compare(
@@ -197,6 +200,10 @@ fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, Stri
     }
     if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
         return Ok(SecurityCall::send(request.clone().try_into()?, client));
+    }
+    if admin::is_here(request) {
+        let call: admin::AdminCall = request.clone().try_into()?;
+        return Ok(call.send(client));
     }
     let call: Call = request.clone().try_into()?;
     Ok(call.send(client))

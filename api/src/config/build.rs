@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use broker::settings::row_of;
 use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{EngineConfig, StreamConfig, ViewConfig};
 
@@ -38,7 +39,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
-    let broker = broker((&document["broker"], &document["security"]), mistakes);
+    let broker = broker((&document["broker"], &document["kafka"], &document["security"]), mistakes);
     let engine = EngineConfig {
         streams: lists.tables("streams").iter().map(|entry| stream(entry, mistakes)).collect(),
         tables: lists.tables("tables").iter().map(|entry| table(entry, mistakes)).collect(),
@@ -90,7 +91,7 @@ pub fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
     }
 }
 
-fn broker((entry, secured): (&Entry, &Entry), mistakes: &mut Mistakes) -> BrokerConfig {
+fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mistakes) -> BrokerConfig {
     let main = listener(("main".into(), text(entry, "kafka")), entry, secured, mistakes);
     let mut listeners: Vec<ListenerConfig> = vec![main];
     for more in entry.tables("listeners") {
@@ -106,35 +107,33 @@ fn broker((entry, secured): (&Entry, &Entry), mistakes: &mut Mistakes) -> Broker
             );
         }
     }
-    if integer(entry, "group_min_session_timeout") > integer(entry, "group_max_session_timeout") {
-        let key = "group_min_session_timeout";
-        mistakes.add(&entry.place(key), entry.path_of(key), "is longer than group_max_session_timeout");
-    }
-    BrokerConfig {
+    let mut config = BrokerConfig {
         data_dir: PathBuf::from(text(entry, "data_dir")),
         listeners,
         durability: if text(entry, "durability") == "os" { Durability::Os } else { Durability::Fsync },
         node_id: small(entry, "node_id"),
-        auto_create_topics: entry.bool("auto_create_topics"),
-        num_partitions: small(entry, "num_partitions"),
         partitions_max: entry.count("partitions_max"),
-        frame_bytes_max: entry.count("frame_bytes_max"),
         inflight_bytes_max: entry.count("inflight_bytes_max"),
         connections_max: entry.count("connections_max"),
         tail_cache_bytes: entry.count("tail_cache_bytes"),
         write_buffer_bytes: entry.count("write_buffer_bytes"),
         block_cache_bytes: entry.count("block_cache_bytes"),
-        retention_check_ms: entry.unsigned("retention_check"),
-        producer_id_expiration_ms: integer(entry, "producer_id_expiration"),
-        transaction_max_timeout_ms: small(entry, "transaction_max_timeout"),
-        transactional_id_expiration_ms: integer(entry, "transactional_id_expiration"),
-        group_initial_rebalance_delay_ms: entry.unsigned("group_initial_rebalance_delay"),
-        group_min_session_timeout_ms: small(entry, "group_min_session_timeout"),
-        group_max_session_timeout_ms: small(entry, "group_max_session_timeout"),
-        group_max_size: entry.count("group_max_size"),
-        offsets_retention_ms: integer(entry, "offsets_retention"),
         security: security(secured, mistakes),
+        ..BrokerConfig::default()
+    };
+    for (name, (_, origin)) in &kafka.values {
+        let value = text(kafka, name);
+        if value.is_empty() && row_of(name).is_some_and(|row| row.check("").is_err()) {
+            continue; // it stands in for one that was a mistake
+        }
+        if let Err(error) = config.set(name, &value) {
+            mistakes.add(origin, kafka.path_of(name), error.message);
+        }
     }
+    if let Err(error) = config.check_order() {
+        mistakes.add(&kafka.origin, "kafka", error.message);
+    }
+    config
 }
 
 fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {

@@ -53,12 +53,12 @@ pub fn load(inputs: &Inputs) -> Result<Loaded, Mistakes> {
     let mut merged = Document::new();
     let variables = inputs.environment.iter().cloned().collect();
     for source in &inputs.sources {
-        for (section, entry) in read_document(source, &SECTIONS, &variables, &mut mistakes) {
+        for (section, entry) in read_document(source, &*SECTIONS, &variables, &mut mistakes) {
             merge(&mut merged, section, entry);
         }
     }
     let warnings = overlay(inputs, &mut merged, &mut mistakes);
-    for section in &SECTIONS {
+    for section in SECTIONS.iter() {
         complete(entry_of(&mut merged, section.name), section.fields, &mut mistakes);
     }
     let built = build::config(&merged, &mut mistakes);
@@ -88,7 +88,7 @@ fn overlay(inputs: &Inputs, merged: &mut Document, mistakes: &mut Mistakes) -> V
     let environment: BTreeMap<&str, &str> = inputs
         .environment
         .iter()
-        .filter(|(name, _)| name.starts_with("MILLPOND_"))
+        .filter(|(name, _)| name.starts_with("MILLPOND_") || name.starts_with("KAFKA_"))
         .map(|(name, text)| (name.as_str(), text.as_str()))
         .collect();
     for (scalar, field) in scalars() {
@@ -116,13 +116,19 @@ fn overlay(inputs: &Inputs, merged: &mut Document, mistakes: &mut Mistakes) -> V
         }
     }
     let known: Vec<Scalar> = scalars().map(|(scalar, _)| scalar).collect();
-    let is_known = |name: &str| OTHER_VARIABLES.contains(&name) || known.iter().any(|scalar| scalar.variable == name);
+    let is_script = |name: &str| name.starts_with("KAFKA_") && SCRIPT_VARIABLES.iter().any(|end| name.ends_with(end));
+    let is_known = |name: &str| {
+        OTHER_VARIABLES.contains(&name) || is_script(name) || known.iter().any(|scalar| scalar.variable == name)
+    };
     let unknown = environment.keys().filter(|name| !is_known(name) && !name.starts_with("MILLPOND_TEST_"));
     unknown.map(|name| format!("{name} is not a setting and was ignored{}", near(name, &known))).collect()
 }
 
 /// Variables that are read elsewhere: the list of files, and what is logged.
 const OTHER_VARIABLES: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_LOG"];
+
+/// How variables end that Kafka's own scripts and images read.
+const SCRIPT_VARIABLES: [&str; 4] = ["_OPTS", "_HOME", "_VERSION", "_URL"];
 
 fn near(name: &str, known: &[Scalar]) -> String {
     suggestion(name, known.iter().map(|scalar| scalar.variable.as_str()))

@@ -16,6 +16,7 @@ const HEADER: &str = "\
 # have no default, and examples of the lists.
 # In texts, ${NAME} stands for a variable of the environment, ${NAME:-default} for it or the default, ${file:/path} for what a file
 # holds, and $${ for these letters; a number or duration may be written so too: batch_records = \"${BATCH_SIZE:-1000}\".
+# Settings of [kafka] have variables without MILLPOND_, as in Kafka's own images: KAFKA_NUM_PARTITIONS.
 # MILLPOND_CONFIG names files (separated by :) where --config is not given; MILLPOND_LOG says what is logged (warn, info, broker=debug).
 ";
 
@@ -51,10 +52,15 @@ fn plain_section(out: &mut String, section: &Section) {
         });
         prose(out, "\n", &format!("{} {}. {names}", field.doc, capital(&field.kind.words())));
         match field.absent {
-            Absent::Default(text) => line(out, &format!("{} = {}", field.name, literal(&field.kind, text))),
-            Absent::Required | Absent::Unset => line(out, &format!("#{} = {}", field.name, field.example)),
+            Absent::Default(text) => line(out, &format!("{} = {}", key(field), literal(&field.kind, text))),
+            Absent::Required | Absent::Unset => line(out, &format!("#{} = {}", key(field), field.example)),
         }
     }
+}
+
+/// A key, in quotes where TOML would take its dots for tables.
+fn key(field: &Field) -> String {
+    if field.name.contains('.') { format!("{:?}", field.name) } else { field.name.to_owned() }
 }
 
 fn list(out: &mut String, path: &str, list: &Field, fields: &[Field]) {

@@ -21,6 +21,7 @@ pub mod read;
 pub mod schema;
 mod settings;
 mod settings_dashboards;
+mod settings_kafka;
 mod settings_lake;
 mod settings_models;
 mod settings_registry;

@@ -8,6 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistake::{Mistakes, Origin, suggestion};
 use super::schema::{Absent, Field, Kind, Section};
+use super::settings_kafka::why_not;
 use super::value::{Entry, Value, parse_text};
 use super::variables::{Variables, expand};
 
@@ -26,6 +27,9 @@ impl Source {
         Source { name: name.into(), text: text.into() }
     }
 }
+
+/// The section whose keys are Kafka's names.
+pub const KAFKA_SECTION: &str = "kafka";
 
 /// The tables of one file by section name, without defaults at the level of sections.
 pub type Document = BTreeMap<&'static str, Entry>;
@@ -137,7 +141,7 @@ impl Reader<'_> {
             if let Some(section) = sections.iter().find(|section| !name.is_empty() && section.name == name) {
                 match value.get_ref() {
                     DeValue::Table(table) => {
-                        let entry = self.table(table, section.fields, Entry::new(origin, name.into()));
+                        let entry = self.section(table, section, Entry::new(origin, name.into()));
                         document.insert(section.name, entry);
                     }
                     other => self.mistakes.add(
@@ -166,6 +170,27 @@ impl Reader<'_> {
                     let message = format!("unknown key{}", suggestion(name, fields.iter().map(|field| field.name)));
                     self.mistakes.add(&origin, entry.path_of(name), message);
                 }
+            }
+        }
+        entry
+    }
+
+    fn section(&mut self, table: &DeTable<'_>, section: &Section, entry: Entry) -> Entry {
+        if section.name == KAFKA_SECTION {
+            return self.dotted((table, ""), section.fields, entry);
+        }
+        self.table(table, section.fields, entry)
+    }
+
+    /// Reads keys with dots in their names, which TOML takes for tables in tables where they are not quoted.
+    fn dotted(&mut self, (table, before): (&DeTable<'_>, &str), fields: &'static [Field], mut entry: Entry) -> Entry {
+        for (key, value) in table.iter() {
+            let name = format!("{before}{}", key.get_ref());
+            let origin = self.origin(key.span().start);
+            match (fields.iter().find(|field| field.name == name), value.get_ref()) {
+                (None, DeValue::Table(inner)) => entry = self.dotted((inner, &format!("{name}.")), fields, entry),
+                (None, _) => self.mistakes.add(&origin, entry.path_of(&name), why_not(&name)),
+                (Some(field), _) => self.field(field, value, origin, &mut entry),
             }
         }
         entry
@@ -236,7 +261,7 @@ impl Reader<'_> {
 /// A value of the kind, for a key that is already a mistake.
 fn stand_in(kind: &Kind) -> Value {
     match kind {
-        Kind::Text | Kind::OneOf(_) | Kind::Address | Kind::Any => Value::Text(String::new()),
+        Kind::Text | Kind::OneOf(_) | Kind::Address | Kind::Any | Kind::Kafka(_) => Value::Text(String::new()),
         Kind::Bool => Value::Bool(false),
         Kind::Integer(min, _) | Kind::Duration(min, _) | Kind::Size(min, _) => Value::Integer(*min),
         Kind::Number(min, _) => Value::Number(*min),
@@ -273,6 +298,10 @@ fn read_value(kind: &Kind, value: &DeValue<'_>) -> Result<Value, String> {
                 .collect::<Option<_>>()
                 .map(Value::Map)
                 .ok_or_else(|| "each value must be a text, a number, true or false".into())
+        }
+        (Kind::Kafka(_), value) => {
+            let text = scalar(value).or_else(|| texts(value).map(|items| items.join(",")));
+            parse_text(kind, &text.ok_or_else(wrong)?)
         }
         (Kind::Any, value) => Ok(Value::Text(json(value).to_string())),
         _ => Err(wrong()),

@@ -26,6 +26,8 @@ pub enum Kind {
     Numbers,
     /// A list of lists of strings.
     Grid,
+    /// What a setting of the broker under Kafka's name takes, kept as text.
+    Kafka(&'static broker::settings::Row),
     /// A table of names and scalar values, kept as text.
     Map,
     /// Any single value, kept as JSON text.
@@ -120,6 +122,7 @@ impl Kind {
             Kind::Texts => "a list of texts".into(),
             Kind::Numbers => "a list of numbers".into(),
             Kind::Grid => "a list of lists of texts".into(),
+            Kind::Kafka(row) => row.allowed.words(),
             Kind::Map => "a table of names and values".into(),
             Kind::Any => "any value".into(),
             Kind::Table(_) => "a table".into(),

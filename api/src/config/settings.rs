@@ -1,7 +1,11 @@
 //! The settings of the server, one row each. Files, variables and flags are checked against these rows, and the manual is written from them.
 
+use std::sync::LazyLock;
+
+use super::read::KAFKA_SECTION;
 use super::schema::{Field, Kind, Section};
 use super::settings_dashboards::DASHBOARD;
+use super::settings_kafka::KAFKA;
 use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
@@ -18,7 +22,8 @@ const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
 
 /// The keys that have a flag of their own; its variable is `MILLPOND_` and the flag's name. Every other scalar key has the variable
-/// `MILLPOND_` and its path, as in `MILLPOND_BROKER_NODE_ID`.
+/// `MILLPOND_` and its path, as in `MILLPOND_BROKER_NODE_ID`; those of `[kafka]` have `KAFKA_` and their name, as in
+/// `KAFKA_NUM_PARTITIONS`.
 pub const FLAGS: [(&str, &str); 8] = [
     ("broker.data_dir", "data-dir"),
     ("broker.kafka", "kafka"),
@@ -31,25 +36,32 @@ pub const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Everything a configuration file may say.
-pub const SECTIONS: [Section; 7] = [
-    Section {
-        name: "broker",
-        doc: "The Kafka side: where data is kept, which ports are open, and the bounds.",
-        fields: &BROKER,
-    },
-    Section {
-        name: "security",
-        doc: "Who may come in by the Kafka port, and what they may do there. Quotas and ACLs are set through Kafka (kafka-configs, kafka-acls).",
-        fields: &SECURITY,
-    },
-    Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
-    Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
-    Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
-    Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
-    Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
-];
+pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
+    [
+        Section {
+            name: "broker",
+            doc: "The Kafka side: where data is kept, which ports are open, and the bounds.",
+            fields: &BROKER,
+        },
+        Section {
+            name: "kafka",
+            doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones.",
+            fields: *KAFKA,
+        },
+        Section {
+            name: "security",
+            doc: "Who may come in by the Kafka port, and what they may do there. Quotas and ACLs are set through Kafka (kafka-configs, kafka-acls).",
+            fields: &SECURITY,
+        },
+        Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
+        Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
+        Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
+        Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
+        Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
+    ]
+});
 
-const BROKER: [Field; 25] = [
+const BROKER: [Field; 13] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -83,28 +95,10 @@ const BROKER: [Field; 25] = [
     ),
     Field::with_default("node_id", Kind::Integer(0, i32::MAX as i64), "1", "This broker's number in Kafka's metadata."),
     Field::with_default(
-        "auto_create_topics",
-        Kind::Bool,
-        "true",
-        "Whether a topic is made when a client first asks for it.",
-    ),
-    Field::with_default(
-        "num_partitions",
-        Kind::Integer(1, 10_000),
-        "1",
-        "Partitions of a topic whose maker did not say.",
-    ),
-    Field::with_default(
         "partitions_max",
         Kind::Integer(1, 1_000_000),
         "10000",
         "Most partitions of all topics together.",
-    ),
-    Field::with_default(
-        "frame_bytes_max",
-        Kind::Size(KIB, GIB),
-        "100MiB",
-        "Largest Kafka request; a larger one ends its connection.",
     ),
     Field::with_default(
         "inflight_bytes_max",
@@ -135,55 +129,6 @@ const BROKER: [Field; 25] = [
         Kind::Size(0, 1 << 40),
         "32MiB",
         "Memory for blocks read from data files.",
-    ),
-    Field::with_default(
-        "retention_check",
-        Kind::Duration(100, DAY),
-        "5m",
-        "Time between two looks at what retention lets go.",
-    ),
-    Field::with_default(
-        "producer_id_expiration",
-        Kind::Duration(1_000, 365 * DAY),
-        "1d",
-        "How long the sequence of an idempotent producer that went silent is kept.",
-    ),
-    Field::with_default(
-        "transaction_max_timeout",
-        Kind::Duration(1, 20 * DAY),
-        "15m",
-        "Longest time that a producer may ask for its transactions; then they are aborted.",
-    ),
-    Field::with_default(
-        "transactional_id_expiration",
-        Kind::Duration(1_000, 3650 * DAY),
-        "7d",
-        "How long a transactional id that nobody uses is kept.",
-    ),
-    Field::with_default(
-        "group_initial_rebalance_delay",
-        Kind::Duration(0, HOUR),
-        "3s",
-        "How long a new consumer group waits for more members before its first assignment.",
-    ),
-    Field::with_default(
-        "group_min_session_timeout",
-        Kind::Duration(1, DAY),
-        "6s",
-        "Shortest session timeout that a group member may ask for.",
-    ),
-    Field::with_default(
-        "group_max_session_timeout",
-        Kind::Duration(1, DAY),
-        "30m",
-        "Longest session timeout that a group member may ask for.",
-    ),
-    Field::with_default("group_max_size", Kind::Integer(1, 1_000_000), "10000", "Most members of one consumer group."),
-    Field::with_default(
-        "offsets_retention",
-        Kind::Duration(1_000, 3650 * DAY),
-        "7d",
-        "How long the offsets of a group without members are kept.",
     ),
 ];
 
@@ -344,6 +289,7 @@ pub fn scalars() -> impl Iterator<Item = (Scalar, &'static Field)> {
                 .find(|(path, _)| path.split_once('.') == Some((section, field.name)))
                 .map(|(_, flag)| *flag);
             let variable = match flag {
+                _ if section == KAFKA_SECTION => format!("kafka_{}", field.name.replace('.', "_")),
                 Some(flag) => format!("MILLPOND_{flag}"),
                 None => format!("MILLPOND_{section}_{}", field.name),
             };

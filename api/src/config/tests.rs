@@ -93,8 +93,8 @@ fn all_mistakes_come_together_with_their_places() {
     let text = r#"
 [broker]
 durabilty = "os"
-num_partitions = 0
-retention_check = 5
+node_id = -1
+partitions_max = "x"
 [http]
 bind = "localhost"
 [[topics]]
@@ -113,8 +113,8 @@ kind = "lines"
         mistakes(text),
         [
             "a.toml:3: broker.durabilty: unknown key; did you mean durability?",
-            "a.toml:4: broker.num_partitions: \"0\" is not a whole number from 1 to 10000",
-            "a.toml:5: broker.retention_check: give the unit, for example \"5s\"",
+            "a.toml:4: broker.node_id: \"-1\" is not a whole number from 0 to 2147483647",
+            "a.toml:5: broker.partitions_max: must be a whole number from 1 to 1000000, not a text",
             "a.toml:7: http.bind: \"localhost\" is not HOST:PORT (no port); write for example 127.0.0.1:9092",
             "a.toml:10: topics[0].partitions: must be a whole number from 1 to 10000, not a text",
             "a.toml:12: topics[1].name: a is declared twice: first at a.toml:8",
@@ -124,7 +124,7 @@ kind = "lines"
             "a.toml:15: dashboards[0].panels[0].x: missing; name the column along the axis, for example x = \"window_start\"",
             "a.toml:15: dashboards[0].panels[0].y: missing; name the columns to draw, for example y = [\"plays\"]",
             "a.toml:17: dashboards[0].panels[0].kind: \"lines\" is not known here; did you mean line?",
-            "a.toml:18: colours: unknown key; known here: alerts, broker, dashboards, http, jobs, lake, models, postgres, schemas, sinks, smtp, sources, streams, tables, topics, transforms, views",
+            "a.toml:18: colours: unknown key; known here: alerts, broker, dashboards, http, jobs, kafka, lake, models, postgres, schemas, sinks, smtp, sources, streams, tables, topics, transforms, views",
         ]
     );
 }
@@ -139,7 +139,7 @@ fn text_that_is_not_toml_is_named_by_its_line() {
 #[test]
 fn later_files_add_to_lists_and_replace_values() {
     let config = load_texts(&[
-        ("a.toml", "[broker]\nnode_id = 2\nnum_partitions = 3\n[[topics]]\nname = \"a\"\n"),
+        ("a.toml", "[broker]\nnode_id = 2\n[kafka]\nnum.partitions = 3\n[[topics]]\nname = \"a\"\n"),
         ("b.toml", "[broker]\nnode_id = 7\n[[topics]]\nname = \"b\"\nconfig = { \"retention.ms\" = 60000 }\n"),
     ])
     .unwrap()
@@ -160,10 +160,10 @@ fn flags_beat_variables_beat_files_beat_defaults() {
     assert_eq!(dir(&inputs), "/variable");
     inputs.flags.push(("data-dir".into(), "/flag".into()));
     assert_eq!(dir(&inputs), "/flag");
-    inputs.environment.push(("MILLPOND_BROKER_NUM_PARTITIONS".into(), "many".into()));
+    inputs.environment.push(("KAFKA_NUM_PARTITIONS".into(), "many".into()));
     let message = load(&inputs).unwrap_err().to_string();
     assert!(
-        message.contains("MILLPOND_BROKER_NUM_PARTITIONS (environment): broker.num_partitions: \"many\" is not"),
+        message.contains("KAFKA_NUM_PARTITIONS (environment): kafka.num.partitions: invalid value 'many'"),
         "{message}"
     );
 }
@@ -303,4 +303,40 @@ fn the_mistakes_of_a_source_stand_at_their_places() {
     let good = "[[sources]]\nname = \"s\"\ntopic = \"t\"\npath = \"{data_dir}/in\"\n[broker]\ndata_dir = \"/d\"\n";
     let config = load_texts(&[("a.toml", good)]).unwrap().config;
     assert_eq!(config.sources[0].path, "/d/in");
+}
+
+#[test]
+fn kafkas_names_are_taken_from_files_and_variables() {
+    let first =
+        "[kafka]\n\"num.partitions\" = 3\nlog.retention.hours = 1\nlog.cleanup.policy = [\"compact\", \"delete\"]\n";
+    let second = "[kafka]\nnum.partitions = 4\nauto.create.topics.enable = false\n";
+    let sources = vec![Source::text("a.toml", first), Source::text("b.toml", second)];
+    let environment = vec![
+        ("KAFKA_LOG_RETENTION_HOURS".to_owned(), "2".to_owned()),
+        ("KAFKA_HEAP_OPTS".to_owned(), "-Xmx1g".to_owned()),
+        ("KAFKA_PROCESS_ROLES".to_owned(), "broker".to_owned()),
+    ];
+    let loaded = load(&Inputs { sources, environment, ..Inputs::default() }).unwrap();
+    let broker = &loaded.config.broker;
+    assert_eq!((broker.num_partitions, broker.auto_create_topics), (4, false));
+    assert_eq!(broker.kafka["log.retention.hours"], "2");
+    assert_eq!(broker.kafka["log.cleanup.policy"], "compact,delete");
+    assert_eq!(broker.kafka.len(), 4);
+    let warnings = &loaded.warnings;
+    assert!(warnings.len() == 1 && warnings[0].starts_with("KAFKA_PROCESS_ROLES is not"), "{warnings:?}");
+}
+
+#[test]
+fn what_kafka_names_but_cannot_be_given_says_why() {
+    let text = "[kafka]\nnum.partitons = 1\nlog.dirs = \"/x\"\nretention.ms = 1\nreplica.fetch.max.bytes = 1\nnum.partitions = 0\n\
+                group.min.session.timeout.ms = 2000000\n";
+    let wanted = [
+        "a.toml:1: kafka: group.min.session.timeout.ms (2000000) must not be larger than group.max.session.timeout.ms (1800000)",
+        "a.toml:2: kafka.num.partitons: there is no broker setting num.partitons; did you mean num.partitions?",
+        "a.toml:3: kafka.log.dirs: log.dirs follows from elsewhere; The data directory; it is broker.data_dir of the configuration.",
+        "a.toml:4: kafka.retention.ms: retention.ms is a setting of topics; set it for a topic, or its default under the broker's name",
+        "a.toml:5: kafka.replica.fetch.max.bytes: replica.fetch.max.bytes is for parts of Kafka that are not here; leave it out",
+        "a.toml:6: kafka.num.partitions: invalid value '0' for broker setting num.partitions: it must be a whole number from 1 to 10000",
+    ];
+    assert_eq!(mistakes(text), wanted);
 }

@@ -181,8 +181,15 @@ pub fn parse_text(kind: &Kind, text: &str) -> Result<Value, String> {
         Kind::Texts => Ok(Value::Texts(
             text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect(),
         )),
+        Kind::Kafka(row) => row.check(text).map(|()| Value::Text(text.trim().into())).map_err(|error| error.message),
         Kind::Numbers | Kind::Grid | Kind::Map | Kind::Any | Kind::Table(_) | Kind::Tables(_) => Err(wrong()),
     }
+}
+
+/// A setting's text as TOML: numbers, true and false as they are.
+pub fn literal_of(text: &str) -> String {
+    let plain = text.parse::<i64>().is_ok() || text.parse::<bool>().is_ok();
+    if plain { text.to_owned() } else { format!("{text:?}") }
 }
 
 /// `HOST:PORT`, with an IPv6 host in brackets.

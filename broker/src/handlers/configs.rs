@@ -1,174 +1,40 @@
-//! DescribeConfigs (32) 1 to 4, AlterConfigs (33) 0 to 2, IncrementalAlterConfigs (44) 0 to 1: settings.
+//! AlterConfigs (33) 0 to 2, IncrementalAlterConfigs (44) 0 to 1: settings of topics, of the broker, of groups and of client metrics
+//! are changed.
 //!
-//! - Topics (type 2): all settings of Kafka 4.1 (`topic_config.rs`), with source, synonyms and documentation. AlterConfigs
-//!   replaces all overrides, IncrementalAlterConfigs knows SET, DELETE, APPEND and SUBTRACT (the last two for lists).
-//! - The broker (type 4; `broker_settings.rs`): read-only. Setting one is INVALID_REQUEST with a word on where it is set.
-//!   DELETE is accepted where nothing can be set, because kafka-reassign-partitions clears its throttles that way.
-//! - Groups (32), client metrics (16) and loggers (8) have no settings here: they are described as having none.
-//! - Changes are durable when the answer comes. With `validate_only` they are checked and not made.
+//! - AlterConfigs replaces all that was set, IncrementalAlterConfigs sets, removes, or adds to and takes from lists. With
+//!   `validate_only` changes are checked and not made.
+//! - A broker resource is this broker, or all brokers by an empty name; both are kept in the store and act at once. What cannot
+//!   change while the broker runs is INVALID_REQUEST, and so is a wrong value, as in Kafka; of topics and groups it is
+//!   INVALID_CONFIG. A broker setting that nobody knows is kept.
+//! - To remove what is not set is no change, whatever its name.
+//! - Loggers: the levels of the parts of the program, until it ends.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use kafka_protocol::messages::alter_configs_response as legacy;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::messages::describe_configs_response::{
-    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
-};
 use kafka_protocol::messages::incremental_alter_configs_response as incremental;
 use kafka_protocol::messages::{
-    AlterConfigsRequest, AlterConfigsResponse, DescribeConfigsRequest, DescribeConfigsResponse,
-    IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+    AlterConfigsRequest, AlterConfigsResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::broker_settings::{BrokerSetting, broker_settings};
+use super::describe_configs::{
+    BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, authorize, is_this_broker, unsupported,
+};
 use super::topics::{finished, unknown};
 use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::check_name;
 use crate::error::{Error, Kind, Result};
-use crate::security::acl::{Operation, Resource};
-use crate::topic_config::{self, SETTINGS, Setting, SettingType, TopicConfig};
-
-const TOPIC: i8 = 2;
-const BROKER: i8 = 4;
-const BROKER_LOGGER: i8 = 8;
-const CLIENT_METRICS: i8 = 16;
-const GROUP: i8 = 32;
-
-/// Where a value comes from.
-const FROM_TOPIC: i8 = 1;
-/// From the configuration that the broker was started with.
-pub(super) const FROM_START: i8 = 4;
-/// From the program.
-pub(super) const FROM_DEFAULT: i8 = 5;
+use crate::security::acl::Operation;
+use crate::settings::{Resource, Values, row_of};
+use crate::topic_config::{self, SettingType};
 
 /// Kinds of incremental change.
 const SET: i8 = 0;
 const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
-
-/// Where the value of a topic setting comes from.
-pub(super) fn source_of(config: &TopicConfig, name: &str) -> i8 {
-    if config.overrides().contains_key(name) { FROM_TOPIC } else { FROM_DEFAULT }
-}
-
-/// How a DescribeConfigs wants its answer.
-#[derive(Clone, Copy)]
-struct View {
-    version: i16,
-    synonyms: bool,
-    documentation: bool,
-}
-
-/// Answers DescribeConfigs.
-pub(crate) fn describe_configs(context: &Context, version: i16, request: DescribeConfigsRequest) -> Reply {
-    let view = View { version, synonyms: request.include_synonyms, documentation: request.include_documentation };
-    let results = request.resources.into_iter().map(|resource| {
-        let described =
-            authorize(context, Operation::DescribeConfigs, (resource.resource_type, &resource.resource_name))
-                .and_then(|()| describe(context, view, &resource));
-        let result = DescribeConfigsResult::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
-        match described {
-            Ok(configs) => result.with_error_message(None).with_configs(configs),
-            Err(error) => result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
-        }
-    });
-    Reply::message(version, &DescribeConfigsResponse::default().with_results(results.collect()))
-}
-
-fn describe(
-    context: &Context,
-    view: View,
-    resource: &DescribeConfigsResource,
-) -> Result<Vec<DescribeConfigsResourceResult>> {
-    let keys = resource.configuration_keys.as_deref().unwrap_or_default();
-    let wanted = |name: &str| keys.is_empty() || keys.iter().any(|key| key.as_str() == name);
-    let name = resource.resource_name.as_str();
-    match resource.resource_type {
-        TOPIC => {
-            check_name(name)?;
-            let config = context.broker.catalog().topic(name).ok_or_else(|| unknown(name))?.config();
-            Ok(SETTINGS.iter().filter(|row| wanted(row.name)).map(|row| view.of_topic(row, &config)).collect())
-        }
-        BROKER => {
-            if is_this_broker(&context.broker, name)? {
-                let settings = broker_settings(&context.broker, &context.listener);
-                Ok(settings.into_iter().filter(|row| wanted(&row.name)).map(|row| view.of_broker(&row)).collect())
-            } else {
-                Ok(Vec::new()) // nothing was set for all brokers while they run
-            }
-        }
-        BROKER_LOGGER => is_this_broker(&context.broker, name).map(|_| Vec::new()),
-        CLIENT_METRICS | GROUP => Ok(Vec::new()),
-        other => Err(unsupported(other)),
-    }
-}
-
-/// Settings of topics and groups are rights on these, all others on the cluster.
-fn authorize(context: &Context, operation: Operation, (resource_type, name): (i8, &str)) -> Result<()> {
-    let resource = match resource_type {
-        TOPIC => Resource::Topic(name),
-        GROUP => Resource::Group(name),
-        _ => Resource::Cluster,
-    };
-    context.authorize(operation, resource)
-}
-
-impl View {
-    fn of_topic(self, row: &Setting, config: &TopicConfig) -> DescribeConfigsResourceResult {
-        let value = config.value(row.name).unwrap_or_default();
-        let source = source_of(config, row.name);
-        let synonym = |name: &str, value: &str, source: i8| {
-            DescribeConfigsSynonym::default().with_name(text(name)).with_value(Some(text(value))).with_source(source)
-        };
-        let mut synonyms = Vec::new();
-        if self.synonyms {
-            synonyms.extend((source == FROM_TOPIC).then(|| synonym(row.name, value, FROM_TOPIC)));
-            synonyms.extend(row.broker_name.map(|name| synonym(name, row.default, FROM_DEFAULT)));
-        }
-        self.shown(row.name, value, (row.kind, row.doc)).with_config_source(source).with_synonyms(synonyms)
-    }
-
-    fn of_broker(self, row: &BrokerSetting) -> DescribeConfigsResourceResult {
-        let shown = self.shown(&row.name, &row.value, (row.kind, row.doc));
-        let synonym = DescribeConfigsSynonym::default()
-            .with_name(text(&row.name))
-            .with_value(Some(text(&row.value)))
-            .with_source(row.source);
-        let synonyms = if self.synonyms { vec![synonym] } else { Vec::new() };
-        shown.with_read_only(true).with_config_source(row.source).with_synonyms(synonyms)
-    }
-
-    fn shown(self, name: &str, value: &str, (kind, doc): (SettingType, &str)) -> DescribeConfigsResourceResult {
-        let shown = DescribeConfigsResourceResult::default().with_name(text(name)).with_value(Some(text(value)));
-        if self.version < 3 {
-            return shown.with_documentation(None);
-        }
-        shown.with_config_type(kind as i8).with_documentation(self.documentation.then(|| text(doc)))
-    }
-}
-
-/// Whether a broker resource is this broker; otherwise it stands for all brokers.
-fn is_this_broker(broker: &Broker, name: &str) -> Result<bool> {
-    let node = broker.config().node_id;
-    if name.is_empty() {
-        return Ok(false);
-    }
-    if name.parse() == Ok(node) {
-        return Ok(true);
-    }
-    let message = format!("there is no broker '{}'; ask for {node}, or for all by an empty name", name.escape_debug());
-    Err(Error::new(Kind::InvalidRequest, message))
-}
-
-fn unsupported(resource_type: i8) -> Error {
-    let message = format!("settings of resource type {resource_type} are not known; 2 is a topic, 4 a broker");
-    Error::new(Kind::InvalidRequest, message)
-}
 
 /// One change: name, kind and value.
 type Edit = (StrBytes, i8, Option<StrBytes>);
@@ -271,60 +137,99 @@ async fn alter_one(broker: &Broker, target: Target, validate_only: bool) -> Resu
         let message = format!("setting {} is named twice for one resource", name.as_str());
         return Err(Error::new(Kind::InvalidRequest, message));
     }
-    match target.resource_type {
-        TOPIC => {}
-        BROKER | BROKER_LOGGER => {
-            is_this_broker(broker, &target.name)?;
-            return read_only(
-                &target,
-                "set it in the [broker] section of the configuration and start the broker again",
-            );
-        }
-        CLIENT_METRICS | GROUP => return read_only(&target, "this broker has no such settings"),
-        other => return Err(unsupported(other)),
+    if let Some((name, ..)) = target.edits.iter().find(|(_, kind, value)| *kind != DELETE && value.is_none()) {
+        let message = format!("setting {} has no value; DELETE brings back its default", name.as_str());
+        return Err(Error::new(Kind::InvalidRequest, message));
     }
-    check_name(&target.name)?;
-    let topic = broker.catalog().topic(&target.name).ok_or_else(|| unknown(&target.name))?;
-    let edit = |present: &BTreeMap<String, String>| {
-        let mut overrides = if target.replace { BTreeMap::new() } else { present.clone() };
-        target.edits.iter().try_for_each(|edit| apply(&mut overrides, edit))?;
-        Ok(overrides)
+    let named = |of: &str| match target.name.as_str() {
+        "" => Err(Error::new(Kind::InvalidRequest, format!("there are no defaults of {of} to set; give a name"))),
+        name => Ok(name.to_owned()),
     };
+    let resource = match target.resource_type {
+        TOPIC => return alter_topic(broker, &named("topics")?, &target, validate_only).await,
+        BROKER if is_this_broker(broker, &target.name)? => Resource::Broker,
+        BROKER => Resource::AllBrokers,
+        CLIENT_METRICS => Resource::ClientMetrics(named("client metrics")?),
+        GROUP => Resource::Group(named("groups")?),
+        BROKER_LOGGER if !target.replace => {
+            is_this_broker(broker, &named("loggers")?)?;
+            return alter_loggers(broker, &target, validate_only);
+        }
+        other => return Err(unsupported(other)),
+    };
+    let list_of = |name: &str| list_of(&resource, name);
+    let edit = |present: &Values| target.edited(present, list_of);
     if validate_only {
-        return TopicConfig::parse(&edit(topic.config().overrides())?).map(drop);
+        let before = broker.settings().changed(&resource);
+        return broker.settings().check(&resource, &before, &edit(&before)?);
+    }
+    broker.change_settings(resource.clone(), edit).await
+}
+
+async fn alter_topic(broker: &Broker, name: &str, target: &Target, validate_only: bool) -> Result<()> {
+    check_name(name)?;
+    let topic = broker.catalog().topic(name).ok_or_else(|| unknown(name))?;
+    let config = topic.config();
+    let list_of = |name: &str| {
+        let row = topic_config::setting(name).ok_or_else(|| topic_config::unknown(name))?;
+        let value = config.value(name).unwrap_or_default().to_owned();
+        Ok((row.kind == SettingType::List).then_some(value))
+    };
+    let edit = |present: &Values| target.edited(present, list_of);
+    if validate_only {
+        return broker.catalog().parse(&edit(config.overrides())?).map(drop);
     }
     broker.catalog().change_config(topic.name(), edit).await
 }
 
-/// Removing what is not there is no change; everything else is refused.
-fn read_only(target: &Target, next: &str) -> Result<()> {
-    let set: Vec<&str> = target.edits.iter().filter(|edit| edit.1 != DELETE).map(|edit| edit.0.as_str()).collect();
-    if set.is_empty() {
-        return Ok(());
+/// The list that a setting of a resource holds where the resource does not set it; none if it is no list.
+fn list_of(resource: &Resource, name: &str) -> Result<Option<String>> {
+    match resource {
+        Resource::Broker | Resource::AllBrokers => {
+            let unknown = || Error::new(Kind::InvalidConfig, format!("there is no setting {}", name.escape_debug()));
+            let row = row_of(name).ok_or_else(unknown)?;
+            Ok((row.kind == SettingType::List).then(|| row.default.unwrap_or_default().to_owned()))
+        }
+        // in Kafka these have no lists that could grow
+        Resource::Group(_) | Resource::ClientMetrics(_) => Ok(None),
     }
-    let message = format!("{} cannot be changed while the broker runs; {next}", set.join(", "));
-    Err(Error::new(Kind::InvalidRequest, message))
 }
 
-fn apply(overrides: &mut BTreeMap<String, String>, (name, operation, value): &Edit) -> Result<()> {
-    if *operation == DELETE {
-        overrides.remove(name.as_str());
-        return Ok(());
+/// Loggers have levels: SET and DELETE alone change them.
+fn alter_loggers(broker: &Broker, target: &Target, validate_only: bool) -> Result<()> {
+    let edits = target.edits.iter().map(|(name, kind, level)| match *kind {
+        SET => Ok((name.as_str(), level.as_deref())),
+        DELETE => Ok((name.as_str(), None)),
+        _ => Err(Error::new(Kind::InvalidRequest, "the level of a logger is no list, only SET and DELETE change it")),
+    });
+    broker.loggers().change(&edits.collect::<Result<Vec<_>>>()?, validate_only)
+}
+
+impl Target {
+    /// What is set after the edits; `list_of` gives the default of a setting that is a list.
+    fn edited(&self, present: &Values, list_of: impl Fn(&str) -> Result<Option<String>>) -> Result<Values> {
+        let mut after = if self.replace { Values::new() } else { present.clone() };
+        self.edits.iter().try_for_each(|edit| apply(&mut after, edit, &list_of))?;
+        Ok(after)
     }
-    let Some(value) = value else {
-        let message = format!("setting {} has no value; DELETE brings back its default", name.as_str());
-        return Err(Error::new(Kind::InvalidRequest, message));
-    };
-    let row = topic_config::setting(name).ok_or_else(|| topic_config::unknown(name))?;
+}
+
+fn apply(
+    set: &mut Values,
+    (name, operation, value): &Edit,
+    list_of: &impl Fn(&str) -> Result<Option<String>>,
+) -> Result<()> {
+    let value = value.as_deref().unwrap_or_default();
     match *operation {
-        SET => drop(overrides.insert(name.to_string(), value.to_string())),
-        APPEND | SUBTRACT if row.kind != SettingType::List => {
-            let message = format!("setting {} is not a list, only SET and DELETE change it", row.name);
-            return Err(Error::new(Kind::InvalidConfig, message));
-        }
+        SET => drop(set.insert(name.to_string(), value.to_owned())),
+        DELETE => drop(set.remove(name.as_str())),
         APPEND | SUBTRACT => {
-            let present = overrides.get(row.name).map_or(row.default, String::as_str);
-            let mut items: Vec<&str> = topic_config::items(present).collect();
+            let Some(default) = list_of(name)? else {
+                let message = format!("setting {} is not a list, only SET and DELETE change it", name.as_str());
+                return Err(Error::new(Kind::InvalidConfig, message));
+            };
+            let present = set.get(name.as_str()).cloned().unwrap_or(default);
+            let mut items: Vec<&str> = topic_config::items(&present).collect();
             if *operation == APPEND {
                 let added: Vec<&str> = topic_config::items(value).filter(|item| !items.contains(item)).collect();
                 items.extend(added);
@@ -332,7 +237,7 @@ fn apply(overrides: &mut BTreeMap<String, String>, (name, operation, value): &Ed
                 items.retain(|item| !topic_config::items(value).any(|gone| gone == *item));
             }
             let list = items.join(",");
-            overrides.insert(row.name.to_owned(), list);
+            set.insert(name.to_string(), list);
         }
         other => {
             let message = format!("operation {other} is not known; 0 is SET, 1 DELETE, 2 APPEND, 3 SUBTRACT");
@@ -347,19 +252,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edits_change_overrides() {
-        let mut overrides = BTreeMap::from([("retention.ms".to_owned(), "5".to_owned())]);
+    fn edits_change_what_is_set() {
+        let list_of = |name: &str| match name {
+            "cleanup.policy" => Ok(Some("delete".to_owned())),
+            "retention.ms" => Ok(None),
+            _ => Err(Error::new(Kind::InvalidConfig, "unknown")),
+        };
+        let mut set = Values::from([("retention.ms".to_owned(), "5".to_owned())]);
         let mut edit = |name: &'static str, operation, value: Option<&'static str>| {
             let edit = (StrBytes::from_static_str(name), operation, value.map(StrBytes::from_static_str));
-            apply(&mut overrides, &edit).map(|()| overrides.get(name).cloned()).map_err(|error| error.kind)
+            apply(&mut set, &edit, &list_of).map(|()| set.get(name).cloned()).map_err(|error| error.kind)
         };
         for (name, operation, value, expected) in [
             ("retention.ms", SET, Some("7"), Ok(Some("7"))),
             ("retention.ms", DELETE, None, Ok(None)),
             ("retention.ms", APPEND, Some("7"), Err(Kind::InvalidConfig)),
-            ("retention.ms", SET, None, Err(Kind::InvalidRequest)),
             ("retention.ms", 4, Some("7"), Err(Kind::InvalidRequest)),
-            ("nothing", SET, Some("7"), Err(Kind::InvalidConfig)),
+            ("nothing", APPEND, Some("7"), Err(Kind::InvalidConfig)),
             ("nothing", DELETE, None, Ok(None)),
             ("cleanup.policy", APPEND, Some("compact,delete"), Ok(Some("delete,compact"))),
             ("cleanup.policy", SUBTRACT, Some("delete"), Ok(Some("compact"))),

@@ -8,8 +8,7 @@
 //!   batches that are not copied.
 //! - An answer holds its share of the memory for replies until its last byte has left. When memory is short, answers
 //!   get shorter, and wait when there is none.
-//! - Sessions (KIP-227) are not kept: the session id in the answer is 0, and who asks within a session is told that
-//!   there is none, so it starts over.
+//! - Sessions (KIP-227) are in `fetch_sessions`; a session may add partitions to a request and leave some out of the answer.
 //! - OFFSET_OUT_OF_RANGE carries the high watermark and the log start. Leader epochs: older FENCED_LEADER_EPOCH, newer
 //!   UNKNOWN_LEADER_EPOCH; `last_fetched_epoch` gives the diverging epoch (KIP-595).
 //! - Readers of committed data get nothing from the last stable offset on, and the aborted transactions that have records in
@@ -25,6 +24,7 @@ use kafka_protocol::messages::{FetchRequest, TopicName};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
+use super::fetch_sessions::{Begun, FetchSessions, Key, Outcome, key};
 use super::positions::fence;
 use super::{Context, Reply};
 use crate::batch::Batch;
@@ -74,28 +74,36 @@ struct Given {
 
 /// Answers Fetch.
 pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> Reply {
-    if request.session_epoch > 0 {
-        return Reply::Now(vec![Encoder::new(version, Kind::FetchSessionIdNotFound.code(), 0).finish_empty()]);
-    }
-    let asked: Vec<Asked> = request.topics.into_iter().map(|topic| look_up(context, version, topic)).collect();
+    let settings = context.broker.settings();
+    let bytes_max = usize::try_from(settings.whole("fetch.max.bytes")).unwrap_or(0).min(FETCH_BYTES_MAX);
     let quota = context.broker.security().limit(Quota::ConsumerByteRate, &context.principal(), &context.client_id);
     let quota_bytes = quota.as_ref().map_or(FETCH_BYTES_MAX, Security::answer_bytes_max);
     let limits = Limits {
-        bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(FETCH_BYTES_MAX).min(quota_bytes),
+        bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(bytes_max).min(quota_bytes),
         least: usize::try_from(request.min_bytes).unwrap_or(0),
         wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX),
         committed_only: request.isolation_level != 0,
     };
+    let slots = usize::try_from(settings.whole("max.incremental.fetch.session.cache.slots")).unwrap_or(0);
+    let now = context.broker.clock().steady_ms();
+    let mut begun = match context.broker.fetch_sessions().begin(version, request, (now, slots)) {
+        Ok(begun) => begun,
+        Err(kind) => return Reply::Now(vec![Encoder::new(version, (kind.code(), 0), 0).finish_empty()]),
+    };
+    let topics = std::mem::take(&mut begun.topics);
+    let asked: Vec<Asked> = topics.into_iter().map(|topic| look_up(context, version, topic)).collect();
     let context = context.clone();
     Reply::later(async move {
         let (given, share) = collect(&context, &asked, &limits).await;
-        let mut chunks = encode(version, asked, given);
         if let Some(limit) = quota
-            && let throttle_ms = throttle(&context, limit, chunks.iter().map(Bytes::len).sum())
+            && let bytes = given.iter().flat_map(|one| &one.batches).map(|batch| batch.bytes().len()).sum()
+            && let throttle_ms = throttle(&context, limit, bytes)
             && throttle_ms > 0
         {
-            return Reply::Now(vec![Encoder::throttled(version, throttle_ms).finish_empty()]);
+            return Reply::Now(vec![Encoder::throttled((version, begun.id), throttle_ms).finish_empty()]);
         }
+        let (asked, given) = to_tell(context.broker.fetch_sessions(), &begun, asked, given);
+        let mut chunks = encode((version, begun.id), asked, given);
         if let Some(bytes) = chunks.pop() {
             chunks.push(Bytes::from_owner(Held { bytes, _share: share }));
         }
@@ -112,6 +120,31 @@ fn throttle(context: &Context, limit: Limit, bytes: usize) -> i32 {
         context.session.be_still(throttle_ms);
     }
     i32::try_from(throttle_ms).unwrap_or(i32::MAX)
+}
+
+/// What of an answer its session wants told.
+fn to_tell(
+    sessions: &FetchSessions,
+    begun: &Begun,
+    mut asked: Vec<Asked>,
+    given: Vec<Given>,
+) -> (Vec<Asked>, Vec<Given>) {
+    if begun.id == 0 {
+        return (asked, given);
+    }
+    let of_topic = |topic: &Asked| -> Vec<Key> {
+        topic.partitions.iter().map(|one| key(&topic.name, topic.id, one.asked.partition)).collect()
+    };
+    let keys = asked.iter().flat_map(of_topic);
+    let outcomes: Vec<_> = keys.zip(given.iter().map(Given::outcome)).collect();
+    let told = sessions.note(begun, &outcomes);
+    let mut wanted = told.iter();
+    for topic in &mut asked {
+        topic.partitions.retain(|_| wanted.next().copied().unwrap_or(true));
+    }
+    asked.retain(|topic| !topic.partitions.is_empty());
+    let given = given.into_iter().zip(&told).filter(|(_, told)| **told).map(|(given, _)| given);
+    (asked, given.collect())
 }
 
 /// The last chunk of an answer, and the answer's share of the memory for replies.
@@ -299,6 +332,16 @@ fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(Le
 }
 
 impl Given {
+    fn outcome(&self) -> Outcome {
+        Outcome {
+            high_watermark: self.high_watermark,
+            log_start: self.log_start,
+            records: !self.batches.is_empty(),
+            urgent: self.code != 0 || self.diverging.is_some(),
+            failed: self.code != 0,
+        }
+    }
+
     fn refused(error: &Error) -> Given {
         let code = error.kind.code();
         // null, or none: Kafka sends none for a partition that it does not have
@@ -309,8 +352,8 @@ impl Given {
 }
 
 /// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.
-fn encode(version: i16, asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
-    let mut out = Encoder::new(version, 0, asked.len());
+fn encode((version, session): (i16, i32), asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
+    let mut out = Encoder::new(version, (0, session), asked.len());
     let mut given = given.into_iter();
     for topic in asked {
         out.topic(&topic.name, topic.id, topic.partitions.len());
@@ -331,20 +374,20 @@ struct Encoder {
 }
 
 impl Encoder {
-    fn new(version: i16, code: i16, topics: usize) -> Encoder {
+    fn new(version: i16, (code, session): (i16, i32), topics: usize) -> Encoder {
         let mut out = Encoder { version, chunks: Vec::new(), buffer: BytesMut::with_capacity(256) };
         out.buffer.put_i32(0); // throttle_time_ms
         if version >= 7 {
             out.buffer.put_i16(code);
-            out.buffer.put_i32(0); // session_id
+            out.buffer.put_i32(session);
         }
         out.count(topics);
         out
     }
 
     /// An answer without topics, for a client that is to be still first.
-    fn throttled(version: i16, throttle_ms: i32) -> Encoder {
-        let mut out = Encoder::new(version, 0, 0);
+    fn throttled((version, session): (i16, i32), throttle_ms: i32) -> Encoder {
+        let mut out = Encoder::new(version, (0, session), 0);
         out.buffer[..4].copy_from_slice(&throttle_ms.to_be_bytes());
         out
     }

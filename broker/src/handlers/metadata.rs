@@ -25,7 +25,9 @@ use kafka_protocol::messages::{
     MetadataRequest, MetadataResponse, TopicName,
 };
 
+use super::topics::check_default_factor;
 use super::{Context, Reply, text};
+use crate::Broker;
 use crate::catalog::{NewTopic, Topic};
 use crate::error::{Error, Kind, Result};
 use crate::log::Partition;
@@ -34,8 +36,9 @@ use crate::types::TopicId;
 
 /// In place of operations that were not asked for.
 const NOT_ASKED: i32 = i32::MIN;
-/// DescribeCluster's word for brokers; 2 are controllers.
+/// DescribeCluster's words for what is described.
 const BROKERS: i8 = 1;
+const CONTROLLERS: i8 = 2;
 
 /// Answers Metadata.
 pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest) -> Reply {
@@ -97,6 +100,7 @@ async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create:
     };
     if create {
         context.authorize_or_cluster(Operation::Create, Resource::Topic(name))?;
+        check_default_factor(&context.broker)?;
         return catalog.ensure(new).await;
     }
     match catalog.check_new(&new) {
@@ -149,7 +153,9 @@ impl View {
     }
 
     fn answer(self, context: &Context, topics: Vec<MetadataResponseTopic>, cluster: i32) -> Reply {
+        let rack = context.broker.settings().value("broker.rack").filter(|_| self.version >= 1);
         let broker = MetadataResponseBroker::default()
+            .with_rack(rack.as_deref().map(text))
             .with_node_id(self.node)
             .with_host(text(&context.listener.host))
             .with_port(i32::from(context.listener.port));
@@ -168,7 +174,8 @@ impl View {
 /// Answers DescribeCluster.
 pub(crate) fn describe_cluster(context: &Context, version: i16, request: DescribeClusterRequest) -> Reply {
     if version >= 1 && request.endpoint_type != BROKERS {
-        let kind = if request.endpoint_type == 0 { Kind::InvalidRequest } else { Kind::MismatchedEndpointType };
+        let controllers = request.endpoint_type == CONTROLLERS;
+        let kind = if controllers { Kind::MismatchedEndpointType } else { Kind::UnsupportedEndpointType };
         let message =
             format!("this is a broker, endpoint type {} was asked for; ask for type 1", request.endpoint_type);
         let refused = DescribeClusterResponse::default()
@@ -179,6 +186,7 @@ pub(crate) fn describe_cluster(context: &Context, version: i16, request: Describ
     }
     let node = BrokerId(context.broker.config().node_id);
     let broker = DescribeClusterBroker::default()
+        .with_rack(context.broker.settings().value("broker.rack").as_deref().map(text))
         .with_broker_id(node)
         .with_host(text(&context.listener.host))
         .with_port(i32::from(context.listener.port));
@@ -211,14 +219,18 @@ pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: Descri
             })
             .collect(),
     };
-    let directory = &context.broker.config().data_dir;
-    let path = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
-    let mut result = DescribeLogDirsResult::default().with_log_dir(text(&path.to_string_lossy())).with_topics(topics);
+    let mut result = DescribeLogDirsResult::default().with_log_dir(text(&log_dir(&context.broker))).with_topics(topics);
     if version >= 4 {
         let (total, usable) = context.broker.disk_space().unwrap_or((-1, -1));
         result = result.with_total_bytes(total).with_usable_bytes(usable);
     }
     Reply::message(version, &DescribeLogDirsResponse::default().with_results(vec![result]))
+}
+
+/// The one log directory.
+pub(super) fn log_dir(broker: &Broker) -> String {
+    let directory = &broker.config().data_dir;
+    std::path::absolute(directory).unwrap_or_else(|_| directory.clone()).to_string_lossy().into_owned()
 }
 
 fn sizes(topic: &Topic, wanted: impl Fn(i32) -> bool) -> DescribeLogDirsTopic {

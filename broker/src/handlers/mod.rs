@@ -10,12 +10,13 @@
 mod acls;
 mod api_versions;
 mod authorize;
-mod broker_settings;
 mod client_quotas;
 mod configs;
 mod consumer_groups;
+mod describe_configs;
 mod features;
 mod fetch;
+mod fetch_sessions;
 mod group_admin;
 mod group_offsets;
 #[cfg(test)]
@@ -25,8 +26,12 @@ mod metadata;
 mod positions;
 mod produce;
 mod producer_ids;
+mod quorum;
+mod replicas;
 #[cfg(test)]
 pub(crate) mod samples;
+#[cfg(test)]
+mod samples_admin;
 #[cfg(test)]
 mod samples_txn;
 pub(crate) mod sasl;
@@ -34,6 +39,7 @@ mod scram_users;
 #[cfg(test)]
 mod tests;
 pub(crate) mod throttle;
+mod topic_partitions;
 mod topics;
 mod transaction_admin;
 mod transactions;
@@ -49,6 +55,7 @@ use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use tokio::sync::{Semaphore, watch};
 
+pub(crate) use self::fetch_sessions::FetchSessions;
 use crate::Broker;
 use crate::security::session::Session;
 
@@ -195,14 +202,24 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeAcls, 1..=3, DescribeAclsRequest, acls::describe_acls),
     api!(CreateAcls, 1..=3, CreateAclsRequest, acls::create_acls),
     api!(DeleteAcls, 1..=3, DeleteAclsRequest, acls::delete_acls),
-    api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, configs::describe_configs),
+    api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, describe_configs::describe_configs),
     api!(AlterConfigs, 0..=2, AlterConfigsRequest, configs::alter_configs),
+    api!(AlterReplicaLogDirs, 1..=2, AlterReplicaLogDirsRequest, replicas::alter_replica_log_dirs),
     api!(DescribeLogDirs, 1..=4, DescribeLogDirsRequest, metadata::describe_log_dirs),
     api!(SaslAuthenticate, 0..=2, SaslAuthenticateRequest, sasl::sasl_authenticate),
     api!(CreatePartitions, 0..=3, CreatePartitionsRequest, topics::create_partitions),
     api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
+    api!(ElectLeaders, 0..=2, ElectLeadersRequest, replicas::elect_leaders),
     api!(IncrementalAlterConfigs, 0..=1, IncrementalAlterConfigsRequest, configs::incremental_alter_configs),
+    api!(
+        AlterPartitionReassignments,
+        0..=1,
+        AlterPartitionReassignmentsRequest,
+        replicas::alter_partition_reassignments
+    ),
+    api!(ListPartitionReassignments, 0..=0, ListPartitionReassignmentsRequest, replicas::list_partition_reassignments),
     api!(OffsetDelete, 0..=0, OffsetDeleteRequest, group_offsets::offset_delete),
+    api!(DescribeQuorum, 0..=2, DescribeQuorumRequest, quorum::describe_quorum),
     api!(UpdateFeatures, 0..=2, UpdateFeaturesRequest, features::update_features),
     api!(DescribeProducers, 0..=0, DescribeProducersRequest, transaction_admin::describe_producers),
     api!(DescribeTransactions, 0..=0, DescribeTransactionsRequest, transaction_admin::describe_transactions),
@@ -214,6 +231,8 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
     api!(ConsumerGroupHeartbeat, 0..=1, ConsumerGroupHeartbeatRequest, consumer_groups::heartbeat),
     api!(ConsumerGroupDescribe, 0..=1, ConsumerGroupDescribeRequest, consumer_groups::describe),
+    api!(ListConfigResources, 0..=1, ListConfigResourcesRequest, describe_configs::list_config_resources),
+    api!(DescribeTopicPartitions, 0..=0, DescribeTopicPartitionsRequest, topic_partitions::describe_topic_partitions),
 ];
 
 /// The line of `key`, if this broker answers it.

@@ -192,7 +192,7 @@ fn start_deletion(context: &Context, topic: &TopicName, index: PartitionIndex, b
 }
 
 /// The partition that a request names.
-fn partition(context: &Context, topic: &TopicName, index: PartitionIndex) -> Result<Arc<Partition>> {
+pub(super) fn partition(context: &Context, topic: &TopicName, index: PartitionIndex) -> Result<Arc<Partition>> {
     context.broker.catalog().topic(topic).and_then(|topic| topic.partition(index)).ok_or_else(|| {
         Error::new(Kind::UnknownTopicOrPartition, format!("there is no partition {index} of topic {}", topic.0))
     })

@@ -29,6 +29,7 @@ use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 
+use super::samples_admin;
 use super::samples_txn;
 use crate::types::TopicId;
 
@@ -217,7 +218,7 @@ fn admin_sample(key: ApiKey, v: i16) -> Bytes {
             let request = ConsumerGroupDescribeRequest::default().with_group_ids(groups);
             encoded(v, &request.with_include_authorized_operations(true))
         }
-        other => samples_txn::sample(other, v),
+        other => samples_admin::sample(other, v).unwrap_or_else(|| samples_txn::sample(other, v)),
     }
 }
 
@@ -470,4 +471,11 @@ messages! {
     ListTransactions ListTransactionsRequest ListTransactionsResponse,
     ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
     ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
+    AlterReplicaLogDirs AlterReplicaLogDirsRequest AlterReplicaLogDirsResponse,
+    ElectLeaders ElectLeadersRequest ElectLeadersResponse,
+    AlterPartitionReassignments AlterPartitionReassignmentsRequest AlterPartitionReassignmentsResponse,
+    ListPartitionReassignments ListPartitionReassignmentsRequest ListPartitionReassignmentsResponse,
+    DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse,
+    ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse,
+    DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
 }

@@ -307,7 +307,13 @@ async fn fetch_says_what_is_wrong() {
     let in_session = fetch_request(17, &node, vec![from(0, 0)]).with_session_id(5).with_session_epoch(3);
     assert_eq!(node.ask(17, &in_session).await.error_code, 70);
     let opening = fetch_request(17, &node, vec![from(0, 0)]).with_session_epoch(0);
-    assert_eq!(node.ask(17, &opening).await.session_id, 0);
+    let session = node.ask(17, &opening).await.session_id;
+    assert!(session > 0);
+    let end = from(0, node.high_watermark("t", 0));
+    let next = fetch_request(17, &node, vec![end]).with_session_id(session).with_session_epoch(1);
+    let next = next.with_min_bytes(0);
+    let nothing_new = node.ask(17, &next).await;
+    assert_eq!((nothing_new.session_id, nothing_new.responses.len(), nothing_new.error_code), (session, 0, 0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -22,7 +22,7 @@ use kafka_protocol::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse, TopicName,
 };
 
-use super::configs::source_of;
+use super::describe_configs::source_of;
 use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::{NewTopic, Topic};
@@ -66,8 +66,11 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
                 Err(denied) => Err(denied),
             };
             let shown = context.may(Operation::DescribeConfigs, Resource::Topic(&name));
-            let created = |new| if shown { created(version, &name, new) } else { created_unseen(version, &name, &new) };
-            topics.push(result.map_or_else(|e| not_created(version, name.clone(), &e), created));
+            topics.push(match result {
+                Ok(new) if shown => created((&context.broker, version), &name, new),
+                Ok(new) => created_unseen(version, &name, &new),
+                Err(error) => not_created(version, name, &error),
+            });
         }
         Reply::message(version, &CreateTopicsResponse::default().with_topics(topics))
     })
@@ -102,18 +105,14 @@ async fn create(broker: &Broker, asked: CreatableTopic, validate_only: bool) -> 
 /// How many partitions are asked for.
 fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
     if asked.assignments.is_empty() {
-        return match (asked.num_partitions, asked.replication_factor) {
-            (_, factor) if factor != -1 && factor < 1 => {
-                let message = format!("replication factor {factor} must be 1, or -1 for the default");
-                Err(Error::new(Kind::InvalidReplicationFactor, message))
-            }
-            (_, factor) if factor > 1 => {
-                let message = format!("replication factor {factor} is larger than the number of brokers, 1; ask for 1");
-                Err(Error::new(Kind::InvalidReplicationFactor, message))
-            }
-            (-1, _) => Ok(broker.config().num_partitions),
-            (count, _) => Ok(count), // the catalog refuses what is not possible
-        };
+        match asked.replication_factor {
+            -1 => check_default_factor(broker)?,
+            factor => check_factor(factor.into())?,
+        }
+        return Ok(match asked.num_partitions {
+            -1 => broker.config().num_partitions,
+            count => count, // the catalog refuses what is not possible
+        });
     }
     if asked.num_partitions != -1 || asked.replication_factor != -1 {
         let message = "partitions and replication factor must be -1 when an assignment is given";
@@ -131,7 +130,21 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
     i32::try_from(by_index.len()).map_err(|_| Error::new(Kind::InvalidPartitions, "too many partitions"))
 }
 
-fn check_replicas(broker: &Broker, replicas: &[BrokerId]) -> Result<()> {
+/// Whether topics can be created with the factor that they have when nobody says one.
+pub(super) fn check_default_factor(broker: &Broker) -> Result<()> {
+    check_factor(broker.settings().whole("default.replication.factor"))
+}
+
+fn check_factor(factor: i64) -> Result<()> {
+    let message = match factor {
+        1 => return Ok(()),
+        ..1 => format!("replication factor {factor} must be 1, or -1 for the default"),
+        2.. => format!("replication factor {factor} is larger than the number of brokers, 1; ask for 1"),
+    };
+    Err(Error::new(Kind::InvalidReplicationFactor, message))
+}
+
+pub(super) fn check_replicas(broker: &Broker, replicas: &[BrokerId]) -> Result<()> {
     let node = broker.config().node_id;
     if replicas == [BrokerId(node)] {
         return Ok(());
@@ -141,7 +154,7 @@ fn check_replicas(broker: &Broker, replicas: &[BrokerId]) -> Result<()> {
     Err(Error::new(Kind::InvalidReplicaAssignment, message))
 }
 
-fn created(version: i16, name: &TopicName, new: Created) -> CreatableTopicResult {
+fn created((broker, version): (&Broker, i16), name: &TopicName, new: Created) -> CreatableTopicResult {
     let result = CreatableTopicResult::default().with_name(name.clone()).with_error_message(None);
     let result = if version >= 7 { result.with_topic_id(new.id) } else { result };
     if version < 5 {
@@ -151,7 +164,7 @@ fn created(version: i16, name: &TopicName, new: Created) -> CreatableTopicResult
         CreatableTopicConfigs::default()
             .with_name(text(row.name))
             .with_value(new.config.value(row.name).map(text))
-            .with_config_source(source_of(&new.config, row.name))
+            .with_config_source(source_of(broker.settings(), row, &new.config))
     });
     result.with_num_partitions(new.partitions).with_replication_factor(1).with_configs(Some(shown.collect()))
 }
@@ -167,12 +180,11 @@ fn created_unseen(version: i16, name: &TopicName, new: &Created) -> CreatableTop
 }
 
 fn not_created(version: i16, name: TopicName, error: &Error) -> CreatableTopicResult {
-    let empty = version >= 5 && error.kind == Kind::TopicAuthorizationFailed; // as Kafka does; null for other errors
     CreatableTopicResult::default()
         .with_name(name)
         .with_error_code(error.kind.code())
         .with_error_message(Some(text(&error.message)))
-        .with_configs(empty.then(Vec::new))
+        .with_configs((version >= 5).then(Vec::new))
 }
 
 /// Answers DeleteTopics.
@@ -190,7 +202,7 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
             let deleted = if twice.contains(&(topic.name.clone(), topic.topic_id)) {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
-                delete(&context, &topic).await
+                delete(&context, version, &topic).await
             };
             let result = match deleted {
                 Ok(gone) => {
@@ -219,7 +231,11 @@ fn name_to_show(context: &Context, id: TopicId) -> Option<TopicName> {
     shown.then(|| TopicName(text(topic.name())))
 }
 
-async fn delete(context: &Context, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
+async fn delete(context: &Context, version: i16, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
+    if !context.broker.settings().is_on("delete.topic.enable") {
+        let kind = if version < 3 { Kind::InvalidRequest } else { Kind::TopicDeletionDisabled };
+        return Err(Error::new(kind, "delete.topic.enable is false; set it to true to delete topics"));
+    }
     let catalog = context.broker.catalog();
     let topic = match (&asked.name, asked.topic_id) {
         (Some(name), id) if id.is_nil() => {

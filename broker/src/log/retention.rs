@@ -66,7 +66,7 @@ fn due_start(partition: &Partition, now: TimestampMs) -> Result<Offset> {
 }
 
 async fn forget_producers(broker: &Arc<Broker>, partition: &Arc<Partition>) -> Result<()> {
-    let since = broker.clock().now_ms() - broker.config().producer_id_expiration_ms;
+    let since = broker.clock().now_ms() - broker.settings().whole("producer.id.expiration.ms");
     let (store, log) = (broker.store().clone(), partition.id());
     let idle = blocking(move || {
         let (from, to) = keys::log_range(log);

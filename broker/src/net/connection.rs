@@ -28,8 +28,10 @@ const REPLIES_MAX: usize = 64;
 const GATHER_BYTES: usize = 256 * 1024;
 /// Chunks in one vectored write.
 const SLICES_MAX: usize = 128;
-/// A connection without requests or progress is closed after this time, as by Kafka's `connections.max.idle.ms`.
-const IDLE: Duration = Duration::from_secs(600);
+/// How long a peer may leave its reply unread.
+const UNREAD: Duration = Duration::from_secs(600);
+/// Stands for no end: how long a connection without requests may stay where `connections.max.idle.ms` sets no bound.
+const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long replies that are still owed may take after the peer's last request.
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long work that nobody waits for any more may go on.
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub(super) budget: Arc<Semaphore>,
     /// Largest request.
     pub(super) frame_bytes_max: usize,
+    /// After how long without a request a connection is closed (`connections.max.idle.ms`); none: never.
+    pub(super) idle: Option<Duration>,
     /// Turns true when the broker stops: no more requests are read then.
     pub(super) stopping: watch::Receiver<bool>,
 }
@@ -90,6 +94,7 @@ pub(super) async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         context,
         queue,
         outstanding: outstanding.clone(),
+        idle: shared.idle.unwrap_or(FOR_EVER),
         peer,
         known_by,
         frame_bytes_max: shared.frame_bytes_max,
@@ -119,6 +124,7 @@ struct Reader<R> {
     context: Context,
     queue: mpsc::Sender<Queued>,
     outstanding: Arc<AtomicUsize>,
+    idle: Duration,
     peer: SocketAddr,
     /// Until when the client must have logged in.
     known_by: Instant,
@@ -164,7 +170,7 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             return timeout_at(self.known_by, self.frames.next()).await.map_err(late)?.map(Some);
         }
         loop {
-            match timeout(IDLE, self.frames.wait()).await {
+            match timeout(self.idle, self.frames.wait()).await {
                 Ok(here) => break here?,
                 Err(_) if self.outstanding.load(Ordering::Relaxed) == 0 => return Ok(None),
                 Err(_) => {}
@@ -352,13 +358,13 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 *slice = IoSlice::new(chunk);
                 used += 1;
             }
-            let written = match timeout(IDLE, self.output.write_vectored(&slices[..used])).await {
+            let written = match timeout(UNREAD, self.output.write_vectored(&slices[..used])).await {
                 Ok(Ok(0)) => return Err(Closed::Lost("the peer takes no more bytes".to_owned())),
                 Ok(Ok(written)) => written,
                 Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Ok(Err(error)) => return Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
                 Err(_) => {
-                    return Err(Closed::Lost(format!("the peer did not read its reply for {} s", IDLE.as_secs())));
+                    return Err(Closed::Lost(format!("the peer did not read its reply for {} s", UNREAD.as_secs())));
                 }
             };
             self.bytes -= written;

@@ -8,6 +8,7 @@ use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::admission::Guest;
 use super::connection::{self, Shared};
 use crate::config::ListenerConfig;
 use crate::error::{Error, Kind, Result};
@@ -89,7 +90,7 @@ impl Door {
 }
 
 /// Holds a connection that its address makes too often, so that it does not come back at once, then closes it.
-pub(super) async fn hold(stream: TcpStream, throttle_ms: i64, shared: Arc<Shared>) {
+pub(super) async fn hold((stream, _guest): (TcpStream, Guest), throttle_ms: i64, shared: Arc<Shared>) {
     let held = Duration::from_millis(u64::try_from(throttle_ms).unwrap_or(0)).min(HELD_MAX);
     let mut stopping = shared.stopping.clone();
     tokio::select! {

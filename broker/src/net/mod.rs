@@ -1,15 +1,17 @@
 //! The Kafka port: listeners, connections, requests off the wire and replies onto it.
 //!
 //! ```text
-//! mod.rs         accept on every listener, connection limit, stop
+//! mod.rs         accept on every listener, stop
+//! admission.rs   how many connections are let in
 //! door.rs        TLS, and what a new connection may ask
 //! connection.rs  read → handle in order → reply in order
 //! frame.rs       length prefix and memory for requests
 //! header.rs      request header
-//! shapes.rs      every length and count is checked before anything is decoded; shapes_table.rs is its data
+//! shapes.rs      every length and count is checked before anything is decoded; shapes_table.rs and shapes_admin.rs are its data
 //! ```
 //! Nothing here knows what a request means: that is `handlers`.
 
+mod admission;
 mod connection;
 mod door;
 mod frame;
@@ -19,6 +21,7 @@ mod login_tests;
 #[cfg(test)]
 mod right_tests;
 pub(crate) mod shapes;
+mod shapes_admin;
 mod shapes_table;
 mod shapes_txn;
 #[cfg(test)]
@@ -35,6 +38,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
+use self::admission::{Admission, Guest, Refused};
 use self::connection::Shared;
 use self::door::Door;
 use crate::Broker;
@@ -96,12 +100,14 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
         shared: Arc::new(Shared {
             budget: Arc::new(Semaphore::new(budget)),
             frame_bytes_max: config.frame_bytes_max,
+            idle: u64::try_from(broker.settings().whole("connections.max.idle.ms")).ok().map(Duration::from_millis),
             stopping,
         }),
         reply_budget: Arc::new(Semaphore::new(
             config.inflight_bytes_max.clamp(REPLY_BYTES_MIN, Semaphore::MAX_PERMITS),
         )),
         open: AtomicUsize::new(0),
+        admission: Arc::default(),
         broker: broker.clone(),
     });
     let addresses = bound.iter().map(|(_, address, _)| *address).collect();
@@ -122,6 +128,7 @@ struct Port {
     reply_budget: Arc<Semaphore>,
     /// Connections open now.
     open: AtomicUsize,
+    admission: Arc<Admission>,
 }
 
 /// Accepts on one listener until the broker stops, then waits for its connections.
@@ -142,19 +149,13 @@ async fn accept(socket: TcpListener, door: Arc<Door>, port: Arc<Port>) {
         match accepted {
             Ok((stream, peer)) => {
                 let open = port.open.fetch_add(1, Ordering::Relaxed);
-                if open >= port.broker.config().connections_max {
-                    port.open.fetch_sub(1, Ordering::Relaxed);
-                    if once_a_second(&mut told_at) {
-                        tracing::warn!(%peer, open, "connection refused: connections_max is reached; raise it or close some");
-                    }
-                    continue;
-                }
+                let Some(guest) = port.let_in(peer, open, &mut told_at).await else { continue };
                 let context = port.context(&door.listener, peer);
                 let throttle_ms = context.broker.security().connected(&peer.ip().to_canonical().to_string());
                 if throttle_ms > 0 {
-                    connections.spawn(door::hold(stream, throttle_ms, port.shared.clone()));
+                    connections.spawn(door::hold((stream, guest), throttle_ms, port.shared.clone()));
                 } else {
-                    connections.spawn(serve_one(stream, (peer, door.clone()), context, port.shared.clone()));
+                    connections.spawn(serve_one((stream, guest), (peer, door.clone()), context, port.shared.clone()));
                 }
             }
             Err(error) => {
@@ -181,6 +182,34 @@ fn once_a_second(told_at: &mut Option<Instant>) -> bool {
 }
 
 impl Port {
+    /// The guest that a new connection is, beside `open` others; none if a bound refuses it, which is then told.
+    async fn let_in(&self, peer: SocketAddr, open: usize, told_at: &mut Option<Instant>) -> Option<Guest> {
+        let bound = match self.admit(peer, open).await {
+            Ok(guest) => return Some(guest),
+            Err(bound) => bound,
+        };
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if once_a_second(told_at) {
+            tracing::warn!(%peer, open, bound, "connection refused: a bound is reached; raise it or close some");
+        }
+        None
+    }
+
+    /// Lets a connection in beside `open` others, or names the setting that does not. Where too many came in this second it waits.
+    async fn admit(&self, peer: SocketAddr, open: usize) -> std::result::Result<Guest, &'static str> {
+        if open >= self.broker.config().connections_max {
+            return Err("connections_max");
+        }
+        loop {
+            let at = (peer.ip(), self.broker.clock().now_ms());
+            match self.admission.admit(self.broker.settings(), at) {
+                Ok(guest) => return Ok(guest),
+                Err(Refused::Full(setting)) => return Err(setting),
+                Err(Refused::Wait(time)) => sleep(time).await,
+            }
+        }
+    }
+
     fn context(&self, listener: &Arc<Listener>, peer: SocketAddr) -> Context {
         self.broker.counters().connections_accepted.fetch_add(1, Ordering::Relaxed);
         self.broker.counters().connections_open.fetch_add(1, Ordering::Relaxed);
@@ -196,7 +225,12 @@ impl Port {
     }
 }
 
-async fn serve_one(stream: TcpStream, (peer, door): (SocketAddr, Arc<Door>), context: Context, shared: Arc<Shared>) {
+async fn serve_one(
+    (stream, _guest): (TcpStream, Guest),
+    (peer, door): (SocketAddr, Arc<Door>),
+    context: Context,
+    shared: Arc<Shared>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off delayed sending");
     }

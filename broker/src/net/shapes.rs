@@ -42,6 +42,8 @@ enum Kind {
     List(&'static [Field]),
     /// One struct.
     Struct(&'static [Field]),
+    /// A byte that says whether there is one, and one struct.
+    Nullable(&'static [Field]),
 }
 
 impl Field {
@@ -82,6 +84,11 @@ impl Field {
     /// One struct in place.
     pub(super) const fn structure(fields: &'static [Field]) -> Field {
         Field::new(Kind::Struct(fields))
+    }
+
+    /// One struct in place, or null.
+    pub(super) const fn nullable(fields: &'static [Field]) -> Field {
+        Field::new(Kind::Nullable(fields))
     }
 
     /// The same field, present from `version` on.
@@ -170,6 +177,11 @@ impl Walk<'_> {
                 Ok(())
             }
             Kind::Struct(fields) => self.structure(fields),
+            Kind::Nullable(fields) => match i8::from_be_bytes(self.array()?) {
+                -1 => Ok(()),
+                1 => self.structure(fields),
+                other => Err(format!("{other} says neither that a structure is there nor that it is not")),
+            },
         }
     }
 

@@ -6,6 +6,7 @@
 use kafka_protocol::messages::ApiKey;
 
 use super::shapes::{Field, Shape};
+use super::shapes_admin;
 use super::shapes_txn;
 
 pub(super) const BOOL: Field = Field::fixed(1);
@@ -77,7 +78,7 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER,
         ApiKey::ConsumerGroupHeartbeat => &CONSUMER_GROUP_HEARTBEAT,
         ApiKey::ConsumerGroupDescribe => &CONSUMER_GROUP_DESCRIBE,
-        _ => return None,
+        other => return shapes_admin::shape(other),
     })
 }
 
