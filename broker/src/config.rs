@@ -53,6 +53,12 @@ impl MigrationPolicy {
         }
     }
 
+    /// The policy of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Disabled, Self::Upgrade, Self::Downgrade, Self::Bidirectional];
+        all.into_iter().find(|policy| policy.name().eq_ignore_ascii_case(name))
+    }
+
     /// Whether classic groups become groups of the consumer protocol.
     pub fn upgrades(self) -> bool {
         matches!(self, Self::Upgrade | Self::Bidirectional)

@@ -182,6 +182,8 @@ kinds! {
     UnacceptableCredential = 93, Refuse;
     /// No topic has this id.
     UnknownTopicId = 100, Retry;
+    /// A fetch session names topics by id or by name, not by both.
+    FetchSessionTopicIdError = 106, Retry;
     /// The member's epoch is not the known one: it gives up all partitions and joins again.
     FencedMemberEpoch = 110, Refuse;
     /// Another member has the static id and has not left.
@@ -190,8 +192,6 @@ kinds! {
     UnsupportedAssignor = 112, Refuse;
     /// The member's epoch is older or newer than the known one: it asks again after a heartbeat.
     StaleMemberEpoch = 113, Retry;
-    /// A fetch session names topics by id or by name, not by both.
-    FetchSessionTopicIdError = 106, Retry;
     /// A broker was asked for what controllers answer.
     MismatchedEndpointType = 114, Refuse;
     /// Neither brokers nor controllers were asked for.

@@ -103,12 +103,13 @@ impl Broker {
         });
         let (catalog, kafka_settings) = recovered.await?;
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
+        let group_settings = kafka_settings.clone();
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
             let schemas = Schemas::recover(&reading, committing.clone())?;
             let features = features::Features::recover(&reading, committing.clone())?;
             let transactions = txn::Transactions::recover(&reading, committing.clone(), &catalog)?;
-            let groups = Groups::recover(&reading, (committing, catalog.clone()), &settings, time)?;
+            let groups = Groups::recover(&reading, (committing, catalog.clone(), group_settings), &settings, time)?;
             Ok((catalog, groups, transactions, producer_ids, schemas, features))
         });
         let (catalog, groups, transactions, producer_ids, schemas, features) = recovered.await?;

@@ -39,6 +39,7 @@ use crate::clock::Clock;
 use crate::config::{BrokerConfig, GroupConsumerConfig};
 use crate::error::{Error, Kind, Result};
 use crate::lane::Lane;
+use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use coordinator::Cell;
 pub(crate) use coordinator::{Commit, Later};
@@ -113,6 +114,7 @@ impl Limits {
 pub struct Groups {
     lane: Arc<Lane>,
     catalog: Arc<Catalog>,
+    settings: Arc<BrokerSettings>,
     clock: Clock,
     limits: Limits,
     cells: Mutex<HashMap<Arc<str>, Arc<Mutex<Cell>>>>,
@@ -129,7 +131,7 @@ impl Groups {
     /// `Storage` when it is damaged.
     pub(crate) fn recover(
         store: &Store,
-        (lane, catalog): (Arc<Lane>, Arc<Catalog>),
+        (lane, catalog, settings): (Arc<Lane>, Arc<Catalog>, Arc<BrokerSettings>),
         config: &BrokerConfig,
         clock: Clock,
     ) -> Result<Self> {
@@ -157,6 +159,7 @@ impl Groups {
         let recovered = Self {
             lane,
             catalog,
+            settings,
             clock,
             limits: Limits::of(config),
             cells: Mutex::default(),

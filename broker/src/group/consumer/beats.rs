@@ -105,12 +105,15 @@ impl Groups {
     }
 
     /// What holds for members of the consumer protocol in this group.
-    pub(in crate::group) fn timings(&self, _id: &str) -> Timings {
+    pub(in crate::group) fn timings(&self, id: &str) -> Timings {
         let broker = &self.limits.consumer;
+        let own = |name, otherwise| {
+            self.settings.group_value(id, name).and_then(|value| value.trim().parse().ok()).unwrap_or(otherwise)
+        };
         Timings {
-            session_timeout_ms: broker.session_timeout_ms,
-            heartbeat_interval_ms: broker.heartbeat_interval_ms,
-            assignment_interval_ms: broker.assignment_interval_ms,
+            session_timeout_ms: own("consumer.session.timeout.ms", broker.session_timeout_ms),
+            heartbeat_interval_ms: own("consumer.heartbeat.interval.ms", broker.heartbeat_interval_ms),
+            assignment_interval_ms: own("consumer.assignment.interval.ms", broker.assignment_interval_ms),
         }
     }
 
