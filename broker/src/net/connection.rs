@@ -371,10 +371,10 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.advance(written);
         }
         // with TLS some of it may still be on its way to the socket
-        match timeout(IDLE, self.output.flush()).await {
+        match timeout(UNREAD, self.output.flush()).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
-            Err(_) => Err(Closed::Lost(format!("the peer did not read its reply for {} s", IDLE.as_secs()))),
+            Err(_) => Err(Closed::Lost(format!("the peer did not read its reply for {} s", UNREAD.as_secs()))),
         }
     }
 
