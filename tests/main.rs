@@ -30,6 +30,7 @@ mod orangescrum;
 mod page;
 mod registry;
 mod scenarios;
+mod security;
 mod sinks;
 mod spotify;
 mod systems;

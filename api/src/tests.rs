@@ -43,7 +43,11 @@ pub(crate) fn config(data_dir: &Path) -> Config {
     Config {
         broker: BrokerConfig {
             data_dir: data_dir.join("data"),
-            listeners: vec![ListenerConfig { name: "PLAINTEXT".into(), bind: "127.0.0.1:0".into(), advertise: None }],
+            listeners: vec![ListenerConfig {
+                name: "PLAINTEXT".into(),
+                bind: "127.0.0.1:0".into(),
+                ..ListenerConfig::default()
+            }],
             ..BrokerConfig::default()
         },
         engine: EngineConfig { streams: vec![stream], views: vec![view], ..EngineConfig::default() },

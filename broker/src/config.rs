@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::security::{ListenerProtocol, SecurityConfig, TlsConfig};
+
 /// When a write is answered with `acks=all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -13,7 +15,7 @@ pub enum Durability {
 }
 
 /// One address that Kafka clients connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ListenerConfig {
     /// For people and for logs.
     pub name: String,
@@ -21,6 +23,10 @@ pub struct ListenerConfig {
     pub bind: String,
     /// `HOST:PORT` that clients are told; the bound address when absent.
     pub advertise: Option<String>,
+    /// How it speaks and who may come in.
+    pub protocol: ListenerProtocol,
+    /// Certificates, for the protocols with TLS.
+    pub tls: Option<TlsConfig>,
 }
 
 /// Which groups change their protocol while they work.
@@ -159,6 +165,8 @@ pub struct BrokerConfig {
     pub group_consumer: GroupConsumerConfig,
     /// How long an empty group's offsets are kept.
     pub offsets_retention_ms: i64,
+    /// Who may come in and what they may do.
+    pub security: SecurityConfig,
     /// What was given under Kafka's names; [`BrokerConfig::set`] adds to it and fills the fields above.
     pub kafka: BTreeMap<String, String>,
 }
@@ -170,7 +178,7 @@ impl Default for BrokerConfig {
             listeners: vec![ListenerConfig {
                 name: "PLAINTEXT".into(),
                 bind: "127.0.0.1:9092".into(),
-                advertise: None,
+                ..ListenerConfig::default()
             }],
             durability: Durability::Fsync,
             node_id: 1,
@@ -195,6 +203,7 @@ impl Default for BrokerConfig {
             group_max_size: 10_000,
             group_consumer: GroupConsumerConfig::default(),
             offsets_retention_ms: 7 * 86_400_000,
+            security: SecurityConfig::default(),
             kafka: BTreeMap::new(),
         }
     }

@@ -82,6 +82,16 @@ kinds! {
     InvalidTimestamp = 32, Refuse;
     /// An API version that is not served.
     UnsupportedVersion = 35, Refuse;
+    /// The client is not allowed to do this to the topic.
+    TopicAuthorizationFailed = 29, Refuse;
+    /// The client is not allowed to do this to the group.
+    GroupAuthorizationFailed = 30, Refuse;
+    /// The client is not allowed to do this to the cluster.
+    ClusterAuthorizationFailed = 31, Refuse;
+    /// A mechanism of logging in that is not offered.
+    UnsupportedSaslMechanism = 33, Refuse;
+    /// A step of logging in at the wrong time.
+    IllegalSaslState = 34, Refuse;
     /// The topic exists.
     TopicAlreadyExists = 36, Refuse;
     /// A partition count that is not possible.
@@ -114,7 +124,7 @@ kinds! {
     ConcurrentTransactions = 51, Retry;
     /// A marker of a coordinator that was replaced.
     TransactionCoordinatorFenced = 52, Refuse;
-    /// The transactional id is missing, or may not be used.
+    /// The client is not allowed to do this with the transactional id, or there is none.
     TransactionalIdAuthorizationFailed = 53, Refuse;
     /// No authorizer is configured.
     SecurityDisabled = 54, Refuse;
@@ -122,6 +132,8 @@ kinds! {
     OperationNotAttempted = 55, Refuse;
     /// A log directory that does not exist.
     LogDirNotFound = 57, Refuse;
+    /// A login failed.
+    SaslAuthenticationFailed = 58, Refuse;
     /// The group still has members.
     NonEmptyGroup = 68, Refuse;
     /// No such group.
@@ -164,6 +176,12 @@ kinds! {
     TransactionAbortable = 120, Refuse;
     /// A pattern that is none.
     InvalidRegularExpression = 128, Refuse;
+    /// Something to be changed is not there.
+    ResourceNotFound = 91, Refuse;
+    /// The same thing is named twice.
+    DuplicateResource = 92, Refuse;
+    /// A credential that is too weak or malformed.
+    UnacceptableCredential = 93, Refuse;
     /// No topic has this id.
     UnknownTopicId = 100, Retry;
     /// A fetch session names topics by id or by name, not by both.

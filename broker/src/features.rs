@@ -145,7 +145,10 @@ mod tests {
         {
             let broker = Broker::open(config.clone(), Clock::manual(0)).await.unwrap();
             let features = broker.features();
-            assert_eq!(features.finalized(), (1, vec![("metadata.version", 25), ("group.version", 1), (TRANSACTION, 2)]));
+            assert_eq!(
+                features.finalized(),
+                (1, vec![("metadata.version", 25), ("group.version", 1), (TRANSACTION, 2)])
+            );
             for (name, level, may_lower) in [("nothing", 1, true), (TRANSACTION, 3, true), (TRANSACTION, 1, false)] {
                 assert_eq!(features.check(name, level, may_lower).unwrap_err().kind, Kind::InvalidUpdateVersion);
             }

@@ -22,6 +22,7 @@ mod loggers;
 pub mod net;
 mod producer_ids;
 mod schema;
+pub mod security;
 #[cfg(test)]
 mod seed;
 pub mod settings;
@@ -52,6 +53,7 @@ pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
 };
+pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
 pub use store::{Family, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
@@ -74,6 +76,7 @@ pub struct Broker {
     features: features::Features,
     producer_ids: producer_ids::ProducerIds,
     schemas: Arc<Schemas>,
+    security: Arc<Security>,
     holds: Holds,
     counters: Arc<Counters>,
     settings: Arc<settings::BrokerSettings>,
@@ -111,6 +114,9 @@ impl Broker {
             Ok((catalog, groups, transactions, producer_ids, schemas, features))
         });
         let (catalog, groups, transactions, producer_ids, schemas, features) = recovered.await?;
+        let (reading, committing, settings, time) =
+            (store.clone(), lane.clone(), config.security.clone(), clock.clone());
+        let security = log::blocking(move || Security::recover(&reading, committing, settings, time)).await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let broker = Arc::new(Self {
@@ -125,6 +131,7 @@ impl Broker {
             features,
             producer_ids,
             schemas: Arc::new(schemas),
+            security: Arc::new(security),
             holds,
             counters,
             settings: kafka_settings,
@@ -134,6 +141,7 @@ impl Broker {
             listening: parking_lot::Mutex::default(),
         });
         broker.begin().await?;
+        broker.security.set_up_users().await?;
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
         tokio::spawn(log::compaction::run(Arc::downgrade(&broker)));
@@ -244,6 +252,11 @@ impl Broker {
     /// The schema registry's memory.
     pub fn schemas(&self) -> &Arc<Schemas> {
         &self.schemas
+    }
+
+    /// Who may come in and what they may do.
+    pub fn security(&self) -> &Arc<Security> {
+        &self.security
     }
 
     /// What retention must keep.

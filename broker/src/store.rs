@@ -1,6 +1,6 @@
 //! The one RocksDB. Everything that Millpond remembers is here; only the commit lane writes to it.
 //!
-//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, and [`FORMAT_KEY`] here), `log`,
+//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`,
 //! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
 use std::path::Path;

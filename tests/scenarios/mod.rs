@@ -9,6 +9,7 @@ mod admin;
 mod answers;
 mod calls;
 mod groups;
+mod security_calls;
 mod transactions;
 
 use crate::support::kafka::ApacheKafka;
@@ -16,6 +17,7 @@ use crate::support::raw::Client;
 use crate::support::server::Server;
 use crate::support::{Scratch, alone, source};
 use calls::Call;
+use security_calls::SecurityCall;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -23,6 +25,8 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Who can log in to the secured brokers; their passwords are their names and `-secret`.
+const USERS: &[&str] = &["admin", "ann", "bob"];
 /// How long a coordinator may take to be ready.
 const COORDINATOR: Duration = Duration::from_secs(20);
 
@@ -50,6 +54,9 @@ struct Step {
     /// It is sent again for a while until its answer contains this text.
     #[serde(default)]
     until: Option<String>,
+    /// Who asks, in `secured`; a login is a connection of its own.
+    #[serde(default, rename = "as")]
+    user: Option<String>,
     /// A check of the scenario itself: the answer must contain this text.
     #[serde(default)]
     says: Option<String>,
@@ -70,8 +77,31 @@ fn millpond_and_apache_kafka_answer_alike() {
     let second = std::env::var("MILLPOND_SCENARIO_SECOND").is_ok().then(|| ApacheKafka::start(&second_scratch));
     let server = second.is_none().then(|| Server::with_config(&scratch, CLEANER));
     let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
-    let mut files: Vec<_> =
-        fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_alike("golden/scenarios", &reference.kafka, tested);
+}
+
+/// With logins and ACLs: `golden/scenarios/secured`.
+#[test]
+fn millpond_and_apache_kafka_refuse_alike() {
+    let _alone = alone();
+    let scratch = Scratch::new("scenarios-secured");
+    let reference = ApacheKafka::start_secured(&scratch, USERS);
+    let users: String = USERS
+        .iter()
+        .map(|user| format!("[[security.users]]\nname = {user:?}\npassword = \"{user}-secret\"\n"))
+        .collect();
+    let config = format!(
+        "[broker]\nprotocol = \"SASL_PLAINTEXT\"\ngroup_initial_rebalance_delay = \"0s\"\n\
+         [security]\nauthorizer = true\nsuper_users = \"User:admin\"\n{users}"
+    );
+    let server = Server::with_config(&scratch, &config);
+    assert_alike("golden/scenarios/secured", reference.secured.as_ref().unwrap(), &server.kafka);
+}
+
+/// Plays every scenario of a folder to both.
+fn assert_alike(folder: &str, reference: &str, tested: &str) {
+    let files = fs::read_dir(source(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.sort();
     assert!(!files.is_empty());
     let only = std::env::var("MILLPOND_SCENARIO").unwrap_or_default();
@@ -80,7 +110,7 @@ fn millpond_and_apache_kafka_answer_alike() {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let scenario: Scenario =
             toml::from_str(&fs::read_to_string(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        let theirs = play(&scenario, &reference.kafka, &name);
+        let theirs = play(&scenario, reference, &name);
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             if let Some(text) =
@@ -106,12 +136,17 @@ fn millpond_and_apache_kafka_answer_alike() {
 
 /// Each step's normalised answer.
 fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
+    let mut user: Option<String> = None;
     let mut client = Client::connect(address);
     let mut saved: BTreeMap<String, Value> = BTreeMap::new();
     let mut answers = Vec::new();
     let mut running = BTreeMap::new();
     for (i, step) in scenario.step.iter().enumerate() {
         thread::sleep(Duration::from_millis(step.after_ms));
+        if step.user != user {
+            user = step.user.clone();
+            client = connect(address, user.as_deref());
+        }
         let request = substitute(toml::Value::Table(step.request.clone()), &saved);
         if let Some(as_name) = &step.background {
             let address = address.to_owned();
@@ -135,7 +170,7 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
                     break answer;
                 }
                 Err(refusal) => {
-                    client = Client::connect(address);
+                    client = connect(address, user.as_deref());
                     let closed = refusal.starts_with("read") || refusal.starts_with("write");
                     break Value::String(if closed { "connection closed".into() } else { refusal });
                 }
@@ -151,14 +186,26 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
     answers
 }
 
+/// A connection, logged in for users; `nobody` never logs in.
+fn connect(address: &str, user: Option<&str>) -> Client {
+    let mut client = Client::connect(address);
+    if let Some(user) = user.filter(|user| *user != "nobody") {
+        client.log_in(user, &format!("{user}-secret")).unwrap();
+    }
+    client
+}
+
 /// The answer to one request, or why there is none; an error of its own says what is wrong with the step.
 fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
-    if admin::is_here(request) {
-        let call: admin::AdminCall = request.clone().try_into()?;
-        return Ok(call.send(client));
-    }
     if groups::is_here(request) {
         let call: groups::GroupCall = request.clone().try_into()?;
+        return Ok(call.send(client));
+    }
+    if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
+        return Ok(SecurityCall::send(request.clone().try_into()?, client));
+    }
+    if admin::is_here(request) {
+        let call: admin::AdminCall = request.clone().try_into()?;
         return Ok(call.send(client));
     }
     let call: Call = request.clone().try_into()?;

@@ -2,7 +2,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
-use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
@@ -36,6 +38,18 @@ impl Client {
     /// Ok once the broker answers ApiVersions.
     pub fn ready(&mut self) -> Result<(), String> {
         self.call(&ApiVersionsRequest::default(), 0).map(|_| ())
+    }
+
+    /// Logs in by PLAIN.
+    pub fn log_in(&mut self, user: &str, password: &str) -> Result<(), String> {
+        let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
+        let code = self.call(&handshake, 1)?.error_code;
+        if code != 0 {
+            return Err(format!("the handshake failed: {code}"));
+        }
+        let token = SaslAuthenticateRequest::default().with_auth_bytes(format!("\0{user}\0{password}").into());
+        let answer = self.call(&token, 1)?;
+        if answer.error_code == 0 { Ok(()) } else { Err(format!("{answer:?}")) }
     }
 
     /// One request and its answer.

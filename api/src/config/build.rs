@@ -9,6 +9,7 @@ use engine::{EngineConfig, StreamConfig, ViewConfig};
 
 use super::build_models::model;
 use super::build_registry::schema;
+use super::build_security::{listener, security};
 use super::build_sources::sources;
 use super::build_streams::{place_of, stream, table};
 use super::build_work;
@@ -32,12 +33,13 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("jobs", lists),
         ("alerts", lists),
         ("listeners", &document["broker"]),
+        ("users", &document["security"]),
     ];
     for (list, entry) in named {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
-    let broker = broker(&document["broker"], &document["kafka"], mistakes);
+    let broker = broker((&document["broker"], &document["kafka"], &document["security"]), mistakes);
     let engine = EngineConfig {
         streams: lists.tables("streams").iter().map(|entry| stream(entry, mistakes)).collect(),
         tables: lists.tables("tables").iter().map(|entry| table(entry, mistakes)).collect(),
@@ -89,15 +91,12 @@ pub fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
     }
 }
 
-fn broker(entry: &Entry, kafka: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
-    let main =
-        ListenerConfig { name: "main".into(), bind: text(entry, "kafka"), advertise: entry.text_or_none("advertise") };
-    let more = entry.tables("listeners").iter().map(|listener| ListenerConfig {
-        name: text(listener, "name"),
-        bind: text(listener, "bind"),
-        advertise: listener.text_or_none("advertise"),
-    });
-    let listeners: Vec<ListenerConfig> = std::iter::once(main).chain(more).collect();
+fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mistakes) -> BrokerConfig {
+    let main = listener(("main".into(), text(entry, "kafka")), entry, secured, mistakes);
+    let mut listeners: Vec<ListenerConfig> = vec![main];
+    for more in entry.tables("listeners") {
+        listeners.push(listener((text(more, "name"), text(more, "bind")), more, secured, mistakes));
+    }
     let mut binds = BTreeSet::new();
     for listener in &listeners {
         if !listener.bind.ends_with(":0") && !binds.insert(&listener.bind) {
@@ -120,6 +119,7 @@ fn broker(entry: &Entry, kafka: &Entry, mistakes: &mut Mistakes) -> BrokerConfig
         write_buffer_bytes: entry.count("write_buffer_bytes"),
         block_cache_bytes: entry.count("block_cache_bytes"),
         compaction_keys_max: entry.count("compaction_keys_max"),
+        security: security(secured, mistakes),
         ..BrokerConfig::default()
     };
     for (name, (_, origin)) in &kafka.values {

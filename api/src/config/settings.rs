@@ -9,6 +9,7 @@ use super::settings_kafka::KAFKA;
 use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
+use super::settings_security::{CLIENT_AUTH, PROTOCOL, SECURITY};
 use super::settings_sources::SOURCES;
 use super::settings_streams::{STREAM, TABLE};
 use super::settings_work::{ALERT, JOB, POSTGRES, SINK, SMTP};
@@ -35,7 +36,7 @@ pub const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Everything a configuration file may say.
-pub static SECTIONS: LazyLock<[Section; 7]> = LazyLock::new(|| {
+pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
     [
         Section {
             name: "broker",
@@ -46,6 +47,11 @@ pub static SECTIONS: LazyLock<[Section; 7]> = LazyLock::new(|| {
             name: "kafka",
             doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones.",
             fields: *KAFKA,
+        },
+        Section {
+            name: "security",
+            doc: "Who may come in by the Kafka port, and what they may do there. Quotas and ACLs are set through Kafka (kafka-configs, kafka-acls).",
+            fields: &SECURITY,
         },
         Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
         Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
@@ -74,6 +80,7 @@ const BROKER: [Field; 13] = [
         "\"broker.example.org:9092\"",
         "The address that clients of `kafka` are told to use. Without it: the one that `kafka` listens on. Needed behind NAT, in containers and with 0.0.0.0.",
     ),
+    PROTOCOL,
     Field::optional(
         "listeners",
         Kind::Tables(&LISTENER),
@@ -131,7 +138,7 @@ const BROKER: [Field; 13] = [
     ),
 ];
 
-const LISTENER: [Field; 3] = [
+const LISTENER: [Field; 8] = [
     Field::required("name", Kind::Text, "\"inside\"", "A name for messages."),
     Field::required("bind", Kind::Address, "\"0.0.0.0:19092\"", "Where it listens."),
     Field::optional(
@@ -139,6 +146,21 @@ const LISTENER: [Field; 3] = [
         Kind::Address,
         "\"millpond:19092\"",
         "The address its clients are told; without it, the one it listens on.",
+    ),
+    PROTOCOL,
+    Field::optional(
+        "certificate",
+        Kind::Text,
+        "\"tls/inside.pem\"",
+        "Its own certificate instead of security.certificate.",
+    ),
+    Field::optional("key", Kind::Text, "\"tls/inside.key\"", "The key of its own certificate."),
+    Field::optional("client_ca", Kind::Text, "\"tls/clients.pem\"", "Its own authorities of clients' certificates."),
+    Field::optional(
+        "client_auth",
+        Kind::OneOf(CLIENT_AUTH),
+        "\"required\"",
+        "Whether its clients show a certificate; without it, as security.client_auth says.",
     ),
 ];
 

@@ -17,16 +17,24 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
-use super::group_admin::OPERATIONS;
 use super::groups::{copy, shown};
 use super::{Context, Reply, text};
 use crate::error::{Error, Kind};
 use crate::group::consumer::heartbeat::{Beat, Beaten};
 use crate::group::consumer::{ConsumerGroupDescription, ConsumerMember, Partitions};
+use crate::security::acl::{Operation, Resource};
+use crate::types::TopicId;
 
 /// Answers ConsumerGroupHeartbeat. What it changes holds when this returns.
 pub(crate) fn heartbeat(context: &Context, version: i16, request: ConsumerGroupHeartbeatRequest) -> Reply {
     let group = request.group_id.clone();
+    let names = request.subscribed_topic_names.iter().flatten();
+    let allowed = context.authorize(Operation::Read, Resource::Group(&group)).and_then(|()| {
+        names.into_iter().try_for_each(|name| context.authorize(Operation::Describe, Resource::Topic(name)))
+    });
+    if let Err(denied) = allowed {
+        return refused(version, &denied);
+    }
     let mut beat = beat_of(context, request);
     // version 0: the broker makes the id
     if version == 0 && beat.member_id.is_empty() && beat.epoch == 0 {
@@ -92,11 +100,15 @@ fn refused(version: i16, error: &Error) -> Reply {
 pub(crate) fn describe(context: &Context, version: i16, request: ConsumerGroupDescribeRequest) -> Reply {
     let operations = request.include_authorized_operations;
     let describe = |id: GroupId| {
+        if let Err(denied) = context.authorize(Operation::Describe, Resource::Group(&id)) {
+            return described::DescribedGroup::default().with_group_id(id).with_error_code(denied.kind.code());
+        }
         let found = match context.broker.groups().describe_consumers(&id) {
             Some(group) => found(context, version, group),
             None => missing(&id),
         };
-        let found = if operations { found.with_authorized_operations(OPERATIONS) } else { found };
+        let found =
+            if operations { found.with_authorized_operations(context.operations(Resource::Group(&id))) } else { found };
         found.with_group_id(id)
     };
     let groups = request.group_ids.into_iter().map(describe).collect();
@@ -124,6 +136,17 @@ fn found(context: &Context, version: i16, group: ConsumerGroupDescription) -> de
             .with_target_assignment(assignment(context, &target));
         if version >= 1 { shown.with_member_type(i8::from(member.classic.is_none())) } else { shown }
     };
+    let ids = group.members.iter().flat_map(|(member, target)| member.assigned.keys().chain(target.keys()));
+    let hidden = |id: &TopicId| {
+        let topic = context.broker.catalog().topic_by_id(*id);
+        topic.is_some_and(|topic| !context.may(Operation::Describe, Resource::Topic(topic.name())))
+    };
+    if ids.into_iter().any(hidden) {
+        let message = "the group has topics that the client is not allowed to look at";
+        return described::DescribedGroup::default()
+            .with_error_code(Kind::TopicAuthorizationFailed.code())
+            .with_error_message(Some(text(message)));
+    }
     described::DescribedGroup::default()
         .with_group_state(StrBytes::from_static_str(group.state))
         .with_group_epoch(group.epoch)

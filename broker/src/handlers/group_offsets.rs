@@ -31,6 +31,7 @@ use crate::error::{Error, Kind, Result};
 use crate::group::offsets::{Committed, METADATA_BYTES_MAX};
 use crate::group::state::Group;
 use crate::group::{Caller, CommittedOffset};
+use crate::security::acl::{Operation, Resource};
 use crate::types::{PartitionIndex, TimestampMs, TopicId};
 
 /// First version of OffsetCommit and OffsetFetch with member epochs (KIP-848).
@@ -46,9 +47,10 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
     let mut answers: Vec<(TopicName, Vec<(PartitionIndex, i16)>)> = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
         let topic = broker.catalog().topic(&asked.name);
+        let denied = context.authorize(Operation::Read, Resource::Topic(&asked.name)).err();
         let mut codes = Vec::with_capacity(asked.partitions.len());
         for partition in asked.partitions {
-            let checked = check(topic.as_deref(), &partition);
+            let checked = denied.as_ref().map_or_else(|| check(topic.as_deref(), &partition), |error| Err(error.kind));
             if let Ok(id) = checked {
                 commits.push((id, partition.partition_index, committed(partition_of(&partition), now, expires_at)));
             }
@@ -61,10 +63,11 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
-    let submitted = match check_version(context, version, &request.group_id, &who) {
-        Ok(()) => broker.groups().commit(&request.group_id, &who, commits),
-        Err(error) => Err(error),
-    };
+    let allowed = context.authorize(Operation::Read, Resource::Group(&request.group_id));
+    let of_group = allowed.is_err();
+    let submitted = allowed
+        .and_then(|()| check_version(context, version, &request.group_id, &who))
+        .and_then(|()| broker.groups().commit(&request.group_id, &who, commits));
     Reply::later(async move {
         let done = match submitted {
             Ok(stored) => stored.await,
@@ -77,7 +80,8 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
         });
         let topics = answers.into_iter().map(|(name, codes)| {
             let partitions = codes.into_iter().map(|(index, code)| {
-                let code = failed.unwrap_or(code);
+                let own = code == Kind::TopicAuthorizationFailed.code() && !of_group;
+                let code = if own { code } else { failed.unwrap_or(code) };
                 OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
             });
             OffsetCommitResponseTopic::default().with_name(name).with_partitions(partitions.collect())
@@ -130,10 +134,10 @@ type Wanted = Option<Vec<(TopicName, Vec<PartitionIndex>)>>;
 /// What there is: offset, leader epoch and note of a partition; without a commit -1, -1 and nothing.
 struct Found {
     partition: PartitionIndex,
+    code: i16,
     offset: i64,
     leader_epoch: i32,
     note: Arc<str>,
-    code: i16,
 }
 
 impl Found {
@@ -156,14 +160,19 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
             }
             let wanted = asked.topics;
             let wanted: Wanted = wanted.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+            let denied = context.authorize(Operation::Describe, Resource::Group(&asked.group_id)).err();
+            if let Some(error) = denied {
+                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+                return refused.with_error_code(error.kind.code());
+            }
             let topics = find(context, &asked.group_id, wanted, stable).into_iter().map(|(name, found)| {
                 let partitions = found.into_iter().map(|found| {
                     OffsetFetchResponsePartitions::default()
                         .with_partition_index(found.partition)
+                        .with_error_code(found.code)
                         .with_committed_offset(found.offset)
                         .with_committed_leader_epoch(found.leader_epoch)
                         .with_metadata(Some(text(&found.note)))
-                        .with_error_code(found.code)
                 });
                 OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
             });
@@ -171,20 +180,41 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
         });
         return Reply::message(version, &OffsetFetchResponse::default().with_groups(groups.collect()));
     }
+    if let Err(error) = context.authorize(Operation::Describe, Resource::Group(&request.group_id)) {
+        return Reply::message(version, &group_denied(version, request, error.kind.code()));
+    }
     // the list can be null from version 2 on
     let wanted = request.topics.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
     let topics = find(context, &request.group_id, wanted, stable).into_iter().map(|(name, found)| {
         let partitions = found.into_iter().map(|found| {
             OffsetFetchResponsePartition::default()
                 .with_partition_index(found.partition)
+                .with_error_code(found.code)
                 .with_committed_offset(found.offset)
                 .with_committed_leader_epoch(if version >= 5 { found.leader_epoch } else { -1 })
                 .with_metadata(Some(text(&found.note)))
-                .with_error_code(found.code)
         });
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
     });
     Reply::message(version, &OffsetFetchResponse::default().with_topics(topics.collect()))
+}
+
+/// An error of the group has a place of its own from version 2 on.
+fn group_denied(version: i16, request: OffsetFetchRequest, code: i16) -> OffsetFetchResponse {
+    if version >= 2 {
+        return OffsetFetchResponse::default().with_error_code(code);
+    }
+    let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
+        let partitions = topic.partition_indexes.into_iter().map(|index| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(code)
+                .with_committed_offset(-1)
+                .with_metadata(Some(text("")))
+        });
+        OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    OffsetFetchResponse::default().with_topics(topics.collect())
 }
 
 fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(TopicName, Vec<Found>)> {
@@ -203,11 +233,14 @@ fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(To
             all.entry(topic).or_default().push(found);
         }
         let named = all.into_iter().filter_map(|(id, found)| Some((catalog.topic_by_id(id)?.name().clone(), found)));
+        let named = named.filter(|(name, _)| context.may(Operation::Describe, Resource::Topic(name)));
         return named.map(|(name, found)| (TopicName(text(&name)), found)).collect();
     };
     let find_in = |group: Option<&Group>| {
         let of_topic = |(name, partitions): &(TopicName, Vec<PartitionIndex>)| {
-            let id = catalog.topic(name).map(|topic| topic.id());
+            let denied = context.authorize(Operation::Describe, Resource::Topic(name)).err();
+            let code = denied.map_or(0, |error| error.kind.code());
+            let id = catalog.topic(name).map(|topic| topic.id()).filter(|_| code == 0);
             let found = partitions.iter().map(|&partition| {
                 let is_open = |id| group.is_some_and(|group| group.undecided().has(id, partition));
                 if stable && id.is_some_and(is_open) {
@@ -216,10 +249,10 @@ fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(To
                 let committed = id.and_then(|id| group?.offsets().get(id, partition));
                 Found {
                     partition,
+                    code,
                     offset: committed.map_or(-1, |committed| committed.offset),
                     leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
                     note: committed.map_or_else(|| "".into(), |committed| committed.metadata.clone()),
-                    code: 0,
                 }
             });
             (name.clone(), found.collect())
@@ -231,16 +264,21 @@ fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(To
 
 /// Answers OffsetDelete. The deletions are submitted when this returns.
 pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDeleteRequest) -> Reply {
+    if let Err(error) = context.authorize(Operation::Delete, Resource::Group(&request.group_id)) {
+        return Reply::message(version, &OffsetDeleteResponse::default().with_error_code(error.kind.code()));
+    }
     let catalog = context.broker.catalog();
     let mut known = Vec::new();
     let mut asked = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let found = catalog.topic(&topic.name);
+        let denied = context.authorize(Operation::Read, Resource::Topic(&topic.name)).err();
+        let found = catalog.topic(&topic.name).filter(|_| denied.is_none());
         let partitions: Vec<PartitionIndex> = topic.partitions.iter().map(|p| p.partition_index).collect();
         if let Some(found) = &found {
             known.extend(partitions.iter().map(|partition| (found.id(), found.name().clone(), *partition)));
         }
-        asked.push((topic.name, found, partitions));
+        let absent = denied.map_or(Kind::UnknownTopicOrPartition, |error| error.kind);
+        asked.push((topic.name, found.ok_or(absent), partitions));
     }
     let (in_use, deleted) = match context.broker.groups().delete_offsets(&request.group_id, &known) {
         Ok(started) => started,
@@ -252,9 +290,10 @@ pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDele
         let done = deleted.await.map_or_else(|error| error.kind.code(), |()| 0);
         let topics = asked.into_iter().map(|(name, topic, partitions)| {
             let code = |index| match &topic {
-                Some(topic) if in_use.contains(&topic.id()) => Kind::GroupSubscribedToTopic.code(),
-                Some(topic) if topic.partition(index).is_some() => done,
-                _ => Kind::UnknownTopicOrPartition.code(),
+                Ok(topic) if in_use.contains(&topic.id()) => Kind::GroupSubscribedToTopic.code(),
+                Ok(topic) if topic.partition(index).is_some() => done,
+                Ok(_) => Kind::UnknownTopicOrPartition.code(),
+                Err(kind) => kind.code(),
             };
             let partitions = partitions.into_iter().map(|index| {
                 OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code(index))

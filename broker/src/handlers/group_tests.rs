@@ -17,6 +17,8 @@ use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Context, Listener, Reply, api, encode};
+use crate::security::Principal;
+use crate::security::session::Session;
 use crate::{Broker, BrokerConfig, Clock, NewTopic};
 
 struct Client {
@@ -42,6 +44,7 @@ impl Client {
             listener: Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 }),
             client_id: "test".into(),
             client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            session: Arc::new(Session::open(Principal::default())),
             ending,
             reply_budget: Arc::new(Semaphore::new(1 << 20)),
         };

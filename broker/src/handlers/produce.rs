@@ -32,6 +32,7 @@ use crate::codec::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Append, Appended, Change, Origin};
 use crate::log::Partition;
+use crate::security::acl::{Operation, Resource};
 use crate::topic_config::TopicConfig;
 use crate::txn::Producer;
 use crate::types::{Offset, PartitionIndex, TimestampMs, TopicId};
@@ -128,10 +129,18 @@ fn append_topic(context: &Context, terms: &Terms<'_>, data: TopicProduceData) ->
     } else {
         (catalog.topic(&name), Kind::UnknownTopicOrPartition)
     };
+    let known_as = topic.as_ref().map_or(&*name.0, |topic| &**topic.name());
+    // an id that is not there tells nothing
+    let denied = if topic.is_none() && terms.version >= 13 {
+        None
+    } else {
+        context.authorize(Operation::Write, Resource::Topic(known_as)).err()
+    };
     let append = |data: PartitionProduceData| {
-        let outcome = match &topic {
-            None => Err(Error::new(absent, "this server does not host this topic").into()),
-            Some(topic) => append(context, terms, (topic, data.index, data.records)),
+        let outcome = match (&denied, &topic) {
+            (Some(denied), _) => Err(denied.clone().into()),
+            (None, None) => Err(Error::new(absent, "this server does not host this topic").into()),
+            (None, Some(topic)) => append(context, terms, (topic, data.index, data.records)),
         };
         (data.index, outcome)
     };
@@ -161,9 +170,12 @@ fn append(
         Error::new(Kind::UnknownTopicOrPartition, message)
     })?;
     let batch = the_batch(terms.version, records.unwrap_or_default())?;
-    if batch.is_transactional() && terms.transactional_id.is_none() {
-        let message = "a transactional batch needs the transactional id in the request";
-        return Err(Error::new(Kind::TransactionalIdAuthorizationFailed, message).into());
+    if batch.is_transactional() {
+        let Some(id) = terms.transactional_id else {
+            let message = "a transactional batch needs the transactional id in the request";
+            return Err(Error::new(Kind::TransactionalIdAuthorizationFailed, message).into());
+        };
+        context.authorize(Operation::Write, Resource::TransactionalId(id))?;
     }
     let log_start = partition.log_start();
     let checked = check(&partition.config(), batch, context.broker.clock().now_ms());

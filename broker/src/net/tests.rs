@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::{ApiKey, MetadataResponse, ProduceResponse};
 use kafka_protocol::protocol::Decodable;
 use rand::{Rng, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -58,6 +58,7 @@ async fn node() -> Node {
         name: name.to_owned(),
         bind: "127.0.0.1:0".to_owned(),
         advertise: advertise.map(str::to_owned),
+        ..ListenerConfig::default()
     };
     let config = BrokerConfig {
         data_dir: dir.path().to_owned(),
@@ -93,7 +94,7 @@ fn records() -> Bytes {
 }
 
 /// A whole request: length, header, body.
-fn request(key: ApiKey, version: i16, correlation_id: i32, body: &[u8]) -> Vec<u8> {
+pub(super) fn request(key: ApiKey, version: i16, correlation_id: i32, body: &[u8]) -> Vec<u8> {
     let mut out = BytesMut::new();
     out.put_i16(key as i16);
     out.put_i16(version);
@@ -110,7 +111,7 @@ fn request(key: ApiKey, version: i16, correlation_id: i32, body: &[u8]) -> Vec<u
 }
 
 /// One reply without its length; `None` if the connection was closed instead.
-async fn reply(stream: &mut TcpStream) -> Option<Bytes> {
+pub(super) async fn reply(stream: &mut (impl AsyncRead + Unpin)) -> Option<Bytes> {
     let read = async {
         let length = stream.read_i32().await.ok()?;
         let mut bytes = vec![0; usize::try_from(length).unwrap()];
