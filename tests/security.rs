@@ -66,9 +66,9 @@ fn secured(test: &str) -> Secured {
     let files = certificates(&scratch);
     let mutual = format!("127.0.0.1:{}", free_port());
     let config = format!(
-        "[broker]\nprotocol = \"SASL_SSL\"\ngroup_initial_rebalance_delay = \"0s\"\nlisteners = [{{ name = \"mutual\", bind = \"{mutual}\", protocol = \"SSL\", client_auth = \"required\", client_ca = {:?} }}]\n\
-         [security]\ncertificate = {:?}\nkey = {:?}\nauthorizer = true\nsuper_users = \"User:admin\"\nreauthentication = \"3s\"\naudit_log = {:?}\n\
-         [[security.users]]\nname = \"admin\"\npassword = \"${{file:{}}}\"\n",
+        "[broker]\nprotocol = \"SASL_SSL\"\nlisteners = [{{ name = \"mutual\", bind = \"{mutual}\", protocol = \"SSL\", client_auth = \"required\", client_ca = {:?} }}]\n\
+         [security]\ncertificate = {:?}\nkey = {:?}\nauthorizer = true\naudit_log = {:?}\n\
+         [kafka]\n\"super.users\" = \"User:admin\"\n\"connections.max.reauth.ms\" = 3000\n[[security.users]]\nname = \"admin\"\npassword = \"${{file:{}}}\"\n",
         files.ca,
         files.certificate,
         files.key,
@@ -261,7 +261,7 @@ fn what_is_missing_is_said_before_anything_starts() {
     let scratch = Scratch::new("security-mistakes");
     let config = scratch.write(
         "a.toml",
-        "[broker]\nprotocol = \"SASL_SSL\"\n[security]\nmechanisms = \"GSSAPI\"\nsuper_users = \"admin\"\n",
+        "[broker]\nprotocol = \"SASL_SSL\"\n[security]\nmechanisms = \"GSSAPI\"\n[kafka]\n\"super.users\" = \"admin\"\n",
     );
     let output = crate::support::server::serve(Path::new("unused"), "127.0.0.1:0", "127.0.0.1:0")
         .arg("--config")

@@ -91,8 +91,8 @@ fn millpond_and_apache_kafka_refuse_alike() {
         .map(|user| format!("[[security.users]]\nname = {user:?}\npassword = \"{user}-secret\"\n"))
         .collect();
     let config = format!(
-        "[broker]\nprotocol = \"SASL_PLAINTEXT\"\ngroup_initial_rebalance_delay = \"0s\"\n\
-         [security]\nauthorizer = true\nsuper_users = \"User:admin\"\n{users}"
+        "[broker]\nprotocol = \"SASL_PLAINTEXT\"\n\
+         [security]\nauthorizer = true\n[kafka]\n\"super.users\" = \"User:admin\"\n{users}"
     );
     let server = Server::with_config(&scratch, &config);
     assert_alike("golden/scenarios/secured", reference.secured.as_ref().unwrap(), &server.kafka);

@@ -44,19 +44,11 @@ fn tls(protocol: ListenerProtocol, entry: &Entry, secured: &Entry, mistakes: &mu
 
 /// What holds for all listeners.
 pub fn security(entry: &Entry, mistakes: &mut Mistakes) -> SecurityConfig {
-    let list = |key: &str, separator: char| -> Vec<String> {
-        let text = entry.text_or_none(key).unwrap_or_default();
-        text.split(separator).map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
-    };
-    let wanted = list("mechanisms", ',');
+    let text = entry.text_or_none("mechanisms").unwrap_or_default();
+    let wanted: Vec<String> = text.split(',').map(|name| name.trim().to_owned()).collect();
     for name in wanted.iter().filter(|name| !SecurityConfig::MECHANISMS.contains(&name.as_str())) {
         let text = format!("{name} is not a mechanism; there are {}", mechanisms());
         mistakes.add(&entry.place("mechanisms"), entry.path_of("mechanisms"), text);
-    }
-    let super_users = list("super_users", ';');
-    for name in super_users.iter().filter(|name| !name.starts_with("User:")) {
-        let text = format!("{name} is not a principal; write User:{name}");
-        mistakes.add(&entry.place("super_users"), entry.path_of("super_users"), text);
     }
     let user = |user: &Entry| UserConfig {
         name: user.text_or_none("name").unwrap_or_default(),
@@ -64,12 +56,10 @@ pub fn security(entry: &Entry, mistakes: &mut Mistakes) -> SecurityConfig {
     };
     SecurityConfig {
         authorizer: entry.bool("authorizer"),
-        super_users,
-        allow_everyone_if_no_acl_found: entry.bool("allow_everyone_if_no_acl_found"),
         mechanisms: wanted,
         users: entry.tables("users").iter().map(user).collect(),
-        reauthentication_ms: entry.integer("reauthentication"),
         handshake_ms: entry.unsigned("handshake"),
         audit_log: entry.text_or_none("audit_log").map(PathBuf::from),
+        ..SecurityConfig::default()
     }
 }

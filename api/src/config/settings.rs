@@ -61,7 +61,7 @@ pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 13] = [
+const BROKER: [Field; 14] = [
     Field::with_default(
         "data_dir",
         Kind::Text,

@@ -5,7 +5,6 @@ use broker::{ListenerProtocol, SecurityConfig};
 use super::schema::{Field, Kind};
 
 const MINUTE: i64 = 60_000;
-const DAY: i64 = 24 * 60 * MINUTE;
 
 /// Words for what clients' certificates are to a listener.
 pub const CLIENT_AUTH: &[&str] = &["none", "requested", "required"];
@@ -19,7 +18,7 @@ pub const PROTOCOL: Field = Field::with_default(
 );
 
 /// The table `security`.
-pub const SECURITY: [Field; 12] = [
+pub const SECURITY: [Field; 9] = [
     Field::optional(
         "certificate",
         Kind::Text,
@@ -52,12 +51,6 @@ pub const SECURITY: [Field; 12] = [
         "Users at set-up, for every mechanism. Others are made through Kafka (kafka-configs --alter --entity-type users), for SCRAM.",
     ),
     Field::with_default(
-        "reauthentication",
-        Kind::Duration(0, 365 * DAY),
-        "0s",
-        "How long a login holds before the client must log in again on its connection (connections.max.reauth.ms); 0 is for ever.",
-    ),
-    Field::with_default(
         "handshake",
         Kind::Duration(100, 10 * MINUTE),
         "10s",
@@ -67,19 +60,7 @@ pub const SECURITY: [Field; 12] = [
         "authorizer",
         Kind::Bool,
         "false",
-        "Whether ACLs are asked. Without them everybody who comes in may do everything.",
-    ),
-    Field::optional(
-        "super_users",
-        Kind::Text,
-        "\"User:admin;User:CN=ops,O=Mill\"",
-        "Who may do everything, whatever the ACLs say, separated by semicolons; somebody must be able to write the first ones.",
-    ),
-    Field::with_default(
-        "allow_everyone_if_no_acl_found",
-        Kind::Bool,
-        "false",
-        "Whether a topic, group or cluster that no ACL speaks of is open to everybody.",
+        "Whether ACLs are asked. Without them everybody who comes in may do everything. Who writes the first ones is in super.users of [kafka]; what no ACL speaks of is closed unless allow.everyone.if.no.acl.found says otherwise.",
     ),
     Field::optional(
         "audit_log",

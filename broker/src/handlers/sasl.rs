@@ -19,9 +19,6 @@ use crate::error::Kind;
 use crate::security::sasl::LoginRefused;
 use crate::security::session::{Asked, Token};
 
-/// How long the answer to a failed login waits.
-const FAILURE_DELAY: Duration = Duration::from_millis(100);
-
 /// What a request is to a connection that may not ask everything.
 pub(crate) fn asked(key: ApiKey) -> Asked {
     match key {
@@ -68,8 +65,9 @@ pub(crate) fn sasl_authenticate(context: &Context, version: i16, request: SaslAu
             let response = response
                 .with_error_code(Kind::SaslAuthenticationFailed.code())
                 .with_error_message(Some(text(&refused.told)));
+            let delay = Duration::from_millis(context.broker.security().config().refusal_delay_ms);
             Reply::later(async move {
-                tokio::time::sleep(FAILURE_DELAY).await;
+                tokio::time::sleep(delay).await;
                 Reply::message(version, &response)
             })
         }

@@ -101,6 +101,8 @@ pub struct SecurityConfig {
     pub users: Vec<UserConfig>,
     /// How long a login holds before the client must log in again; 0 is for ever.
     pub reauthentication_ms: i64,
+    /// How long the answer to a failed login waits.
+    pub refusal_delay_ms: u64,
     /// How long a client may take to be let in: TLS and login together.
     pub handshake_ms: u64,
     /// File of the audit log, besides the process' log.
@@ -121,6 +123,7 @@ impl Default for SecurityConfig {
             mechanisms: Self::MECHANISMS.iter().map(|name| (*name).to_owned()).collect(),
             users: Vec::new(),
             reauthentication_ms: 0,
+            refusal_delay_ms: 100,
             handshake_ms: 10_000,
             audit_log: None,
         }

@@ -60,9 +60,30 @@ impl BrokerConfig {
             "transaction.max.timeout.ms" => self.transaction_max_timeout_ms = small,
             "transactional.id.expiration.ms" => self.transactional_id_expiration_ms = number,
             "socket.request.max.bytes" => self.frame_bytes_max = usize::try_from(unsigned).unwrap_or(usize::MAX),
-            _ => {}
+            _ => self.set_security(name, (value, number))?,
         }
         self.kafka.insert(name.to_owned(), value.to_owned());
+        Ok(())
+    }
+
+    fn set_security(&mut self, name: &str, (value, number): (&str, i64)) -> Result<()> {
+        let security = &mut self.security;
+        match name {
+            "super.users" => {
+                let users = value.split(';').map(str::trim).filter(|user| !user.is_empty());
+                security.super_users = users.map(str::to_owned).collect();
+                if let Some(user) = security.super_users.iter().find(|user| !user.starts_with("User:")) {
+                    let message = format!("{user} in super.users is not a principal; write User:{user}");
+                    return Err(Error::new(Kind::InvalidConfig, message));
+                }
+            }
+            "allow.everyone.if.no.acl.found" => {
+                security.allow_everyone_if_no_acl_found = value.eq_ignore_ascii_case("true");
+            }
+            "connections.max.reauth.ms" => security.reauthentication_ms = number.max(0),
+            "connection.failed.authentication.delay.ms" => security.refusal_delay_ms = number.unsigned_abs(),
+            _ => {}
+        }
         Ok(())
     }
 
