@@ -43,7 +43,7 @@ pub const SECTIONS: [Section; 6] = [
     Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
 ];
 
-const BROKER: [Field; 24] = [
+const BROKER: [Field; 25] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -86,6 +86,12 @@ const BROKER: [Field; 24] = [
         Kind::Integer(1, 10_000),
         "1",
         "Partitions of a topic whose maker did not say.",
+    ),
+    Field::with_default(
+        "clamp_replication",
+        Kind::Bool,
+        "false",
+        "Whether a replication factor above 1, the number of brokers, is taken as 1. Otherwise it is refused, as Kafka does (error 38).",
     ),
     Field::with_default(
         "partitions_max",
@@ -272,9 +278,15 @@ const LISTS: [Field; 12] = [
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
 ];
 
-const TOPIC: [Field; 5] = [
+const TOPIC: [Field; 6] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
+    Field::with_default(
+        "replication",
+        Kind::Integer(1, i16::MAX as i64),
+        "1",
+        "Copies of each record that are asked for. There is one broker: more than 1 needs broker.clamp_replication, and the page says that there is one.",
+    ),
     Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),

@@ -1,6 +1,6 @@
 //! CreateTopics (19) 2 to 7, DeleteTopics (20) 1 to 6, CreatePartitions (37) 0 to 3: topics come, grow and go.
 //!
-//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, manual assignments must name this broker for
+//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, unless the broker is told to take it as 1; manual assignments must name this broker for
 //!   every partition from 0 on. -1 partitions or replicas are the broker's defaults.
 //! - What is created, deleted or grown is durable when the answer comes. With `validate_only` nothing changes.
 //! - CreateTopics answers with the settings of the topic (version 5 on) and its id (version 7 on).
@@ -101,8 +101,10 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
                 let message = format!("replication factor {factor} must be 1, or -1 for the default");
                 Err(Error::new(Kind::InvalidReplicationFactor, message))
             }
-            (_, factor) if factor > 1 => {
-                let message = format!("replication factor {factor} is larger than the number of brokers, 1; ask for 1");
+            (_, factor) if factor > 1 && !broker.config().clamp_replication => {
+                let message = format!(
+                    "replication factor {factor} is larger than the number of brokers, 1; ask for 1, or set broker.clamp_replication"
+                );
                 Err(Error::new(Kind::InvalidReplicationFactor, message))
             }
             (-1, _) => Ok(broker.config().num_partitions),

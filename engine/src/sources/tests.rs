@@ -90,6 +90,14 @@ async fn a_content_is_loaded_once_under_any_name() {
     let status = sources.status_of("files").unwrap();
     assert_eq!((status.rows, status.published, status.skipped, status.rejected), (34, 30, 2, 2));
     assert_eq!((status.runs.len(), status.state.as_str()), (4, "idle"));
+    // The same, by rule, where the rules of streams are counted.
+    let mut counted: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for count in crate::quality::read(&broker, |_| None).unwrap() {
+        assert_eq!(count.stream, "files");
+        *counted.entry((count.action.word(), count.rule)).or_default() += count.records;
+    }
+    let expected = [("accept", "accepted", 30), ("reject", "id_positive", 1), ("reject", "type", 1), ("skip", "duplicate", 2)];
+    assert_eq!(counted, expected.map(|(action, rule, records)| ((action, rule.to_owned()), records)).into());
     sources.stop().await;
     broker.stop().await.unwrap();
 }
