@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """The freelance system over ten million invoices: how fast they are loaded, and how long every panel of its dashboards takes.
 
-    benches/freelance.py MILLPOND [--invoices 10000000] [--dir DIR] [--repeat 5] [--write]
+    benches/freelance.py MILLPOND [--invoices 10000000] [--dir DIR] [--repeat 5] [--postgres URL] [--write]
 
 Needs Python with duckdb (that of the tests: ~/.cache/millpond/tests/python/bin/python) and the program built for release. It writes an
 invoice file in the forms that people use, among them doubled and wrong rows, loads it as any user would (`millpond load`), flushes the
 lake, and asks each panel over HTTP, no answer shared (`fresh=true`). The targets are those of the system: 5 s for finance, 3 s for
-resources. --write replaces the part of benches/RESULTS.md that is its own; with --dir the data are kept, and used again when they are there.
+resources. With --postgres the system's tables are filled at the same time, and how long that takes is told. --write replaces the part of benches/RESULTS.md that is its own; with --dir the data are kept, and used again when they are there.
 """
 import argparse
 import datetime
@@ -51,9 +51,10 @@ COPY (
 
 
 class Server:
-    def __init__(self, program, folder, config, inputs):
+    def __init__(self, program, folder, config, inputs, postgres):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MILLPOND_")} | {"FREELANCE_INPUT": str(inputs)}
         command = [program, "serve", "--data-dir", str(folder / "data"), "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config", str(config)]
+        command += ["--postgres", postgres] if postgres else []
         self.log = open(folder / "server.log", "ab")
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, env=environment, text=True)
         line = self.process.stdout.readline()
@@ -98,9 +99,15 @@ def settle(server):
             break
         time.sleep(0.2)
     views_s = time.monotonic() - began
+    while True:
+        sinks = [sink for sink in server.ask("/v1/sinks")["sinks"] if sink["state"] != "off"]
+        if all(sink["lag"] == 0 for sink in sinks):
+            break
+        time.sleep(0.2)
+    sinks_s = time.monotonic() - began if sinks else None
     began = time.monotonic()
     server.ask("/v1/lake/Factures/flush", post=True)
-    return views_s, time.monotonic() - began
+    return views_s, time.monotonic() - began, sinks_s
 
 
 def measure(server, repeat):
@@ -141,6 +148,7 @@ def report(args, loaded, settled, memory, found):
              f"| loaded | {loaded['published']:,} invoices of {loaded['rows']:,} rows ({loaded['skipped']:,} doubled, {loaded['rejected']:,} refused), "
              f"{loaded['rows'] / loaded['took_s']:,.0f} rows/s |",
              f"| then | views have everything after {settled[0]:.1f} s more; the lake's flush took {settled[1]:.1f} s |",
+             f"| PostgreSQL | has everything {settled[2]:.1f} s after the load's end |" if settled[2] is not None else None,
              f"| memory | {memory[1]} MiB resident, {memory[0]} MiB at most |", "",
              "| dashboard | filters | panel | s | most s | target s |", "|---|---|---|---|---|---|"]
     for dashboard, given, title, median, most in found:
@@ -156,6 +164,7 @@ def main():
     parser.add_argument("--dir", type=pathlib.Path)
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--note", help="what else is to be known of the conditions")
+    parser.add_argument("--postgres")
     parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="millpond-freelance-") as temporary:
@@ -166,7 +175,7 @@ def main():
             for file in (inputs / "factures").glob("*.csv"):
                 file.unlink()
             duckdb.sql(INVOICES.format(count=args.invoices, path=inputs / "factures/factures.csv"))
-        server = Server(args.millpond, folder, configuration(folder), inputs)
+        server = Server(args.millpond, folder, configuration(folder), inputs, args.postgres)
         try:
             for source in ("fichiers-profils", "fichiers-missions"):
                 load(args.millpond, server, source)
