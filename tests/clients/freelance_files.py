@@ -4,7 +4,7 @@ Nothing here comes from Millpond: CSV is read by a grammar of its own, amounts a
 are those of the system's description.
 
     freelance_files.py change FOLDER OUT.ndjson SHARE   writes each profile anew: SHARE of them on a mission today, the others free
-    freelance_files.py extra FOLDER                     adds an invoice file with every form of the description and every kind of fault
+    freelance_files.py extra FOLDER                     adds invoice files with every form of the description and every kind of fault
 """
 import collections
 import datetime
@@ -199,7 +199,7 @@ def change(folder, out, share):
 
 
 def extra(folder):
-    """Invoices in every form of the description, some of today, some overdue, one of each fault, and one row twice."""
+    """Invoices in every form of the description, some of today, some overdue, one of each fault, one row twice, and one that comes far too late."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     ago = lambda days: today - datetime.timedelta(days=days)
     rows = [
@@ -214,7 +214,6 @@ def extra(folder):
         f"E9,501,Roux,2000,{ago(61)},{ago(31)},,,Go,4",
         f"E10,502,Roux,2000,{ago(60)},{ago(30)},,,Go,4",
         f"E11,503,Roux,2000,{ago(59)},{ago(29)},,,Go,4",
-        "E12,504,Vieux,123.45,2001-05-07,,,,Cobol,3",
         "E1, 7, Dupont, 4500€, Oct-2025, 2025-10-31, 2025-11-15, M000001, Python, 9",
         "X1,7,Dupont,0 €,2025-10-14,,,,Python,9", "X2,7,Dupont,-4500€,2025-10-14,,,,Python,9", "X3,7,Dupont,à définir,2025-10-14,,,,Python,9",
         "X4,7,Dupont,4500€,31/02/2025,,,,Python,9", "X5,7,Dupont,4500€,2025-13-45,,,,Python,9", "X6,1001,Dupont,4500€,2025-10-14,,,,Python,9",
@@ -222,8 +221,11 @@ def extra(folder):
         "X10,7,Dupont,4500€,1999-12-31,,,,Python,9", "X11,7,Dupont,4500€,2025-10-14,,,,Python,0", "X12,7,Dupont,4500€", ",7,Dupont,4500€,2025-10-14,,,,Python,9",
         'X13,7,"Dupont,4500€,2025-10-14,,,,Python,9', "X14,7,Dupont,4500€,2025-10-14,,,,Python,9,too,much",
     ]
-    path = pathlib.Path(folder) / "factures" / "extra.csv"
-    path.write_text("facture, id_freelance, freelance, montant, date, echeance, paiement, mission, competence, jours\r\n" + "\r\n".join(rows) + "\r\n", encoding="utf-8")
+    header = "facture, id_freelance, freelance, montant, date, echeance, paiement, mission, competence, jours"
+    # the last file is of another century of billing: its month is closed when it comes
+    for name, lines in (("extra", rows), ("zz-late", ["E12,504,Vieux,123.45,2001-05-07,,,,Cobol,3"])):
+        path = pathlib.Path(folder) / "factures" / f"{name}.csv"
+        path.write_text("\r\n".join([header, *lines, ""]), encoding="utf-8")
 
 
 if __name__ == "__main__" and len(sys.argv) > 1:
