@@ -228,8 +228,7 @@ class Oracle:
                 for text in figures.judge_forecast(data[title], self.read, self.today, given.get("competence", "")):
                     self.wrong(f"forecast: {given}: {text}")
             elif title == "Odd invoices":
-                truth = {line.split(",")[0] for line in (pathlib.Path(self.args.folder) / "verite" / "anomalies.csv").read_text().splitlines()[1:]}
-                for text in figures.judge_odd(data[title], self.read, self.today, truth):
+                for text in figures.judge_odd(data[title], self.read, self.today):
                     self.wrong(f"odd: {text}")
             else:
                 self.wrong(f"{dashboard}: nothing here computes the panel {title}")
@@ -241,7 +240,8 @@ class Oracle:
         sheets = dict(zip(shown, book.worksheets))
         for title, rows in wanted.items():
             found = [[value.value for value in row] for row in sheets[title].iter_rows(min_row=2)]
-            if not same_rows(rows, found):
+            # a row of nothing leaves no trace in a sheet
+            if not same_rows([row for row in rows if any(value is not None for value in row)], found):
                 self.wrong(f"sheet {title}: {path}: computed {rows[:2]} of {len(rows)}, written {found[:2]} of {len(found)}")
         self.report["sheets"] = self.report.get("sheets", 0) + len(wanted)
 

@@ -7,7 +7,9 @@ unpaid 30 days after it was due (warning above 5 %, alarm above 10 % of all), a 
 import collections
 import datetime
 import fractions
+import math
 import re
+import statistics
 import unicodedata
 
 DAYS = datetime.timedelta
@@ -151,8 +153,8 @@ def live(invoices, missions, today):
 
 
 def judge_forecast(rows, read, today, skill):
-    """The whole months as they were, and three more between their bounds, not far from the last year's."""
-    months = grouped((row for row in read["factures"].good if row["emise"] < month(today) and skill in ("", row["competence"])), lambda row: month(row["emise"]))
+    """The whole months of five years as they were, and three more between their bounds, not far from the last year's."""
+    months = grouped((row for row in read["factures"].good if month(today, 60) <= row["emise"] < month(today) and skill in ("", row["competence"])), lambda row: month(row["emise"]))
     past = {str(day): total(some) for day, some in months.items()}
     shown = {row[0][:10]: row[1] for row in rows if row[1] is not None}
     if set(past) != set(shown) or any(abs(float(shown[day]) - float(past[day])) > 0.5 for day in past):
@@ -169,8 +171,8 @@ def judge_forecast(rows, read, today, skill):
             yield f"the forecast is far from a usual month of {usual}: {ahead}"
 
 
-def judge_odd(rows, read, today, truth):
-    """Real invoices of the last sixty days with falling scores, most of them among those that were made odd."""
+def judge_odd(rows, read, today):
+    """Real invoices of the last sixty days with falling scores, most of them far from their freelancer's usual."""
     known = {row["facture"]: row for row in read["factures"].good}
     for facture, freelance, montant, jours, emise, note in rows:
         row = known.get(facture, {})
@@ -181,6 +183,26 @@ def judge_odd(rows, read, today, truth):
     notes = [row[5] for row in rows]
     if not notes or notes != sorted(notes, reverse=True):
         yield f"scores do not fall: {notes}"
-    odd = {row["facture"] for row in known.values() if row["facture"] in truth and row["emise"] >= today - DAYS(60)}
-    if sum(row[0] in truth for row in rows) < 0.6 * min(len(rows), len(odd)):
-        yield f"few of {[row[0] for row in rows]} were made odd: {odd}"
+    far = oddness(read["factures"].good, today)
+    border = sorted(far.values(), reverse=True)[len(far) // 4]
+    near = [row[0] for row in rows if far.get(row[0], 0) < border]
+    if len(near) > 0.2 * len(rows):
+        yield f"{near} are as usual"
+
+
+def oddness(invoices, today):
+    """How far each invoice of the last sixty days is from its freelancer's year, in amount, daily rate or number in the month: the largest of
+    the three, in quartile ranges from the median."""
+    year = [row for row in invoices if row["emise"] >= today - DAYS(364) and row["jours"]]
+    logs = lambda row: (math.log(row["montant"]), math.log(row["montant"] / row["jours"]))
+    usual = {one: [statistics.fmean(log) for log in zip(*map(logs, some))] for one, some in grouped(year, lambda row: row["id_freelance"]).items()}
+    counts = collections.Counter((row["id_freelance"], month(row["emise"])) for row in year)
+    pace = {one: statistics.fmean(counts[one, month(row["emise"])] for row in some) for one, some in grouped(year, lambda row: row["id_freelance"]).items()}
+    points = {}
+    for row in year:
+        one = row["id_freelance"]
+        if row["emise"] >= today - DAYS(59):
+            points[row["facture"]] = [a - b for a, b in zip(logs(row), usual[one])] + [counts[one, month(row["emise"])] / pace[one]]
+    columns = list(zip(*points.values()))
+    scale = [(statistics.median(column), (lambda q: q[2] - q[0] or 1.0)(statistics.quantiles(column))) for column in columns]
+    return {facture: max(abs(value - middle) / spread for value, (middle, spread) in zip(point, scale)) for facture, point in points.items()}
