@@ -95,7 +95,7 @@ def settle(server):
     began = time.monotonic()
     while True:
         views = server.ask("/v1/views")["views"]
-        if all(view["lag_records"] == 0 for view in views):
+        if all(view["status"]["lag_records"] == 0 for view in views):
             break
         time.sleep(0.2)
     views_s = time.monotonic() - began
