@@ -15,6 +15,7 @@ use crate::models::Models;
 use crate::panels::{Asked, Panel, PanelData};
 use crate::rates::Rates;
 use crate::shared::Shared;
+use crate::uptime::Uptime;
 use crate::work::Work;
 
 /// The parts of the running server and the bounds of the HTTP side. Shared by all requests, never changed by one
@@ -42,10 +43,14 @@ pub struct App {
     pub drawn: Shared<PanelData>,
     /// What people say about topics, streams, views and tables.
     pub notes: Vec<NoteConfig>,
+    /// Topics of which more copies are asked for than there are brokers.
+    pub copies_asked: BTreeMap<String, i32>,
     /// Files that are read into topics.
     pub sources: Arc<Sources>,
     /// Rates of the last fifteen minutes.
     pub rates: Arc<Rates>,
+    /// How much of the last thirty days the server was there.
+    pub uptime: Arc<Uptime>,
     /// When the server became ready, in ms since 1970.
     pub started_ms: TimestampMs,
     /// Turns true when the server stops: live streams end.

@@ -47,12 +47,14 @@ mod status;
 mod tables;
 mod topics;
 mod transforms;
+mod uptime;
 mod views;
 mod work;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +73,7 @@ use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
 use crate::shared::Shared;
+use crate::uptime::Uptime;
 use crate::work::Work;
 
 /// Longest time each part is given to stop; what was acknowledged is durable before.
@@ -181,6 +184,7 @@ async fn serve(
     let rows_max = config.lake.sql.rows;
     let work = Work::start((broker, engine, lake, &sources), &config.work, rows_max).await.map_err(StartError)?;
     let (stopping, stop) = watch::channel(false);
+    let uptime = Uptime::start(broker, stop.clone()).await.map_err(|e| failed("uptime")(&e))?;
     let app = Arc::new(App {
         broker: broker.clone(),
         engine: engine.clone(),
@@ -191,9 +195,11 @@ async fn serve(
         asked: Shared::default(),
         drawn: Shared::default(),
         notes: config.notes.clone(),
+        copies_asked: copies_asked(&config.topics),
         sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
         sources: sources.clone(),
         rates: Rates::start(broker.clone(), stop.clone()),
+        uptime,
         started_ms: broker.clock().now_ms(),
         stopping: stop.clone(),
         requests: Arc::new(Semaphore::new(config.http.requests_max)),
@@ -219,6 +225,12 @@ async fn serve(
         servers,
         stopping,
     })
+}
+
+/// The declared topics that are content with fewer copies than they ask for.
+fn copies_asked(topics: &[TopicDeclaration]) -> BTreeMap<String, i32> {
+    let asked = topics.iter().filter(|topic| topic.replication > 1);
+    asked.map(|topic| (topic.name.clone(), topic.replication)).collect()
 }
 
 /// Creates a declared topic if it is absent, and gives one that has fewer partitions the declared number.

@@ -101,6 +101,8 @@ fn process_figures(app: &App, text: &mut Text) {
     text.one("process_cpu_seconds_total", "counter", "User and system processor time.", usage.cpu_seconds);
     text.one("process_open_fds", "gauge", "Open file descriptors.", usage.open_files as f64);
     text.one("process_start_time_seconds", "gauge", "When the server became ready.", app.started_ms as f64 / 1000.0);
+    let share = app.uptime.share(app.clock().now_ms());
+    text.one("millpond_uptime_ratio", "gauge", "Share of the last thirty days in which the server was there.", share);
     if let Some((all, free)) = app.broker.disk_space() {
         text.one("millpond_disk_bytes", "gauge", "Size of the disk that holds the data.", all as f64);
         text.one("millpond_disk_free_bytes", "gauge", "What is left on the disk that holds the data.", free as f64);

@@ -50,7 +50,13 @@ pub fn status_json(app: &App) -> Value {
         "now": time_text(now),
         "started": time_text(app.started_ms),
         "uptime_s": (now - app.started_ms) / 1000,
+        "availability": app.uptime.to_json(now),
         "durability": format!("{:?}", app.broker.config().durability).to_lowercase(),
+        "replication": {
+            "brokers": 1,
+            "clamped": app.broker.config().clamp_replication,
+            "asked": app.copies_asked,
+        },
         "data_dir": app.broker.config().data_dir.display().to_string(),
         "dashboards": app.dashboards.keys().collect::<Vec<_>>(),
         "process": {
@@ -58,6 +64,7 @@ pub fn status_json(app: &App) -> Value {
             "cpu_seconds": usage.cpu_seconds,
             "open_files": usage.open_files,
         },
+        "disk": app.broker.disk_space().map(|(bytes, free)| json!({"bytes": bytes, "free_bytes": free})),
         "rates": {
             "records_in_per_s": total.records_per_s,
             "bytes_in_per_s": total.bytes_per_s,

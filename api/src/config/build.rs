@@ -61,7 +61,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
         lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
-        topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
+        topics: lists.tables("topics").iter().map(|entry| topic(entry, &broker, mistakes)).collect(),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
         broker,
         engine,
@@ -112,6 +112,7 @@ fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mist
         listeners,
         durability: if text(entry, "durability") == "os" { Durability::Os } else { Durability::Fsync },
         node_id: small(entry, "node_id"),
+        clamp_replication: entry.bool("clamp_replication"),
         partitions_max: entry.count("partitions_max"),
         inflight_bytes_max: entry.count("inflight_bytes_max"),
         connections_max: entry.count("connections_max"),
@@ -153,14 +154,19 @@ fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {
     }
 }
 
-fn topic(entry: &Entry, mistakes: &mut Mistakes) -> TopicDeclaration {
+fn topic(entry: &Entry, broker: &BrokerConfig, mistakes: &mut Mistakes) -> TopicDeclaration {
     let topic = TopicDeclaration {
         name: text(entry, "name"),
         partitions: small(entry, "partitions"),
+        replication: small(entry, "replication"),
         config: entry.map("config"),
     };
     if let Err(error) = broker::TopicConfig::parse(&topic.config) {
         mistakes.add(&entry.place("config"), entry.path_of("config"), error.message);
+    }
+    if topic.replication > 1 && !broker.clamp_replication {
+        let text = "is larger than the number of brokers, 1: ask for 1, or set broker.clamp_replication = true to be content with one copy";
+        mistakes.add(&entry.place("replication"), entry.path_of("replication"), text);
     }
     topic
 }

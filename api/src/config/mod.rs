@@ -112,12 +112,14 @@ pub struct HttpConfig {
 }
 
 /// `[[topics]]`: a topic that exists once the server is ready.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TopicDeclaration {
     /// The topic's name.
     pub name: String,
     /// Number of partitions it has at least; a topic that has more keeps them.
     pub partitions: i32,
+    /// Copies that are asked for; one is kept.
+    pub replication: i32,
     /// Topic settings under Kafka's names, such as `retention.ms`.
     pub config: std::collections::BTreeMap<String, String>,
 }

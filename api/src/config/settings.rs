@@ -61,7 +61,7 @@ pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 13] = [
+const BROKER: [Field; 14] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -94,6 +94,12 @@ const BROKER: [Field; 13] = [
         "When acks=all is answered. fsync: once the disk has the write. os: once the operating system has it; a power cut may then lose the last moments, a crash of the server may not.",
     ),
     Field::with_default("node_id", Kind::Integer(0, i32::MAX as i64), "1", "This broker's number in Kafka's metadata."),
+    Field::with_default(
+        "clamp_replication",
+        Kind::Bool,
+        "false",
+        "Whether a replication factor above 1, the number of brokers, is taken as 1. Otherwise it is refused, as Kafka does (error 38).",
+    ),
     Field::with_default(
         "partitions_max",
         Kind::Integer(1, 1_000_000),
@@ -245,9 +251,15 @@ const LISTS: [Field; 12] = [
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
 ];
 
-const TOPIC: [Field; 5] = [
+const TOPIC: [Field; 6] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
+    Field::with_default(
+        "replication",
+        Kind::Integer(1, i16::MAX as i64),
+        "1",
+        "Copies of each record that are asked for. There is one broker: more than 1 needs broker.clamp_replication, and the page says that there is one.",
+    ),
     Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),

@@ -45,7 +45,7 @@ const SOURCE: [Field; 27] = [
         "schedule",
         Kind::Text,
         "\"30 6 * * *\"",
-        "Minute, hour, day of month, month, day of week; given, the source is read at these times and when need not be said.",
+        "Minute, hour, day of month, month, day of week; given, the source is read at these times and when need not be said. A time that passed while the server was away is made up for at its start.",
     ),
     Field::with_default("time_zone", Kind::Text, "UTC", "schedule: the zone of its times, such as Europe/Paris."),
     Field::with_default("delimiter", Kind::Text, ",", "csv: the letter between two fields; \\t is a tab."),

@@ -19,6 +19,7 @@ use super::shared::{Signal, SourceShared, WATCH};
 use super::status::{RunReport, RunState};
 use super::stored::{self, FileRecord, Id, PathRecord, SourceRecord};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::quality::{ACCEPTED, Counters, DUPLICATE, QualityAction, Tally, Writer, day_of};
 
 /// Most bytes of rows of one commit.
 const COMMIT_BYTES: usize = 4 << 20;
@@ -65,6 +66,7 @@ pub(crate) struct Run<'a> {
     pub(crate) rejected: Arc<Topic>,
     pub(crate) report: RunReport,
     pub(crate) totals: SourceRecord,
+    pub(crate) quality: Counters,
 }
 
 /// The file being loaded.
@@ -289,11 +291,15 @@ impl Run<'_> {
         let record = FileRecord { updated_ms: now_ms, ..loading.record.clone() };
         changes.push(stored::put(stored::file_key(&name, &loading.content), &record)?);
         changes.push(stored::put(stored::path_key(&name, &discover::path_of(&loading.found)), &loading.path)?);
+        let tally = tally(day_of(Some(now_ms), now_ms), (published, skipped), &refused);
+        changes.extend(self.quality.changes(tally, self.shared.broker.store())?);
         let (report, totals) = (self.report.clone(), self.totals.clone());
         self.count(rows.len() as u64, published, skipped, &refused);
         self.report.files += u64::from(record.done);
         if let Err(error) = self.commit(changes) {
             (self.report, self.totals) = (report, totals);
+            // what the counters remember was not stored
+            self.quality = counters(&self.config().name);
             return Err(error.into());
         }
         self.shared.tell(&self.report, &self.totals);
@@ -346,6 +352,20 @@ impl Run<'_> {
         self.runtime.block_on(self.shared.broker.lane().commit(changes, Ack::Durable))?;
         Ok(())
     }
+}
+
+/// The counters of data quality of a source.
+pub(crate) fn counters(source: &str) -> Counters {
+    Counters::new(Writer::Source, source)
+}
+
+/// What the rules did with the rows of a batch, for the day it was read.
+fn tally(day: i32, (published, skipped): (u64, u64), refused: &[Refused]) -> Tally {
+    let mut tally = Tally::default();
+    tally.add(day, QualityAction::Accept, &ACCEPTED.into(), published);
+    tally.add(day, QualityAction::Skip, &DUPLICATE.into(), skipped);
+    refused.iter().for_each(|row| tally.add(day, QualityAction::Reject, &row.rule.as_str().into(), 1));
+    tally
 }
 
 /// A field without a name, such as that of a row number, is called by its place.

@@ -215,7 +215,16 @@ async fn begin(shared: &Arc<SourceShared>, trigger: &str) -> Result<Started> {
     let (shared, runtime) = (shared.clone(), tokio::runtime::Handle::current());
     let ended = tokio::task::spawn_blocking(move || {
         let _busy = busy;
-        let report = Run { shared: &shared, runtime, topic, rejected, report, totals }.run();
+        let report = Run {
+            quality: load::counters(&shared.config.name),
+            shared: &shared,
+            runtime,
+            topic,
+            rejected,
+            report,
+            totals,
+        }
+        .run();
         shared.end(&report);
         tracing::info!(
             source = shared.config.name,

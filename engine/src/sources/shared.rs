@@ -71,7 +71,8 @@ impl SourceShared {
         let store = broker.store();
         let totals: SourceRecord = stored::get(store, &stored::source_key(&config.name))?
             .unwrap_or(SourceRecord { v: stored::VERSION, ..SourceRecord::default() });
-        let last_run = stored::runs(store, &config.name)?.last().map_or(0, |run| run.run);
+        let last = stored::runs(store, &config.name)?.pop();
+        let last_run = last.as_ref().map_or(0, |run| run.run);
         let paused = store.get(Family::State, &stored::paused_key(&config.name))?.is_some();
         let control = watch::Sender::new(Control { stopping: false, paused });
         let schedule = match &config.when {
@@ -80,7 +81,9 @@ impl SourceShared {
         };
         let live = Mutex::new(Live { totals, last_run, ..Live::default() });
         let shared = SourceShared { config, broker, control, busy: Arc::default(), schedule, live };
-        shared.plan_next();
+        // A time that passed since the last run, while the server was away, is made up for: it is due now.
+        let since_ms = last.map_or(shared.broker.clock().now_ms(), |run| run.started_ms);
+        shared.live.lock().next_ms = shared.next_after(since_ms);
         Ok(shared)
     }
 
@@ -195,16 +198,20 @@ impl SourceShared {
 
     /// Finds the schedule's next time; whether the former one has come.
     pub(crate) fn plan_next(&self) -> bool {
-        let Some((cron, zone)) = &self.schedule else { return false };
         let now_ms = self.broker.clock().now_ms();
         let mut live = self.live.lock();
         let come = live.next_ms.is_some_and(|next_ms| next_ms <= now_ms);
         if come || live.next_ms.is_none() {
-            let now = zone.timestamp_millis_opt(now_ms).single();
-            let next = now.and_then(|now| cron.find_next_occurrence(&now, false).ok());
-            live.next_ms = next.map(|next| next.timestamp_millis());
+            live.next_ms = self.next_after(now_ms);
         }
         come
+    }
+
+    /// The schedule's first time after a moment.
+    fn next_after(&self, ms: i64) -> Option<i64> {
+        let (cron, zone) = self.schedule.as_ref()?;
+        let moment = zone.timestamp_millis_opt(ms).single()?;
+        cron.find_next_occurrence(&moment, false).ok().map(|next| next.timestamp_millis())
     }
 
     /// Time until the schedule's next time.
