@@ -94,6 +94,7 @@ fn millpond_and_apache_kafka_answer_alike() {
         differences.len(),
         differences.join("\n")
     );
+    crate::wire::kafka_clients_write_what_was_heard(&scratch);
 }
 
 /// Each step's normalised answer.

@@ -54,7 +54,7 @@ impl Script {
     pub fn member(self, bootstrap: &str, topic: &str, group: &str, log: &Path) -> Member {
         let mut command = self.command();
         command.args(["group", bootstrap, topic, group]);
-        Member { process: Process::start(command, log) }
+        Member::new(Process::start(command, log))
     }
 }
 
@@ -96,6 +96,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// A started member that prints its events as `script.py` says.
+    pub fn new(process: Process) -> Member {
+        Member { process }
+    }
+
     fn events(&self) -> Vec<Value> {
         let out = self.process.stdout();
         let whole = &out[..out.rfind('\n').map_or(0, |at| at + 1)];

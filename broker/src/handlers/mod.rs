@@ -11,6 +11,8 @@ mod broker_settings;
 mod configs;
 mod features;
 mod fetch;
+#[cfg(test)]
+mod golden_tests;
 mod group_admin;
 mod group_offsets;
 #[cfg(test)]
