@@ -12,7 +12,7 @@ mod configs;
 mod features;
 mod fetch;
 #[cfg(test)]
-mod golden_tests;
+pub(crate) mod golden_tests;
 mod group_admin;
 mod group_offsets;
 #[cfg(test)]
