@@ -7,6 +7,7 @@ pub mod plan;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod reader;
 pub mod scripts;
 pub mod server;
 
