@@ -11,6 +11,7 @@ mod build_notes;
 mod build_registry;
 mod build_sources;
 mod build_streams;
+mod build_topics;
 mod build_work;
 mod dashboards;
 mod load;

@@ -43,7 +43,7 @@ pub const SECTIONS: [Section; 6] = [
     Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
 ];
 
-const BROKER: [Field; 22] = [
+const BROKER: [Field; 23] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -80,6 +80,12 @@ const BROKER: [Field; 22] = [
         Kind::Bool,
         "true",
         "Whether a topic is made when a client first asks for it.",
+    ),
+    Field::optional(
+        "create_topics",
+        Kind::Text,
+        "\"tracks:3:1,errors:1\"",
+        "Topics that are made at start as well, as NAME:PARTITIONS or NAME:PARTITIONS:1; partitions are stronger than under [[topics]].",
     ),
     Field::with_default(
         "num_partitions",
@@ -260,10 +266,16 @@ const LISTS: [Field; 12] = [
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
 ];
 
-const TOPIC: [Field; 5] = [
+const TOPIC: [Field; 6] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
-    Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
+    Field::optional("config", Kind::Map, "{ \"cleanup.policy\" = \"delete\" }", "Topic settings under Kafka's names."),
+    Field::optional(
+        "retention",
+        Kind::Duration(1, 36_500 * DAY),
+        "\"72h\"",
+        "How long records stay: the setting retention.ms as a duration.",
+    ),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),
 ];
