@@ -20,6 +20,7 @@ mod groups;
 mod jobs;
 mod lag;
 mod lake_admin;
+mod lineage;
 mod live;
 mod metrics;
 mod models;
@@ -67,6 +68,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::config::{Config, TopicDeclaration};
+use crate::lineage::Declared;
 use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
@@ -191,6 +193,7 @@ async fn serve(
         asked: Shared::default(),
         drawn: Shared::default(),
         notes: config.notes.clone(),
+        declared: Declared::of(config),
         sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
         sources: sources.clone(),
         rates: Rates::start(broker.clone(), stop.clone()),
