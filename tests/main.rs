@@ -23,6 +23,7 @@ mod fresh;
 mod groups;
 mod jobs;
 mod lake_hdfs;
+mod music;
 mod oracle;
 mod orangescrum;
 mod page;
