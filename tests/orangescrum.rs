@@ -113,6 +113,8 @@ fn every_number_from_avro_to_the_warehouse() {
     assert_eq!(found["versions"], 2, "the schema evolved in mid-stream: {found}");
     notebook(&server, &lake);
     the_catalog_leads_from_source_to_panel(&server);
+    let alerts = server.http.get("/v1/alerts");
+    assert!(alerts["alerts"].as_array().unwrap().iter().all(|alert| alert["error"].is_null()), "{alerts}");
     a_person_who_changes_teams_has_two_versions((&scratch, &server), &day);
     old_slices_move_to_the_archive(&hdfs, &server);
     assert!(hdfs.files("lake/processed").iter().all(|(_, replication)| *replication == 2));

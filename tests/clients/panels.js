@@ -101,6 +101,9 @@ async function readPage(browser, wanted) {
     return cards.length === count && cards.every((card) => !card.querySelector('.wait') && !card.classList.contains('waiting'))
   }
   await page.waitForFunction(settled, panels.length, { timeout: PATIENCE_MS }).catch(() => mistakes.push(`${wanted}: not all ${panels.length} panels came`))
+  // Viewers share answers of SQL for a while; what was written just now is asked for.
+  await page.getByRole('button', { name: 'Refresh' }).click()
+  await page.waitForFunction(settled, panels.length, { timeout: PATIENCE_MS }).catch(() => mistakes.push(`${wanted}: not all panels came again`))
   // The charts' first drawing is animated; their data are there at once.
   await page.screenshot({ path: path.join(folder, `${name}.png`), fullPage: true })
   const found = []
