@@ -23,7 +23,10 @@ pub const SYSTEMS: [System; 4] = [
     System {
         name: "music",
         config: include_str!("../config/music/system.toml"),
-        simulators: &[("simulator", include_str!("../config/music/simulator.toml"))],
+        simulators: &[
+            ("listeners", include_str!("../config/music/listeners.toml")),
+            ("simulator", include_str!("../config/music/simulator.toml")),
+        ],
         data: None,
     },
     System {

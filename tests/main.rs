@@ -27,6 +27,7 @@ mod go_clients;
 mod groups;
 mod jobs;
 mod lake_hdfs;
+mod music;
 mod oracle;
 mod orangescrum;
 mod page;

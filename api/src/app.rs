@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::config::{DashboardConfig, FilterConfig, HttpConfig, NoteConfig};
 use crate::error::{Answer, Problem};
+use crate::lineage::Declared;
 use crate::models::Models;
 use crate::panels::{Asked, Panel, PanelData};
 use crate::rates::Rates;
@@ -45,6 +46,8 @@ pub struct App {
     pub notes: Vec<NoteConfig>,
     /// Topics of which more copies are asked for than there are brokers.
     pub copies_asked: BTreeMap<String, i32>,
+    /// What the configuration says about where data come from and go.
+    pub declared: Declared,
     /// Files that are read into topics.
     pub sources: Arc<Sources>,
     /// Rates of the last fifteen minutes.

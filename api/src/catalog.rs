@@ -30,7 +30,7 @@ const TABLES: &str = "SELECT table_name, column_name, data_type FROM information
 pub fn routes(routes: Routes) -> Routes {
     routes.get(
         "/v1/catalog",
-        Doc::new("Topics, streams, views, tables and dashboards with owners and lineage"),
+        Doc::new("From sources to panels: topics, streams, views, tables, jobs, sinks, alerts and dashboards with owners and lineage"),
         catalog,
     )
 }
@@ -43,6 +43,7 @@ async fn catalog(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
     catalog.views();
     catalog.lake();
     catalog.tables().await?;
+    catalog.declared();
     catalog.dashboards();
     Ok(Json(json!({"entries": catalog.entries, "lineage": catalog.lineage})))
 }
@@ -161,6 +162,25 @@ impl Catalog<'_> {
         Ok(())
     }
 
+    /// What works beside the streams, and what reads and feeds what.
+    fn declared(&mut self) {
+        let app = self.app;
+        for (kind, name, more) in &app.declared.entries {
+            self.add((kind, ""), name, more.clone());
+        }
+        for (from, to) in &app.declared.arrows {
+            self.arrow(from.clone(), to.clone());
+        }
+        for (to, sql) in &app.declared.statements {
+            let own = to.split_once(':').map_or("", |(_, name)| name);
+            let read =
+                self.named_in(sql).into_iter().filter(|id| id.split_once(':').is_none_or(|(_, name)| name != own));
+            for from in read.collect::<Vec<String>>() {
+                self.arrow(from, to.clone());
+            }
+        }
+    }
+
     fn has(&self, kind: &str, name: &str) -> bool {
         self.entries.iter().any(|entry| entry["kind"] == kind && entry["name"] == name)
     }
@@ -187,9 +207,14 @@ impl Catalog<'_> {
                 Source::View(shape) => vec![format!("view:{}", shape.view)],
                 Source::Sql(question) => self.named_in(question.declared()),
             };
+            let name = format!("{}/{}", config.name, panel.config.title);
+            let more =
+                json!({"title": panel.config.title, "description": panel.config.description, "dashboard": config.name});
+            self.add(("panel", ""), &name, more);
             for from in read {
-                self.arrow(from, format!("dashboard:{}", config.name));
+                self.arrow(from, format!("panel:{name}"));
             }
+            self.arrow(format!("panel:{name}"), format!("dashboard:{}", config.name));
         }
     }
 

@@ -20,6 +20,7 @@ mod groups;
 mod jobs;
 mod lag;
 mod lake_admin;
+mod lineage;
 mod live;
 mod metrics;
 mod models;
@@ -69,6 +70,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::App;
 use crate::config::{Config, TopicDeclaration};
+use crate::lineage::Declared;
 use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
@@ -196,6 +198,7 @@ async fn serve(
         drawn: Shared::default(),
         notes: config.notes.clone(),
         copies_asked: copies_asked(&config.topics),
+        declared: Declared::of(config),
         sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
         sources: sources.clone(),
         rates: Rates::start(broker.clone(), stop.clone()),

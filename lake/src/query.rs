@@ -363,7 +363,11 @@ impl Queries {
         catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(bug)?;
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
         let builder = SessionStateBuilder::new_from_existing(self.base.clone());
-        Ok(builder.with_runtime_env(room).with_catalog_list(Arc::new(catalogs)).build())
+        let mut state = builder.with_runtime_env(room).with_catalog_list(Arc::new(catalogs)).build();
+        // What now() is, for the whole statement.
+        let now = chrono::DateTime::from_timestamp_millis(broker.clock().now_ms());
+        state.execution_props_mut().query_execution_start_time = now;
+        Ok(state)
     }
 
     /// Where files are; none when the destination does not answer soon.

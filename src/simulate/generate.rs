@@ -363,7 +363,7 @@ mod tests {
     use super::*;
 
     fn music() -> Arc<Description> {
-        Arc::new(Description::read(&crate::systems::simulators("music").unwrap()[0]).unwrap())
+        Arc::new(Description::read(&crate::systems::simulators("music:simulator").unwrap()[0]).unwrap())
     }
 
     fn draw(count: usize, seed: u64) -> Vec<(Kind, Event)> {

@@ -16,7 +16,7 @@ use super::build_work;
 use super::mistake::{Mistakes, Origin};
 use super::read::Document;
 use super::value::Entry;
-use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_lake, build_notes};
+use super::{Config, HttpConfig, build_dashboards, build_lake, build_notes, build_topics};
 
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
@@ -57,11 +57,12 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         lists.tables("dashboards").iter().map(|entry| build_dashboards::dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
-    let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
+    let mut work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
+    build_work::place_files(&mut work, &broker.data_dir);
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
         lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
-        topics: lists.tables("topics").iter().map(|entry| topic(entry, &broker, mistakes)).collect(),
+        topics: build_topics::topics(lists, &document["broker"], mistakes),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
         broker,
         engine,
@@ -152,23 +153,6 @@ fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {
         requests_max: entry.count("requests_max"),
         streams_max: entry.count("streams_max"),
     }
-}
-
-fn topic(entry: &Entry, broker: &BrokerConfig, mistakes: &mut Mistakes) -> TopicDeclaration {
-    let topic = TopicDeclaration {
-        name: text(entry, "name"),
-        partitions: small(entry, "partitions"),
-        replication: small(entry, "replication"),
-        config: entry.map("config"),
-    };
-    if let Err(error) = broker::TopicConfig::parse(&topic.config) {
-        mistakes.add(&entry.place("config"), entry.path_of("config"), error.message);
-    }
-    if topic.replication > 1 && !broker.clamp_replication {
-        let text = "is larger than the number of brokers, 1: ask for 1, or set broker.clamp_replication = true to be content with one copy";
-        mistakes.add(&entry.place("replication"), entry.path_of("replication"), text);
-    }
-    topic
 }
 
 fn view(entry: &Entry) -> ViewConfig {

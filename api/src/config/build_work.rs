@@ -1,6 +1,7 @@
 //! From checked values to sinks, jobs and alerts.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use engine::EngineConfig;
 
@@ -34,6 +35,15 @@ pub fn work(
         }
     }
     WorkConfig { sinks, jobs, alerts, smtp }
+}
+
+/// `{data_dir}` in the folders of file sinks stands for the server's directory.
+pub fn place_files(work: &mut WorkConfig, data_dir: &Path) {
+    for sink in &mut work.sinks {
+        if let SinkKind::File(file) = &mut sink.kind {
+            file.folder = file.folder.replace("{data_dir}", &data_dir.display().to_string());
+        }
+    }
 }
 
 fn smtp(entry: &Entry) -> Option<SmtpConfig> {

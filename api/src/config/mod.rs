@@ -12,6 +12,7 @@ mod build_registry;
 mod build_security;
 mod build_sources;
 mod build_streams;
+mod build_topics;
 mod build_work;
 mod dashboards;
 mod load;

@@ -61,7 +61,7 @@ pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 14] = [
+const BROKER: [Field; 15] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -99,6 +99,12 @@ const BROKER: [Field; 14] = [
         Kind::Bool,
         "false",
         "Whether a replication factor above 1, the number of brokers, is taken as 1. Otherwise it is refused, as Kafka does (error 38).",
+    ),
+    Field::optional(
+        "create_topics",
+        Kind::Text,
+        "\"tracks:3:1,errors:1\"",
+        "Topics that are made at start as well, as NAME:PARTITIONS or NAME:PARTITIONS:1; partitions are stronger than under [[topics]].",
     ),
     Field::with_default(
         "partitions_max",
@@ -251,7 +257,7 @@ const LISTS: [Field; 12] = [
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
 ];
 
-const TOPIC: [Field; 6] = [
+const TOPIC: [Field; 7] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
     Field::with_default(
@@ -260,7 +266,13 @@ const TOPIC: [Field; 6] = [
         "1",
         "Copies of each record that are asked for. There is one broker: more than 1 needs broker.clamp_replication, and the page says that there is one.",
     ),
-    Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
+    Field::optional("config", Kind::Map, "{ \"cleanup.policy\" = \"delete\" }", "Topic settings under Kafka's names."),
+    Field::optional(
+        "retention",
+        Kind::Duration(1, 36_500 * DAY),
+        "\"72h\"",
+        "How long records stay: the setting retention.ms as a duration.",
+    ),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),
 ];

@@ -84,7 +84,12 @@ pub const SINK: [Field; 21] = [
         "5s",
         "How long a row whose foreign key is not there yet is tried again before it is refused.",
     ),
-    Field::optional("folder", Kind::Text, "\"exports\"", "The directory for files; made when it is not there."),
+    Field::optional(
+        "folder",
+        Kind::Text,
+        "\"exports\"",
+        "The directory for files; made when it is not there. {data_dir} stands for broker.data_dir.",
+    ),
     Field::with_default(
         "format",
         Kind::OneOf(&["csv", "json"]),

@@ -340,3 +340,24 @@ fn what_kafka_names_but_cannot_be_given_says_why() {
     ];
     assert_eq!(mistakes(text), wanted);
 }
+
+#[test]
+fn topics_come_from_tables_and_from_a_list() {
+    let text = "[broker]\ncreate_topics = \"${TOPICS:-a:3:1, b:2}\"\ndata_dir = \"/d\"\n[[topics]]\nname = \"a\"\n\
+                retention = \"${HOURS:-72}h\"\n[[sinks]]\nname = \"s\"\nkind = \"file\"\nsql = \"SELECT 1\"\nfolder = \"{data_dir}/out\"\n";
+    let config = load_texts(&[("a.toml", text)]).unwrap().config;
+    let topics: Vec<(&str, i32)> = config.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions)).collect();
+    assert_eq!(topics, [("a", 3), ("b", 2)]);
+    assert_eq!(config.topics[0].config["retention.ms"], "259200000");
+    let crate::config::SinkKind::File(file) = &config.work.sinks[0].kind else { panic!("a file sink") };
+    assert_eq!(file.folder, "/d/out");
+    let wrong = "[broker]\ncreate_topics = \"a:0:1,b:1:2\"\n[[topics]]\nname = \"c\"\nretention = \"1h\"\nconfig = { \"retention.ms\" = \"5\" }\n";
+    let found = mistakes(wrong).join("\n");
+    for part in [
+        "a.toml:2: broker.create_topics: \"a:0:1\" does not say how many partitions",
+        "\"b:1:2\" asks for copies on brokers that are not there; write NAME:PARTITIONS",
+        "a.toml:5: topics[0].retention: is given in config as well",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+}
