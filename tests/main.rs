@@ -12,6 +12,8 @@
 
 mod support;
 
+mod access;
+mod backup;
 mod bad_input;
 mod clients;
 mod crash;
@@ -28,6 +30,7 @@ mod orangescrum;
 mod page;
 mod registry;
 mod scenarios;
+mod sftp;
 mod sinks;
 mod spotify;
 mod systems;

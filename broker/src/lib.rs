@@ -19,7 +19,9 @@ pub mod lane;
 mod log;
 pub mod net;
 mod producer_ids;
+mod random;
 mod schema;
+mod secret;
 #[cfg(test)]
 mod seed;
 pub mod store;
@@ -41,10 +43,12 @@ pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, Member
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Origin};
 pub use log::{Partition, Waiter};
+pub use random::Random;
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
 };
+pub use secret::Secret;
 pub use store::{Family, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
@@ -225,6 +229,11 @@ impl Broker {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// CRC-32C of bytes that follow others whose CRC-32C is `before`; 0 where there are none.
+pub fn checksum(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
 }
 
 async fn cluster_id(store: &Store, lane: &Lane) -> Result<String> {

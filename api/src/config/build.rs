@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{EngineConfig, StreamConfig, ViewConfig};
+use lake::LakeConfig;
 
+use super::build_access::{costs, token};
 use super::build_models::model;
 use super::build_registry::schema;
 use super::build_sources::sources;
@@ -30,6 +32,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("sinks", lists),
         ("jobs", lists),
         ("alerts", lists),
+        ("tokens", lists),
         ("listeners", &document["broker"]),
     ];
     for (list, entry) in named {
@@ -57,9 +60,13 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
-        lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
+        lake: LakeConfig {
+            costs: costs(&document["costs"]),
+            ..build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes)
+        },
         topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
+        tokens: lists.tables("tokens").iter().map(|entry| token(entry, mistakes)).collect(),
         broker,
         engine,
         http,

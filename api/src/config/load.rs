@@ -121,8 +121,8 @@ fn overlay(inputs: &Inputs, merged: &mut Document, mistakes: &mut Mistakes) -> V
     unknown.map(|name| format!("{name} is not a setting and was ignored{}", near(name, &known))).collect()
 }
 
-/// Variables that are read elsewhere: the list of files, and what is logged.
-const OTHER_VARIABLES: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_LOG"];
+/// Variables that are read elsewhere: the list of files, what is logged, and the token of commands.
+const OTHER_VARIABLES: [&str; 3] = ["MILLPOND_CONFIG", "MILLPOND_LOG", "MILLPOND_TOKEN"];
 
 fn near(name: &str, known: &[Scalar]) -> String {
     suggestion(name, known.iter().map(|scalar| scalar.variable.as_str()))

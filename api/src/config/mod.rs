@@ -4,6 +4,7 @@
 //! `manual` writes config/millpond.toml.
 
 mod build;
+mod build_access;
 mod build_dashboards;
 mod build_lake;
 mod build_models;
@@ -19,6 +20,7 @@ mod mistake;
 pub mod read;
 pub mod schema;
 mod settings;
+mod settings_access;
 mod settings_dashboards;
 mod settings_lake;
 mod settings_models;
@@ -37,6 +39,7 @@ use broker::{BrokerConfig, Compatibility, Reference, SchemaType};
 use engine::EngineConfig;
 use lake::LakeConfig;
 
+pub use build_access::{Scopes, TokenConfig};
 pub use build_models::ModelConfig;
 pub use dashboards::{
     Colour, DashboardConfig, FilterConfig, FilterKind, PanelConfig, PanelKind, PanelStyle, ThresholdConfig,
@@ -64,6 +67,8 @@ pub struct Config {
     pub topics: Vec<TopicDeclaration>,
     /// Schemas to be registered.
     pub schemas: Vec<SchemaDeclaration>,
+    /// Who may use the HTTP port; none: everybody.
+    pub tokens: Vec<TokenConfig>,
     /// Pages of charts.
     pub dashboards: Vec<DashboardConfig>,
     /// Models that are measured.

@@ -1,6 +1,7 @@
 //! The settings of the server, one row each. Files, variables and flags are checked against these rows, and the manual is written from them.
 
 use super::schema::{Field, Kind, Section};
+use super::settings_access::{COSTS, TOKEN};
 use super::settings_dashboards::DASHBOARD;
 use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
@@ -30,7 +31,7 @@ pub const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Everything a configuration file may say.
-pub const SECTIONS: [Section; 6] = [
+pub const SECTIONS: [Section; 7] = [
     Section {
         name: "broker",
         doc: "The Kafka side: where data is kept, which ports are open, and the bounds.",
@@ -38,6 +39,11 @@ pub const SECTIONS: [Section; 6] = [
     },
     Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
     Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
+    Section {
+        name: "costs",
+        doc: "Prices, for the estimate of what storing and reading costs: the table cost_estimate of SQL, and the page Lake.",
+        fields: &COSTS,
+    },
     Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
     Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
     Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
@@ -220,7 +226,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 12] = [
+const LISTS: [Field; 13] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -258,6 +264,12 @@ const LISTS: [Field; 12] = [
     Field::optional("sinks", Kind::Tables(&SINK), "", "Rows of streams and views that go into PostgreSQL or files."),
     Field::optional("jobs", Kind::Tables(&JOB), "", "Steps that run at a time, after other jobs, or on demand."),
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
+    Field::optional(
+        "tokens",
+        Kind::Tables(&TOKEN),
+        "",
+        "Who may use the HTTP port and the schema registry: with one token or more, each request needs one (Authorization: Bearer, or Basic with the token as the password). Without any, everybody who reaches the port may do everything.",
+    ),
 ];
 
 const TOPIC: [Field; 5] = [

@@ -34,6 +34,13 @@ pub const SINK: [Field; 21] = [
     Field::required("kind", Kind::OneOf(&["postgres", "file"]), "\"postgres\"", "Where rows go."),
     Field::optional("stream", Kind::Text, "\"listens\"", "The stream whose rows it takes; or view, or sql."),
     Field::optional("view", Kind::Text, "\"plays_by_genre\"", "The view whose changes it takes."),
+    Field::optional(
+        "backup",
+        Kind::Text,
+        "\"hdfs://namenode:8020/backups\"",
+        "A directory, as a path, file:// or hdfs:// URL ({data_dir} stands for broker.data_dir, which is better than no backup): the whole store is copied there, with the lake's files where the lake lies in the data directory. `millpond restore` takes it back.",
+    ),
+    Field::with_default("keep", Kind::Integer(1, 10_000), "7", "With backup: how many are kept."),
     Field::optional("sql", Kind::Text, "\"SELECT 1\"", "The query whose rows a file gets."),
     Field::optional(
         "url",
@@ -156,7 +163,7 @@ pub const JOB: [Field; 13] = [
     Field::optional("email", Kind::Texts, "[]", "Addresses for these notices."),
 ];
 
-const STEP: [Field; 13] = [
+const STEP: [Field; 15] = [
     Field::optional("name", Kind::Text, "\"settle\"", "Its name in the history; without it, what it does."),
     Field::optional("flush", Kind::Text, "\"listens\"", "A topic: all it has settles in the lake now."),
     Field::optional("transform", Kind::Text, "\"daily\"", "A transform: its table is written for the run's day."),

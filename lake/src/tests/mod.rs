@@ -4,6 +4,7 @@ mod archive;
 mod crash;
 mod queries;
 mod samples;
+mod scanned;
 mod settling;
 mod support;
 mod transforms;
