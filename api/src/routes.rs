@@ -110,6 +110,8 @@ impl Routes {
     }
 
     fn add(mut self, doc: Doc, method: MethodRouter<Arc<App>>) -> Routes {
+        let need = doc.need.unwrap_or(Need::Admin);
+        let method = method.layer(middleware::from_fn(move |request: Request, next: Next| gate(need, request, next)));
         self.router = self.router.route(doc.path, method);
         self.docs.push(doc);
         self
@@ -154,27 +156,18 @@ pub fn serves(path: &str) -> bool {
     PATHS.get_or_init(|| docs().iter().map(|doc| doc.path).collect()).contains(&path)
 }
 
-/// What a route asks of the token; a method that it does not take needs as much as one that it takes.
-pub fn need(method: &Method, path: &str) -> Need {
-    static NEEDS: OnceLock<Vec<Doc>> = OnceLock::new();
-    let docs = NEEDS.get_or_init(docs);
-    let method = if matches!(*method, Method::GET | Method::HEAD) { "get" } else { "post" };
-    let of = |exact: bool| docs.iter().find(|doc| doc.path == path && (!exact || doc.method == method));
-    of(true).or_else(|| of(false)).and_then(|doc| doc.need).unwrap_or(Need::Admin)
-}
-
 /// The HTTP port's router.
 pub fn http(app: Arc<App>) -> Router {
+    let registry = || any(registry::answer).layer(middleware::from_fn(registry_gate));
     let body_limit = DefaultBodyLimit::max(app.http.body_bytes_max);
     all()
         .router
-        .route("/registry", any(registry::answer))
-        .route("/registry/", any(registry::answer))
-        .route("/registry/{*call}", any(registry::answer))
+        .route("/registry", registry())
+        .route("/registry/", registry())
+        .route("/registry/{*call}", registry())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(body_limit)
-        .layer(middleware::from_fn_with_state(app.clone(), gate))
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .layer(CompressionLayer::new())
         .with_state(app)
@@ -186,7 +179,7 @@ pub fn registry(app: Arc<App>) -> Router {
     Router::new()
         .fallback(registry::answer)
         .layer(body_limit)
-        .layer(middleware::from_fn_with_state(app.clone(), registry_gate))
+        .layer(middleware::from_fn(registry_gate))
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .with_state(app)
 }
@@ -207,7 +200,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 /// Around every request: one permit, a time limit, no request of a foreign page that changes something, and a problem
 /// instead of a broken connection if the handler fails.
-async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(app.clone());
     if let Err(problem) = check_origin(request.method(), request.headers()) {
         return problem.into_response();
     }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, new_null_array};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, Operator};
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -115,7 +115,10 @@ impl Guard {
 /// Whether an expression only compares a column with a value, so that nothing in it can fail and so tell of a row.
 pub fn only_compares(expr: &Expr) -> Option<&str> {
     let Expr::BinaryExpr(binary) = expr else { return None };
-    if !binary.op.is_comparison_operator() {
+    if !matches!(
+        binary.op,
+        Operator::Eq | Operator::NotEq | Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq
+    ) {
         return None;
     }
     match (binary.left.as_ref(), binary.right.as_ref()) {

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::extract::{MatchedPath, Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::{Caller, Refusal};
 use crate::app::App;
-use crate::error::Problem;
+use crate::error::{Answer, Problem};
 use crate::registry;
-use crate::routes;
 
 /// What a route asks of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,31 +39,36 @@ impl Need {
     }
 }
 
-/// The gate of the HTTP port.
-pub async fn gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let need = match path.as_deref() {
-        // nothing is served there but the answer that there is no such route
-        None => Need::Nothing,
-        Some(path) if path == "/registry" || path.starts_with("/registry/") => {
-            return registry_gate(State(app), request, next).await;
-        }
-        Some(path) => routes::need(request.method(), path),
-    };
+/// The gate of one route of the HTTP port.
+pub async fn gate(need: Need, mut request: Request, next: Next) -> Response {
     if need == Need::Nothing {
         return next.run(request).await;
     }
-    match app.access.admit(request.headers()).and_then(|caller| caller.may(need).map(|()| caller)) {
+    let admitted = app_of(&request).and_then(|app| {
+        let admitted = app.access.admit(request.headers()).and_then(|caller| caller.may(need).map(|()| caller));
+        admitted.map_err(|refusal| problem(&refusal))
+    });
+    match admitted {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(refusal) => problem(&refusal).into_response(),
+        Err(problem) => problem.into_response(),
     }
 }
 
+/// The server's parts, which the outermost layer hands down.
+fn app_of(request: &Request) -> Answer<Arc<App>> {
+    let app = request.extensions().get::<Arc<App>>().cloned();
+    app.ok_or_else(|| Problem::internal("a request came around the outermost layer: report it"))
+}
+
 /// The gate of the schema registry, whose refusals look as its clients know them.
-pub async fn registry_gate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+pub async fn registry_gate(mut request: Request, next: Next) -> Response {
+    let app = match app_of(&request) {
+        Ok(app) => app,
+        Err(problem) => return problem.into_response(),
+    };
     let path = request.uri().path();
     let need = registry::need(request.method(), path);
     let within = |caller: &Caller| match registry::topic(path) {
@@ -73,23 +77,19 @@ pub async fn registry_gate(State(app): State<Arc<App>>, mut request: Request, ne
     };
     let admitted = app.access.admit(request.headers());
     let admitted = admitted.and_then(|caller| caller.may(need).and_then(|()| within(&caller)).map(|()| caller));
-    match admitted {
+    let refusal = match admitted {
         Ok(caller) => {
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            return next.run(request).await;
         }
-        Err(refusal) => {
-            let challenge = match &refusal {
-                Refusal::Scope(..) => None,
-                Refusal::Missing | Refusal::Unknown => Some(HeaderValue::from_static("Basic realm=\"millpond\"")),
-            };
-            let mut response = registry::refused(&refusal, request.headers());
-            challenge.into_iter().for_each(|value| {
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-            });
-            response
-        }
+        Err(refusal) => refusal,
+    };
+    let mut response = registry::refused(&refusal, request.headers());
+    if !matches!(refusal, Refusal::Scope(..)) {
+        let challenge = HeaderValue::from_static("Basic realm=\"millpond\"");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
+    response
 }
 
 fn problem(refusal: &Refusal) -> Problem {
