@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use arrow::datatypes::SchemaRef;
 use broker::{Broker, Offset, PartitionIndex, TimestampMs, TopicName};
-use datafusion::catalog::TableProvider;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use object_store::path::Path;
-use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{ObjectMeta, ObjectStore};
 use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::{Deserialize, Serialize};
 
@@ -220,6 +220,8 @@ impl Objects {
     /// # Errors
     /// `Destination`.
     pub async fn read_range(&self, at: &str, range: Range<u64>) -> Result<Bytes> {
+        // named here alone: its `copy` and `delete` would hide those of the arms
+        use object_store::ObjectStoreExt;
         let read = self.store().get_range(&path(at)?, range).await;
         read.map_err(|e| LakeError::destination(format!("{}/{at} cannot be read: {e}", self.url())))
     }

@@ -113,7 +113,7 @@ impl Queries {
         reads: &mut Reads,
     ) -> Result<SessionState> {
         let names = Names { schema: MemorySchemaProvider::new(), reader: room.reader.as_deref(), named };
-        let Source { broker, manifest, floors, views, .. } = self.source();
+        let Source { broker, manifest, floors, views, .. } = &**self.source();
         for view in views.names() {
             if let Some(table) = views.table(&view) {
                 names.add(&view, table)?;

@@ -34,13 +34,6 @@ pub const SINK: [Field; 21] = [
     Field::required("kind", Kind::OneOf(&["postgres", "file"]), "\"postgres\"", "Where rows go."),
     Field::optional("stream", Kind::Text, "\"listens\"", "The stream whose rows it takes; or view, or sql."),
     Field::optional("view", Kind::Text, "\"plays_by_genre\"", "The view whose changes it takes."),
-    Field::optional(
-        "backup",
-        Kind::Text,
-        "\"hdfs://namenode:8020/backups\"",
-        "A directory, as a path, file:// or hdfs:// URL ({data_dir} stands for broker.data_dir, which is better than no backup): the whole store is copied there, with the lake's files where the lake lies in the data directory. `millpond restore` takes it back.",
-    ),
-    Field::with_default("keep", Kind::Integer(1, 10_000), "7", "With backup: how many are kept."),
     Field::optional("sql", Kind::Text, "\"SELECT 1\"", "The query whose rows a file gets."),
     Field::optional(
         "url",
@@ -175,6 +168,13 @@ const STEP: [Field; 15] = [
     ),
     Field::optional("source", Kind::Text, "\"files\"", "A source: it reads what is there now."),
     Field::with_default("archive", Kind::Bool, "false", "Old slices of the lake move to its archive, older ones go."),
+    Field::optional(
+        "backup",
+        Kind::Text,
+        "\"hdfs://namenode:8020/backups\"",
+        "A directory, as a path, file:// or hdfs:// URL ({data_dir} stands for broker.data_dir, which is better than no backup): the whole store is copied there, with the lake's files where the lake lies in the data directory. `millpond restore` takes it back.",
+    ),
+    Field::with_default("keep", Kind::Integer(1, 10_000), "7", "With backup: how many are kept."),
     Field::optional("sql", Kind::Text, "\"SELECT 1\"", "A query; $day is the run's day and $run its number."),
     Field::with_default(
         "check",
