@@ -55,7 +55,7 @@ fn start(scratch: &Scratch) -> Server {
     let server = Server::with_config(scratch, &system(scratch));
     let order = |country: &str, cents: i64| json!({"value": {"country": country, "email": "somebody@example.org", "cents": cents, "ts": "2026-11-20T12:00:00Z"}});
     let records = json!({"records": [order("FR", 100), order("DE", 7_777), order("FR", 300)]});
-    let mut post = millpond_http(&server, "/v1/topics/orders/records", ADMIN);
+    let post = millpond_http(&server, "/v1/topics/orders/records", ADMIN);
     assert!(post.send_json(&records).is_ok());
     server
 }

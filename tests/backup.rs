@@ -16,8 +16,8 @@ topics = [{{ name = "ticks", partitions = 4 }}]
 [[streams]]
 name = "ticks"
 topic = "ticks"
-event_time = "_timestamp"
-columns = [{{ name = "id", type = "BIGINT", required = true }}]
+event_time = "ts"
+columns = [{{ name = "id", type = "BIGINT", required = true }}, {{ name = "ts", type = "TIMESTAMP", required = true }}]
 [[lake.tables]]
 topic = "ticks"
 flush_age = "1s"
@@ -40,13 +40,17 @@ fn backup(server: &Server) -> String {
     said.split_whitespace().find(|word| word.ends_with("Z:")).unwrap().trim_end_matches(':').to_owned()
 }
 
+fn tick(id: i64) -> Value {
+    json!({"key": id.to_string(), "value": {"id": id, "ts": "2026-11-20T12:00:00Z"}})
+}
+
 /// Writes records over HTTP from a thread until it is told to stop; gives how many were acknowledged.
 fn writer(server: &Server, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) -> std::thread::JoinHandle<i64> {
     let http = server.http.clone();
     std::thread::spawn(move || {
         let mut next = 0;
         while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-            let records: Vec<Value> = (next..next + 50).map(|id| json!({"key": id, "value": {"id": id}})).collect();
+            let records: Vec<Value> = (next..next + 50).map(tick).collect();
             let answer = http.post("/v1/topics/ticks/records", &json!({"records": records}));
             assert_eq!(answer["accepted"], 50);
             next += 50;
@@ -130,7 +134,7 @@ fn a_restored_backup_agrees_with_itself() {
     assert!(files[0][0].as_i64().unwrap() > 0, "{files:?}");
     assert_eq!(committed(&restored), sum, "the group's offsets");
     // the copy works on
-    let more = json!({"records": [{"value": {"id": end}}]});
+    let more = json!({"records": [tick(end)]});
     assert_eq!(restored.http.post("/v1/topics/ticks/records", &more)["accepted"], 1);
     restored.http.post("/v1/lake/ticks/flush", &Value::Null);
     assert_eq!(restored.http.sql("SELECT count(*) FROM ticks")[0][0], json!(end + 1));

@@ -96,8 +96,12 @@ topics = [{{ name = "tracks", partitions = 3 }}]
 [[streams]]
 name = "tracks"
 topic = "tracks"
-event_time = "_timestamp"
-columns = [{{ name = "id", type = "BIGINT", required = true }}, {{ name = "genre", type = "VARCHAR" }}]
+event_time = "ts"
+columns = [
+    {{ name = "id", type = "BIGINT", required = true }},
+    {{ name = "genre", type = "VARCHAR" }},
+    {{ name = "ts", type = "TIMESTAMP", required = true }},
+]
 [[sources]]
 name = "files"
 topic = "tracks"
@@ -109,6 +113,7 @@ delay = "20ms"
 retries = 3
 columns = [{{ name = "id", type = "BIGINT", required = true }}, {{ name = "genre" }}]
 key = "id"
+time_field = "ts"
 "#,
         url = ssh.url("*.csv"),
     );

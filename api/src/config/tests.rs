@@ -124,7 +124,7 @@ kind = "lines"
             "a.toml:15: dashboards[0].panels[0].x: missing; name the column along the axis, for example x = \"window_start\"",
             "a.toml:15: dashboards[0].panels[0].y: missing; name the columns to draw, for example y = [\"plays\"]",
             "a.toml:17: dashboards[0].panels[0].kind: \"lines\" is not known here; did you mean line?",
-            "a.toml:18: colours: unknown key; known here: alerts, broker, dashboards, http, jobs, lake, models, postgres, schemas, sinks, smtp, sources, streams, tables, topics, transforms, views",
+            "a.toml:18: colours: unknown key; known here: alerts, broker, costs, dashboards, http, jobs, lake, models, postgres, schemas, sinks, smtp, sources, streams, tables, tokens, topics, transforms, views",
         ]
     );
 }
