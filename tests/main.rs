@@ -12,6 +12,8 @@
 
 mod support;
 
+mod access;
+mod backup;
 mod bad_input;
 mod clients;
 mod compaction;
@@ -34,6 +36,7 @@ mod page;
 mod registry;
 mod scenarios;
 mod security;
+mod sftp;
 mod sinks;
 mod spotify;
 mod streams;

@@ -9,6 +9,7 @@ use engine::{Engine, Sources};
 use lake::Lake;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::access::Access;
 use crate::config::{DashboardConfig, FilterConfig, HttpConfig, NoteConfig};
 use crate::error::{Answer, Problem};
 use crate::lineage::Declared;
@@ -30,6 +31,8 @@ pub struct App {
     pub lake: Arc<Lake>,
     /// Sinks, jobs, alerts.
     pub work: Arc<Work>,
+    /// Who may use the HTTP side.
+    pub access: Access,
     /// Limits of the HTTP side.
     pub http: HttpConfig,
     /// Most rows of one SQL answer: what both the HTTP side and the lake allow.

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::app::{App, Dashboard};
 use crate::config::NoteConfig;
 use crate::error::Answer;
@@ -35,9 +36,9 @@ pub fn routes(routes: Routes) -> Routes {
     )
 }
 
-async fn catalog(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn catalog(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    let mut catalog = Catalog { app: &app, entries: Vec::new(), lineage: Vec::new() };
+    let mut catalog = Catalog { app: &app, caller: &caller, entries: Vec::new(), lineage: Vec::new() };
     catalog.topics();
     catalog.streams();
     catalog.views();
@@ -45,12 +46,14 @@ async fn catalog(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
     catalog.tables().await?;
     catalog.declared();
     catalog.dashboards();
+    catalog.drop_loose_arrows();
     Ok(Json(json!({"entries": catalog.entries, "lineage": catalog.lineage})))
 }
 
 /// The catalog being put together: entries `{kind, name, …}`, and arrows between `kind:name` and `kind:name`.
 struct Catalog<'a> {
     app: &'a App,
+    caller: &'a Caller,
     entries: Vec<Value>,
     lineage: Vec<Value>,
 }
@@ -60,7 +63,16 @@ impl Catalog<'_> {
         self.app.notes.iter().find(|note| note.list == list && note.name == name).cloned().unwrap_or_default()
     }
 
+    /// Adds an entry, if the caller sees what it is about.
     fn add(&mut self, (kind, list): (&str, &str), name: &str, more: Value) {
+        let seen = match kind {
+            "dashboard" => true,
+            "topic" | "files" => self.caller.names(name),
+            _ => self.caller.sees(name),
+        };
+        if !seen {
+            return;
+        }
         let note = self.note(list, name);
         let mut entry = json!({"kind": kind, "name": name, "owner": note.owner, "description": note.description});
         if let (Some(entry), Value::Object(more)) = (entry.as_object_mut(), more) {
@@ -79,6 +91,16 @@ impl Catalog<'_> {
         if !self.lineage.contains(&arrow) {
             self.lineage.push(arrow);
         }
+    }
+
+    /// Arrows from and to what is not listed say nothing.
+    fn drop_loose_arrows(&mut self) {
+        let listed: Vec<Value> = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some(json!(format!("{}:{}", entry["kind"].as_str()?, entry["name"].as_str()?))))
+            .collect();
+        self.lineage.retain(|arrow| listed.contains(&arrow[0]) && listed.contains(&arrow[1]));
     }
 
     fn topics(&mut self) {
@@ -147,7 +169,7 @@ impl Catalog<'_> {
 
     /// Tables that SQL knows and that are neither streams nor views.
     async fn tables(&mut self) -> Answer<()> {
-        let asked = ask(self.app, (TABLES, Vec::new()), COLUMNS_MAX, TABLES_AGE_MS).await?;
+        let asked = ask(self.app, (TABLES, Vec::new()), (COLUMNS_MAX, TABLES_AGE_MS), self.caller.reader()).await?;
         let mut tables: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for row in Rows::of(&asked.schema, &asked.rows)?.rows {
             if let [Value::String(table), column, kind] = row.as_slice() {

@@ -4,6 +4,7 @@
 //! file per family of routes. `output` writes rows, `params` reads parameters, `error` is the only map to HTTP statuses.
 //! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
+mod access;
 mod alerts;
 mod app;
 mod base64;
@@ -32,6 +33,7 @@ mod params;
 mod partitioner;
 mod period;
 mod process;
+mod queries;
 mod question;
 mod rates;
 mod registry;
@@ -68,6 +70,7 @@ use lake::Lake;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::access::Access;
 use crate::app::App;
 use crate::config::{Config, TopicDeclaration};
 use crate::lineage::Declared;
@@ -181,6 +184,8 @@ async fn serve(
 ) -> Result<Running, StartError> {
     let dashboards =
         dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
+    let access = Access::new(&config.tokens, &access::lineage(engine, lake, config), lake);
+    let access = access.map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
     let sources = Sources::start(broker.clone(), config.sources.clone()).await.map_err(|e| failed("sources")(&e))?;
     let rows_max = config.lake.sql.rows;
@@ -192,6 +197,7 @@ async fn serve(
         engine: engine.clone(),
         lake: lake.clone(),
         work: work.clone(),
+        access,
         dashboards,
         order: config.dashboards.iter().map(|dashboard| dashboard.name.clone()).collect(),
         asked: Shared::default(),
@@ -212,6 +218,8 @@ async fn serve(
         http: config.http.clone(),
     });
     let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));
+    app.access.warn_when_open(http_address, "the http port");
+    registry_address.iter().for_each(|address| app.access.warn_when_open(*address, "the schema registry"));
     let mut servers = vec![http.serve(routes::http(app.clone()), stop.clone())];
     if let Some(registry) = registry {
         servers.push(registry.serve(routes::registry(app), stop));

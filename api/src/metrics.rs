@@ -9,19 +9,21 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::access::Need;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::groups::Lag;
 use crate::params::Params;
 use crate::process;
+use crate::queries;
 use crate::routes::{Doc, Routes};
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     routes
         .get("/metrics", Doc::new("Figures as Prometheus text").answers(&["text/plain"]), metrics)
-        .get("/health/live", Doc::new("200 while the process answers"), live)
-        .get("/health/ready", Doc::new("200 when reads and writes are served"), ready)
+        .get("/health/live", Doc::new("200 while the process answers").need(Need::Nothing), live)
+        .get("/health/ready", Doc::new("200 when reads and writes are served").need(Need::Nothing), ready)
 }
 
 async fn live(uri: Uri) -> Answer<Json<Value>> {
@@ -56,6 +58,7 @@ async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
     stream_figures(&app, &mut text);
     source_figures(&app, &mut text)?;
     lake_figures(&app, &mut text);
+    queries::figures(&app, &mut text);
     group_figures(&app, &mut text).await?;
     app.work.figures(&mut text).await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())

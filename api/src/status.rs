@@ -11,6 +11,7 @@ use engine::DerivedStatus;
 use lake::TableStatus;
 use serde_json::{Map, Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::output::{columns, offsets_json, time_text};
@@ -85,13 +86,14 @@ pub fn status_json(app: &App) -> Value {
     })
 }
 
-async fn streams(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn streams(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
     let statuses = app.engine.stream_status();
     let streams: Vec<Value> = app
         .engine
         .streams()
         .iter()
+        .filter(|stream| caller.sees(stream.name()))
         .map(|stream| {
             let status = statuses.iter().find(|status| status.stream == stream.name());
             json!({
@@ -125,15 +127,11 @@ fn derived_json(derived: &DerivedStatus) -> Value {
     })
 }
 
-async fn lake(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn lake(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(lake_json(&app)))
-}
-
-/// The state of the lake, for this route and the page.
-pub fn lake_json(app: &App) -> Value {
     let status = app.lake.status();
-    json!({"url": status.url, "tables": status.tables.iter().map(table_json).collect::<Vec<_>>()})
+    let tables = status.tables.iter().filter(|table| caller.sees(&table.table));
+    Ok(Json(json!({"url": status.url, "tables": tables.map(table_json).collect::<Vec<_>>()})))
 }
 
 fn table_json(table: &TableStatus) -> Value {

@@ -74,6 +74,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
         }],
         models: models(),
         notes: Vec::new(),
+        tokens: Vec::new(),
         sources: sources(),
     }
 }

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use broker::settings::row_of;
 use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{EngineConfig, StreamConfig, ViewConfig};
+use lake::LakeConfig;
 
+use super::build_access::{costs, token};
 use super::build_models::model;
 use super::build_registry::schema;
 use super::build_security::{listener, security};
@@ -32,6 +34,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("sinks", lists),
         ("jobs", lists),
         ("alerts", lists),
+        ("tokens", lists),
         ("listeners", &document["broker"]),
         ("users", &document["security"]),
     ];
@@ -61,9 +64,13 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
     build_work::place_files(&mut work, &broker.data_dir);
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
-        lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
+        lake: LakeConfig {
+            costs: costs(&document["costs"]),
+            ..build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes)
+        },
         topics: build_topics::topics(lists, &document["broker"], mistakes),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
+        tokens: lists.tables("tokens").iter().map(|entry| token(entry, mistakes)).collect(),
         broker,
         engine,
         http,

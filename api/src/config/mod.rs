@@ -4,6 +4,7 @@
 //! `manual` writes config/millpond.toml.
 
 mod build;
+mod build_access;
 mod build_dashboards;
 mod build_lake;
 mod build_models;
@@ -21,6 +22,7 @@ mod mistake;
 pub mod read;
 pub mod schema;
 mod settings;
+mod settings_access;
 mod settings_dashboards;
 mod settings_kafka;
 mod settings_lake;
@@ -41,6 +43,7 @@ use broker::{BrokerConfig, Compatibility, Reference, SchemaType};
 use engine::EngineConfig;
 use lake::LakeConfig;
 
+pub use build_access::{Scopes, TokenConfig};
 pub use build_models::ModelConfig;
 pub use dashboards::{
     Colour, DashboardConfig, FilterConfig, FilterKind, PanelConfig, PanelKind, PanelStyle, ThresholdConfig,
@@ -68,6 +71,8 @@ pub struct Config {
     pub topics: Vec<TopicDeclaration>,
     /// Schemas to be registered.
     pub schemas: Vec<SchemaDeclaration>,
+    /// Who may use the HTTP port; none: everybody.
+    pub tokens: Vec<TokenConfig>,
     /// Pages of charts.
     pub dashboards: Vec<DashboardConfig>,
     /// Models that are measured.

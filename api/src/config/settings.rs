@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::read::KAFKA_SECTION;
 use super::schema::{Field, Kind, Section};
+use super::settings_access::{COSTS, TOKEN};
 use super::settings_dashboards::DASHBOARD;
 use super::settings_kafka::KAFKA;
 use super::settings_lake::{LAKE, TRANSFORM};
@@ -36,7 +37,7 @@ pub const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Everything a configuration file may say.
-pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
+pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
     [
         Section {
             name: "broker",
@@ -55,6 +56,11 @@ pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
         },
         Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
         Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
+        Section {
+            name: "costs",
+            doc: "Prices, for the estimate of what storing and reading costs: the table cost_estimate of SQL, and the page Lake.",
+            fields: &COSTS,
+        },
         Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
         Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
         Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
@@ -217,7 +223,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 12] = [
+const LISTS: [Field; 13] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -255,6 +261,12 @@ const LISTS: [Field; 12] = [
     Field::optional("sinks", Kind::Tables(&SINK), "", "Rows of streams and views that go into PostgreSQL or files."),
     Field::optional("jobs", Kind::Tables(&JOB), "", "Steps that run at a time, after other jobs, or on demand."),
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
+    Field::optional(
+        "tokens",
+        Kind::Tables(&TOKEN),
+        "",
+        "Who may use the HTTP port and the schema registry: with one token or more, each request needs one (Authorization: Bearer, or Basic with the token as the password). Without any, everybody who reaches the port may do everything.",
+    ),
 ];
 
 const TOPIC: [Field; 7] = [

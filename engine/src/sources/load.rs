@@ -15,6 +15,7 @@ use super::plan::Plan;
 use super::publish::Packer;
 use super::reader::{Content, RawRow, Reader};
 use super::rules::{self, Origin, Ready, Refused};
+use super::sftp::{Address, Fault, Remote};
 use super::shared::{Signal, SourceShared, WATCH};
 use super::status::{RunReport, RunState};
 use super::stored::{self, FileRecord, Id, PathRecord, SourceRecord};
@@ -50,6 +51,15 @@ impl From<broker::Error> for Halt {
     }
 }
 
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Halt {
+        match fault {
+            Fault::Io(error) => Halt::Io(error),
+            Fault::Refused(message) => Halt::Failed(EngineError::new(ErrorKind::BadRequest, message)),
+        }
+    }
+}
+
 impl From<io::Error> for Halt {
     fn from(error: io::Error) -> Halt {
         Halt::Io(error)
@@ -67,6 +77,8 @@ pub(crate) struct Run<'a> {
     pub(crate) report: RunReport,
     pub(crate) totals: SourceRecord,
     pub(crate) quality: Counters,
+    /// The connection to the server of the files, while there is one.
+    pub(crate) remote: Option<Remote>,
 }
 
 /// The file being loaded.
@@ -112,7 +124,7 @@ impl Run<'_> {
     }
 
     fn files(&mut self) -> Outcome {
-        let files = self.trying(|run| Ok(run.find()?))?;
+        let files = self.trying(|run| run.find())?;
         let store = self.shared.broker.store().clone();
         let mut due = Vec::new();
         for found in files.into_iter().filter(|found| self.report.trigger != WATCH || self.shared.is_settled(found)) {
@@ -135,16 +147,38 @@ impl Run<'_> {
             }
             self.shared.end_file(&found);
         }
+        if self.remote.take().is_some() {
+            // fetched again where it is still needed
+            let _ = std::fs::remove_dir_all(self.shared.fetched_dir());
+        }
         Ok(())
     }
 
-    fn find(&self) -> io::Result<Vec<Found>> {
-        let path = &self.config().path;
-        if super::remote::is_remote(path) {
+    fn find(&mut self) -> Outcome<Vec<Found>> {
+        let path = self.config().path.clone();
+        if super::remote::is_remote(&path) {
             let folder = self.shared.broker.config().data_dir.join("sources");
-            return super::remote::fetch(path, &folder, &self.config().name).map(|found| vec![found]);
+            return Ok(vec![super::remote::fetch(&path, &folder, &self.config().name)?]);
         }
-        discover::find(path)
+        match Address::parse(&path) {
+            Some(_) => {
+                let folder = self.shared.fetched_dir();
+                self.on_server(async |remote| remote.find(&folder).await)
+            }
+            None => Ok(discover::find(&path)?),
+        }
+    }
+
+    /// Does something on the server of the files, over a new connection when there is none that works.
+    fn on_server<T>(&mut self, act: impl AsyncFnOnce(&Remote) -> std::result::Result<T, Fault>) -> Outcome<T> {
+        let runtime = self.runtime.clone();
+        let remote = match self.remote.take() {
+            Some(remote) => remote,
+            None => runtime.block_on(self.shared.connect())?,
+        };
+        let done = runtime.block_on(act(&remote))?;
+        self.remote = Some(remote);
+        Ok(done)
     }
 
     /// Tries again what fails with the file system or the network, as often as the source says in a row without progress.
@@ -177,6 +211,9 @@ impl Run<'_> {
     }
 
     fn file(&mut self, found: &Found) -> Outcome {
+        if found.remote.is_some() {
+            self.on_server(async |remote| remote.fetch(found).await)?;
+        }
         let store = self.shared.broker.store().clone();
         let name = self.config().name.clone();
         let key = stored::path_key(&name, &discover::path_of(found));
@@ -202,6 +239,10 @@ impl Run<'_> {
             self.step(&loading, std::mem::take(&mut rows))?;
             self.shared.read_to(&loading.found, reader.offset());
             if ended {
+                if found.remote.is_some() {
+                    // loaded: its content is known now, whatever becomes of the copy
+                    let _ = std::fs::remove_file(&found.path);
+                }
                 return Ok(());
             }
             self.pause(Duration::from_millis(self.config().pace.delay_ms))?;

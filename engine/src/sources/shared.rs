@@ -1,6 +1,7 @@
 //! One source, seen from its run, from its keeper and from outside.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use super::config::{FileFormat, SourceConfig, When};
 use super::discover::{self, Found};
+use super::sftp::{Address, Fault, Remote};
 use super::status::{Progress, RunReport, RunState, SourceStatus};
 use super::stored::{self, SourceRecord};
 use crate::error::Result;
@@ -171,9 +173,31 @@ impl SourceShared {
         !(0..SETTLED_MS).contains(&age)
     }
 
+    /// Where files of another machine are fetched.
+    pub(crate) fn fetched_dir(&self) -> PathBuf {
+        self.broker.config().data_dir.join("sources").join(&self.config.name)
+    }
+
+    /// A connection to the server of the files.
+    pub(crate) async fn connect(&self) -> std::result::Result<Remote, Fault> {
+        match Address::parse(&self.config.path) {
+            Some(Ok(address)) => Remote::connect(&address, &self.config.login).await,
+            Some(Err(message)) => Err(Fault::Refused(message)),
+            None => Err(Fault::Refused(format!("{} is not on a server", self.config.path))),
+        }
+    }
+
+    fn find(&self) -> std::result::Result<Vec<Found>, Fault> {
+        if Address::parse(&self.config.path).is_none() {
+            return Ok(discover::find(&self.config.path)?);
+        }
+        let look = async { self.connect().await?.find(&self.fetched_dir()).await };
+        tokio::runtime::Handle::current().block_on(look)
+    }
+
     /// Whether there is a file that a watching source has to read. Blocks.
     pub(crate) fn is_due(&self) -> Result<bool> {
-        let files = match discover::find(&self.config.path) {
+        let files = match self.find() {
             Ok(files) => files,
             Err(error) => {
                 let message = format!("{}: {error}", self.config.path);
