@@ -127,6 +127,8 @@ pub struct BrokerConfig {
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without a count.
     pub num_partitions: i32,
+    /// Whether a replication factor above the number of brokers, 1, is taken as 1 instead of being refused.
+    pub clamp_replication: bool,
     /// Partitions of all topics together.
     pub partitions_max: usize,
     /// Largest request.
@@ -184,6 +186,7 @@ impl Default for BrokerConfig {
             node_id: 1,
             auto_create_topics: true,
             num_partitions: 1,
+            clamp_replication: false,
             partitions_max: 10_000,
             frame_bytes_max: 100 << 20,
             inflight_bytes_max: 512 << 20,

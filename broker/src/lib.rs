@@ -21,7 +21,9 @@ mod log;
 mod loggers;
 pub mod net;
 mod producer_ids;
+mod random;
 mod schema;
+mod secret;
 pub mod security;
 #[cfg(test)]
 mod seed;
@@ -49,10 +51,12 @@ pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
 pub use log::{Aborted, Compacted, Partition, Waiter};
 pub use loggers::{Apply, Levels, Loggers, ROOT};
+pub use random::Random;
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
 };
+pub use secret::HashedSecret;
 pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
 pub use store::{Family, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
@@ -321,6 +325,11 @@ impl Broker {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// CRC-32C of bytes that follow others whose CRC-32C is `before`; 0 where there are none.
+pub fn checksum(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
 }
 
 async fn cluster_id(store: &Store, lane: &Lane) -> Result<String> {

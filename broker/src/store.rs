@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, DBRawIterator, Options,
     ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
@@ -195,6 +196,18 @@ impl Store {
     /// The store as it is now, for reads that must agree with one another.
     pub fn snapshot(&self) -> Snapshot<'_> {
         Snapshot { store: self, inner: self.db.snapshot() }
+    }
+
+    /// Makes a copy of the store as it is now in the directory `to`, which must not be there: files are linked where the
+    /// disk is the same. Producers are held up for the time of a flush.
+    ///
+    /// # Errors
+    /// `Storage` when the copy cannot be made; the store itself is as before.
+    pub fn checkpoint(&self, to: &Path) -> Result<()> {
+        let failed = |e: rocksdb::Error| {
+            Error::storage(format!("{} cannot be made, check that the disk has room: {e}", to.display()))
+        };
+        Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(to)).map_err(failed)
     }
 
     /// Bytes that a family takes on disk, without what is still in memory.

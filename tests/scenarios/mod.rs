@@ -132,6 +132,7 @@ fn assert_alike(folder: &str, reference: &str, tested: &str) {
         differences.len(),
         differences.join("\n")
     );
+    crate::wire::kafka_clients_write_what_was_heard(&scratch);
 }
 
 /// Each step's normalised answer.

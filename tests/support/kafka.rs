@@ -89,8 +89,18 @@ pub fn java_source(file: &str) -> Command {
     java(&super::source(file).display().to_string())
 }
 
+/// A Java class of Streams', Connect's and MirrorMaker's jars.
+pub fn connect_java(class: &str) -> Command {
+    java_from("connect", class, &["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+}
+
 fn java_with(class: &str, flags: &[&str]) -> Command {
-    let jars = cache().join("kafka/jars/*");
+    java_from("kafka", class, flags)
+}
+
+/// `class` with the jars that the set-up put into the folder `part`.
+fn java_from(part: &str, class: &str, flags: &[&str]) -> Command {
+    let jars = cache().join(part).join("jars/*");
     let mut command = Command::new("java");
     command
         .args(flags)

@@ -60,7 +60,7 @@ impl Script {
     pub fn member_as(self, variables: &[(&str, &str)], [bootstrap, topic, group]: [&str; 3], log: &Path) -> Member {
         let mut command = self.command();
         command.args(["group", bootstrap, topic, group]).envs(variables.iter().copied());
-        Member { process: Process::start(command, log) }
+        Member::new(Process::start(command, log))
     }
 }
 
@@ -102,6 +102,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// A started member that prints its events as `script.py` says.
+    pub fn new(process: Process) -> Member {
+        Member { process }
+    }
+
     fn events(&self) -> Vec<Value> {
         let out = self.process.stdout();
         let whole = &out[..out.rfind('\n').map_or(0, |at| at + 1)];

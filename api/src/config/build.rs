@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use broker::settings::row_of;
 use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{EngineConfig, StreamConfig, ViewConfig};
+use lake::LakeConfig;
 
+use super::build_access::{costs, token};
 use super::build_models::model;
 use super::build_registry::schema;
 use super::build_security::{listener, security};
@@ -16,7 +18,7 @@ use super::build_work;
 use super::mistake::{Mistakes, Origin};
 use super::read::Document;
 use super::value::Entry;
-use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_lake, build_notes};
+use super::{Config, HttpConfig, build_dashboards, build_lake, build_notes, build_topics};
 
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
@@ -32,6 +34,7 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("sinks", lists),
         ("jobs", lists),
         ("alerts", lists),
+        ("tokens", lists),
         ("listeners", &document["broker"]),
         ("users", &document["security"]),
     ];
@@ -57,12 +60,17 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         lists.tables("dashboards").iter().map(|entry| build_dashboards::dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
-    let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
+    let mut work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
+    build_work::place_files(&mut work, &broker.data_dir);
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
-        lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
-        topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
+        lake: LakeConfig {
+            costs: costs(&document["costs"]),
+            ..build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes)
+        },
+        topics: build_topics::topics(lists, &document["broker"], mistakes),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
+        tokens: lists.tables("tokens").iter().map(|entry| token(entry, mistakes)).collect(),
         broker,
         engine,
         http,
@@ -112,6 +120,7 @@ fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mist
         listeners,
         durability: if text(entry, "durability") == "os" { Durability::Os } else { Durability::Fsync },
         node_id: small(entry, "node_id"),
+        clamp_replication: entry.bool("clamp_replication"),
         partitions_max: entry.count("partitions_max"),
         inflight_bytes_max: entry.count("inflight_bytes_max"),
         connections_max: entry.count("connections_max"),
@@ -151,18 +160,6 @@ fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {
         requests_max: entry.count("requests_max"),
         streams_max: entry.count("streams_max"),
     }
-}
-
-fn topic(entry: &Entry, mistakes: &mut Mistakes) -> TopicDeclaration {
-    let topic = TopicDeclaration {
-        name: text(entry, "name"),
-        partitions: small(entry, "partitions"),
-        config: entry.map("config"),
-    };
-    if let Err(error) = broker::TopicConfig::parse(&topic.config) {
-        mistakes.add(&entry.place("config"), entry.path_of("config"), error.message);
-    }
-    topic
 }
 
 fn view(entry: &Entry) -> ViewConfig {

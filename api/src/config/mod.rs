@@ -4,6 +4,7 @@
 //! `manual` writes config/millpond.toml.
 
 mod build;
+mod build_access;
 mod build_dashboards;
 mod build_lake;
 mod build_models;
@@ -12,6 +13,7 @@ mod build_registry;
 mod build_security;
 mod build_sources;
 mod build_streams;
+mod build_topics;
 mod build_work;
 mod dashboards;
 mod load;
@@ -20,6 +22,7 @@ mod mistake;
 pub mod read;
 pub mod schema;
 mod settings;
+mod settings_access;
 mod settings_dashboards;
 mod settings_kafka;
 mod settings_lake;
@@ -40,6 +43,7 @@ use broker::{BrokerConfig, Compatibility, Reference, SchemaType};
 use engine::EngineConfig;
 use lake::LakeConfig;
 
+pub use build_access::{Scopes, TokenConfig};
 pub use build_models::ModelConfig;
 pub use dashboards::{
     Colour, DashboardConfig, FilterConfig, FilterKind, PanelConfig, PanelKind, PanelStyle, ThresholdConfig,
@@ -67,6 +71,8 @@ pub struct Config {
     pub topics: Vec<TopicDeclaration>,
     /// Schemas to be registered.
     pub schemas: Vec<SchemaDeclaration>,
+    /// Who may use the HTTP port; none: everybody.
+    pub tokens: Vec<TokenConfig>,
     /// Pages of charts.
     pub dashboards: Vec<DashboardConfig>,
     /// Models that are measured.
@@ -112,12 +118,14 @@ pub struct HttpConfig {
 }
 
 /// `[[topics]]`: a topic that exists once the server is ready.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TopicDeclaration {
     /// The topic's name.
     pub name: String,
     /// Number of partitions it has at least; a topic that has more keeps them.
     pub partitions: i32,
+    /// Copies that are asked for; one is kept.
+    pub replication: i32,
     /// Topic settings under Kafka's names, such as `retention.ms`.
     pub config: std::collections::BTreeMap<String, String>,
 }

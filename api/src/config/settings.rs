@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use super::read::KAFKA_SECTION;
 use super::schema::{Field, Kind, Section};
+use super::settings_access::{COSTS, TOKEN};
 use super::settings_dashboards::DASHBOARD;
 use super::settings_kafka::KAFKA;
 use super::settings_lake::{LAKE, TRANSFORM};
@@ -36,7 +37,7 @@ pub const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Everything a configuration file may say.
-pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
+pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
     [
         Section {
             name: "broker",
@@ -55,13 +56,18 @@ pub static SECTIONS: LazyLock<[Section; 8]> = LazyLock::new(|| {
         },
         Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
         Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
+        Section {
+            name: "costs",
+            doc: "Prices, for the estimate of what storing and reading costs: the table cost_estimate of SQL, and the page Lake.",
+            fields: &COSTS,
+        },
         Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
         Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
         Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
     ]
 });
 
-const BROKER: [Field; 14] = [
+const BROKER: [Field; 15] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -94,6 +100,18 @@ const BROKER: [Field; 14] = [
         "When acks=all is answered. fsync: once the disk has the write. os: once the operating system has it; a power cut may then lose the last moments, a crash of the server may not.",
     ),
     Field::with_default("node_id", Kind::Integer(0, i32::MAX as i64), "1", "This broker's number in Kafka's metadata."),
+    Field::with_default(
+        "clamp_replication",
+        Kind::Bool,
+        "false",
+        "Whether a replication factor above 1, the number of brokers, is taken as 1. Otherwise it is refused, as Kafka does (error 38).",
+    ),
+    Field::optional(
+        "create_topics",
+        Kind::Text,
+        "\"tracks:3:1,errors:1\"",
+        "Topics that are made at start as well, as NAME:PARTITIONS or NAME:PARTITIONS:1; partitions are stronger than under [[topics]].",
+    ),
     Field::with_default(
         "partitions_max",
         Kind::Integer(1, 1_000_000),
@@ -205,7 +223,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 12] = [
+const LISTS: [Field; 13] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -243,12 +261,30 @@ const LISTS: [Field; 12] = [
     Field::optional("sinks", Kind::Tables(&SINK), "", "Rows of streams and views that go into PostgreSQL or files."),
     Field::optional("jobs", Kind::Tables(&JOB), "", "Steps that run at a time, after other jobs, or on demand."),
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
+    Field::optional(
+        "tokens",
+        Kind::Tables(&TOKEN),
+        "",
+        "Who may use the HTTP port and the schema registry: with one token or more, each request needs one (Authorization: Bearer, or Basic with the token as the password). Without any, everybody who reaches the port may do everything.",
+    ),
 ];
 
-const TOPIC: [Field; 5] = [
+const TOPIC: [Field; 7] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
-    Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
+    Field::with_default(
+        "replication",
+        Kind::Integer(1, i16::MAX as i64),
+        "1",
+        "Copies of each record that are asked for. There is one broker: more than 1 needs broker.clamp_replication, and the page says that there is one.",
+    ),
+    Field::optional("config", Kind::Map, "{ \"cleanup.policy\" = \"delete\" }", "Topic settings under Kafka's names."),
+    Field::optional(
+        "retention",
+        Kind::Duration(1, 36_500 * DAY),
+        "\"72h\"",
+        "How long records stay: the setting retention.ms as a duration.",
+    ),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),
 ];

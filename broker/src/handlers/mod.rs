@@ -17,6 +17,8 @@ mod describe_configs;
 mod features;
 mod fetch;
 mod fetch_sessions;
+#[cfg(test)]
+pub(crate) mod golden_tests;
 mod group_admin;
 mod group_offsets;
 #[cfg(test)]

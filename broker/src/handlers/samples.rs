@@ -403,12 +403,35 @@ fn offset_for_leader_epoch(v: i16) -> OffsetForLeaderEpochRequest {
     if v >= 3 { request.with_replica_id(BrokerId(-1)) } else { request }
 }
 
+fn again<M: Decodable + Encodable>(version: i16, body: &mut Bytes) -> Result<Bytes, String> {
+    let message = M::decode(body, version).map_err(|e| e.to_string())?;
+    let mut out = BytesMut::new();
+    message.encode(&mut out, version).map_err(|e| e.to_string())?;
+    if body.is_empty() { Ok(out.freeze()) } else { Err(format!("{} bytes are left over", body.len())) }
+}
+
 macro_rules! messages {
     ($($key:ident $request:ident $response:ident,)*) => {
         /// Decodes a request with the crate, for its errors and what it costs.
         pub(crate) fn decode_request(key: ApiKey, version: i16, body: &mut Bytes) -> Result<(), String> {
             match key {
                 $(ApiKey::$key => $request::decode(body, version).map(drop).map_err(|e| e.to_string()),)*
+                other => panic!("{other:?} is not listed here"),
+            }
+        }
+
+        /// Decodes a request with the crate and encodes it again; what is left of the body is an error.
+        pub(crate) fn request_again(key: ApiKey, version: i16, body: &mut Bytes) -> Result<Bytes, String> {
+            match key {
+                $(ApiKey::$key => again::<$request>(version, body),)*
+                other => panic!("{other:?} is not listed here"),
+            }
+        }
+
+        /// The same for the body of a reply.
+        pub(crate) fn response_again(key: ApiKey, version: i16, body: &mut Bytes) -> Result<Bytes, String> {
+            match key {
+                $(ApiKey::$key => again::<$response>(version, body),)*
                 other => panic!("{other:?} is not listed here"),
             }
         }

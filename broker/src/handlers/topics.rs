@@ -1,6 +1,6 @@
 //! CreateTopics (19) 2 to 7, DeleteTopics (20) 1 to 6, CreatePartitions (37) 0 to 3: topics come, grow and go.
 //!
-//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, manual assignments must name this broker for
+//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, unless the broker is told to take it as 1; manual assignments must name this broker for
 //!   every partition from 0 on. -1 partitions or replicas are the broker's defaults.
 //! - What is created, deleted or grown is durable when the answer comes. With `validate_only` nothing changes.
 //! - CreateTopics answers with the settings of the topic (version 5 on) and its id (version 7 on).
@@ -107,7 +107,7 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
     if asked.assignments.is_empty() {
         match asked.replication_factor {
             -1 => check_default_factor(broker)?,
-            factor => check_factor(factor.into())?,
+            factor => check_factor(broker, factor.into())?,
         }
         return Ok(match asked.num_partitions {
             -1 => broker.config().num_partitions,
@@ -132,14 +132,17 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
 
 /// Whether topics can be created with the factor that they have when nobody says one.
 pub(super) fn check_default_factor(broker: &Broker) -> Result<()> {
-    check_factor(broker.settings().whole("default.replication.factor"))
+    check_factor(broker, broker.settings().whole("default.replication.factor"))
 }
 
-fn check_factor(factor: i64) -> Result<()> {
+fn check_factor(broker: &Broker, factor: i64) -> Result<()> {
     let message = match factor {
         1 => return Ok(()),
+        2.. if broker.config().clamp_replication => return Ok(()),
         ..1 => format!("replication factor {factor} must be 1, or -1 for the default"),
-        2.. => format!("replication factor {factor} is larger than the number of brokers, 1; ask for 1"),
+        2.. => format!(
+            "replication factor {factor} is larger than the number of brokers, 1; ask for 1, or set broker.clamp_replication"
+        ),
     };
     Err(Error::new(Kind::InvalidReplicationFactor, message))
 }

@@ -5,6 +5,7 @@ mod compacted;
 mod crash;
 mod queries;
 mod samples;
+mod scanned;
 mod settling;
 mod support;
 mod transforms;
