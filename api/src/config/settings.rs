@@ -67,7 +67,7 @@ pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 15] = [
+const BROKER: [Field; 16] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
