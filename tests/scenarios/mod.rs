@@ -78,6 +78,7 @@ fn millpond_and_apache_kafka_answer_alike() {
     let server = second.is_none().then(|| Server::with_config(&scratch, CLEANER));
     let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
     assert_alike("golden/scenarios", &reference.kafka, tested);
+    crate::wire::kafka_clients_write_what_was_heard(&scratch);
 }
 
 /// With logins and ACLs: `golden/scenarios/secured`.
@@ -132,7 +133,6 @@ fn assert_alike(folder: &str, reference: &str, tested: &str) {
         differences.len(),
         differences.join("\n")
     );
-    crate::wire::kafka_clients_write_what_was_heard(&scratch);
 }
 
 /// Each step's normalised answer.

@@ -1,7 +1,8 @@
 //! Quotas (KIP-13, KIP-124): what a request used is counted, the answer says for how long the client should be still, and
 //! for so long nothing more is read from its connection.
 //!
-//! - Produce counts the bytes of the request, also with acks = 0. Fetch counts its own answers (`fetch.rs`).
+//! - Produce counts the bytes of the request, also with acks = 0. Fetch counts the batches of its
+//!   answers (`fetch.rs`).
 //! - Every request counts the time that it was worked on, in percent of one processor. Logins and ApiVersions do not.
 
 use std::pin::Pin;

@@ -232,7 +232,7 @@ async fn fetch_is_held_to_its_rate() {
         let answer = FetchResponse::decode(&mut reply, 11).unwrap();
         answers.push((answer.throttle_time_ms, answer.responses.len(), bytes));
     }
-    let bytes = answers[0].2 as f64;
+    let bytes = batch_bytes as f64;
     assert!(answers[0].2 > batch_bytes && answers[0].2 < 2 * batch_bytes, "one batch: {answers:?}");
     let bound = (batch_bytes as f64 * 1.5 / 10.0).round();
     let throttle = ((2.0 * bytes / 10.0 - bound) / bound * 10_000.0).round() as i32;
