@@ -78,6 +78,17 @@ fn golden_bytes_are_read_and_written_alike() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+#[test]
+fn the_readme_names_every_api_with_its_versions() {
+    let readme = include_str!("../../../README.md");
+    for api in APIS {
+        let versions = if api.min == api.max { api.min.to_string() } else { format!("{}–{}", api.min, api.max) };
+        let entry = format!("{:?} {versions}", api.key);
+        let there = readme.split(['|', ',']).any(|cell| cell.trim() == entry);
+        assert!(there, "the table of README.md lacks {entry:?}");
+    }
+}
+
 fn bytes_of(hex: &str) -> Bytes {
     assert!(hex.len().is_multiple_of(2), "{hex}");
     (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap()).collect()
