@@ -44,7 +44,7 @@ pub static SECTIONS: LazyLock<[Section; 7]> = LazyLock::new(|| {
         },
         Section {
             name: "kafka",
-            doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones.",
+            doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones. Lines with # show the defaults.",
             fields: *KAFKA,
         },
         Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
