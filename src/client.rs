@@ -17,12 +17,15 @@ pub struct Server {
     /// The HTTP port of the server, as HOST:PORT or http://HOST:PORT [default: MILLPOND_HTTP or 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
+    /// A token, where the server asks for one [default: MILLPOND_TOKEN]
+    #[arg(long, value_name = "TOKEN")]
+    token: Option<String>,
 }
 
 impl Server {
     /// The server at an address or URL.
     pub fn at(address: &str) -> Server {
-        Server { http: Some(address.to_owned()) }
+        Server { http: Some(address.to_owned()), token: None }
     }
 
     fn base(&self) -> String {
@@ -36,14 +39,27 @@ impl Server {
         ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(WAIT_MAX)).build().into()
     }
 
+    fn authorization(&self) -> Option<String> {
+        let token = self.token.clone().or_else(|| std::env::var("MILLPOND_TOKEN").ok());
+        token.filter(|token| !token.is_empty()).map(|token| format!("Bearer {token}"))
+    }
+
     /// `GET path`, as JSON.
     pub fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.read(self.agent().get(format!("{}{path}", self.base())).call())
+        let mut request = self.agent().get(format!("{}{path}", self.base()));
+        if let Some(value) = self.authorization() {
+            request = request.header("authorization", value);
+        }
+        self.read(request.call())
     }
 
     /// `POST path` with a JSON body, as JSON.
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
-        self.read(self.agent().post(format!("{}{path}", self.base())).send_json(body))
+        let mut request = self.agent().post(format!("{}{path}", self.base()));
+        if let Some(value) = self.authorization() {
+            request = request.header("authorization", value);
+        }
+        self.read(request.send_json(body))
     }
 
     fn read(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
@@ -69,4 +85,14 @@ impl Server {
         let detail = json.as_ref().and_then(said);
         Err(Failure::Failed(detail.unwrap_or_else(|| format!("{} answered {status}", self.base()))))
     }
+}
+
+/// Percent-encodes what a path segment cannot hold.
+pub fn encode(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
 }

@@ -82,7 +82,7 @@ pub fn today() -> String {
 /// Reads and checks a description; all mistakes together.
 pub fn read(source: &Source) -> Result<Samples, Mistakes> {
     let mut mistakes = Mistakes::default();
-    let document = read_alone(source, &SECTIONS, &mut mistakes);
+    let document = read_alone(source, &SECTIONS, &serve::environment().into_iter().collect(), &mut mistakes);
     mistakes.into_result()?;
     let (top, mut mistakes) = (&document[""], Mistakes::default());
     let mut given = BTreeMap::new();

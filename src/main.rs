@@ -6,10 +6,12 @@ mod demo;
 mod evaluate;
 mod failure;
 mod generate;
+mod job;
 mod load;
 mod logging;
 mod memory;
 mod processor;
+mod restore;
 mod serve;
 mod signals;
 mod simulate;
@@ -48,6 +50,11 @@ enum Command {
     Generate(generate::Args),
     /// Print statements with which Hive or Spark read the lake of a running server
     Ddl(ddl::Args),
+    /// Make a data directory of a backup
+    Restore(restore::Args),
+    /// Run the jobs of a running server, and list what ran
+    #[command(subcommand)]
+    Job(job::Command),
     /// List and describe the topics of a running server
     #[command(subcommand)]
     Topics(topics::Command),
@@ -68,6 +75,8 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Ddl(args) => ddl::run(&args),
+        Command::Restore(args) => restore::run(&args),
+        Command::Job(command) => job::run(&command),
         Command::Topics(command) => topics::run(&command),
     };
     match result {

@@ -69,9 +69,7 @@ impl Args {
         for file in &files {
             inputs.add_file(file);
         }
-        inputs.environment = std::env::vars_os()
-            .filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?)))
-            .collect();
+        inputs.environment = environment();
         let flags = [
             ("data-dir", &self.data_dir),
             ("kafka", &self.kafka),
@@ -85,6 +83,11 @@ impl Args {
         inputs.flags = flags.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.clone()?))).collect();
         Ok(inputs)
     }
+}
+
+/// The variables of the process that are text.
+pub fn environment() -> Vec<(String, String)> {
+    std::env::vars_os().filter_map(|(name, text)| Some((name.into_string().ok()?, text.into_string().ok()?))).collect()
 }
 
 /// Runs the command.

@@ -23,7 +23,10 @@ pub const SYSTEMS: [System; 4] = [
     System {
         name: "music",
         config: include_str!("../config/music/system.toml"),
-        simulators: &[("simulator", include_str!("../config/music/simulator.toml"))],
+        simulators: &[
+            ("listeners", include_str!("../config/music/listeners.toml")),
+            ("simulator", include_str!("../config/music/simulator.toml")),
+        ],
         data: None,
     },
     System {
@@ -63,10 +66,8 @@ pub fn find(name: &str) -> Result<&'static System, Failure> {
 /// The simulator descriptions of a built-in system (`music`), one of them (`music:simulator`), or the one in a file (a name with `/` or
 /// `.toml`).
 pub fn simulators(name: &str) -> Result<Vec<Source>, Failure> {
-    if name.contains('/') || name.ends_with(".toml") {
-        let text = std::fs::read_to_string(Path::new(name))
-            .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
-        return Ok(vec![Source::text(name, &text)]);
+    if let Some(file) = of_file(name) {
+        return file.map(|source| vec![source]);
     }
     let (system, part) = name.split_once(':').map_or((name, None), |(system, part)| (system, Some(part)));
     let system = find(system)?;
@@ -84,10 +85,8 @@ pub fn simulators(name: &str) -> Result<Vec<Source>, Failure> {
 
 /// The description of a built-in system's sample files, or the one in a file (a name with `/` or `.toml`).
 pub fn data(name: &str) -> Result<Source, Failure> {
-    if name.contains('/') || name.ends_with(".toml") {
-        let text = std::fs::read_to_string(Path::new(name))
-            .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))?;
-        return Ok(Source::text(name, &text));
+    if let Some(file) = of_file(name) {
+        return file;
     }
     match find(name)?.data {
         Some(text) => Ok(Source::text(&format!("config/{name}/data.toml"), text)),
@@ -95,4 +94,14 @@ pub fn data(name: &str) -> Result<Source, Failure> {
             Err(Failure::Usage(format!("{name} has no sample files: its events come from `millpond simulate {name}`")))
         }
     }
+}
+
+/// What a file holds, where a name is that of a file.
+fn of_file(name: &str) -> Option<Result<Source, Failure>> {
+    let is_file = name.contains('/') || name.ends_with(".toml");
+    is_file.then(|| {
+        let text = std::fs::read_to_string(Path::new(name));
+        text.map(|text| Source::text(name, &text))
+            .map_err(|error| Failure::Usage(format!("{name} cannot be read: {error}")))
+    })
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::client::Server;
+use crate::client::{Server, encode};
 use crate::failure::Failure;
 use crate::sql::print_all;
 use crate::table;
@@ -53,14 +53,4 @@ fn rows(names: &[&str], list: &Value) -> String {
     let rows: Vec<Vec<Value>> =
         list.iter().map(|item| names.iter().map(|name| item[*name].clone()).collect()).collect();
     table::draw(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &rows)
-}
-
-/// Percent-encodes what a path segment cannot hold.
-fn encode(text: &str) -> String {
-    text.bytes()
-        .map(|byte| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => char::from(byte).to_string(),
-            _ => format!("%{byte:02X}"),
-        })
-        .collect()
 }

@@ -56,10 +56,19 @@ impl Broker {
 }
 
 pub fn create_topic(address: &str, name: &str, partitions: i32) {
+    create_topic_with(address, name, partitions, &[]);
+}
+
+pub fn create_topic_with(address: &str, name: &str, partitions: i32, settings: &[(&str, &str)]) {
+    let text = |value: &str| StrBytes::from_string(value.to_owned());
+    let settings = settings.iter().map(|(name, value)| {
+        create_topics_request::CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
+    });
     let topic = create_topics_request::CreatableTopic::default()
         .with_name(TopicName(StrBytes::from_string(name.to_owned())))
         .with_num_partitions(partitions)
-        .with_replication_factor(1);
+        .with_replication_factor(1)
+        .with_configs(settings.collect());
     let answer = Client::connect(address)
         .call(&CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(10_000), 5)
         .unwrap();

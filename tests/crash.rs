@@ -120,7 +120,7 @@ fn simulate(scratch: &Scratch, server: &Server) -> Process {
     let mut command = millpond();
     command.args([
         "simulate",
-        "music",
+        "music:simulator",
         "--bootstrap",
         &server.kafka,
         "--rate",

@@ -41,6 +41,45 @@ fn compose_prometheus_and_grafana_files_hang_together() {
     let report = json_of(python("clients/deploy.py").arg(root("")));
     assert_eq!(report["mistakes"], serde_json::json!([]), "{report:#}");
     assert!(report["services"].as_u64().unwrap() >= 7 && report["panels"].as_u64().unwrap() >= 10, "{report}");
+    assert_eq!(report["workflows"], 2, "{report}");
+}
+
+/// The rollout against a docker that only writes down what it is told: an image whose name is `bad` never becomes healthy.
+#[test]
+fn a_rollout_goes_back_when_the_new_image_is_not_healthy() {
+    let scratch = Scratch::new("rollout");
+    let docker = scratch.write(
+        "bin/docker",
+        "#!/bin/sh\necho \"$MILLPOND_IMAGE $*\" >>calls\ncase \"$MILLPOND_IMAGE $2\" in *bad*up | gone*pull) exit 1 ;; esac\n",
+    );
+    run(std::process::Command::new("chmod").arg("+x").arg(&docker));
+    let path = format!("{}:{}", scratch.path("bin").display(), std::env::var("PATH").unwrap());
+    let place = scratch.path("place");
+    fs::create_dir_all(&place).unwrap();
+    let rollout = |image: &str| {
+        let mut command = std::process::Command::new(root("deploy/rollout"));
+        let output = command.arg(image).arg("7").env("PATH", &path).current_dir(&place).output().unwrap();
+        let calls = fs::read_to_string(place.join("calls")).unwrap();
+        fs::remove_file(place.join("calls")).unwrap();
+        let started: Vec<String> = calls
+            .lines()
+            .filter(|call| call.contains(" up "))
+            .map(|call| call.split(' ').next().unwrap().to_owned())
+            .collect();
+        assert!(!calls.contains("down") && !calls.contains("--volumes"), "{calls}");
+        (output.status.success(), started, String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let healthy = || fs::read_to_string(place.join(".millpond-image")).unwrap_or_default();
+    let (done, started, said) = rollout("bad:0");
+    assert!(!done && started == ["bad:0"] && said.contains("nothing to go back to") && healthy().is_empty(), "{said}");
+    let (done, started, _) = rollout("good:1");
+    assert!(done && started == ["good:1"] && healthy() == "good:1\n");
+    let (done, started, said) = rollout("bad:2");
+    assert!(!done && started == ["bad:2", "good:1"] && healthy() == "good:1\n", "{started:?} {said}");
+    assert!(said.contains("not healthy within 7 s") && said.contains("went back to good:1"), "{said}");
+    let (done, started, said) = rollout("gone:3");
+    assert!(!done && started.is_empty() && said.contains("nothing was changed"), "{started:?} {said}");
+    assert!(rollout("good:4").0 && healthy() == "good:4\n");
 }
 
 /// Each option of the container's command is one the program has.

@@ -9,9 +9,9 @@ use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
-const PARTITIONS: i64 = 6;
+pub const PARTITIONS: i64 = 6;
 const ROUND: i64 = 50;
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn three_consumers_rebalance_and_resume_after_kill_9() {
@@ -41,7 +41,7 @@ fn topic(script: Script) -> String {
 }
 
 /// `ROUND` records to each partition.
-fn produce(address: &str, topic: &str) {
+pub fn produce(address: &str, topic: &str) {
     let producer: BaseProducer =
         ClientConfig::new().set("bootstrap.servers", address).set("enable.idempotence", "true").create().unwrap();
     for i in 0..ROUND * PARTITIONS {
@@ -54,15 +54,15 @@ fn produce(address: &str, topic: &str) {
 }
 
 /// Every (partition, offset) of `from..to` rounds.
-fn all(from: i64, to: i64) -> BTreeSet<(i64, i64)> {
+pub fn all(from: i64, to: i64) -> BTreeSet<(i64, i64)> {
     (0..PARTITIONS).flat_map(|partition| (from * ROUND..to * ROUND).map(move |offset| (partition, offset))).collect()
 }
 
-fn read_by(members: &[Member]) -> BTreeSet<(i64, i64)> {
+pub fn read_by(members: &[Member]) -> BTreeSet<(i64, i64)> {
     members.iter().flat_map(Member::read).collect()
 }
 
-fn wait_until_shared(name: &str, members: &mut [Member]) {
+pub fn wait_until_shared(name: &str, members: &mut [Member]) {
     let each = PARTITIONS as usize / members.len();
     eventually(&format!("{name}: {} members share {PARTITIONS} partitions", members.len()), PATIENCE, || {
         let assigned: Vec<_> = members.iter_mut().map(|member| member.assigned().unwrap_or_default()).collect();
@@ -72,7 +72,7 @@ fn wait_until_shared(name: &str, members: &mut [Member]) {
     });
 }
 
-fn wait_until_read(name: &str, members: &[Member], wanted: &BTreeSet<(i64, i64)>) {
+pub fn wait_until_read(name: &str, members: &[Member], wanted: &BTreeSet<(i64, i64)>) {
     eventually(&format!("{name}: the group reads everything"), PATIENCE, || {
         let read = read_by(members);
         if read == *wanted {

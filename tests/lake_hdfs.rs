@@ -1,7 +1,7 @@
 //! The lake on a real HDFS with replication 2: every record once across kills of the server, of a data node and of the name
 //! node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed.
 
-use crate::oracle::{music, oracle, report};
+use crate::oracle::{everything, listeners, music, oracle, report};
 use crate::support::hdfs::Hdfs;
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, spark};
@@ -62,6 +62,7 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     let args = vec!["--lake".to_owned(), hdfs.url("lake")];
     let mut server =
         Server::start_with(&scratch, Options { configs: vec![system.clone(), more], args, ..Options::default() });
+    listeners(&server);
     let mut simulator = simulate(&scratch, &server);
     for kill in 0..5 {
         thread::sleep(Duration::from_millis(2_500));
@@ -84,7 +85,9 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     let rows =
         server.http.sql("SELECT _partition, count(*), count(DISTINCT _offset) FROM listens GROUP BY 1 ORDER BY 1");
     assert!(rows.len() == 6 && rows.iter().all(|row| row[1] == row[2]), "{rows:?}");
-    report("oracle, settled", oracle(&server, &system).arg("--sent").arg(scratch.path("sent.jsonl")));
+    let sent = scratch.path("sent.jsonl");
+    let found = report("oracle, settled", everything(&scratch, &server, &system).arg("--sent").arg(sent));
+    assert!(found["panels"].as_u64().unwrap() >= 29 && found["panels"] == found["shown"], "{found}");
     let files = hdfs.files("lake/listens");
     assert!(files.len() > 10 && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
     hdfs.wait_for_two_copies("lake/listens");
@@ -107,7 +110,7 @@ fn simulate(scratch: &Scratch, server: &Server) -> Process {
     let mut command = millpond();
     command.args([
         "simulate",
-        "music",
+        "music:simulator",
         "--bootstrap",
         &server.kafka,
         "--rate",

@@ -12,24 +12,35 @@
 
 mod support;
 
+mod access;
+mod backup;
 mod bad_input;
 mod clients;
+mod compaction;
+mod connect;
+mod consumer_groups;
 mod crash;
 mod dashboards;
 mod deploy;
 mod derived;
 mod evaluate;
 mod fresh;
+mod go_clients;
 mod groups;
 mod jobs;
 mod lake_hdfs;
+mod music;
 mod oracle;
 mod orangescrum;
 mod page;
 mod registry;
 mod scenarios;
+mod security;
+mod sftp;
 mod sinks;
 mod spotify;
+mod streams;
 mod systems;
 mod tools;
 mod transactions;
+mod wire;

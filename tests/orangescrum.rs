@@ -1,7 +1,8 @@
-//! The project-management system from Avro producers to dashboards and warehouse, with the lake on a real HDFS: every number equals an
-//! independent computation over the raw topics (`clients/orangescrum.py`).
+//! The project-management system from Avro producers to dashboards and warehouse, with the lake on a real HDFS: every number, in the files
+//! and as Chromium shows it, equals an independent computation over the raw topics (`clients/orangescrum.py`); old slices move to the
+//! archive; the catalog leads from the sources to each panel.
 
-use crate::oracle::report;
+use crate::oracle::{pages, report};
 use crate::support::hdfs::Hdfs;
 use crate::support::kafka::run;
 use crate::support::scripts::python;
@@ -32,6 +33,10 @@ fn system(scratch: &Scratch) -> PathBuf {
 }
 
 fn simulate(server: &Server, part: &str, count: u64, day: &str) {
+    simulate_with(server, (part, count), day, "11");
+}
+
+fn simulate_with(server: &Server, (part, count): (&str, u64), day: &str, seed: &str) {
     let mut command = millpond();
     let (registry, count) = (format!("http://{}/registry", server.http.address()), count.to_string());
     command.args(["simulate", &format!("orangescrum:{part}"), "--as-fast-as-it-goes", "--bootstrap", &server.kafka]);
@@ -45,7 +50,7 @@ fn simulate(server: &Server, part: &str, count: u64, day: &str) {
         "--start",
         &format!("{day}T08:00:00Z"),
     ]);
-    command.args(["--seed", "11", "--dirty", "0.03", "--late", "0.02", "--duplicates", "0.02"]);
+    command.args(["--seed", seed, "--dirty", "0.03", "--late", "0.02", "--duplicates", "0.02"]);
     let said = run(&mut command);
     eprintln!("{said}");
 }
@@ -62,7 +67,7 @@ fn every_number_from_avro_to_the_warehouse() {
     let args = vec!["--lake".to_owned(), hdfs.url("lake")];
     let options = Options { configs: vec![system(&scratch)], args, ..Options::default() };
     let mut server = Server::start_with(&scratch, options);
-    let (day, _) = yesterday();
+    let (day, start_s) = yesterday();
     simulate(&server, "users", 30_000, &day);
     simulate(&server, "projects", 30_000, &day);
     // joins take the tables as they are when an event is computed: let them be read first
@@ -76,12 +81,12 @@ fn every_number_from_avro_to_the_warehouse() {
     simulate(&server, "logs", 20_000, &day);
     simulate(&server, "metrics", 20_000, &day);
 
-    let first = run_job(&server, &day);
-    let again = run_job(&server, &day);
-    assert_eq!(warehouse(&hdfs), warehouse(&hdfs));
+    run_job(&server, "daily_ingestion", &day);
+    let first = run_job(&server, "batch_transformation", &day);
+    let again = run_job(&server, "batch_transformation", &day);
     assert!(first != again, "two runs have two numbers");
     let before = warehouse(&hdfs);
-    run_job(&server, &day);
+    run_job(&server, "batch_transformation", &day);
     assert_eq!(warehouse(&hdfs), before, "a day that is run again gives the same files");
 
     let lake = scratch.path("lake");
@@ -92,10 +97,26 @@ fn every_number_from_avro_to_the_warehouse() {
         command.args(arguments);
         command
     };
-    let found = report("orangescrum", &mut check(&["--day", &day, "--lake", &lake.display().to_string()]));
+    let (from, to) = (start_s * 1_000, (start_s + DAY_S) * 1_000);
+    let range = format!("from={from}&to={to}");
+    let wanted = [
+        format!("orangescrum-live?{range}"),
+        format!("orangescrum-projects?{range}"),
+        format!("orangescrum-projects?team=mobile&{range}"),
+        "orangescrum-warehouse".to_owned(),
+    ];
+    let shown = pages(&scratch, &server, &wanted);
+    let arguments = ["--day", &day, "--lake", &lake.display().to_string(), "--shown", &shown.display().to_string()];
+    let found = report("orangescrum", &mut check(&arguments));
+    assert_eq!(found["panels"], 18, "{found}");
     assert!(found["rejected"].as_u64().unwrap() > 300 && found["duplicates"].as_u64().unwrap() > 100, "{found}");
     assert_eq!(found["versions"], 2, "the schema evolved in mid-stream: {found}");
     notebook(&server, &lake);
+    the_catalog_leads_from_source_to_panel(&server);
+    let alerts = server.http.get("/v1/alerts");
+    assert!(alerts["alerts"].as_array().unwrap().iter().all(|alert| alert["error"].is_null()), "{alerts}");
+    a_person_who_changes_teams_has_two_versions((&scratch, &server), &day);
+    old_slices_move_to_the_archive(&hdfs, &server);
     assert!(hdfs.files("lake/processed").iter().all(|(_, replication)| *replication == 2));
     assert!(server.stop().success());
 }
@@ -115,12 +136,83 @@ fn warehouse(hdfs: &Hdfs) -> BTreeSet<String> {
     said.lines().map(str::to_owned).collect()
 }
 
-/// Runs the nightly job for a day and waits for its end; the run's number.
-fn run_job(server: &Server, day: &str) -> Value {
-    let started = server.http.post(&format!("/v1/jobs/batch_transformation/run?day={day}"), &Value::Null);
+/// From a topic over stream, table, job and panel to the dashboard.
+fn the_catalog_leads_from_source_to_panel(server: &Server) {
+    let catalog = server.http.get("/v1/catalog");
+    let lineage = catalog["lineage"].as_array().unwrap();
+    for (from, to) in [
+        ("topic:events-raw", "stream:raw_events"),
+        ("topic:orangescrum-users", "table:team_members"),
+        ("stream:raw_events", "topic:activities"),
+        ("table:team_members", "topic:activities"),
+        ("stream:activities", "view:projects_by_day"),
+        ("stream:activities", "table:fact_activities"),
+        ("table:fact_activities", "table:agg_daily_metrics"),
+        ("job:batch_transformation", "table:agg_daily_metrics"),
+        ("job:batch_transformation", "job:maintenance"),
+        ("job:daily_ingestion", "files:events-raw"),
+        ("view:log_levels_minute", "alert:application_errors"),
+        ("table:agg_daily_metrics", "panel:orangescrum-warehouse/Events by day"),
+        ("panel:orangescrum-warehouse/Events by day", "dashboard:orangescrum-warehouse"),
+    ] {
+        assert!(lineage.contains(&serde_json::json!([from, to])), "{from} → {to} is not in {lineage:#?}");
+    }
+}
+
+/// Slowly changing: the former team stays, with the time until which it held, in the files and on the page.
+fn a_person_who_changes_teams_has_two_versions((scratch, server): (&Scratch, &Server), day: &str) {
+    let member = |team: &str| serde_json::json!({"key": "1", "value": {"user_id": 1, "name": "Amélie Ba", "team": team, "office": "Lyon", "role": "tester"}});
+    server.http.post("/v1/topics/orangescrum-users/records", &serde_json::json!({"records": [member("lighthouse")]}));
+    eventually("the change is read", Duration::from_secs(30), || {
+        let team = server.http.sql("SELECT team FROM team_members WHERE user_id = 1")[0][0].clone();
+        if team == "lighthouse" { Ok(()) } else { Err(team.to_string()) }
+    });
+    run_job(server, "warehouse_load", day);
+    let shown = pages(scratch, server, &["orangescrum-warehouse".to_owned()]);
+    let shown: Value = serde_json::from_str(&fs::read_to_string(shown).unwrap()).unwrap();
+    let rows = shown["orangescrum-warehouse"][1]["rows"].as_array().unwrap();
+    let versions: Vec<&Value> = rows.iter().filter(|row| row[0] == "1").collect();
+    assert_eq!(versions.len(), 2, "{rows:?}");
+    assert_eq!((&versions[0][5], &versions[1][5]), (&"false".into(), &"true".into()), "{versions:?}");
+    assert_eq!((&versions[1][2], &versions[1][4]), (&"lighthouse".into(), &"–".into()), "{versions:?}");
+    assert_eq!(versions[0][4], versions[1][3], "one ends where the next begins");
+}
+
+/// What is older than `archive_after` lies below `archive/` after the maintenance job, and SQL still finds it.
+fn old_slices_move_to_the_archive(hdfs: &Hdfs, server: &Server) {
+    let date = |days: u64| {
+        let ago = format!("-{days} days");
+        run(std::process::Command::new("date").args(["-u", "-d", &ago, "+%F"])).trim().to_owned()
+    };
+    let (old, young) = (date(40), date(20));
+    simulate_with(server, ("events", 1_500), &old, "12");
+    simulate_with(server, ("events", 1_500), &young, "13");
+    server.http.post("/v1/lake/events-raw/flush", &Value::Null);
+    let count = || server.http.sql("SELECT CAST(ts AS DATE) AS day, count(*) FROM raw_events GROUP BY 1 ORDER BY 1");
+    let place = |zone: &str, day: &str| hdfs.files(&format!("lake/{zone}/events-raw/date={day}")).len();
+    let before = count();
+    assert!(before.len() >= 3 && before[0][1].as_u64() > Some(500), "{before:?}");
+    assert!(place("raw", &old) > 0 && place("raw", &young) > 0, "both have settled");
+    run_job(server, "maintenance", &date(0));
+    assert!(
+        place("archive", &old) > 0,
+        "the old slice is in the archive: {}",
+        hdfs.shell(&["-ls", "-R", "/lake/archive"])
+    );
+    eventually("the old slice has left raw/", Duration::from_secs(30), || match place("raw", &old) {
+        0 => Ok(()),
+        files => Err(format!("{files} files")),
+    });
+    assert!(place("raw", &young) > 0, "the young slice stays");
+    assert_eq!(count(), before, "no row is lost or doubled");
+}
+
+/// Runs a job for a day and waits for its end; the run's number.
+fn run_job(server: &Server, job: &str, day: &str) -> Value {
+    let started = server.http.post(&format!("/v1/jobs/{job}/run?day={day}"), &Value::Null);
     let number = started["run"].clone();
     eventually("the job ends", Duration::from_secs(120), || {
-        let runs = server.http.get("/v1/jobs/batch_transformation/runs");
+        let runs = server.http.get(&format!("/v1/jobs/{job}/runs"));
         let run = runs["runs"].as_array().and_then(|runs| runs.iter().find(|run| run["run"] == number)).cloned();
         match run.as_ref().map(|run| run["state"].as_str().unwrap_or("running").to_owned()) {
             Some(state) if state == "succeeded" => Ok(()),

@@ -9,12 +9,15 @@ use engine::{Engine, Sources};
 use lake::Lake;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::access::Access;
 use crate::config::{DashboardConfig, FilterConfig, HttpConfig, NoteConfig};
 use crate::error::{Answer, Problem};
+use crate::lineage::Declared;
 use crate::models::Models;
 use crate::panels::{Asked, Panel, PanelData};
 use crate::rates::Rates;
 use crate::shared::Shared;
+use crate::uptime::Uptime;
 use crate::work::Work;
 
 /// The parts of the running server and the bounds of the HTTP side. Shared by all requests, never changed by one
@@ -28,6 +31,8 @@ pub struct App {
     pub lake: Arc<Lake>,
     /// Sinks, jobs, alerts.
     pub work: Arc<Work>,
+    /// Who may use the HTTP side.
+    pub access: Access,
     /// Limits of the HTTP side.
     pub http: HttpConfig,
     /// Most rows of one SQL answer: what both the HTTP side and the lake allow.
@@ -42,10 +47,16 @@ pub struct App {
     pub drawn: Shared<PanelData>,
     /// What people say about topics, streams, views and tables.
     pub notes: Vec<NoteConfig>,
+    /// Topics of which more copies are asked for than there are brokers.
+    pub copies_asked: BTreeMap<String, i32>,
+    /// What the configuration says about where data come from and go.
+    pub declared: Declared,
     /// Files that are read into topics.
     pub sources: Arc<Sources>,
     /// Rates of the last fifteen minutes.
     pub rates: Arc<Rates>,
+    /// How much of the last thirty days the server was there.
+    pub uptime: Arc<Uptime>,
     /// When the server became ready, in ms since 1970.
     pub started_ms: TimestampMs,
     /// Turns true when the server stops: live streams end.

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::Uri;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::app::{App, Dashboard};
 use crate::config::NoteConfig;
 use crate::error::Answer;
@@ -30,26 +31,29 @@ const TABLES: &str = "SELECT table_name, column_name, data_type FROM information
 pub fn routes(routes: Routes) -> Routes {
     routes.get(
         "/v1/catalog",
-        Doc::new("Topics, streams, views, tables and dashboards with owners and lineage"),
+        Doc::new("From sources to panels: topics, streams, views, tables, jobs, sinks, alerts and dashboards with owners and lineage"),
         catalog,
     )
 }
 
-async fn catalog(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn catalog(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    let mut catalog = Catalog { app: &app, entries: Vec::new(), lineage: Vec::new() };
+    let mut catalog = Catalog { app: &app, caller: &caller, entries: Vec::new(), lineage: Vec::new() };
     catalog.topics();
     catalog.streams();
     catalog.views();
     catalog.lake();
     catalog.tables().await?;
+    catalog.declared();
     catalog.dashboards();
+    catalog.drop_loose_arrows();
     Ok(Json(json!({"entries": catalog.entries, "lineage": catalog.lineage})))
 }
 
 /// The catalog being put together: entries `{kind, name, …}`, and arrows between `kind:name` and `kind:name`.
 struct Catalog<'a> {
     app: &'a App,
+    caller: &'a Caller,
     entries: Vec<Value>,
     lineage: Vec<Value>,
 }
@@ -59,7 +63,16 @@ impl Catalog<'_> {
         self.app.notes.iter().find(|note| note.list == list && note.name == name).cloned().unwrap_or_default()
     }
 
+    /// Adds an entry, if the caller sees what it is about.
     fn add(&mut self, (kind, list): (&str, &str), name: &str, more: Value) {
+        let seen = match kind {
+            "dashboard" => true,
+            "topic" | "files" => self.caller.names(name),
+            _ => self.caller.sees(name),
+        };
+        if !seen {
+            return;
+        }
         let note = self.note(list, name);
         let mut entry = json!({"kind": kind, "name": name, "owner": note.owner, "description": note.description});
         if let (Some(entry), Value::Object(more)) = (entry.as_object_mut(), more) {
@@ -78,6 +91,16 @@ impl Catalog<'_> {
         if !self.lineage.contains(&arrow) {
             self.lineage.push(arrow);
         }
+    }
+
+    /// Arrows from and to what is not listed say nothing.
+    fn drop_loose_arrows(&mut self) {
+        let listed: Vec<Value> = self
+            .entries
+            .iter()
+            .filter_map(|entry| Some(json!(format!("{}:{}", entry["kind"].as_str()?, entry["name"].as_str()?))))
+            .collect();
+        self.lineage.retain(|arrow| listed.contains(&arrow[0]) && listed.contains(&arrow[1]));
     }
 
     fn topics(&mut self) {
@@ -146,7 +169,7 @@ impl Catalog<'_> {
 
     /// Tables that SQL knows and that are neither streams nor views.
     async fn tables(&mut self) -> Answer<()> {
-        let asked = ask(self.app, (TABLES, Vec::new()), COLUMNS_MAX, TABLES_AGE_MS).await?;
+        let asked = ask(self.app, (TABLES, Vec::new()), (COLUMNS_MAX, TABLES_AGE_MS), self.caller.reader()).await?;
         let mut tables: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         for row in Rows::of(&asked.schema, &asked.rows)?.rows {
             if let [Value::String(table), column, kind] = row.as_slice() {
@@ -159,6 +182,25 @@ impl Catalog<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What works beside the streams, and what reads and feeds what.
+    fn declared(&mut self) {
+        let app = self.app;
+        for (kind, name, more) in &app.declared.entries {
+            self.add((kind, ""), name, more.clone());
+        }
+        for (from, to) in &app.declared.arrows {
+            self.arrow(from.clone(), to.clone());
+        }
+        for (to, sql) in &app.declared.statements {
+            let own = to.split_once(':').map_or("", |(_, name)| name);
+            let read =
+                self.named_in(sql).into_iter().filter(|id| id.split_once(':').is_none_or(|(_, name)| name != own));
+            for from in read.collect::<Vec<String>>() {
+                self.arrow(from, to.clone());
+            }
+        }
     }
 
     fn has(&self, kind: &str, name: &str) -> bool {
@@ -187,9 +229,14 @@ impl Catalog<'_> {
                 Source::View(shape) => vec![format!("view:{}", shape.view)],
                 Source::Sql(question) => self.named_in(question.declared()),
             };
+            let name = format!("{}/{}", config.name, panel.config.title);
+            let more =
+                json!({"title": panel.config.title, "description": panel.config.description, "dashboard": config.name});
+            self.add(("panel", ""), &name, more);
             for from in read {
-                self.arrow(from, format!("dashboard:{}", config.name));
+                self.arrow(from, format!("panel:{name}"));
             }
+            self.arrow(format!("panel:{name}"), format!("dashboard:{}", config.name));
         }
     }
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use crate::access::{Caller, Need};
 use crate::app::App;
 use crate::base64::unbase64;
 use crate::error::{Answer, Problem};
@@ -39,7 +40,7 @@ const BATCH_MARGIN_BYTES: usize = 256;
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    let doc = Doc::new("Appends one or many records; answered when they are durable").body(
+    let doc = Doc::new("Appends one or many records; answered when they are durable").need(Need::Write).body(
         r#"{"records": [{"key": "user-1", "value": {"user_id": 1, "event": "listen"}, "headers": {"source": "web"}, "timestamp": "2026-11-20T12:00:00Z"}]}"#,
     );
     routes.post("/v1/topics/{topic}/records", doc, collect)
@@ -47,12 +48,13 @@ pub fn routes(routes: Routes) -> Routes {
 
 async fn collect(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path(name): Path<String>,
-    uri: Uri,
-    headers: HeaderMap,
+    (uri, headers): (Uri, HeaderMap),
     body: Result<Bytes, BytesRejection>,
 ) -> Answer {
     Params::of(&uri)?.finish()?;
+    caller.check_name(&name)?;
     let topic = writable(&app, &name)?;
     let body = routes::body(body, &app)?;
     let lines = headers.get(header::CONTENT_TYPE).is_some_and(|kind| {

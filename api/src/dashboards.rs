@@ -10,8 +10,10 @@ use axum::http::{HeaderMap, Uri};
 use engine::ViewInfo;
 use futures::StreamExt;
 use futures::stream;
+use lake::Reader;
 use serde_json::{Map, Value, json};
 
+use crate::access::Caller;
 use crate::app::{App, Dashboard};
 use crate::config::{Colour, DashboardConfig, FilterKind, ThresholdConfig};
 use crate::error::{Answer, Problem};
@@ -77,13 +79,14 @@ pub fn bind(configs: &[DashboardConfig], views: &[ViewInfo]) -> Result<BTreeMap<
     if mistakes.is_empty() { Ok(dashboards) } else { Err(mistakes) }
 }
 
-async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     let mut params = Params::of(&uri)?;
     let with_status = params.take("status")?.as_deref() != Some("false");
     params.finish()?;
     // In the order declared: systems stay together.
     let dashboards: Vec<&Dashboard> = app.order.iter().filter_map(|name| app.dashboards.get(name)).collect();
-    let looks: Vec<_> = dashboards.iter().map(|dashboard| status(&app, dashboard, with_status)).collect();
+    let looks: Vec<_> =
+        dashboards.iter().map(|dashboard| status(&app, dashboard, with_status.then(|| caller.reader()))).collect();
     let stands: Vec<Option<Colour>> = stream::iter(looks).buffered(AT_ONCE).collect().await;
     let list: Vec<Value> =
         dashboards.iter().zip(stands).map(|(dashboard, status)| summary(dashboard, status)).collect();
@@ -115,13 +118,12 @@ fn summary(dashboard: &Dashboard, status: Option<Colour>) -> Value {
     })
 }
 
-/// How a dashboard stands without anything chosen: the worst of its panels; none if no panel has rules and rows, or if it
-/// is not wanted.
-async fn status(app: &App, dashboard: &Dashboard, wanted: bool) -> Option<Colour> {
-    if !wanted {
-        return None;
-    }
+/// How a dashboard stands for `reader` without anything chosen: the worst of its panels; none if no panel has rules and
+/// rows, or if it is not wanted.
+async fn status(app: &App, dashboard: &Dashboard, reader: Option<Option<Arc<Reader>>>) -> Option<Colour> {
+    let reader = reader?;
     let mut request = filters::request(app, dashboard, &mut Params::default()).ok()?;
+    request.reader = reader;
     request.wait_ms = 0;
     request.age_ms = (dashboard.config.refresh_ms * 9 / 10).min(STATUS_AGE_MS_MAX);
     let request = &request;
@@ -138,18 +140,25 @@ async fn status(app: &App, dashboard: &Dashboard, wanted: bool) -> Option<Colour
     tokio::time::timeout(STATUS_TIME_MAX, look).await.ok().flatten()
 }
 
-async fn one(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
+async fn one(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
     let dashboard = find(&app, &name)?;
     let mut params = Params::of(&uri)?;
     let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
     let with_data = params.take("data")?.as_deref() != Some("false");
     let mut request = filters::request(&app, dashboard, &mut params)?;
     request.whole = format != Format::Json;
+    request.reader = caller.reader();
     let data = if with_data { all_data(&app, dashboard, &request).await } else { Vec::new() };
     if format != Format::Json {
         return export::dashboard(dashboard, &data, format).await;
     }
-    let mut described = description(&app, dashboard).await;
+    let mut described = description(&app, dashboard, caller.reader()).await;
     if with_data {
         let panels = described["panels"].as_array_mut().into_iter().flatten();
         for (panel, data) in panels.zip(&data) {
@@ -172,10 +181,10 @@ async fn all_data(app: &App, dashboard: &Dashboard, request: &PanelRequest) -> V
     stream::iter(looks).buffered(AT_ONCE).collect().await
 }
 
-async fn description(app: &App, dashboard: &Dashboard) -> Value {
+async fn description(app: &App, dashboard: &Dashboard, reader: Option<Arc<Reader>>) -> Value {
     let mut choices = Vec::new();
     for filter in &dashboard.filters {
-        choices.push(filters::describe(app, filter).await);
+        choices.push(filters::describe(app, filter, reader.clone()).await);
     }
     let has_period = dashboard.filters.iter().any(|filter| filter.kind == FilterKind::Period);
     let looks_back = dashboard.panels.iter().any(|panel| panel.has_range() && panel.config.range_ms.is_some());
@@ -251,6 +260,7 @@ fn threshold(rule: &ThresholdConfig) -> Value {
 
 async fn panel_data(
     State(app): State<Arc<App>>,
+    caller: Caller,
     Path((name, panel)): Path<(String, String)>,
     uri: Uri,
     headers: HeaderMap,
@@ -260,6 +270,7 @@ async fn panel_data(
     let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
     let mut request = filters::request(&app, dashboard, &mut params)?;
     request.whole = format != Format::Json;
+    request.reader = caller.reader();
     let count = dashboard.panels.len();
     let number = panel.parse::<usize>().ok().filter(|number| *number < count).ok_or_else(|| {
         Problem::not_found(format!(

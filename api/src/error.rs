@@ -22,12 +22,14 @@ struct Content {
     detail: String,
     more: Map<String, Value>,
     retry_after_s: Option<u64>,
+    challenge: Option<String>,
 }
 
 impl Problem {
     /// A problem: `title` is the same for every occurrence, `detail` says what happened here and what to do next.
     pub fn new(status: StatusCode, slug: &'static str, title: &'static str, detail: impl Into<String>) -> Problem {
-        Problem(Box::new(Content { status, slug, title, detail: detail.into(), more: Map::new(), retry_after_s: None }))
+        let (more, detail) = (Map::new(), detail.into());
+        Problem(Box::new(Content { status, slug, title, detail, more, retry_after_s: None, challenge: None }))
     }
 
     /// The same problem with one more member.
@@ -40,6 +42,17 @@ impl Problem {
     pub fn retry_after(mut self, seconds: u64) -> Problem {
         self.0.retry_after_s = Some(seconds);
         self
+    }
+
+    /// The same problem, telling the client how to show who it is.
+    pub fn challenge(mut self, challenge: String) -> Problem {
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// 403: something that the token does not reach.
+    pub fn forbidden(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::FORBIDDEN, "forbidden", "the token does not reach this", detail)
     }
 
     /// 400: a parameter or body that will never work as it is.
@@ -108,6 +121,9 @@ impl IntoResponse for Problem {
         if let Some(seconds) = self.0.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
+        if let Some(challenge) = self.0.challenge.as_deref().and_then(|text| HeaderValue::from_str(text).ok()) {
+            headers.insert(header::WWW_AUTHENTICATE, challenge);
+        }
         response
     }
 }
@@ -166,6 +182,7 @@ impl From<lake::LakeError> for Problem {
                 (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid")
             }
             LakeErrorKind::NotFound => (StatusCode::NOT_FOUND, "not-found", "no such thing"),
+            LakeErrorKind::Forbidden => (StatusCode::FORBIDDEN, "forbidden", "the token does not reach this"),
             LakeErrorKind::TimeLimit => (StatusCode::UNPROCESSABLE_ENTITY, "query-too-slow", "the query took too long"),
             LakeErrorKind::MemoryLimit => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "query-too-large", "the query needs too much memory")

@@ -1,6 +1,9 @@
 //! What a dashboard is filtered by: from the words in a URL to what panels are asked, and the choices that people have.
 
+use std::sync::Arc;
+
 use chrono::NaiveDate;
+use lake::Reader;
 use serde_json::{Value, json};
 
 use crate::app::{App, Dashboard};
@@ -122,10 +125,10 @@ fn chosen(filter: &FilterConfig, given: &[(String, String)]) -> Answer<Chosen> {
 }
 
 /// A filter with its choices, as the page needs it. Choices that cannot be asked for are a problem of the filter only.
-pub async fn describe(app: &App, filter: &FilterConfig) -> Value {
+pub async fn describe(app: &App, filter: &FilterConfig, reader: Option<Arc<Reader>>) -> Value {
     let mut problem = None;
     let options: Vec<String> = match (&filter.sql, filter.kind) {
-        (Some(sql), _) => choices(app, sql).await.unwrap_or_else(|e| {
+        (Some(sql), _) => choices(app, sql, reader).await.unwrap_or_else(|e| {
             problem = Some(e.to_json());
             Vec::new()
         }),
@@ -143,11 +146,11 @@ pub async fn describe(app: &App, filter: &FilterConfig) -> Value {
     })
 }
 
-async fn choices(app: &App, sql: &str) -> Answer<Vec<String>> {
+async fn choices(app: &App, sql: &str, reader: Option<Arc<Reader>>) -> Answer<Vec<String>> {
     let question = Question::bind(sql, &[]).map_err(Problem::bad_request)?;
     let now = app.clock().now_ms();
     let params = question.params(&[], (None, None), now - now.rem_euclid(60_000));
-    let asked = ask(app, (question.text(), params), CHOICES_MAX, CHOICES_AGE_MS).await?;
+    let asked = ask(app, (question.text(), params), (CHOICES_MAX, CHOICES_AGE_MS), reader).await?;
     let rows = Rows::of(&asked.schema, &asked.rows)?;
     let first = rows.rows.into_iter().filter_map(|row| row.into_iter().next());
     let texts = first.filter_map(|value| match value {

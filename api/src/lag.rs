@@ -10,6 +10,7 @@ use axum::http::Uri;
 use broker::{Offset, Partition, PartitionIndex, TimestampMs, Topic};
 use serde_json::{Map, Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::Answer;
 use crate::output::time_text;
@@ -26,14 +27,15 @@ pub fn routes(routes: Routes) -> Routes {
     routes.get("/v1/lag", Doc::new("Lag of every stage, from the producer to Parquet").query(QUERY), lag)
 }
 
-async fn lag(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn lag(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     let mut params = Params::of(&uri)?;
     let only = params.take("topic")?;
     params.finish()?;
-    let topics = match only {
+    let mut topics = match only {
         Some(name) => vec![crate::topics::find(&app, &name)?],
         None => app.broker.catalog().topics(),
     };
+    topics.retain(|topic| caller.names(topic.name()));
     Ok(Json(of_topics(&app, topics).await?))
 }
 

@@ -4,6 +4,7 @@
 //! file per family of routes. `output` writes rows, `params` reads parameters, `error` is the only map to HTTP statuses.
 //! Nothing here keeps state that must survive: the page and every answer are computed from the other crates.
 
+mod access;
 mod alerts;
 mod app;
 mod base64;
@@ -20,6 +21,7 @@ mod groups;
 mod jobs;
 mod lag;
 mod lake_admin;
+mod lineage;
 mod live;
 mod metrics;
 mod models;
@@ -31,6 +33,7 @@ mod params;
 mod partitioner;
 mod period;
 mod process;
+mod queries;
 mod question;
 mod rates;
 mod registry;
@@ -47,12 +50,14 @@ mod status;
 mod tables;
 mod topics;
 mod transforms;
+mod uptime;
 mod views;
 mod work;
 
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -65,12 +70,15 @@ use lake::Lake;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
+use crate::access::Access;
 use crate::app::App;
 use crate::config::{Config, TopicDeclaration};
+use crate::lineage::Declared;
 use crate::models::Models;
 use crate::rates::Rates;
 use crate::server::Port;
 use crate::shared::Shared;
+use crate::uptime::Uptime;
 use crate::work::Work;
 
 /// Longest time each part is given to stop; what was acknowledged is durable before.
@@ -176,24 +184,31 @@ async fn serve(
 ) -> Result<Running, StartError> {
     let dashboards =
         dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
+    let access = Access::new(&config.tokens, &access::lineage(engine, lake, config), lake);
+    let access = access.map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
     let sources = Sources::start(broker.clone(), config.sources.clone()).await.map_err(|e| failed("sources")(&e))?;
     let rows_max = config.lake.sql.rows;
     let work = Work::start((broker, engine, lake, &sources), &config.work, rows_max).await.map_err(StartError)?;
     let (stopping, stop) = watch::channel(false);
+    let uptime = Uptime::start(broker, stop.clone()).await.map_err(|e| failed("uptime")(&e))?;
     let app = Arc::new(App {
         broker: broker.clone(),
         engine: engine.clone(),
         lake: lake.clone(),
         work: work.clone(),
+        access,
         dashboards,
         order: config.dashboards.iter().map(|dashboard| dashboard.name.clone()).collect(),
         asked: Shared::default(),
         drawn: Shared::default(),
         notes: config.notes.clone(),
+        copies_asked: copies_asked(&config.topics),
+        declared: Declared::of(config),
         sql_rows_max: config.http.rows_max.min(config.lake.sql.rows),
         sources: sources.clone(),
         rates: Rates::start(broker.clone(), stop.clone()),
+        uptime,
         started_ms: broker.clock().now_ms(),
         stopping: stop.clone(),
         requests: Arc::new(Semaphore::new(config.http.requests_max)),
@@ -203,6 +218,8 @@ async fn serve(
         http: config.http.clone(),
     });
     let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));
+    app.access.warn_when_open(http_address, "the http port");
+    registry_address.iter().for_each(|address| app.access.warn_when_open(*address, "the schema registry"));
     let mut servers = vec![http.serve(routes::http(app.clone()), stop.clone())];
     if let Some(registry) = registry {
         servers.push(registry.serve(routes::registry(app), stop));
@@ -219,6 +236,12 @@ async fn serve(
         servers,
         stopping,
     })
+}
+
+/// The declared topics that are content with fewer copies than they ask for.
+fn copies_asked(topics: &[TopicDeclaration]) -> BTreeMap<String, i32> {
+    let asked = topics.iter().filter(|topic| topic.replication > 1);
+    asked.map(|topic| (topic.name.clone(), topic.replication)).collect()
 }
 
 /// Creates a declared topic if it is absent, and gives one that has fewer partitions the declared number.

@@ -15,6 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::dashboards::find;
 use crate::error::Answer;
@@ -74,9 +75,15 @@ fn events(receiver: mpsc::Receiver<Result<Event, Infallible>>) -> Events {
     Sse::new(ReceiverStream::new(receiver)).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
 }
 
-async fn view_changes(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer<Events> {
+async fn view_changes(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Answer<Events> {
     Params::of(&uri)?.finish()?;
     views::find(&app, &name)?;
+    caller.check_seen(&name)?;
     let permit = app.stream_permit()?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     tokio::spawn(send_view(app, name, sender, permit));
@@ -112,12 +119,17 @@ async fn send_view(
     }
 }
 
-async fn dashboard_live(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer<Events> {
+async fn dashboard_live(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    uri: Uri,
+) -> Answer<Events> {
     let dashboard = find(&app, &name)?;
     let mut params = Params::of(&uri)?;
     let request = request(&app, dashboard, &mut params)?;
     let age_ms = (dashboard.config.refresh_ms * 9 / 10).min(SHARED_AGE_MS_MAX);
-    let request = PanelRequest { wait_ms: 0, age_ms, ..request };
+    let request = PanelRequest { wait_ms: 0, age_ms, reader: caller.reader(), ..request };
     let permit = app.stream_permit()?;
     let (sender, receiver) = mpsc::channel(QUEUE);
     let viewer = Viewer::new(&app, name, request, sender);

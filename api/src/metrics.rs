@@ -9,19 +9,21 @@ use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::access::Need;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::groups::Lag;
 use crate::params::Params;
 use crate::process;
+use crate::queries;
 use crate::routes::{Doc, Routes};
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     routes
         .get("/metrics", Doc::new("Figures as Prometheus text").answers(&["text/plain"]), metrics)
-        .get("/health/live", Doc::new("200 while the process answers"), live)
-        .get("/health/ready", Doc::new("200 when reads and writes are served"), ready)
+        .get("/health/live", Doc::new("200 while the process answers").need(Need::Nothing), live)
+        .get("/health/ready", Doc::new("200 when reads and writes are served").need(Need::Nothing), ready)
 }
 
 async fn live(uri: Uri) -> Answer<Json<Value>> {
@@ -56,6 +58,7 @@ async fn metrics(State(app): State<Arc<App>>, uri: Uri) -> Answer<Response> {
     stream_figures(&app, &mut text);
     source_figures(&app, &mut text)?;
     lake_figures(&app, &mut text);
+    queries::figures(&app, &mut text);
     group_figures(&app, &mut text).await?;
     app.work.figures(&mut text).await;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text.0).into_response())
@@ -101,6 +104,8 @@ fn process_figures(app: &App, text: &mut Text) {
     text.one("process_cpu_seconds_total", "counter", "User and system processor time.", usage.cpu_seconds);
     text.one("process_open_fds", "gauge", "Open file descriptors.", usage.open_files as f64);
     text.one("process_start_time_seconds", "gauge", "When the server became ready.", app.started_ms as f64 / 1000.0);
+    let share = app.uptime.share(app.clock().now_ms());
+    text.one("millpond_uptime_ratio", "gauge", "Share of the last thirty days in which the server was there.", share);
     if let Some((all, free)) = app.broker.disk_space() {
         text.one("millpond_disk_bytes", "gauge", "Size of the disk that holds the data.", all as f64);
         text.one("millpond_disk_free_bytes", "gauge", "What is left on the disk that holds the data.", free as f64);

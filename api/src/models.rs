@@ -10,10 +10,11 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use engine::model::evaluation::{Answered, EvaluationKind, Figures, evaluate};
-use lake::SqlRequest;
+use lake::{QueryKind, SqlRequest};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
+use crate::access::Need;
 use crate::app::App;
 use crate::config::ModelConfig;
 use crate::error::{Answer, Problem};
@@ -59,8 +60,8 @@ impl Models {
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     routes
-        .get("/v1/models", Doc::new("Declared models, their targets and the latest figures"), list)
-        .get("/v1/models/{model}", Doc::new("One model, its target and the latest figures"), one)
+        .get("/v1/models", Doc::new("Declared models, their targets and the latest figures").need(Need::ReadAll), list)
+        .get("/v1/models/{model}", Doc::new("One model, its target and the latest figures").need(Need::ReadAll), one)
         .post("/v1/models/{model}/evaluate", Doc::new("Measures a model now; the answer has its figures"), measure)
 }
 
@@ -102,7 +103,8 @@ async fn measure(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri
 /// One of the two statements; an answer that was cut would give wrong figures.
 async fn ask(app: &App, sql: &str, part: &str) -> Answer<Answered> {
     let most = app.sql_rows_max;
-    let request = SqlRequest { sql: sql.to_owned(), params: Vec::new(), row_limit: most + 1 };
+    let request =
+        SqlRequest { sql: sql.to_owned(), row_limit: most + 1, kind: QueryKind::Model, ..SqlRequest::default() };
     let answer = app.lake.sql(request).await?;
     if answer.rows.iter().map(|rows| rows.num_rows()).sum::<usize>() > most {
         let detail = format!(

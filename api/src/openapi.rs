@@ -3,11 +3,12 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
+use crate::access::Need;
 use crate::routes::{Doc, Routes, docs};
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    routes.get("/openapi.json", Doc::new("This description of all routes"), answer)
+    routes.get("/openapi.json", Doc::new("This description of all routes").need(Need::Nothing), answer)
 }
 
 async fn answer() -> Json<Value> {
@@ -30,7 +31,10 @@ fn document(docs: &[Doc]) -> Value {
                 TIMESTAMP is RFC 3339 in UTC. Each problem is RFC 9457 JSON whose detail says what to do next.",
         },
         "paths": paths,
-        "components": {"schemas": {"Problem": problem_schema(), "Table": table_schema()}},
+        "components": {
+            "schemas": {"Problem": problem_schema(), "Table": table_schema()},
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
     })
 }
 
@@ -52,6 +56,10 @@ fn operation(doc: &Doc) -> Value {
             "default": {"description": "a problem", "content": problem},
         },
     });
+    if let Some(scope) = doc.need.and_then(Need::scope) {
+        // Where no tokens are declared, everybody may do everything.
+        operation["security"] = json!([{}, {"token": [scope]}]);
+    }
     if let Some(example) = doc.body {
         let example: Value = serde_json::from_str(example).unwrap_or(Value::Null);
         operation["requestBody"] = json!({"required": true, "content": {"application/json": {"example": example}}});

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rust_embed::{Embed, EmbeddedFile};
 
+use crate::access::Need;
 use crate::error::Problem;
 use crate::routes::{Doc, Routes};
 
@@ -46,11 +47,11 @@ const PLACES: &[&str] = &[
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    let page = Doc::new("A page of the browser's").answers(&["text/html"]);
+    let page = Doc::new("A page of the browser's").answers(&["text/html"]).need(Need::Nothing);
     let routes = PLACES.iter().fold(routes, |routes, place| routes.get(place, page.clone(), index));
-    routes.get("/assets/{file}", Doc::new("Parts of the page").answers(&["*/*"]), asset).get(
+    routes.get("/assets/{file}", Doc::new("Parts of the page").answers(&["*/*"]).need(Need::Nothing), asset).get(
         "/favicon.ico",
-        Doc::new("The page's icon").answers(&["image/svg+xml"]),
+        Doc::new("The page's icon").answers(&["image/svg+xml"]).need(Need::Nothing),
         icon,
     )
 }

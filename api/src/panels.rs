@@ -7,9 +7,10 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use broker::TimestampMs;
 use engine::{ReadRequest, ViewInfo};
-use lake::{Offsets, SqlRequest};
+use lake::{Offsets, QueryKind, Reader, SqlRequest};
 use serde_json::{Value, json};
 
+use crate::access::read_view;
 use crate::app::App;
 use crate::colours::{self, Verdict};
 use crate::config::{Colour, FilterConfig, PanelConfig, PanelKind};
@@ -67,6 +68,8 @@ pub struct PanelRequest {
     pub refresh_ms: u64,
     /// Whether all rows are wanted and not only as many as are drawn.
     pub whole: bool,
+    /// Who looks; none: one who sees everything.
+    pub reader: Option<Arc<Reader>>,
 }
 
 /// A filter and what was chosen.
@@ -209,7 +212,7 @@ impl Panel {
             limit: Some(read_at_most.saturating_add(1)),
             wait_ms: request.wait_ms,
         };
-        let answer = app.engine.read(&shape.view, read).await?;
+        let answer = read_view(&app.engine, &shape.view, read, request.reader.as_deref()).await?;
         let after = json!({
             "window_ms": shape.window_ms,
             "offsets": offsets_json(&answer.offsets),
@@ -241,7 +244,8 @@ impl Panel {
     ) -> Answer<Parts> {
         let params = question.params(&request.chosen, range, now);
         let rows_max = if request.whole { app.sql_rows_max } else { app.sql_rows_max.min(SQL_ROWS) };
-        let asked = ask(app, (question.text(), params), rows_max, request.age_ms).await?;
+        let reader = request.reader.clone();
+        let asked = ask(app, (question.text(), params), (rows_max, request.age_ms), reader).await?;
         let drawn = Drawn::of(Rows::of(&asked.schema, &asked.rows)?, &self.config, request.whole)?;
         let verdict = colours::verdict(&self.config, &drawn.rows);
         let body = format!("{},\"truncated\":{}", drawn.body(&self.config), asked.truncated);
@@ -283,11 +287,24 @@ impl PanelRequest {
 }
 
 /// Asks SQL, or takes what somebody else got for the same question not long ago.
-pub async fn ask(app: &App, (sql, params): (&str, Vec<Value>), rows_max: usize, age_ms: u64) -> Answer<Arc<Asked>> {
-    let key = format!("{rows_max}\u{0}{sql}\u{0}{}", Value::Array(params.clone()));
+pub async fn ask(
+    app: &App,
+    (sql, params): (&str, Vec<Value>),
+    (rows_max, age_ms): (usize, u64),
+    reader: Option<Arc<Reader>>,
+) -> Answer<Arc<Asked>> {
+    // Who sees only a part gets no answer that somebody else got.
+    let name = reader.as_ref().map_or("", |reader| reader.name.as_str());
+    let key = format!("{rows_max}\u{0}{name}\u{0}{sql}\u{0}{}", Value::Array(params.clone()));
     let run = async {
         let as_of = app.clock().now_ms();
-        let request = SqlRequest { sql: sql.to_owned(), params, row_limit: rows_max.saturating_add(1) };
+        let request = SqlRequest {
+            sql: sql.to_owned(),
+            params,
+            row_limit: rows_max.saturating_add(1),
+            reader,
+            kind: QueryKind::Dashboard,
+        };
         let answer = app.lake.sql(request).await?;
         let mut rows = answer.rows;
         let truncated = cut(&mut rows, rows_max);

@@ -19,10 +19,11 @@ use futures::{FutureExt, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
 use tower_http::compression::CompressionLayer;
 
+use crate::access::{Need, gate, registry_gate};
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::{
-    alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page,
+    alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, queries,
     registry, sinks, sources, sql, status, tables, topics, transforms, views,
 };
 
@@ -46,12 +47,14 @@ pub struct Doc {
     pub body: Option<&'static str>,
     /// Content types of a good answer.
     pub answers: &'static [&'static str],
+    /// What it asks of the token; without a word of its own, GET needs read and POST admin.
+    pub need: Option<Need>,
 }
 
 impl Doc {
     /// A route that answers JSON and takes no parameters.
     pub const fn new(summary: &'static str) -> Doc {
-        Doc { method: "", path: "", summary, query: &[], body: None, answers: &["application/json"] }
+        Doc { method: "", path: "", summary, query: &[], body: None, answers: &["application/json"], need: None }
     }
 
     /// The same with query parameters.
@@ -63,6 +66,12 @@ impl Doc {
     /// The same with an example of its body.
     pub const fn body(mut self, example: &'static str) -> Doc {
         self.body = Some(example);
+        self
+    }
+
+    /// The same with another demand on the token.
+    pub const fn need(mut self, need: Need) -> Doc {
+        self.need = Some(need);
         self
     }
 
@@ -86,7 +95,8 @@ impl Routes {
         H: Handler<T, Arc<App>>,
         T: 'static,
     {
-        self.add(Doc { method: "get", path, ..doc }, get(handler))
+        let need = doc.need.or(Some(Need::Read));
+        self.add(Doc { method: "get", path, need, ..doc }, get(handler))
     }
 
     /// Adds a route that answers POST.
@@ -95,10 +105,13 @@ impl Routes {
         H: Handler<T, Arc<App>>,
         T: 'static,
     {
-        self.add(Doc { method: "post", path, ..doc }, post(handler))
+        let need = doc.need.or(Some(Need::Admin));
+        self.add(Doc { method: "post", path, need, ..doc }, post(handler))
     }
 
     fn add(mut self, doc: Doc, method: MethodRouter<Arc<App>>) -> Routes {
+        let need = doc.need.unwrap_or(Need::Admin);
+        let method = method.layer(middleware::from_fn(move |request: Request, next: Next| gate(need, request, next)));
         self.router = self.router.route(doc.path, method);
         self.docs.push(doc);
         self
@@ -126,6 +139,7 @@ fn all() -> Routes {
     let routes = sinks::routes(routes);
     let routes = jobs::routes(routes);
     let routes = alerts::routes(routes);
+    let routes = queries::routes(routes);
     let routes = metrics::routes(routes);
     let routes = openapi::routes(routes);
     page::routes(routes)
@@ -144,12 +158,13 @@ pub fn serves(path: &str) -> bool {
 
 /// The HTTP port's router.
 pub fn http(app: Arc<App>) -> Router {
+    let registry = || any(registry::answer).layer(middleware::from_fn(registry_gate));
     let body_limit = DefaultBodyLimit::max(app.http.body_bytes_max);
     all()
         .router
-        .route("/registry", any(registry::answer))
-        .route("/registry/", any(registry::answer))
-        .route("/registry/{*call}", any(registry::answer))
+        .route("/registry", registry())
+        .route("/registry/", registry())
+        .route("/registry/{*call}", registry())
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .layer(body_limit)
@@ -164,6 +179,7 @@ pub fn registry(app: Arc<App>) -> Router {
     Router::new()
         .fallback(registry::answer)
         .layer(body_limit)
+        .layer(middleware::from_fn(registry_gate))
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .with_state(app)
 }
@@ -184,7 +200,8 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 
 /// Around every request: one permit, a time limit, no request of a foreign page that changes something, and a problem
 /// instead of a broken connection if the handler fails.
-async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    request.extensions_mut().insert(app.clone());
     if let Err(problem) = check_origin(request.method(), request.headers()) {
         return problem.into_response();
     }
@@ -289,6 +306,7 @@ mod tests {
         assert!(docs.len() > 20);
         for doc in &docs {
             assert!(!doc.summary.is_empty() && !doc.answers.is_empty(), "{} {}", doc.method, doc.path);
+            assert!(doc.need.is_some(), "{} {}", doc.method, doc.path);
         }
     }
 }

@@ -10,10 +10,12 @@ use lake::SqlRequest;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::access::{Caller, Need};
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::output::{Format, Table, offsets_json};
 use crate::params::Params;
+use crate::queries;
 use crate::routes::{self, Doc, Routes};
 use crate::views::cut;
 
@@ -29,6 +31,7 @@ pub fn routes(routes: Routes) -> Routes {
         "application/vnd.apache.arrow.stream",
     ];
     let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …")
+        .need(Need::Read)
         .query(QUERY)
         .body(r#"{"sql": "SELECT genre, count(*) AS plays FROM listens WHERE country = $1 GROUP BY genre", "params": ["FR"]}"#)
         .answers(TYPES);
@@ -44,7 +47,13 @@ struct SqlBody {
     limit: Option<usize>,
 }
 
-async fn run(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Answer {
+async fn run(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Answer {
     let mut params = Params::of(&uri)?;
     let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
     params.finish()?;
@@ -64,9 +73,20 @@ async fn run(State(app): State<Arc<App>>, uri: Uri, headers: HeaderMap, body: Re
         limit => limit.unwrap_or(most),
     };
     // One row more than fits tells a cut answer from a whole one.
-    let answer = app.lake.sql(SqlRequest { sql: request.sql, params: request.params, row_limit: limit + 1 }).await?;
+    let request = SqlRequest {
+        sql: request.sql,
+        params: request.params,
+        row_limit: limit + 1,
+        reader: caller.reader(),
+        ..SqlRequest::default()
+    };
+    let answer = app.lake.sql(request).await?;
     let mut rows = answer.rows;
     let mut after = vec![("offsets", offsets_json(&answer.offsets))];
+    // What is left out of the reading tells of rows that a filter hides.
+    if caller.reader().is_none_or(|reader| reader.filters.is_empty()) {
+        after.push(("scanned", queries::scanned_json(answer.scanned)));
+    }
     if cut(&mut rows, limit) {
         after.push(("truncated", true.into()));
     }

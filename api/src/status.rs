@@ -11,6 +11,7 @@ use engine::DerivedStatus;
 use lake::TableStatus;
 use serde_json::{Map, Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::output::{columns, offsets_json, time_text};
@@ -50,7 +51,13 @@ pub fn status_json(app: &App) -> Value {
         "now": time_text(now),
         "started": time_text(app.started_ms),
         "uptime_s": (now - app.started_ms) / 1000,
+        "availability": app.uptime.to_json(now),
         "durability": format!("{:?}", app.broker.config().durability).to_lowercase(),
+        "replication": {
+            "brokers": 1,
+            "clamped": app.broker.config().clamp_replication,
+            "asked": app.copies_asked,
+        },
         "data_dir": app.broker.config().data_dir.display().to_string(),
         "dashboards": app.dashboards.keys().collect::<Vec<_>>(),
         "process": {
@@ -58,6 +65,7 @@ pub fn status_json(app: &App) -> Value {
             "cpu_seconds": usage.cpu_seconds,
             "open_files": usage.open_files,
         },
+        "disk": app.broker.disk_space().map(|(bytes, free)| json!({"bytes": bytes, "free_bytes": free})),
         "rates": {
             "records_in_per_s": total.records_per_s,
             "bytes_in_per_s": total.bytes_per_s,
@@ -78,13 +86,14 @@ pub fn status_json(app: &App) -> Value {
     })
 }
 
-async fn streams(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn streams(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
     let statuses = app.engine.stream_status();
     let streams: Vec<Value> = app
         .engine
         .streams()
         .iter()
+        .filter(|stream| caller.sees(stream.name()))
         .map(|stream| {
             let status = statuses.iter().find(|status| status.stream == stream.name());
             json!({
@@ -118,15 +127,11 @@ fn derived_json(derived: &DerivedStatus) -> Value {
     })
 }
 
-async fn lake(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn lake(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(lake_json(&app)))
-}
-
-/// The state of the lake, for this route and the page.
-pub fn lake_json(app: &App) -> Value {
     let status = app.lake.status();
-    json!({"url": status.url, "tables": status.tables.iter().map(table_json).collect::<Vec<_>>()})
+    let tables = status.tables.iter().filter(|table| caller.sees(&table.table));
+    Ok(Json(json!({"url": status.url, "tables": tables.map(table_json).collect::<Vec<_>>()})))
 }
 
 fn table_json(table: &TableStatus) -> Value {

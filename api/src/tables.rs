@@ -9,6 +9,7 @@ use axum::http::Uri;
 use engine::TableStatus;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::output::{columns, offsets_json};
@@ -39,9 +40,11 @@ pub fn routes(routes: Routes) -> Routes {
         )
 }
 
-async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(json!({"tables": app.engine.tables().iter().map(describe).collect::<Vec<_>>()})))
+    let tables = app.engine.tables();
+    let seen = tables.iter().filter(|table| caller.sees(&table.table));
+    Ok(Json(json!({"tables": seen.map(describe).collect::<Vec<_>>()})))
 }
 
 fn describe(table: &TableStatus) -> Value {
@@ -59,7 +62,8 @@ fn describe(table: &TableStatus) -> Value {
     })
 }
 
-async fn quality(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn quality(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
+    caller.check_whole("data_quality")?;
     let mut params = Params::of(&uri)?;
     let (stream, rule) = (params.take("stream")?, params.take("rule")?);
     let (from, to) = (params.take_time("from")?, params.take_time("to")?);

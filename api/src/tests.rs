@@ -43,7 +43,11 @@ pub(crate) fn config(data_dir: &Path) -> Config {
     Config {
         broker: BrokerConfig {
             data_dir: data_dir.join("data"),
-            listeners: vec![ListenerConfig { name: "PLAINTEXT".into(), bind: "127.0.0.1:0".into(), advertise: None }],
+            listeners: vec![ListenerConfig {
+                name: "PLAINTEXT".into(),
+                bind: "127.0.0.1:0".into(),
+                ..ListenerConfig::default()
+            }],
             ..BrokerConfig::default()
         },
         engine: EngineConfig { streams: vec![stream], views: vec![view], ..EngineConfig::default() },
@@ -59,7 +63,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
             streams_max: 1,
         },
         work: work(),
-        topics: vec![TopicDeclaration { name: "listens".into(), partitions: 3, config: Default::default() }],
+        topics: vec![TopicDeclaration { name: "listens".into(), partitions: 3, ..Default::default() }],
         schemas: Vec::new(),
         dashboards: vec![DashboardConfig {
             name: "music".into(),
@@ -70,6 +74,7 @@ pub(crate) fn config(data_dir: &Path) -> Config {
         }],
         models: models(),
         notes: Vec::new(),
+        tokens: Vec::new(),
         sources: sources(),
     }
 }
@@ -308,7 +313,7 @@ async fn good_records_are_kept_bad_ones_get_their_error_and_the_view_has_them_at
 async fn a_topic_without_a_stream_takes_anything_and_the_hash_is_kafkas() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());
-    config.topics.push(TopicDeclaration { name: "raw".into(), partitions: 6, config: Default::default() });
+    config.topics.push(TopicDeclaration { name: "raw".into(), partitions: 6, ..Default::default() });
     let running = start(config).await.unwrap();
     let http = running.http();
     let records: Vec<Value> =

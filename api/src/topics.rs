@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use broker::{Partition, Record, Topic};
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::base64::base64;
 use crate::error::{Answer, Problem};
@@ -37,14 +38,12 @@ pub fn routes(routes: Routes) -> Routes {
         .get("/v1/topics/{topic}/records", Doc::new("A look at the records of a partition").query(PEEK), peek)
 }
 
-async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(json!({"topics": topic_list(&app)})))
-}
-
-/// Every topic with its figures, for this route and the page.
-pub fn topic_list(app: &App) -> Value {
-    app.broker.catalog().topics().iter().map(|topic| summary(app, topic)).collect()
+    let topics = app.broker.catalog().topics();
+    let topics: Value =
+        topics.iter().filter(|topic| caller.names(topic.name())).map(|topic| summary(&app, topic)).collect();
+    Ok(Json(json!({"topics": topics})))
 }
 
 /// The figures of a topic.
@@ -76,8 +75,9 @@ pub fn find(app: &App, name: &str) -> Answer<Arc<Topic>> {
         .ok_or_else(|| Problem::not_found(format!("no topic {name}: GET /v1/topics lists them")))
 }
 
-async fn one(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer<Json<Value>> {
+async fn one(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
+    caller.check_name(&name)?;
     let topic = find(&app, &name)?;
     let mut answer = summary(&app, &topic);
     answer["config"] = json!(topic.config().overrides());
@@ -96,7 +96,8 @@ fn partition_json(partition: &Partition) -> Value {
     })
 }
 
-async fn peek(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri) -> Answer {
+async fn peek(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<String>, uri: Uri) -> Answer {
+    caller.check_records(&name)?;
     let topic = find(&app, &name)?;
     let mut params = Params::of(&uri)?;
     let index = params.take_number("partition", 0..=i64::from(i32::MAX))?.unwrap_or(0);

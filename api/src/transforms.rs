@@ -12,6 +12,7 @@ use lake::TransformInfo;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::access::Caller;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::output::{columns, offsets_json, time_text};
@@ -29,13 +30,14 @@ pub fn routes(routes: Routes) -> Routes {
     )
 }
 
-async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(json!({"transforms": app.lake.transforms().iter().map(transform_json).collect::<Vec<_>>()})))
+    let transforms = app.lake.transforms();
+    let seen = transforms.iter().filter(|info| caller.sees(&info.config.name));
+    Ok(Json(json!({"transforms": seen.map(transform_json).collect::<Vec<_>>()})))
 }
 
-/// A transform, for this route and the page.
-pub fn transform_json(info: &TransformInfo) -> Value {
+fn transform_json(info: &TransformInfo) -> Value {
     let config = &info.config;
     json!({
         "name": config.name,

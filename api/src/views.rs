@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, Uri};
 use engine::{ReadRequest, ViewInfo, ViewStatus};
 use serde_json::{Value, json};
 
+use crate::access::{Caller, read_view};
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::output::{Format, Table, columns, offsets_json, time_text};
@@ -42,19 +43,16 @@ pub fn routes(routes: Routes) -> Routes {
     )
 }
 
-async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
+async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    Ok(Json(json!({"views": view_list(&app)})))
-}
-
-/// Every view with its status, for this route and the page.
-pub fn view_list(app: &App) -> Value {
     let statuses = app.engine.status();
-    app.engine
-        .views()
+    let views = app.engine.views();
+    let views: Value = views
         .iter()
+        .filter(|info| caller.sees(&info.name))
         .map(|info| describe(info, statuses.iter().find(|status| status.view == info.name)))
-        .collect()
+        .collect();
+    Ok(Json(json!({"views": views})))
 }
 
 fn describe(info: &ViewInfo, status: Option<&ViewStatus>) -> Value {
@@ -98,7 +96,13 @@ pub fn find(app: &App, name: &str) -> Answer<ViewInfo> {
     })
 }
 
-async fn read(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri, headers: HeaderMap) -> Answer {
+async fn read(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Answer {
     let info = find(&app, &name)?;
     let mut params = Params::of(&uri)?;
     let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
@@ -112,7 +116,7 @@ async fn read(State(app): State<Arc<App>>, Path(name): Path<String>, uri: Uri, h
         wait_ms: wait(&app, &mut params)?,
         keys: check_keys(&info, params.take_rest())?,
     };
-    let answer = app.engine.read(&name, request).await?;
+    let answer = read_view(&app.engine, &name, request, caller.reader().as_deref()).await?;
     let mut rows = answer.rows;
     let cut = limit.is_none() && cut(&mut rows, app.http.rows_max);
     let mut after = vec![

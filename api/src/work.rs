@@ -110,7 +110,9 @@ impl Work {
     }
 
     fn sink_figures(&self, text: &mut Text) {
-        let tables = self.sinks.tables();
+        // without a database there is nothing that could be away
+        let mut tables = self.sinks.tables();
+        tables.retain(|(_, status)| !status.off);
         let mut family = |name: &str, kind: &str, help: &str, value: &dyn Fn(&crate::sinks::TableStatus) -> f64| {
             text.family(name, kind, help);
             tables.iter().for_each(|(sink, status)| text.value(name, &[("sink", sink)], value(status)));

@@ -11,7 +11,8 @@
 //!  23     4 last offset delta          61     … records
 //! ```
 //! The two starred fields lie outside the CRC: the broker fills them in, everything else stays as the client sent it.
-//! Attributes: bits 0–2 codec, 3 log-append time, 4 transactional, 5 control.
+//! Attributes: bits 0–2 codec, 3 log-append time, 4 transactional, 5 control, 6 delete horizon (KIP-534: the base timestamp
+//! says until when the tombstones of the batch stay).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -39,6 +40,7 @@ const CODEC: i16 = 0b111;
 const LOG_APPEND_TIME: i16 = 1 << 3;
 const TRANSACTIONAL: i16 = 1 << 4;
 const CONTROL: i16 = 1 << 5;
+const DELETE_HORIZON: i16 = 1 << 6;
 
 /// One whole batch. Holds: the bytes of exactly one batch. Nobody changes them in place but [`Batch::placed`], which
 /// gives a new one. Always true: length, magic and codec number are valid; the CRC is checked on the way in only.
@@ -156,6 +158,11 @@ impl Batch {
         self.attributes() & CONTROL != 0
     }
 
+    /// Until when the batch's tombstones or its marker stay, once compaction has seen them.
+    pub fn delete_horizon(&self) -> Option<TimestampMs> {
+        (self.attributes() & DELETE_HORIZON != 0).then(|| self.base_timestamp())
+    }
+
     /// The batch's bytes, as they are stored and sent.
     pub fn bytes(&self) -> &Bytes {
         &self.0
@@ -191,6 +198,28 @@ impl Batch {
         Batch(bytes.freeze())
     }
 
+    /// The same batch with other records: place, offsets, producer and sequence stay, also when no record is left.
+    pub(crate) fn with_records(&self, new: &NewRecords) -> Batch {
+        let mut bytes = BytesMut::with_capacity(BATCH_HEADER_BYTES + new.records.len());
+        bytes.put_slice(&self.0[..BATCH_HEADER_BYTES]);
+        bytes.put_slice(&new.records);
+        let mut attributes = (self.attributes() & !CODEC) | new.codec.number();
+        if !new.append_time {
+            attributes &= !LOG_APPEND_TIME;
+        }
+        if let Some(horizon) = new.horizon {
+            attributes |= DELETE_HORIZON;
+            bytes[BASE_TIMESTAMP_AT..BASE_TIMESTAMP_AT + 8].copy_from_slice(&horizon.to_be_bytes());
+        }
+        let length = i32::try_from(bytes.len() - BATCH_LENGTH_END).expect("a part of a batch and its header fit 2 GiB");
+        bytes[8..12].copy_from_slice(&length.to_be_bytes());
+        bytes[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
+        bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&new.max_timestamp.to_be_bytes());
+        bytes[RECORD_COUNT_AT..RECORD_COUNT_AT + 4].copy_from_slice(&new.count.to_be_bytes());
+        write_crc(&mut bytes);
+        Batch(bytes.freeze())
+    }
+
     /// The records, unfolded if need be.
     ///
     /// # Errors
@@ -211,6 +240,22 @@ impl Batch {
     fn field<const N: usize>(&self, at: usize) -> [u8; N] {
         *self.0[at..].first_chunk::<N>().expect("parse checked that the header is whole")
     }
+}
+
+/// The records that take the place of a batch's own.
+pub(crate) struct NewRecords {
+    /// Codec of `records`.
+    pub(crate) codec: Compression,
+    /// The records section, folded.
+    pub(crate) records: Bytes,
+    /// How many records that are.
+    pub(crate) count: i32,
+    /// Their largest timestamp, -1 when there are none.
+    pub(crate) max_timestamp: TimestampMs,
+    /// Whether that is the broker's time and counts for all of them.
+    pub(crate) append_time: bool,
+    /// A delete horizon to set; the records' timestamps then count from it.
+    pub(crate) horizon: Option<TimestampMs>,
 }
 
 /// Splits a records field into its batches.
@@ -290,6 +335,11 @@ pub struct RecordRef<'a> {
 pub type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
 
 impl<'a> RecordRef<'a> {
+    /// The record's headers as they are stored, their count first.
+    pub(crate) fn stored_headers(&self) -> &'a [u8] {
+        self.headers
+    }
+
     /// Headers in order.
     ///
     /// # Errors
@@ -336,6 +386,11 @@ impl Records {
 }
 
 impl Records {
+    /// All records, unfolded.
+    pub(crate) fn section(&self) -> &Bytes {
+        &self.data
+    }
+
     /// Whether nothing follows the records that were read.
     pub fn is_exhausted(&self) -> bool {
         self.at == self.data.len()

@@ -115,7 +115,7 @@ pub(crate) fn transaction_marker(
     Batch(bytes.freeze())
 }
 
-fn put_varlong(out: &mut Vec<u8>, value: i64) {
+pub(crate) fn put_varlong(out: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
         out.push((rest & 0x7f) as u8 | 0x80);
@@ -124,7 +124,7 @@ fn put_varlong(out: &mut Vec<u8>, value: i64) {
     out.push(rest as u8);
 }
 
-fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
+pub(crate) fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {
     match field {
         None => put_varlong(out, -1),
         Some(bytes) => {

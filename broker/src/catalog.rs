@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,7 @@ pub struct Catalog {
     partitions_max: usize,
     changing: Arc<tokio::sync::Mutex<u32>>,
     topics: Arc<RwLock<Snapshot>>,
+    changes: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
@@ -140,7 +142,20 @@ impl Catalog {
             None => 1,
         };
         let changing = Arc::new(tokio::sync::Mutex::new(next_log_id));
-        Ok(Self { store, lane, settings, partitions_max, changing, topics: Arc::new(RwLock::new(topics)) })
+        Ok(Self {
+            store,
+            lane,
+            settings,
+            partitions_max,
+            changing,
+            topics: Arc::new(RwLock::new(topics)),
+            changes: Arc::default(),
+        })
+    }
+
+    /// Goes up whenever a topic is made, deleted or given partitions.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Acquire)
     }
 
     /// The topic of this name.
@@ -238,10 +253,12 @@ impl Catalog {
         let after = *next_log_id + new.partitions.unsigned_abs();
         let changes = vec![topic.record(&new.config, topic.logs())?, next_log_id_change(after)];
         let (commit, topics) = (self.lane.commit(changes, Ack::Durable), self.topics.clone());
+        let seen = self.changes.clone();
         to_the_end(async move {
             commit.await?;
             *next_log_id = after;
             topics.write().insert(&topic);
+            seen.fetch_add(1, Ordering::Release);
             Ok(topic)
         })
         .await
@@ -274,6 +291,7 @@ impl Catalog {
             topics.by_name.remove(name);
             topics.by_id.remove(&topic.id);
         }
+        self.changes.fetch_add(1, Ordering::Release);
         let partitions = topic.partitions();
         partitions.iter().for_each(|partition| partition.mark_deleted());
         let mut changes = vec![Change::Delete(Family::Meta, topic_key(name))];
@@ -297,11 +315,12 @@ impl Catalog {
         let after = *next_log_id + (total - count).unsigned_abs();
         let logs = all.iter().map(|partition| partition.id().0).collect();
         let changes = vec![topic.record(topic.config().overrides(), logs)?, next_log_id_change(after)];
-        let commit = self.lane.commit(changes, Ack::Durable);
+        let (commit, seen) = (self.lane.commit(changes, Ack::Durable), self.changes.clone());
         to_the_end(async move {
             commit.await?;
             *next_log_id = after;
             *topic.partitions.write() = all;
+            seen.fetch_add(1, Ordering::Release);
             Ok(())
         })
         .await

@@ -1,7 +1,7 @@
-//! The five codecs of Kafka batches, decompression only: batches are stored and served as the client sent them, and
-//! only the engine, the lake and the key checks of compacted topics look inside.
+//! The five codecs of Kafka batches. Batches are stored and served as the client sent them; only a topic's own
+//! `compression.type` and compaction fold records anew.
 
-use std::io::Read;
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 
@@ -39,6 +39,46 @@ impl Compression {
             4 => Ok(Self::Zstd),
             other => Err(Error::new(Kind::CorruptMessage, format!("unknown compression type {other} in a batch"))),
         }
+    }
+
+    /// Its number in the attributes.
+    pub(crate) fn number(self) -> i16 {
+        match self {
+            Self::None => 0,
+            Self::Gzip => 1,
+            Self::Snappy => 2,
+            Self::Lz4 => 3,
+            Self::Zstd => 4,
+        }
+    }
+
+    /// Folds the records section of a batch; `level` is the codec's own, where it has levels here (gzip, zstd).
+    ///
+    /// # Errors
+    /// `Bug` when a codec cannot write to memory.
+    pub(crate) fn compress(self, data: Bytes, level: Option<i32>) -> Result<Bytes> {
+        let failed = |e: std::io::Error| Error::new(Kind::Bug, format!("records cannot be compressed: {e}"));
+        let out = match self {
+            Self::None => return Ok(data),
+            Self::Gzip => {
+                let level = level.and_then(|level| u32::try_from(level).ok());
+                let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
+                let mut gzip = flate2::write::GzEncoder::new(Vec::new(), level);
+                gzip.write_all(&data).and_then(|()| gzip.finish()).map_err(failed)?
+            }
+            Self::Snappy => snap_stream(&data)?,
+            Self::Lz4 => {
+                // what Kafka's own reader takes: independent blocks of 64 KiB, no checksum of the content
+                let mut frame = lz4_flex::frame::FrameInfo::new();
+                frame.block_size = lz4_flex::frame::BlockSize::Max64KB;
+                frame.block_mode = lz4_flex::frame::BlockMode::Independent;
+                let mut lz4 = lz4_flex::frame::FrameEncoder::with_frame_info(frame, Vec::new());
+                lz4.write_all(&data).map_err(failed)?;
+                lz4.finish().map_err(|e| failed(e.into()))?
+            }
+            Self::Zstd => zstd::encode_all(&data[..], level.unwrap_or(ZSTD_LEVEL)).map_err(failed)?,
+        };
+        Ok(Bytes::from(out))
     }
 
     /// Unfolds the records section of a batch.
@@ -81,6 +121,22 @@ fn bounded(size: usize) -> Result<()> {
 /// `length i32 BE ++ raw snappy`.
 const XERIAL_MAGIC: &[u8] = b"\x82SNAPPY\0";
 const XERIAL_HEADER_BYTES: usize = 16;
+/// Version and lowest compatible version that Java writes.
+const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
+const XERIAL_CHUNK_BYTES: usize = 32 << 10;
+/// Kafka's default level.
+const ZSTD_LEVEL: i32 = 3;
+
+fn snap_stream(data: &[u8]) -> Result<Vec<u8>> {
+    let mut out = [XERIAL_MAGIC, &XERIAL_VERSIONS].concat();
+    for chunk in data.chunks(XERIAL_CHUNK_BYTES) {
+        let block = snap::raw::Encoder::new().compress_vec(chunk);
+        let block = block.map_err(|e| Error::new(Kind::Bug, format!("records cannot be compressed: {e}")))?;
+        out.extend(u32::try_from(block.len()).expect("a block of 32 KiB grows by a few bytes only").to_be_bytes());
+        out.extend(block);
+    }
+    Ok(out)
+}
 
 fn unsnap(data: &Bytes) -> Result<Bytes> {
     let mut out = Vec::new();
@@ -112,8 +168,6 @@ fn unsnap_block(block: &[u8], out: &mut Vec<u8>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
 
     const TEXT: &[u8] = b"a millpond holds back the stream, a millpond holds back the stream";
@@ -142,6 +196,20 @@ mod tests {
         for (attributes, bytes) in cases {
             let out = Compression::of(attributes).unwrap().decompress(&Bytes::from(bytes)).unwrap();
             assert_eq!(&out[..], TEXT, "codec {attributes}");
+        }
+    }
+
+    #[test]
+    fn what_is_folded_unfolds_again() {
+        use Compression::{Gzip, Lz4, None, Snappy, Zstd};
+        for codec in [None, Gzip, Snappy, Lz4, Zstd] {
+            for length in [0, 1, 40_000, 300_000] {
+                let data = Bytes::from(TEXT.iter().copied().cycle().take(length).collect::<Vec<u8>>());
+                let folded = codec.compress(data.clone(), Option::None).unwrap();
+                assert!(codec == None || length < 100 || folded.len() < length / 4, "{codec:?} of {length}");
+                assert_eq!(codec.decompress(&folded).unwrap(), data, "{codec:?} of {length}");
+                assert_eq!(Compression::of(codec.number()).unwrap(), codec);
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::security::{ListenerProtocol, SecurityConfig, TlsConfig};
+
 /// When a write is answered with `acks=all`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -13,7 +15,7 @@ pub enum Durability {
 }
 
 /// One address that Kafka clients connect to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ListenerConfig {
     /// For people and for logs.
     pub name: String,
@@ -21,6 +23,93 @@ pub struct ListenerConfig {
     pub bind: String,
     /// `HOST:PORT` that clients are told; the bound address when absent.
     pub advertise: Option<String>,
+    /// How it speaks and who may come in.
+    pub protocol: ListenerProtocol,
+    /// Certificates, for the protocols with TLS.
+    pub tls: Option<TlsConfig>,
+}
+
+/// Which groups change their protocol while they work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MigrationPolicy {
+    /// None.
+    Disabled,
+    /// Classic groups, when a member of the consumer protocol joins.
+    Upgrade,
+    /// Groups of the consumer protocol, when only classic members are left.
+    Downgrade,
+    /// Both.
+    Bidirectional,
+}
+
+impl MigrationPolicy {
+    /// Kafka's word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Upgrade => "upgrade",
+            Self::Downgrade => "downgrade",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
+
+    /// The policy of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        let all = [Self::Disabled, Self::Upgrade, Self::Downgrade, Self::Bidirectional];
+        all.into_iter().find(|policy| policy.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Whether classic groups become groups of the consumer protocol.
+    pub fn upgrades(self) -> bool {
+        matches!(self, Self::Upgrade | Self::Bidirectional)
+    }
+
+    /// Whether groups of the consumer protocol become classic groups.
+    pub fn downgrades(self) -> bool {
+        matches!(self, Self::Downgrade | Self::Bidirectional)
+    }
+}
+
+/// Settings of groups of the consumer protocol (KIP-848); in Kafka `group.consumer.*`.
+#[derive(Clone, Debug)]
+pub struct GroupConsumerConfig {
+    /// How long a member may be silent.
+    pub session_timeout_ms: i32,
+    /// Least value that a group may set instead.
+    pub session_timeout_min_ms: i32,
+    /// Largest value that a group may set instead.
+    pub session_timeout_max_ms: i32,
+    /// How often members send heartbeats.
+    pub heartbeat_interval_ms: i32,
+    /// Least value that a group may set instead.
+    pub heartbeat_interval_min_ms: i32,
+    /// Largest value that a group may set instead.
+    pub heartbeat_interval_max_ms: i32,
+    /// Least time between two assignments of one group. Kafka's default is a second, because its assignors may be slow.
+    pub assignment_interval_ms: i32,
+    /// Most members of one group.
+    pub members_max: usize,
+    /// Which groups change their protocol.
+    pub migration: MigrationPolicy,
+    /// How often regular expressions are looked up although no topic was made or deleted.
+    pub regex_refresh_ms: i64,
+}
+
+impl Default for GroupConsumerConfig {
+    fn default() -> Self {
+        Self {
+            session_timeout_ms: 45_000,
+            session_timeout_min_ms: 45_000,
+            session_timeout_max_ms: 60_000,
+            heartbeat_interval_ms: 5_000,
+            heartbeat_interval_min_ms: 5_000,
+            heartbeat_interval_max_ms: 15_000,
+            assignment_interval_ms: 0,
+            members_max: 10_000,
+            migration: MigrationPolicy::Bidirectional,
+            regex_refresh_ms: 600_000,
+        }
+    }
 }
 
 /// Settings of the broker.
@@ -38,6 +127,8 @@ pub struct BrokerConfig {
     pub auto_create_topics: bool,
     /// Partitions of a topic that is created without a count.
     pub num_partitions: i32,
+    /// Whether a replication factor above the number of brokers, 1, is taken as 1 instead of being refused.
+    pub clamp_replication: bool,
     /// Partitions of all topics together.
     pub partitions_max: usize,
     /// Largest request.
@@ -54,6 +145,12 @@ pub struct BrokerConfig {
     pub block_cache_bytes: usize,
     /// How often retention looks at every partition.
     pub retention_check_ms: u64,
+    /// How often compaction looks at every partition.
+    pub compaction_check_ms: u64,
+    /// Keys that a pass of compaction holds in memory, of 25 to 50 bytes each; a log with more takes several passes.
+    pub compaction_keys_max: usize,
+    /// Bytes that compaction reads and writes in a second.
+    pub compaction_bytes_per_second: u64,
     /// Longest time that a producer may ask for its transactions.
     pub transaction_max_timeout_ms: i32,
     /// How long a transactional id that nobody uses is kept.
@@ -66,8 +163,12 @@ pub struct BrokerConfig {
     pub group_max_session_timeout_ms: i32,
     /// Most members of one group.
     pub group_max_size: usize,
+    /// Groups of the consumer protocol.
+    pub group_consumer: GroupConsumerConfig,
     /// How long an empty group's offsets are kept.
     pub offsets_retention_ms: i64,
+    /// Who may come in and what they may do.
+    pub security: SecurityConfig,
     /// What was given under Kafka's names; [`BrokerConfig::set`] adds to it and fills the fields above.
     pub kafka: BTreeMap<String, String>,
 }
@@ -79,12 +180,13 @@ impl Default for BrokerConfig {
             listeners: vec![ListenerConfig {
                 name: "PLAINTEXT".into(),
                 bind: "127.0.0.1:9092".into(),
-                advertise: None,
+                ..ListenerConfig::default()
             }],
             durability: Durability::Fsync,
             node_id: 1,
             auto_create_topics: true,
             num_partitions: 1,
+            clamp_replication: false,
             partitions_max: 10_000,
             frame_bytes_max: 100 << 20,
             inflight_bytes_max: 512 << 20,
@@ -93,13 +195,18 @@ impl Default for BrokerConfig {
             write_buffer_bytes: 128 << 20,
             block_cache_bytes: 32 << 20,
             retention_check_ms: 300_000,
+            compaction_check_ms: 15_000,
+            compaction_keys_max: 900_000,
+            compaction_bytes_per_second: 64 << 20,
             transaction_max_timeout_ms: 900_000,
             transactional_id_expiration_ms: 7 * 86_400_000,
             group_initial_rebalance_delay_ms: 3_000,
             group_min_session_timeout_ms: 6_000,
             group_max_session_timeout_ms: 1_800_000,
             group_max_size: 10_000,
+            group_consumer: GroupConsumerConfig::default(),
             offsets_retention_ms: 7 * 86_400_000,
+            security: SecurityConfig::default(),
             kafka: BTreeMap::new(),
         }
     }

@@ -30,6 +30,10 @@ counters! {
     requests,
     /// Requests that could not be read: the connection was closed.
     bad_requests,
+    /// Passes of compaction over a partition.
+    compactions,
+    /// Bytes of batches that compaction removed.
+    compaction_bytes_removed,
     /// Connections accepted.
     connections_accepted,
     /// Connections open now.

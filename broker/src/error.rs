@@ -62,6 +62,8 @@ kinds! {
     NotCoordinator = 16, Retry;
     /// A topic name that Kafka does not allow.
     InvalidTopic = 17, Refuse;
+    /// A batch larger than `segment.bytes`.
+    RecordListTooLarge = 18, Refuse;
     /// `acks` is not -1, 0 or 1.
     InvalidRequiredAcks = 21, Refuse;
     /// A generation that is not the group's.
@@ -80,6 +82,16 @@ kinds! {
     InvalidTimestamp = 32, Refuse;
     /// An API version that is not served.
     UnsupportedVersion = 35, Refuse;
+    /// The client is not allowed to do this to the topic.
+    TopicAuthorizationFailed = 29, Refuse;
+    /// The client is not allowed to do this to the group.
+    GroupAuthorizationFailed = 30, Refuse;
+    /// The client is not allowed to do this to the cluster.
+    ClusterAuthorizationFailed = 31, Refuse;
+    /// A mechanism of logging in that is not offered.
+    UnsupportedSaslMechanism = 33, Refuse;
+    /// A step of logging in at the wrong time.
+    IllegalSaslState = 34, Refuse;
     /// The topic exists.
     TopicAlreadyExists = 36, Refuse;
     /// A partition count that is not possible.
@@ -112,7 +124,7 @@ kinds! {
     ConcurrentTransactions = 51, Retry;
     /// A marker of a coordinator that was replaced.
     TransactionCoordinatorFenced = 52, Refuse;
-    /// The transactional id is missing, or may not be used.
+    /// The client is not allowed to do this with the transactional id, or there is none.
     TransactionalIdAuthorizationFailed = 53, Refuse;
     /// No authorizer is configured.
     SecurityDisabled = 54, Refuse;
@@ -120,6 +132,8 @@ kinds! {
     OperationNotAttempted = 55, Refuse;
     /// A log directory that does not exist.
     LogDirNotFound = 57, Refuse;
+    /// A login failed.
+    SaslAuthenticationFailed = 58, Refuse;
     /// The group still has members.
     NonEmptyGroup = 68, Refuse;
     /// No such group.
@@ -162,10 +176,24 @@ kinds! {
     TransactionAbortable = 120, Refuse;
     /// A pattern that is none.
     InvalidRegularExpression = 128, Refuse;
+    /// Something to be changed is not there.
+    ResourceNotFound = 91, Refuse;
+    /// The same thing is named twice.
+    DuplicateResource = 92, Refuse;
+    /// A credential that is too weak or malformed.
+    UnacceptableCredential = 93, Refuse;
     /// No topic has this id.
     UnknownTopicId = 100, Retry;
     /// A fetch session names topics by id or by name, not by both.
     FetchSessionTopicIdError = 106, Retry;
+    /// The member's epoch is not the known one: it gives up all partitions and joins again.
+    FencedMemberEpoch = 110, Refuse;
+    /// Another member has the static id and has not left.
+    UnreleasedInstanceId = 111, Refuse;
+    /// An assignor that is not here.
+    UnsupportedAssignor = 112, Refuse;
+    /// The member's epoch is older or newer than the known one: it asks again after a heartbeat.
+    StaleMemberEpoch = 113, Retry;
     /// A broker was asked for what controllers answer.
     MismatchedEndpointType = 114, Refuse;
     /// Neither brokers nor controllers were asked for.

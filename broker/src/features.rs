@@ -36,7 +36,7 @@ const TRANSACTION: &str = "transaction.version";
 /// What there is. Level 25 of `metadata.version` is "4.0-IV3"; kafka-ui's table ends at 26.
 pub(crate) const FEATURES: [Feature; 3] = [
     Feature { name: "metadata.version", min: 7, max: 25, default: 25 },
-    Feature { name: "group.version", min: 0, max: 1, default: 0 },
+    Feature { name: "group.version", min: 0, max: 1, default: 1 },
     Feature { name: TRANSACTION, min: 0, max: 2, default: 2 },
 ];
 
@@ -145,7 +145,10 @@ mod tests {
         {
             let broker = Broker::open(config.clone(), Clock::manual(0)).await.unwrap();
             let features = broker.features();
-            assert_eq!(features.finalized(), (1, vec![("metadata.version", 25), (TRANSACTION, 2)]));
+            assert_eq!(
+                features.finalized(),
+                (1, vec![("metadata.version", 25), ("group.version", 1), (TRANSACTION, 2)])
+            );
             for (name, level, may_lower) in [("nothing", 1, true), (TRANSACTION, 3, true), (TRANSACTION, 1, false)] {
                 assert_eq!(features.check(name, level, may_lower).unwrap_err().kind, Kind::InvalidUpdateVersion);
             }
@@ -154,6 +157,6 @@ mod tests {
             broker.stop().await.unwrap();
         }
         let broker = Broker::open(config, Clock::manual(0)).await.unwrap();
-        assert_eq!(broker.features().finalized(), (2, vec![("metadata.version", 25)]));
+        assert_eq!(broker.features().finalized(), (2, vec![("metadata.version", 25), ("group.version", 1)]));
     }
 }

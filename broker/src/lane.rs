@@ -5,6 +5,8 @@
 //! The queue needs no bound of its own: what clients have under way is bounded by the connections' memory budget, and
 //! the engine, the lake and the coordinators wait for each commit before they make the next.
 
+mod staging;
+
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::sync::{Arc, mpsc};
@@ -18,11 +20,13 @@ use crate::clock::Clock;
 use crate::config::{BrokerConfig, Durability};
 use crate::counters::Counters;
 use crate::error::{Error, Kind, Result};
+use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
-use crate::log::producers::{self, Kept, ProducerState, Verdict};
-use crate::log::{Partition, Stability, aborted, open};
+use crate::log::producers::{self, ProducerState, Verdict};
+use crate::log::{Compacted, Partition, Stability};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
+use staging::{duplicate, stage_append, stage_drop, stage_log_start};
 
 /// One part of a commit.
 pub enum Change {
@@ -43,6 +47,8 @@ pub enum Change {
     Admit(Arc<Partition>, (ProducerId, i16), bool),
     /// Forgets a producer that has not appended since the given time.
     ForgetProducer(Arc<Partition>, ProducerId, TimestampMs),
+    /// Replaces and removes batches that compaction judged.
+    Compact(Compacted),
     /// Removes all that a partition stored; it must be marked deleted before.
     Drop(Arc<Partition>),
 }
@@ -211,6 +217,7 @@ enum Effect {
     Appended(Arc<Partition>, Batch, IndexEntry, Stability),
     Started(Arc<Partition>, Offset),
     Epoch(Arc<Partition>, LeaderEpoch, Offset),
+    Compacted(Arc<Partition>, Offset, CleanState),
 }
 
 struct Staged {
@@ -350,6 +357,10 @@ impl LaneWriter {
                         writes.delete(Family::Producers, &keys::producer_key(partition.id(), producer));
                     }
                 }
+                Change::Compact(change) => {
+                    change.stage(change.partition.writer.lock().log_start, writes);
+                    effects.push(Effect::Compacted(change.partition, change.tail_until, change.state));
+                }
                 Change::Drop(partition) => stage_drop(&partition, writes),
             }
         }
@@ -370,7 +381,14 @@ impl LaneWriter {
                 Effect::Started(partition, offset) => {
                     partition.publish_start(offset)?;
                     let (from, _) = keys::log_range(partition.id());
-                    self.store.drop_files(Family::Log, &from, &keys::batch_key(partition.id(), offset))?;
+                    let to = keys::batch_key(partition.id(), offset);
+                    self.store.drop_files(Family::Log, &from, &to)?;
+                    self.store.drop_files(Family::Compacted, &from, &to)?;
+                }
+                Effect::Compacted(partition, until, state) => {
+                    let (count, bytes) = partition.publish_compaction(until, state)?;
+                    self.tail_bytes -= bytes;
+                    self.forget_in_order(&partition, count);
                 }
                 Effect::Epoch(partition, epoch, start) => partition.begin_epoch(epoch, start),
             }
@@ -381,6 +399,19 @@ impl LaneWriter {
         }
         published.values().for_each(|partition| partition.wake());
         Ok(())
+    }
+}
+
+impl LaneWriter {
+    /// Takes a partition's oldest entries out of the order in which memory is given back.
+    fn forget_in_order(&mut self, partition: &Arc<Partition>, mut count: usize) {
+        if count > 0 {
+            self.tail_order.retain(|other| {
+                let gone = count > 0 && Arc::ptr_eq(other, partition);
+                count -= usize::from(gone);
+                !gone
+            });
+        }
     }
 }
 
@@ -395,91 +426,8 @@ fn submitted_bytes(submission: &Submission) -> usize {
     let bytes = |change: &Change| match change {
         Change::Append(append) => append.batch.bytes().len(),
         Change::Put(_, key, value) => key.len() + value.len(),
+        Change::Compact(change) => change.size(),
         _ => 0,
     };
     submission.changes.iter().map(bytes).sum()
-}
-
-fn duplicate(append: &Append, kept: &Kept) -> Appended {
-    let append_time = append.partition.config().is_log_append_time();
-    Appended {
-        base_offset: kept.base_offset,
-        log_append_time: if append_time { kept.appended_at } else { -1 },
-        log_start: append.partition.log_start(),
-        duplicate: true,
-    }
-}
-
-fn stage_append(append: Append, now: TimestampMs, writes: &mut Writes<'_>, effects: &mut Vec<Effect>) -> Appended {
-    let Append { partition, batch, origin } = append;
-    let append_time = partition.config().is_log_append_time().then_some(now);
-    let mut writer = partition.writer.lock();
-    let base_offset = writer.next_offset;
-    let batch = batch.placed(base_offset, partition.leader_epoch(), append_time);
-    writer.next_offset = batch.next_offset();
-    // records without a time age from their append, as Kafka's do from the file's
-    let aged_from = if batch.max_timestamp() < 0 { now } else { batch.max_timestamp() };
-    writer.running_timestamp = writer.running_timestamp.max(aged_from);
-    writer.running_bytes += batch.bytes().len() as u64;
-    let entry = IndexEntry {
-        max_timestamp: batch.max_timestamp(),
-        running_timestamp: writer.running_timestamp,
-        running_bytes: writer.running_bytes,
-        size: u32::try_from(batch.bytes().len()).expect("a frame is far below 4 GiB"),
-        last_offset_delta: batch.last_offset_delta(),
-        leader_epoch: partition.leader_epoch(),
-        attributes: batch.attributes(),
-        appended_at: now,
-    };
-    let key = keys::batch_key(partition.id(), base_offset);
-    writes.put(Family::Log, &key, batch.bytes());
-    writes.put(Family::Index, &key, &entry.encode());
-    if origin != Origin::Internal && batch.producer_id() >= 0 {
-        let known = writer.producers.get(&batch.producer_id());
-        let state = match origin {
-            Origin::Marker(marker) => ProducerState::after_marker(known, &batch, marker.coordinator_epoch, now),
-            _ => ProducerState::after(known, &batch, base_offset, now),
-        };
-        writes.put(Family::Producers, &keys::producer_key(partition.id(), batch.producer_id()), &state.encode());
-        writer.producers.insert(batch.producer_id(), state);
-    }
-    let stability = writer.open.follow(partition.id(), &batch, origin, writes);
-    drop(writer);
-    let log_start = partition.log_start();
-    effects.push(Effect::Appended(partition, batch, entry, stability));
-    Appended { base_offset, log_append_time: append_time.unwrap_or(-1), log_start, duplicate: false }
-}
-
-fn stage_log_start(
-    partition: Arc<Partition>,
-    offset: Offset,
-    writes: &mut Writes<'_>,
-    effects: &mut Vec<Effect>,
-) -> Result<()> {
-    if offset <= partition.log_start() || partition.is_deleted() {
-        return Ok(());
-    }
-    // the batch that contains the offset stays, clients skip what lies before it
-    let keep = partition.entries(offset).next().transpose()?.map_or(offset, |(base, _)| base);
-    writes.put(Family::Meta, &keys::log_start_key(partition.id()), &offset.to_be_bytes());
-    let (from, _) = keys::log_range(partition.id());
-    let to = keys::batch_key(partition.id(), keep);
-    writes.delete_range(Family::Log, &from, &to);
-    writes.delete_range(Family::Index, &from, &to);
-    writes.delete_range(Family::Txns, &aborted::range(partition.id()).0, &aborted::key(partition.id(), offset));
-    effects.push(Effect::Started(partition, offset));
-    Ok(())
-}
-
-fn stage_drop(partition: &Partition, writes: &mut Writes<'_>) {
-    let (from, to) = keys::log_range(partition.id());
-    for family in [Family::Log, Family::Index, Family::Producers] {
-        writes.delete_range(family, &from, &to);
-    }
-    for (from, to) in [aborted::range(partition.id()), open::range(partition.id())] {
-        writes.delete_range(Family::Txns, &from, &to);
-    }
-    writes.delete(Family::Meta, &keys::log_start_key(partition.id()));
-    let (from, to) = keys::epoch_range(partition.id());
-    writes.delete_range(Family::Meta, &from, &to);
 }

@@ -21,7 +21,10 @@ mod log;
 mod loggers;
 pub mod net;
 mod producer_ids;
+mod random;
 mod schema;
+mod secret;
+pub mod security;
 #[cfg(test)]
 mod seed;
 pub mod settings;
@@ -40,18 +43,21 @@ pub use batch::{Batch, Record, RecordRef, Records, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use clock::Clock;
-pub use config::{BrokerConfig, Durability, ListenerConfig};
+pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};
 pub use counters::Counters;
 pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
-pub use log::{Aborted, Partition, Waiter};
+pub use log::{Aborted, Compacted, Partition, Waiter};
 pub use loggers::{Apply, Levels, Loggers, ROOT};
+pub use random::Random;
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,
 };
+pub use secret::HashedSecret;
+pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
 pub use store::{Family, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
@@ -68,17 +74,19 @@ pub struct Broker {
     cluster_id: String,
     store: Arc<Store>,
     lane: Arc<Lane>,
-    catalog: Catalog,
+    catalog: Arc<Catalog>,
     groups: Arc<Groups>,
     transactions: Arc<txn::Transactions>,
     features: features::Features,
     producer_ids: producer_ids::ProducerIds,
     schemas: Arc<Schemas>,
+    security: Arc<Security>,
     holds: Holds,
     counters: Arc<Counters>,
     settings: Arc<settings::BrokerSettings>,
     loggers: Loggers,
     fetch_sessions: handlers::FetchSessions,
+    compaction: tokio::sync::Mutex<log::compaction::Rounds>,
     listening: parking_lot::Mutex<Option<net::Listening>>,
 }
 
@@ -96,19 +104,23 @@ impl Broker {
         let recovered = log::blocking(move || {
             let settings = Arc::new(BrokerSettings::recover(&recovering, committing.clone(), &opening)?);
             let catalog = Catalog::recover(recovering, committing, settings.clone(), opening.partitions_max)?;
-            Ok((catalog, settings))
+            Ok((Arc::new(catalog), settings))
         });
         let (catalog, kafka_settings) = recovered.await?;
         let (reading, committing, settings, time) = (store.clone(), lane.clone(), config.clone(), clock.clone());
+        let group_settings = kafka_settings.clone();
         let recovered = log::blocking(move || {
             let producer_ids = producer_ids::ProducerIds::recover(&reading, committing.clone())?;
             let schemas = Schemas::recover(&reading, committing.clone())?;
             let features = features::Features::recover(&reading, committing.clone())?;
             let transactions = txn::Transactions::recover(&reading, committing.clone(), &catalog)?;
-            let groups = Groups::recover(&reading, committing, &settings, time)?;
+            let groups = Groups::recover(&reading, (committing, catalog.clone(), group_settings), &settings, time)?;
             Ok((catalog, groups, transactions, producer_ids, schemas, features))
         });
         let (catalog, groups, transactions, producer_ids, schemas, features) = recovered.await?;
+        let (reading, committing, settings, time) =
+            (store.clone(), lane.clone(), config.security.clone(), clock.clone());
+        let security = log::blocking(move || Security::recover(&reading, committing, settings, time)).await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let broker = Arc::new(Self {
@@ -123,16 +135,20 @@ impl Broker {
             features,
             producer_ids,
             schemas: Arc::new(schemas),
+            security: Arc::new(security),
             holds,
             counters,
             settings: kafka_settings,
             loggers: Loggers::default(),
             fetch_sessions: handlers::FetchSessions::default(),
+            compaction: tokio::sync::Mutex::default(),
             listening: parking_lot::Mutex::default(),
         });
         broker.begin().await?;
+        broker.security.set_up_users().await?;
         let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
+        tokio::spawn(log::compaction::run(Arc::downgrade(&broker)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
@@ -193,6 +209,18 @@ impl Broker {
         log::retention::sweep(self).await
     }
 
+    /// Compacts what is due, now instead of at the next round.
+    ///
+    /// # Errors
+    /// `Storage`.
+    pub async fn compact(self: &Arc<Self>) -> Result<()> {
+        log::compaction::round(self).await
+    }
+
+    pub(crate) fn compaction_rounds(&self) -> &tokio::sync::Mutex<log::compaction::Rounds> {
+        &self.compaction
+    }
+
     /// The one store.
     pub fn store(&self) -> &Arc<Store> {
         &self.store
@@ -228,6 +256,11 @@ impl Broker {
     /// The schema registry's memory.
     pub fn schemas(&self) -> &Arc<Schemas> {
         &self.schemas
+    }
+
+    /// Who may come in and what they may do.
+    pub fn security(&self) -> &Arc<Security> {
+        &self.security
     }
 
     /// What retention must keep.
@@ -292,6 +325,11 @@ impl Broker {
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+}
+
+/// CRC-32C of bytes that follow others whose CRC-32C is `before`; 0 where there are none.
+pub fn checksum(before: u32, bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(before, bytes)
 }
 
 async fn cluster_id(store: &Store, lane: &Lane) -> Result<String> {

@@ -1,13 +1,14 @@
 //! The one RocksDB. Everything that Millpond remembers is here; only the commit lane writes to it.
 //!
-//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, and [`FORMAT_KEY`] here), `log`, `index`
-//! and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
+//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`,
+//! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
 use std::path::Path;
 use std::sync::OnceLock;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, Options,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, DBRawIterator, Options,
     ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
 };
 
@@ -29,6 +30,8 @@ pub enum Family {
     Meta,
     /// Record batches.
     Log,
+    /// Record batches of compacted topics, which are replaced and removed one by one.
+    Compacted,
     /// One small entry per batch.
     Index,
     /// Sequence state of idempotent producers.
@@ -45,9 +48,10 @@ pub enum Family {
 
 impl Family {
     /// Every family, in the order in which they are created.
-    pub const ALL: [Family; 8] = [
+    pub const ALL: [Family; 9] = [
         Family::Meta,
         Family::Log,
+        Family::Compacted,
         Family::Index,
         Family::Producers,
         Family::Groups,
@@ -60,6 +64,7 @@ impl Family {
         match self {
             Self::Meta => "meta",
             Self::Log => "log",
+            Self::Compacted => "compacted",
             Self::Index => "index",
             Self::Producers => "producers",
             Self::Groups => "groups",
@@ -172,9 +177,37 @@ impl Store {
         Ok(entry)
     }
 
+    /// The last `count` entries of `[from, to)`, from the back.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub fn last_many(&self, family: Family, from: &[u8], to: &[u8], count: usize) -> Result<Vec<Entry>> {
+        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
+        let mut entries = Vec::new();
+        iter.seek_to_last();
+        while let Some((key, value)) = iter.item().filter(|_| entries.len() < count) {
+            entries.push((Box::from(key), Box::from(value)));
+            iter.prev();
+        }
+        iter.status().map_err(unreadable)?;
+        Ok(entries)
+    }
+
     /// The store as it is now, for reads that must agree with one another.
     pub fn snapshot(&self) -> Snapshot<'_> {
         Snapshot { store: self, inner: self.db.snapshot() }
+    }
+
+    /// Makes a copy of the store as it is now in the directory `to`, which must not be there: files are linked where the
+    /// disk is the same. Producers are held up for the time of a flush.
+    ///
+    /// # Errors
+    /// `Storage` when the copy cannot be made; the store itself is as before.
+    pub fn checkpoint(&self, to: &Path) -> Result<()> {
+        let failed = |e: rocksdb::Error| {
+            Error::storage(format!("{} cannot be made, check that the disk has room: {e}", to.display()))
+        };
+        Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(to)).map_err(failed)
     }
 
     /// Bytes that a family takes on disk, without what is still in memory.
@@ -209,6 +242,14 @@ impl Store {
     /// Gives back the space of files that lie wholly in `[from, to)`, whose entries were deleted before.
     pub(crate) fn drop_files(&self, family: Family, from: &[u8], to: &[u8]) -> Result<()> {
         self.db.delete_file_in_range_cf(self.handle(family), from, to).map_err(unreadable)
+    }
+
+    /// Merges the files of `[from, to)` down, so that what was replaced or removed there leaves the disk. Blocks, for as long
+    /// as reading and writing the range takes; writes and the store's own merges go on meanwhile.
+    pub(crate) fn reclaim(&self, family: Family, from: &[u8], to: &[u8]) {
+        let mut options = CompactOptions::default();
+        options.set_exclusive_manual_compaction(false);
+        self.db.compact_range_cf_opt(self.handle(family), Some(from), Some(to), &options);
     }
 
     fn refuse_if_poisoned(&self) -> Result<()> {
@@ -318,7 +359,7 @@ fn range_options(family: Family, from: &[u8], to: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
-    if family == Family::Log {
+    if matches!(family, Family::Log | Family::Compacted) {
         // long runs are read once: the cache is for those who come back. RocksDB's own readahead grows with the run; a
         // fixed one of 2 MiB was measured to read every byte of a 1 MiB fetch three times
         options.fill_cache(false);
@@ -362,6 +403,14 @@ fn family_options(family: Family, cache: &Cache) -> Options {
             options.set_universal_compaction_options(&universal);
             table.set_block_size(64 << 10);
             table.set_bloom_filter(10.0, false); // without it a look-up reads a block, so a batch, of every run
+        }
+        // Levels, because what compaction replaced or removed must leave the disk: runs that are merged seldom keep it.
+        Family::Compacted => {
+            options.set_write_buffer_size(16 << 20);
+            options.set_compression_type(DBCompressionType::None);
+            options.set_level_compaction_dynamic_level_bytes(true);
+            table.set_block_size(64 << 10);
+            table.set_bloom_filter(10.0, false);
         }
         _ => {
             options.set_write_buffer_size(16 << 20);

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::codec::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::types::TimestampMs;
 
@@ -99,13 +100,13 @@ pub static SETTINGS: &[Setting] = &[
     row("cleanup.policy", (List, "delete"), AnyOf(&["compact", "delete"]), "log.cleanup.policy",
         "What happens to old records: 'delete' removes them by retention.ms and retention.bytes, 'compact' keeps the newest record of each key, both together do both."),
     row("compression.gzip.level", (Int, "-1"), GzipLevel, "compression.gzip.level",
-        "Accepted and kept. Has no effect: batches are stored as the producer compressed them."),
+        "Level of gzip where compression.type makes the broker compress; -1 is gzip's own default."),
     row("compression.lz4.level", (Int, "9"), Whole(1, 17), "compression.lz4.level",
-        "Accepted and kept. Has no effect: batches are stored as the producer compressed them."),
+        "Accepted and kept. Has no effect: the broker's lz4 has one level, the fast one."),
     row("compression.type", (Text, "producer"), OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]), "compression.type",
-        "'producer' stores batches as the producer compressed them. Other values are accepted and kept; batches are stored as sent all the same."),
+        "'producer' stores batches as the producer compressed them. Any other value has the broker compress batches that come otherwise."),
     row("compression.zstd.level", (Int, "3"), Whole(-131_072, 22), "compression.zstd.level",
-        "Accepted and kept. Has no effect: batches are stored as the producer compressed them."),
+        "Level of zstd where compression.type makes the broker compress."),
     row("delete.retention.ms", (Long, "86400000"), Whole(0, i64::MAX), "log.cleaner.delete.retention.ms",
         "How long, in milliseconds, the tombstones of a compacted topic stay readable."),
     row("file.delete.delay.ms", (Long, "60000"), Whole(0, i64::MAX), "log.segment.delete.delay.ms",
@@ -135,11 +136,11 @@ pub static SETTINGS: &[Setting] = &[
     row("message.timestamp.type", (Text, "CreateTime"), OneOf(&["CreateTime", "LogAppendTime"]), "log.message.timestamp.type",
         "Whether records keep the producer's time or get the time of the append."),
     row("min.cleanable.dirty.ratio", (Double, "0.5"), Fraction, "log.cleaner.min.cleanable.ratio",
-        "Which part of a compacted log must be new before it is compacted again."),
+        "A compacted log is compacted again when more than this part of it is new."),
     row("min.compaction.lag.ms", (Long, "0"), Whole(0, i64::MAX), "log.cleaner.min.compaction.lag.ms",
         "For how many milliseconds a record is safe from compaction."),
     row("min.insync.replicas", (Int, "1"), Whole(1, INT_MAX), "min.insync.replicas",
-        "Accepted and kept. Has no effect on a single broker: acks=all waits for the sync that the broker's durability asks for."),
+        "How many replicas acks=all needs; never more than the topic has, as in Kafka, so one here. acks=all waits for the sync that the broker's durability asks for."),
     row("preallocate", (Boolean, "false"), Bool, "log.preallocate",
         "Accepted and kept. Has no effect: the store allocates its files itself."),
     row("remote.log.copy.disable", (Boolean, "false"), Bool, "",
@@ -159,7 +160,7 @@ pub static SETTINGS: &[Setting] = &[
     row("segment.jitter.ms", (Long, "0"), Whole(0, i64::MAX), "log.roll.jitter.ms",
         "By how many milliseconds at most segment.ms is shortened at random, so that not all partitions seal at once."),
     row("segment.ms", (Long, "604800000"), Whole(1, i64::MAX), "log.roll.ms",
-        "After how many milliseconds a part of the log is sealed even if it is small."),
+        "After how many milliseconds, by its records' timestamps, a part of the log is sealed even if it is small; the next append seals it."),
     row("unclean.leader.election.enable", (Boolean, "false"), Bool, "unclean.leader.election.enable",
         "Accepted and kept. Has no effect on a single broker, which elects nobody."),
 ];
@@ -245,6 +246,10 @@ pub struct TopicConfig {
     deletes: bool,
     compacts: bool,
     log_append_time: bool,
+    /// What batches are compressed with; none leaves them as they come.
+    codec: Option<Compression>,
+    gzip_level: i32,
+    zstd_level: i32,
     max_message_bytes: usize,
     retention_ms: i64,
     retention_bytes: i64,
@@ -309,6 +314,9 @@ impl TopicConfig {
             deletes: items(policy).any(|item| item == "delete"),
             compacts: items(policy).any(|item| item == "compact"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            codec: codec(text("compression.type")),
+            gzip_level: i32::try_from(number("compression.gzip.level")).expect("from -1 to 9"),
+            zstd_level: i32::try_from(number("compression.zstd.level")).expect("from -131072 to 22"),
             max_message_bytes: usize::try_from(number("max.message.bytes")).expect("from 0 to 2 GiB"),
             retention_ms: number("retention.ms"),
             retention_bytes: number("retention.bytes"),
@@ -345,6 +353,20 @@ impl TopicConfig {
     /// Whether records get the time of their append (`message.timestamp.type`).
     pub fn is_log_append_time(&self) -> bool {
         self.log_append_time
+    }
+
+    /// What a batch that comes with `sent` is stored with (`compression.type`).
+    pub fn stored_codec(&self, sent: Compression) -> Compression {
+        self.codec.unwrap_or(sent)
+    }
+
+    /// The level of a codec that has levels (`compression.gzip.level`, `compression.zstd.level`).
+    pub fn codec_level(&self, codec: Compression) -> Option<i32> {
+        match codec {
+            Compression::Gzip => Some(self.gzip_level),
+            Compression::Zstd => Some(self.zstd_level),
+            _ => None,
+        }
     }
 
     /// Largest batch that a producer may write, in bytes as sent.
@@ -429,6 +451,17 @@ pub fn items(list: &str) -> impl Iterator<Item = &str> {
 
 fn whole(value: &str) -> Option<i64> {
     value.trim().parse().ok()
+}
+
+fn codec(word: &str) -> Option<Compression> {
+    match word {
+        "uncompressed" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        "snappy" => Some(Compression::Snappy),
+        "lz4" => Some(Compression::Lz4),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
 }
 
 fn boolean(value: &str) -> Option<bool> {

@@ -16,16 +16,17 @@ use crate::check::compile;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::follow::{Follower, wait_all};
-use crate::lookup::LookupProvider;
+use crate::guard::Guard;
+use crate::lookup::lookup_table;
 use crate::names::closest;
 use crate::quality::QualityCount;
-use crate::quality_table::{QUALITY_TABLE, QualityTable, read_counts};
+use crate::quality_table::{QUALITY_TABLE, quality_table, read_counts};
 use crate::read::{Answer, ReadRequest, read_now};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView};
 use crate::start::prepare;
 use crate::status::{StreamStatus, TableStatus, ViewStatus, stream_status, table_status, view_status};
 use crate::stream::Stream;
-use crate::table::ViewTable;
+use crate::table::view_table;
 use crate::window::Window;
 
 /// Streams and views at work over a broker.
@@ -154,6 +155,14 @@ impl Engine {
     /// # Errors
     /// `Unknown` view, `BadRequest` for what does not fit the view, `Timeout` with the offsets reached, `TooLarge`.
     pub async fn read(&self, view: &str, request: ReadRequest) -> Result<Answer> {
+        self.read_guarded(view, request, None).await
+    }
+
+    /// The same for a reader who sees only what `guard` shows.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); `BadRequest` when the request filters or sorts by a masked column.
+    pub async fn read_guarded(&self, view: &str, request: ReadRequest, guard: Option<Guard>) -> Result<Answer> {
         let view = self.view(view)?.clone();
         if request.wait_ms > 0 && view.follower.stopped().is_none() {
             match wait_all(&self.chain_of_view(&view), &self.broker, request.wait_ms).await {
@@ -162,7 +171,7 @@ impl Engine {
             }
         }
         let broker = self.broker.clone();
-        let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, &request)).await;
+        let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, (&request, guard.as_ref()))).await;
         answer.map_err(|error| EngineError::bug(format!("reading a view was broken off: {error}")))?
     }
 
@@ -195,12 +204,10 @@ impl Engine {
     /// A view, a table or `data_quality` as a table for SQL.
     pub fn sql_table(&self, name: &str) -> Option<Arc<dyn TableProvider>> {
         if name == QUALITY_TABLE {
-            return Some(Arc::new(QualityTable::new(self.broker.clone(), self.views.clone())));
+            return Some(quality_table(self.broker.clone(), self.views.clone()));
         }
         match self.tables.iter().find(|running| running.table.name() == name) {
-            Some(running) => {
-                Some(Arc::new(LookupProvider { broker: self.broker.clone(), table: running.table.clone() }))
-            }
+            Some(running) => Some(lookup_table(self.broker.clone(), running.table.clone())),
             None => self.view_table(name),
         }
     }
@@ -216,7 +223,7 @@ impl Engine {
     /// The view as a table for SQL: live and closed windows, as of the moment its scan is planned.
     pub fn view_table(&self, view: &str) -> Option<Arc<dyn TableProvider>> {
         let view = self.view(view).ok()?.clone();
-        Some(Arc::new(ViewTable { broker: self.broker.clone(), view }))
+        Some(view_table(self.broker.clone(), view))
     }
 
     /// A counter that grows with each commit that changed rows of the view.

@@ -1,5 +1,7 @@
 //! Names: what may be one, and which one was probably meant.
 
+use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+
 /// Longest name of a view or stream: topics derived from it (`<name>.rejected`) must stay within Kafka's 249 characters.
 const NAME_BYTES_MAX: usize = 200;
 
@@ -21,6 +23,22 @@ pub(crate) fn closest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) ->
             known.sort_unstable();
             format!(", there are: {}", known.join(", "))
         }
+    }
+}
+
+/// A name without a qualifier, as SQL means it.
+pub(crate) fn single_name(name: &ObjectName) -> Option<String> {
+    match name.0.as_slice() {
+        [part] => part.as_ident().map(normalized),
+        _ => None,
+    }
+}
+
+/// SQL folds names without quotes to lower case.
+pub(crate) fn normalized(ident: &Ident) -> String {
+    match ident.quote_style {
+        Some(_) => ident.value.clone(),
+        None => ident.value.to_lowercase(),
     }
 }
 

@@ -10,13 +10,13 @@ use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use arrow::datatypes::IntervalMonthDayNano;
 use chrono_tz::Tz;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, ObjectName,
-    Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, visit_expressions, visit_expressions_mut,
+    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, Query, Select,
+    SelectItem, SetExpr, Statement, TableFactor, Value, Visit, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
-use crate::names::is_topic_name;
+use crate::names::{is_topic_name, normalized, single_name};
 use crate::window::Window;
 
 /// The column of a window's start, inclusive.
@@ -72,21 +72,6 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
     let tumble = take_tumble(select)?;
     group_by_window(select, tumble.as_ref())?;
     Ok(ParsedView { name, stream, tumble, canonical, query })
-}
-
-fn single_name(name: &ObjectName) -> Option<String> {
-    match name.0.as_slice() {
-        [part] => part.as_ident().map(normalized),
-        _ => None,
-    }
-}
-
-/// SQL folds names without quotes to lower case.
-fn normalized(ident: &Ident) -> String {
-    match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
-    }
 }
 
 fn plain_select(query: &mut Query) -> Result<&mut Select, String> {

@@ -19,6 +19,8 @@ const KNOWN_MAX: usize = 4_096;
 const COUNTERS_MAX: usize = 1_000_000;
 /// The rule of records that nothing was wrong with.
 pub(crate) const ACCEPTED: &str = "accepted";
+/// The rule of rows that a source has published before.
+pub(crate) const DUPLICATE: &str = "duplicate";
 /// The rule of a view's late rows.
 const LATE: &str = "late";
 /// The rule of rows that a view could not evaluate.
@@ -37,12 +39,14 @@ pub enum QualityAction {
     Late,
     /// They are rows, but a view could not evaluate them: they are in `<stream>.rejected`.
     Failed,
+    /// They were there before: a source did not publish them again.
+    Skip,
 }
 
 /// How many records of a day a rule applied to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct QualityCount {
-    /// The stream or table.
+    /// The stream, table or source.
     pub stream: String,
     /// Days since 1970-01-01 (UTC) of the records' timestamps; a record without one, or with one in the future, counts
     /// for the day it was read.
@@ -66,6 +70,8 @@ pub(crate) enum Writer {
     View = 2,
     /// The reading of a table's topic.
     Table = 3,
+    /// The reading of a source's files.
+    Source = 4,
 }
 
 /// The counts of one step.
@@ -82,8 +88,14 @@ pub(crate) struct Counters {
 }
 
 impl QualityAction {
-    const ALL: [QualityAction; 5] =
-        [QualityAction::Accept, QualityAction::Reject, QualityAction::Warn, QualityAction::Late, QualityAction::Failed];
+    const ALL: [QualityAction; 6] = [
+        QualityAction::Accept,
+        QualityAction::Reject,
+        QualityAction::Warn,
+        QualityAction::Late,
+        QualityAction::Failed,
+        QualityAction::Skip,
+    ];
 
     /// The word for it.
     pub fn word(self) -> &'static str {
@@ -93,6 +105,7 @@ impl QualityAction {
             QualityAction::Warn => "warn",
             QualityAction::Late => "late",
             QualityAction::Failed => "failed",
+            QualityAction::Skip => "skip",
         }
     }
 }

@@ -10,6 +10,7 @@ use datafusion::common::ScalarValue;
 
 use crate::Offsets;
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::guard::Guard;
 use crate::keyed::StateCodec;
 use crate::names::closest;
 use crate::shared::RunningView;
@@ -63,10 +64,17 @@ impl Answer {
     }
 }
 
-/// Reads from a snapshot taken now. Blocks: call it where that is allowed.
-pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadRequest) -> Result<Answer> {
+/// Reads from a snapshot taken now, what `guard` shows of it. Blocks: call it where that is allowed.
+pub(crate) fn read_now(
+    broker: &Broker,
+    view: &RunningView,
+    (request, guard): (&ReadRequest, Option<&Guard>),
+) -> Result<Answer> {
     let plan = &view.plan;
-    let filters = key_filters(plan, &request.keys)?;
+    if let Some(guard) = guard {
+        refuse_masked(plan, request, guard)?;
+    }
+    let filters = Filters { keys: key_filters(plan, &request.keys)?, guard };
     let order = order_columns(plan, &request.order)?;
     let (from, to) = state_bounds(view, request)?;
     let snapshot = broker.store().snapshot();
@@ -77,19 +85,39 @@ pub(crate) fn read_now(broker: &Broker, view: &RunningView, request: &ReadReques
     let enough = if order.is_empty() { request.limit } else { None };
     let mut rows = scan(view, &snapshot, (&from, &to), &filters, enough)?;
     drop(snapshot);
+    let schema = guard.map_or_else(|| plan.schema.clone(), Guard::schema);
     if !order.is_empty() {
-        rows = sort(plan, rows, &order, request.limit)?;
+        rows = sort(&schema, rows, &order, request.limit)?;
     }
     if let Some(limit) = request.limit {
         rows = truncate(rows, limit);
     }
     Ok(Answer {
-        schema: plan.schema.clone(),
+        schema,
         rows,
         offsets: view.follower.offsets_at(broker, &progress),
         event_watermark: progress.event_watermark,
         stale: view.follower.stopped().is_some(),
     })
+}
+
+/// What rows must meet to be in an answer.
+struct Filters<'a> {
+    keys: Vec<(usize, ScalarValue)>,
+    guard: Option<&'a Guard>,
+}
+
+/// To filter or sort by a masked column would tell what is in it.
+fn refuse_masked(plan: &ViewPlan, request: &ReadRequest, guard: &Guard) -> Result<()> {
+    let named = request.keys.iter().map(|(name, _)| name).chain(request.order.iter().map(|(name, _)| name));
+    let masked: Vec<&String> = named.filter(|name| guard.masks(name)).collect();
+    match masked.first() {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!("column {name} of {} is masked for this token: leave it out", plan.name);
+            Err(EngineError::bad_request(message))
+        }
+    }
 }
 
 fn state_bounds(view: &RunningView, request: &ReadRequest) -> Result<(Vec<u8>, Vec<u8>)> {
@@ -137,7 +165,7 @@ fn scan(
     view: &RunningView,
     snapshot: &Snapshot<'_>,
     range: (&[u8], &[u8]),
-    filters: &[(usize, ScalarValue)],
+    filters: &Filters<'_>,
     enough: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let plan = &view.plan;
@@ -194,7 +222,7 @@ fn finish(
     plan: &ViewPlan,
     codec: &StateCodec,
     entries: &[(Vec<u8>, Vec<u8>)],
-    filters: &[(usize, ScalarValue)],
+    filters: &Filters<'_>,
 ) -> Result<RecordBatch> {
     let states = codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
     // Nothing in a plan over memory waits, so this drives it to its end without a runtime.
@@ -202,20 +230,23 @@ fn finish(
     if let Some(shown) = shown {
         rows = filter_record_batch(&rows, &shown)?;
     }
-    for (index, value) in filters {
+    for (index, value) in &filters.keys {
         let equal = arrow::compute::kernels::cmp::eq(rows.column(*index), &value.to_scalar()?)?;
         rows = filter_record_batch(&rows, &sql::mask(equal))?;
     }
-    Ok(rows)
+    match filters.guard {
+        Some(guard) => guard.apply_whole(&rows),
+        None => Ok(rows),
+    }
 }
 
 fn sort(
-    plan: &ViewPlan,
+    schema: &SchemaRef,
     rows: Vec<RecordBatch>,
     order: &[(usize, bool)],
     limit: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
-    let all = concat_batches(&plan.schema, &rows)?;
+    let all = concat_batches(schema, &rows)?;
     let columns: Vec<SortColumn> = order
         .iter()
         .map(|(index, descending)| SortColumn {

@@ -115,18 +115,10 @@ pub(crate) fn compile_expression(
     relation: &str,
     schema: &SchemaRef,
 ) -> Result<(Arc<dyn PhysicalExpr>, DataType), String> {
-    let context = session();
     let df_schema = DFSchema::try_from_qualified_schema(relation, schema).map_err(|error| message(&error))?;
-    let expr = context.parse_sql_expr(text, &df_schema).map_err(|error| message(&error))?;
-    refuse_unstable(&expr)?;
-    // Some functions (coalesce, for one) exist only until they are simplified.
-    let simplify = SimplifyContext::default()
-        .with_schema(Arc::new(df_schema.clone()))
-        .with_config_options(context.state().config_options().clone());
-    let simplifier = ExprSimplifier::new(simplify);
-    let expr = simplifier.coerce(expr, &df_schema).and_then(|expr| simplifier.simplify(expr));
-    let compiled = expr.and_then(|expr| context.create_physical_expr(expr, &df_schema));
-    let compiled = compiled.map_err(|error| message(&error))?;
+    let context = session();
+    let expr = simplified(&context, text, &df_schema)?;
+    let compiled = context.create_physical_expr(expr, &df_schema).map_err(|error| message(&error))?;
     let kind = compiled.data_type(schema).map_err(|error| message(&error))?;
     Ok((compiled, kind))
 }
@@ -137,6 +129,24 @@ pub(crate) fn compile_condition(text: &str, stream: &str, schema: &SchemaRef) ->
         (condition, DataType::Boolean) => Ok(condition),
         (_, other) => Err(format!("'{text}' is of type {other}, a condition must be BOOLEAN")),
     }
+}
+
+/// An expression as planners take it, over columns without a relation; Err says what is wrong with it.
+pub(crate) fn plan_expression(text: &str, schema: &SchemaRef) -> Result<Expr, String> {
+    let df_schema = DFSchema::try_from(schema.as_ref().clone()).map_err(|error| message(&error))?;
+    simplified(&session(), text, &df_schema)
+}
+
+fn simplified(context: &SessionContext, text: &str, df_schema: &DFSchema) -> Result<Expr, String> {
+    let expr = context.parse_sql_expr(text, df_schema).map_err(|error| message(&error))?;
+    refuse_unstable(&expr)?;
+    // Some functions (coalesce, for one) exist only until they are simplified.
+    let simplify = SimplifyContext::default()
+        .with_schema(Arc::new(df_schema.clone()))
+        .with_config_options(context.state().config_options().clone());
+    let simplifier = ExprSimplifier::new(simplify);
+    let expr = simplifier.coerce(expr, df_schema).and_then(|expr| simplifier.simplify(expr));
+    expr.map_err(|error| message(&error))
 }
 
 /// Evaluates a compiled condition for each row.

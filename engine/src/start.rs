@@ -74,10 +74,17 @@ pub(crate) async fn prepare(broker: &Arc<Broker>, compiled: &Compiled) -> Result
     Ok(prepared)
 }
 
+/// A view writes the same keys again and again: short segments are compacted soon, long ones would grow to a GiB first.
+const VIEW_SEGMENTS: [(&str, &str); 2] = [("segment.bytes", "16777216"), ("segment.ms", "3600000")];
+
 async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> {
     let catalog = broker.catalog();
     let new = |name: String, partitions: i32, config: BTreeMap<String, String>| NewTopic { name, partitions, config };
     let compact = || BTreeMap::from([("cleanup.policy".to_string(), "compact".to_string())]);
+    let of_view = || {
+        let segments = VIEW_SEGMENTS.map(|(name, value)| (name.to_string(), value.to_string()));
+        compact().into_iter().chain(segments).collect::<BTreeMap<_, _>>()
+    };
     let default_partitions = broker.config().num_partitions;
     for table in &compiled.tables {
         if let Some(topic) = table.topic() {
@@ -94,7 +101,7 @@ async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> 
         catalog.ensure(new(format!("{}{REJECTED_SUFFIX}", stream.name()), 1, BTreeMap::new())).await?;
     }
     for plan in &compiled.views {
-        catalog.ensure(new(plan.name.to_string(), 1, compact())).await?;
+        catalog.ensure(new(plan.name.to_string(), 1, of_view())).await?;
         catalog.ensure(new(format!("{}{LATE_SUFFIX}", plan.name), 1, BTreeMap::new())).await?;
     }
     Ok(())

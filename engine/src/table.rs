@@ -1,80 +1,29 @@
 //! A view as a table of DataFusion: live and closed windows, read from one snapshot when the query is planned to run.
 
-use std::any::Any;
-use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use broker::Broker;
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result as DfResult, ScalarValue};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use datafusion::common::ScalarValue;
+use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableType};
 
 use crate::parse::WINDOW_START;
 use crate::read::{ReadRequest, read_now};
+use crate::read_when_planned::{ReadError, ReadWhenPlanned};
 use crate::shared::RunningView;
 
-/// A view that SQL can select from.
-pub(crate) struct ViewTable {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) view: Arc<RunningView>,
-}
-
-impl std::fmt::Debug for ViewTable {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "ViewTable({})", self.view.plan.name)
-    }
-}
-
-impl TableProvider for ViewTable {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn schema(&self) -> SchemaRef {
-        self.view.plan.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::View
-    }
-
-    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> DfResult<Vec<TableProviderFilterPushDown>> {
-        // Bounds on window_start narrow what is read; DataFusion still applies every filter itself.
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
-    }
-
-    // What `#[async_trait]` makes of `async fn scan`, written out.
-    fn scan<'this, 'session, 'columns, 'filters, 'call>(
-        &'this self,
-        _state: &'session dyn Session,
-        projection: Option<&'columns Vec<usize>>,
-        filters: &'filters [Expr],
-        limit: Option<usize>,
-    ) -> Pin<Box<dyn Future<Output = DfResult<Arc<dyn ExecutionPlan>>> + Send + 'call>>
-    where
-        'this: 'call,
-        'session: 'call,
-        'columns: 'call,
-        'filters: 'call,
-        Self: 'call,
-    {
-        let mut request = ReadRequest { limit: limit.filter(|_| filters.is_empty()), ..ReadRequest::default() };
-        if self.view.plan.window.is_some() {
+/// A view that SQL can select from. Bounds on window_start narrow what is read.
+pub(crate) fn view_table(broker: Arc<Broker>, view: Arc<RunningView>) -> Arc<dyn TableProvider> {
+    let (name, schema) = (view.plan.name.to_string(), view.plan.schema.clone());
+    let read = move |filters: &[Expr], limit: Option<usize>| {
+        let mut request = ReadRequest { limit, ..ReadRequest::default() };
+        if view.plan.window.is_some() {
             filters.iter().for_each(|filter| narrow(&mut request, filter));
         }
-        let (broker, view, projection) = (self.broker.clone(), self.view.clone(), projection.cloned());
-        Box::pin(async move {
-            let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, &request)).await;
-            let answer = answer
-                .map_err(|error| DataFusionError::Execution(format!("reading a view was broken off: {error}")))?
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let plan = MemorySourceConfig::try_new_exec(&[answer.rows], answer.schema, projection)?;
-            Ok(plan as Arc<dyn ExecutionPlan>)
-        })
-    }
+        let answer = read_now(&broker, &view, (&request, None)).map_err(|error| Box::new(error) as ReadError)?;
+        Ok(answer.rows)
+    };
+    ReadWhenPlanned::table(&name, schema, TableType::View, read)
 }
 
 /// Takes a bound on window_start out of a filter. Bounds only ever grow the range that is read.

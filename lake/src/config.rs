@@ -20,6 +20,27 @@ pub struct LakeConfig {
     pub transform_time_ms: u64,
     /// Bounds of SQL.
     pub sql: SqlLimits,
+    /// What storing and reading costs.
+    pub costs: Costs,
+}
+
+/// Prices for the estimate of costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Costs {
+    /// The currency, as it is shown.
+    pub currency: String,
+    /// Of a GiB of Parquet that is stored, for a month.
+    pub stored_gib_month: f64,
+    /// Of a GiB of the log that is stored, for a month.
+    pub stored_log_gib_month: f64,
+    /// Of a GiB that queries read.
+    pub scanned_gib: f64,
+}
+
+impl Default for Costs {
+    fn default() -> Self {
+        Self { currency: "EUR".to_owned(), stored_gib_month: 0.0, stored_log_gib_month: 0.0, scanned_gib: 0.0 }
+    }
 }
 
 impl Default for LakeConfig {
@@ -32,6 +53,7 @@ impl Default for LakeConfig {
             transforms: Vec::new(),
             transform_time_ms: 3_600_000,
             sql: SqlLimits::default(),
+            costs: Costs::default(),
         }
     }
 }

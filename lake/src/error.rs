@@ -11,6 +11,8 @@ pub enum LakeErrorKind {
     Config,
     /// The request is wrong and will never work as it is: bad SQL, an unknown column, a statement that writes.
     Refused,
+    /// Who asks may not see what the request names.
+    Forbidden,
     /// There is no such topic or table.
     NotFound,
     /// The query ran longer than it may.

@@ -17,11 +17,23 @@ use datafusion::physical_plan::PhysicalExpr;
 
 use crate::error::{LakeError, Result};
 use crate::layout::Layout;
+use crate::meter::Meter;
 use crate::objects::Objects;
 use crate::slice::Level;
 
+/// Where a query finds files, and what counts what it reads of them.
+#[derive(Clone)]
+pub struct FilesAt {
+    /// The destination.
+    pub objects: Arc<Objects>,
+    /// Its name among the stores of the query.
+    pub url: ObjectStoreUrl,
+    /// The query's counter.
+    pub meter: Arc<Meter>,
+}
+
 /// Where a query finds files; none while the destination is away.
-pub type Files = Option<(Arc<Objects>, ObjectStoreUrl)>;
+pub type Files = Option<FilesAt>;
 
 /// One file of a scan.
 #[derive(Clone, Copy)]
@@ -91,7 +103,7 @@ impl FileSet<'_> {
         files: &Files,
         (predicate, limit): (Option<&Expr>, Option<usize>),
     ) -> DfResult<Scanned> {
-        let (objects, url) = files.as_ref().ok_or_else(|| {
+        let FilesAt { objects, url, meter } = files.as_ref().ok_or_else(|| {
             let message = "the lake's destination is away and the query needs its files: try again when it is back";
             DataFusionError::External(Box::new(LakeError::destination(message)))
         })?;
@@ -114,7 +126,9 @@ impl FileSet<'_> {
             .with_limit(limit)
             .with_projection_indices(Some(read))?
             .build();
-        Ok(Scanned { plan: DataSourceExec::from_data_source(config), incomplete })
+        let plan = DataSourceExec::from_data_source(config);
+        meter.watch(plan.clone());
+        Ok(Scanned { plan, incomplete })
     }
 
     fn partitioned(&self, objects: &Objects, file: &ScanFile<'_>) -> DfResult<PartitionedFile> {

@@ -32,6 +32,7 @@ use crate::floors::{Floors, Pin};
 use crate::log_scan::LogScan;
 use crate::manifest::Manifest;
 use crate::manifest_bytes::FileEntry;
+use crate::meter::Meter;
 use crate::prune::{PartitionFile, facts_of, prune};
 use crate::tables::Table;
 
@@ -105,6 +106,8 @@ pub struct HybridTable {
     pub boundary: Option<Arc<Boundary>>,
     /// Where the files are.
     pub files: Files,
+    /// Counts what is read of the log.
+    pub meter: Arc<Meter>,
 }
 
 impl fmt::Debug for HybridTable {
@@ -168,7 +171,13 @@ impl HybridTable {
         partition: &Arc<Partition>,
         range: (Offset, Offset),
     ) -> Arc<dyn PartitionStream> {
-        Arc::new(LogScan { table: self.table.clone(), partition: partition.clone(), range, boundary: boundary.clone() })
+        Arc::new(LogScan {
+            table: self.table.clone(),
+            partition: partition.clone(),
+            range,
+            boundary: boundary.clone(),
+            meter: self.meter.clone(),
+        })
     }
 
     /// Adds parts of the event time that neither the files nor their directories say.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use arrow::datatypes::SchemaRef;
 use broker::{Broker, Offset, PartitionIndex, TimestampMs, TopicName};
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
@@ -12,15 +13,18 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::archive::{ArchiveReport, Archiver};
-use crate::config::LakeConfig;
+use crate::backup::{BackupReport, Backups};
+use crate::config::{Costs, LakeConfig};
 use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
 use crate::manifest::Manifest;
 use crate::objects::{Address, Destination};
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
+use crate::query_log::QueryLog;
 use crate::sealer::Sealer;
 use crate::settle::{Fault, Settler};
+use crate::system_tables::{self, Cost, Stored};
 use crate::tables::{self, Table};
 use crate::transform::{self, Runner, TransformInfo, TransformReport, WrittenTable};
 use crate::verify::{self, VerifyReport};
@@ -35,6 +39,7 @@ pub struct Lake {
     queries: Arc<Queries>,
     runner: Arc<Runner>,
     archiver: Archiver,
+    backups: Backups,
     destination: Arc<Destination>,
     stop: watch::Sender<bool>,
     working: Mutex<Option<JoinHandle<()>>>,
@@ -151,6 +156,7 @@ impl Lake {
             manifest,
             floors,
             destination: destination.clone(),
+            costs: config.costs.clone(),
         };
         let queries = Arc::new(Queries::new(source, config.sql, spill_dir)?);
         transform::declare(&queries).await?;
@@ -169,7 +175,9 @@ impl Lake {
         let (stop, stopping) = watch::channel(false);
         let working = Mutex::new(Some(tokio::spawn(sealer.clone().run(stopping))));
         let archiver = Archiver::new(sealer.clone());
-        Ok(Arc::new(Self { sealer, queries, runner, archiver, destination, stop, working }))
+        let source = queries.source().clone();
+        let backups = Backups::new(source.broker.clone(), source, config.hdfs);
+        Ok(Arc::new(Self { sealer, queries, runner, archiver, backups, destination, stop, working }))
     }
 
     /// Ends in order: the range that is being written is finished, further ones are not begun.
@@ -204,6 +212,40 @@ impl Lake {
         self.runner.run(name, parameters).await
     }
 
+    /// The columns of a table or view, as SQL sees them; none when there is no such table, or its query cannot be planned.
+    pub fn columns(&self, name: &str) -> Option<SchemaRef> {
+        let source = self.queries.source();
+        if let Some(view) = source.views.table(name) {
+            return Some(view.schema());
+        }
+        if let Some(table) = source.tables.iter().find(|table| table.name == name) {
+            return Some(table.layout.table_schema().clone());
+        }
+        let written = source.written.iter().find(|table| table.config.name == name)?;
+        written.planned.get().map(|planned| planned.layout.table_schema().clone())
+    }
+
+    /// The queries that ran last, and what all read since the start.
+    pub fn query_log(&self) -> &QueryLog {
+        self.queries.log()
+    }
+
+    /// What is stored now: Parquet by zone and name, then the log by topic.
+    pub fn stored(&self) -> Vec<Stored> {
+        system_tables::stored(self.queries.source())
+    }
+
+    /// What storing costs a month and reading since the start, by the configured prices.
+    pub fn costs(&self) -> Vec<Cost> {
+        let source = self.queries.source();
+        system_tables::costs(&source.costs, &system_tables::stored(source), &self.queries.log().totals())
+    }
+
+    /// The prices.
+    pub fn prices(&self) -> &Costs {
+        &self.queries.source().costs
+    }
+
     /// The declared transforms and how their tables fare.
     pub fn transforms(&self) -> Vec<TransformInfo> {
         self.runner.infos()
@@ -216,6 +258,14 @@ impl Lake {
     /// `Destination` or `Broker`; what was done before stays done.
     pub async fn archive(&self, now: TimestampMs) -> Result<ArchiveReport> {
         self.archiver.archive(now).await
+    }
+
+    /// Makes a backup at `url` and keeps the last `keep`: see [`crate::backup`].
+    ///
+    /// # Errors
+    /// `Config` for a place of another cluster's backups, `Destination`, `Broker`; the backups before are kept then.
+    pub async fn backup(&self, url: &str, keep: usize) -> Result<BackupReport> {
+        self.backups.run(url, keep).await
     }
 
     /// Statements with which Hive or Spark read the tables of the lake, or one of them.

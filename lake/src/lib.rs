@@ -2,31 +2,39 @@
 //! reads those files and the live log as one table.
 //!
 //! A record goes: `sealer` (is its partition due) → `settle` (plan, write, rename, publish) → `writer` with `layout` (rows →
-//! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `hybrid` (files
-//! below the boundary, `log_scan` above it) with `prune` (files that cannot match). `floors` keeps retention off both.
+//! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `session` (names, as
+//! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
+//! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both.
 
 mod archive;
+pub mod backup;
 mod clean;
 mod config;
 mod ddl;
 mod error;
 mod file_scan;
 mod floors;
+mod guarded;
 mod hybrid;
 mod lake;
 mod layout;
 mod log_scan;
 mod manifest;
 mod manifest_bytes;
+mod meter;
 mod objects;
 mod prune;
 mod query;
 mod query_error;
+mod query_log;
 mod read_only;
+mod reader;
 pub mod samples;
 mod sealer;
+mod session;
 mod settle;
 mod slice;
+mod system_tables;
 mod tables;
 mod transform;
 mod verify;
@@ -34,12 +42,17 @@ mod views;
 mod writer;
 
 pub use archive::ArchiveReport;
-pub use config::{HdfsConfig, LakeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
+pub use backup::{BackupReport, RestoreReport};
+pub use config::{Costs, HdfsConfig, LakeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
 pub use ddl::{Dialect, TableDdl};
 pub use engine::Offsets;
 pub use error::{LakeError, LakeErrorKind, Result};
 pub use lake::{FlushReport, Lake, LakeStatus, TableStatus};
+pub use meter::Scanned;
 pub use query::{SqlAnswer, SqlRequest};
+pub use query_log::{QueryKind, QueryLog, QueryRecord, Total};
+pub use reader::{Reader, RowFilter, Sight, matches};
+pub use system_tables::{Cost, NAMES as SYSTEM_TABLES, Stored};
 pub use transform::{TransformInfo, TransformReport};
 pub use verify::VerifyReport;
 

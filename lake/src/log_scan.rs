@@ -14,6 +14,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::error::{LakeError, Result};
 use crate::hybrid::Boundary;
+use crate::meter::Meter;
 use crate::tables::Table;
 
 /// Bytes of the log that are turned into rows at one time.
@@ -29,6 +30,8 @@ pub struct LogScan {
     pub range: (Offset, Offset),
     /// What the query reads, kept as long as this is.
     pub boundary: Arc<Boundary>,
+    /// Counts what is read.
+    pub meter: Arc<Meter>,
 }
 
 impl fmt::Debug for LogScan {
@@ -50,6 +53,7 @@ impl PartitionStream for LogScan {
             partition: self.partition.clone(),
             range: self.range,
             boundary: self.boundary.clone(),
+            meter: self.meter.clone(),
         };
         let rows = stream::try_unfold((part, self.range.0), |(part, at)| async move {
             let read = part.read(at).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
@@ -78,6 +82,7 @@ impl LogScan {
                 Err(error) => return Err(error.into()),
             };
             let Some(last) = batches.last() else { return Ok(None) };
+            self.meter.add_log(batches.iter().map(|batch| batch.bytes().len() as u64).sum());
             let next = last.next_offset().min(to);
             let (table, index, range) = (self.table.clone(), self.partition.index(), (at, next));
             // decoding a portion takes milliseconds, which no thread that serves others should spend

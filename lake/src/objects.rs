@@ -14,6 +14,7 @@ mod hdfs_read;
 mod local;
 mod sink;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +35,8 @@ use crate::error::{LakeError, Result};
 pub const TMP_DIR: &str = "_tmp";
 /// Where the files of deleted topics go.
 pub const DELETED_DIR: &str = "_deleted";
-const OWNER_FILE: &str = "_millpond.json";
+/// Whose lake, or whose backups, lie there.
+pub const OWNER_FILE: &str = "_millpond.json";
 const OWNER_VERSION: u32 = 1;
 /// The name under which queries find the store; not a place on the network.
 const STORE_URL: &str = "millpond-lake://lake";
@@ -133,6 +135,20 @@ impl Objects {
         Ok(objects)
     }
 
+    /// Opens a place that must be there, whoever owns it, for reading.
+    ///
+    /// # Errors
+    /// `Config` for a scheme that is not served, `Destination` when the place is away.
+    pub async fn open_any(address: &Address, runtime: &tokio::runtime::Handle) -> Result<Self> {
+        let place = match address.url.split_once("://") {
+            Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, true).await?)),
+            _ => Place::Local(Local::open(&address.url, true)?),
+        };
+        let mut objects = Self { place, owner: String::new() };
+        objects.owner = objects.read_owner().await?.unwrap_or_default();
+        Ok(objects)
+    }
+
     /// The destination for people: a `file://` or `hdfs://` URL without a slash at its end.
     pub fn url(&self) -> String {
         match &self.place {
@@ -156,10 +172,7 @@ impl Objects {
     }
 
     async fn read_owner(&self) -> Result<Option<String>> {
-        let found = match &self.place {
-            Place::Local(local) => local.read(OWNER_FILE).await?,
-            Place::Hdfs(hdfs) => hdfs.read_small(OWNER_FILE).await?,
-        };
+        let found = self.read_small(OWNER_FILE).await?;
         // an empty one was begun by an attempt that HDFS cut off before its first byte
         let Some(bytes) = found.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
         let owner: Owner = serde_json::from_slice(&bytes).map_err(|e| {
@@ -179,14 +192,44 @@ impl Objects {
         )))
     }
 
+    /// The bytes of a small file, if it is there.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn read_small(&self, at: &str) -> Result<Option<Bytes>> {
+        match &self.place {
+            Place::Local(local) => local.read(at).await,
+            Place::Hdfs(hdfs) => hdfs.read_small(at).await,
+        }
+    }
+
+    /// Writes a small file, or replaces it, and makes it durable.
+    ///
+    /// # Errors
+    /// `Config` or `Destination` when it cannot be written.
+    pub async fn put_small(&self, at: &str, bytes: Bytes) -> Result<()> {
+        match &self.place {
+            Place::Local(local) => local.put_owner(at, bytes.to_vec()).await?,
+            Place::Hdfs(hdfs) => hdfs.put_small(at, bytes).await?,
+        }
+        self.sync(&[at.to_owned()]).await
+    }
+
+    /// A range of a file, which must lie within it.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn read_range(&self, at: &str, range: Range<u64>) -> Result<Bytes> {
+        // named here alone: its `copy` and `delete` would hide those of the arms
+        use object_store::ObjectStoreExt;
+        let read = self.store().get_range(&path(at)?, range).await;
+        read.map_err(|e| LakeError::destination(format!("{}/{at} cannot be read: {e}", self.url())))
+    }
+
     async fn take_ownership(&self) -> Result<()> {
         let owner = Owner { v: OWNER_VERSION, cluster_id: self.owner.clone() };
         let bytes = serde_json::to_vec(&owner).map_err(|e| LakeError::bug(format!("owner file: {e}")))?;
-        match &self.place {
-            Place::Local(local) => local.put_owner(OWNER_FILE, bytes).await?,
-            Place::Hdfs(hdfs) => hdfs.put_small(OWNER_FILE, Bytes::from(bytes)).await?,
-        }
-        self.sync(&[OWNER_FILE.to_owned()]).await
+        self.put_small(OWNER_FILE, Bytes::from(bytes)).await
     }
 
     /// A writer for a new file, which is whole and durable in itself once it was completed.
@@ -273,9 +316,17 @@ impl Objects {
     /// # Errors
     /// `Destination`.
     pub async fn clear_tmp(&self) -> Result<()> {
+        self.remove_dir(TMP_DIR).await
+    }
+
+    /// Removes a directory with all that is in it.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn remove_dir(&self, dir: &str) -> Result<()> {
         match &self.place {
-            Place::Local(local) => local.remove_dir(TMP_DIR).await,
-            Place::Hdfs(hdfs) => hdfs.remove_dir(TMP_DIR).await,
+            Place::Local(local) => local.remove_dir(dir).await,
+            Place::Hdfs(hdfs) => hdfs.remove_dir(dir).await,
         }
     }
 

@@ -4,7 +4,7 @@
 //! each table it names, once, then runs. It runs on threads of its own, so that it never delays a producer. What writes,
 //! configures or names files of this machine is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -14,11 +14,7 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use broker::Broker;
-use datafusion::catalog::CatalogProviderList;
-use datafusion::catalog::{
-    CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider, SchemaProvider,
-    TableProvider,
-};
+use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::{SQLOptions, SessionState};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
@@ -36,17 +32,19 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use crate::Offsets;
-use crate::config::SqlLimits;
+use crate::config::{Costs, SqlLimits};
 use crate::error::{LakeError, LakeErrorKind, Result};
-use crate::file_scan::Files;
 use crate::floors::Floors;
-use crate::hybrid::{Boundary, HybridTable};
 use crate::manifest::Manifest;
+use crate::meter::Scanned;
 use crate::objects::Destination;
 use crate::query_error::explain;
-use crate::read_only::{param, refuse_writes, refused_write, takes_limit};
+use crate::query_log::{QueryKind, QueryLog, Running};
+use crate::read_only::{param, refuse_explain, refuse_writes, refused_write, takes_limit};
+use crate::reader::Reader;
+use crate::session::{Reads, Room};
 use crate::tables::Table;
-use crate::transform::{TableFiles, WrittenScan, WrittenTable};
+use crate::transform::WrittenTable;
 
 /// The catalog of every session.
 pub const CATALOG: &str = "millpond";
@@ -54,8 +52,6 @@ pub const CATALOG: &str = "millpond";
 pub const SCHEMA: &str = "public";
 /// Longest statement that is read.
 const SQL_BYTES_MAX: usize = 1 << 20;
-/// Longest wait for a destination that was not opened yet.
-const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Longest wait for the views that a query names.
 const FRESH_WAIT_MS_MAX: u64 = 5_000;
 
@@ -69,6 +65,10 @@ pub struct SqlRequest {
     /// Most rows wanted. An answer of so many rows may have been cut; ask for one more than is needed to know. At most
     /// one more than the limit of the configuration.
     pub row_limit: usize,
+    /// Who reads; none: one who sees everything.
+    pub reader: Option<Arc<Reader>>,
+    /// Who asks, for the log of queries.
+    pub kind: QueryKind,
 }
 
 /// What a query gave.
@@ -80,6 +80,8 @@ pub struct SqlAnswer {
     pub rows: Vec<RecordBatch>,
     /// What is in the answer: of each topic that a table or view reads, the next offset per partition.
     pub offsets: Offsets,
+    /// What was read for it.
+    pub scanned: Scanned,
 }
 
 /// The engine's views and tables, as queries need them.
@@ -98,7 +100,8 @@ pub trait Views: Send + Sync {
 
 /// Runs queries. Holds: the memory that all queries share and the threads they run on. Nothing survives a crash.
 pub struct Queries {
-    source: Source,
+    source: Arc<Source>,
+    log: Arc<QueryLog>,
     limits: SqlLimits,
     base: SessionState,
     /// What transforms run in: memory of their own, and a directory for what does not fit.
@@ -114,13 +117,17 @@ pub struct Prepared {
     pub plan: LogicalPlan,
     /// What it reads: of each topic, the next offset per partition.
     pub offsets: Offsets,
+    /// What counts it.
+    pub running: Running,
     _reads: Reads,
 }
 
-#[derive(Default)]
-struct Reads {
-    boundaries: Vec<Arc<Boundary>>,
-    files: Vec<TableFiles>,
+/// A query that is planned, on its way.
+struct Planned {
+    state: SessionState,
+    plan: LogicalPlan,
+    offsets: Offsets,
+    reads: Reads,
 }
 
 /// Where queries read.
@@ -139,6 +146,8 @@ pub struct Source {
     pub floors: Floors,
     /// Where files are.
     pub destination: Arc<Destination>,
+    /// What storing and reading costs.
+    pub costs: Costs,
 }
 
 /// The threads of queries; ended without waiting, because a query may be dropped at any point.
@@ -187,7 +196,8 @@ impl Queries {
             .enable_all()
             .build()
             .map_err(|e| LakeError::bug(format!("threads for SQL cannot be started: {e}")))?;
-        Ok(Self { source, limits, base, work, threads: Threads(Some(threads)) })
+        let log = QueryLog::new(source.broker.clock().clone());
+        Ok(Self { source: Arc::new(source), log, limits, base, work, threads: Threads(Some(threads)) })
     }
 
     /// Answers one query.
@@ -215,12 +225,36 @@ impl Queries {
     }
 
     /// Where queries read.
-    pub fn source(&self) -> &Source {
+    pub fn source(&self) -> &Arc<Source> {
         &self.source
     }
 
+    /// The queries that ran.
+    pub fn log(&self) -> &Arc<QueryLog> {
+        &self.log
+    }
+
+    /// The session that all others begin as.
+    pub(crate) fn base(&self) -> &SessionState {
+        &self.base
+    }
+
     async fn within_time(&self, request: SqlRequest, time: Duration) -> Result<SqlAnswer> {
-        match tokio::time::timeout(time, self.run(request)).await {
+        let reader = request.reader.as_ref().map(|reader| reader.name.clone());
+        let running = self.log.begin(request.kind, reader, &request.sql);
+        let room = Room {
+            runtime: self.base.runtime_env().clone(),
+            meter: running.meter().clone(),
+            reader: request.reader.clone(),
+        };
+        let answer = self.timed(request, room, time).await;
+        let rows = |answer: &SqlAnswer| answer.rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
+        let scanned = running.end(answer.as_ref().map(rows).map_err(|error| error.message.as_str()));
+        answer.map(|answer| SqlAnswer { scanned, ..answer })
+    }
+
+    async fn timed(&self, request: SqlRequest, room: Room, time: Duration) -> Result<SqlAnswer> {
+        match tokio::time::timeout(time, self.run(request, room)).await {
             Ok(answer) => answer,
             Err(_) => {
                 let message = format!(
@@ -232,7 +266,7 @@ impl Queries {
         }
     }
 
-    async fn run(&self, request: SqlRequest) -> Result<SqlAnswer> {
+    async fn run(&self, request: SqlRequest, room: Room) -> Result<SqlAnswer> {
         if request.sql.len() > SQL_BYTES_MAX {
             let message = format!("the statement has {} bytes: at most {SQL_BYTES_MAX} are read", request.sql.len());
             return Err(LakeError::new(LakeErrorKind::Refused, message));
@@ -241,13 +275,15 @@ impl Queries {
             request.params.iter().enumerate().map(|(at, value)| param(at, value)).collect::<Result<Vec<_>>>()?;
         let statement = self.parse(&request.sql)?;
         refuse_writes(&statement)?;
-        let Prepared { state, plan, offsets, _reads } =
-            self.prepare(statement, self.base.runtime_env().clone(), None).await?;
+        if room.reader.as_ref().is_some_and(|reader| !reader.filters.is_empty()) {
+            refuse_explain(&statement)?;
+        }
+        let Planned { state, plan, offsets, reads: _reads } = self.prepare(statement, &room, None).await?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| refused_write("that"))?;
         let row_limit = request.row_limit.min(self.limits.rows.saturating_add(1));
         let (schema, rows) = self.execute(state, plan, params, row_limit).await?;
-        Ok(SqlAnswer { schema, rows, offsets })
+        Ok(SqlAnswer { schema, rows, offsets, scanned: Scanned::default() })
     }
 
     /// Reads a statement.
@@ -274,7 +310,10 @@ impl Queries {
     /// # Errors
     /// As [`Queries::sql`].
     pub async fn prepare_work(&self, statement: Statement, table: &str) -> Result<Prepared> {
-        self.prepare(statement, self.work.clone(), Some(table)).await
+        let running = self.log.begin(QueryKind::Transform, None, &format!("{table}: {statement}"));
+        let room = Room { runtime: self.work.clone(), meter: running.meter().clone(), reader: None };
+        let Planned { state, plan, offsets, reads } = self.prepare(statement, &room, Some(table)).await?;
+        Ok(Prepared { state, plan, offsets, running, _reads: reads })
     }
 
     /// Plans a query, without reading anything: its columns.
@@ -283,19 +322,21 @@ impl Queries {
     /// `Refused` when it is wrong.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
         let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::default());
-        let state = self.session(&none, self.base.runtime_env().clone(), &mut offsets, &mut reads).await?;
+        let room = Room { runtime: self.base.runtime_env().clone(), meter: Arc::default(), reader: None };
+        let state = self.session(&none, &room, &mut offsets, &mut reads).await?;
         state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))
     }
 
     /// Waits for the views that a query names, reads the boundaries of its tables, and plans it.
-    async fn prepare(&self, statement: Statement, room: Arc<RuntimeEnv>, table: Option<&str>) -> Result<Prepared> {
+    async fn prepare(&self, statement: Statement, room: &Room, table: Option<&str>) -> Result<Planned> {
         let mut named = self.named(&statement)?;
         named.extend(table.map(str::to_owned));
+        self.check_reader(&named, room.reader.as_deref())?;
         let mut offsets = self.freshen(&named).await?;
         let mut reads = Reads::default();
         let state = self.session(&named, room, &mut offsets, &mut reads).await?;
         let plan = state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))?;
-        Ok(Prepared { state, plan, offsets, _reads: reads })
+        Ok(Planned { state, plan, offsets, reads })
     }
 
     /// Waits for the named views, tables and derived streams.
@@ -305,72 +346,6 @@ impl Queries {
             merge(&mut offsets, self.source.views.fresh(view, FRESH_WAIT_MS_MAX.min(self.limits.time_ms)).await?);
         }
         Ok(offsets)
-    }
-
-    /// A session in which the tables and views have their names, those that the query names with their boundaries read.
-    async fn session(
-        &self,
-        named: &BTreeSet<String>,
-        room: Arc<RuntimeEnv>,
-        offsets: &mut Offsets,
-        reads: &mut Reads,
-    ) -> Result<SessionState> {
-        let schema = MemorySchemaProvider::new();
-        let catalog = MemoryCatalogProvider::new();
-        let catalogs = MemoryCatalogProviderList::new();
-        let bug = |e: DataFusionError| LakeError::bug(format!("a table cannot be named: {e}"));
-        for view in self.source.views.names() {
-            if let Some(table) = self.source.views.table(&view) {
-                schema.register_table(view, table).map_err(bug)?;
-            }
-        }
-        let Source { broker, manifest, floors, .. } = &self.source;
-        let mut hybrids = Vec::with_capacity(self.source.tables.len());
-        for table in &self.source.tables {
-            let boundary =
-                named.contains(&table.name).then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
-            if let Some(boundary) = &boundary {
-                merge(offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
-                reads.boundaries.push(boundary.clone());
-            }
-            hybrids.push(HybridTable { table: table.clone(), boundary, files: None });
-        }
-        let mut written = Vec::new();
-        for table in &self.source.written {
-            let Some(planned) = table.planned.get() else { continue };
-            let files = if named.contains(&table.config.name) { table.files() } else { TableFiles::default() };
-            reads.files.push(files.clone());
-            written.push(WrittenScan {
-                name: table.config.name.clone(),
-                layout: planned.layout.clone(),
-                files,
-                at: None,
-            });
-        }
-        let at = if reads.any() { self.files(&room).await } else { None };
-        for mut table in hybrids {
-            table.files = at.clone();
-            if !schema.table_exist(&table.table.name) {
-                schema.register_table(table.table.name.clone(), Arc::new(table)).map_err(bug)?;
-            }
-        }
-        for mut table in written {
-            table.at = at.clone();
-            if !schema.table_exist(&table.name) {
-                schema.register_table(table.name.clone(), Arc::new(table)).map_err(bug)?;
-            }
-        }
-        catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(bug)?;
-        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        let builder = SessionStateBuilder::new_from_existing(self.base.clone());
-        Ok(builder.with_runtime_env(room).with_catalog_list(Arc::new(catalogs)).build())
-    }
-
-    /// Where files are; none when the destination does not answer soon.
-    async fn files(&self, room: &RuntimeEnv) -> Files {
-        let objects = tokio::time::timeout(OPEN_WAIT_MAX, self.source.destination.get()).await.ok()?.ok()?;
-        let url = objects.register(room).ok()?;
-        Some((objects, url))
     }
 
     async fn execute(
@@ -409,17 +384,7 @@ impl Queries {
 
     /// An error of DataFusion's in our words.
     pub fn explain(&self, error: &DataFusionError) -> LakeError {
-        let mut names: Vec<String> = self.source.tables.iter().map(|table| table.name.clone()).collect();
-        names.extend(self.source.written.iter().map(|table| table.config.name.clone()));
-        names.extend(self.source.views.names());
-        explain(error, &names, self.limits.memory_bytes)
-    }
-}
-
-impl Reads {
-    /// Whether any file is read.
-    fn any(&self) -> bool {
-        self.boundaries.iter().any(|boundary| boundary.has_files()) || self.files.iter().any(|files| !files.is_empty())
+        explain(error, &self.names(), self.limits.memory_bytes)
     }
 }
 
@@ -431,7 +396,7 @@ fn runtime_env(pool: impl MemoryPool + 'static, disk: DiskManagerBuilder) -> Res
 }
 
 /// What two parts of a query have both applied: the lesser offset.
-fn merge(into: &mut Offsets, more: Offsets) {
+pub(crate) fn merge(into: &mut Offsets, more: Offsets) {
     for (topic, partitions) in more {
         let known = into.entry(topic).or_default();
         for (partition, offset) in partitions {

@@ -58,6 +58,23 @@ pub fn refuse_writes(statement: &Statement) -> Result<()> {
     Err(refused_write(&name))
 }
 
+/// A plan tells of rows and files that a filter hides: who reads by a filter is not told it.
+///
+/// # Errors
+/// `Forbidden`.
+pub fn refuse_explain(statement: &Statement) -> Result<()> {
+    let explains = match statement {
+        Statement::Explain(_) => true,
+        Statement::Statement(ast) => matches!(&**ast, Ast::Explain { .. }),
+        _ => false,
+    };
+    if !explains {
+        return Ok(());
+    }
+    let message = "EXPLAIN would tell of rows that the token's filters hide: use a token without filters";
+    Err(LakeError::new(LakeErrorKind::Forbidden, message))
+}
+
 /// The refusal of a statement that writes.
 pub fn refused_write(what: &str) -> LakeError {
     let message = format!(

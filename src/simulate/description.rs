@@ -5,6 +5,7 @@ use api::config::value::Entry;
 use api::config::{Mistakes, Source, suggestion};
 
 use super::keys::SECTIONS;
+use crate::serve;
 
 /// How a field's value is drawn.
 #[derive(Clone, Debug)]
@@ -130,6 +131,33 @@ pub struct FilePlan {
     pub rows: u64,
 }
 
+/// How the values of a topic are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// The JSON object as it is.
+    Json,
+    /// JSON behind the id of its schema.
+    JsonSchema,
+    /// Avro behind the id of its schema.
+    Avro,
+}
+
+impl Encoding {
+    /// As it is written in descriptions and flags.
+    pub fn word(self) -> &'static str {
+        match self {
+            Encoding::Json => "json",
+            Encoding::JsonSchema => "json_schema",
+            Encoding::Avro => "avro",
+        }
+    }
+
+    /// The encoding of that word.
+    pub fn of(word: &str) -> Option<Encoding> {
+        [Encoding::Json, Encoding::JsonSchema, Encoding::Avro].into_iter().find(|encoding| encoding.word() == word)
+    }
+}
+
 /// A whole description, checked.
 #[derive(Clone, Debug)]
 pub struct Description {
@@ -153,17 +181,31 @@ pub struct Description {
     pub dirty_weights: Weights,
     /// The part of the rate and the count that is its own.
     pub share: f64,
-    /// Avro schemas, the oldest first; none: JSON.
+    /// How its values are written when nothing else is asked for.
+    pub encoding: Encoding,
+    /// The JSON Schema of its values.
+    pub json_schema: Option<String>,
+    /// The Avro schemas of its values, the oldest first.
     pub avro: Vec<apache_avro::Schema>,
     /// Events until the next of `avro` is used.
     pub evolve_after: u64,
 }
 
 impl Description {
+    /// Whether there is what a value needs that is written so.
+    pub fn can(&self, encoding: Encoding) -> bool {
+        match encoding {
+            Encoding::Json => true,
+            Encoding::JsonSchema => self.json_schema.is_some(),
+            Encoding::Avro => !self.avro.is_empty(),
+        }
+    }
+
     /// Reads and checks; all mistakes together.
     pub fn read(source: &Source) -> Result<Description, Mistakes> {
         let mut mistakes = Mistakes::default();
-        let document: Document = read_alone(source, &SECTIONS, &mut mistakes);
+        let document: Document =
+            read_alone(source, &SECTIONS, &serve::environment().into_iter().collect(), &mut mistakes);
         mistakes.into_result()?;
         let mut reader = Reader { top: &document[""], mistakes: Mistakes::default() };
         let description = reader.description();
@@ -206,7 +248,9 @@ impl<'a> Reader<'a> {
         if late_behind_ms.0 > late_behind_ms.1 {
             self.wrong(top, "late_behind_min", "is more than late_behind_max");
         }
-        Description {
+        let avro = self.avro();
+        let usual = if avro.is_empty() { Encoding::Json } else { Encoding::Avro };
+        let description = Description {
             topic: top.text_or_none("topic").unwrap_or_default(),
             file,
             key: top.text_or_none("key").and_then(|_| self.index_of(top, "key", usize::MAX)),
@@ -219,9 +263,23 @@ impl<'a> Reader<'a> {
                 top.tables("dirty").iter().map(|dirty| dirty.number_or_none("weight").unwrap_or(1.0)),
             ),
             share: top.number_or_none("share").unwrap_or(1.0),
-            avro: self.avro(),
+            encoding: top.text_or_none("encoding").and_then(|word| Encoding::of(&word)).unwrap_or(usual),
+            json_schema: self.json_schema(),
+            avro,
             evolve_after: top.unsigned("evolve_after"),
+        };
+        if !description.can(description.encoding) {
+            self.wrong(top, "encoding", "there is no such schema: give json_schema or avro");
         }
+        description
+    }
+
+    fn json_schema(&mut self) -> Option<String> {
+        let text = self.top.text_or_none("json_schema")?;
+        if let Err(error) = serde_json::from_str::<serde_json::Value>(&text) {
+            self.wrong(self.top, "json_schema", format!("not JSON: {error}"));
+        }
+        Some(text)
     }
 
     fn avro(&mut self) -> Vec<apache_avro::Schema> {

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use broker::Random;
+
 use super::description::{ChangePlan, Description, Draw, FieldPlan, Piece};
 
 /// What an event is, beyond the way in which it is dirty.
@@ -82,7 +84,7 @@ impl Generator {
     pub fn new(description: Arc<Description>, shares: Shares, seed: u64) -> Generator {
         Generator {
             shares,
-            random: Random(seed),
+            random: Random::new(seed),
             seed,
             serial: 0,
             slots: vec![Slot::default(); description.fields.len()],
@@ -103,8 +105,8 @@ impl Generator {
         }
         let description = self.description.clone();
         let behind = match kind {
-            Kind::Late => self.random.between(description.late_behind_ms.0, description.late_behind_ms.1),
-            _ => self.random.between(0, description.jitter_ms),
+            Kind::Late => between(&mut self.random, description.late_behind_ms.0, description.late_behind_ms.1),
+            _ => between(&mut self.random, 0, description.jitter_ms),
         };
         let ahead = match kind {
             Kind::Dirty(way) => match description.dirty[way].change {
@@ -141,7 +143,8 @@ impl Generator {
             *row = table.weights.pick(self.random.uniform());
         }
         for (index, field) in description.fields.iter().enumerate() {
-            let mut random = if field.by.is_empty() { Random(self.random.next()) } else { self.decided(index, field) };
+            let mut random =
+                if field.by.is_empty() { Random::new(self.random.next()) } else { self.decided(index, field) };
             let mut slot = std::mem::take(&mut self.slots[index]);
             slot.text.clear();
             slot.json.clear();
@@ -162,7 +165,7 @@ impl Generator {
                 hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
             }
         }
-        Random(hash)
+        Random::new(hash)
     }
 
     fn value(
@@ -190,7 +193,7 @@ impl Generator {
             Draw::Around(min, max, sigma, decimals) => {
                 // What decides the field decides the centre; each event is somewhere around it.
                 let centre = min + (max - min) * random.uniform();
-                let value = centre + sigma * Random(self.random.next()).normal();
+                let value = centre + sigma * Random::new(self.random.next()).normal();
                 return number(slot, value.max(*min).min(*max), *decimals);
             }
             Draw::Token(length) => {
@@ -329,31 +332,9 @@ fn push_json_text(text: &str, out: &mut String) {
     out.push('"');
 }
 
-/// SplitMix64: written out here because its numbers must never change with a library's version.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to just below 1.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-
-    fn between(&mut self, from: i64, to: i64) -> i64 {
-        from + (self.uniform() * ((to - from + 1) as f64)) as i64
-    }
+/// A whole number, both ends allowed.
+fn between(random: &mut Random, from: i64, to: i64) -> i64 {
+    from + (random.uniform() * ((to - from + 1) as f64)) as i64
 }
 
 #[cfg(test)]
@@ -363,7 +344,7 @@ mod tests {
     use super::*;
 
     fn music() -> Arc<Description> {
-        Arc::new(Description::read(&crate::systems::simulators("music").unwrap()[0]).unwrap())
+        Arc::new(Description::read(&crate::systems::simulators("music:simulator").unwrap()[0]).unwrap())
     }
 
     fn draw(count: usize, seed: u64) -> Vec<(Kind, Event)> {

@@ -9,7 +9,7 @@ const KINDS: [&str; 11] =
 /// Everything a description may say.
 pub const SECTIONS: [Section; 1] = [Section { name: "", doc: "", fields: &TOP }];
 
-const TOP: [Field; 15] = [
+const TOP: [Field; 17] = [
     Field::optional("topic", Kind::Text, "\"listens\"", "The topic it writes to; either this or file."),
     Field::optional(
         "file",
@@ -54,10 +54,22 @@ const TOP: [Field; 15] = [
         "The part of --rate and --count that goes to this topic, where a system has several simulators.",
     ),
     Field::optional(
+        "encoding",
+        Kind::OneOf(&["json", "json_schema", "avro"]),
+        "\"json\"",
+        "topic: how values are written: plain JSON, or with the id that the schema registry gives. Without it: avro if there are such schemas.",
+    ),
+    Field::optional(
+        "json_schema",
+        Kind::Text,
+        "'{\"type\": \"object\", …}'",
+        "The JSON Schema of the value, for encoding json_schema.",
+    ),
+    Field::optional(
         "avro",
         Kind::Texts,
         "['{\"type\": \"record\", …}']",
-        "Avro schemas of the value, the first one and its evolutions: events are written in Avro with the id that the schema registry gives.",
+        "Avro schemas of the value, the first one and its evolutions, for encoding avro.",
     ),
     Field::with_default(
         "evolve_after",

@@ -1,7 +1,7 @@
 //! `millpond simulate`: events of a described system, through a real Kafka producer over TCP, at a rate or as fast as it goes.
 
-mod avro;
 mod description;
+mod encoder;
 mod file;
 mod generate;
 mod keys;
@@ -19,7 +19,7 @@ use broker::Clock;
 use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::{serve, systems};
-use description::Description;
+use description::{Description, Encoding};
 pub use file::{FileOrder, write};
 pub use generate::Shares;
 pub use report::{Counts, Run};
@@ -32,9 +32,12 @@ pub struct Args {
     /// Where the Kafka port answers
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
     bootstrap: String,
-    /// The schema registry, for events in Avro
+    /// The schema registry, for events with a schema
     #[arg(long, value_name = "URL")]
     registry: Option<String>,
+    /// How values are written, instead of what the description says: plain JSON, or with a schema of the registry
+    #[arg(long, value_parser = ["json", "json_schema", "avro"])]
+    encoding: Option<String>,
     /// Topic to write to, instead of the one of the description
     #[arg(long)]
     topic: Option<String>,
@@ -93,8 +96,10 @@ pub struct Plan {
     pub description: Arc<Description>,
     /// `HOST:PORT` of the Kafka port.
     pub bootstrap: String,
-    /// The schema registry's URL, for events in Avro.
+    /// The schema registry's URL, for events with a schema.
     pub registry: Option<String>,
+    /// How values are written.
+    pub encoding: Encoding,
     /// The topic.
     pub topic: String,
     /// Events per second; none: as fast as it goes.
@@ -143,6 +148,7 @@ pub fn plans(system: &str, bootstrap: &str, registry: Option<&str>) -> Result<Ve
         let mut plan = Plan {
             system: system.to_owned(),
             topic: description.topic.clone(),
+            encoding: description.encoding,
             description: Arc::new(description),
             bootstrap: bootstrap.to_owned(),
             registry: registry.map(str::to_owned),
@@ -247,6 +253,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         )));
     }
     plans.iter_mut().try_for_each(|plan| args.apply(plan))?;
+    if let Some(wanted) = args.encoding().filter(|wanted| plans.iter().all(|plan| plan.encoding != *wanted)) {
+        let message = format!("{} describes no schema for --encoding {}", args.system, wanted.word());
+        return Err(Failure::Usage(message));
+    }
     let mut failed = 0;
     for (counts, run) in until_signal(plans)? {
         print!("{}", counts.text(&run));
@@ -264,8 +274,15 @@ pub fn run(args: &Args) -> Result<(), Failure> {
 }
 
 impl Args {
+    fn encoding(&self) -> Option<Encoding> {
+        self.encoding.as_deref().and_then(Encoding::of)
+    }
+
     fn apply(&self, plan: &mut Plan) -> Result<(), Failure> {
         plan.topic = self.topic.clone().unwrap_or_else(|| plan.topic.clone());
+        if let Some(encoding) = self.encoding().filter(|encoding| plan.description.can(*encoding)) {
+            plan.encoding = encoding;
+        }
         plan.pace((!self.as_fast_as_it_goes).then_some(self.rate), self.count);
         plan.seed = self.seed;
         plan.shares = Shares { dirty: self.dirty, late: self.late, duplicates: self.duplicates };

@@ -16,7 +16,7 @@ use rdkafka::statistics::Statistics;
 use serde_json::{Value, json};
 
 use super::Plan;
-use super::avro::Encoder;
+use super::encoder::Encoder;
 use super::generate::{Event, Generator, Kind};
 use super::report::{Counts, Run};
 use crate::failure::Failure;
@@ -140,7 +140,7 @@ pub fn run(plan: &Plan, stop: &AtomicBool) -> Result<(Counts, Run), Failure> {
         complained: Mutex::new(None),
     };
     let producer = connect(plan, delivered)?;
-    let encoder = Encoder::register(&plan.description, &plan.topic, plan.registry.as_deref())?;
+    let encoder = Encoder::register(&plan.description, plan.encoding, &plan.topic, plan.registry.as_deref())?;
     send_all(plan, (&producer, encoder.as_ref()), started, stop)?;
     finish(plan, &producer, stop)?;
     let delivered = producer.context();

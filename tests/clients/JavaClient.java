@@ -3,13 +3,16 @@ import java.io.BufferedReader;
 import java.io.InputStreamReader;
 import java.time.Duration;
 import java.util.Collection;
+import java.util.HashSet;
 import java.util.List;
 import java.util.Properties;
+import java.util.Set;
 import java.util.stream.Collectors;
 import java.util.stream.StreamSupport;
 import org.apache.kafka.clients.consumer.ConsumerRebalanceListener;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.consumer.SubscriptionPattern;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
@@ -31,10 +34,25 @@ public class JavaClient {
         settings.put("group.id", group);
         settings.put("enable.auto.commit", "false");
         settings.put("auto.offset.reset", "earliest");
-        settings.put("session.timeout.ms", "10000");
-        settings.put("heartbeat.interval.ms", "500");
+        String protocol = System.getenv().getOrDefault("MEMBER_PROTOCOL", "classic");
+        if (protocol.equals("consumer")) {
+            settings.put("group.protocol", "consumer");
+        } else {
+            settings.put("session.timeout.ms", "10000");
+            settings.put("heartbeat.interval.ms", "500");
+        }
+        if (protocol.equals("cooperative")) {
+            settings.put("partition.assignment.strategy", "org.apache.kafka.clients.consumer.CooperativeStickyAssignor");
+        }
+        if (System.getenv("MEMBER_INSTANCE") != null) {
+            settings.put("group.instance.id", System.getenv("MEMBER_INSTANCE"));
+        }
         try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(settings, new ByteArrayDeserializer(), new ByteArrayDeserializer())) {
-            consumer.subscribe(List.of(topic), new Assignments());
+            if (topic.startsWith("^")) {
+                consumer.subscribe(new SubscriptionPattern(topic.substring(1)), new Assignments());
+            } else {
+                consumer.subscribe(List.of(topic), new Assignments());
+            }
             while (leaving.isAlive()) {
                 Iterable<ConsumerRecord<byte[], byte[]>> polled = consumer.poll(Duration.ofMillis(100));
                 String read = StreamSupport.stream(polled.spliterator(), false)
@@ -48,14 +66,22 @@ public class JavaClient {
     }
 
     private static class Assignments implements ConsumerRebalanceListener {
+        private final Set<TopicPartition> own = new HashSet<>();
+
         @Override
         public void onPartitionsRevoked(Collection<TopicPartition> partitions) {
-            say("{\"assigned\": []}");
+            own.removeAll(partitions);
+            report();
         }
 
         @Override
         public void onPartitionsAssigned(Collection<TopicPartition> partitions) {
-            say("{\"assigned\": " + partitions.stream().map(TopicPartition::partition).sorted().collect(Collectors.toList()) + "}");
+            own.addAll(partitions);
+            report();
+        }
+
+        private void report() {
+            say("{\"assigned\": " + own.stream().map(TopicPartition::partition).sorted().collect(Collectors.toList()) + "}");
         }
     }
 

@@ -1,4 +1,5 @@
 """confluent-kafka (librdkafka) under the suite's contract; see script.py."""
+import os
 import time
 
 import confluent_kafka
@@ -47,16 +48,29 @@ def consume(bootstrap, topics):
 
 
 def group(bootstrap, topic, name):
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": name, "enable.auto.commit": False, "auto.offset.reset": "earliest",
-                         "session.timeout.ms": 10000, "heartbeat.interval.ms": 500})
-    assigned = lambda _, partitions: script.say({"assigned": sorted(p.partition for p in partitions)})
+    settings = {"bootstrap.servers": bootstrap, "group.id": name, "enable.auto.commit": False, "auto.offset.reset": "earliest"}
+    protocol = os.environ.get("MEMBER_PROTOCOL", "classic")
+    if protocol == "consumer":
+        settings["group.protocol"] = "consumer"
+    else:
+        settings |= {"session.timeout.ms": 10000, "heartbeat.interval.ms": 500}
+    if protocol == "cooperative":
+        settings["partition.assignment.strategy"] = "cooperative-sticky"
+    if "MEMBER_INSTANCE" in os.environ:
+        settings["group.instance.id"] = os.environ["MEMBER_INSTANCE"]
+    consumer = Consumer(settings)
+    own = set()
+    def assigned(_, partitions):
+        own.update(p.partition for p in partitions)
+        script.say({"assigned": sorted(own)})
     def revoked(consumer, partitions):
         try:
             consumer.commit(asynchronous=False)
         except confluent_kafka.KafkaException as error:
             if error.args[0].code() != confluent_kafka.KafkaError._NO_OFFSET:
                 raise
-        script.say({"assigned": []})
+        own.difference_update(p.partition for p in partitions)
+        script.say({"assigned": sorted(own)})
     consumer.subscribe([topic], on_assign=assigned, on_revoke=revoked)
     stdin = script.Stdin()
     while not stdin.asks_to_leave():

@@ -1,8 +1,11 @@
 """Reads the files for containers and monitoring and says what does not hang together. Argument: the project's folder."""
+import importlib.util
 import json
 import pathlib
+import re
 import sys
 
+import jsonschema
 import yaml
 
 root = pathlib.Path(sys.argv[1])
@@ -65,4 +68,40 @@ for panel in panels:
     for x in range(place["x"], place["x"] + place["w"]):
         for y in range(place["y"], place["y"] + place["h"]):
             check(x < 24 and cells.setdefault((x, y), panel["id"]) == panel["id"], f"panel {panel['title']} lies over another")
-print(json.dumps({"mistakes": mistakes, "services": len(services), "panels": len(panels)}))
+# Workflows and the compose file by the schemas that their makers publish, and what a schema cannot know.
+schemas = pathlib.Path(importlib.util.find_spec("check_jsonschema").submodule_search_locations[0]) / "builtin_schemas" / "vendor"
+
+
+def valid(file, schema):
+    document = yaml.safe_load((root / file).read_text())
+    if True in document:
+        document["on"] = document.pop(True)  # what YAML 1.1 takes the word for
+    rules = json.loads((schemas / schema).read_text())
+    for error in jsonschema.validators.validator_for(rules)(rules).iter_errors(document):
+        mistakes.append(f"{file}: {'.'.join(map(str, error.absolute_path))}: {error.message[:300]}")
+    return document
+
+
+valid("docker-compose.yml", "compose-spec.json")
+workflows = {path.name: valid(f".github/workflows/{path.name}", "github-workflows.json") for path in sorted((root / ".github/workflows").glob("*.yml"))}
+jobs = workflows["ci.yml"]["jobs"]
+needs = lambda job: [job["needs"]] if isinstance(job.get("needs"), str) else job.get("needs", [])
+check(needs(jobs["image"]) == ["test"], "an image is built of what was not tested")
+check(needs(jobs["development"]) == ["image"] and jobs["development"]["with"]["place"] == "development", "development does not follow the image")
+check("development" in needs(jobs["production"]) and jobs["production"]["with"]["place"] == "production", "production does not follow development")
+check("pull_request" in jobs["image"]["if"] and "main" in jobs["image"]["if"], "what is not on main becomes an image")
+check(any(step.get("run") == ".ci/run" for step in jobs["test"]["steps"]), "the test job does not run .ci/run")
+rollout = workflows["deploy.yml"]["jobs"]["rollout"]
+check(rollout["environment"] == "${{ inputs.place }}", "a rollout does not wait for the reviewers of its place")
+check(any("deploy/rollout" in step.get("run", "") for step in rollout["steps"]), "a rollout does not go through deploy/rollout")
+for name, workflow in workflows.items():
+    for job in workflow["jobs"].values():
+        place = job.get("uses", "")
+        check(not place.startswith("./") or (root / place).exists(), f"{name} uses {place}, which is not there")
+        for step in job.get("steps", []):
+            check("@" in step.get("uses", "@"), f"{name}: {step.get('uses')} has no version")
+            check("${{" not in step.get("run", ""), f"{name}: a text of somebody's becomes part of a script: {step.get('run')}")
+    given = set(re.findall(r"inputs\.(\w+)", (root / ".github/workflows" / name).read_text()))
+    declared = set(workflow["on"].get("workflow_call", {}).get("inputs", {})) if isinstance(workflow["on"], dict) else set()
+    check(given <= declared, f"{name}: inputs {given - declared} are not declared")
+print(json.dumps({"workflows": len(workflows), "mistakes": mistakes, "services": len(services), "panels": len(panels)}))

@@ -4,12 +4,17 @@ Nothing here comes from Millpond: records are read with librdkafka, rows are dec
 declaration of the stream (`system.toml`) and not from the engine.
 """
 import datetime
+import io
 import json
+import os
 import re
 import time
 import tomllib
+import urllib.error
+import urllib.request
 
 import duckdb
+import fastavro
 import pyarrow
 from confluent_kafka import OFFSET_BEGINNING, Consumer, TopicPartition
 
@@ -71,21 +76,48 @@ def time_ms(value):
 class Stream:
     """One [[streams]] of a configuration."""
 
-    def __init__(self, path, name):
+    def __init__(self, path, name, registry=None):
         with open(path, "rb") as file:
             self.config = tomllib.load(file)
+        self.registry, self.schemas = registry, {}
         self.declared = next(s for s in self.config["streams"] if s.get("name") == name)
         self.name, self.topic = name, self.declared["topic"]
         self.columns = [(c["name"], c["type"], c.get("required", False)) for c in self.declared["columns"]]
         self.event_time = self.declared["event_time"]
         self.max_ahead_ms = duration_ms(self.declared.get("max_ahead", "1h"))
         self.lateness_ms = duration_ms(self.declared.get("lateness", "10s"))
+        variable = lambda found: os.environ.get(found[1], found[2])
+        self.format = re.sub(r"\$\{(\w+):-(\w+)\}", variable, self.declared.get("format", "json"))
+
+    def schema(self, number):
+        """A schema of the registry, or None."""
+        if number not in self.schemas:
+            try:
+                with urllib.request.urlopen(f"{self.registry}/schemas/ids/{number}", timeout=30) as answer:
+                    said = json.load(answer)
+                wanted = {"avro": "AVRO", "json_schema": "JSON"}[self.format]
+                text = json.loads(said["schema"]) if said.get("schemaType", "AVRO") == wanted else None
+                self.schemas[number] = fastavro.parse_schema(text) if wanted == "AVRO" and text else text
+            except urllib.error.HTTPError:
+                self.schemas[number] = None
+        return self.schemas[number]
+
+    def document(self, value):
+        """What a record says; ValueError where it cannot be read."""
+        if self.format == "json":
+            return json.loads(value.decode("utf-8"))
+        schema = self.schema(int.from_bytes(value[1:5], "big")) if len(value) >= 5 and value[0] == 0 else None
+        if schema is None:
+            raise ValueError("no schema")
+        if self.format == "json_schema":
+            return json.loads(value[5:].decode("utf-8"))
+        return fastavro.schemaless_reader(io.BytesIO(value[5:]), schema)
 
     def row(self, value, timestamp):
         """The columns of a record, or None where the record must be refused (checks apart)."""
         try:
-            parsed = json.loads(value.decode("utf-8"))
-        except (ValueError, AttributeError):
+            parsed = self.document(value)
+        except (ValueError, AttributeError, TypeError):
             return None
         if not isinstance(parsed, dict):
             return None
@@ -133,21 +165,52 @@ class Stream:
         database.execute(f"CREATE TABLE valid AS SELECT * FROM decoded WHERE {checks.replace('character_length', 'length')}")
         return database
 
-    def views(self):
-        """(name, window_ms or None, window column, group keys, SQL over `source` for DuckDB) of each view over this stream."""
+    def views(self, over=None):
+        """Each view over this stream, or over a stream derived from it."""
         for view in self.config.get("views", []):
             sql = " ".join(view["sql"].split())
             name, select, source, rest = re.fullmatch(r"CREATE MATERIALIZED VIEW (\w+) AS SELECT (.*?) FROM (\w+)\b(.*)", sql, re.I).groups()
-            if source != self.name:
-                continue
-            where, keys = re.fullmatch(r"\s*(WHERE .*?)?\s*(?:GROUP BY (.*))?", rest, re.I).groups()
-            tumble = re.search(r"TUMBLE\((\w+), INTERVAL '(\d+)' (\w+?)S?\)(?:, )?", keys or "", re.I)
-            window_ms = int(tumble[2]) * UNITS_MS[tumble[3].upper()] if tumble else None
-            keys = [k.strip() for k in (keys or "").replace(tumble[0] if tumble else "", "").split(",") if k.strip()]
-            grouping = ([f"{tumble[1]} - (({tumble[1]} % {window_ms}) + {window_ms}) % {window_ms}"] if tumble else []) + keys
-            head = f"{grouping[0]} AS window_start, " if tumble else ""
-            group = f"GROUP BY {', '.join(grouping)}" if grouping else ""
-            yield name, window_ms, keys, f"SELECT {head}{select} FROM {{source}} {where or ''} {group}"
+            if source == (over or self.name):
+                yield View(name, select, source, rest)
+
+
+class View:
+    """A [[views]] taken apart, and its SQL as DuckDB computes it."""
+
+    def __init__(self, name, select, source, rest):
+        self.name, self.source = name, source
+        where, keys = re.fullmatch(r"\s*(WHERE .*?)?\s*(?:GROUP BY (.*))?", rest, re.I).groups()
+        tumble = re.search(r"TUMBLE\((\w+), INTERVAL '(\d+)' (\w+?)S?\)(?:, )?", keys or "", re.I)
+        self.keys = [k.strip() for k in (keys or "").replace(tumble[0] if tumble else "", "").split(",") if k.strip()]
+        self.is_windowed, self.is_monthly = bool(tumble), bool(tumble) and tumble[3].upper() == "MONTH"
+        self.window_ms = int(tumble[2]) * UNITS_MS[tumble[3].upper()] if tumble and not self.is_monthly else None
+        self.time = tumble[1] if tumble else None
+        # What is counted about is compared with a tolerance.
+        self.about = re.findall(r"approx_distinct\(\w+\) AS (\w+)", select, re.I)
+        select = re.sub(r"approx_distinct\((\w+)\)", r"count(DISTINCT \1)", select, flags=re.I)
+        grouping = ([self.start()] if tumble else []) + self.keys
+        head = f"{grouping[0]} AS window_start, " if tumble else ""
+        group = f"GROUP BY {', '.join(grouping)}" if grouping else ""
+        self.sql = f"SELECT {head}{select} FROM {{source}} {where or ''} {group}"
+
+    def start(self):
+        """SQL of where a row's window starts."""
+        if self.is_monthly:
+            return f"epoch_ms(date_trunc('month', make_timestamp({self.time} * 1000)))"
+        return f"{self.time} - (({self.time} % {self.window_ms}) + {self.window_ms}) % {self.window_ms}"
+
+    def ended(self, time):
+        """SQL of where the window of a row of `v` ends."""
+        if self.is_monthly:
+            return f"epoch_ms(date_trunc('month', make_timestamp(v.{time} * 1000)) + INTERVAL 1 MONTH)"
+        width = self.window_ms or 1
+        return f"v.{time} - v.{time} % {width} + {width}"
+
+    def end_of(self, start):
+        if not self.is_monthly:
+            return start + self.window_ms
+        day = datetime.datetime.fromtimestamp(start / 1000, datetime.timezone.utc) + datetime.timedelta(days=32)
+        return time_ms(day.replace(day=1).isoformat())
 
 
 def duration_ms(text):

@@ -1,9 +1,10 @@
 """Recomputes from the raw topics what Millpond serves of the project-management system, and lists every difference.
 
-    orangescrum.py BOOTSTRAP HTTP REGISTRY [--day DAY --lake DIR]
+    orangescrum.py BOOTSTRAP HTTP REGISTRY [--day DAY --lake DIR [--shown FILE]]
 
 Nothing here comes from Millpond: raw records are read with librdkafka and decoded with fastavro by the schemas of the registry; the rules
-below were written from the system's description. Prints {"mistakes": [...], ...counts} on stdout.
+below were written from the system's description. With --day and --lake the files of the warehouse and every panel of the three dashboards
+are compared, too; with --shown as `panels.js` read them in Chromium. Prints {"mistakes": [...], ...counts} on stdout.
 """
 import argparse
 import collections
@@ -16,6 +17,7 @@ import urllib.request
 import duckdb
 import fastavro
 import log
+import shown
 
 EVENTS = {"task_created", "task_moved", "task_commented", "task_closed", "time_logged", "login"}
 MAX_AHEAD_MS = 3_600_000
@@ -201,21 +203,148 @@ class Oracle:
         dates = database.execute(f"SELECT count(*), count(DISTINCT date_key) FROM {table('dim_dates')}").fetchone()
         self.same("dim_dates", (1461, 1461), dates)
         self.report |= {"facts": len(facts), "dim_users": list(versions)}
+        return start
+
+
+    def own_rows(self, topic, stream, keep):
+        """Accepted records of a topic of plain JSON, with their places; the stream must have refused all others."""
+        accepted, refused = [], []
+        for partition, offset, timestamp, _, value, _ in log.dump(self.args.bootstrap, topic):
+            try:
+                row = json.loads(value)
+            except (TypeError, ValueError):
+                row = None
+            at = log.time_ms(row.get("ts")) if isinstance(row, dict) else None
+            if at is None or at > timestamp + MAX_AHEAD_MS or not keep(row):
+                refused.append((partition, offset))
+            else:
+                accepted.append(row | {"at": at, "place": (partition, offset)})
+        self.same(f"{topic} rejected", sorted(refused), sorted(log.places(log.dump(self.args.bootstrap, f"{stream}.rejected"))))
+        return accepted, len(refused)
+
+    def in_time(self, rows, view):
+        late = log.places(log.dump(self.args.bootstrap, f"{view}.late"))
+        return [row for row in rows if row["place"] not in set(late)], len(late)
+
+    def live(self, quality):
+        """Title → rows of the page of now, over the whole day."""
+        text = lambda value: isinstance(value, str) and value != ""
+        lines, bad_lines = self.own_rows("logs", "app_logs", lambda row: text(row.get("service")) and text(row.get("level")))
+        is_number = lambda value: isinstance(value, (int, float)) and not isinstance(value, bool)
+        measures, bad_measures = self.own_rows("metrics", "app_metrics", lambda row: is_number(row.get("value")))
+        for stream, accepted, refused in (("app_logs", lines, bad_lines), ("app_metrics", measures, bad_measures)):
+            quality[stream, "accept"], quality[stream, "reject"] = len(accepted), refused
+        events = self.rows_in_time("activity_by_event_minute")
+        lines, late_lines = self.in_time(lines, "log_levels_minute")
+        measures, late_measures = self.in_time(measures, "host_metrics_minute")
+        quality["app_logs", "late"], quality["app_metrics", "late"] = late_lines, late_measures
+        minute = lambda row: row["at"] - row["at"] % MINUTE_MS
+        levels = collections.Counter((line["level"], minute(line)) for line in lines)
+        kinds = collections.Counter((event["event"], minute(event)) for event in events)
+        heights = {}
+        for row in measures:
+            key = (row["host"], minute(row))
+            heights[key] = max(row["value"], heights.get(key, row["value"]))
+        people = collections.defaultdict(set)
+        for row in self.rows:
+            people[row["team"]].add(row["user_id"])
+        return {
+            "Events": [[len(events)]],
+            "Events per minute": series(kinds),
+            "Active people by team": sorted(([team, len(users)] for team, users in people.items()), key=lambda row: (-row[1], row[0])),
+            "Log lines by level": series(levels),
+            "Highest load of the hosts": series(heights),
+        }
+
+    def projects(self, team=None):
+        """Title → rows of the page of projects."""
+        rows = [row for row in self.rows if team in (None, row["team"])]
+        count = lambda rows, event: sum(row["event"] == event for row in rows)
+        minutes = lambda rows: sum(row["minutes"] or 0 for row in rows if row["event"] == "time_logged")
+        groups = collections.defaultdict(list)
+        for row in rows:
+            groups[row["project"], row["customer"]].append(row)
+        ranked = sorted(groups.items(), key=lambda pair: (-len(pair[1]), pair[0][0]))
+        rank = lambda size: 1 + sum(len(other) > size for other in groups.values())
+        table = [[project, customer, len(of), len({row["user_id"] for row in of}), count(of, "task_created"), count(of, "task_closed"),
+                  int(minutes(of) / 60.0 * 10 + 0.5) / 10, rank(len(of))] for (project, customer), of in ranked]
+        return {
+            "Tasks created": [[count(rows, "task_created")]],
+            "Tasks closed": [[count(rows, "task_closed")]],
+            "Hours logged": [[minutes(rows) / 60.0]],
+            "Closed of created": [[100.0 * count(rows, "task_closed") / count(rows, "task_created")]],
+            "Projects": table[:20],
+        }
+
+    def warehouse(self):
+        """Title → rows of the page of the warehouse; the versions of people as the files have them, which are compared above."""
+        date = datetime.date.fromisoformat(self.args.day)
+        people = duckdb.sql(f"SELECT user_id, name, team, epoch_ms(valid_from), epoch_ms(valid_to), is_current FROM "
+                            f"read_parquet('{self.args.lake}/processed/dim_users/**/*.parquet', hive_partitioning = true) "
+                            "ORDER BY user_id, valid_from LIMIT 50").fetchall()
+        day = [row for row in self.rows if row["at"] // DAY_MS == (date - datetime.date(1970, 1, 1)).days]
+        return {"Events by day": [[date, len(day)]], "Versions of people": [list(row) for row in people]}
+
+    def check_quality(self, page, quality):
+        """The page's counters, added up by stream and action."""
+        data = get(f"http://{self.args.http}/v1/dashboards/orangescrum-warehouse/panels/2")
+        found, written = collections.Counter(), collections.Counter()
+        for _, stream, _, action, records in data["rows"]:
+            found[stream, action] += records
+        for _, stream, _, action, records in page["rows"] if page else []:
+            written[stream, action] += int(records.replace(",", ""))
+        for what, counts in (("quality", found), ("quality on the page", written)) if page else (("quality", found),):
+            self.same_groups(what, {key: count for key, count in quality.items() if count}, dict(counts))
+
+    def check_pages(self, events, start):
+        """Three dashboards; the one of projects for everybody and for one team."""
+        pages = json.load(open(self.args.shown)) if self.args.shown else None
+        quality = {("raw_events", "accept"): len(events), ("raw_events", "reject"): self.report["rejected"],
+                   ("activities", "accept"): len(self.rows), ("activities", "reject"): self.report["duplicates"]}
+        late = [len(log.dump(self.args.bootstrap, f"{view}.late")) for view in ("activity_by_event_minute", "activity_by_team_hour", "projects_by_day")]
+        quality["activities", "late"] = sum(late)
+        day = {"from": start, "to": start + DAY_MS}
+        warehouse = self.warehouse()
+        looks = [("orangescrum-live", self.live(quality), day), ("orangescrum-projects", self.projects(), day),
+                 ("orangescrum-projects", self.projects("mobile"), {"team": "mobile"} | day), ("orangescrum-warehouse", warehouse, {})]
+        compared = 0
+        for name, expected, query in looks:
+            if name == "orangescrum-warehouse":
+                # Which rule counts on which day is the engine's to say; the sums are not.
+                answer = get(f"http://{self.args.http}/v1/dashboards/{name}/panels/2")["rows"]
+                expected["Data quality"] = [[datetime.date.fromisoformat(row[0]), *row[1:]] for row in answer]
+                self.check_quality(pages[name][2] if pages else None, quality)
+            wrong, panels = shown.compare(self.args.http, name, expected, pages, **query)
+            self.mistakes += wrong
+            compared += panels
+        self.report |= {"panels": compared, "late": sum(late)}
+
+
+def series(values):
+    """{(series, x): number} as a panel has it: the largest series first, each in the order of x."""
+    totals = collections.Counter()
+    for (name, _), value in values.items():
+        totals[name] += value
+    rank = {name: at for at, name in enumerate(sorted(totals, key=lambda name: (-totals[name], json.dumps(name))))}
+    return [[at, name, values[name, at]] for name, at in sorted(values, key=lambda key: (rank[key[0]], key[1]))]
 
 
 def main():
     parser = argparse.ArgumentParser()
     for name in ("bootstrap", "http", "registry"):
         parser.add_argument(name)
-    parser.add_argument("--day")
-    parser.add_argument("--lake")
+    for name in ("--day", "--lake", "--shown"):
+        parser.add_argument(name)
     oracle = Oracle(parser.parse_args())
-    oracle.view("activity_by_event_minute")  # waits until everything is applied
-    oracle.activities(oracle.events())
+    for view in ("activity_by_event_minute", "activity_by_team_hour", "projects_by_day", "log_levels_minute", "host_metrics_minute"):
+        oracle.view(view)  # waits until everything is applied
+    events = oracle.events()
+    oracle.activities(events)
     oracle.check_views()
     oracle.check_sql()
     if oracle.args.day:
-        oracle.check_warehouse()
+        start = oracle.check_warehouse()
+        oracle.check_pages(events, start)
     print(json.dumps({"mistakes": oracle.mistakes, **oracle.report}))
 
 

@@ -4,6 +4,7 @@
                                                                those in Avro with schema VERSION (1 or 2), or turn by turn (0)
     registry.py raw   BOOTSTRAP REGISTRY                       three values that no serializer wrote, to the Avro topic
     registry.py refuse BOOTSTRAP REGISTRY                      changes that do not fit, each with how it is refused
+    registry.py login -         REGISTRY NAME:TOKEN            what a client may that logs in by basic.auth.user.info
     registry.py read  BOOTSTRAP REGISTRY COUNT                 COUNT events of each topic through the deserializers
 
 The report is one JSON object on stdout.
@@ -180,11 +181,28 @@ def read(bootstrap, registry, count):
     return {"mistakes": mistakes[:20], "unreadable": unreadable, "teams": teams, "events": len(seen["events"])}
 
 
+def login(registry, pair):
+    client = SchemaRegistryClient({"url": registry, "basic.auth.user.info": pair, "max.retries": 0})
+
+    def outcome(work):
+        try:
+            return work()
+        except SchemaRegistryError as error:
+            return error.http_status_code
+
+    def register():
+        client.register_schema("orders-value", Schema('"string"', "AVRO"))
+        return 200
+
+    registered = outcome(register)
+    return {"subjects": outcome(client.get_subjects), "registered": registered}
+
+
 def main():
-    mode, bootstrap, registry, *numbers = sys.argv[1:]
-    numbers = [int(number) for number in numbers]
+    mode, bootstrap, registry, *rest = sys.argv[1:]
+    numbers = [int(number) for number in rest if mode != "login"]
     report = {"write": lambda: write(bootstrap, registry, *numbers), "raw": lambda: raw(bootstrap), "refuse": lambda: refuse(registry),
-              "read": lambda: read(bootstrap, registry, *numbers)}[mode]()
+              "login": lambda: login(registry, *rest), "read": lambda: read(bootstrap, registry, *numbers)}[mode]()
     print(json.dumps(report, default=str))
 
 

@@ -1,24 +1,29 @@
 """What the topic, the refused rows and the dashboard must be, computed from the CSV file alone.
 
-    tracks.py BOOTSTRAP HTTP FILE.csv SYSTEM.toml SOURCE TOPIC DASHBOARD
+    tracks.py BOOTSTRAP HTTP FILE.csv SOURCE TOPIC [--track ID] [--shown FILE] [--exports FOLDER] [--alerts]
 
 The file is read by a grammar of its own (a regular expression per row), the rules are written out below, and nothing is taken
 from Millpond but what is compared:
 
 * the topic holds the first valid row of each track and genre once, field by field, with timestamp and record_id, and nothing else;
 * `<source>.rejected` holds each other line that is no repetition once, with its line number and the rule it breaks;
-* every number and row of every panel equals plain Python over the rows of the file.
+* every number and row of every panel equals plain Python over the rows of the file: over HTTP, and with --shown as `panels.js` read it
+  in Chromium (--track is the one whose neighbours are shown);
+* with --exports, so do the newest files of the sinks; with --alerts, what fires.
 Prints {"mistakes": [...], ...counts} on stdout.
 """
 import argparse
 import collections
+import csv
 import json
 import math
+import os
 import re
 import urllib.parse
 import urllib.request
 
 import log
+import shown
 
 FIELD = rb'(?:"(?:[^"]|"")*"|[^",\r\n][^,\r\n]*|)'
 ROW = re.compile(rb"(" + FIELD + rb"(?:," + FIELD + rb")*)(?:\r?\n|$)")
@@ -156,15 +161,32 @@ def mean(numbers):
     return math.fsum(numbers) / len(numbers) if numbers else None
 
 
-def panels(good):
-    """Title → rows as the dashboard must show them."""
-    tracks = list(good.values())
-    by_genre, by_artist = collections.defaultdict(list), collections.defaultdict(list)
+def by(tracks, key):
+    groups = collections.defaultdict(list)
     for track in tracks:
-        by_genre[track["track_genre"]].append(track)
+        groups[key(track)].append(track)
+    return groups
+
+
+def largest(pairs, count=15):
+    return sorted(pairs, key=lambda pair: (-pair[1], pair[0].encode()))[:count]
+
+
+def artists_of(tracks):
+    popularity = collections.defaultdict(list)
+    for track in tracks:
         for artist in track["artists"].split(";"):
-            by_artist[artist].append(track["popularity"])
-    order = lambda pairs: sorted(pairs, key=lambda pair: (-pair[1], pair[0].encode()))[:15]
+            popularity[artist].append(track["popularity"])
+    return popularity
+
+
+def genre_row(genre, rows):
+    return [genre, len(rows), mean(row["popularity"] for row in rows)] + [mean(row[name] for row in rows) for name in FLOATS]
+
+
+def catalogue(tracks, minutes):
+    """Title → rows of the dashboard `spotify`."""
+    by_genre, by_artist = by(tracks, lambda track: track["track_genre"]), artists_of(tracks)
     explicit = sum(track["explicit"] for track in tracks)
     return {
         "Tracks": [[len(tracks)]],
@@ -172,52 +194,136 @@ def panels(good):
         "Genres": [[len(by_genre)]],
         "Mean popularity": [[mean(track["popularity"] for track in tracks)]],
         "Explicit": [[100.0 * explicit / len(tracks)]],
-        "Genres with the most tracks": order((genre, len(rows)) for genre, rows in by_genre.items()),
-        "Most popular genres": order((genre, mean(row["popularity"] for row in rows)) for genre, rows in by_genre.items()),
-        "Artists with the most tracks": order((artist, len(rows)) for artist, rows in by_artist.items()),
+        "Genres with the most tracks": largest((genre, len(rows)) for genre, rows in by_genre.items()),
+        "Most popular genres": largest((genre, mean(row["popularity"] for row in rows)) for genre, rows in by_genre.items()),
+        "Artists with the most tracks": largest((artist, len(rows)) for artist, rows in by_artist.items()),
         "Most popular artists with 20 tracks or more": [
             (artist, value, len(by_artist[artist]))
-            for artist, value in order((artist, mean(rows)) for artist, rows in by_artist.items() if len(rows) >= 20)
+            for artist, value in largest((artist, mean(rows)) for artist, rows in by_artist.items() if len(rows) >= 20)
         ],
         "Mean audio features": [[mean(track[name] for track in tracks) for name in FLOATS]],
-        "Explicit or not": sorted([("explicit", explicit), ("not explicit", len(tracks) - explicit)]),
-    }, {genre: [len(rows), mean(row["popularity"] for row in rows)] + [mean(row[name] for row in rows) for name in FLOATS]
-        for genre, rows in by_genre.items()}
+        "Audio features by genre": [genre_row(genre, by_genre[genre]) for genre in sorted(by_genre, key=str.encode)][:20],
+        "Explicit or not": sorted([("explicit", explicit), ("not explicit", len(tracks) - explicit)], key=lambda pair: -pair[1]),
+        "Tracks taken in per minute": sorted(minutes.items()),
+    }
 
 
-def ask(http, path, body=None):
-    request = urllib.request.Request(f"http://{http}{path}", json.dumps(body).encode() if body else None,
-                                     {"content-type": "application/json"})
-    with urllib.request.urlopen(request, timeout=120) as answer:
+def features(track):
+    or_else = lambda name, value: value if track[name] is None else track[name]
+    plain = [track["danceability"], track["energy"]]
+    plain += [or_else(name, 0.5) for name in ("speechiness", "acousticness", "instrumentalness", "liveness", "valence")]
+    return plain + [(or_else("loudness", -30.0) + 60) / 60, or_else("tempo", 125.0) / 250]
+
+
+def nearest(tracks, chosen):
+    """The ten nearest other tracks, each once, where it is nearest."""
+    here, best = features(chosen), {}
+    for track in tracks:
+        if track["track_id"] == chosen["track_id"]:
+            continue
+        place = (math.dist(features(track), here), track["track_genre"].encode())
+        if track["track_id"] not in best or place < best[track["track_id"]][0]:
+            best[track["track_id"]] = (place, track)
+    ranked = sorted(best.values(), key=lambda pair: (pair[0][0], pair[1]["track_id"]))[:10]
+    return [[t["track_id"], t["track_name"], t["artists"], t["track_genre"], t["popularity"], place[0]] for place, t in ranked]
+
+
+def deviations(tracks):
+    """[(track, furthest, [by length, by loudness, by tempo])], each in standard deviations from the mean of its genre."""
+    measures = [lambda t: math.log(t["duration_ms"]), lambda t: t["loudness"], lambda t: t["tempo"]]
+    scored = []
+    for rows in by(tracks, lambda track: track["track_genre"]).values():
+        scales = []
+        for measure in measures:
+            values = [value for value in map(measure, rows) if value is not None]
+            middle = mean(values) or 0.0
+            width = math.sqrt(math.fsum((value - middle) ** 2 for value in values) / max(len(values) - 1, 1)) or 1.0
+            scales.append((middle, width))
+        for row in rows:
+            scores = [0.0 if measure(row) is None else abs(measure(row) - middle) / width for measure, (middle, width) in zip(measures, scales)]
+            scored.append((row, max(scores), scores))
+    return scored
+
+
+def discoveries(tracks, track_id):
+    """Title → rows of the dashboard `spotify-discover`."""
+    listed = sorted((track for track in tracks if track["track_id"] == track_id), key=lambda track: track["track_genre"].encode())
+    chosen, scored = listed[0], deviations(tracks)
+    odd = sorted(scored, key=lambda one: (-one[1], one[0]["track_id"], one[0]["track_genre"].encode()))[:15]
+    far = collections.Counter(row["track_genre"] for row, furthest, _ in scored if furthest > 3)
+    return {
+        "Chosen track": [[chosen[name] for name in ("track_id", "track_name", "artists", "track_genre", "popularity", "danceability", "energy", "valence", "tempo")]],
+        "Nearest tracks": nearest(tracks, chosen),
+        "Odd tracks": [[t["track_id"], t["track_name"], t["track_genre"], shown.Length(t["duration_ms"]), t["loudness"], t["tempo"], furthest] for t, furthest, _ in odd],
+        "Odd tracks by genre": largest(far.items()),
+    }
+
+
+def ask(http, path, **query):
+    with urllib.request.urlopen(f"http://{http}{path}?{urllib.parse.urlencode(query)}", timeout=120) as answer:
         return json.load(answer)
 
 
-def compare_dashboard(http, name, system, good, mistakes):
-    expected, genres = panels(good)
-    dashboard = next(d for d in system["dashboards"] if d["name"] == name)
-    compared = 0
-    for panel in dashboard["panels"]:
-        title = panel["title"]
-        if title not in expected:
-            continue
-        rows = ask(http, "/v1/sql", {"sql": panel["sql"]})["rows"]
-        rows = sorted(rows) if title == "Explicit or not" else rows
-        wanted = [list(row) for row in expected[title]]
-        same = len(rows) == len(wanted) and all(
-            len(a) == len(b) and all(equal(number(x), y) for x, y in zip(a, b)) for a, b in zip(rows, wanted))
-        if not same:
-            mistakes.append(f"panel {title}: {rows} is not {wanted}")
-        compared += 1
-    answer = ask(http, "/v1/views/tracks_by_genre?limit=1000&wait=30s")
+def compare_view(http, tracks, mistakes):
+    """All genres, not only those that are shown."""
+    genres = {genre: genre_row(genre, rows) for genre, rows in by(tracks, lambda track: track["track_genre"]).items()}
+    answer = ask(http, "/v1/views/tracks_by_genre", limit=1000, wait="30s")
     columns = [column["name"] for column in answer["columns"]]
-    names = ["tracks", "mean_popularity"] + FLOATS
     for row in answer["rows"]:
         row = dict(zip(columns, row))
         wanted = genres.pop(row["track_genre"], None)
-        if wanted is None or not all(equal(row[name], value) for name, value in zip(names, wanted)):
+        if wanted is None or not all(map(equal, [row[name] for name in ["track_genre", "tracks", "mean_popularity"] + FLOATS], wanted)):
             mistakes.append(f"view tracks_by_genre: {row} is not {wanted}")
     mistakes += [f"view tracks_by_genre has no {genre}" for genre in genres]
-    return compared
+
+
+def compare_exports(folder, tracks, mistakes):
+    """The newest file of each sink."""
+    genres = by(tracks, lambda track: track["track_genre"])
+    compare_csv(folder, "genres.csv", [genre_row(genre, genres[genre]) for genre in sorted(genres, key=str.encode)], mistakes)
+    artists = artists_of(tracks)
+    most = largest(((artist, len(rows)) for artist, rows in artists.items()), 1000)
+    compare_csv(folder, "artists.csv", [[artist, count, mean(artists[artist])] for artist, count in most], mistakes)
+    with open(os.path.join(folder, "summary.json")) as file:
+        found = json.load(file)
+    wanted = {"tracks": len(tracks), "genres": len(genres), "mean_popularity": mean(t["popularity"] for t in tracks),
+              "explicit_percent": 100.0 * sum(t["explicit"] for t in tracks) / len(tracks), "mean_ms": mean(t["duration_ms"] for t in tracks)}
+    if len(found) != 1 or set(found[0]) != set(wanted) or not all(equal(number(found[0][key]), wanted[key]) for key in wanted):
+        mistakes.append(f"summary.json: {found} is not {wanted}")
+
+
+def compare_csv(folder, name, wanted, mistakes):
+    with open(os.path.join(folder, name), newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))[1:]
+    same = lambda text, value: text == value if isinstance(value, str) else text == "" if value is None else equal(float(text), float(value))
+    if len(rows) != len(wanted):
+        mistakes.append(f"{name}: {len(rows)} rows, not {len(wanted)}")
+    wrong = [(row, value) for row, value in zip(rows, wanted) if len(row) != len(value) or not all(map(same, row, value))]
+    mistakes += [f"{name}: {row} is not {value}" for row, value in wrong[:5]]
+
+
+def compare_alerts(http, tracks, mistakes):
+    """What fires now."""
+    genres = by(tracks, lambda track: track["track_genre"])
+    explicit = {genre: 100.0 * sum(t["explicit"] for t in rows) / len(rows) for genre, rows in genres.items() if len(rows) >= 100}
+    long = sorted((t for t in tracks if t["duration_ms"] > 900_000), key=lambda t: (-t["duration_ms"], t["track_id"], t["track_genre"].encode()))[:100]
+    wanted = {
+        "explicit_genre": {(genre,): [genre, percent] for genre, percent in explicit.items() if percent > 10},
+        "very_long_track": {(t["track_id"], t["track_genre"]): [t["track_name"], t["duration_ms"] // 60000] for t in long},
+    }
+    counts = {}
+    for alert in ask(http, "/v1/alerts")["alerts"]:
+        fires = {tuple(one["labels"].values()): one for one in alert["instances"] if one["state"] == "firing"}
+        wants = wanted.pop(alert["name"])
+        counts[alert["name"]] = len(fires)
+        if {frozenset(key) for key in fires} != {frozenset(key) for key in wants}:
+            mistakes.append(f"alert {alert['name']}: {sorted(fires)[:5]} fires, not {sorted(wants)[:5]}; {len(fires)} and {len(wants)}")
+        for key, values in wants.items():
+            one = next((one for labels, one in fires.items() if frozenset(labels) == frozenset(key)), None)
+            if one and not all(str(value) in one["message"] for value in values if not isinstance(value, float)):
+                mistakes.append(f"alert {alert['name']}: {one['message']!r} does not say {values}")
+    mistakes += [f"no alert is called {name}" for name in wanted]
+    return counts
 
 
 def number(value):
@@ -230,20 +336,33 @@ def number(value):
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("bootstrap", "http", "file", "system", "source", "topic", "dashboard"):
+    for name in ("bootstrap", "http", "file", "source", "topic"):
         parser.add_argument(name)
+    for name in ("--track", "--shown", "--exports"):
+        parser.add_argument(name)
+    parser.add_argument("--from", dest="start", default="0")
+    parser.add_argument("--to", dest="end", default="4102444800000")
+    parser.add_argument("--alerts", action="store_true")
     args = parser.parse_args()
-    import tomllib
-    with open(args.system, "rb") as file:
-        system = tomllib.load(file)
     good, refused, skipped = read(args.file)
-    mistakes = []
-    compare_topic(log.dump(args.bootstrap, args.topic), good, mistakes)
+    tracks, mistakes = list(good.values()), []
+    records = log.dump(args.bootstrap, args.topic)
+    compare_topic(records, good, mistakes)
     compare_refused(log.dump(args.bootstrap, f"{args.source}.rejected"), refused, mistakes)
-    compared = compare_dashboard(args.http, args.dashboard, system, good, mistakes)
+    compare_view(args.http, tracks, mistakes)
+    minutes = collections.Counter(log.time_ms(json.loads(record[4])["timestamp"]) // 60_000 * 60_000 for record in records)
+    pages = json.load(open(args.shown)) if args.shown else None
+    wrong, compared = shown.compare(args.http, "spotify", catalogue(tracks, minutes), pages, **{"from": args.start, "to": args.end})
+    mistakes += wrong
+    if args.track:
+        wrong, more = shown.compare(args.http, "spotify-discover", discoveries(tracks, args.track), pages, track=args.track)
+        mistakes, compared = mistakes + wrong, compared + more
+    if args.exports:
+        compare_exports(args.exports, tracks, mistakes)
+    alerts = compare_alerts(args.http, tracks, mistakes) if args.alerts else {}
     rules = collections.Counter(rule for _, rule, _ in refused)
     print(json.dumps({"mistakes": mistakes[:30] + mistakes[30:][-20:], "published": len(good), "rejected": len(refused), "skipped": skipped,
-                      "rules": rules, "panels": compared}))
+                      "rules": rules, "panels": compared, "alerts": alerts, "timestamps": len({json.loads(record[4])["timestamp"] for record in records})}))
 
 
 main()

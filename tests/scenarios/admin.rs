@@ -314,7 +314,7 @@ impl AdminCall {
             .with_forgotten_topics_data(forgotten.collect());
         let answer = client.call(&request, version)?;
         let in_session = answer.session_id != 0;
-        Ok(json!({ "in_session": in_session, "fetched": fetched(answer)? }))
+        Ok(json!({ "in_session": in_session, "fetched": fetched(answer, false)? }))
     }
 
     fn replicas(self, client: &mut Client) -> Result<Value, String> {

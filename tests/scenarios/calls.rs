@@ -50,13 +50,17 @@ pub enum Call {
         producer_epoch: i16,
         #[serde(default)]
         sequence: i32,
-        /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count` or `compression`.
+        /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count`, `base`, `append_time` or `newest`.
         damage: Option<String>,
         /// With one, the batch belongs to a transaction.
         transactional_id: Option<String>,
         /// The batch belongs to a transaction although the request names none.
         #[serde(default)]
         transactional: bool,
+        /// Codec that the batch is sent with.
+        codec: Option<String>,
+        /// Bytes of the first record's value, in place of what it says.
+        fill: Option<usize>,
     },
     Fetch {
         version: i16,
@@ -73,6 +77,9 @@ pub enum Call {
         /// Of the partition; 1 gives one batch.
         #[serde(default = "a_mebibyte")]
         max_bytes: i32,
+        /// Shows the batches too: base offset, last offset delta, attributes, record count, newest timestamp.
+        #[serde(default)]
+        batches: bool,
     },
     ListOffsets {
         version: i16,
@@ -490,21 +497,26 @@ impl Call {
                 topic,
                 partition,
                 acks,
-                records,
+                mut records,
                 producer_id,
                 producer_epoch,
                 sequence,
                 damage,
                 transactional_id,
                 transactional,
+                codec,
+                fill,
             } => {
+                if let Some(length) = fill {
+                    records[0].value = Some("x".repeat(length));
+                }
                 let identity = producer_id.map_or_else(Identity::default, |producer_id| Identity {
                     producer_id,
                     epoch: producer_epoch,
                     sequence,
                     transactional: transactional || transactional_id.is_some(),
                 });
-                let bytes = damaged(batch(&records, identity), damage.as_deref());
+                let bytes = damaged(folded(batch(&records, identity), codec.as_deref()), damage.as_deref());
                 let data =
                     produce_request::PartitionProduceData::default().with_index(partition).with_records(Some(bytes));
                 let topic = produce_request::TopicProduceData::default()
@@ -529,7 +541,7 @@ impl Call {
 
     fn read(self, client: &mut Client) -> Result<Value, String> {
         match self {
-            Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms, committed, max_bytes } => {
+            Call::Fetch { version, topic, partition, offset, leader_epoch, wait_ms, committed, max_bytes, batches } => {
                 let mut wanted = fetch_request::FetchPartition::default()
                     .with_partition(partition)
                     .with_fetch_offset(offset)
@@ -548,7 +560,7 @@ impl Call {
                 if version >= 7 {
                     request = request.with_session_id(0).with_session_epoch(-1);
                 }
-                fetched(client.call(&request, version)?)
+                fetched(client.call(&request, version)?, batches)
             }
             Call::ListOffsets { version, topic, partition, timestamp, leader_epoch, committed } => {
                 let mut wanted = list_offsets_request::ListOffsetsPartition::default()
@@ -822,20 +834,82 @@ pub fn created(request: &toml::Value) -> Vec<(String, i32)> {
 }
 
 /// A fetch answer with its records readable: the bytes themselves hold the leader epoch, which differs.
-pub fn fetched(mut answer: FetchResponse) -> Result<Value, String> {
-    let mut lists = Vec::new();
+pub fn fetched(mut answer: FetchResponse, with_batches: bool) -> Result<Value, String> {
+    let (mut lists, mut batches) = (Vec::new(), Vec::new());
     for partition in answer.responses.iter_mut().flat_map(|topic| &mut topic.partitions) {
-        let records = records_in(partition.records.take().unwrap_or_default());
+        let bytes = partition.records.take().unwrap_or_default();
+        batches.push(batch_headers(&bytes));
+        let records = if with_batches { Vec::new() } else { records_in(bytes) };
         let shown = |bytes: Option<Bytes>| bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
         lists.push(json!(
             records
                 .into_iter()
                 // a marker is stamped by the broker
-                .map(|r| json!([r.offset, (!r.control).then_some(r.timestamp), shown(r.key), shown(r.value)]))
+                .map(|r| json!([r.offset, (!r.control).then_some(time(r.timestamp)), shown(r.key), shown(r.value)]))
                 .collect::<Vec<_>>()
         ));
     }
-    Ok(json!({ "answer": tree(&format!("{answer:?}")), "records": lists }))
+    let mut shown = json!({ "answer": tree(&format!("{answer:?}")), "records": lists });
+    if with_batches {
+        shown["batches"] = json!(batches);
+    }
+    Ok(shown)
+}
+
+/// What the headers of batches say.
+fn batch_headers(mut bytes: &[u8]) -> Value {
+    let mut batches = Vec::new();
+    while bytes.len() >= 61 {
+        let long = |at: usize| i64::from_be_bytes(bytes[at..at + 8].try_into().unwrap());
+        let int = |at: usize| i32::from_be_bytes(bytes[at..at + 4].try_into().unwrap());
+        let attributes = i16::from_be_bytes([bytes[21], bytes[22]]);
+        batches.push(json!([long(0), int(23), attributes, int(57), time(long(35))]));
+        bytes = bytes.get(int(8) as usize + 12..).unwrap_or_default();
+    }
+    json!(batches)
+}
+
+/// The broker's own clock differs between two brokers.
+fn time(timestamp: i64) -> Value {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    if (now - 600_000..=now).contains(&timestamp) { json!("now") } else { json!(timestamp) }
+}
+
+/// The batch with its records in the frame of a codec, written by hand: whole blocks, nothing made smaller.
+fn folded(batch: Bytes, codec: Option<&str>) -> Bytes {
+    let (head, records) = batch.split_at(61);
+    let length = u16::try_from(records.len()).expect("a block of the scenarios is short").to_le_bytes();
+    let (number, folded) = match codec {
+        None => return batch,
+        Some("gzip") => {
+            let [low, high] = length;
+            let size = u32::from(u16::from_le_bytes(length)).to_le_bytes();
+            let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 1, low, high, !low, !high];
+            out.extend([records, &crc32(records).to_le_bytes(), &size].concat());
+            (1, out)
+        }
+        Some("zstd") => {
+            let block = (u32::from(u16::from_le_bytes(length)) << 3 | 1).to_le_bytes();
+            let size = u32::from(u16::from_le_bytes(length)).to_le_bytes();
+            (4, [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0], &size[..], &block[..3], records].concat())
+        }
+        Some(other) => panic!("unknown codec {other}"),
+    };
+    let mut bytes = [head, &folded].concat();
+    let length = i32::try_from(bytes.len() - 12).unwrap();
+    bytes[8..12].copy_from_slice(&length.to_be_bytes());
+    bytes[22] |= number;
+    let crc = crc32c::crc32c(&bytes[21..]);
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
+/// The CRC of gzip.
+fn crc32(bytes: &[u8]) -> u32 {
+    let step = |crc: u32, byte: &u8| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+    };
+    !bytes.iter().fold(u32::MAX, step)
 }
 
 fn damaged(batch: Bytes, damage: Option<&str>) -> Bytes {
@@ -846,12 +920,15 @@ fn damaged(batch: Bytes, damage: Option<&str>) -> Bytes {
         Some("magic") => bytes[16] = 9,
         Some("cut") => bytes.truncate(bytes.len() - 3),
         Some("empty") => bytes.clear(),
-        Some("count") => {
-            bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes());
-            let crc = crc32c::crc32c(&bytes[21..]);
-            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
-        }
+        Some("count") => bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes()),
+        Some("base") => bytes[7] = 1,
+        Some("append_time") => bytes[22] |= 1 << 3,
+        Some("newest") => bytes[35..43].copy_from_slice(&1_800_000_000_000_i64.to_be_bytes()),
         Some(other) => panic!("unknown damage {other}"),
+    }
+    if matches!(damage, Some("count" | "append_time" | "newest")) {
+        let crc = crc32c::crc32c(&bytes[21..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     }
     bytes.into()
 }

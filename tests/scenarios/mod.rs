@@ -8,6 +8,8 @@
 mod admin;
 mod answers;
 mod calls;
+mod groups;
+mod security_calls;
 mod transactions;
 
 use crate::support::kafka::ApacheKafka;
@@ -15,6 +17,7 @@ use crate::support::raw::Client;
 use crate::support::server::Server;
 use crate::support::{Scratch, alone, source};
 use calls::Call;
+use security_calls::SecurityCall;
 use serde::Deserialize;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -22,8 +25,13 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+/// Who can log in to the secured brokers; their passwords are their names and `-secret`.
+const USERS: &[&str] = &["admin", "ann", "bob"];
 /// How long a coordinator may take to be ready.
 const COORDINATOR: Duration = Duration::from_secs(20);
+
+/// Scenarios wait for the cleaner; Apache Kafka's is as quick.
+const CLEANER: &str = "[kafka]\n\"log.cleaner.backoff.ms\" = 200\n";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -46,9 +54,15 @@ struct Step {
     /// It is sent again for a while until its answer contains this text.
     #[serde(default)]
     until: Option<String>,
+    /// Who asks, in `secured`; a login is a connection of its own.
+    #[serde(default, rename = "as")]
+    user: Option<String>,
     /// A check of the scenario itself: the answer must contain this text.
     #[serde(default)]
     says: Option<String>,
+    /// Sent on a connection of its own, and not waited for: a later step `call = "answer"` with this name `of` has the answer.
+    #[serde(default)]
+    background: Option<String>,
     #[serde(flatten)]
     request: toml::Table,
 }
@@ -61,10 +75,33 @@ fn millpond_and_apache_kafka_answer_alike() {
     // `MILLPOND_SCENARIO_SECOND=apache` plays against a second Apache Kafka: what still differs is the scenario's fault.
     let second_scratch = Scratch::new("scenarios-second");
     let second = std::env::var("MILLPOND_SCENARIO_SECOND").is_ok().then(|| ApacheKafka::start(&second_scratch));
-    let server = second.is_none().then(|| Server::start(&scratch));
+    let server = second.is_none().then(|| Server::with_config(&scratch, CLEANER));
     let tested = second.as_ref().map(|kafka| &kafka.kafka).or(server.as_ref().map(|server| &server.kafka)).unwrap();
-    let mut files: Vec<_> =
-        fs::read_dir(source("golden/scenarios")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_alike("golden/scenarios", &reference.kafka, tested);
+}
+
+/// With logins and ACLs: `golden/scenarios/secured`.
+#[test]
+fn millpond_and_apache_kafka_refuse_alike() {
+    let _alone = alone();
+    let scratch = Scratch::new("scenarios-secured");
+    let reference = ApacheKafka::start_secured(&scratch, USERS);
+    let users: String = USERS
+        .iter()
+        .map(|user| format!("[[security.users]]\nname = {user:?}\npassword = \"{user}-secret\"\n"))
+        .collect();
+    let config = format!(
+        "[broker]\nprotocol = \"SASL_PLAINTEXT\"\ngroup_initial_rebalance_delay = \"0s\"\n\
+         [security]\nauthorizer = true\nsuper_users = \"User:admin\"\n{users}"
+    );
+    let server = Server::with_config(&scratch, &config);
+    assert_alike("golden/scenarios/secured", reference.secured.as_ref().unwrap(), &server.kafka);
+}
+
+/// Plays every scenario of a folder to both.
+fn assert_alike(folder: &str, reference: &str, tested: &str) {
+    let files = fs::read_dir(source(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "toml")).collect();
     files.sort();
     assert!(!files.is_empty());
     let only = std::env::var("MILLPOND_SCENARIO").unwrap_or_default();
@@ -73,7 +110,7 @@ fn millpond_and_apache_kafka_answer_alike() {
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
         let scenario: Scenario =
             toml::from_str(&fs::read_to_string(file).unwrap()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
-        let theirs = play(&scenario, &reference.kafka, &name);
+        let theirs = play(&scenario, reference, &name);
         let ours = play(&scenario, tested, &name);
         for (i, (theirs, ours)) in theirs.iter().zip(&ours).enumerate() {
             if let Some(text) =
@@ -95,19 +132,37 @@ fn millpond_and_apache_kafka_answer_alike() {
         differences.len(),
         differences.join("\n")
     );
+    crate::wire::kafka_clients_write_what_was_heard(&scratch);
 }
 
 /// Each step's normalised answer.
 fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
+    let mut user: Option<String> = None;
     let mut client = Client::connect(address);
     let mut saved: BTreeMap<String, Value> = BTreeMap::new();
     let mut answers = Vec::new();
+    let mut running = BTreeMap::new();
     for (i, step) in scenario.step.iter().enumerate() {
         thread::sleep(Duration::from_millis(step.after_ms));
+        if step.user != user {
+            user = step.user.clone();
+            client = connect(address, user.as_deref());
+        }
         let request = substitute(toml::Value::Table(step.request.clone()), &saved);
+        if let Some(as_name) = &step.background {
+            let address = address.to_owned();
+            running.insert(as_name.clone(), thread::spawn(move || send(&request, &mut Client::connect(&address))));
+            answers.push(Value::Null);
+            continue;
+        }
+        let awaited =
+            request.get("of").and_then(toml::Value::as_str).filter(|_| request["call"].as_str() == Some("answer"));
+        let mut awaited =
+            awaited.map(|of| running.remove(of).unwrap_or_else(|| panic!("{name}: nothing runs as {of}")));
         let deadline = Instant::now() + COORDINATOR;
         let answer = loop {
-            match send(&request, &mut client).unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
+            let sent = awaited.take().map_or_else(|| send(&request, &mut client), |running| running.join().unwrap());
+            match sent.unwrap_or_else(|e| panic!("{name} step {}: {e}", i + 1)) {
                 Ok(answer) if comes_back(step, &answer) && Instant::now() < deadline => {
                     thread::sleep(Duration::from_millis(50))
                 }
@@ -116,7 +171,7 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
                     break answer;
                 }
                 Err(refusal) => {
-                    client = Client::connect(address);
+                    client = connect(address, user.as_deref());
                     let closed = refusal.starts_with("read") || refusal.starts_with("write");
                     break Value::String(if closed { "connection closed".into() } else { refusal });
                 }
@@ -132,8 +187,24 @@ fn play(scenario: &Scenario, address: &str, name: &str) -> Vec<Value> {
     answers
 }
 
+/// A connection, logged in for users; `nobody` never logs in.
+fn connect(address: &str, user: Option<&str>) -> Client {
+    let mut client = Client::connect(address);
+    if let Some(user) = user.filter(|user| *user != "nobody") {
+        client.log_in(user, &format!("{user}-secret")).unwrap();
+    }
+    client
+}
+
 /// The answer to one request, or why there is none; an error of its own says what is wrong with the step.
 fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, String>, toml::de::Error> {
+    if groups::is_here(request) {
+        let call: groups::GroupCall = request.clone().try_into()?;
+        return Ok(call.send(client));
+    }
+    if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
+        return Ok(SecurityCall::send(request.clone().try_into()?, client));
+    }
     if admin::is_here(request) {
         let call: admin::AdminCall = request.clone().try_into()?;
         return Ok(call.send(client));

@@ -41,6 +41,13 @@ impl Http {
         Ok((answer.status().as_u16(), text))
     }
 
+    pub fn try_put(&self, path: &str, body: &Value) -> Result<(u16, String), String> {
+        let mut answer = self.agent.put(self.url(path)).send_json(body).map_err(|e| format!("PUT {path}: {e}"))?;
+        let text =
+            answer.body_mut().with_config().limit(1 << 30).read_to_string().map_err(|e| format!("PUT {path}: {e}"))?;
+        Ok((answer.status().as_u16(), text))
+    }
+
     /// A successful GET, as text.
     pub fn text(&self, path: &str) -> String {
         let (status, text) = self.try_get(path).unwrap();

@@ -11,13 +11,39 @@ use std::time::Duration;
 pub struct ApacheKafka {
     _process: Process,
     pub kafka: String,
+    /// A listener with logins, where ACLs are asked.
+    pub secured: Option<String>,
 }
 
 impl ApacheKafka {
     pub fn start(scratch: &Scratch) -> ApacheKafka {
         let (broker, controller) = (free_port(), free_port());
+        ApacheKafka::start_with(scratch, broker, &properties(scratch, broker, controller), None)
+    }
+
+    /// With the standard authorizer and, beside the open listener, one with logins by PLAIN for these users, whose
+    /// passwords are their names and `-secret`. `admin` may do everything.
+    pub fn start_secured(scratch: &Scratch, users: &[&str]) -> ApacheKafka {
+        let (broker, controller, secured) = (free_port(), free_port(), free_port());
+        let users: String = users.iter().map(|user| format!(" user_{user}=\"{user}-secret\"")).collect();
+        let text = properties(scratch, broker, controller)
+            .replace(",CONTROLLER://", &format!(",SECURED://127.0.0.1:{secured},CONTROLLER://"))
+            .replace("map=PLAINTEXT:PLAINTEXT,", "map=PLAINTEXT:PLAINTEXT,SECURED:SASL_PLAINTEXT,");
+        let more = format!(
+            "inter.broker.listener.name=PLAINTEXT\n\
+             sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512\n\
+             listener.name.secured.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required{users};\n\
+             listener.name.secured.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             listener.name.secured.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;\n\
+             authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
+             super.users=User:admin;User:ANONYMOUS\n"
+        );
+        ApacheKafka::start_with(scratch, broker, &(text + &more), Some(format!("127.0.0.1:{secured}")))
+    }
+
+    fn start_with(scratch: &Scratch, broker: u16, properties: &str, secured: Option<String>) -> ApacheKafka {
         let kafka = format!("127.0.0.1:{broker}");
-        let properties = scratch.write("apache/server.properties", &properties(scratch, broker, controller));
+        let properties = scratch.write("apache/server.properties", properties);
         let id = run(java("kafka.tools.StorageTool").arg("random-uuid"));
         run(java("kafka.tools.StorageTool").args(["format", "--standalone", "-t", id.trim(), "-c"]).arg(&properties));
         let mut command = java_with("kafka.Kafka", &["-Xms256m", "-Xmx1g", "-XX:+UseG1GC"]);
@@ -29,7 +55,7 @@ impl ApacheKafka {
             }
             Client::try_connect(&kafka).and_then(|mut client| client.ready())
         });
-        ApacheKafka { _process: process, kafka }
+        ApacheKafka { _process: process, kafka, secured }
     }
 }
 
@@ -43,7 +69,7 @@ fn properties(scratch: &Scratch, broker: u16, controller: u16) -> String {
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=3\n\
          share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\nlog.initial.task.delay.ms=3600000\nlog.dirs={}\n",
+         group.initial.rebalance.delay.ms=0\ngroup.consumer.assignor.offload.enable=false\ngroup.consumer.assignment.interval.ms=0\nlog.cleaner.backoff.ms=200\nlog.initial.task.delay.ms=3600000\nlog.dirs={}\n",
         scratch.path("apache/log").display()
     )
 }
@@ -63,8 +89,18 @@ pub fn java_source(file: &str) -> Command {
     java(&super::source(file).display().to_string())
 }
 
+/// A Java class of Streams', Connect's and MirrorMaker's jars.
+pub fn connect_java(class: &str) -> Command {
+    java_from("connect", class, &["-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+}
+
 fn java_with(class: &str, flags: &[&str]) -> Command {
-    let jars = cache().join("kafka/jars/*");
+    java_from("kafka", class, flags)
+}
+
+/// `class` with the jars that the set-up put into the folder `part`.
+fn java_from(part: &str, class: &str, flags: &[&str]) -> Command {
+    let jars = cache().join(part).join("jars/*");
     let mut command = Command::new("java");
     command
         .args(flags)

@@ -1,5 +1,6 @@
 //! What the tests stand on: processes that always end, the server, Apache Kafka, raw protocol, HTTP and scripts.
 
+pub mod files;
 pub mod hdfs;
 pub mod http;
 pub mod kafka;
@@ -7,6 +8,7 @@ pub mod plan;
 pub mod postgres;
 pub mod process;
 pub mod raw;
+pub mod reader;
 pub mod scripts;
 pub mod server;
 

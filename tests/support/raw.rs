@@ -2,17 +2,37 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
-use kafka_protocol::messages::{ApiVersionsRequest, RequestHeader, ResponseHeader};
+use kafka_protocol::messages::{
+    ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+};
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
     Compression, Record, RecordBatchDecoder, RecordBatchEncoder, RecordEncodeOptions, TimestampType,
 };
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// The largest answer a test takes.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+/// Different answers that are remembered of each API and version.
+const HEARD_MAX: usize = 64;
+/// The longest answer that is remembered.
+const HEARD_BYTES_MAX: usize = 64 << 10;
+
+/// Bodies of answers by API key and version, for `wire`: kafka-clients must write them as they came.
+pub static HEARD: Mutex<BTreeMap<(i16, i16), BTreeSet<Bytes>>> = Mutex::new(BTreeMap::new());
+
+fn remember(key: i16, version: i16, body: &Bytes) {
+    let mut heard = HEARD.lock().unwrap();
+    let bodies = heard.entry((key, version)).or_default();
+    if bodies.len() < HEARD_MAX && body.len() <= HEARD_BYTES_MAX {
+        bodies.insert(body.clone());
+    }
+}
 
 pub struct Client {
     stream: TcpStream,
@@ -36,6 +56,18 @@ impl Client {
     /// Ok once the broker answers ApiVersions.
     pub fn ready(&mut self) -> Result<(), String> {
         self.call(&ApiVersionsRequest::default(), 0).map(|_| ())
+    }
+
+    /// Logs in by PLAIN.
+    pub fn log_in(&mut self, user: &str, password: &str) -> Result<(), String> {
+        let handshake = SaslHandshakeRequest::default().with_mechanism(StrBytes::from_static_str("PLAIN"));
+        let code = self.call(&handshake, 1)?.error_code;
+        if code != 0 {
+            return Err(format!("the handshake failed: {code}"));
+        }
+        let token = SaslAuthenticateRequest::default().with_auth_bytes(format!("\0{user}\0{password}").into());
+        let answer = self.call(&token, 1)?;
+        if answer.error_code == 0 { Ok(()) } else { Err(format!("{answer:?}")) }
     }
 
     /// One request and its answer.
@@ -69,6 +101,7 @@ impl Client {
         if header.correlation_id != self.correlation {
             return Err(format!("answer to request {} instead of {}", header.correlation_id, self.correlation));
         }
+        remember(R::KEY, version, &frame);
         let answer = R::Response::decode(&mut frame, version).map_err(|e| e.to_string())?;
         if frame.has_remaining() {
             return Err(format!("{} bytes left after the answer", frame.remaining()));

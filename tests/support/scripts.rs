@@ -52,9 +52,15 @@ impl Script {
 
     /// A member of a group, told to leave by `Member::leave`.
     pub fn member(self, bootstrap: &str, topic: &str, group: &str, log: &Path) -> Member {
+        self.member_as(&[], [bootstrap, topic, group], log)
+    }
+
+    /// The same, with variables that say which protocol it uses (`MEMBER_PROTOCOL`: classic, cooperative or consumer) and its
+    /// static name (`MEMBER_INSTANCE`). Only Java and confluent look at them.
+    pub fn member_as(self, variables: &[(&str, &str)], [bootstrap, topic, group]: [&str; 3], log: &Path) -> Member {
         let mut command = self.command();
-        command.args(["group", bootstrap, topic, group]);
-        Member { process: Process::start(command, log) }
+        command.args(["group", bootstrap, topic, group]).envs(variables.iter().copied());
+        Member::new(Process::start(command, log))
     }
 }
 
@@ -96,6 +102,11 @@ pub struct Member {
 }
 
 impl Member {
+    /// A started member that prints its events as `script.py` says.
+    pub fn new(process: Process) -> Member {
+        Member { process }
+    }
+
     fn events(&self) -> Vec<Value> {
         let out = self.process.stdout();
         let whole = &out[..out.rfind('\n').map_or(0, |at| at + 1)];
@@ -116,6 +127,11 @@ impl Member {
     pub fn read(&self) -> Vec<(i64, i64)> {
         let pair = |record: &Value| (record[0].as_i64().unwrap(), record[1].as_i64().unwrap());
         self.events().iter().filter_map(|event| event["records"].as_array()).flatten().map(pair).collect()
+    }
+
+    /// It dies without a word.
+    pub fn kill9(&mut self) {
+        self.process.kill9();
     }
 
     /// Asks it to leave and waits until it has.

@@ -27,6 +27,8 @@ pub struct Options {
     pub configs: Vec<PathBuf>,
     pub durability: Option<&'static str>,
     pub args: Vec<String>,
+    /// Variables of the environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 impl Server {
@@ -123,6 +125,7 @@ fn spawn(folder: &Path, options: &Options, kafka: &str, http: &str, start: u32) 
         command.args(["--durability", durability]);
     }
     command.args(&options.args);
+    command.envs(options.env.iter().map(|(name, value)| (name, value)));
     Process::start(command, &folder.join(format!("serve-{start}")))
 }
 

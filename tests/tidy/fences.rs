@@ -27,6 +27,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("broker/src/catalog.rs", &["group", "txn", "handlers", "net"]),
     ("broker/src/lane.rs", &["group", "txn", "handlers", "net"]),
     ("broker/src/schema/", &["catalog", "group", "txn", "handlers", "net"]),
+    ("broker/src/security/", &["catalog", "group", "txn", "handlers", "net"]),
     ("broker/src/group/", &["txn", "handlers", "net"]),
     ("broker/src/txn/", &["handlers", "net"]),
     ("broker/src/handlers/", &["store", "net"]),

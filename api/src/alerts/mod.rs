@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, Change, Family, TimestampMs};
-use lake::{Lake, SqlRequest};
+use lake::{Lake, QueryKind, SqlRequest};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -179,8 +179,12 @@ impl Look {
     }
 
     async fn rows(&self) -> Result<Vec<Map<String, Value>>, String> {
-        let request =
-            SqlRequest { sql: self.alert.config.sql.clone(), row_limit: INSTANCES_MAX, ..SqlRequest::default() };
+        let request = SqlRequest {
+            sql: self.alert.config.sql.clone(),
+            row_limit: INSTANCES_MAX,
+            kind: QueryKind::Alert,
+            ..SqlRequest::default()
+        };
         let answer = self.lake.sql(request).await.map_err(|error| error.to_string())?;
         objects(&answer.schema, answer.rows).map_err(|problem| problem.detail().to_owned())
     }

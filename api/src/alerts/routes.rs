@@ -8,6 +8,7 @@ use axum::http::Uri;
 use serde_json::{Value, json};
 
 use super::{Alert, Seen};
+use crate::access::Need;
 use crate::app::App;
 use crate::error::Answer;
 use crate::output::time_text;
@@ -19,7 +20,7 @@ const DELIVERIES_SHOWN: usize = 20;
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    routes.get("/v1/alerts", Doc::new("Alerts: what fires since when, and where it was told"), list)
+    routes.get("/v1/alerts", Doc::new("Alerts: what fires since when, and where it was told").need(Need::ReadAll), list)
 }
 
 async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {

@@ -6,16 +6,19 @@ use std::path::PathBuf;
 use broker::settings::row_of;
 use broker::{BrokerConfig, Durability, ListenerConfig};
 use engine::{EngineConfig, StreamConfig, ViewConfig};
+use lake::LakeConfig;
 
+use super::build_access::{costs, token};
 use super::build_models::model;
 use super::build_registry::schema;
+use super::build_security::{listener, security};
 use super::build_sources::sources;
 use super::build_streams::{place_of, stream, table};
 use super::build_work;
 use super::mistake::{Mistakes, Origin};
 use super::read::Document;
 use super::value::Entry;
-use super::{Config, HttpConfig, TopicDeclaration, build_dashboards, build_lake, build_notes};
+use super::{Config, HttpConfig, build_dashboards, build_lake, build_notes, build_topics};
 
 /// Builds everything; what does not hold together is noted, and the result is then not to be used.
 pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
@@ -31,13 +34,15 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         ("sinks", lists),
         ("jobs", lists),
         ("alerts", lists),
+        ("tokens", lists),
         ("listeners", &document["broker"]),
+        ("users", &document["security"]),
     ];
     for (list, entry) in named {
         unique(entry.tables(list), "name", mistakes);
     }
     unique(lake.tables("tables"), "topic", mistakes);
-    let broker = broker(&document["broker"], &document["kafka"], mistakes);
+    let broker = broker((&document["broker"], &document["kafka"], &document["security"]), mistakes);
     let engine = EngineConfig {
         streams: lists.tables("streams").iter().map(|entry| stream(entry, mistakes)).collect(),
         tables: lists.tables("tables").iter().map(|entry| table(entry, mistakes)).collect(),
@@ -55,12 +60,17 @@ pub fn config(document: &Document, mistakes: &mut Mistakes) -> Config {
         lists.tables("dashboards").iter().map(|entry| build_dashboards::dashboard(entry, mistakes)).collect();
     let http = self::http(http, mistakes);
     let notes = build_notes::notes(lists, lake);
-    let work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
+    let mut work = build_work::work((lists, &document["postgres"], &document["smtp"]), &whole, mistakes);
+    build_work::place_files(&mut work, &broker.data_dir);
     Config {
         sources: sources(lists.tables("sources"), &broker.data_dir, &whole, mistakes),
-        lake: build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes),
-        topics: lists.tables("topics").iter().map(|entry| topic(entry, mistakes)).collect(),
+        lake: LakeConfig {
+            costs: costs(&document["costs"]),
+            ..build_lake::lake((lake, lists), &broker.data_dir, &whole, mistakes)
+        },
+        topics: build_topics::topics(lists, &document["broker"], mistakes),
         schemas: lists.tables("schemas").iter().map(|entry| schema(entry, mistakes)).collect(),
+        tokens: lists.tables("tokens").iter().map(|entry| token(entry, mistakes)).collect(),
         broker,
         engine,
         http,
@@ -89,15 +99,12 @@ pub fn unique(entries: &[Entry], key: &str, mistakes: &mut Mistakes) {
     }
 }
 
-fn broker(entry: &Entry, kafka: &Entry, mistakes: &mut Mistakes) -> BrokerConfig {
-    let main =
-        ListenerConfig { name: "main".into(), bind: text(entry, "kafka"), advertise: entry.text_or_none("advertise") };
-    let more = entry.tables("listeners").iter().map(|listener| ListenerConfig {
-        name: text(listener, "name"),
-        bind: text(listener, "bind"),
-        advertise: listener.text_or_none("advertise"),
-    });
-    let listeners: Vec<ListenerConfig> = std::iter::once(main).chain(more).collect();
+fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mistakes) -> BrokerConfig {
+    let main = listener(("main".into(), text(entry, "kafka")), entry, secured, mistakes);
+    let mut listeners: Vec<ListenerConfig> = vec![main];
+    for more in entry.tables("listeners") {
+        listeners.push(listener((text(more, "name"), text(more, "bind")), more, secured, mistakes));
+    }
     let mut binds = BTreeSet::new();
     for listener in &listeners {
         if !listener.bind.ends_with(":0") && !binds.insert(&listener.bind) {
@@ -113,12 +120,15 @@ fn broker(entry: &Entry, kafka: &Entry, mistakes: &mut Mistakes) -> BrokerConfig
         listeners,
         durability: if text(entry, "durability") == "os" { Durability::Os } else { Durability::Fsync },
         node_id: small(entry, "node_id"),
+        clamp_replication: entry.bool("clamp_replication"),
         partitions_max: entry.count("partitions_max"),
         inflight_bytes_max: entry.count("inflight_bytes_max"),
         connections_max: entry.count("connections_max"),
         tail_cache_bytes: entry.count("tail_cache_bytes"),
         write_buffer_bytes: entry.count("write_buffer_bytes"),
         block_cache_bytes: entry.count("block_cache_bytes"),
+        compaction_keys_max: entry.count("compaction_keys_max"),
+        security: security(secured, mistakes),
         ..BrokerConfig::default()
     };
     for (name, (_, origin)) in &kafka.values {
@@ -152,18 +162,6 @@ fn http(entry: &Entry, mistakes: &mut Mistakes) -> HttpConfig {
         requests_max: entry.count("requests_max"),
         streams_max: entry.count("streams_max"),
     }
-}
-
-fn topic(entry: &Entry, mistakes: &mut Mistakes) -> TopicDeclaration {
-    let topic = TopicDeclaration {
-        name: text(entry, "name"),
-        partitions: small(entry, "partitions"),
-        config: entry.map("config"),
-    };
-    if let Err(error) = broker::TopicConfig::parse(&topic.config) {
-        mistakes.add(&entry.place("config"), entry.path_of("config"), error.message);
-    }
-    topic
 }
 
 fn view(entry: &Entry) -> ViewConfig {

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use engine::sources::{
-    CsvFormat, Encoding, FileFormat, Pace, SetConfig, SourceColumn, SourceConfig, When, check_sources,
+    CsvFormat, Encoding, FileFormat, Pace, SetConfig, SftpLogin, SourceColumn, SourceConfig, When, check_sources,
 };
 use engine::{CheckConfig, EngineConfig};
 
@@ -30,6 +30,12 @@ fn source(entry: &Entry, data_dir: &Path, mistakes: &mut Mistakes) -> SourceConf
         name: text("name"),
         topic: text("topic"),
         path: text("path").replace("{data_dir}", &data_dir.display().to_string()),
+        login: SftpLogin {
+            password: entry.text_or_none("password"),
+            private_key: entry.text_or_none("private_key"),
+            private_key_password: entry.text_or_none("private_key_password"),
+            host_key: entry.text_or_none("host_key"),
+        },
         format: format(entry, mistakes),
         when: when(entry, mistakes),
         columns: entry.tables("columns").iter().map(column).collect(),

@@ -1,6 +1,7 @@
 //! From checked values to sinks, jobs and alerts.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use engine::EngineConfig;
 
@@ -34,6 +35,15 @@ pub fn work(
         }
     }
     WorkConfig { sinks, jobs, alerts, smtp }
+}
+
+/// `{data_dir}` in the folders of file sinks stands for the server's directory.
+pub fn place_files(work: &mut WorkConfig, data_dir: &Path) {
+    for sink in &mut work.sinks {
+        if let SinkKind::File(file) = &mut sink.kind {
+            file.folder = file.folder.replace("{data_dir}", &data_dir.display().to_string());
+        }
+    }
 }
 
 fn smtp(entry: &Entry) -> Option<SmtpConfig> {
@@ -242,6 +252,8 @@ fn step(entry: &Entry, mistakes: &mut Mistakes) -> StepConfig {
     if entry.bool("archive") {
         actions.push(("archive".to_owned(), StepAction::Archive));
     }
+    let backup = entry.text_or_none("backup").map(|url| StepAction::Backup { url, keep: entry.count("keep") });
+    actions.extend(backup.map(|action| ("backup".to_owned(), action)));
     let check = entry.bool("check");
     let sql = entry.text_or_none("sql").map(|sql| StepAction::Sql { sql, check });
     actions.extend(sql.map(|action| (if check { "check" } else { "sql" }.to_owned(), action)));
@@ -255,7 +267,7 @@ fn step(entry: &Entry, mistakes: &mut Mistakes) -> StepConfig {
         mistakes.add(
             &entry.origin,
             entry.path.as_str(),
-            "a step does one thing: give one of transform, source, flush, sql, export, archive, webhook, email",
+            "a step does one thing: give one of transform, source, flush, sql, export, archive, backup, webhook, email",
         );
     }
     let (what, action) = actions.pop().unwrap_or_else(|| (String::new(), StepAction::Flush(String::new())));

@@ -124,8 +124,8 @@ fn overlay(inputs: &Inputs, merged: &mut Document, mistakes: &mut Mistakes) -> V
     unknown.map(|name| format!("{name} is not a setting and was ignored{}", near(name, &known))).collect()
 }
 
-/// Variables that are read elsewhere: the list of files, and what is logged.
-const OTHER_VARIABLES: [&str; 2] = ["MILLPOND_CONFIG", "MILLPOND_LOG"];
+/// Variables that are read elsewhere: the list of files, what is logged, and the token of commands.
+const OTHER_VARIABLES: [&str; 3] = ["MILLPOND_CONFIG", "MILLPOND_LOG", "MILLPOND_TOKEN"];
 
 /// How variables end that Kafka's own scripts and images read.
 const SCRIPT_VARIABLES: [&str; 4] = ["_OPTS", "_HOME", "_VERSION", "_URL"];

@@ -4,13 +4,16 @@
 //! `manual` writes config/millpond.toml.
 
 mod build;
+mod build_access;
 mod build_dashboards;
 mod build_lake;
 mod build_models;
 mod build_notes;
 mod build_registry;
+mod build_security;
 mod build_sources;
 mod build_streams;
+mod build_topics;
 mod build_work;
 mod dashboards;
 mod load;
@@ -19,11 +22,13 @@ mod mistake;
 pub mod read;
 pub mod schema;
 mod settings;
+mod settings_access;
 mod settings_dashboards;
 mod settings_kafka;
 mod settings_lake;
 mod settings_models;
 mod settings_registry;
+mod settings_security;
 mod settings_sources;
 mod settings_streams;
 mod settings_work;
@@ -38,6 +43,7 @@ use broker::{BrokerConfig, Compatibility, Reference, SchemaType};
 use engine::EngineConfig;
 use lake::LakeConfig;
 
+pub use build_access::{Scopes, TokenConfig};
 pub use build_models::ModelConfig;
 pub use dashboards::{
     Colour, DashboardConfig, FilterConfig, FilterKind, PanelConfig, PanelKind, PanelStyle, ThresholdConfig,
@@ -65,6 +71,8 @@ pub struct Config {
     pub topics: Vec<TopicDeclaration>,
     /// Schemas to be registered.
     pub schemas: Vec<SchemaDeclaration>,
+    /// Who may use the HTTP port; none: everybody.
+    pub tokens: Vec<TokenConfig>,
     /// Pages of charts.
     pub dashboards: Vec<DashboardConfig>,
     /// Models that are measured.
@@ -110,12 +118,14 @@ pub struct HttpConfig {
 }
 
 /// `[[topics]]`: a topic that exists once the server is ready.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct TopicDeclaration {
     /// The topic's name.
     pub name: String,
     /// Number of partitions it has at least; a topic that has more keeps them.
     pub partitions: i32,
+    /// Copies that are asked for; one is kept.
+    pub replication: i32,
     /// Topic settings under Kafka's names, such as `retention.ms`.
     pub config: std::collections::BTreeMap<String, String>,
 }

@@ -54,8 +54,13 @@ pub fn read_document(
 }
 
 /// Reads a file that stands alone: defaults and required keys hold at once.
-pub fn read_alone(source: &Source, sections: &'static [Section], mistakes: &mut Mistakes) -> Document {
-    let mut document = read_document(source, sections, &Variables::new(), mistakes);
+pub fn read_alone(
+    source: &Source,
+    sections: &'static [Section],
+    variables: &Variables,
+    mistakes: &mut Mistakes,
+) -> Document {
+    let mut document = read_document(source, sections, variables, mistakes);
     for section in sections {
         let entry = document
             .entry(section.name)

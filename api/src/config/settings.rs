@@ -4,11 +4,13 @@ use std::sync::LazyLock;
 
 use super::read::KAFKA_SECTION;
 use super::schema::{Field, Kind, Section};
+use super::settings_access::{COSTS, TOKEN};
 use super::settings_dashboards::DASHBOARD;
 use super::settings_kafka::KAFKA;
 use super::settings_lake::{LAKE, TRANSFORM};
 use super::settings_models::MODEL;
 use super::settings_registry::SCHEMA;
+use super::settings_security::{CLIENT_AUTH, PROTOCOL, SECURITY};
 use super::settings_sources::SOURCES;
 use super::settings_streams::{STREAM, TABLE};
 use super::settings_work::{ALERT, JOB, POSTGRES, SINK, SMTP};
@@ -35,7 +37,7 @@ pub const FLAGS: [(&str, &str); 8] = [
 ];
 
 /// Everything a configuration file may say.
-pub static SECTIONS: LazyLock<[Section; 7]> = LazyLock::new(|| {
+pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
     [
         Section {
             name: "broker",
@@ -47,15 +49,25 @@ pub static SECTIONS: LazyLock<[Section; 7]> = LazyLock::new(|| {
             doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones. Lines with # show the defaults.",
             fields: *KAFKA,
         },
+        Section {
+            name: "security",
+            doc: "Who may come in by the Kafka port, and what they may do there. Quotas and ACLs are set through Kafka (kafka-configs, kafka-acls).",
+            fields: &SECURITY,
+        },
         Section { name: "http", doc: "The HTTP API, the page, and the schema registry.", fields: &HTTP },
         Section { name: "lake", doc: "Parquet files of what the topics held, and SQL over both.", fields: &LAKE },
+        Section {
+            name: "costs",
+            doc: "Prices, for the estimate of what storing and reading costs: the table cost_estimate of SQL, and the page Lake.",
+            fields: &COSTS,
+        },
         Section { name: "postgres", doc: "The database of the sinks into PostgreSQL.", fields: &POSTGRES },
         Section { name: "smtp", doc: "The mail server that notices of alerts and jobs leave through.", fields: &SMTP },
         Section { name: "", doc: "Lists: each file may add to them.", fields: &LISTS },
     ]
 });
 
-const BROKER: [Field; 12] = [
+const BROKER: [Field; 15] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -74,6 +86,7 @@ const BROKER: [Field; 12] = [
         "\"broker.example.org:9092\"",
         "The address that clients of `kafka` are told to use. Without it: the one that `kafka` listens on. Needed behind NAT, in containers and with 0.0.0.0.",
     ),
+    PROTOCOL,
     Field::optional(
         "listeners",
         Kind::Tables(&LISTENER),
@@ -87,6 +100,18 @@ const BROKER: [Field; 12] = [
         "When acks=all is answered. fsync: once the disk has the write. os: once the operating system has it; a power cut may then lose the last moments, a crash of the server may not.",
     ),
     Field::with_default("node_id", Kind::Integer(0, i32::MAX as i64), "1", "This broker's number in Kafka's metadata."),
+    Field::with_default(
+        "clamp_replication",
+        Kind::Bool,
+        "false",
+        "Whether a replication factor above 1, the number of brokers, is taken as 1. Otherwise it is refused, as Kafka does (error 38).",
+    ),
+    Field::optional(
+        "create_topics",
+        Kind::Text,
+        "\"tracks:3:1,errors:1\"",
+        "Topics that are made at start as well, as NAME:PARTITIONS or NAME:PARTITIONS:1; partitions are stronger than under [[topics]].",
+    ),
     Field::with_default(
         "partitions_max",
         Kind::Integer(1, 1_000_000),
@@ -123,9 +148,15 @@ const BROKER: [Field; 12] = [
         "32MiB",
         "Memory for blocks read from data files.",
     ),
+    Field::with_default(
+        "compaction_keys_max",
+        Kind::Integer(1, 100_000_000),
+        "900000",
+        "Keys that compaction holds in memory, 25 to 50 bytes each; a partition with more takes several passes.",
+    ),
 ];
 
-const LISTENER: [Field; 3] = [
+const LISTENER: [Field; 8] = [
     Field::required("name", Kind::Text, "\"inside\"", "A name for messages."),
     Field::required("bind", Kind::Address, "\"0.0.0.0:19092\"", "Where it listens."),
     Field::optional(
@@ -133,6 +164,21 @@ const LISTENER: [Field; 3] = [
         Kind::Address,
         "\"millpond:19092\"",
         "The address its clients are told; without it, the one it listens on.",
+    ),
+    PROTOCOL,
+    Field::optional(
+        "certificate",
+        Kind::Text,
+        "\"tls/inside.pem\"",
+        "Its own certificate instead of security.certificate.",
+    ),
+    Field::optional("key", Kind::Text, "\"tls/inside.key\"", "The key of its own certificate."),
+    Field::optional("client_ca", Kind::Text, "\"tls/clients.pem\"", "Its own authorities of clients' certificates."),
+    Field::optional(
+        "client_auth",
+        Kind::OneOf(CLIENT_AUTH),
+        "\"required\"",
+        "Whether its clients show a certificate; without it, as security.client_auth says.",
     ),
 ];
 
@@ -177,7 +223,7 @@ const HTTP: [Field; 8] = [
     ),
 ];
 
-const LISTS: [Field; 12] = [
+const LISTS: [Field; 13] = [
     Field::optional("topics", Kind::Tables(&TOPIC), "", "Topics that are made at start when they are not there."),
     Field::optional(
         "schemas",
@@ -215,12 +261,30 @@ const LISTS: [Field; 12] = [
     Field::optional("sinks", Kind::Tables(&SINK), "", "Rows of streams and views that go into PostgreSQL or files."),
     Field::optional("jobs", Kind::Tables(&JOB), "", "Steps that run at a time, after other jobs, or on demand."),
     Field::optional("alerts", Kind::Tables(&ALERT), "", "Queries whose rows are what is wrong, and who is told."),
+    Field::optional(
+        "tokens",
+        Kind::Tables(&TOKEN),
+        "",
+        "Who may use the HTTP port and the schema registry: with one token or more, each request needs one (Authorization: Bearer, or Basic with the token as the password). Without any, everybody who reaches the port may do everything.",
+    ),
 ];
 
-const TOPIC: [Field; 5] = [
+const TOPIC: [Field; 7] = [
     Field::required("name", Kind::Text, "\"listens\"", "The topic's name."),
     Field::with_default("partitions", Kind::Integer(1, 10_000), "1", "Partitions it has at least."),
-    Field::optional("config", Kind::Map, "{ \"retention.ms\" = \"604800000\" }", "Topic settings under Kafka's names."),
+    Field::with_default(
+        "replication",
+        Kind::Integer(1, i16::MAX as i64),
+        "1",
+        "Copies of each record that are asked for. There is one broker: more than 1 needs broker.clamp_replication, and the page says that there is one.",
+    ),
+    Field::optional("config", Kind::Map, "{ \"cleanup.policy\" = \"delete\" }", "Topic settings under Kafka's names."),
+    Field::optional(
+        "retention",
+        Kind::Duration(1, 36_500 * DAY),
+        "\"72h\"",
+        "How long records stay: the setting retention.ms as a duration.",
+    ),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional("description", Kind::Text, "\"Events of listening\"", "What it holds; shown in the catalog."),
 ];

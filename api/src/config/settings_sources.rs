@@ -14,7 +14,7 @@ pub const SOURCES: Field = Field::optional(
     "Sources: files (CSV, JSON, NDJSON) that are read into a topic, each row once, also over crashes and restarts. A file whose content was loaded before is not loaded again under any name; one that grew goes on where it ended. Refused rows go to <source>.rejected with file, line, rule and reason.",
 );
 
-const SOURCE: [Field; 27] = [
+const SOURCE: [Field; 31] = [
     Field::required("name", Kind::Text, "\"invoices\"", "The name under which it is started and shown."),
     Field::required(
         "topic",
@@ -26,7 +26,31 @@ const SOURCE: [Field; 27] = [
         "path",
         Kind::Text,
         "\"/data/input/*.csv\"",
-        "A file, a folder (the files in it), a pattern with * and ?, or http(s):// of one file; {data_dir} stands for broker.data_dir. Names that begin with a dot or end in .tmp or .part are left alone.",
+        "A file, a folder (the files in it), a pattern with * and ?, the same on an SFTP server as sftp://user@host:22/folder/*.csv (/~/ begins at the user's home), or http(s):// of one file; {data_dir} stands for broker.data_dir. Names that begin with a dot or end in .tmp or .part are left alone.",
+    ),
+    Field::optional(
+        "password",
+        Kind::Text,
+        "",
+        "sftp: the user's password, as ${SFTP_PASSWORD}; either this or private_key.",
+    ),
+    Field::optional(
+        "private_key",
+        Kind::Text,
+        "",
+        "sftp: the text of the user's private key, as OpenSSH or PEM writes it: ${file:/run/secrets/id_ed25519}.",
+    ),
+    Field::optional(
+        "private_key_password",
+        Kind::Text,
+        "",
+        "sftp: what the private key is encrypted with.",
+    ),
+    Field::optional(
+        "host_key",
+        Kind::Text,
+        "",
+        "sftp: the server's host key, by its fingerprint (SHA256:…) or as ssh-ed25519 AAAA…; a server that shows another one is not asked for anything. Without it, a run fails and says the fingerprint.",
     ),
     Field::with_default(
         "format",
@@ -45,7 +69,7 @@ const SOURCE: [Field; 27] = [
         "schedule",
         Kind::Text,
         "\"30 6 * * *\"",
-        "Minute, hour, day of month, month, day of week; given, the source is read at these times and when need not be said.",
+        "Minute, hour, day of month, month, day of week; given, the source is read at these times and when need not be said. A time that passed while the server was away is made up for at its start.",
     ),
     Field::with_default("time_zone", Kind::Text, "UTC", "schedule: the zone of its times, such as Europe/Paris."),
     Field::with_default("delimiter", Kind::Text, ",", "csv: the letter between two fields; \\t is a tab."),

@@ -34,7 +34,7 @@ pub const STREAM: [Field; 14] = [
     ),
     Field::with_default(
         "lateness",
-        Kind::Duration(0, 30 * DAY),
+        Kind::Duration(0, 3650 * DAY),
         "10s",
         "How long after its end a window still takes rows; later ones go to <view>.late.",
     ),

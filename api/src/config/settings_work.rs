@@ -84,7 +84,12 @@ pub const SINK: [Field; 21] = [
         "5s",
         "How long a row whose foreign key is not there yet is tried again before it is refused.",
     ),
-    Field::optional("folder", Kind::Text, "\"exports\"", "The directory for files; made when it is not there."),
+    Field::optional(
+        "folder",
+        Kind::Text,
+        "\"exports\"",
+        "The directory for files; made when it is not there. {data_dir} stands for broker.data_dir.",
+    ),
     Field::with_default(
         "format",
         Kind::OneOf(&["csv", "json"]),
@@ -156,7 +161,7 @@ pub const JOB: [Field; 13] = [
     Field::optional("email", Kind::Texts, "[]", "Addresses for these notices."),
 ];
 
-const STEP: [Field; 13] = [
+const STEP: [Field; 15] = [
     Field::optional("name", Kind::Text, "\"settle\"", "Its name in the history; without it, what it does."),
     Field::optional("flush", Kind::Text, "\"listens\"", "A topic: all it has settles in the lake now."),
     Field::optional("transform", Kind::Text, "\"daily\"", "A transform: its table is written for the run's day."),
@@ -168,6 +173,13 @@ const STEP: [Field; 13] = [
     ),
     Field::optional("source", Kind::Text, "\"files\"", "A source: it reads what is there now."),
     Field::with_default("archive", Kind::Bool, "false", "Old slices of the lake move to its archive, older ones go."),
+    Field::optional(
+        "backup",
+        Kind::Text,
+        "\"hdfs://namenode:8020/backups\"",
+        "A directory, as a path, file:// or hdfs:// URL ({data_dir} stands for broker.data_dir, which is better than no backup): the whole store is copied there, with the lake's files where the lake lies in the data directory. `millpond restore` takes it back.",
+    ),
+    Field::with_default("keep", Kind::Integer(1, 10_000), "7", "With backup: how many are kept."),
     Field::optional("sql", Kind::Text, "\"SELECT 1\"", "A query; $day is the run's day and $run its number."),
     Field::with_default(
         "check",

@@ -124,7 +124,7 @@ kind = "lines"
             "a.toml:15: dashboards[0].panels[0].x: missing; name the column along the axis, for example x = \"window_start\"",
             "a.toml:15: dashboards[0].panels[0].y: missing; name the columns to draw, for example y = [\"plays\"]",
             "a.toml:17: dashboards[0].panels[0].kind: \"lines\" is not known here; did you mean line?",
-            "a.toml:18: colours: unknown key; known here: alerts, broker, dashboards, http, jobs, kafka, lake, models, postgres, schemas, sinks, smtp, sources, streams, tables, topics, transforms, views",
+            "a.toml:18: colours: unknown key; known here: alerts, broker, costs, dashboards, http, jobs, kafka, lake, models, postgres, schemas, security, sinks, smtp, sources, streams, tables, tokens, topics, transforms, views",
         ]
     );
 }
@@ -339,4 +339,72 @@ fn what_kafka_names_but_cannot_be_given_says_why() {
         "a.toml:7: kafka: group.min.session.timeout.ms (2000000) must not be larger than group.max.session.timeout.ms (1800000)",
     ];
     assert_eq!(mistakes(text), wanted);
+}
+
+#[test]
+fn topics_come_from_tables_and_from_a_list() {
+    let text = "[broker]\ncreate_topics = \"${TOPICS:-a:3:1, b:2}\"\ndata_dir = \"/d\"\n[[topics]]\nname = \"a\"\n\
+                retention = \"${HOURS:-72}h\"\n[[sinks]]\nname = \"s\"\nkind = \"file\"\nsql = \"SELECT 1\"\nfolder = \"{data_dir}/out\"\n";
+    let config = load_texts(&[("a.toml", text)]).unwrap().config;
+    let topics: Vec<(&str, i32)> = config.topics.iter().map(|topic| (topic.name.as_str(), topic.partitions)).collect();
+    assert_eq!(topics, [("a", 3), ("b", 2)]);
+    assert_eq!(config.topics[0].config["retention.ms"], "259200000");
+    let crate::config::SinkKind::File(file) = &config.work.sinks[0].kind else { panic!("a file sink") };
+    assert_eq!(file.folder, "/d/out");
+    let wrong = "[broker]\ncreate_topics = \"a:0:1,b:1:2\"\n[[topics]]\nname = \"c\"\nretention = \"1h\"\nconfig = { \"retention.ms\" = \"5\" }\n";
+    let found = mistakes(wrong).join("\n");
+    for part in [
+        "a.toml:2: broker.create_topics: \"a:0:1\" does not say how many partitions",
+        "\"b:1:2\" asks for copies on brokers that are not there; write NAME:PARTITIONS",
+        "a.toml:5: topics[0].retention: is given in config as well",
+    ] {
+        assert!(found.contains(part), "{part}\n{found}");
+    }
+}
+
+#[test]
+fn tokens_are_checked_and_their_text_is_kept_nowhere() {
+    let text = r#"
+[[tokens]]
+name = "short"
+token = "too-short"
+[[tokens]]
+name = "nothing"
+token = "0123456789abcdef"
+scopes = ["raed"]
+filters = [{ table = "a" }, { table = "b", where = "x" }, { table = "b", where = "y" }]
+[[tokens]]
+name = "all"
+token = "0123456789abcdef"
+scopes = ["admin"]
+filters = [{ table = "a", where = "x" }]
+"#;
+    let told = mistakes(text).join("\n");
+    for part in [
+        "tokens[0].token: has fewer than 16 letters",
+        "tokens[1].scopes: raed is no scope; did you mean read?",
+        "tokens[1].filters[0]: filters nothing",
+        "tokens[1].filters[2].table: b has two filters",
+        "tokens[2].filters: a token of scope admin",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let good = "[[tokens]]\nname = \"a\"\ntoken = \"0123456789abcdef\"\n[costs]\nscanned_gib = 0.5\n";
+    let config = load_texts(&[("a.toml", good)]).unwrap().config;
+    assert!(config.tokens[0].secret.is("0123456789abcdef") && config.tokens[0].scopes.read);
+    assert_eq!(config.lake.costs.scanned_gib, 0.5);
+    assert!(!format!("{config:?}").contains("0123456789abcdef"));
+}
+
+#[test]
+fn a_source_on_a_server_needs_a_login() {
+    let source = |more: &str| {
+        mistakes(&format!("[[sources]]\nname = \"s\"\ntopic = \"t\"\npath = \"sftp://u@h/in\"\n{more}\n")).join("\n")
+    };
+    assert_eq!(source("password = \"x\""), "");
+    assert!(source("").contains("needs password or private_key"));
+    assert!(source("private_key = \"x\"").contains("private_key cannot be read"));
+    assert!(source("password = \"x\"\nhost_key = \"x\"").contains("host_key is neither"));
+    let local = mistakes("[[sources]]\nname = \"s\"\ntopic = \"t\"\npath = \"/in\"\npassword = \"x\"\n").join("");
+    assert!(local.contains("for paths that begin with sftp://"), "{local}");
 }

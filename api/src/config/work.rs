@@ -202,6 +202,13 @@ pub enum StepAction {
     Source(String),
     /// Moves what is old enough to the lake's archive.
     Archive,
+    /// Copies the store, and the lake in the data directory.
+    Backup {
+        /// Where backups lie.
+        url: String,
+        /// How many are kept.
+        keep: usize,
+    },
     /// Runs a query; with `check` every value must be true.
     Sql {
         /// The query.

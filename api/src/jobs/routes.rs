@@ -8,6 +8,7 @@ use axum::http::{StatusCode, Uri};
 use chrono::NaiveDate;
 use serde_json::{Value, json};
 
+use crate::access::Need;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::params::Params;
@@ -21,8 +22,12 @@ const RUN: &[(&str, &str)] =
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     routes
-        .get("/v1/jobs", Doc::new("Jobs: when they run next, and how the last runs went"), list)
-        .get("/v1/jobs/{job}/runs", Doc::new("The runs of a job with their steps, newest first").query(RUNS), runs)
+        .get("/v1/jobs", Doc::new("Jobs: when they run next, and how the last runs went").need(Need::ReadAll), list)
+        .get(
+            "/v1/jobs/{job}/runs",
+            Doc::new("The runs of a job with their steps, newest first").query(RUNS).need(Need::ReadAll),
+            runs,
+        )
         .post("/v1/jobs/{job}/run", Doc::new("Runs a job now, for yesterday or any past day").query(RUN), run)
         .post("/v1/jobs/{job}/cancel", Doc::new("Calls off the runs of a job that wait or are at work"), cancel)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use broker::Clock;
 use engine::sources::{RunState, Sources};
-use lake::{Lake, SqlRequest};
+use lake::{BackupReport, Lake, QueryKind, SqlRequest};
 use serde_json::{Map, Value, json};
 
 use super::parameters::numbered;
@@ -97,6 +97,11 @@ impl Steps {
                 let report = self.lake.archive(self.clock.now_ms()).await.map_err(|error| error.to_string())?;
                 format!("{} slices archived, {} files expired", report.slices, report.expired_files)
             }
+            StepAction::Backup { url, keep } => {
+                let report = self.lake.backup(url, *keep).await.map_err(|error| error.to_string())?;
+                let BackupReport { name, files, bytes, removed } = report;
+                format!("{name}: {files} files, {bytes} bytes; {removed} older ones removed")
+            }
             StepAction::Sql { sql, check } => {
                 let note = self.sql(sql, *check, context).await?;
                 context.answer.clone_from(&note);
@@ -122,7 +127,7 @@ impl Steps {
 
     async fn sql(&self, sql: &str, check: bool, context: &Context) -> Result<String, String> {
         let (sql, params) = numbered(sql, &[("day", json!(context.day)), ("run", json!(context.run))]);
-        let request = SqlRequest { sql, params, row_limit: ROWS_CHECKED };
+        let request = SqlRequest { sql, params, row_limit: ROWS_CHECKED, kind: QueryKind::Job, reader: None };
         let answer = self.lake.sql(request).await.map_err(|error| error.to_string())?;
         let rows = objects(&answer.schema, answer.rows).map_err(|problem| problem.detail().to_owned())?;
         let shown: Vec<String> = rows.iter().take(ROWS_NOTED).map(row_text).collect();

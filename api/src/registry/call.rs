@@ -156,7 +156,11 @@ pub fn plain_subject(subject: &str) -> &str {
     subject.strip_prefix(":.:").unwrap_or(subject)
 }
 
-fn parts(path: &str) -> Result<Vec<String>, Fault> {
+/// A path's parts, percent-decoded, without empty ones and without `/registry`.
+///
+/// # Errors
+/// What is not percent-encoded UTF-8.
+pub fn parts(path: &str) -> Result<Vec<String>, Fault> {
     let path = match path.strip_prefix(BESIDE) {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
         _ => path,

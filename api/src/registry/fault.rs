@@ -4,6 +4,8 @@ use axum::http::StatusCode;
 use broker::SchemaFault;
 use serde_json::{Value, json};
 
+use crate::access::Refusal;
+
 /// An answer that is an error.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Fault {
@@ -16,6 +18,19 @@ pub struct Fault {
 impl Fault {
     fn new(code: u32, message: impl Into<String>) -> Fault {
         Fault { code, message: message.into() }
+    }
+
+    /// 401 or 40301: no token, or one that may not do this.
+    pub fn refused(refusal: &Refusal) -> Fault {
+        match refusal {
+            Refusal::Missing => {
+                Fault::new(401, "Unauthorized: send Authorization: Bearer TOKEN, or basic.auth.user.info=NAME:TOKEN")
+            }
+            Refusal::Unknown => Fault::new(401, "Unauthorized: the token is not one of this server's"),
+            Refusal::Scope(token, scope) => {
+                Fault::new(40301, format!("User is denied operation: the token {token} lacks the scope {scope}"))
+            }
+        }
     }
 
     /// 404: a route that is not served.

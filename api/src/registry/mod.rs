@@ -7,6 +7,7 @@
 //! Left out: contexts other than the default one, metadata and rule sets (a schema with a rule set is refused), schema
 //! GUIDs, associations (each answers 404, which clients take as "not there").
 
+mod admission;
 mod avro;
 mod call;
 mod declare;
@@ -37,6 +38,7 @@ use crate::app::App;
 use call::{Call, respond};
 use fault::Fault;
 
+pub use admission::{need, refused, topic};
 pub use declare::declare;
 
 /// Answers one request of the registry.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, TimestampMs};
-use lake::{Lake, SqlRequest};
+use lake::{Lake, QueryKind, SqlRequest};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -107,7 +107,12 @@ impl FileSink {
 
     async fn write(&self, now: TimestampMs) -> Result<(PathBuf, usize), String> {
         let limit = self.rows_max;
-        let request = SqlRequest { sql: self.config.sql.clone(), params: Vec::new(), row_limit: limit + 1 };
+        let request = SqlRequest {
+            sql: self.config.sql.clone(),
+            row_limit: limit + 1,
+            kind: QueryKind::Sink,
+            ..SqlRequest::default()
+        };
         let answer = self.lake.sql(request).await.map_err(|error| error.to_string())?;
         let rows: usize = answer.rows.iter().map(|rows| rows.num_rows()).sum();
         if rows > limit {

@@ -7,6 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, Uri};
 use serde_json::{Value, json};
 
+use crate::access::Need;
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::params::Params;
@@ -14,11 +15,9 @@ use crate::routes::{Doc, Routes};
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    routes.get("/v1/sinks", Doc::new("Sinks: where rows go, how far each is, what it refused"), list).post(
-        "/v1/sinks/{sink}/export",
-        Doc::new("Lets a sink of kind file write its file now"),
-        export,
-    )
+    routes
+        .get("/v1/sinks", Doc::new("Sinks: where rows go, how far each is, what it refused").need(Need::ReadAll), list)
+        .post("/v1/sinks/{sink}/export", Doc::new("Lets a sink of kind file write its file now"), export)
 }
 
 async fn list(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {

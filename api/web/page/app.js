@@ -1,10 +1,11 @@
 // The page: which part is shown, by the address. Addresses: /, /d/<dashboard>?period=12mo&skill=Rust, /topics, /sql?q=…
 
-import { ask, poll } from "./api.js";
+import { ask, poll, save } from "./api.js";
 import { drawNav, setDashboards } from "./nav.js";
 import { el, failed, loading, nothing } from "./dom.js";
 import { zoneName } from "./format.js";
 import { onSettings, settings, toggleTheme, toggleZone } from "./settings.js";
+import { token } from "./token.js";
 import * as alerts from "./alerts.js";
 import * as catalog from "./catalog.js";
 import * as dashboard from "./dashboard.js";
@@ -85,6 +86,14 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   if (url.pathname + url.search !== location.pathname + location.search) go(url.pathname + url.search);
   main.focus({ preventScroll: true });
+});
+
+// A file that the server keeps behind a token cannot be a plain link.
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[download]");
+  if (!link || !token() || link.protocol === "blob:" || link.origin !== location.origin) return;
+  event.preventDefault();
+  save(link.href, link.download || "millpond").catch((problem) => window.alert(problem.detail ?? problem.title));
 });
 
 async function lookAtDashboards() {

@@ -1,11 +1,11 @@
-// The catalog: topics, streams, views, tables and dashboards, who answers for them, and the way from one to the next.
+// The catalog: from sources over topics, streams, views and tables to panels, who answers for them, and the way from one to the next.
 
 import { ask, showLink } from "./api.js";
 import { el, nothing, table } from "./dom.js";
 import { ago, bytes, duration, number } from "./format.js";
 
-const KINDS = [["topic", "Topics"], ["stream", "Streams"], ["view", "Views"], ["table", "Tables"], ["files", "Files in the lake"], ["dashboard", "Dashboards"]];
-const NAMES = { topic: "topic", stream: "stream", view: "view", table: "table", files: "Parquet files", dashboard: "dashboard" };
+const KINDS = [["source", "Sources"], ["topic", "Topics"], ["stream", "Streams"], ["view", "Views"], ["table", "Tables"], ["files", "Files in the lake"], ["job", "Jobs"], ["sink", "Sinks"], ["alert", "Alerts"], ["dashboard", "Dashboards"], ["panel", "Panels"]];
+const NAMES = { source: "source", topic: "topic", stream: "stream", view: "view", table: "table", files: "Parquet files", job: "job", sink: "sink", alert: "alert", dashboard: "dashboard", panel: "panel" };
 
 export async function show(main, { query }, go) {
   document.title = "Catalog – Millpond";
@@ -31,7 +31,7 @@ export async function show(main, { query }, go) {
     detail.replaceChildren(...(entry ? [card(entry, entries, lineage)] : []));
   };
   search.addEventListener("input", draw);
-  main.replaceChildren(el("div", { class: "head" }, el("div", { class: "grow" }, el("h1", {}, "Catalog"), el("p", { class: "sub" }, "Tables, columns, owners, freshness, and the way from topic to chart"))),
+  main.replaceChildren(el("div", { class: "head" }, el("div", { class: "grow" }, el("h1", {}, "Catalog"), el("p", { class: "sub" }, "Tables, columns, owners, freshness, and the way from source to chart"))),
     el("div", { class: "catalog" }, el("aside", { class: "card" }, el("div", { class: "pad" }, search), list), detail));
   draw();
   return { close() {}, update(next) { chosen = next.get("name"); draw(); if (chosen) detail.scrollIntoView({ block: "nearest" }); } };
@@ -50,11 +50,15 @@ function card(entry, entries, lineage) {
   fact("Window", entry.window_ms ? duration(entry.window_ms / 1000).replace(/ 0 \w+/g, "") : null);
   fact("Keys", entry.keys?.length ? entry.keys.join(", ") : null);
   fact("Event time", entry.event_time);
+  fact("Reads", entry.path);
+  fact("Writes", entry.to);
+  fact("Steps", entry.steps ? entry.steps.join(", ") : null);
+  fact("Severity", entry.severity);
   fact("Panels", entry.panels ? entry.panels.join(", ") : null);
-  const query = ["stream", "view", "table"].includes(entry.kind) ? el("a", { class: "button", href: `/sql?${new URLSearchParams({ q: `SELECT * FROM ${quoted(entry.name)} LIMIT 50` })}` }, "Look at rows") : entry.kind === "topic" ? el("a", { class: "button", href: `/topics?topic=${encodeURIComponent(entry.name)}` }, "Newest records") : entry.kind === "dashboard" ? el("a", { class: "button", href: `/d/${encodeURIComponent(entry.name)}` }, "Open") : null;
+  const query = ["stream", "view", "table"].includes(entry.kind) ? el("a", { class: "button", href: `/sql?${new URLSearchParams({ q: `SELECT * FROM ${quoted(entry.name)} LIMIT 50` })}` }, "Look at rows") : entry.kind === "topic" ? el("a", { class: "button", href: `/topics?topic=${encodeURIComponent(entry.name)}` }, "Newest records") : ["dashboard", "panel"].includes(entry.kind) ? el("a", { class: "button", href: `/d/${encodeURIComponent(entry.dashboard ?? entry.name)}` }, "Open") : null;
   return el("section", { class: "card", "aria-label": entry.name },
     el("header", {}, el("h2", { class: "mono" }, entry.title ?? entry.name), el("span", { class: "tag" }, NAMES[entry.kind]), query),
-    el("p", { class: "lead" }, entry.description ?? "No description: write one as description = \"…\" in the configuration."),
+    entry.description || ["source", "job", "sink", "alert"].includes(entry.kind) ? el("p", { class: "lead" }, entry.description ?? "") : el("p", { class: "lead" }, "No description: write one as description = \"…\" in the configuration."),
     el("dl", { class: "facts" }, facts), way(entry, entries, lineage),
     entry.columns?.length ? table(`Columns of ${entry.name}`, [
       { title: "Column", class: "mono", cell: (c) => c.name }, { title: "Type", class: "mono dim", cell: (c) => c.type }, { title: "", cell: (c) => (entry.keys?.includes(c.name) ? "key" : c.name === entry.event_time ? "event time" : "") }, { title: "Meaning", cell: (c) => c.description ?? "" },

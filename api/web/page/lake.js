@@ -2,17 +2,20 @@
 
 import { post } from "./api.js";
 import { board, fill, section } from "./board.js";
+import * as costs from "./costs.js";
 import { el, nothing, table } from "./dom.js";
 import { ago, bytes, number } from "./format.js";
 
 export function show(main) {
   const parts = { lake: section("full", "Tables", "Whatever reads Parquet reads these files: Spark, Hive, DuckDB, pyarrow, Polars.") };
+  const counted = costs.sections();
   return board(main, {
-    title: "Lake", sub: "Asking the server…", sections: Object.values(parts), paths: ["/v1/lake"],
-    look([lake], { line, again }) {
+    title: "Lake", sub: "Asking the server…", sections: [...Object.values(parts), ...Object.values(counted)], paths: ["/v1/lake"],
+    async look([lake], { line, again }) {
       const rows = lake.tables.reduce((sum, t) => sum + t.rows, 0);
       line.textContent = `${lake.url} · ${number(rows)} rows · ${bytes(lake.tables.reduce((sum, t) => sum + t.bytes, 0))}`;
       fill(parts.lake, lakeTable(lake, again));
+      await costs.look(counted);
     },
   });
 }

@@ -5,7 +5,7 @@ import { el, nothing, table } from "./dom.js";
 import { calendarText, number } from "./format.js";
 
 const DAYS = 14;
-const KIND = { rejected: "bad", reject: "bad", repaired: "warn", normalised: "warn", changed: "warn", deduplicated: "", dropped: "bad", accept: "good", accepted: "good", good: "good", warn: "warn", late: "warn", failed: "bad" };
+const KIND = { rejected: "bad", reject: "bad", repaired: "warn", normalised: "warn", changed: "warn", deduplicated: "", dropped: "bad", accept: "good", accepted: "good", good: "good", warn: "warn", late: "warn", skip: "", failed: "bad" };
 
 export function show(main) {
   const part = section("full", "Rules", `Records by rule, over the last ${DAYS} days that have any.`);

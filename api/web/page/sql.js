@@ -1,8 +1,8 @@
 // A box for SQL over topics, views and the lake, and its result.
 
-import { ask, parse, showLink } from "./api.js";
+import { ask, save, showLink } from "./api.js";
 import { el, failed, loading, nothing, table } from "./dom.js";
-import { exact, isNumeric, number } from "./format.js";
+import { bytes, exact, isNumeric, number } from "./format.js";
 import { onSettings } from "./settings.js";
 
 const ROWS = 1000;
@@ -35,7 +35,7 @@ export async function show(main, { query }, go) {
     try {
       answer.last = await ask("/v1/sql", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql: text.value, limit: ROWS }) });
       const ms = Math.round(performance.now() - started);
-      status.textContent = `${number(answer.last.rows.length)} ${answer.last.rows.length === 1 ? "row" : "rows"} in ${number(ms)} ms${answer.last.truncated ? ` · cut at ${number(ROWS)}: add LIMIT, or take CSV` : ""}`;
+      status.textContent = `${number(answer.last.rows.length)} ${answer.last.rows.length === 1 ? "row" : "rows"} in ${number(ms)} ms${answer.last.scanned ? ` · ${bytes(answer.last.scanned.bytes)} read` : ""}${answer.last.truncated ? ` · cut at ${number(ROWS)}: add LIMIT, or take CSV` : ""}`;
       draw();
     } catch (problem) {
       status.textContent = "";
@@ -78,15 +78,10 @@ function resultTable(answer) {
 async function download(sql, format, status) {
   if (!sql.trim()) return;
   status.textContent = "Asking…";
-  const response = await fetch(`/v1/sql?format=${format}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql }) }).catch(() => null);
-  if (!response?.ok) {
-    let detail = "the server does not answer";
-    try { detail = parse(await response.text()).detail; } catch { /* no answer, or not a problem of ours: said above */ }
-    status.textContent = detail;
-    return;
+  try {
+    await save(`/v1/sql?format=${format}`, `millpond.${format}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql }) });
+    status.textContent = "Downloaded";
+  } catch (problem) {
+    status.textContent = problem.detail ?? "the server does not answer";
   }
-  const link = el("a", { href: URL.createObjectURL(await response.blob()), download: `millpond.${format}` });
-  link.click();
-  URL.revokeObjectURL(link.href);
-  status.textContent = "Downloaded";
 }

@@ -5,10 +5,13 @@
 //! (members join with an id that the broker gave them) and KIP-814 (a static leader that was replaced keeps its role).
 //! Protocol types, names, metadata and assignments are the clients' own affair and never read.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::consumer::settings::Timings;
+use super::consumer::{Fact, Topics};
 use super::rebalance::select_protocol;
 use super::records::GroupRecord;
 use super::state::{Event, Group, Member, MemberId, Phase, Protocol, SteadyMs};
@@ -20,7 +23,7 @@ use crate::types::TimestampMs;
 /// that went away cannot be told from one that waits.
 const NEW_MEMBER_WAIT_MS: i64 = 5 * 60 * 1000;
 /// Bytes of metadata that the members of one group may make us keep.
-const GROUP_BYTES_MAX: usize = 64 << 20;
+pub(super) const GROUP_BYTES_MAX: usize = 64 << 20;
 
 /// A JoinGroup.
 #[derive(Clone, Debug)]
@@ -122,6 +125,14 @@ pub(crate) struct Turn<'a> {
     pub(crate) answers: Vec<(MemberId, Answer)>,
     /// What must be recorded, in this order.
     pub(crate) records: Vec<Record>,
+    /// The topics.
+    pub(crate) topics: &'a dyn Topics,
+    /// What holds for members of the consumer protocol in this group.
+    pub(crate) timings: Timings,
+    /// What was recorded of the consumer protocol, in this order; it holds already and has to be stored.
+    pub(crate) facts: Vec<Fact>,
+    /// Regular expressions that have to be looked up.
+    pub(crate) lookup: Option<BTreeSet<Arc<str>>>,
 }
 
 impl Turn<'_> {
@@ -131,6 +142,10 @@ impl Turn<'_> {
     /// As in Kafka; `MemberIdRequired` carries the id in the answer's place (see [`Join::new_id`]).
     pub(crate) fn join(&mut self, join: Join) -> Result<Outcome<Joined>> {
         self.limits.check_session_timeout(join.session_timeout_ms)?;
+        self.end_empty_consumers();
+        if self.group.consumers().is_some() {
+            return self.join_consumers(&join).map(Outcome::Now);
+        }
         self.check_room(&join)?;
         self.check_protocols(&join)?;
         if !join.member_id.is_empty() {
@@ -296,6 +311,9 @@ impl Turn<'_> {
         (protocol_type, protocol): (Option<&str>, Option<&str>),
         assignments: Vec<(MemberId, Bytes)>,
     ) -> Result<Outcome<Synced>> {
+        if self.group.consumers().is_some() {
+            return self.sync_consumers(who, (protocol_type, protocol)).map(Outcome::Now);
+        }
         check_member(self.group, who)?;
         check_generation(self.group, who.generation)?;
         let differs = |asked: Option<&str>, ours: Option<&Arc<str>>| {
@@ -344,6 +362,9 @@ impl Turn<'_> {
     /// # Errors
     /// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`, `RebalanceInProgress` (it lives, and should join).
     pub(crate) fn heartbeat(&mut self, who: &Caller<'_>) -> Result<()> {
+        if self.group.consumers().is_some() {
+            return self.heartbeat_consumers(who);
+        }
         check_member(self.group, who)?;
         check_generation(self.group, who.generation)?;
         self.heard(&who.member_id.into());
@@ -356,6 +377,9 @@ impl Turn<'_> {
 
     /// Members leave; an administrator may name static ones without their id.
     pub(crate) fn leave(&mut self, leaving: &[Caller<'_>]) -> Vec<Result<()>> {
+        if self.group.consumers().is_some() {
+            return self.leave_by_name(leaving);
+        }
         let mut left = false;
         let results = leaving
             .iter()

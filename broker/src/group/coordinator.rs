@@ -1,6 +1,6 @@
 //! What requests and timers do to a group: take its lock, let the rules decide, record, apply, answer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::classic::{Answer, Join, Joined, Outcome, Record, Synced, Turn};
+use super::consumer::Fact;
 use super::offsets::{self, Committed};
 use super::records::{self, GroupRecord};
 use super::state::{Event, Group, MemberId, Phase, SteadyMs};
-use super::{Caller, Groups, NAME_BYTES_MAX, OFFSETS_MAX};
+use super::{Caller, Groups, NAME_BYTES_MAX, OFFSETS_MAX, check_group_id, check_names, consumer};
 use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
@@ -53,9 +54,9 @@ impl Cell {
         }
     }
 
-    fn is_forgettable(&self) -> bool {
+    pub(super) fn is_forgettable(&self) -> bool {
         let group = &self.group;
-        group.phase() == Phase::Empty
+        group.is_empty()
             && group.offsets().is_empty()
             && group.pending().is_empty()
             && group.undecided().is_empty()
@@ -63,7 +64,7 @@ impl Cell {
     }
 }
 
-type SharedCell = Arc<Mutex<Cell>>;
+pub(super) type SharedCell = Arc<Mutex<Cell>>;
 
 /// What a group says to a JoinGroup or SyncGroup, perhaps later.
 pub(crate) type Later<T> = BoxFuture<'static, Result<T>>;
@@ -91,15 +92,14 @@ impl Groups {
         self.in_cell(find, |cell, shared| {
             let (outcome, effects) = self.turn(cell, |turn| turn.join(join));
             let (sender, answer) = oneshot::channel();
-            let later = outcome.map(|outcome| match outcome {
-                Outcome::Now(joined) => now(joined),
-                Outcome::Waits(member) => {
-                    cell.joins.insert(member, sender);
-                    waiting(answer)
-                }
-            });
-            self.settle(cell, shared, effects);
-            later
+            if let Ok(Outcome::Waits(member)) = &outcome {
+                cell.joins.insert(member.clone(), sender);
+            }
+            let stored = self.settle(cell, shared, effects);
+            outcome.map(|outcome| match outcome {
+                Outcome::Now(joined) => after(stored, joined),
+                Outcome::Waits(_) => waiting(answer),
+            })
         })?
     }
 
@@ -118,15 +118,14 @@ impl Groups {
         self.in_group(id, |cell, shared| {
             let (outcome, effects) = self.turn(cell, |turn| turn.sync(who, protocol, assignments));
             let (sender, answer) = oneshot::channel();
-            let later = outcome.map(|outcome| match outcome {
-                Outcome::Now(synced) => now(synced),
-                Outcome::Waits(member) => {
-                    cell.syncs.insert(member, sender);
-                    waiting(answer)
-                }
-            });
-            self.settle(cell, shared, effects);
-            later
+            if let Ok(Outcome::Waits(member)) = &outcome {
+                cell.syncs.insert(member.clone(), sender);
+            }
+            let stored = self.settle(cell, shared, effects);
+            outcome.map(|outcome| match outcome {
+                Outcome::Now(synced) => after(stored, synced),
+                Outcome::Waits(_) => waiting(answer),
+            })
         })
         .unwrap_or_else(|| Err(unknown_member(id)))
     }
@@ -137,9 +136,15 @@ impl Groups {
     /// Those of `Turn::heartbeat`.
     pub(crate) fn heartbeat(self: &Arc<Self>, id: &str, who: &Caller<'_>) -> Result<()> {
         check_group_id(id)?;
-        // it only moves deadlines away, so nothing has to be scheduled or settled
-        self.in_group(id, |cell, _| self.turn_without_tick(cell, |turn| turn.heartbeat(who)).0)
-            .unwrap_or_else(|| Err(unknown_member(id)))
+        self.in_group(id, |cell, _| {
+            let beaten = self.turn_without_tick(cell, |turn| turn.heartbeat(who)).0;
+            // a classic member only moves deadlines away; one among others may get one more, to join again
+            if cell.group.consumers().is_some() {
+                self.timers.schedule(cell);
+            }
+            beaten
+        })
+        .unwrap_or_else(|| Err(unknown_member(id)))
     }
 
     /// Members leave.
@@ -150,7 +155,7 @@ impl Groups {
         check_group_id(id)?;
         let results = self.in_group(id, |cell, shared| {
             let (results, effects) = self.turn(cell, |turn| turn.leave(leaving));
-            self.settle(cell, shared, effects);
+            drop(self.settle(cell, shared, effects));
             results
         });
         Ok(results.unwrap_or_else(|| leaving.iter().map(|_| Err(unknown_member(id))).collect()))
@@ -159,7 +164,8 @@ impl Groups {
     /// Commits offsets; they are durable when the answer comes. The order of commits is the order of calls.
     ///
     /// # Errors
-    /// Those of [`offsets::check_commit`]; `CoordinatorNotAvailable` when there is no room.
+    /// Those of [`offsets::check_commit`]; `GroupIdNotFound` for a member of no group; `CoordinatorNotAvailable` when there
+    /// is no room.
     pub(crate) fn commit(self: &Arc<Self>, id: &str, who: &Caller<'_>, commits: Vec<Commit>) -> Result<Later<()>> {
         if id.len() > NAME_BYTES_MAX {
             return Err(Error::new(Kind::InvalidGroupId, "the group id is too long"));
@@ -171,12 +177,12 @@ impl Groups {
         }
         let find = || match self.cell(id) {
             None if who.generation < 0 => self.cell_or_new(id),
-            known => known
-                .ok_or_else(|| Error::new(Kind::IllegalGeneration, format!("there is no group '{id}', join it again"))),
+            known => known.ok_or_else(|| no_group(id)),
         };
         self.in_cell(find, |cell, shared| {
             offsets::check_commit(&cell.group, who)?;
-            if matches!(cell.group.phase(), Phase::Stable | Phase::PreparingRebalance { .. }) {
+            let is_classic = cell.group.consumers().is_none();
+            if is_classic && matches!(cell.group.phase(), Phase::Stable | Phase::PreparingRebalance { .. }) {
                 self.turn_without_tick(cell, |turn| turn.heard(&who.member_id.into()));
             }
             Ok(self.submit_offsets(cell, shared, commits))
@@ -219,7 +225,7 @@ impl Groups {
     /// `GroupIdNotFound`, `NonEmptyGroup`.
     pub(crate) fn delete(self: &Arc<Self>, id: &str) -> Result<Later<()>> {
         let deleted = self.in_group(id, |cell, shared| {
-            if cell.group.phase() != Phase::Empty {
+            if !cell.group.is_empty() {
                 return Err(Error::new(Kind::NonEmptyGroup, "the group has members, stop them first"));
             }
             Ok((self.bury(cell), shared.clone()))
@@ -234,11 +240,12 @@ impl Groups {
         let id = cell.group.id();
         let (from, to) = records::offset_range(id);
         let (pending_from, pending_to) = records::pending_range(id);
-        let changes = vec![
+        let mut changes = vec![
             Change::Delete(Family::Groups, records::group_key(id)),
             Change::DeleteRange(Family::Groups, from, to),
             Change::DeleteRange(Family::Groups, pending_from, pending_to),
         ];
+        changes.extend(consumer::records::removal(id));
         let stored = self.lane.commit(changes, Ack::Durable);
         self.offsets_count.fetch_sub(cell.group.offsets().len(), Ordering::Relaxed);
         cell.dead = true;
@@ -255,8 +262,8 @@ impl Groups {
         asked: &[(TopicId, Arc<str>, PartitionIndex)],
     ) -> Result<(HashSet<TopicId>, Later<()>)> {
         let deleted = self.in_group(id, |cell, shared| {
-            let in_use: HashSet<TopicId> = match (cell.group.phase(), offsets::subscriptions(&cell.group)) {
-                (Phase::Empty, _) => HashSet::new(),
+            let in_use: HashSet<TopicId> = match (cell.group.is_empty(), offsets::subscriptions(&cell.group)) {
+                (true, _) => HashSet::new(),
                 (_, Some(read)) => {
                     asked.iter().filter(|(_, name, _)| read.contains(&**name)).map(|(topic, ..)| *topic).collect()
                 }
@@ -330,14 +337,14 @@ impl Groups {
                 if cell.scheduled == Some(deadline) {
                     cell.scheduled = None;
                     let ((), effects) = self.turn(cell, |_| ());
-                    self.settle(cell, shared, effects);
+                    drop(self.settle(cell, shared, effects));
                 }
             });
         }
     }
 
     /// Lets `act` work on the group; `None` if there is none.
-    fn in_group<T>(&self, id: &str, act: impl FnOnce(&mut Cell, &SharedCell) -> T) -> Option<T> {
+    pub(super) fn in_group<T>(&self, id: &str, act: impl FnOnce(&mut Cell, &SharedCell) -> T) -> Option<T> {
         self.in_cell(|| self.cell(id).ok_or_else(|| no_group(id)), act).ok()
     }
 
@@ -359,7 +366,7 @@ impl Groups {
         }
     }
 
-    fn turn<T>(&self, cell: &mut Cell, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
+    pub(super) fn turn<T>(&self, cell: &mut Cell, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
         self.turn_without_tick(cell, |turn| {
             let result = act(turn);
             turn.tick();
@@ -367,22 +374,31 @@ impl Groups {
         })
     }
 
-    fn turn_without_tick<T>(&self, cell: &mut Cell, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
+    pub(super) fn turn_without_tick<T>(&self, cell: &mut Cell, act: impl FnOnce(&mut Turn<'_>) -> T) -> (T, Effects) {
         let mut turn = Turn {
+            timings: self.timings(cell.group.id()),
             group: &mut cell.group,
             now: self.clock.steady_ms(),
             wall: self.clock.now_ms(),
             limits: &self.limits,
             answers: Vec::new(),
             records: Vec::new(),
+            topics: &*self.catalog,
+            facts: Vec::new(),
+            lookup: None,
         };
         let result = act(&mut turn);
-        let effects = Effects { answers: turn.answers, records: turn.records };
-        (result, effects)
+        let Turn { answers, records, facts, lookup, .. } = turn;
+        (result, Effects { answers, records, facts, lookup })
     }
 
-    /// Sends the answers, submits the records, and keeps the next deadline.
-    fn settle(self: &Arc<Self>, cell: &mut Cell, shared: &SharedCell, effects: Effects) {
+    /// Submits the facts and records, sends the answers, and keeps the next deadline. Gives what to wait for before
+    /// anybody is told of the facts.
+    pub(super) fn settle(self: &Arc<Self>, cell: &mut Cell, shared: &SharedCell, effects: Effects) -> Later<()> {
+        let stored = self.store_facts(cell, &effects.facts);
+        if let Some(regexes) = effects.lookup {
+            self.look_up(cell.group.id().clone(), regexes);
+        }
         for (member, answer) in effects.answers {
             cell.answer(&member, answer);
         }
@@ -390,6 +406,7 @@ impl Groups {
             self.submit(cell, shared, record);
         }
         self.timers.schedule(cell);
+        stored
     }
 
     /// Losing a generation costs a rebalance and nothing else, so it need not wait for a sync of the disk.
@@ -422,14 +439,16 @@ impl Groups {
             return;
         }
         let ((), effects) = self.turn(cell, |turn| turn.recorded(record));
-        self.settle(cell, shared, effects);
+        drop(self.settle(cell, shared, effects));
     }
 }
 
 /// Answers and records of a turn.
-struct Effects {
+pub(super) struct Effects {
     answers: Vec<(MemberId, Answer)>,
     records: Vec<Record>,
+    facts: Vec<Fact>,
+    lookup: Option<BTreeSet<Arc<str>>>,
 }
 
 fn due(group: &Group, (wall, retention): (TimestampMs, i64), catalog: &Catalog) -> Vec<(TopicId, PartitionIndex)> {
@@ -441,7 +460,12 @@ fn due(group: &Group, (wall, retention): (TimestampMs, i64), catalog: &Catalog) 
     gone
 }
 
-fn now<T: Send + 'static>(value: T) -> Later<T> {
+/// `value`, when what it says is stored.
+pub(super) fn after<T: Send + 'static>(stored: Later<()>, value: T) -> Later<T> {
+    Box::pin(async move { stored.await.map(|()| value) })
+}
+
+pub(super) fn now<T: Send + 'static>(value: T) -> Later<T> {
     Box::pin(std::future::ready(Ok(value)))
 }
 
@@ -466,22 +490,6 @@ fn unknown_member(id: &str) -> Error {
     Error::new(Kind::UnknownMemberId, format!("group '{id}' has no members; join it with an empty member id"))
 }
 
-fn no_group(id: &str) -> Error {
+pub(super) fn no_group(id: &str) -> Error {
     Error::new(Kind::GroupIdNotFound, format!("group '{id}' does not exist"))
-}
-
-fn check_group_id(id: &str) -> Result<()> {
-    if id.is_empty() || id.len() > NAME_BYTES_MAX {
-        let message = format!("a group id must have 1 to {NAME_BYTES_MAX} bytes, not {}", id.len());
-        return Err(Error::new(Kind::InvalidGroupId, message));
-    }
-    Ok(())
-}
-
-fn check_names<'a>(mut names: impl Iterator<Item = &'a Arc<str>>) -> Result<()> {
-    if names.any(|name| name.len() > NAME_BYTES_MAX) {
-        let message = format!("a name in the request is longer than {NAME_BYTES_MAX} bytes");
-        return Err(Error::new(Kind::InvalidRequest, message));
-    }
-    Ok(())
 }

@@ -3,10 +3,15 @@
 //! when they are stored (`state.rs`), then those who wait are answered. Nothing here waits for the store while it holds
 //! a lock.
 //!
-//! Stored: committed offsets, those that an open transaction is to commit (`pending.rs`, `transactions.rs`), and each generation that got its assignment, so that members go on after a restart of the
+//! Groups whose members use the consumer protocol (KIP-848) are in `consumer/`; a group has one protocol at a time, its
+//! offsets are the same for both.
+//!
+//! Stored: committed offsets, those that an open transaction is to commit (`pending.rs`, `transactions.rs`), and each
+//! generation that got its assignment, so that members go on after a restart of the
 //! broker without a rebalance. What is not stored (members that join, heartbeats) the clients bring about again.
 
 pub(crate) mod classic;
+pub(crate) mod consumer;
 mod coordinator;
 pub(crate) mod offsets;
 mod overview;
@@ -29,10 +34,12 @@ use parking_lot::Mutex;
 pub use overview::{CommittedOffset, GroupDescription, GroupOverview, MemberDescription};
 pub(crate) use timers::run as run_timers;
 
+use crate::catalog::Catalog;
 use crate::clock::Clock;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, GroupConsumerConfig};
 use crate::error::{Error, Kind, Result};
 use crate::lane::Lane;
+use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use coordinator::Cell;
 pub(crate) use coordinator::{Commit, Later};
@@ -72,6 +79,8 @@ pub(crate) struct Limits {
     pub(crate) members_max: usize,
     /// How long the offsets of an empty group are kept.
     pub(crate) offsets_retention_ms: i64,
+    /// Bounds of groups of the consumer protocol.
+    pub(crate) consumer: GroupConsumerConfig,
 }
 
 impl Limits {
@@ -95,6 +104,7 @@ impl Limits {
             initial_delay_ms: i64::try_from(config.group_initial_rebalance_delay_ms).unwrap_or(i64::MAX / 4),
             members_max: config.group_max_size,
             offsets_retention_ms: config.offsets_retention_ms,
+            consumer: config.group_consumer.clone(),
         }
     }
 }
@@ -103,10 +113,12 @@ impl Limits {
 /// lock of the map is never taken while one of them is held. A crash keeps what `group/mod.rs` says is stored.
 pub struct Groups {
     lane: Arc<Lane>,
+    catalog: Arc<Catalog>,
+    settings: Arc<BrokerSettings>,
     clock: Clock,
     limits: Limits,
     cells: Mutex<HashMap<Arc<str>, Arc<Mutex<Cell>>>>,
-    timers: Timers,
+    timers: Arc<Timers>,
     /// Number of the last commit, so that late answers never undo newer commits.
     last_number: AtomicU64,
     offsets_count: AtomicUsize,
@@ -117,7 +129,12 @@ impl Groups {
     ///
     /// # Errors
     /// `Storage` when it is damaged.
-    pub(crate) fn recover(store: &Store, lane: Arc<Lane>, config: &BrokerConfig, clock: Clock) -> Result<Self> {
+    pub(crate) fn recover(
+        store: &Store,
+        (lane, catalog, settings): (Arc<Lane>, Arc<Catalog>, Arc<BrokerSettings>),
+        config: &BrokerConfig,
+        clock: Clock,
+    ) -> Result<Self> {
         let (now, wall) = (clock.steady_ms(), clock.now_ms());
         let mut groups: HashMap<Arc<str>, Group> = HashMap::new();
         let mut offsets_count = 0;
@@ -132,19 +149,29 @@ impl Groups {
                 Key::Pending(id, producer, topic, partition) => {
                     (id, Event::OffsetPending(producer, (topic, partition), records::decode_offset(&value)?))
                 }
+                Key::Consumer => {
+                    let (id, fact) = consumer::records::decode(&key, &value)?;
+                    (id, Event::Fact(fact))
+                }
             };
             groups.entry(id.clone()).or_insert_with(|| Group::new(id, wall)).apply(event);
         }
         let recovered = Self {
             lane,
+            catalog,
+            settings,
             clock,
             limits: Limits::of(config),
             cells: Mutex::default(),
-            timers: Timers::default(),
+            timers: Arc::default(),
             last_number: AtomicU64::new(0),
             offsets_count: AtomicUsize::new(offsets_count),
         };
-        for (id, group) in groups {
+        for (id, mut group) in groups {
+            let session_timeout_ms = recovered.timings(&id).session_timeout_ms;
+            if let Some(consumers) = group.consumers_mut() {
+                consumers.restart_deadlines(now, session_timeout_ms);
+            }
             let mut cell = Cell::new(group);
             recovered.timers.schedule(&mut cell);
             recovered.cells.lock().insert(id, Arc::new(Mutex::new(cell)));
@@ -192,7 +219,34 @@ impl Groups {
         }
     }
 
+    /// Takes a group off the map that a refused request made.
+    fn forget_if_unused(&self, id: &str) {
+        let Some(cell) = self.cell(id) else { return };
+        let mut unused = cell.lock();
+        if !unused.dead && unused.is_forgettable() {
+            unused.dead = true;
+            drop(unused);
+            self.forget(id, &cell);
+        }
+    }
+
     fn next_number(&self) -> u64 {
         self.last_number.fetch_add(1, Ordering::Relaxed) + 1
     }
+}
+
+fn check_group_id(id: &str) -> Result<()> {
+    if id.is_empty() || id.len() > NAME_BYTES_MAX {
+        let message = format!("a group id must have 1 to {NAME_BYTES_MAX} bytes, not {}", id.len());
+        return Err(Error::new(Kind::InvalidGroupId, message));
+    }
+    Ok(())
+}
+
+fn check_names<'a>(mut names: impl Iterator<Item = &'a Arc<str>>) -> Result<()> {
+    if names.any(|name| name.len() > NAME_BYTES_MAX) {
+        let message = format!("a name in the request is longer than {NAME_BYTES_MAX} bytes");
+        return Err(Error::new(Kind::InvalidRequest, message));
+    }
+    Ok(())
 }

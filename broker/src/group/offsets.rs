@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::consumer::check_epoch_of;
 use super::state::{Group, Phase};
 use crate::error::{Error, Kind, Result};
 use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
@@ -83,8 +84,13 @@ impl Offsets {
 /// Whether `who` may commit offsets of the group now.
 ///
 /// # Errors
-/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`, `RebalanceInProgress`.
+/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`, `StaleMemberEpoch`, `RebalanceInProgress`.
 pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>) -> Result<()> {
+    if let Some(consumers) = group.consumers() {
+        let by_nobody = who.generation < 0 && consumers.members().is_empty();
+        let member = consumers.members().get(who.member_id);
+        return if by_nobody { Ok(()) } else { check_epoch_of(member, who.generation) };
+    }
     let anonymous = who.generation < 0 && who.member_id.is_empty() && who.instance_id.is_none();
     if who.generation < 0 && group.phase() == Phase::Empty {
         return Ok(()); // an administrator, or a consumer that assigns itself
@@ -105,11 +111,14 @@ pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>) -> Result<()>
 /// out, so without a member's name there is nothing to check.
 ///
 /// # Errors
-/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`.
+/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`, `StaleMemberEpoch`.
 pub(crate) fn check_transactional(group: &Group, who: &super::Caller<'_>) -> Result<()> {
     let anonymous = who.member_id.is_empty() && who.instance_id.is_none();
     if who.generation < 0 && (anonymous || group.phase() == Phase::Empty) {
         return Ok(());
+    }
+    if let Some(consumers) = group.consumers() {
+        return check_epoch_of(consumers.members().get(who.member_id), who.generation);
     }
     super::classic::check_member(group, who)?;
     super::classic::check_generation(group, who.generation)
@@ -119,13 +128,13 @@ pub(crate) fn check_transactional(group: &Group, who: &super::Caller<'_>) -> Res
 /// commit, if it never had members or the commit came later), and those of topics that a live group does not subscribe
 /// to any more.
 pub(crate) fn expired(group: &Group, now: TimestampMs, retention_ms: i64) -> Vec<(TopicId, PartitionIndex)> {
-    let is_due = |committed: &Committed| match (committed.expires_at, group.phase()) {
+    let is_due = |committed: &Committed| match (committed.expires_at, group.is_empty()) {
         (Some(expires_at), _) => now >= expires_at,
-        (None, Phase::Empty) => {
+        (None, true) => {
             let idle_since = if group.protocol_type().is_some() { group.since() } else { committed.committed_at };
             now.saturating_sub(idle_since.max(committed.committed_at)) >= retention_ms
         }
-        (None, _) => false,
+        (None, false) => false,
     };
     let undecided = |topic, partition| group.undecided().has(topic, partition);
     let all = group.offsets().all().filter(|(t, p, committed)| is_due(committed) && !undecided(*t, *p));
@@ -147,6 +156,9 @@ pub(crate) fn unsubscribed(
 
 /// The topics that the members of a stable group of consumers subscribe to; `None` where that cannot be known.
 pub(crate) fn subscriptions(group: &Group) -> Option<BTreeSet<String>> {
+    if let Some(consumers) = group.consumers() {
+        return Some(consumers.subscribed_topics().iter().map(ToString::to_string).collect());
+    }
     if group.phase() != Phase::Stable || group.protocol_type().is_none_or(|kind| &**kind != CONSUMER) {
         return None;
     }

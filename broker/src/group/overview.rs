@@ -5,6 +5,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Groups;
+use super::consumer::embedded::{CONSUMER, write_assignment};
+use super::consumer::{ConsumerMember, Consumers, preferred};
 use super::state::{Group, Phase};
 use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
 
@@ -13,8 +15,11 @@ use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
 pub struct GroupOverview {
     /// Its name.
     pub id: Arc<str>,
-    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`.
+    /// `Empty`, `PreparingRebalance`, `CompletingRebalance` or `Stable`; with the consumer protocol `Assigning` and
+    /// `Reconciling` instead of the middle ones.
     pub state: &'static str,
+    /// `classic` or `consumer`: the protocol of its members.
+    pub kind: &'static str,
     /// What kind of clients it is for, such as `consumer` or `connect`; empty if it only keeps offsets.
     pub protocol_type: Arc<str>,
 }
@@ -45,9 +50,10 @@ pub struct MemberDescription {
     pub client_id: Arc<str>,
     /// Address, with a slash in front as Kafka shows it.
     pub client_host: Arc<str>,
-    /// What it told the leader, in the words of its kind; empty unless the group is stable.
+    /// What it told the leader, in the words of its kind; empty unless the group is stable and classic.
     pub metadata: Bytes,
-    /// What the leader gave it, in the words of its kind; empty unless the group is stable.
+    /// What the leader gave it, in the words of its kind; empty unless the group is stable. With the consumer protocol, what
+    /// the broker gave it, in the words of classic consumers.
     pub assignment: Bytes,
 }
 
@@ -83,6 +89,9 @@ impl Groups {
     /// A group with its members; `None` if there is none of this name.
     pub fn describe(&self, id: &str) -> Option<GroupDescription> {
         self.read(id, |group| {
+            if let Some(consumers) = group.consumers() {
+                return self.of_consumers(group, consumers);
+            }
             let stable = group.phase() == Phase::Stable;
             let protocol = group.protocol().filter(|_| stable).cloned().unwrap_or_default();
             let mut members: Vec<_> = group.members().values().collect();
@@ -105,6 +114,24 @@ impl Groups {
         })
     }
 
+    fn of_consumers(&self, group: &Group, consumers: &Consumers) -> GroupDescription {
+        let member = |member: &ConsumerMember| MemberDescription {
+            id: member.id.clone(),
+            instance_id: member.instance_id.clone(),
+            client_id: member.client_id.clone(),
+            client_host: member.client_host.clone(),
+            metadata: Bytes::new(),
+            assignment: write_assignment(0, &member.assigned, &*self.catalog),
+        };
+        GroupDescription {
+            overview: overview(group),
+            generation: consumers.epochs().group,
+            since: group.since(),
+            members: consumers.members().values().map(member).collect(),
+            protocol: preferred(consumers.members().values()).name().into(),
+        }
+    }
+
     /// The committed offsets of a group, by topic id and partition; `None` if there is no group of this name.
     pub fn offsets(&self, id: &str) -> Option<Vec<CommittedOffset>> {
         self.read(id, |group| {
@@ -124,7 +151,11 @@ impl Groups {
 fn overview(group: &Group) -> GroupOverview {
     GroupOverview {
         id: group.id().clone(),
-        state: group.phase().name(),
-        protocol_type: group.protocol_type().cloned().unwrap_or_default(),
+        state: group.state_name(),
+        kind: if group.consumers().is_some() { "consumer" } else { "classic" },
+        protocol_type: match group.consumers() {
+            Some(_) => CONSUMER.into(),
+            None => group.protocol_type().cloned().unwrap_or_default(),
+        },
     }
 }

@@ -31,6 +31,7 @@ impl Turn<'_> {
         }
         self.expire_unsynced();
         self.expire_joining();
+        self.expire_consumers();
     }
 
     /// Members that joined this generation and never asked for their assignment are gone.
@@ -178,6 +179,11 @@ impl Turn<'_> {
 pub(super) fn select_protocol(group: &Group) -> Option<Arc<str>> {
     let mut members: Vec<&Member> = group.members().values().collect();
     members.sort_by_key(|member| member.order);
+    select_protocol_of(&members)
+}
+
+/// The vote of these members, eldest first.
+pub(super) fn select_protocol_of(members: &[&Member]) -> Option<Arc<str>> {
     let shared = |own: &&Protocol| members.iter().all(|member| supports(member, &own.name));
     let candidates: Vec<&Protocol> = members.first()?.protocols.iter().filter(shared).collect();
     let vote = |member: &&Member| {

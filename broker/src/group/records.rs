@@ -7,6 +7,7 @@
 //!         13  .  text protocol type · text protocol · text leader's member id · u32 number of members, then per member
 //!                text id · text instance id · text client id · text client host ·
 //!                i32 session timeout ms · i32 rebalance timeout ms · blob metadata · blob assignment
+//! groups  10 to 13                                                → the consumer protocol: consumer/records.rs
 //! groups  02 ++ u16 length of group id ++ group id ++ topic id 16 ++ partition i32   → a committed offset
 //!         0   1  version, 1        1   8  offset              9   4  leader epoch, -1 for none
 //!         13  8  committed at, milliseconds since 1970       21   8  expires at, -1 for none   29  .  text metadata
@@ -101,6 +102,8 @@ impl MemberRecord {
 /// What a key of the family `groups` is about.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Key {
+    /// Something of the consumer protocol; see `consumer/records.rs`.
+    Consumer,
     /// A group's last generation.
     Group(Arc<str>),
     /// A committed offset.
@@ -177,7 +180,7 @@ pub(crate) fn decode_key(key: &[u8]) -> Result<Key> {
                 Some(producer) => Key::Pending(group, ProducerId::from_be_bytes(producer), topic, partition),
             })
         }
-        _ => Err(damaged()),
+        _ => Ok(Key::Consumer),
     }
 }
 
@@ -277,7 +280,7 @@ pub(crate) fn decode_offset(value: &[u8]) -> Result<Committed> {
     read().ok_or_else(|| damaged("committed offset", value))
 }
 
-fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
+pub(super) fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
     match text {
         None => out.extend_from_slice(&NO_TEXT.to_be_bytes()),
         Some(text) => {
@@ -288,32 +291,50 @@ fn put_text(out: &mut Vec<u8>, text: Option<&str>) {
     }
 }
 
-fn put_length(out: &mut Vec<u8>, length: usize) {
+pub(super) fn put_length(out: &mut Vec<u8>, length: usize) {
     let length = u32::try_from(length).expect("a frame is far below 4 GiB");
     out.extend_from_slice(&length.to_be_bytes());
 }
 
-fn damaged(what: &str, bytes: &[u8]) -> Error {
+pub(super) fn damaged(what: &str, bytes: &[u8]) -> Error {
     let shown: String = bytes.iter().take(64).map(|byte| format!("{byte:02x}")).collect();
     Error::storage(format!("the stored {what} is damaged or of a newer millpond, restore a backup; it begins {shown}"))
 }
 
-struct Reader<'a> {
+/// Reads what is stored; `None` where it is damaged. No count is trusted.
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
+    pub(super) fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// What is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(super) fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    pub(super) fn u32(&mut self) -> Option<u32> {
+        self.array().map(u32::from_be_bytes)
+    }
+
     fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
         self.rest = rest;
         Some(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+    pub(super) fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
         self.take(N)?.try_into().ok()
     }
 
-    fn text(&mut self) -> Option<Option<Arc<str>>> {
+    pub(super) fn text(&mut self) -> Option<Option<Arc<str>>> {
         let length = u16::from_be_bytes(self.array()?);
         if length == NO_TEXT {
             return Some(None);
@@ -322,7 +343,7 @@ impl<'a> Reader<'a> {
         Some(Some(text.into()))
     }
 
-    fn blob(&mut self) -> Option<Bytes> {
+    pub(super) fn blob(&mut self) -> Option<Bytes> {
         let length = usize::try_from(u32::from_be_bytes(self.array()?)).ok()?;
         Some(Bytes::copy_from_slice(self.take(length)?))
     }
@@ -424,7 +445,8 @@ mod tests {
         let mut many = whole;
         many[42..46].copy_from_slice(&[0xff; 4]);
         assert!(GroupRecord::decode(&many).is_err());
-        assert!(decode_key(&[]).is_err() && decode_key(&[9]).is_err() && decode_key(&[2, 0, 9, 1]).is_err());
+        assert!(decode_key(&[]).is_err() && decode_key(&[2, 0, 9, 1]).is_err());
+        assert_eq!(decode_key(&[9]).unwrap(), Key::Consumer);
         assert!(decode_offset(&[1, 2]).is_err());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::consumer::{Consumers, Fact};
 use super::offsets::{Committed, Offsets};
 use super::pending::Pending;
 use super::records::GroupRecord;
@@ -43,7 +44,7 @@ pub(crate) struct Member {
     pub(crate) rebalance_timeout_ms: i32,
     /// The protocols it supports, best first.
     pub(crate) protocols: Vec<Protocol>,
-    /// What the leader gave it; empty until then.
+    /// What the leader gave it last, perhaps in an earlier generation; empty before.
     pub(crate) assignment: Bytes,
     /// Counts up over the members of a group: who came first leads.
     pub(crate) order: u64,
@@ -138,6 +139,8 @@ pub(crate) enum Event {
     SyncCancelled,
     /// A generation with its assignment was recorded. In recovery the members come from it.
     Recorded(Box<GroupRecord>, SteadyMs),
+    /// Something of the consumer protocol was recorded.
+    Fact(Fact),
     /// An offset was recorded.
     OffsetSet(TopicId, PartitionIndex, Committed),
     /// An offset was removed; later ones stay. The number is that of the removal (see [`Committed`]).
@@ -181,6 +184,7 @@ pub(crate) struct Group {
     newcomer: bool,
     sync_until: SteadyMs,
     next_order: u64,
+    consumers: Option<Box<Consumers>>,
     offsets: Offsets,
     undecided: Pending,
 }
@@ -202,6 +206,7 @@ impl Group {
             newcomer: false,
             sync_until: SteadyMs::MAX,
             next_order: 0,
+            consumers: None,
             offsets: Offsets::default(),
             undecided: Pending::default(),
         }
@@ -250,11 +255,9 @@ impl Group {
                     member.syncing = waits;
                 }
             }
-            Event::SyncCancelled => self.members.values_mut().for_each(|member| {
-                member.syncing = false;
-                member.assignment = Bytes::new();
-            }),
+            Event::SyncCancelled => self.members.values_mut().for_each(|member| member.syncing = false),
             Event::Recorded(record, now) => self.settle(*record, now),
+            Event::Fact(fact) => self.apply_fact(fact),
             Event::OffsetSet(topic, partition, committed) => self.offsets.set(topic, partition, committed),
             Event::OffsetGone(topic, partition, number) => self.offsets.remove(topic, partition, number),
             Event::OffsetPending(producer, place, committed) => self.undecided.set(producer, place, committed),
@@ -266,6 +269,32 @@ impl Group {
                 }
             }
         }
+    }
+
+    fn apply_fact(&mut self, fact: Fact) {
+        match fact {
+            Fact::Began(epochs) => {
+                self.forget_classic();
+                self.consumers = Some(Box::new(Consumers::new(epochs)));
+            }
+            Fact::Ended(_) => {
+                self.forget_classic();
+                self.consumers = None;
+            }
+            other => {
+                if let Some(consumers) = &mut self.consumers {
+                    consumers.apply(other);
+                }
+            }
+        }
+    }
+
+    fn forget_classic(&mut self) {
+        (self.phase, self.generation, self.newcomer) = (Phase::Empty, 0, false);
+        (self.protocol_type, self.protocol, self.leader) = (None, None, None);
+        self.members.clear();
+        self.static_members.clear();
+        self.pending.clear();
     }
 
     fn insert(&mut self, mut member: Member) {
@@ -313,7 +342,6 @@ impl Group {
         self.sync_until = begun.now.saturating_add(self.rebalance_timeout_ms());
         for member in self.members.values_mut() {
             (member.joining, member.syncing, member.synced, member.is_new) = (false, false, false, false);
-            member.assignment = Bytes::new();
             member.deadline = begun.now.saturating_add(i64::from(member.session_timeout_ms));
         }
     }
@@ -396,6 +424,26 @@ impl Group {
         self.sync_until
     }
 
+    /// What it has of the consumer protocol; `None` for a classic group, which then has the rest.
+    pub(crate) fn consumers(&self) -> Option<&Consumers> {
+        self.consumers.as_deref()
+    }
+
+    /// The same, for deadlines and other things that are not stored.
+    pub(super) fn consumers_mut(&mut self) -> Option<&mut Consumers> {
+        self.consumers.as_deref_mut()
+    }
+
+    /// Whether it has no members of either protocol.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.consumers().map_or(self.phase == Phase::Empty, |consumers| consumers.members().is_empty())
+    }
+
+    /// Kafka's word for where it stands.
+    pub(crate) fn state_name(&self) -> &'static str {
+        self.consumers().map_or_else(|| self.phase.name(), Consumers::state_name)
+    }
+
     /// Its offsets.
     pub(crate) fn offsets(&self) -> &Offsets {
         &self.offsets
@@ -421,6 +469,7 @@ impl Group {
         let waiting = matches!(self.phase, Phase::CompletingRebalance | Phase::Stable);
         let unsynced = waiting && self.members.values().any(|member| !member.synced);
         let all = silent.chain(self.pending.values().copied()).chain(joining);
-        all.chain(unsynced.then_some(self.sync_until)).min()
+        let consumers = self.consumers().and_then(Consumers::next_deadline);
+        all.chain(unsynced.then_some(self.sync_until)).chain(consumers).min()
     }
 }

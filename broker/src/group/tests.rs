@@ -6,13 +6,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::classic::{Answer, Join, Joined, Outcome, Record, Synced, Turn};
+use super::consumer::settings::Timings;
+use super::consumer::tests::Map;
 use super::offsets::Committed;
 use super::records::GroupRecord;
 use super::state::{Event, Group, MemberId, Phase, Protocol};
 use super::{Caller, Limits};
 use crate::error::{Kind, Result};
 use crate::types::TopicId;
-use crate::{Broker, BrokerConfig, Clock, NewTopic};
+use crate::{Broker, BrokerConfig, Clock, GroupConsumerConfig, NewTopic};
 
 const SESSION: i32 = 10_000;
 const REBALANCE: i32 = 60_000;
@@ -53,6 +55,7 @@ fn limits(initial_delay_ms: i64) -> Limits {
         initial_delay_ms,
         members_max: 4,
         offsets_retention_ms: 1_000_000,
+        consumer: GroupConsumerConfig::default(),
     }
 }
 
@@ -81,7 +84,10 @@ impl Bench {
     fn turn<T>(&mut self, act: impl FnOnce(&mut Turn<'_>) -> T) -> T {
         let (now, wall) = (self.now, self.now);
         let (answers, records) = (Vec::new(), Vec::new());
-        let mut turn = Turn { group: &mut self.group, now, wall, limits: &self.limits, answers, records };
+        let timings = Timings { session_timeout_ms: 45_000, heartbeat_interval_ms: 5_000, assignment_interval_ms: 0 };
+        let (topics, facts, lookup) = (Map::of(&[]), Vec::new(), None);
+        let (group, limits, topics) = (&mut self.group, &self.limits, &topics);
+        let mut turn = Turn { group, now, wall, limits, answers, records, topics, timings, facts, lookup };
         let result = act(&mut turn);
         turn.tick();
         let (answers, records) = (turn.answers, turn.records);

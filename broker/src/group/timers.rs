@@ -84,7 +84,9 @@ pub(crate) async fn run(broker: Weak<Broker>) {
                 tracing::warn!(%error, "offsets that expired could not be removed, the next round tries again");
             }
         }
-        drop(strong);
-        groups.timers.wait(groups.clock.steady_ms()).await;
+        let (timers, now) = (groups.timers.clone(), groups.clock.steady_ms());
+        // nothing that holds the store is kept while it sleeps
+        drop((strong, groups));
+        timers.wait(now).await;
     }
 }

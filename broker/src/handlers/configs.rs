@@ -18,12 +18,15 @@ use kafka_protocol::messages::{
 };
 use kafka_protocol::protocol::StrBytes;
 
-use super::describe_configs::{BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, is_this_broker, unsupported};
+use super::describe_configs::{
+    BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP, TOPIC, authorize, is_this_broker, unsupported,
+};
 use super::topics::{finished, unknown};
 use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::check_name;
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::Operation;
 use crate::settings::{Resource, Values, row_of};
 use crate::topic_config::{self, SettingType};
 
@@ -102,7 +105,7 @@ fn alter(
     validate_only: bool,
     answer: impl FnOnce(Vec<Altered>) -> Reply + Send + 'static,
 ) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     finished(async move {
         let mut seen = HashSet::new();
         let mut twice = HashSet::new();
@@ -117,7 +120,10 @@ fn alter(
             let result = if twice.contains(&key) {
                 Err(Error::new(Kind::InvalidRequest, "the resource is named twice in the request"))
             } else {
-                alter_one(&broker, target, validate_only).await
+                match authorize(&context, Operation::AlterConfigs, (key.0, &key.1)) {
+                    Ok(()) => alter_one(&context.broker, target, validate_only).await,
+                    Err(denied) => Err(denied),
+                }
             };
             results.push((key.0, key.1, result));
         }

@@ -21,6 +21,7 @@ use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::check_name;
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{self, Operation};
 use crate::settings::{BrokerSettings, Layer, Origin, Resource, ResourceRow, When, resource_rows, row_of, rows};
 use crate::topic_config::{SETTINGS, Setting, SettingType, TopicConfig};
 
@@ -52,7 +53,13 @@ pub(crate) fn describe_configs(context: &Context, version: i16, request: Describ
     // one that nobody knows fails all, as in Kafka
     let unknown_type = request.resources.iter().map(|one| one.resource_type).find(|one| !ALL_TYPES.contains(one));
     let results = request.resources.into_iter().map(|resource| {
-        let described = unknown_type.map_or_else(|| describe(context, view, &resource), |one| Err(unsupported(one)));
+        let asked = (resource.resource_type, resource.resource_name.as_str());
+        let described = match unknown_type {
+            Some(one) => Err(unsupported(one)),
+            None => {
+                authorize(context, Operation::DescribeConfigs, asked).and_then(|()| describe(context, view, &resource))
+            }
+        };
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name);
@@ -62,6 +69,16 @@ pub(crate) fn describe_configs(context: &Context, version: i16, request: Describ
         }
     });
     Reply::message(version, &DescribeConfigsResponse::default().with_results(results.collect()))
+}
+
+/// Settings of topics and groups are rights on these, all others on the cluster.
+pub(super) fn authorize(context: &Context, operation: Operation, (resource_type, name): (i8, &str)) -> Result<()> {
+    let resource = match resource_type {
+        TOPIC => acl::Resource::Topic(name),
+        GROUP => acl::Resource::Group(name),
+        _ => acl::Resource::Cluster,
+    };
+    context.authorize(operation, resource)
 }
 
 fn describe(
@@ -254,6 +271,10 @@ pub(crate) fn list_config_resources(context: &Context, version: i16, request: Li
     };
     if wanted.iter().any(|one| !ALL_TYPES.contains(one)) {
         let refused = ListConfigResourcesResponse::default().with_error_code(Kind::UnsupportedVersion.code());
+        return Reply::message(version, &refused);
+    }
+    if let Err(denied) = context.authorize(Operation::DescribeConfigs, acl::Resource::Cluster) {
+        let refused = ListConfigResourcesResponse::default().with_error_code(denied.kind.code());
         return Reply::message(version, &refused);
     }
     let node = context.broker.config().node_id.to_string();

@@ -12,6 +12,7 @@ use kafka_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use super::{Context, Reply, text};
 use crate::error::{Error, Kind, Result};
 use crate::features::Feature;
+use crate::security::acl::{Operation, Resource};
 
 const UPGRADE: i8 = 1;
 const SAFE_DOWNGRADE: i8 = 2;
@@ -21,7 +22,8 @@ const UNSAFE_DOWNGRADE: i8 = 3;
 pub(crate) fn update_features(context: &Context, version: i16, request: UpdateFeaturesRequest) -> Reply {
     let checked: Vec<Result<(&'static Feature, i16)>> =
         request.feature_updates.iter().map(|asked| check(context, version, asked)).collect();
-    let failure = checked.iter().find_map(|one| one.as_ref().err().cloned());
+    let denied = context.authorize(Operation::Alter, Resource::Cluster).err();
+    let failure = denied.or_else(|| checked.iter().find_map(|one| one.as_ref().err().cloned()));
     let new = checked.into_iter().collect::<Result<Vec<_>>>().unwrap_or_default();
     let change = failure.is_none() && !request.validate_only && !new.is_empty();
     let stored = change.then(|| context.broker.features().set(new));

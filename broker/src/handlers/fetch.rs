@@ -30,6 +30,9 @@ use super::{Context, Reply};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Aborted, Partition, Waiter};
+use crate::security::Security;
+use crate::security::acl::{Operation, Resource};
+use crate::security::quota::{Limit, Quota};
 use crate::types::{LeaderEpoch, Offset, TopicId};
 
 /// Most bytes of records in one answer, whatever the client asks (Kafka's `fetch.max.bytes` of a broker).
@@ -73,8 +76,10 @@ struct Given {
 pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> Reply {
     let settings = context.broker.settings();
     let bytes_max = usize::try_from(settings.whole("fetch.max.bytes")).unwrap_or(0).min(FETCH_BYTES_MAX);
+    let quota = context.broker.security().limit(Quota::ConsumerByteRate, &context.principal(), &context.client_id);
+    let quota_bytes = quota.as_ref().map_or(FETCH_BYTES_MAX, Security::answer_bytes_max);
     let limits = Limits {
-        bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(bytes_max),
+        bytes: usize::try_from(request.max_bytes).unwrap_or(0).min(bytes_max).min(quota_bytes),
         least: usize::try_from(request.min_bytes).unwrap_or(0),
         wait: Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(WAIT_MAX),
         committed_only: request.isolation_level != 0,
@@ -90,6 +95,13 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
     let context = context.clone();
     Reply::later(async move {
         let (given, share) = collect(&context, &asked, &limits).await;
+        if let Some(limit) = quota
+            && let bytes = given.iter().flat_map(|one| &one.batches).map(|batch| batch.bytes().len()).sum()
+            && let throttle_ms = throttle(&context, limit, bytes)
+            && throttle_ms > 0
+        {
+            return Reply::Now(vec![Encoder::throttled((version, begun.id), throttle_ms).finish_empty()]);
+        }
         let (asked, given) = to_tell(context.broker.fetch_sessions(), &begun, asked, given);
         let mut chunks = encode((version, begun.id), asked, given);
         if let Some(bytes) = chunks.pop() {
@@ -97,6 +109,17 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
         }
         Reply::Now(chunks)
     })
+}
+
+/// Counts an answer and says for how long the client must be still instead of getting it; then it does not count.
+fn throttle(context: &Context, limit: Limit, bytes: usize) -> i32 {
+    let (security, quota) = (context.broker.security(), Quota::ConsumerByteRate);
+    let throttle_ms = security.used(quota, limit.clone(), bytes as f64);
+    if throttle_ms > 0 {
+        security.unused(quota, limit, bytes as f64);
+        context.session.be_still(throttle_ms);
+    }
+    i32::try_from(throttle_ms).unwrap_or(i32::MAX)
 }
 
 /// What of an answer its session wants told.
@@ -151,10 +174,18 @@ fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
     } else {
         (catalog.topic(&name), Kind::UnknownTopicOrPartition)
     };
+    let known_as = topic.as_ref().map_or(&*name.0, |topic| &**topic.name());
+    // an id that is not there tells nothing
+    let denied = if topic.is_none() && version >= BY_ID {
+        None
+    } else {
+        context.authorize(Operation::Read, Resource::Topic(known_as)).err()
+    };
     let find = |asked: FetchPartition| {
-        let partition = match &topic {
-            None => Err(Error::new(absent, "there is no such topic")),
-            Some(topic) => topic
+        let partition = match (&denied, &topic) {
+            (Some(denied), _) => Err(denied.clone()),
+            (None, None) => Err(Error::new(absent, "there is no such topic")),
+            (None, Some(topic)) => topic
                 .partition(asked.partition)
                 .ok_or_else(|| Error::new(Kind::UnknownTopicOrPartition, "there is no such partition")),
         };
@@ -314,7 +345,8 @@ impl Given {
     fn refused(error: &Error) -> Given {
         let code = error.kind.code();
         // null, or none: Kafka sends none for a partition that it does not have
-        let aborted = (error.kind == Kind::UnknownTopicOrPartition).then(Vec::new);
+        let none = [Kind::UnknownTopicOrPartition, Kind::TopicAuthorizationFailed].contains(&error.kind);
+        let aborted = none.then(Vec::new);
         Given { code, high_watermark: -1, last_stable: -1, log_start: -1, aborted, ..Given::default() }
     }
 }
@@ -350,6 +382,13 @@ impl Encoder {
             out.buffer.put_i32(session);
         }
         out.count(topics);
+        out
+    }
+
+    /// An answer without topics, for a client that is to be still first.
+    fn throttled((version, session): (i16, i32), throttle_ms: i32) -> Encoder {
+        let mut out = Encoder::new(version, (0, session), 0);
+        out.buffer[..4].copy_from_slice(&throttle_ms.to_be_bytes());
         out
     }
 

@@ -2,8 +2,8 @@
 //!
 //! - DescribeGroups: a group that is not there is `Dead` without an error up to version 5, GROUP_ID_NOT_FOUND after that.
 //!   Metadata and assignments are shown for stable groups only, as in Kafka.
-//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case; every group
-//!   here is `classic`.
+//!   So is a group of the consumer protocol: it is described by ConsumerGroupDescribe.
+//! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case.
 //! - DeleteGroups: a group with members is NON_EMPTY_GROUP. The answer comes when the deletion is durable.
 
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
@@ -18,25 +18,23 @@ use kafka_protocol::protocol::StrBytes;
 use super::{Context, Reply, text};
 use crate::error::Kind;
 use crate::group::{GroupDescription, GroupOverview, MemberDescription};
+use crate::security::acl::{Operation, Resource};
 
-/// Read 3, Delete 6, Describe 8, DescribeConfigs 10, AlterConfigs 11: all there are for groups.
-const OPERATIONS: i32 = 1 << 3 | 1 << 6 | 1 << 8 | 1 << 10 | 1 << 11;
 const CLASSIC: &str = "classic";
 
 /// Answers DescribeGroups.
 pub(crate) fn describe_groups(context: &Context, version: i16, request: DescribeGroupsRequest) -> Reply {
     let describe = |id: GroupId| {
-        let described = context.broker.groups().describe(&id).map_or_else(
-            || missing(version),
-            |group| {
-                let described = found(version, group);
-                if request.include_authorized_operations {
-                    described.with_authorized_operations(OPERATIONS)
-                } else {
-                    described
-                }
-            },
-        );
+        if let Err(error) = context.authorize(Operation::Describe, Resource::Group(&id)) {
+            return DescribedGroup::default().with_group_id(id).with_error_code(error.kind.code());
+        }
+        let found = context.broker.groups().describe(&id).filter(|group| group.overview.kind == CLASSIC);
+        let described = found.map_or_else(|| missing(version), |group| shown(version, group));
+        let described = if request.include_authorized_operations && described.error_code == 0 {
+            described.with_authorized_operations(context.operations(Resource::Group(&id)))
+        } else {
+            described
+        };
         described.with_group_id(id)
     };
     let groups = request.groups.into_iter().map(describe).collect();
@@ -48,11 +46,11 @@ fn missing(version: i16) -> DescribedGroup {
     if version < 6 {
         return dead;
     }
-    let message = StrBytes::from_static_str("the group does not exist");
+    let message = StrBytes::from_static_str("there is no classic group of this name");
     dead.with_error_code(Kind::GroupIdNotFound.code()).with_error_message(Some(message))
 }
 
-fn found(version: i16, group: GroupDescription) -> DescribedGroup {
+fn shown(version: i16, group: GroupDescription) -> DescribedGroup {
     let GroupDescription { overview, protocol, members, .. } = group;
     let member = |member: MemberDescription| {
         let described = DescribedGroupMember::default()
@@ -77,7 +75,9 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
     let has = |filter: &[StrBytes], word: &str| {
         filter.is_empty() || filter.iter().any(|wanted| wanted.as_str().eq_ignore_ascii_case(word))
     };
-    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, CLASSIC);
+    let all = context.may(Operation::Describe, Resource::Cluster);
+    let allowed = |group: &GroupOverview| all || context.may(Operation::Describe, Resource::Group(&group.id));
+    let shown = |group: &GroupOverview| has(&states, group.state) && has(&types, group.kind) && allowed(group);
     let listed = |group: GroupOverview| {
         let mut listed = ListedGroup::default()
             .with_group_id(GroupId(text(&group.id)))
@@ -86,7 +86,7 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
             listed = listed.with_group_state(StrBytes::from_static_str(group.state));
         }
         if version >= 5 {
-            listed = listed.with_group_type(StrBytes::from_static_str(CLASSIC));
+            listed = listed.with_group_type(StrBytes::from_static_str(group.kind));
         }
         listed
     };
@@ -96,8 +96,11 @@ pub(crate) fn list_groups(context: &Context, version: i16, request: ListGroupsRe
 
 /// Answers DeleteGroups. All deletions are submitted when this returns.
 pub(crate) fn delete_groups(context: &Context, version: i16, request: DeleteGroupsRequest) -> Reply {
-    let started: Vec<_> =
-        request.groups_names.into_iter().map(|id| (context.broker.groups().delete(&id), id)).collect();
+    let start = |id: GroupId| {
+        let allowed = context.authorize(Operation::Delete, Resource::Group(&id));
+        (allowed.and_then(|()| context.broker.groups().delete(&id)), id)
+    };
+    let started: Vec<_> = request.groups_names.into_iter().map(start).collect();
     Reply::later(async move {
         let mut results = Vec::with_capacity(started.len());
         for (deletion, id) in started {

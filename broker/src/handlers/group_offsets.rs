@@ -2,10 +2,11 @@
 //!
 //! - OffsetCommit is answered when the offsets are durable. Unknown topics and partitions are UNKNOWN_TOPIC_OR_PARTITION,
 //!   metadata above 4096 bytes is OFFSET_METADATA_TOO_LARGE, each for its partition alone. An error of the group (member,
-//!   generation) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
+//!   generation, epoch) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
 //! - Offsets belong to a topic's id: a topic that was created again begins without them.
 //! - OffsetFetch: one group up to version 7, many from version 8 on; null topics are all topics that have offsets. What is
-//!   not committed is offset -1 without an error. With `require_stable`
+//!   not committed is offset -1 without an error. From version 9 on a member of the consumer protocol says its epoch:
+//!   UNKNOWN_MEMBER_ID or STALE_MEMBER_EPOCH for its group. With `require_stable`
 //!   (version 7 on) what an open transaction may still move is UNSTABLE_OFFSET_COMMIT (KIP-447).
 //! - OffsetDelete: topics that a live group of consumers reads are GROUP_SUBSCRIBED_TO_TOPIC.
 
@@ -26,11 +27,15 @@ use kafka_protocol::messages::{
 
 use super::{Context, Reply, text};
 use crate::catalog::Topic;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::group::offsets::{Committed, METADATA_BYTES_MAX};
 use crate::group::state::Group;
 use crate::group::{Caller, CommittedOffset};
+use crate::security::acl::{Operation, Resource};
 use crate::types::{PartitionIndex, TimestampMs, TopicId};
+
+/// First version of OffsetCommit and OffsetFetch with member epochs (KIP-848).
+const MEMBER_EPOCHS_SINCE: i16 = 9;
 
 /// Answers OffsetCommit. The offsets are submitted when this returns.
 pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetCommitRequest) -> Reply {
@@ -42,9 +47,10 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
     let mut answers: Vec<(TopicName, Vec<(PartitionIndex, i16)>)> = Vec::with_capacity(request.topics.len());
     for asked in request.topics {
         let topic = broker.catalog().topic(&asked.name);
+        let denied = context.authorize(Operation::Read, Resource::Topic(&asked.name)).err();
         let mut codes = Vec::with_capacity(asked.partitions.len());
         for partition in asked.partitions {
-            let checked = check(topic.as_deref(), &partition);
+            let checked = denied.as_ref().map_or_else(|| check(topic.as_deref(), &partition), |error| Err(error.kind));
             if let Ok(id) = checked {
                 commits.push((id, partition.partition_index, committed(partition_of(&partition), now, expires_at)));
             }
@@ -57,22 +63,44 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id_or_member_epoch,
     };
-    let submitted = broker.groups().commit(&request.group_id, &who, commits);
+    let allowed = context.authorize(Operation::Read, Resource::Group(&request.group_id));
+    let of_group = allowed.is_err();
+    let submitted = allowed
+        .and_then(|()| check_version(context, version, &request.group_id, &who))
+        .and_then(|()| broker.groups().commit(&request.group_id, &who, commits));
     Reply::later(async move {
         let done = match submitted {
             Ok(stored) => stored.await,
             Err(error) => Err(error),
         };
-        let failed = done.err().map(|error| error.kind.code());
+        let failed = done.err().map(|error| match error.kind {
+            // what clients from before KIP-848 understand
+            Kind::GroupIdNotFound if version < MEMBER_EPOCHS_SINCE => Kind::IllegalGeneration.code(),
+            kind => kind.code(),
+        });
         let topics = answers.into_iter().map(|(name, codes)| {
             let partitions = codes.into_iter().map(|(index, code)| {
-                let code = failed.unwrap_or(code);
+                let own = code == Kind::TopicAuthorizationFailed.code() && !of_group;
+                let code = if own { code } else { failed.unwrap_or(code) };
                 OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
             });
             OffsetCommitResponseTopic::default().with_name(name).with_partitions(partitions.collect())
         });
         Reply::message(version, &OffsetCommitResponse::default().with_topics(topics.collect()))
     })
+}
+
+/// Members of the consumer protocol commit by versions that know member epochs.
+fn check_version(context: &Context, version: i16, group: &str, who: &Caller<'_>) -> Result<()> {
+    let needs_epochs = |group: &Group| {
+        let member = group.consumers().and_then(|consumers| consumers.members().get(who.member_id));
+        member.is_some_and(|member| member.classic.is_none())
+    };
+    if version >= MEMBER_EPOCHS_SINCE || !context.broker.groups().read(group, needs_epochs).unwrap_or(false) {
+        return Ok(());
+    }
+    let message = format!("members of the consumer protocol commit with version {MEMBER_EPOCHS_SINCE} or later");
+    Err(Error::new(Kind::UnsupportedVersion, message))
 }
 
 fn check(topic: Option<&Topic>, asked: &OffsetCommitRequestPartition) -> Result<TopicId, Kind> {
@@ -106,10 +134,10 @@ type Wanted = Option<Vec<(TopicName, Vec<PartitionIndex>)>>;
 /// What there is: offset, leader epoch and note of a partition; without a commit -1, -1 and nothing.
 struct Found {
     partition: PartitionIndex,
+    code: i16,
     offset: i64,
     leader_epoch: i32,
     note: Arc<str>,
-    code: i16,
 }
 
 impl Found {
@@ -125,16 +153,26 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
     let stable = version >= 7 && request.require_stable;
     if version >= 8 {
         let groups = request.groups.into_iter().map(|asked| {
+            let caller = (asked.member_id.as_deref(), asked.member_epoch);
+            if let Err(error) = context.broker.groups().check_fetch(&asked.group_id, caller) {
+                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+                return refused.with_error_code(error.kind.code());
+            }
             let wanted = asked.topics;
             let wanted: Wanted = wanted.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+            let denied = context.authorize(Operation::Describe, Resource::Group(&asked.group_id)).err();
+            if let Some(error) = denied {
+                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+                return refused.with_error_code(error.kind.code());
+            }
             let topics = find(context, &asked.group_id, wanted, stable).into_iter().map(|(name, found)| {
                 let partitions = found.into_iter().map(|found| {
                     OffsetFetchResponsePartitions::default()
                         .with_partition_index(found.partition)
+                        .with_error_code(found.code)
                         .with_committed_offset(found.offset)
                         .with_committed_leader_epoch(found.leader_epoch)
                         .with_metadata(Some(text(&found.note)))
-                        .with_error_code(found.code)
                 });
                 OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
             });
@@ -142,20 +180,41 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
         });
         return Reply::message(version, &OffsetFetchResponse::default().with_groups(groups.collect()));
     }
+    if let Err(error) = context.authorize(Operation::Describe, Resource::Group(&request.group_id)) {
+        return Reply::message(version, &group_denied(version, request, error.kind.code()));
+    }
     // the list can be null from version 2 on
     let wanted = request.topics.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
     let topics = find(context, &request.group_id, wanted, stable).into_iter().map(|(name, found)| {
         let partitions = found.into_iter().map(|found| {
             OffsetFetchResponsePartition::default()
                 .with_partition_index(found.partition)
+                .with_error_code(found.code)
                 .with_committed_offset(found.offset)
                 .with_committed_leader_epoch(if version >= 5 { found.leader_epoch } else { -1 })
                 .with_metadata(Some(text(&found.note)))
-                .with_error_code(found.code)
         });
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
     });
     Reply::message(version, &OffsetFetchResponse::default().with_topics(topics.collect()))
+}
+
+/// An error of the group has a place of its own from version 2 on.
+fn group_denied(version: i16, request: OffsetFetchRequest, code: i16) -> OffsetFetchResponse {
+    if version >= 2 {
+        return OffsetFetchResponse::default().with_error_code(code);
+    }
+    let topics = request.topics.unwrap_or_default().into_iter().map(|topic| {
+        let partitions = topic.partition_indexes.into_iter().map(|index| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(index)
+                .with_error_code(code)
+                .with_committed_offset(-1)
+                .with_metadata(Some(text("")))
+        });
+        OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions.collect())
+    });
+    OffsetFetchResponse::default().with_topics(topics.collect())
 }
 
 fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(TopicName, Vec<Found>)> {
@@ -174,11 +233,14 @@ fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(To
             all.entry(topic).or_default().push(found);
         }
         let named = all.into_iter().filter_map(|(id, found)| Some((catalog.topic_by_id(id)?.name().clone(), found)));
+        let named = named.filter(|(name, _)| context.may(Operation::Describe, Resource::Topic(name)));
         return named.map(|(name, found)| (TopicName(text(&name)), found)).collect();
     };
     let find_in = |group: Option<&Group>| {
         let of_topic = |(name, partitions): &(TopicName, Vec<PartitionIndex>)| {
-            let id = catalog.topic(name).map(|topic| topic.id());
+            let denied = context.authorize(Operation::Describe, Resource::Topic(name)).err();
+            let code = denied.map_or(0, |error| error.kind.code());
+            let id = catalog.topic(name).map(|topic| topic.id()).filter(|_| code == 0);
             let found = partitions.iter().map(|&partition| {
                 let is_open = |id| group.is_some_and(|group| group.undecided().has(id, partition));
                 if stable && id.is_some_and(is_open) {
@@ -187,10 +249,10 @@ fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(To
                 let committed = id.and_then(|id| group?.offsets().get(id, partition));
                 Found {
                     partition,
+                    code,
                     offset: committed.map_or(-1, |committed| committed.offset),
                     leader_epoch: committed.map_or(-1, |committed| committed.leader_epoch),
                     note: committed.map_or_else(|| "".into(), |committed| committed.metadata.clone()),
-                    code: 0,
                 }
             });
             (name.clone(), found.collect())
@@ -202,16 +264,21 @@ fn find(context: &Context, group: &str, wanted: Wanted, stable: bool) -> Vec<(To
 
 /// Answers OffsetDelete. The deletions are submitted when this returns.
 pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDeleteRequest) -> Reply {
+    if let Err(error) = context.authorize(Operation::Delete, Resource::Group(&request.group_id)) {
+        return Reply::message(version, &OffsetDeleteResponse::default().with_error_code(error.kind.code()));
+    }
     let catalog = context.broker.catalog();
     let mut known = Vec::new();
     let mut asked = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
-        let found = catalog.topic(&topic.name);
+        let denied = context.authorize(Operation::Read, Resource::Topic(&topic.name)).err();
+        let found = catalog.topic(&topic.name).filter(|_| denied.is_none());
         let partitions: Vec<PartitionIndex> = topic.partitions.iter().map(|p| p.partition_index).collect();
         if let Some(found) = &found {
             known.extend(partitions.iter().map(|partition| (found.id(), found.name().clone(), *partition)));
         }
-        asked.push((topic.name, found, partitions));
+        let absent = denied.map_or(Kind::UnknownTopicOrPartition, |error| error.kind);
+        asked.push((topic.name, found.ok_or(absent), partitions));
     }
     let (in_use, deleted) = match context.broker.groups().delete_offsets(&request.group_id, &known) {
         Ok(started) => started,
@@ -223,9 +290,10 @@ pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDele
         let done = deleted.await.map_or_else(|error| error.kind.code(), |()| 0);
         let topics = asked.into_iter().map(|(name, topic, partitions)| {
             let code = |index| match &topic {
-                Some(topic) if in_use.contains(&topic.id()) => Kind::GroupSubscribedToTopic.code(),
-                Some(topic) if topic.partition(index).is_some() => done,
-                _ => Kind::UnknownTopicOrPartition.code(),
+                Ok(topic) if in_use.contains(&topic.id()) => Kind::GroupSubscribedToTopic.code(),
+                Ok(topic) if topic.partition(index).is_some() => done,
+                Ok(_) => Kind::UnknownTopicOrPartition.code(),
+                Err(kind) => kind.code(),
             };
             let partitions = partitions.into_iter().map(|index| {
                 OffsetDeleteResponsePartition::default().with_partition_index(index).with_error_code(code(index))

@@ -17,6 +17,8 @@ use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use tokio::sync::{Semaphore, watch};
 
 use super::{Context, Listener, Reply, api, encode};
+use crate::security::Principal;
+use crate::security::session::Session;
 use crate::{Broker, BrokerConfig, Clock, NewTopic};
 
 struct Client {
@@ -42,10 +44,20 @@ impl Client {
             listener: Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 }),
             client_id: "test".into(),
             client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            session: Arc::new(Session::open(Principal::default())),
             ending,
             reply_budget: Arc::new(Semaphore::new(1 << 20)),
         };
         Self { context, _end: end, _dir: dir }
+    }
+
+    /// The broker ends and another one opens what it left.
+    async fn restart(&mut self) {
+        let config = self.context.broker.config().clone();
+        self.context.broker.stop().await.unwrap();
+        // the old one lets go of its store first
+        self.context.broker = Client::new().await.context.broker;
+        self.context.broker = Broker::open(config, Clock::manual(2_000)).await.unwrap();
     }
 
     async fn ask<Q: Request>(&self, version: i16, request: &Q) -> Q::Response {
@@ -162,6 +174,50 @@ async fn groups_are_described_in_every_version() {
         let codes: Vec<i16> = client.ask(version, &asked).await.results.iter().map(|one| one.error_code).collect();
         assert_eq!(codes, [68, 69]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn consumer_groups_answer_in_every_version_and_keep_their_members_over_a_restart() {
+    let mut client = Client::new().await;
+    let group = GroupId(text("g"));
+    let beat = |member: &str, epoch: i32| {
+        ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(group.clone())
+            .with_member_id(text(member))
+            .with_member_epoch(epoch)
+            .with_rebalance_timeout_ms(if epoch == 0 { 10_000 } else { -1 })
+            .with_subscribed_topic_names((epoch == 0).then(|| vec![TopicName(text("t"))]))
+            .with_topic_partitions((epoch == 0).then(Vec::new))
+    };
+    let joined = client.ask(0, &beat("", 0)).await;
+    let own = joined.assignment.expect("told when it joins").topic_partitions;
+    assert_eq!((joined.error_code, joined.member_epoch, own[0].partitions.clone()), (0, 2, vec![0, 1]));
+    let id = joined.member_id.expect("version 0 gives an id");
+    let again = client.ask(1, &beat(&id, 2)).await;
+    assert_eq!((again.error_code, again.assignment), (0, None));
+    assert_eq!(client.ask(1, &beat("", 0)).await.error_code, 42);
+    assert_eq!(client.ask(1, &beat(&id, 9)).await.error_code, 110);
+    let asked = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group.clone(), GroupId(text("absent"))]);
+    let mut before = Vec::new();
+    for version in 0..=1 {
+        let described = client.ask(version, &asked).await.groups;
+        let member = &described[0].members[0];
+        let shown = (described[0].group_state.as_str(), member.member_epoch, member.member_type);
+        assert_eq!(shown, ("Stable", 2, if version >= 1 { 1 } else { -1 }));
+        let topic = &member.assignment.topic_partitions[0];
+        assert_eq!((topic.topic_name.as_str(), &topic.partitions[..]), ("t", &[0, 1][..]));
+        assert_eq!((described[1].error_code, described[1].members.len()), (69, 0));
+        before = described;
+    }
+    client.restart().await;
+    assert_eq!(client.ask(1, &asked).await.groups, before);
+    assert_eq!(client.ask(1, &beat(&id, 2)).await.error_code, 0, "it goes on in its epoch");
+    assert_eq!(client.ask(1, &beat(&id, -1)).await.error_code, 0);
+    let deleted = DeleteGroupsRequest::default().with_groups_names(vec![group.clone()]);
+    assert_eq!(client.ask(2, &deleted).await.results[0].error_code, 0);
+    client.restart().await;
+    let shown = client.ask(5, &ListGroupsRequest::default()).await.groups;
+    assert!(shown.is_empty(), "nothing is left in the store: {shown:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -7,7 +7,9 @@
 //!   on); static members (from version 5 on) need not. The answer comes when the group is put together.
 //! - SyncGroup is answered when the leader's assignment is stored; a broker that starts again knows the members.
 //! - LeaveGroup: up to version 2 one member and its error on top, then many members with an error each.
-//! - Left out: the new consumer protocol (KIP-848) and share groups; they have keys of their own.
+//! - A member may find itself in a group of the consumer protocol (KIP-848, `consumer_groups.rs`): it is answered at once,
+//!   and the broker assigns.
+//! - Left out: share groups.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use crate::error::{Error, Kind, Result};
 use crate::group::Caller;
 use crate::group::classic::{Join, Joined, Synced};
 use crate::group::state::Protocol;
+use crate::security::acl::{Operation, Resource};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
@@ -40,13 +43,23 @@ pub(crate) fn find_coordinator(context: &Context, version: i16, request: FindCoo
         GROUP | TRANSACTION => Ok(()),
         other => Err(format!("coordinators of type {other} are not here; ask for 0 (group) or 1 (transaction)")),
     };
+    let denied = |key: &str| {
+        let resource =
+            if request.key_type == TRANSACTION { Resource::TransactionalId(key) } else { Resource::Group(key) };
+        context.authorize(Operation::Describe, resource).err()
+    };
     let node = BrokerId(context.broker.config().node_id);
     let (host, port) = (text(&context.listener.host), i32::from(context.listener.port));
     let response = FindCoordinatorResponse::default();
     if version >= 4 {
         let coordinator = |key: StrBytes| {
+            let denied = if known.is_ok() { denied(&key) } else { None };
             let found = Coordinator::default().with_key(key);
             match &known {
+                Ok(()) if denied.is_some() => found
+                    .with_node_id(BrokerId(-1))
+                    .with_port(-1)
+                    .with_error_code(denied.map_or(0, |error| error.kind.code())),
                 Ok(()) => found.with_node_id(node).with_host(host.clone()).with_port(port),
                 Err(reason) => found
                     .with_node_id(BrokerId(-1))
@@ -58,7 +71,12 @@ pub(crate) fn find_coordinator(context: &Context, version: i16, request: FindCoo
         let found = request.coordinator_keys.into_iter().map(coordinator).collect();
         return Reply::message(version, &response.with_coordinators(found));
     }
+    let denied = if known.is_ok() { denied(&request.key) } else { None };
     let response = match &known {
+        Ok(()) if denied.is_some() => {
+            let code = denied.map_or(0, |error| error.kind.code());
+            response.with_node_id(BrokerId(-1)).with_port(-1).with_error_code(code)
+        }
         Ok(()) => response.with_node_id(node).with_host(host).with_port(port),
         Err(_) => response.with_node_id(BrokerId(-1)).with_port(-1).with_error_code(Kind::InvalidRequest.code()),
     };
@@ -71,6 +89,9 @@ pub(crate) fn find_coordinator(context: &Context, version: i16, request: FindCoo
 pub(crate) fn join_group(context: &Context, version: i16, request: JoinGroupRequest) -> Reply {
     let group = request.group_id.clone();
     let (asked_id, protocol_type) = (copy(&request.member_id), copy(&request.protocol_type));
+    if let Err(error) = context.authorize(Operation::Read, Resource::Group(&group)) {
+        return not_joined(version, &asked_id, &error);
+    }
     let join = join_of(context, version, request);
     let new_id = join.new_id.clone();
     let later = match context.broker.groups().join(&group, join) {
@@ -146,6 +167,9 @@ fn not_joined(version: i16, id: &str, error: &Error) -> Reply {
 
 /// Answers SyncGroup.
 pub(crate) fn sync_group(context: &Context, version: i16, request: SyncGroupRequest) -> Reply {
+    if let Err(error) = context.authorize(Operation::Read, Resource::Group(&request.group_id)) {
+        return synced_reply(version, Err(error));
+    }
     let who = Caller {
         member_id: &request.member_id,
         instance_id: request.group_instance_id.as_deref(),
@@ -192,7 +216,10 @@ pub(crate) fn heartbeat(context: &Context, version: i16, request: HeartbeatReque
         instance_id: request.group_instance_id.as_deref(),
         generation: request.generation_id,
     };
-    let code = context.broker.groups().heartbeat(&request.group_id, &who).map_or_else(|e| e.kind.code(), |()| 0);
+    let code = context
+        .authorize(Operation::Read, Resource::Group(&request.group_id))
+        .and_then(|()| context.broker.groups().heartbeat(&request.group_id, &who))
+        .map_or_else(|e| e.kind.code(), |()| 0);
     Reply::message(version, &HeartbeatResponse::default().with_error_code(code))
 }
 
@@ -206,7 +233,10 @@ pub(crate) fn leave_group(context: &Context, version: i16, request: LeaveGroupRe
         generation: -1,
     });
     let callers: Vec<Caller<'_>> = callers.collect();
-    let results = match context.broker.groups().leave(&request.group_id, &callers) {
+    let left = context
+        .authorize(Operation::Read, Resource::Group(&request.group_id))
+        .and_then(|()| context.broker.groups().leave(&request.group_id, &callers));
+    let results = match left {
         Ok(results) => results,
         Err(error) => {
             return Reply::message(version, &LeaveGroupResponse::default().with_error_code(error.kind.code()));
@@ -226,12 +256,12 @@ pub(crate) fn leave_group(context: &Context, version: i16, request: LeaveGroupRe
     Reply::message(version, &LeaveGroupResponse::default().with_members(members.collect()))
 }
 
-fn copy(text: &str) -> Arc<str> {
+pub(super) fn copy(text: &str) -> Arc<str> {
     text.into()
 }
 
 /// An address as Kafka's tools show it.
-fn shown(address: IpAddr) -> Arc<str> {
+pub(super) fn shown(address: IpAddr) -> Arc<str> {
     format!("/{}", address.to_canonical()).into()
 }
 

@@ -31,13 +31,9 @@ use crate::Broker;
 use crate::catalog::{NewTopic, Topic};
 use crate::error::{Error, Kind, Result};
 use crate::log::Partition;
+use crate::security::acl::{Operation, Resource};
 use crate::types::TopicId;
 
-/// One bit per operation of Kafka's ACLs: Read 3, Write 4, Create 5, Delete 6, Alter 7, Describe 8, DescribeConfigs 10,
-/// AlterConfigs 11.
-pub(super) const TOPIC_OPERATIONS: i32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 11;
-/// Create 5, Alter 7, Describe 8, ClusterAction 9, DescribeConfigs 10, AlterConfigs 11, IdempotentWrite 12.
-const CLUSTER_OPERATIONS: i32 = 1 << 5 | 1 << 7 | 1 << 8 | 1 << 9 | 1 << 10 | 1 << 11 | 1 << 12;
 /// In place of operations that were not asked for.
 const NOT_ASKED: i32 = i32::MIN;
 /// DescribeCluster's words for what is described.
@@ -50,14 +46,16 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
         None => true,
         Some(topics) => version == 0 && topics.is_empty(),
     };
-    let operations = if request.include_topic_authorized_operations { TOPIC_OPERATIONS } else { NOT_ASKED };
-    let view = View { node: BrokerId(context.broker.config().node_id), version, operations };
-    let cluster = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
-    if all {
-        let topics = context.broker.catalog().topics().iter().map(|topic| view.topic(topic)).collect();
-        return view.answer(context, topics, cluster);
-    }
+    let operations = request.include_topic_authorized_operations;
+    let cluster = if request.include_cluster_authorized_operations { cluster_operations(context) } else { NOT_ASKED };
     let context = context.clone();
+    let view = View { node: BrokerId(context.broker.config().node_id), version, operations };
+    if all {
+        let topics = context.broker.catalog().topics();
+        let allowed = topics.iter().filter(|topic| context.may(Operation::Describe, Resource::Topic(topic.name())));
+        let topics = allowed.map(|topic| view.topic(&context, topic)).collect();
+        return view.answer(&context, topics, cluster);
+    }
     let create = request.allow_auto_topic_creation && context.broker.config().auto_create_topics;
     Reply::later(async move {
         let mut seen = HashSet::new();
@@ -67,7 +65,7 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
                 continue;
             }
             topics.push(match find_or_create(&context, &asked, create).await {
-                Ok(topic) => view.topic(&topic),
+                Ok(topic) => view.topic(&context, &topic),
                 Err(error) => view.missing(asked, &error),
             });
         }
@@ -75,16 +73,23 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
     })
 }
 
+/// The bits of what the client may do to the cluster; none for who may not even look at it.
+fn cluster_operations(context: &Context) -> i32 {
+    if context.may(Operation::Describe, Resource::Cluster) { context.operations(Resource::Cluster) } else { 0 }
+}
+
 async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create: bool) -> Result<Arc<Topic>> {
     let catalog = context.broker.catalog();
     if !asked.topic_id.is_nil() {
         let id = asked.topic_id;
         let unknown = || Error::new(Kind::UnknownTopicId, format!("no topic has the id {id}"));
-        return catalog.topic_by_id(id).ok_or_else(unknown);
+        let topic = catalog.topic_by_id(id).ok_or_else(unknown)?;
+        return context.authorize(Operation::Describe, Resource::Topic(topic.name())).map(|()| topic);
     }
     let Some(name) = &asked.name else {
         return Err(Error::new(Kind::InvalidRequest, "a topic is asked for without name and id"));
     };
+    context.authorize(Operation::Describe, Resource::Topic(name))?;
     if let Some(topic) = catalog.topic(name) {
         return Ok(topic);
     }
@@ -94,6 +99,7 @@ async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create:
         config: BTreeMap::new(),
     };
     if create {
+        context.authorize_or_cluster(Operation::Create, Resource::Topic(name))?;
         check_default_factor(&context.broker)?;
         return catalog.ensure(new).await;
     }
@@ -108,17 +114,21 @@ async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create:
 struct View {
     node: BrokerId,
     version: i16,
-    operations: i32,
+    operations: bool,
 }
 
 impl View {
-    fn topic(self, topic: &Topic) -> MetadataResponseTopic {
+    fn topic(self, context: &Context, topic: &Topic) -> MetadataResponseTopic {
         let partitions = topic.partitions().iter().map(|partition| self.partition(partition)).collect();
         let shown = MetadataResponseTopic::default()
             .with_name(Some(TopicName(text(topic.name()))))
             .with_is_internal(topic.is_internal())
             .with_partitions(partitions);
-        self.with_id_and_operations(shown, topic.id())
+        let shown = self.with_id(shown, topic.id());
+        if self.version < 8 || !self.operations {
+            return shown;
+        }
+        shown.with_topic_authorized_operations(context.operations(Resource::Topic(topic.name())))
     }
 
     fn partition(self, partition: &Partition) -> MetadataResponsePartition {
@@ -135,12 +145,11 @@ impl View {
     fn missing(self, asked: MetadataRequestTopic, error: &Error) -> MetadataResponseTopic {
         let name = if self.version < 12 { Some(asked.name.unwrap_or_default()) } else { asked.name };
         let shown = MetadataResponseTopic::default().with_name(name).with_error_code(error.kind.code());
-        self.with_id_and_operations(shown, asked.topic_id)
+        self.with_id(shown, asked.topic_id)
     }
 
-    fn with_id_and_operations(self, shown: MetadataResponseTopic, id: TopicId) -> MetadataResponseTopic {
-        let shown = if self.version >= 10 { shown.with_topic_id(id) } else { shown };
-        if self.version >= 8 { shown.with_topic_authorized_operations(self.operations) } else { shown }
+    fn with_id(self, shown: MetadataResponseTopic, id: TopicId) -> MetadataResponseTopic {
+        if self.version >= 10 { shown.with_topic_id(id) } else { shown }
     }
 
     fn answer(self, context: &Context, topics: Vec<MetadataResponseTopic>, cluster: i32) -> Reply {
@@ -181,7 +190,8 @@ pub(crate) fn describe_cluster(context: &Context, version: i16, request: Describ
         .with_broker_id(node)
         .with_host(text(&context.listener.host))
         .with_port(i32::from(context.listener.port));
-    let operations = if request.include_cluster_authorized_operations { CLUSTER_OPERATIONS } else { NOT_ASKED };
+    let operations =
+        if request.include_cluster_authorized_operations { cluster_operations(context) } else { NOT_ASKED };
     let response = DescribeClusterResponse::default()
         .with_endpoint_type(BROKERS)
         .with_cluster_id(text(context.broker.cluster_id()))
@@ -194,6 +204,10 @@ pub(crate) fn describe_cluster(context: &Context, version: i16, request: Describ
 /// Answers DescribeLogDirs: one directory, the data directory, with the bytes of each partition. Topics and partitions
 /// that do not exist are left out, as Kafka does.
 pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: DescribeLogDirsRequest) -> Reply {
+    if let Err(error) = context.authorize(Operation::Describe, Resource::Cluster) {
+        let code = if version >= 3 { error.kind.code() } else { 0 };
+        return Reply::message(version, &DescribeLogDirsResponse::default().with_error_code(code));
+    }
     let catalog = context.broker.catalog();
     let topics = match request.topics {
         None => catalog.topics().iter().map(|topic| sizes(topic, |_| true)).collect(),

@@ -4,14 +4,21 @@
 //! (it enqueues its commits) and waits later, inside [`Reply::Later`]; the connection sends replies in the order
 //! of the requests, so pipelined requests of one client take effect in the order they were sent.
 //!
-//! To add an API: a function in the file of its family, one line in [`APIS`], its shape in `net/shapes*.rs`.
+//! To add an API: a function in the file of its family that first asks `Context::authorize` (`authorize.rs`), one line in
+//! [`APIS`], its shape in `net/shapes*.rs`.
 
+mod acls;
 mod api_versions;
+mod authorize;
+mod client_quotas;
 mod configs;
+mod consumer_groups;
 mod describe_configs;
 mod features;
 mod fetch;
 mod fetch_sessions;
+#[cfg(test)]
+pub(crate) mod golden_tests;
 mod group_admin;
 mod group_offsets;
 #[cfg(test)]
@@ -29,8 +36,11 @@ pub(crate) mod samples;
 mod samples_admin;
 #[cfg(test)]
 mod samples_txn;
+pub(crate) mod sasl;
+mod scram_users;
 #[cfg(test)]
 mod tests;
+pub(crate) mod throttle;
 mod topic_partitions;
 mod topics;
 mod transaction_admin;
@@ -49,6 +59,7 @@ use tokio::sync::{Semaphore, watch};
 
 pub(crate) use self::fetch_sessions::FetchSessions;
 use crate::Broker;
+use crate::security::session::Session;
 
 /// What a handler answers. Bodies are chunks that are written one after another; the connection puts the length
 /// and the response header in front of them.
@@ -121,6 +132,8 @@ pub(crate) struct Context {
     pub(crate) client_id: Arc<str>,
     /// Address of the peer.
     pub(crate) client_host: IpAddr,
+    /// Who it is, and whether anything may be asked.
+    pub(crate) session: Arc<Session>,
     /// Turns true when the connection is about to end, so that long waits can end early.
     pub(crate) ending: watch::Receiver<bool>,
     /// Memory for records in replies that have not left yet, one permit a byte, for all connections together.
@@ -176,6 +189,7 @@ pub(crate) static APIS: &[Api] = &[
     api!(SyncGroup, 0..=5, SyncGroupRequest, groups::sync_group),
     api!(DescribeGroups, 0..=6, DescribeGroupsRequest, group_admin::describe_groups),
     api!(ListGroups, 0..=5, ListGroupsRequest, group_admin::list_groups),
+    api!(SaslHandshake, 0..=1, SaslHandshakeRequest, sasl::sasl_handshake),
     api!(ApiVersions, 0..=4, ApiVersionsRequest, api_versions::api_versions),
     api!(CreateTopics, 2..=7, CreateTopicsRequest, topics::create_topics),
     api!(DeleteTopics, 1..=6, DeleteTopicsRequest, topics::delete_topics),
@@ -187,10 +201,14 @@ pub(crate) static APIS: &[Api] = &[
     api!(WriteTxnMarkers, 1..=1, WriteTxnMarkersRequest, transaction_admin::write_txn_markers),
     api!(TxnOffsetCommit, 0..=5, TxnOffsetCommitRequest, transactions::txn_offset_commit),
     api!(OffsetForLeaderEpoch, 2..=4, OffsetForLeaderEpochRequest, positions::offset_for_leader_epoch),
+    api!(DescribeAcls, 1..=3, DescribeAclsRequest, acls::describe_acls),
+    api!(CreateAcls, 1..=3, CreateAclsRequest, acls::create_acls),
+    api!(DeleteAcls, 1..=3, DeleteAclsRequest, acls::delete_acls),
     api!(DescribeConfigs, 1..=4, DescribeConfigsRequest, describe_configs::describe_configs),
     api!(AlterConfigs, 0..=2, AlterConfigsRequest, configs::alter_configs),
     api!(AlterReplicaLogDirs, 1..=2, AlterReplicaLogDirsRequest, replicas::alter_replica_log_dirs),
     api!(DescribeLogDirs, 1..=4, DescribeLogDirsRequest, metadata::describe_log_dirs),
+    api!(SaslAuthenticate, 0..=2, SaslAuthenticateRequest, sasl::sasl_authenticate),
     api!(CreatePartitions, 0..=3, CreatePartitionsRequest, topics::create_partitions),
     api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
     api!(ElectLeaders, 0..=2, ElectLeadersRequest, replicas::elect_leaders),
@@ -208,7 +226,13 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeProducers, 0..=0, DescribeProducersRequest, transaction_admin::describe_producers),
     api!(DescribeTransactions, 0..=0, DescribeTransactionsRequest, transaction_admin::describe_transactions),
     api!(ListTransactions, 0..=2, ListTransactionsRequest, transaction_admin::list_transactions),
+    api!(DescribeClientQuotas, 0..=1, DescribeClientQuotasRequest, client_quotas::describe),
+    api!(AlterClientQuotas, 0..=1, AlterClientQuotasRequest, client_quotas::alter),
+    api!(DescribeUserScramCredentials, 0..=0, DescribeUserScramCredentialsRequest, scram_users::describe),
+    api!(AlterUserScramCredentials, 0..=0, AlterUserScramCredentialsRequest, scram_users::alter),
     api!(DescribeCluster, 0..=2, DescribeClusterRequest, metadata::describe_cluster),
+    api!(ConsumerGroupHeartbeat, 0..=1, ConsumerGroupHeartbeatRequest, consumer_groups::heartbeat),
+    api!(ConsumerGroupDescribe, 0..=1, ConsumerGroupDescribeRequest, consumer_groups::describe),
     api!(ListConfigResources, 0..=1, ListConfigResourcesRequest, describe_configs::list_config_resources),
     api!(DescribeTopicPartitions, 0..=0, DescribeTopicPartitionsRequest, topic_partitions::describe_topic_partitions),
 ];

@@ -25,6 +25,7 @@ use super::{Context, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
 use crate::log::Partition;
+use crate::security::acl::{Operation, Resource};
 use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs};
 
 const LATEST: TimestampMs = -1;
@@ -69,6 +70,7 @@ struct Look {
 
 async fn find(context: &Context, look: Look, topic: &TopicName, asked: &ListOffsetsPartition) -> Result<Found> {
     let Look { version, committed_only } = look;
+    context.authorize(Operation::Describe, Resource::Topic(topic))?;
     let partition = partition(context, topic, asked.partition_index)?;
     fence(&partition, asked.current_leader_epoch)?;
     let end = if committed_only { partition.last_stable_offset() } else { partition.high_watermark() };
@@ -125,6 +127,9 @@ pub(crate) fn offset_for_leader_epoch(context: &Context, version: i16, request: 
 }
 
 fn epoch_end(context: &Context, topic: &TopicName, asked: &OffsetForLeaderPartition) -> Result<(LeaderEpoch, Offset)> {
+    if !context.may(Operation::ClusterAction, Resource::Cluster) {
+        context.authorize(Operation::Describe, Resource::Topic(topic))?;
+    }
     let partition = partition(context, topic, asked.partition)?;
     fence(&partition, asked.current_leader_epoch)?;
     Ok(partition.end_offset_for_epoch(asked.leader_epoch))
@@ -169,6 +174,7 @@ pub(crate) fn delete_records(context: &Context, version: i16, request: DeleteRec
 type Deletion = (Arc<Partition>, futures::future::BoxFuture<'static, Result<()>>);
 
 fn start_deletion(context: &Context, topic: &TopicName, index: PartitionIndex, before: Offset) -> Result<Deletion> {
+    context.authorize(Operation::Delete, Resource::Topic(topic))?;
     let partition = partition(context, topic, index)?;
     if !partition.config().deletes() {
         let message = format!("the cleanup.policy of topic {} does not allow records to be deleted", topic.0);

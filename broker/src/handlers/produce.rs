@@ -2,8 +2,10 @@
 //!
 //! - Exactly one batch of format 2 per partition; message sets are INVALID_RECORD, as in Kafka since version 3.
 //! - Refused per partition: wrong CRC (2), too large (10), zstd below version 7 (76), control records, counts and offsets
-//!   that do not agree, a missing key in a compacted topic (87), timestamps outside the topic's bounds (32). The records
-//!   are walked once for that, unfolded if need be; what is stored are the bytes that the client sent.
+//!   that do not agree, a missing key in a compacted topic (87), timestamps outside the topic's bounds or of the broker's
+//!   own type (32), more than a segment holds (18). The records are walked once for that, unfolded if need be. What is
+//!   stored are the bytes that the client sent, unless `compression.type` wants another codec or the header's largest timestamp is wrong.
+//! - `min.insync.replicas` counts only as far as the topic has replicas, as in Kafka 4.3: one is enough here, whatever it says.
 //! - acks = 0 is answered by nothing, or by closing the connection; acks = 1 and acks = all after the sync
 //!   that `durability` asks for: what was acknowledged can be read at once, as in Kafka, and only what is durable is read. The order of appends is the order of requests in every case.
 //! - Unknown topics are not created here: Metadata does that.
@@ -24,12 +26,13 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 
 use super::{Context, Reply, text};
-use crate::batch::{Batch, batches_in};
+use crate::batch::{BATCH_HEADER_BYTES, Batch, NewRecords, Records, batches_in};
 use crate::catalog::Topic;
 use crate::codec::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Append, Appended, Change, Origin};
 use crate::log::Partition;
+use crate::security::acl::{Operation, Resource};
 use crate::topic_config::TopicConfig;
 use crate::txn::Producer;
 use crate::types::{Offset, PartitionIndex, TimestampMs, TopicId};
@@ -55,7 +58,11 @@ impl Refused {
     /// Kafka tells the log start when the log itself refused the records, but for these errors.
     fn by_log(self, log_start: Offset) -> Refused {
         match self.error.kind {
-            Kind::MessageTooLarge | Kind::CorruptMessage | Kind::UnknownTopicOrPartition | Kind::Storage => self,
+            Kind::MessageTooLarge
+            | Kind::RecordListTooLarge
+            | Kind::CorruptMessage
+            | Kind::UnknownTopicOrPartition
+            | Kind::Storage => self,
             _ => Refused { log_start, ..self },
         }
     }
@@ -122,10 +129,18 @@ fn append_topic(context: &Context, terms: &Terms<'_>, data: TopicProduceData) ->
     } else {
         (catalog.topic(&name), Kind::UnknownTopicOrPartition)
     };
+    let known_as = topic.as_ref().map_or(&*name.0, |topic| &**topic.name());
+    // an id that is not there tells nothing
+    let denied = if topic.is_none() && terms.version >= 13 {
+        None
+    } else {
+        context.authorize(Operation::Write, Resource::Topic(known_as)).err()
+    };
     let append = |data: PartitionProduceData| {
-        let outcome = match &topic {
-            None => Err(Error::new(absent, "this server does not host this topic").into()),
-            Some(topic) => append(context, terms, (topic, data.index, data.records)),
+        let outcome = match (&denied, &topic) {
+            (Some(denied), _) => Err(denied.clone().into()),
+            (None, None) => Err(Error::new(absent, "this server does not host this topic").into()),
+            (None, Some(topic)) => append(context, terms, (topic, data.index, data.records)),
         };
         (data.index, outcome)
     };
@@ -155,12 +170,16 @@ fn append(
         Error::new(Kind::UnknownTopicOrPartition, message)
     })?;
     let batch = the_batch(terms.version, records.unwrap_or_default())?;
-    if batch.is_transactional() && terms.transactional_id.is_none() {
-        let message = "a transactional batch needs the transactional id in the request";
-        return Err(Error::new(Kind::TransactionalIdAuthorizationFailed, message).into());
+    if batch.is_transactional() {
+        let Some(id) = terms.transactional_id else {
+            let message = "a transactional batch needs the transactional id in the request";
+            return Err(Error::new(Kind::TransactionalIdAuthorizationFailed, message).into());
+        };
+        context.authorize(Operation::Write, Resource::TransactionalId(id))?;
     }
     let log_start = partition.log_start();
-    check(&partition, &batch, context.broker.clock().now_ms()).map_err(|refused| refused.by_log(log_start))?;
+    let checked = check(&partition.config(), batch, context.broker.clock().now_ms());
+    let batch = checked.map_err(|refused| refused.by_log(log_start))?;
     let version = terms.version;
     if batch.is_transactional() {
         admit(context, terms, (topic, &partition), &batch).map_err(|error| refused_write(version, error))?;
@@ -218,25 +237,27 @@ fn the_batch(version: i16, records: Bytes) -> Result<Batch> {
     Ok(batch)
 }
 
-/// Everything that Kafka checks before it appends a client's batch, in its order where the client can see it.
-fn check(partition: &Arc<Partition>, batch: &Batch, now: TimestampMs) -> std::result::Result<(), Refused> {
-    let config = partition.config();
-    check_header(&config, batch)?;
+/// Everything that Kafka checks before it appends a client's batch, in its order where the client can see it. Gives the
+/// batch as it is to be stored.
+fn check(config: &TopicConfig, batch: Batch, now: TimestampMs) -> std::result::Result<Batch, Refused> {
+    check_header(config, &batch)?;
     batch.check_crc()?;
-    let window = Window::of(&config, now);
+    let window = Window::of(config, now);
+    let claims_broker_time = batch.is_log_append_time();
     let mut faults = Vec::new();
     let mut fault_kind = Kind::InvalidRecord;
     let mut records = batch.records()?;
-    let mut position = -1;
+    let (mut position, mut newest) = (-1, -1);
     while let Some(record) = records.next_ref() {
         let record = record?;
         position += 1; // at most the header's count of records, so an i32 holds it
         if record.offset.wrapping_sub(batch.base_offset()) != i64::from(position) {
             return Err(invalid(format!("record {position} has another offset than its place in the batch")).into());
         }
+        newest = newest.max(record.timestamp);
         if record.key.is_none() && config.compacts() {
             faults.push((position, "compacted topic cannot accept message without key".to_owned()));
-        } else if let Some(fault) = window.fault(record.timestamp) {
+        } else if let Some(fault) = window.fault(record.timestamp, claims_broker_time) {
             fault_kind = Kind::InvalidTimestamp;
             faults.push((position, fault));
         }
@@ -251,16 +272,52 @@ fn check(partition: &Arc<Partition>, batch: &Batch, now: TimestampMs) -> std::re
     if !records.is_exhausted() {
         return Err(invalid("the batch has more bytes than its records").into());
     }
-    Ok(())
+    let stored = as_stored(config, &batch, (records, newest))?;
+    check_size(config, stored.as_ref().unwrap_or(&batch))?;
+    Ok(stored.unwrap_or(batch))
 }
 
-fn check_header(config: &TopicConfig, batch: &Batch) -> Result<()> {
-    let size = batch.bytes().len();
-    let size_max = config.max_message_bytes();
+/// The batch as the topic keeps it, where that is not as it came: with the topic's codec, and a true largest timestamp.
+fn as_stored(config: &TopicConfig, batch: &Batch, (records, newest): (Records, TimestampMs)) -> Result<Option<Batch>> {
+    let (sent, codec) = (batch.compression(), config.stored_codec(batch.compression()));
+    let is_true = batch.max_timestamp() == newest && !batch.is_log_append_time();
+    if sent == codec && (is_true || config.is_log_append_time()) {
+        return Ok(None);
+    }
+    let folded = if sent == codec {
+        batch.bytes().slice(BATCH_HEADER_BYTES..)
+    } else {
+        codec.compress(records.section().clone(), config.codec_level(codec))?
+    };
+    let count = batch.record_count();
+    let new = NewRecords { codec, records: folded, count, max_timestamp: newest, append_time: false, horizon: None };
+    Ok(Some(batch.with_records(&new)))
+}
+
+/// The sizes that a batch may have as it is stored.
+fn check_size(config: &TopicConfig, batch: &Batch) -> Result<()> {
+    let (size, size_max) = (batch.bytes().len(), config.max_message_bytes());
     if size > size_max {
         let message =
             format!("a batch of {size} bytes is larger than max.message.bytes, {size_max}; send smaller batches");
         return Err(Error::new(Kind::MessageTooLarge, message));
+    }
+    if size as u64 > config.segment_bytes() {
+        let message = format!(
+            "a batch of {size} bytes is larger than segment.bytes, {}; send smaller ones",
+            config.segment_bytes()
+        );
+        return Err(Error::new(Kind::RecordListTooLarge, message));
+    }
+    Ok(())
+}
+
+fn check_header(config: &TopicConfig, batch: &Batch) -> Result<()> {
+    if batch.base_offset() != 0 {
+        return Err(invalid(format!("a client's batch begins at offset 0, not {}", batch.base_offset())));
+    }
+    if batch.bytes().len() > config.max_message_bytes() {
+        return check_size(config, batch);
     }
     if batch.is_control() {
         return Err(invalid("clients are not allowed to write control records"));
@@ -283,24 +340,28 @@ struct Window {
     now: TimestampMs,
     oldest: TimestampMs,
     newest: TimestampMs,
+    append_time: bool,
 }
 
 impl Window {
     fn of(config: &TopicConfig, now: TimestampMs) -> Window {
-        if config.is_log_append_time() {
-            return Window { now, oldest: i64::MIN, newest: i64::MAX };
-        }
         Window {
             now,
             oldest: now.saturating_sub(config.timestamp_before_max_ms()),
             newest: now.saturating_add(config.timestamp_after_max_ms()),
+            append_time: config.is_log_append_time(),
         }
     }
 
-    fn fault(&self, timestamp: TimestampMs) -> Option<String> {
-        let inside = timestamp == -1 || (self.oldest..=self.newest).contains(&timestamp);
-        let Window { now, oldest, newest } = self;
-        (!inside).then(|| format!("timestamp {timestamp} is outside {oldest} to {newest}, the clock says {now}"))
+    /// What is wrong with a record's time; `claims_broker_time` when its batch says that it is the broker's.
+    fn fault(&self, timestamp: TimestampMs, claims_broker_time: bool) -> Option<String> {
+        let Window { now, oldest, newest, append_time } = self;
+        if !append_time && timestamp != -1 {
+            let inside = (*oldest..=*newest).contains(&timestamp);
+            return (!inside)
+                .then(|| format!("timestamp {timestamp} is outside {oldest} to {newest}, the clock says {now}"));
+        }
+        claims_broker_time.then(|| "a producer may not say that its timestamps are the broker's (LogAppendTime)".into())
     }
 }
 
@@ -340,4 +401,125 @@ fn answer(
 
 fn invalid(message: impl Into<String>) -> Error {
     Error::new(Kind::InvalidRecord, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::BatchBuilder;
+    use crate::batch::Record;
+
+    const NOW: TimestampMs = 1_700_000_000_000;
+    const CODECS: [(&str, Compression); 5] = [
+        ("uncompressed", Compression::None),
+        ("gzip", Compression::Gzip),
+        ("snappy", Compression::Snappy),
+        ("lz4", Compression::Lz4),
+        ("zstd", Compression::Zstd),
+    ];
+
+    fn config(settings: &[(&str, &str)]) -> TopicConfig {
+        TopicConfig::parse(&settings.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect()).unwrap()
+    }
+
+    fn batch(records: &[(TimestampMs, Option<&str>, &str)]) -> Batch {
+        let mut builder = BatchBuilder::new();
+        for (time, key, value) in records {
+            builder.push(*time, key.map(str::as_bytes), Some(value.as_bytes()), &[(b"h", None)]);
+        }
+        builder.build().unwrap()
+    }
+
+    fn sent_with(batch: &Batch, codec: Compression) -> Batch {
+        let records = codec.compress(batch.bytes().slice(BATCH_HEADER_BYTES..), None).unwrap();
+        let (count, max_timestamp) = (batch.record_count(), batch.max_timestamp());
+        batch.with_records(&NewRecords { codec, records, count, max_timestamp, append_time: false, horizon: None })
+    }
+
+    fn changed(batch: &Batch, at: usize, bytes: &[u8]) -> Batch {
+        let mut all = batch.bytes().to_vec();
+        all[at..at + bytes.len()].copy_from_slice(bytes);
+        crate::batch::write_crc(&mut all);
+        Batch::parse(all.into()).unwrap()
+    }
+
+    fn refusal(config: &TopicConfig, batch: Batch) -> (i16, Vec<i32>) {
+        let refused = check(config, batch, NOW).err().expect("refused");
+        (refused.error.kind.code(), refused.records.iter().map(|(at, _)| *at).collect())
+    }
+
+    #[test]
+    fn batches_are_stored_with_the_topics_codec() {
+        let text = "again and again ".repeat(40);
+        let plain = batch(&[(NOW, Some("k"), &text), (NOW - 5, None, "v"), (NOW + 7, Some("k"), &text)]);
+        let plain = changed(&plain, 43, &[0, 0, 0, 0, 0, 0, 0, 9, 0, 3, 0, 0, 0, 4]);
+        let records = |batch: &Batch| batch.records().unwrap().collect::<Result<Vec<Record>>>().unwrap();
+        for (_, sent) in CODECS {
+            let sent = sent_with(&plain, sent);
+            let kept = check(&config(&[]), sent.clone(), NOW).ok().unwrap();
+            assert_eq!(kept, sent, "'producer' keeps the bytes");
+            for (name, codec) in CODECS {
+                let settings =
+                    [("compression.type", name), ("compression.gzip.level", "9"), ("compression.zstd.level", "-5")];
+                let stored = check(&config(&settings), sent.clone(), NOW).ok().unwrap();
+                stored.check_crc().unwrap();
+                assert_eq!(stored.compression(), codec);
+                assert_eq!(records(&stored), records(&plain));
+                let identity = |b: &Batch| (b.producer_id(), b.producer_epoch(), b.base_sequence(), b.max_timestamp());
+                assert_eq!(identity(&stored), (9, 3, 4, NOW + 7));
+                assert!(sent.compression() != codec || stored == sent, "the same codec is not folded again");
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_count_as_sent_and_as_stored() {
+        let long = "x".repeat(5_000);
+        let folded = sent_with(&batch(&[(NOW, None, &long)]), Compression::Zstd);
+        let size = folded.bytes().len().to_string();
+        assert!(check(&config(&[("max.message.bytes", &size)]), folded.clone(), NOW).is_ok());
+        let unfolds = config(&[("max.message.bytes", &size), ("compression.type", "uncompressed")]);
+        assert_eq!(refusal(&unfolds, folded.clone()).0, 10);
+        let small = (folded.bytes().len() - 1).to_string();
+        assert_eq!(refusal(&config(&[("max.message.bytes", &small)]), folded).0, 10);
+        let huge = "x".repeat(1_048_576);
+        let segments = config(&[("max.message.bytes", "3000000"), ("segment.bytes", "1048576")]);
+        assert_eq!(refusal(&segments, batch(&[(NOW, None, &huge)])).0, 18);
+        assert!(check(&segments, batch(&[(NOW, None, &huge[..1_048_000])]), NOW).is_ok());
+    }
+
+    #[test]
+    fn timestamps_keep_to_the_topics_bounds() {
+        let bounds = config(&[("message.timestamp.before.max.ms", "1000"), ("message.timestamp.after.max.ms", "10")]);
+        let times = |times: &[i64]| batch(&times.iter().map(|time| (*time, None, "v")).collect::<Vec<_>>());
+        assert!(check(&bounds, times(&[NOW - 1_000, NOW + 10, -1]), NOW).is_ok());
+        assert_eq!(refusal(&bounds, times(&[NOW, NOW - 1_001, NOW + 11])), (32, vec![1, 2]));
+        let broker_time =
+            config(&[("message.timestamp.type", "LogAppendTime"), ("message.timestamp.after.max.ms", "0")]);
+        assert!(check(&broker_time, times(&[5, NOW + 99]), NOW).is_ok(), "the broker's time counts, not the client's");
+        let claims = |times_: &[i64]| changed(&times(times_), 21, &[0, 1 << 3]);
+        assert_eq!(refusal(&broker_time, claims(&[NOW])), (32, vec![0]));
+        let stored = check(&bounds, claims(&[NOW]), NOW).ok().unwrap();
+        assert!(!stored.is_log_append_time(), "the topic says whose time counts");
+    }
+
+    #[test]
+    fn the_header_tells_the_true_newest_timestamp() {
+        let truth = batch(&[(NOW - 9, None, "a"), (NOW, None, "b")]);
+        let lie = changed(&truth, 35, &(NOW + 500).to_be_bytes());
+        assert_eq!(check(&config(&[]), lie.clone(), NOW).ok().unwrap(), truth);
+        let folded = changed(&sent_with(&truth, Compression::Lz4), 35, &1_i64.to_be_bytes());
+        assert_eq!(check(&config(&[]), folded, NOW).ok().unwrap().max_timestamp(), NOW);
+    }
+
+    #[test]
+    fn compacted_topics_want_keys_and_batches_begin_at_zero() {
+        let compacted = config(&[("cleanup.policy", "compact,delete")]);
+        let mixed = batch(&[(NOW, Some("k"), "1"), (NOW, None, "2"), (NOW, Some(""), "3"), (NOW, None, "4")]);
+        assert_eq!(refusal(&compacted, mixed.clone()), (87, vec![1, 3]));
+        assert!(check(&config(&[]), mixed.clone(), NOW).is_ok());
+        let late = batch(&[(NOW, None, "1"), (NOW + 7_200_000, Some("k"), "2")]);
+        assert_eq!(refusal(&compacted, late), (32, vec![0, 1]), "a wrong time names the error of all");
+        assert_eq!(refusal(&config(&[]), changed(&mixed, 7, &[1])).0, 87);
+    }
 }

@@ -13,6 +13,7 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 use super::{Context, Reply};
 use crate::Broker;
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{Operation, Resource};
 use crate::txn::{Identity, Init, NO_EPOCH, NO_ID};
 
 /// First version in which a fenced producer is told so.
@@ -20,10 +21,18 @@ const FENCED: i16 = 4;
 
 /// Answers InitProducerId.
 pub(crate) fn init_producer_id(context: &Context, version: i16, request: InitProducerIdRequest) -> Reply {
+    let allowed = match &request.transactional_id {
+        Some(id) => context.authorize(Operation::Write, Resource::TransactionalId(id)),
+        None => context.authorize_idempotent_write(),
+    };
     let broker = context.broker.clone();
     Reply::later(async move {
         let response = InitProducerIdResponse::default();
-        let response = match identity(&broker, &request).await {
+        let given = match allowed {
+            Ok(()) => identity(&broker, &request).await,
+            Err(denied) => Err(denied),
+        };
+        let response = match given {
             Ok((id, epoch)) => response.with_producer_id(ProducerId(id)).with_producer_epoch(epoch),
             Err(error) => response
                 .with_producer_id(ProducerId(NO_ID))

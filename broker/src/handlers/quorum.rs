@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Reply, text};
 use crate::error::Kind;
+use crate::security::acl::{Operation, Resource};
 
 const METADATA_TOPIC: &str = "__cluster_metadata";
 /// There has been one election.
@@ -19,6 +20,11 @@ const EPOCH: i32 = 1;
 /// Answers DescribeQuorum.
 pub(crate) fn describe_quorum(context: &Context, version: i16, request: DescribeQuorumRequest) -> Reply {
     let mut response = DescribeQuorumResponse::default();
+    if let Err(denied) = context.authorize(Operation::Describe, Resource::Cluster) {
+        response = response.with_error_code(denied.kind.code());
+        let response = if version >= 2 { response.with_error_message(Some(text(&denied.message))) } else { response };
+        return Reply::message(version, &response);
+    }
     let is_one = |topics: &[_]| topics.len() == 1;
     let known = is_one(&request.topics)
         && request.topics[0].topic_name.as_str() == METADATA_TOPIC

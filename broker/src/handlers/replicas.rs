@@ -27,6 +27,7 @@ use super::positions::partition;
 use super::topics::check_replicas;
 use super::{Context, Reply, text};
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{Operation, Resource};
 use crate::types::PartitionIndex;
 
 /// Kinds of election: the preferred leader, or any replica that is left.
@@ -35,6 +36,9 @@ const ELECTIONS: std::ops::RangeInclusive<i8> = 0..=1;
 /// Answers ElectLeaders.
 pub(crate) fn elect_leaders(context: &Context, version: i16, request: ElectLeadersRequest) -> Reply {
     let mut response = ElectLeadersResponse::default();
+    if let Err(denied) = context.authorize(Operation::Alter, Resource::Cluster) {
+        return Reply::message(version, &not_elected(version, request, &denied));
+    }
     let known = version < 1 || ELECTIONS.contains(&request.election_type);
     if !known && version >= 1 {
         response.error_code = Kind::InvalidRequest.code();
@@ -58,6 +62,20 @@ pub(crate) fn elect_leaders(context: &Context, version: i16, request: ElectLeade
     Reply::message(version, &response)
 }
 
+/// Version 0 has no place for an error of the whole request.
+fn not_elected(version: i16, request: ElectLeadersRequest, error: &Error) -> ElectLeadersResponse {
+    let code = error.kind.code();
+    let topics = request.topic_partitions.unwrap_or_default().into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|index| {
+            let result = PartitionResult::default().with_partition_id(*index).with_error_code(code);
+            result.with_error_message(Some(text(&error.message)))
+        });
+        ReplicaElectionResult::default().with_topic(topic.topic.clone()).with_partition_result(partitions.collect())
+    });
+    let response = ElectLeadersResponse::default().with_replica_election_results(topics.collect());
+    if version >= 1 { response.with_error_code(code) } else { response }
+}
+
 fn election(context: &Context, known: bool, (topic, index): (&TopicName, PartitionIndex)) -> PartitionResult {
     let error = match partition(context, topic, index) {
         _ if !known => Error::new(Kind::InvalidRequest, "there is no such kind of election; 0 is preferred, 1 unclean"),
@@ -76,6 +94,12 @@ pub(crate) fn alter_partition_reassignments(
     version: i16,
     request: AlterPartitionReassignmentsRequest,
 ) -> Reply {
+    if let Err(denied) = context.authorize(Operation::Alter, Resource::Cluster) {
+        let refused = AlterPartitionReassignmentsResponse::default()
+            .with_error_code(denied.kind.code())
+            .with_error_message(Some(text(&denied.message)));
+        return Reply::message(version, &refused);
+    }
     let responses = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let answer = ReassignablePartitionResponse::default().with_partition_index(asked.partition_index);
@@ -107,18 +131,29 @@ fn reassign(context: &Context, topic: &TopicName, asked: &ReassignablePartition)
 }
 
 /// Answers ListPartitionReassignments.
-pub(crate) fn list_partition_reassignments(_: &Context, version: i16, _: ListPartitionReassignmentsRequest) -> Reply {
-    Reply::message(version, &ListPartitionReassignmentsResponse::default().with_error_message(None))
+pub(crate) fn list_partition_reassignments(
+    context: &Context,
+    version: i16,
+    _: ListPartitionReassignmentsRequest,
+) -> Reply {
+    let response = ListPartitionReassignmentsResponse::default();
+    let response = match context.authorize(Operation::Describe, Resource::Cluster) {
+        Ok(()) => response.with_error_message(None),
+        Err(denied) => response.with_error_code(denied.kind.code()).with_error_message(Some(text(&denied.message))),
+    };
+    Reply::message(version, &response)
 }
 
 /// Answers AlterReplicaLogDirs.
 pub(crate) fn alter_replica_log_dirs(context: &Context, version: i16, request: AlterReplicaLogDirsRequest) -> Reply {
+    let allowed = context.authorize(Operation::Alter, Resource::Cluster);
     let own = log_dir(&context.broker);
     let mut results: Vec<AlterReplicaLogDirTopicResult> = Vec::new();
     for dir in &request.dirs {
         for topic in &dir.topics {
             let partitions = topic.partitions.iter().map(|index| {
-                let moved = move_to(context, (&topic.name, *index), (&dir.path, &own));
+                let move_it = |()| move_to(context, (&topic.name, *index), (&dir.path, &own));
+                let moved = allowed.clone().and_then(move_it);
                 AlterReplicaLogDirPartitionResult::default()
                     .with_partition_index(*index)
                     .with_error_code(moved.map_or_else(|error| error.kind.code(), |()| 0))

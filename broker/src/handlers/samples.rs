@@ -3,6 +3,7 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::alter_configs_request as alter;
+use kafka_protocol::messages::consumer_group_heartbeat_request as heartbeat_request;
 use kafka_protocol::messages::create_partitions_request::{CreatePartitionsAssignment, CreatePartitionsTopic};
 use kafka_protocol::messages::create_topics_request::{
     CreatableReplicaAssignment, CreatableTopic, CreatableTopicConfig,
@@ -85,6 +86,10 @@ pub(crate) fn sample(key: ApiKey, version: i16, id: TopicId, records: &Bytes) ->
                 .with_client_software_version(text("1.0"));
             encoded(v, &if v >= 3 { named } else { ApiVersionsRequest::default() })
         }
+        ApiKey::SaslHandshake => encoded(v, &SaslHandshakeRequest::default().with_mechanism(text("PLAIN"))),
+        ApiKey::SaslAuthenticate => {
+            encoded(v, &SaslAuthenticateRequest::default().with_auth_bytes(Bytes::from_static(b"\0ann\0secret")))
+        }
         ApiKey::DeleteTopics => encoded(v, &delete_topics(v)),
         ApiKey::InitProducerId => {
             let request =
@@ -100,8 +105,60 @@ pub(crate) fn sample(key: ApiKey, version: i16, id: TopicId, records: &Bytes) ->
     }
 }
 
+fn acl_sample(key: ApiKey, v: i16) -> Bytes {
+    let (principal, host) = (text("User:ann"), text("*"));
+    match key {
+        ApiKey::DescribeAcls => {
+            let named = DescribeAclsRequest::default().with_resource_type_filter(2).with_pattern_type_filter(3);
+            let named = named.with_resource_name_filter(Some(text(TOPIC))).with_principal_filter(Some(principal));
+            encoded(v, &named.with_host_filter(Some(host)).with_operation(3).with_permission_type(3))
+        }
+        ApiKey::CreateAcls => {
+            let rule = create_acls_request::AclCreation::default().with_resource_type(2).with_resource_pattern_type(3);
+            let rule = rule.with_resource_name(text(TOPIC)).with_principal(principal).with_host(host);
+            let rule = rule.with_operation(3).with_permission_type(3);
+            encoded(v, &CreateAclsRequest::default().with_creations(vec![rule]))
+        }
+        _ => {
+            let filter = delete_acls_request::DeleteAclsFilter::default().with_resource_type_filter(2);
+            let filter = filter.with_pattern_type_filter(3).with_resource_name_filter(Some(text(TOPIC)));
+            let filter = filter.with_principal_filter(Some(principal)).with_host_filter(None);
+            let filter = filter.with_operation(3).with_permission_type(3);
+            encoded(v, &DeleteAclsRequest::default().with_filters(vec![filter]))
+        }
+    }
+}
+
+fn quota_sample(key: ApiKey, v: i16) -> Bytes {
+    if key == ApiKey::DescribeClientQuotas {
+        let component = describe_client_quotas_request::ComponentData::default().with_entity_type(text("user"));
+        let component = component.with_match_type(0).with_match(Some(text("ann")));
+        return encoded(v, &DescribeClientQuotasRequest::default().with_components(vec![component]).with_strict(true));
+    }
+    use alter_client_quotas_request::{EntityData, EntryData, OpData};
+    let entity = EntityData::default().with_entity_type(text("user")).with_entity_name(Some(text("ann")));
+    let limit = OpData::default().with_key(text("producer_byte_rate")).with_value(1e12);
+    let entry = EntryData::default().with_entity(vec![entity]).with_ops(vec![limit]);
+    encoded(v, &AlterClientQuotasRequest::default().with_entries(vec![entry]).with_validate_only(true))
+}
+
+fn user_sample(key: ApiKey, v: i16) -> Bytes {
+    if key == ApiKey::DescribeUserScramCredentials {
+        let user = describe_user_scram_credentials_request::UserName::default().with_name(text("ann"));
+        return encoded(v, &DescribeUserScramCredentialsRequest::default().with_users(Some(vec![user])));
+    }
+    use alter_user_scram_credentials_request::{ScramCredentialDeletion, ScramCredentialUpsertion};
+    let gone = ScramCredentialDeletion::default().with_name(text("bob")).with_mechanism(1);
+    let set = ScramCredentialUpsertion::default().with_name(text("ann")).with_mechanism(1).with_iterations(4096);
+    let set = set.with_salt(Bytes::from_static(b"salt")).with_salted_password(Bytes::from_static(&[7; 32]));
+    encoded(v, &AlterUserScramCredentialsRequest::default().with_deletions(vec![gone]).with_upsertions(vec![set]))
+}
+
 fn admin_sample(key: ApiKey, v: i16) -> Bytes {
     match key {
+        ApiKey::DescribeAcls | ApiKey::CreateAcls | ApiKey::DeleteAcls => acl_sample(key, v),
+        ApiKey::DescribeClientQuotas | ApiKey::AlterClientQuotas => quota_sample(key, v),
+        ApiKey::DescribeUserScramCredentials | ApiKey::AlterUserScramCredentials => user_sample(key, v),
         ApiKey::CreateTopics => encoded(v, &create_topics()),
         ApiKey::DeleteRecords => {
             let partition = DeleteRecordsPartition::default().with_partition_index(0).with_offset(-1);
@@ -155,8 +212,29 @@ fn admin_sample(key: ApiKey, v: i16) -> Bytes {
             let topics = vec![topic.with_partitions(vec![partition])];
             encoded(v, &OffsetDeleteRequest::default().with_group_id(group()).with_topics(topics))
         }
+        ApiKey::ConsumerGroupHeartbeat => encoded(v, &consumer_group_heartbeat(v)),
+        ApiKey::ConsumerGroupDescribe => {
+            let groups = vec![group(), GroupId(text("another"))];
+            let request = ConsumerGroupDescribeRequest::default().with_group_ids(groups);
+            encoded(v, &request.with_include_authorized_operations(true))
+        }
         other => samples_admin::sample(other, v).unwrap_or_else(|| samples_txn::sample(other, v)),
     }
+}
+
+fn consumer_group_heartbeat(v: i16) -> ConsumerGroupHeartbeatRequest {
+    let owned = heartbeat_request::TopicPartitions::default().with_partitions(vec![0, 1]);
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(group())
+        .with_member_id(text("member"))
+        .with_member_epoch(3)
+        .with_instance_id(Some(text("instance")))
+        .with_rack_id(Some(text("rack")))
+        .with_rebalance_timeout_ms(1000)
+        .with_subscribed_topic_names(Some(vec![topic(), TopicName(text("another"))]))
+        .with_server_assignor(Some(text("uniform")))
+        .with_topic_partitions(Some(vec![owned]));
+    if v >= 1 { request.with_subscribed_topic_regex(Some(text("samp.*"))) } else { request }
 }
 
 fn produce(v: i16, id: TopicId, records: &Bytes) -> ProduceRequest {
@@ -325,12 +403,35 @@ fn offset_for_leader_epoch(v: i16) -> OffsetForLeaderEpochRequest {
     if v >= 3 { request.with_replica_id(BrokerId(-1)) } else { request }
 }
 
+fn again<M: Decodable + Encodable>(version: i16, body: &mut Bytes) -> Result<Bytes, String> {
+    let message = M::decode(body, version).map_err(|e| e.to_string())?;
+    let mut out = BytesMut::new();
+    message.encode(&mut out, version).map_err(|e| e.to_string())?;
+    if body.is_empty() { Ok(out.freeze()) } else { Err(format!("{} bytes are left over", body.len())) }
+}
+
 macro_rules! messages {
     ($($key:ident $request:ident $response:ident,)*) => {
         /// Decodes a request with the crate, for its errors and what it costs.
         pub(crate) fn decode_request(key: ApiKey, version: i16, body: &mut Bytes) -> Result<(), String> {
             match key {
                 $(ApiKey::$key => $request::decode(body, version).map(drop).map_err(|e| e.to_string()),)*
+                other => panic!("{other:?} is not listed here"),
+            }
+        }
+
+        /// Decodes a request with the crate and encodes it again; what is left of the body is an error.
+        pub(crate) fn request_again(key: ApiKey, version: i16, body: &mut Bytes) -> Result<Bytes, String> {
+            match key {
+                $(ApiKey::$key => again::<$request>(version, body),)*
+                other => panic!("{other:?} is not listed here"),
+            }
+        }
+
+        /// The same for the body of a reply.
+        pub(crate) fn response_again(key: ApiKey, version: i16, body: &mut Bytes) -> Result<Bytes, String> {
+            match key {
+                $(ApiKey::$key => again::<$response>(version, body),)*
                 other => panic!("{other:?} is not listed here"),
             }
         }
@@ -359,12 +460,21 @@ messages! {
     SyncGroup SyncGroupRequest SyncGroupResponse,
     DescribeGroups DescribeGroupsRequest DescribeGroupsResponse,
     ListGroups ListGroupsRequest ListGroupsResponse,
+    SaslHandshake SaslHandshakeRequest SaslHandshakeResponse,
     ApiVersions ApiVersionsRequest ApiVersionsResponse,
     CreateTopics CreateTopicsRequest CreateTopicsResponse,
     DeleteTopics DeleteTopicsRequest DeleteTopicsResponse,
     DeleteRecords DeleteRecordsRequest DeleteRecordsResponse,
     InitProducerId InitProducerIdRequest InitProducerIdResponse,
     OffsetForLeaderEpoch OffsetForLeaderEpochRequest OffsetForLeaderEpochResponse,
+    DescribeAcls DescribeAclsRequest DescribeAclsResponse,
+    CreateAcls CreateAclsRequest CreateAclsResponse,
+    DeleteAcls DeleteAclsRequest DeleteAclsResponse,
+    SaslAuthenticate SaslAuthenticateRequest SaslAuthenticateResponse,
+    DescribeClientQuotas DescribeClientQuotasRequest DescribeClientQuotasResponse,
+    AlterClientQuotas AlterClientQuotasRequest AlterClientQuotasResponse,
+    DescribeUserScramCredentials DescribeUserScramCredentialsRequest DescribeUserScramCredentialsResponse,
+    AlterUserScramCredentials AlterUserScramCredentialsRequest AlterUserScramCredentialsResponse,
     DescribeConfigs DescribeConfigsRequest DescribeConfigsResponse,
     AlterConfigs AlterConfigsRequest AlterConfigsResponse,
     DescribeLogDirs DescribeLogDirsRequest DescribeLogDirsResponse,
@@ -389,4 +499,6 @@ messages! {
     DescribeQuorum DescribeQuorumRequest DescribeQuorumResponse,
     ListConfigResources ListConfigResourcesRequest ListConfigResourcesResponse,
     DescribeTopicPartitions DescribeTopicPartitionsRequest DescribeTopicPartitionsResponse,
+    ConsumerGroupHeartbeat ConsumerGroupHeartbeatRequest ConsumerGroupHeartbeatResponse,
+    ConsumerGroupDescribe ConsumerGroupDescribeRequest ConsumerGroupDescribeResponse,
 }

@@ -18,6 +18,8 @@ use rand::{Rng, SeedableRng};
 use tokio::sync::{Semaphore, watch};
 
 use super::{APIS, Context, Listener, Reply, api, encode, samples};
+use crate::security::Principal;
+use crate::security::session::Session;
 use crate::types::TopicId;
 use crate::{Batch, BatchBuilder, Broker, BrokerConfig, Clock, NewTopic, batches_in};
 
@@ -43,7 +45,8 @@ async fn node() -> Node {
     let client_host = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let reply_budget = Arc::new(Semaphore::new(16 << 20));
     let client_id = "test".into();
-    let context = Context { broker, listener, client_id, client_host, ending, reply_budget };
+    let session = Arc::new(Session::open(Principal::default()));
+    let context = Context { broker, listener, client_id, client_host, session, ending, reply_budget };
     let node = Node { context, id: TopicId::nil(), _end: end, _dir: dir };
     let id = node.create("t", 2, &[]).await;
     node.create("compacted", 1, &[("cleanup.policy", "compact")]).await;

@@ -11,10 +11,10 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 };
 use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse, TopicName};
 
-use super::metadata::TOPIC_OPERATIONS;
 use super::{Context, Reply, text};
 use crate::catalog::{Topic, check_name};
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{Operation, Resource};
 
 /// Where a page begins.
 struct Page {
@@ -59,7 +59,8 @@ fn first_page(context: &Context, request: &DescribeTopicPartitionsRequest) -> Re
 fn answer(context: &Context, request: &DescribeTopicPartitionsRequest, page: Page) -> DescribeTopicPartitionsResponse {
     let catalog = context.broker.catalog();
     let mut names: Vec<String> = if request.topics.is_empty() {
-        catalog.topics().iter().map(|topic| topic.name().to_string()).collect()
+        let allowed = |name: &str| context.may(Operation::Describe, Resource::Topic(name));
+        catalog.topics().iter().map(|topic| topic.name().to_string()).filter(|name| allowed(name)).collect()
     } else {
         request.topics.iter().map(|asked| asked.name.to_string()).collect()
     };
@@ -75,6 +76,10 @@ fn answer(context: &Context, request: &DescribeTopicPartitionsRequest, page: Pag
             next = Some(cursor(&name, 0));
             break;
         }
+        if let Err(denied) = context.authorize(Operation::Describe, Resource::Topic(&name)) {
+            topics.push(missing(&TopicName(text(&name)), denied.kind.code()));
+            continue;
+        }
         let Some(topic) = catalog.topic(&name) else {
             let code =
                 check_name(&name).map_or_else(|error| error.kind.code(), |()| Kind::UnknownTopicOrPartition.code());
@@ -84,7 +89,7 @@ fn answer(context: &Context, request: &DescribeTopicPartitionsRequest, page: Pag
         let from = if name == page.topic { page.partition } else { 0 };
         let count = topic.partitions().len();
         let to = count.min(from.saturating_add(left));
-        topics.push(shown(&topic, node, from..to.max(from)));
+        topics.push(shown(context, (&topic, node), from..to.max(from)));
         left -= to.saturating_sub(from);
         if to < count {
             next = Some(cursor(&name, to));
@@ -94,7 +99,11 @@ fn answer(context: &Context, request: &DescribeTopicPartitionsRequest, page: Pag
     DescribeTopicPartitionsResponse::default().with_topics(topics).with_next_cursor(next)
 }
 
-fn shown(topic: &Topic, node: BrokerId, page: std::ops::Range<usize>) -> DescribeTopicPartitionsResponseTopic {
+fn shown(
+    context: &Context,
+    (topic, node): (&Topic, BrokerId),
+    page: std::ops::Range<usize>,
+) -> DescribeTopicPartitionsResponseTopic {
     let partitions = topic.partitions();
     let on_page = partitions.iter().skip(page.start).take(page.len()).map(|partition| {
         DescribeTopicPartitionsResponsePartition::default()
@@ -111,7 +120,7 @@ fn shown(topic: &Topic, node: BrokerId, page: std::ops::Range<usize>) -> Describ
         .with_topic_id(topic.id())
         .with_is_internal(topic.is_internal())
         .with_partitions(on_page.collect())
-        .with_topic_authorized_operations(TOPIC_OPERATIONS)
+        .with_topic_authorized_operations(context.operations(Resource::Topic(topic.name())))
 }
 
 fn missing(name: &TopicName, code: i16) -> DescribeTopicPartitionsResponseTopic {

@@ -1,6 +1,6 @@
 //! CreateTopics (19) 2 to 7, DeleteTopics (20) 1 to 6, CreatePartitions (37) 0 to 3: topics come, grow and go.
 //!
-//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, manual assignments must name this broker for
+//! - One broker: a replication factor above 1 is INVALID_REPLICATION_FACTOR, unless the broker is told to take it as 1; manual assignments must name this broker for
 //!   every partition from 0 on. -1 partitions or replicas are the broker's defaults.
 //! - What is created, deleted or grown is durable when the answer comes. With `validate_only` nothing changes.
 //! - CreateTopics answers with the settings of the topic (version 5 on) and its id (version 7 on).
@@ -27,6 +27,7 @@ use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::{NewTopic, Topic};
 use crate::error::{Error, Kind, Result};
+use crate::security::acl::{Operation, Resource};
 use crate::topic_config::{SETTINGS, TopicConfig};
 use crate::types::TopicId;
 
@@ -46,7 +47,7 @@ fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> Ha
 
 /// Answers CreateTopics.
 pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopicsRequest) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     finished(async move {
         let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
         let mut answered = HashSet::new();
@@ -60,9 +61,14 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
                 }
                 continue;
             }
-            let result = create(&broker, asked, request.validate_only).await;
+            let result = match context.authorize_or_cluster(Operation::Create, Resource::Topic(&name)) {
+                Ok(()) => create(&context.broker, asked, request.validate_only).await,
+                Err(denied) => Err(denied),
+            };
+            let shown = context.may(Operation::DescribeConfigs, Resource::Topic(&name));
             topics.push(match result {
-                Ok(new) => created((&broker, version), &name, new),
+                Ok(new) if shown => created((&context.broker, version), &name, new),
+                Ok(new) => created_unseen(version, &name, &new),
                 Err(error) => not_created(version, name, &error),
             });
         }
@@ -101,7 +107,7 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
     if asked.assignments.is_empty() {
         match asked.replication_factor {
             -1 => check_default_factor(broker)?,
-            factor => check_factor(factor.into())?,
+            factor => check_factor(broker, factor.into())?,
         }
         return Ok(match asked.num_partitions {
             -1 => broker.config().num_partitions,
@@ -126,14 +132,17 @@ fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
 
 /// Whether topics can be created with the factor that they have when nobody says one.
 pub(super) fn check_default_factor(broker: &Broker) -> Result<()> {
-    check_factor(broker.settings().whole("default.replication.factor"))
+    check_factor(broker, broker.settings().whole("default.replication.factor"))
 }
 
-fn check_factor(factor: i64) -> Result<()> {
+fn check_factor(broker: &Broker, factor: i64) -> Result<()> {
     let message = match factor {
         1 => return Ok(()),
+        2.. if broker.config().clamp_replication => return Ok(()),
         ..1 => format!("replication factor {factor} must be 1, or -1 for the default"),
-        2.. => format!("replication factor {factor} is larger than the number of brokers, 1; ask for 1"),
+        2.. => format!(
+            "replication factor {factor} is larger than the number of brokers, 1; ask for 1, or set broker.clamp_replication"
+        ),
     };
     Err(Error::new(Kind::InvalidReplicationFactor, message))
 }
@@ -163,6 +172,16 @@ fn created((broker, version): (&Broker, i16), name: &TopicName, new: Created) ->
     result.with_num_partitions(new.partitions).with_replication_factor(1).with_configs(Some(shown.collect()))
 }
 
+/// For a client that may create the topic, but not look at its settings.
+fn created_unseen(version: i16, name: &TopicName, new: &Created) -> CreatableTopicResult {
+    let result = CreatableTopicResult::default().with_name(name.clone()).with_error_message(None);
+    let result = if version >= 7 { result.with_topic_id(new.id) } else { result };
+    if version < 5 {
+        return result.with_configs(None);
+    }
+    result.with_topic_config_error_code(Kind::TopicAuthorizationFailed.code())
+}
+
 fn not_created(version: i16, name: TopicName, error: &Error) -> CreatableTopicResult {
     CreatableTopicResult::default()
         .with_name(name)
@@ -173,7 +192,7 @@ fn not_created(version: i16, name: TopicName, error: &Error) -> CreatableTopicRe
 
 /// Answers DeleteTopics.
 pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopicsRequest) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     let asked = if version >= 6 {
         request.topics
     } else {
@@ -186,7 +205,7 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
             let deleted = if twice.contains(&(topic.name.clone(), topic.topic_id)) {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
-                delete((&broker, version), &topic).await
+                delete(&context, version, &topic).await
             };
             let result = match deleted {
                 Ok(gone) => {
@@ -194,7 +213,8 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
                     if version >= 6 { result.with_topic_id(gone.id()) } else { result }
                 }
                 Err(error) => {
-                    let result = DeletableTopicResult::default().with_name(topic.name);
+                    let name = topic.name.or_else(|| name_to_show(&context, topic.topic_id));
+                    let result = DeletableTopicResult::default().with_name(name);
                     let result = if version >= 6 { result.with_topic_id(topic.topic_id) } else { result };
                     let result = result.with_error_code(error.kind.code());
                     if version >= 5 { result.with_error_message(Some(text(&error.message))) } else { result }
@@ -206,26 +226,38 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
     })
 }
 
-async fn delete((broker, version): (&Broker, i16), asked: &DeleteTopicState) -> Result<Arc<Topic>> {
-    if !broker.settings().is_on("delete.topic.enable") {
+/// The name of a topic that was asked for by id, for who may look at it and may not delete it.
+fn name_to_show(context: &Context, id: TopicId) -> Option<TopicName> {
+    let topic = context.broker.catalog().topic_by_id(id)?;
+    let denied = !context.may(Operation::Delete, Resource::Topic(topic.name()));
+    let shown = denied && context.may(Operation::Describe, Resource::Topic(topic.name()));
+    shown.then(|| TopicName(text(topic.name())))
+}
+
+async fn delete(context: &Context, version: i16, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
+    if !context.broker.settings().is_on("delete.topic.enable") {
         let kind = if version < 3 { Kind::InvalidRequest } else { Kind::TopicDeletionDisabled };
         return Err(Error::new(kind, "delete.topic.enable is false; set it to true to delete topics"));
     }
-    let catalog = broker.catalog();
+    let catalog = context.broker.catalog();
     let topic = match (&asked.name, asked.topic_id) {
-        (Some(name), id) if id.is_nil() => catalog.topic(name).ok_or_else(|| unknown(name))?,
+        (Some(name), id) if id.is_nil() => {
+            context.authorize_or_cluster(Operation::Delete, Resource::Topic(name))?;
+            catalog.topic(name).ok_or_else(|| unknown(name))?
+        }
         (None, id) if !id.is_nil() => catalog
             .topic_by_id(id)
             .ok_or_else(|| Error::new(Kind::UnknownTopicId, format!("no topic has the id {id}")))?,
         _ => return Err(Error::new(Kind::InvalidRequest, "name a topic either by name or by id")),
     };
+    context.authorize_or_cluster(Operation::Delete, Resource::Topic(topic.name()))?;
     catalog.delete(topic.name()).await?;
     Ok(topic)
 }
 
 /// Answers CreatePartitions.
 pub(crate) fn create_partitions(context: &Context, version: i16, request: CreatePartitionsRequest) -> Reply {
-    let broker = context.broker.clone();
+    let context = context.clone();
     finished(async move {
         let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
         let mut results = Vec::with_capacity(request.topics.len());
@@ -233,7 +265,10 @@ pub(crate) fn create_partitions(context: &Context, version: i16, request: Create
             let grown = if twice.contains(&topic.name) {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
-                grow(&broker, &topic, request.validate_only).await
+                match context.authorize(Operation::Alter, Resource::Topic(&topic.name)) {
+                    Ok(()) => grow(&context.broker, &topic, request.validate_only).await,
+                    Err(denied) => Err(denied),
+                }
             };
             let result = CreatePartitionsTopicResult::default().with_name(topic.name);
             results.push(match grown {

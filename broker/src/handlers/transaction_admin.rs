@@ -29,6 +29,7 @@ use crate::error::{Error, Kind, Result};
 use crate::group::Later;
 use crate::lane::{Ack, Append, Change, Marker, Origin};
 use crate::log::Partition;
+use crate::security::acl::{Operation, Resource};
 use crate::txn::{NO_EPOCH, NO_ID, Phase, Txn};
 use crate::types::{PartitionIndex, TimestampMs};
 
@@ -53,7 +54,8 @@ pub(crate) fn describe_producers(context: &Context, version: i16, request: Descr
 
 async fn producers(context: &Context, topic: &TopicName, index: PartitionIndex) -> PartitionResponse {
     let response = PartitionResponse::default().with_partition_index(index);
-    let found = match partition(context.broker.catalog(), topic, index) {
+    let allowed = context.authorize(Operation::Read, Resource::Topic(topic));
+    let found = match allowed.and_then(|()| partition(context.broker.catalog(), topic, index)) {
         Ok(partition) => partition.active_producers().await,
         Err(error) => Err(error),
     };
@@ -88,6 +90,9 @@ pub(crate) fn describe_transactions(context: &Context, version: i16, request: De
     let described = request.transactional_ids.into_iter().map(|id| {
         let found = context.broker.transactions().read(|state| state.get(&id).cloned());
         let response = TransactionState::default().with_transactional_id(id.clone());
+        if let Err(denied) = context.authorize(Operation::Describe, Resource::TransactionalId(&id)) {
+            return response.with_error_code(denied.kind.code());
+        }
         match found {
             Some(txn) => shown(response, catalog, &txn),
             None => {
@@ -133,7 +138,8 @@ pub(crate) fn list_transactions(context: &Context, version: i16, request: ListTr
     };
     let unknown = request.state_filters.iter().filter(|name| !known(name)).cloned().collect();
     let listed = context.broker.transactions().read(|state| {
-        let wanted = state.all().filter(|(id, txn)| filter.takes(id, txn));
+        let allowed = |id: &str| context.may(Operation::Describe, Resource::TransactionalId(id));
+        let wanted = state.all().filter(|(id, txn)| filter.takes(id, txn) && allowed(id));
         let shown = wanted.map(|(id, txn)| {
             ListedTransaction::default()
                 .with_transactional_id(TransactionalId(text(id)))
@@ -185,9 +191,15 @@ type Writing = Vec<(PartitionIndex, Result<Later<()>>)>;
 /// Answers WriteTxnMarkers. The order of the markers among other writes is fixed when this returns.
 pub(crate) fn write_txn_markers(context: &Context, version: i16, request: WriteTxnMarkersRequest) -> Reply {
     let mut writing: Vec<(ProducerId, Vec<(TopicName, Writing)>)> = Vec::with_capacity(request.markers.len());
+    let allowed = if context.may(Operation::Alter, Resource::Cluster) {
+        Ok(())
+    } else {
+        context.authorize(Operation::ClusterAction, Resource::Cluster)
+    };
     for marker in request.markers {
         let of_topic = |name: &TopicName, indexes: &[PartitionIndex]| {
-            let started = indexes.iter().map(|index| (*index, write(context, &marker, name, *index)));
+            let write = |index| allowed.clone().and_then(|()| write(context, &marker, name, index));
+            let started = indexes.iter().map(|index| (*index, write(*index)));
             (name.clone(), started.collect())
         };
         let topics = marker.topics.iter().map(|topic| of_topic(&topic.name, &topic.partition_indexes));

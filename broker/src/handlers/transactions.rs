@@ -31,6 +31,7 @@ use crate::error::{Kind, Result};
 use crate::group::offsets::{Committed, METADATA_BYTES_MAX};
 use crate::group::{Caller, Commit, Later};
 use crate::log::Partition;
+use crate::security::acl::{Operation, Resource};
 use crate::txn::{NO_EPOCH, NO_ID, Place, Producer, TransactionVersion};
 use crate::types::{PartitionIndex, TimestampMs, TopicId};
 
@@ -44,18 +45,21 @@ const VERSION_TWO: i16 = 5;
 /// Answers AddPartitionsToTxn. The partitions belong to the transaction when this returns.
 pub(crate) fn add_partitions_to_txn(context: &Context, version: i16, request: AddPartitionsToTxnRequest) -> Reply {
     let mut found: Vec<(Place, Arc<Partition>)> = Vec::new();
-    let mut asked: Vec<(TopicName, Vec<(PartitionIndex, bool)>)> = Vec::new();
+    let mut asked: Vec<(TopicName, Vec<(PartitionIndex, Option<Kind>)>)> = Vec::new();
+    let denied_id = denied_id(context, &request.v3_and_below_transactional_id);
     for AddPartitionsToTxnTopic { name, partitions, .. } in request.v3_and_below_topics {
+        let denied = context.authorize(Operation::Write, Resource::Topic(&name)).err().map(|error| error.kind);
         let topic = context.broker.catalog().topic(&name).filter(|topic| !topic.is_internal());
         let mut known = Vec::with_capacity(partitions.len());
         for index in partitions {
             let partition = topic.as_ref().and_then(|topic| Some((topic.id(), topic.partition(index)?)));
-            known.push((index, partition.is_some()));
+            let absent = partition.is_none().then_some(Kind::UnknownTopicOrPartition);
+            known.push((index, denied_id.or(denied).or(absent)));
             found.extend(partition.map(|(id, partition)| ((id, index), partition)));
         }
         asked.push((name, known));
     }
-    let all_known = asked.iter().flat_map(|(_, known)| known).all(|(_, known)| *known);
+    let all_known = asked.iter().flat_map(|(_, known)| known).all(|(_, fault)| fault.is_none());
     let producer = Producer {
         id: &request.v3_and_below_transactional_id,
         who: (request.v3_and_below_producer_id.0, request.v3_and_below_producer_epoch),
@@ -68,8 +72,8 @@ pub(crate) fn add_partitions_to_txn(context: &Context, version: i16, request: Ad
             Some(added) => outcome(added, version).await,
         };
         let topics = asked.into_iter().map(|(name, known)| {
-            let results = known.into_iter().map(|(index, known)| {
-                let code = if known { code } else { Kind::UnknownTopicOrPartition.code() };
+            let results = known.into_iter().map(|(index, fault)| {
+                let code = fault.map_or(code, Kind::code);
                 AddPartitionsToTxnPartitionResult::default().with_partition_index(index).with_partition_error_code(code)
             });
             AddPartitionsToTxnTopicResult::default().with_name(name).with_results_by_partition(results.collect())
@@ -77,6 +81,11 @@ pub(crate) fn add_partitions_to_txn(context: &Context, version: i16, request: Ad
         let response = AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(topics.collect());
         Reply::message(version, &response)
     })
+}
+
+/// What a client is told that may not use a transactional id.
+fn denied_id(context: &Context, id: &str) -> Option<Kind> {
+    context.authorize(Operation::Write, Resource::TransactionalId(id)).err().map(|error| error.kind)
 }
 
 /// The code of what was started, once it is stored.
@@ -91,7 +100,11 @@ async fn outcome(started: Result<Later<()>>, version: i16) -> i16 {
 /// Answers AddOffsetsToTxn. The group belongs to the transaction when this returns.
 pub(crate) fn add_offsets_to_txn(context: &Context, version: i16, request: AddOffsetsToTxnRequest) -> Reply {
     let producer = Producer { id: &request.transactional_id, who: (request.producer_id.0, request.producer_epoch) };
-    let added = context.broker.transactions().add_group(&context.broker, producer, &request.group_id);
+    let allowed = context
+        .authorize(Operation::Write, Resource::TransactionalId(&request.transactional_id))
+        .and_then(|()| context.authorize(Operation::Read, Resource::Group(&request.group_id)));
+    let added =
+        allowed.and_then(|()| context.broker.transactions().add_group(&context.broker, producer, &request.group_id));
     Reply::later(async move {
         let code = outcome(added, version).await;
         Reply::message(version, &AddOffsetsToTxnResponse::default().with_error_code(code))
@@ -100,6 +113,13 @@ pub(crate) fn add_offsets_to_txn(context: &Context, version: i16, request: AddOf
 
 /// Answers EndTxn. The transaction has ended when this returns, unless its producer needs a fresh id.
 pub(crate) fn end_txn(context: &Context, version: i16, request: EndTxnRequest) -> Reply {
+    if let Some(denied) = denied_id(context, &request.transactional_id) {
+        let mut response = EndTxnResponse::default().with_error_code(denied.code());
+        if version >= VERSION_TWO {
+            response = response.with_producer_id(ProducerId(NO_ID)).with_producer_epoch(NO_EPOCH);
+        }
+        return Reply::message(version, &response);
+    }
     let producer = Producer { id: &request.transactional_id, who: (request.producer_id.0, request.producer_epoch) };
     let protocol = if version >= VERSION_TWO { TransactionVersion::Two } else { TransactionVersion::One };
     let ended = context.broker.transactions().end(&context.broker, producer, request.committed, protocol);
@@ -122,11 +142,16 @@ pub(crate) fn txn_offset_commit(context: &Context, version: i16, request: TxnOff
     let now = broker.clock().now_ms();
     let mut commits: Vec<Commit> = Vec::new();
     let mut answers: Vec<(TopicName, Vec<(PartitionIndex, i16)>)> = Vec::with_capacity(request.topics.len());
+    let group = Resource::Group(&request.group_id);
+    let denied_all = denied_id(context, &request.transactional_id)
+        .or_else(|| context.authorize(Operation::Read, group).err().map(|error| error.kind));
     for asked in request.topics {
         let topic = broker.catalog().topic(&asked.name);
+        let denied = denied_all
+            .or_else(|| context.authorize(Operation::Read, Resource::Topic(&asked.name)).err().map(|error| error.kind));
         let mut codes = Vec::with_capacity(asked.partitions.len());
         for partition in asked.partitions {
-            let checked = check(topic.as_deref(), &partition);
+            let checked = denied.map_or_else(|| check(topic.as_deref(), &partition), Err);
             if let Ok(id) = checked {
                 commits.push((id, partition.partition_index, committed(&partition, now)));
             }

@@ -6,16 +6,25 @@
 //!              0  8 largest timestamp of the batch     24  4 size of the batch
 //!              8  8 largest timestamp up to it         28  4 last offset delta
 //!             16  8 bytes of the log up to and with it 32  4 leader epoch
-//!             36  2 attributes of the batch            38  8 broker's clock at the append
+//!             36  2 attributes, and where it lies      38  8 broker's clock at the append
+//! compacted  log id u32 ++ base offset u64            → a batch of a topic with `cleanup.policy=compact`, as in `log`
 //! producers  log id u32 ++ producer id u64            → ProducerState (log/producers.rs)
 //! meta       "start" ++ log id u32                    → log start offset u64
 //! meta       "epoch" ++ log id u32 ++ epoch u32       → first offset of that leader epoch u64
+//! meta       "segment" ++ log id u32                  → the active segment (log/segment.rs)
+//! meta       "compaction" ++ log id u32               → how far the log is clean (log/compaction/state.rs)
 //! ```
+//! Bit 15 of the index's attributes, which Kafka does not use, says that the batch lies in `compacted`. A batch lies in one
+//! of the two families; who finds it in neither looks into the index again, because compaction moved or removed it.
 //! The two running figures make time and size searches binary: the first batch whose running timestamp reaches a
 //! target is the first batch that holds such a record, and the size of any range is a difference.
 
 use crate::error::{Error, Kind, Result};
+use crate::store::Family;
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
+
+const LIES_IN_COMPACTED: i16 = i16::MIN;
+const CONTROL: i16 = 1 << 5;
 
 /// Size of an [`IndexEntry`].
 pub const INDEX_ENTRY_BYTES: usize = 46;
@@ -27,21 +36,47 @@ pub struct IndexEntry {
     pub max_timestamp: TimestampMs,
     /// Largest timestamp of the log up to and with the batch.
     pub running_timestamp: TimestampMs,
-    /// Bytes of the log up to and with the batch, also of batches deleted since.
-    pub running_bytes: u64,
+    /// Bytes of the log up to and with the batch, also of batches deleted since; the log's first batches may stand below
+    /// zero, because compaction makes a batch longer when it gives it a delete horizon.
+    pub running_bytes: i64,
     /// Size of the batch.
     pub size: u32,
     /// Distance of its last offset from its base offset.
     pub last_offset_delta: i32,
     /// Leader epoch of the append.
     pub leader_epoch: LeaderEpoch,
-    /// Attributes of the batch.
+    /// Attributes of the batch, and the bit that says where it lies.
     pub attributes: i16,
     /// The broker's clock at the append.
     pub appended_at: TimestampMs,
 }
 
 impl IndexEntry {
+    /// The attributes of a batch that lies in `family`.
+    pub fn attributes_in(family: Family, attributes: i16) -> i16 {
+        if family == Family::Compacted { attributes | LIES_IN_COMPACTED } else { attributes & !LIES_IN_COMPACTED }
+    }
+
+    /// The family that the batch lies in.
+    pub fn family(&self) -> Family {
+        if self.attributes & LIES_IN_COMPACTED != 0 { Family::Compacted } else { Family::Log }
+    }
+
+    /// Whether the batch is a transaction marker.
+    pub fn is_control(&self) -> bool {
+        self.attributes & CONTROL != 0
+    }
+
+    /// Bytes of the log before the batch.
+    pub fn bytes_before(&self) -> i64 {
+        self.running_bytes - i64::from(self.size)
+    }
+
+    /// What the batch's age counts from: records without a time age from their append, as Kafka's do from the file's.
+    pub fn aged_from(&self) -> TimestampMs {
+        if self.max_timestamp < 0 { self.appended_at } else { self.max_timestamp }
+    }
+
     /// The stored form.
     pub fn encode(&self) -> [u8; INDEX_ENTRY_BYTES] {
         let mut out = [0; INDEX_ENTRY_BYTES];
@@ -65,7 +100,7 @@ impl IndexEntry {
         Ok(Self {
             max_timestamp: i64::from_be_bytes(part(bytes, 0)),
             running_timestamp: i64::from_be_bytes(part(bytes, 8)),
-            running_bytes: u64::from_be_bytes(part(bytes, 16)),
+            running_bytes: i64::from_be_bytes(part(bytes, 16)),
             size: u32::from_be_bytes(part(bytes, 24)),
             last_offset_delta: i32::from_be_bytes(part(bytes, 28)),
             leader_epoch: i32::from_be_bytes(part(bytes, 32)),
@@ -109,6 +144,16 @@ pub fn producer_key(log: LogId, producer: ProducerId) -> [u8; 12] {
 /// Key of a log's start offset.
 pub fn log_start_key(log: LogId) -> Vec<u8> {
     [b"start", &log.0.to_be_bytes()[..]].concat()
+}
+
+/// Key of a log's active segment.
+pub fn segment_key(log: LogId) -> Vec<u8> {
+    [b"segment", &log.0.to_be_bytes()[..]].concat()
+}
+
+/// Key of what compaction knows of a log.
+pub fn compaction_key(log: LogId) -> Vec<u8> {
+    [b"compaction", &log.0.to_be_bytes()[..]].concat()
 }
 
 /// Key of the first offset of a leader epoch.
@@ -179,5 +224,10 @@ mod tests {
         assert_eq!(log_start_key(LogId(1)), b"start\0\0\0\x01");
         assert_eq!(epoch_key(LogId(1), 2), b"epoch\0\0\0\x01\0\0\0\x02");
         assert_eq!(epoch_of(&epoch_key(LogId(1), 2)).unwrap(), 2);
+        assert_eq!(segment_key(LogId(1)), b"segment\0\0\0\x01");
+        assert_eq!(compaction_key(LogId(1)), b"compaction\0\0\0\x01");
+        let moved = IndexEntry { attributes: IndexEntry::attributes_in(Family::Compacted, 7), ..entry };
+        assert_eq!((entry.family(), moved.family(), moved.attributes), (Family::Log, Family::Compacted, -0x7ff9));
+        assert_eq!(IndexEntry::attributes_in(Family::Log, moved.attributes), 7);
     }
 }

@@ -2,14 +2,18 @@
 
 pub(crate) mod aborted;
 mod committed;
+pub(crate) mod compaction;
 pub(crate) mod keys;
 pub(crate) mod open;
 mod partition;
 pub(crate) mod producers;
+mod reading;
 pub(crate) mod retention;
+pub(crate) mod segment;
 mod waiters;
 
 pub use aborted::Aborted;
+pub use compaction::Compacted;
 pub use partition::Partition;
 pub(crate) use partition::{Stability, blocking};
 pub use waiters::Waiter;

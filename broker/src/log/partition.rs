@@ -2,23 +2,22 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
 
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::log::aborted;
+use crate::log::compaction::{CleanState, Progress};
 use crate::log::keys::{self, IndexEntry};
 use crate::log::open::OpenTransactions;
 use crate::log::producers::ProducerState;
+use crate::log::segment::Segment;
 use crate::log::waiters::{Waiter, Waiters};
 use crate::store::{Family, Store};
 use crate::topic_config::TopicConfig;
 use crate::types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicName};
-
-/// Mean batch size from which reading batches one by one is cheaper than walking over them.
-const LOOK_UP_BYTES_MIN: usize = 8 << 10;
 
 /// One partition. Holds: its positions and its newest batches. The commit lane alone moves the positions. Always true:
 /// `log_start ≤ high_watermark`, and the last stable offset is not above it; every batch below the high watermark is as durable as `durability` promises, and only
@@ -35,14 +34,15 @@ pub struct Partition {
     pub(super) unstable_from: AtomicI64,
     /// Where the last aborted transaction ended, or -1.
     pub(super) last_aborted: AtomicI64,
-    bytes_total: AtomicU64,
-    bytes_deleted: AtomicU64,
+    bytes_total: AtomicI64,
+    bytes_deleted: AtomicI64,
     newest_timestamp: AtomicI64,
     newest_append: AtomicI64,
     leader_epoch: AtomicI32,
     epochs: RwLock<Vec<(LeaderEpoch, Offset)>>,
     deleted: AtomicBool,
     tail: Mutex<VecDeque<Batch>>,
+    compaction: Progress,
     waiters: Waiters,
     pub(crate) writer: Mutex<Writer>,
 }
@@ -52,7 +52,11 @@ pub struct Partition {
 pub(crate) struct Writer {
     pub(crate) next_offset: Offset,
     pub(crate) running_timestamp: TimestampMs,
-    pub(crate) running_bytes: u64,
+    pub(crate) running_bytes: i64,
+    /// Where the log begins, ahead of what is published.
+    pub(crate) log_start: Offset,
+    /// The active segment; none before the first batch.
+    pub(crate) segment: Option<Segment>,
     /// A cache of the `producers` family; may be emptied at any time.
     pub(crate) producers: HashMap<ProducerId, ProducerState>,
     /// Transactions that the partition belongs to.
@@ -87,7 +91,7 @@ impl Partition {
         };
         let next_offset =
             newest.map_or(0, |(base, entry)| base + i64::from(entry.last_offset_delta) + 1).max(log_start);
-        let deleted = first_entry(store, id, log_start)?.map(|entry| entry.running_bytes - u64::from(entry.size));
+        let first = first_entry(store, id, log_start)?;
         let (from, to) = keys::epoch_range(id);
         let mut epochs = Vec::new();
         for entry in store.scan(Family::Meta, &from, &to) {
@@ -107,19 +111,22 @@ impl Partition {
             high_watermark: AtomicI64::new(next_offset),
             unstable_from: AtomicI64::new(open.first_unstable().unwrap_or(Offset::MAX)),
             last_aborted: AtomicI64::new(last_aborted),
-            bytes_total: AtomicU64::new(bytes),
-            bytes_deleted: AtomicU64::new(deleted.unwrap_or(bytes)),
+            bytes_total: AtomicI64::new(bytes),
+            bytes_deleted: AtomicI64::new(first.map_or(bytes, |(_, entry)| entry.bytes_before())),
             newest_timestamp: AtomicI64::new(newest.map_or(-1, |(_, entry)| entry.max_timestamp)),
             newest_append: AtomicI64::new(newest.map_or(-1, |(_, entry)| entry.appended_at)),
             leader_epoch: AtomicI32::new(epochs.last().map_or(0, |(epoch, _)| *epoch)),
             epochs: RwLock::new(epochs),
             deleted: AtomicBool::new(false),
             tail: Mutex::default(),
+            compaction: Progress::recover(store, id)?,
             waiters: Waiters::default(),
             writer: Mutex::new(Writer {
                 next_offset,
                 running_timestamp: newest.map_or(-1, |(_, entry)| entry.running_timestamp),
                 running_bytes: bytes,
+                log_start,
+                segment: Segment::recover(store, id, first)?,
                 producers: HashMap::new(),
                 open,
             }),
@@ -173,8 +180,7 @@ impl Partition {
 
     /// Bytes of the batches that can be read.
     pub fn size_bytes(&self) -> u64 {
-        let deleted = self.bytes_deleted.load(Ordering::Acquire);
-        self.bytes_total.load(Ordering::Acquire).saturating_sub(deleted)
+        u64::try_from(self.running_bytes() - self.bytes_deleted()).unwrap_or(0)
     }
 
     /// What lies from `offset` on: when its oldest batch was appended, in ms since 1970, and how many bytes it has. None at
@@ -188,18 +194,20 @@ impl Partition {
         }
         let this = self.clone();
         blocking(move || {
-            let total = this.bytes_total();
+            let total = this.running_bytes();
             let oldest = this.entries(offset).next().transpose()?;
-            Ok(oldest.map(|(_, entry)| {
-                let before = entry.running_bytes - u64::from(entry.size);
-                (entry.appended_at, total.saturating_sub(before))
-            }))
+            Ok(oldest.map(|(_, entry)| (entry.appended_at, u64::try_from(total - entry.bytes_before()).unwrap_or(0))))
         })
         .await
     }
 
-    /// Bytes of all batches that ever were appended, on the scale of the index's running figure.
+    /// Bytes of all batches that ever were appended.
     pub fn bytes_total(&self) -> u64 {
+        u64::try_from(self.running_bytes()).unwrap_or(0)
+    }
+
+    /// The running figure of the newest batch in the index.
+    pub(crate) fn running_bytes(&self) -> i64 {
         self.bytes_total.load(Ordering::Acquire)
     }
 
@@ -240,7 +248,7 @@ impl Partition {
         blocking(move || this.read_store(offset, end, max_bytes)).await
     }
 
-    fn check_range(&self, offset: Offset, end: Offset) -> Result<()> {
+    pub(super) fn check_range(&self, offset: Offset, end: Offset) -> Result<()> {
         let start = self.log_start();
         if offset >= start && offset <= end {
             return Ok(());
@@ -267,45 +275,6 @@ impl Partition {
         Some(batches)
     }
 
-    /// Reads from the database; blocks. The index says which batches: an iterator that seeks in `log` itself would read
-    /// one batch of every run of files just to place itself.
-    fn read_store(&self, offset: Offset, end: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
-        let mut due = Vec::new();
-        let mut size = 0;
-        for entry in self.entries(offset) {
-            let (base, entry) = entry?;
-            size += entry.size as usize;
-            if base >= end || (size > max_bytes && !due.is_empty()) {
-                break;
-            }
-            due.push((base, entry.size as usize));
-        }
-        let batches = self.load(&due)?;
-        // retention may have deleted what the range check still saw
-        self.check_range(offset, self.high_watermark())?;
-        Ok(batches)
-    }
-
-    fn load(&self, due: &[(Offset, usize)]) -> Result<Vec<Batch>> {
-        let (Some((first, _)), Some((last, _))) = (due.first(), due.last()) else { return Ok(Vec::new()) };
-        let size: usize = due.iter().map(|(_, size)| size).sum();
-        let mut batches = Vec::with_capacity(due.len());
-        if size / due.len() >= LOOK_UP_BYTES_MIN {
-            for (base, _) in due {
-                if let Some(value) = self.store.get(Family::Log, &keys::batch_key(self.id, *base))? {
-                    batches.push(Batch::parse(value.into())?);
-                }
-            }
-            return Ok(batches);
-        }
-        let (from, to) = (keys::batch_key(self.id, *first), keys::batch_key(self.id, last + 1));
-        let mut scan = self.store.scan(Family::Log, &from, &to);
-        while let Some(entry) = scan.next_ref() {
-            batches.push(Batch::parse(bytes::Bytes::copy_from_slice(entry?.1))?);
-        }
-        Ok(batches)
-    }
-
     /// Returns once the high watermark is above `offset`, or the partition is deleted.
     pub async fn wait_beyond(&self, offset: Offset) {
         let waiter = Waiter::new();
@@ -318,72 +287,6 @@ impl Partition {
     /// Has `waiter` woken at every publish until it is dropped.
     pub fn watch(&self, waiter: &Arc<Waiter>) {
         self.waiters.add(waiter);
-    }
-
-    /// The first record with a timestamp of at least `target`: its offset and timestamp.
-    ///
-    /// # Errors
-    /// `Storage` when the database cannot read.
-    pub async fn offset_for_timestamp(self: &Arc<Self>, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
-        let this = self.clone();
-        blocking(move || this.find_timestamp(target)).await
-    }
-
-    /// The first record that has the largest timestamp of all: its offset and timestamp.
-    ///
-    /// # Errors
-    /// `Storage` when the database cannot read.
-    pub async fn max_timestamp_offset(self: &Arc<Self>) -> Result<Option<(Offset, TimestampMs)>> {
-        let this = self.clone();
-        blocking(move || {
-            let largest = this.entries(this.log_start()).try_fold(None, |largest: Option<i64>, entry| {
-                let (_, entry) = entry?;
-                Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
-            })?;
-            largest.map_or(Ok(None), |largest| this.find_timestamp(largest))
-        })
-        .await
-    }
-
-    fn find_timestamp(&self, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
-        let start = self.log_start();
-        let candidate = self.first_entry_where(|entry| entry.running_timestamp >= target)?;
-        let Some((base, _)) = candidate else { return Ok(None) };
-        for entry in self.entries(base) {
-            let (base, entry) = entry?;
-            if entry.max_timestamp < target {
-                continue; // the running figure still knows a deleted batch
-            }
-            let Some(bytes) = self.store.get(Family::Log, &keys::batch_key(self.id, base))? else { continue };
-            for record in Batch::parse(bytes.into())?.records()? {
-                let record = record?;
-                if record.timestamp >= target && record.offset >= start {
-                    return Ok(Some((record.offset, record.timestamp)));
-                }
-            }
-        }
-        Ok(None)
-    }
-
-    /// The first index entry for which `reached` holds; it must hold for all that follow. Binary over offsets.
-    pub(crate) fn first_entry_where(
-        &self,
-        reached: impl Fn(&IndexEntry) -> bool,
-    ) -> Result<Option<(Offset, IndexEntry)>> {
-        let (mut low, mut high) = (self.log_start(), self.high_watermark());
-        let mut found = None;
-        while low < high {
-            let middle = low + (high - low) / 2;
-            match self.entries(middle).next().transpose()? {
-                Some((base, entry)) if !reached(&entry) => low = base + i64::from(entry.last_offset_delta) + 1,
-                Some((base, entry)) => {
-                    found = Some((base, entry));
-                    high = base.min(middle);
-                }
-                None => high = middle,
-            }
-        }
-        Ok(found)
     }
 
     /// Index entries from the one that contains `offset`, or the next one after it, up to the high watermark.
@@ -460,10 +363,67 @@ impl Partition {
     /// Moves the log start after the lane wrote it.
     pub(crate) fn publish_start(&self, start: Offset) -> Result<()> {
         self.log_start.store(start, Ordering::Release);
-        let first = first_entry(&self.store, self.id, start)?.map(|entry| entry.running_bytes - u64::from(entry.size));
-        let deleted = first.unwrap_or_else(|| self.bytes_total.load(Ordering::Acquire));
-        self.bytes_deleted.store(deleted, Ordering::Release);
+        self.bytes_deleted.store(self.bytes_before(start)?, Ordering::Release);
         Ok(())
+    }
+
+    /// Gives up what a commit of compaction may have changed in memory, and says how far the log is clean. Gives the number
+    /// and bytes of the batches given up.
+    pub(crate) fn publish_compaction(&self, tail_until: Offset, state: CleanState) -> Result<(usize, usize)> {
+        let gone: Vec<Batch> = {
+            let mut tail = self.tail.lock();
+            let count = tail.partition_point(|batch| batch.base_offset() < tail_until);
+            tail.drain(..count).collect()
+        };
+        self.compaction.publish(state);
+        if state.pass_end == 0 {
+            self.bytes_deleted.store(self.bytes_before(self.log_start())?, Ordering::Release);
+        }
+        Ok((gone.len(), gone.iter().map(|batch| batch.bytes().len()).sum()))
+    }
+
+    /// Bytes of the log before the batch that contains `offset`, on the scale of the index's running figure.
+    pub(crate) fn bytes_before(&self, offset: Offset) -> Result<i64> {
+        let first = first_entry(&self.store, self.id, offset)?;
+        Ok(first.map_or_else(|| self.running_bytes(), |(_, entry)| entry.bytes_before()))
+    }
+
+    /// Bytes of all batches that begin below `offset`, on the same scale.
+    pub(crate) fn bytes_below(&self, offset: Offset) -> Result<i64> {
+        let first = first_entry(&self.store, self.id, offset)?;
+        let below = |(base, entry): (Offset, IndexEntry)| {
+            if base < offset { entry.running_bytes } else { entry.bytes_before() }
+        };
+        Ok(first.map_or_else(|| self.running_bytes(), below))
+    }
+
+    /// Bytes that were deleted or compacted away, on the same scale.
+    pub(crate) fn bytes_deleted(&self) -> i64 {
+        self.bytes_deleted.load(Ordering::Acquire)
+    }
+
+    /// How far the log is clean.
+    pub(crate) fn compaction(&self) -> CleanState {
+        self.compaction.state()
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.compaction
+    }
+
+    /// Offset below which compaction has been: records may be missing there.
+    pub fn compacted_to(&self) -> Offset {
+        self.compaction.state().touched_to
+    }
+
+    /// Where the active segment begins: nothing from there on is compacted.
+    pub(crate) fn active_segment_base(&self) -> Offset {
+        let writer = self.writer.lock();
+        writer.segment.map_or(writer.next_offset, |segment| segment.base)
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
     }
 
     pub(crate) fn mark_deleted(&self) {
@@ -473,13 +433,13 @@ impl Partition {
 }
 
 /// The index entry that contains `offset`, or the next one.
-fn first_entry(store: &Store, id: LogId, offset: Offset) -> Result<Option<IndexEntry>> {
+fn first_entry(store: &Store, id: LogId, offset: Offset) -> Result<Option<(Offset, IndexEntry)>> {
     let (from, to) = keys::log_range(id);
     for entry in store.scan_from_floor(Family::Index, &from, &keys::batch_key(id, offset), &to) {
         let (key, value) = entry?;
-        let entry = IndexEntry::decode(&value)?;
-        if keys::base_offset_of(&key)? + i64::from(entry.last_offset_delta) >= offset {
-            return Ok(Some(entry));
+        let (base, entry) = (keys::base_offset_of(&key)?, IndexEntry::decode(&value)?);
+        if base + i64::from(entry.last_offset_delta) >= offset {
+            return Ok(Some((base, entry)));
         }
     }
     Ok(None)

@@ -56,11 +56,11 @@ fn due_start(partition: &Partition, now: TimestampMs) -> Result<Offset> {
         let first_kept = partition.first_entry_where(|entry| entry.running_timestamp >= oldest_kept)?;
         start = start.max(first_kept.map_or(partition.high_watermark(), |(base, _)| base));
     }
-    let keep = u64::try_from(config.retention_bytes()).unwrap_or(u64::MAX);
-    if partition.size_bytes() > keep {
-        let total = partition.bytes_total();
-        let first_kept = partition.first_entry_where(|entry| entry.running_bytes > total - keep)?;
-        start = start.max(first_kept.map_or(start, |(base, _)| base));
+    // a pass of compaction that is under way counts what it removed at its end
+    if config.retention_bytes() >= 0 && partition.compaction().pass_end == 0 {
+        let cut = partition.running_bytes() - config.retention_bytes();
+        let first_kept = partition.first_entry_where(|entry| entry.running_bytes > cut)?;
+        start = start.max(first_kept.map_or(partition.high_watermark(), |(base, _)| base));
     }
     Ok(start)
 }

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::FutureExt;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::frame::{self, End, Frame, FrameReader};
 use super::{header, shapes};
@@ -37,6 +36,8 @@ const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 const DRAIN: Duration = Duration::from_secs(5);
 /// How long work that nobody waits for any more may go on.
 const DETACHED: Duration = Duration::from_secs(60);
+/// Largest request of a client that has not said who it is.
+const UNKNOWN_BYTES_MAX: usize = 64 * 1024;
 /// What decoding a list element may take beyond its bytes, charged to the memory for requests.
 const ELEMENT_BYTES: usize = 256;
 
@@ -67,16 +68,22 @@ enum Closed {
     Lost(String),
 }
 
-/// Response header: correlation id, then in header version 1 an empty set of tagged fields.
+/// What stands between length and body of a reply.
 #[derive(Clone, Copy)]
-struct Head {
-    correlation_id: i32,
-    tagged: bool,
+enum Head {
+    /// The correlation id, then in header version 1 an empty set of tagged fields.
+    Response { correlation_id: i32, tagged: bool },
+    /// Nothing: a token of a login.
+    Token,
 }
 
-/// Serves `stream` until it ends, misbehaves or the broker stops.
-pub(super) async fn run(stream: TcpStream, peer: SocketAddr, mut context: Context, shared: Arc<Shared>) {
-    let (input, output) = stream.into_split();
+/// Serves a connection until it ends, misbehaves or the broker stops. By `known_by` the client must have logged in.
+pub(super) async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
+    (input, output): (R, W),
+    peer: SocketAddr,
+    mut context: Context,
+    (shared, known_by): (Arc<Shared>, Instant),
+) {
     let (queue, replies) = mpsc::channel(REPLIES_MAX);
     let (end, ending) = watch::channel(false);
     context.ending = ending;
@@ -89,6 +96,8 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, mut context: Contex
         outstanding: outstanding.clone(),
         idle: shared.idle.unwrap_or(FOR_EVER),
         peer,
+        known_by,
+        frame_bytes_max: shared.frame_bytes_max,
     };
     let writer = Writer { output, replies, outstanding, current: None, chunks: VecDeque::new(), bytes: 0 };
     let writing = writer.run();
@@ -117,9 +126,12 @@ struct Reader<R> {
     outstanding: Arc<AtomicUsize>,
     idle: Duration,
     peer: SocketAddr,
+    /// Until when the client must have logged in.
+    known_by: Instant,
+    frame_bytes_max: usize,
 }
 
-impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
+impl<R: AsyncRead + Unpin> Reader<R> {
     /// Reads and handles requests until there are no more. Dropping the queue lets the writer finish.
     async fn run(mut self, shared: Arc<Shared>) {
         let mut stopping = shared.stopping.clone();
@@ -145,14 +157,27 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         }
     }
 
-    /// The next request; none after a long silence in which nothing was owed to the peer.
+    /// The next request; none after a long silence in which nothing was owed to the peer. While a quota has the client
+    /// be still, nothing is read.
     async fn next(&mut self) -> Result<Option<Frame>, End> {
+        let session = self.context.session.clone();
+        self.frames.expect(
+            if session.awaits_raw_token() { 1 } else { header::START_BYTES },
+            if session.is_known() { self.frame_bytes_max } else { self.frame_bytes_max.min(UNKNOWN_BYTES_MAX) },
+        );
+        if !session.is_known() {
+            let late = |_| End::Refused("no login in time".to_owned());
+            return timeout_at(self.known_by, self.frames.next()).await.map_err(late)?.map(Some);
+        }
         loop {
             match timeout(self.idle, self.frames.wait()).await {
                 Ok(here) => break here?,
                 Err(_) if self.outstanding.load(Ordering::Relaxed) == 0 => return Ok(None),
                 Err(_) => {}
             }
+        }
+        if let Some(until) = session.still_until() {
+            sleep_until(until).await;
         }
         self.frames.next().await.map(Some)
     }
@@ -161,9 +186,14 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
     async fn handle(&mut self, frame: Frame, budget: &Arc<Semaphore>) -> bool {
         self.context.broker.counters().requests.fetch_add(1, Ordering::Relaxed);
         let Frame { bytes, mut share } = frame;
+        if self.context.session.awaits_raw_token() {
+            let reply = handlers::sasl::raw_token(&self.context, &bytes);
+            let last = matches!(reply, Reply::Close(_));
+            return self.queue(Head::Token, reply, Some(share)).await && !last;
+        }
         match self.answer(bytes, &mut share, budget).await {
             Ok((head, reply)) => {
-                let last = matches!(reply, Reply::Close(_));
+                let last = matches!(reply, Reply::Close(_)) || self.context.session.has_ended();
                 self.queue(head, reply, Some(share)).await && !last
             }
             Err(reason) => {
@@ -184,12 +214,13 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
         let version = start.api_version;
         let api = handlers::api(start.api_key).ok_or_else(|| format!("api key {} is not served", start.api_key))?;
         if version < api.min || version > api.max {
-            let head = Head { correlation_id: start.correlation_id, tagged: false };
+            let head = Head::Response { correlation_id: start.correlation_id, tagged: false };
             return match handlers::unsupported_version(api) {
                 Some(reply) => Ok((head, reply)),
                 None => Err(format!("{:?} version {version} is not served, only {} to {}", api.key, api.min, api.max)),
             };
         }
+        self.context.session.admit(handlers::sasl::asked(api.key), self.context.broker.clock().now_ms())?;
         let (client_id, body_at) = header::rest(&frame, api.key.request_header_version(version))?;
         self.set_client_id(client_id);
         let body = frame.slice(body_at..);
@@ -199,10 +230,10 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
             let more = frame::share(budget, elements * ELEMENT_BYTES, frame::STALL).await;
             share.merge(more.map_err(|_| "the memory for requests is used up; try again later".to_owned())?);
         }
-        let reply = (api.handle)(&self.context, version, body)
+        let reply = handlers::throttle::answer(api, &self.context, version, (body, frame.len()))
             .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
         let tagged = api.key.response_header_version(version) >= 1;
-        Ok((Head { correlation_id: start.correlation_id, tagged }, reply))
+        Ok((Head::Response { correlation_id: start.correlation_id, tagged }, reply))
     }
 
     fn set_client_id(&mut self, client_id: &[u8]) {
@@ -218,7 +249,7 @@ impl<R: tokio::io::AsyncRead + Unpin> Reader<R> {
 
     /// Lets the replies before it leave, then closes.
     async fn close(&mut self, reason: String) {
-        let head = Head { correlation_id: 0, tagged: false };
+        let head = Head::Response { correlation_id: 0, tagged: false };
         self.queue(head, Reply::Close(reason), None).await;
     }
 }
@@ -339,7 +370,12 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             self.bytes -= written;
             self.advance(written);
         }
-        Ok(())
+        // with TLS some of it may still be on its way to the socket
+        match timeout(UNREAD, self.output.flush()).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
+            Err(_) => Err(Closed::Lost(format!("the peer did not read its reply for {} s", UNREAD.as_secs()))),
+        }
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -357,14 +393,19 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 impl Head {
     /// Length prefix and header of a reply with `body_bytes` behind it.
     fn encode(self, body_bytes: usize) -> Result<Bytes, String> {
-        let header_bytes = if self.tagged { 5 } else { 4 };
+        let header_bytes = match self {
+            Head::Token => 0,
+            Head::Response { tagged, .. } => 4 + usize::from(tagged),
+        };
         let length = i32::try_from(header_bytes + body_bytes)
             .map_err(|_| format!("a reply of {body_bytes} bytes is too large for the protocol"))?;
         let mut head = BytesMut::with_capacity(4 + header_bytes);
         head.put_i32(length);
-        head.put_i32(self.correlation_id);
-        if self.tagged {
-            head.put_u8(0);
+        if let Head::Response { correlation_id, tagged } = self {
+            head.put_i32(correlation_id);
+            if tagged {
+                head.put_u8(0);
+            }
         }
         Ok(head.freeze())
     }

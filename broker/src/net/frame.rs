@@ -59,6 +59,7 @@ pub(crate) struct FrameReader<R> {
     buffer: BytesMut,
     read_bytes: usize,
     growth_bytes: usize,
+    frame_bytes_min: usize,
     frame_bytes_max: usize,
     stall: Duration,
     budget: Arc<Semaphore>,
@@ -70,7 +71,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(input: R, frame_bytes_max: usize, budget: Arc<Semaphore>) -> FrameReader<R> {
         let buffer = BytesMut::new();
         let (read_bytes, growth_bytes) = (READ_BYTES_MIN, GROWTH_BYTES_MIN);
-        FrameReader { input, buffer, read_bytes, growth_bytes, frame_bytes_max, stall: STALL, budget }
+        let frame_bytes_min = START_BYTES;
+        FrameReader { input, buffer, read_bytes, growth_bytes, frame_bytes_min, frame_bytes_max, stall: STALL, budget }
+    }
+
+    /// From the next request on its size is checked against these bounds.
+    pub(crate) fn expect(&mut self, frame_bytes_min: usize, frame_bytes_max: usize) {
+        self.frame_bytes_min = frame_bytes_min;
+        self.frame_bytes_max = frame_bytes_max;
     }
 
     /// The same reader with less patience.
@@ -108,7 +116,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     fn length(&self, claimed: i32) -> Result<usize, End> {
         match usize::try_from(claimed) {
             Err(_) => Err(End::Refused(format!("a request claims {claimed} bytes; this is not the Kafka protocol"))),
-            Ok(n) if n < START_BYTES => {
+            Ok(n) if n < self.frame_bytes_min => {
                 Err(End::Refused(format!("a request of {n} bytes is too short for its header")))
             }
             Ok(n) if n > self.frame_bytes_max => Err(End::Refused(format!(

@@ -3,6 +3,7 @@
 //! ```text
 //! mod.rs         accept on every listener, stop
 //! admission.rs   how many connections are let in
+//! door.rs        TLS, and what a new connection may ask
 //! connection.rs  read → handle in order → reply in order
 //! frame.rs       length prefix and memory for requests
 //! header.rs      request header
@@ -12,8 +13,13 @@
 
 mod admission;
 mod connection;
+mod door;
 mod frame;
 mod header;
+#[cfg(test)]
+mod login_tests;
+#[cfg(test)]
+mod right_tests;
 pub(crate) mod shapes;
 mod shapes_admin;
 mod shapes_table;
@@ -34,10 +40,13 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use self::admission::{Admission, Guest, Refused};
 use self::connection::Shared;
+use self::door::Door;
 use crate::Broker;
 use crate::config::ListenerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::handlers::{Context, Listener};
+use crate::security::Principal;
+use crate::security::session::Session;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -81,7 +90,8 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
     for listener in &config.listeners {
         let socket = bind(listener).await?;
         let address = socket.local_addr().map_err(|e| cannot_listen(listener, &e))?;
-        bound.push((socket, address, Arc::new(advertised(listener, address)?)));
+        let told = Arc::new(advertised(listener, address)?);
+        bound.push((socket, address, Arc::new(Door::new(told, listener)?)));
     }
     let (stop, stopping) = watch::channel(false);
     // a request that could never have its share would wait in vain
@@ -102,9 +112,10 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
     });
     let addresses = bound.iter().map(|(_, address, _)| *address).collect();
     let mut tasks = JoinSet::new();
-    for (socket, address, listener) in bound {
+    for (socket, address, door) in bound {
+        let listener = &door.listener;
         tracing::info!(listener = listener.name, %address, advertised = %listener.host, port = listener.port, "kafka listens");
-        tasks.spawn(accept(socket, listener, port.clone()));
+        tasks.spawn(accept(socket, door, port.clone()));
     }
     Ok(Listening { addresses, stop, tasks: tokio::sync::Mutex::new(tasks) })
 }
@@ -121,7 +132,7 @@ struct Port {
 }
 
 /// Accepts on one listener until the broker stops, then waits for its connections.
-async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
+async fn accept(socket: TcpListener, door: Arc<Door>, port: Arc<Port>) {
     let mut stopping = port.shared.stopping.clone();
     let mut connections = JoinSet::new();
     let mut told_at: Option<Instant> = None;
@@ -139,8 +150,13 @@ async fn accept(socket: TcpListener, listener: Arc<Listener>, port: Arc<Port>) {
             Ok((stream, peer)) => {
                 let open = port.open.fetch_add(1, Ordering::Relaxed);
                 let Some(guest) = port.let_in(peer, open, &mut told_at).await else { continue };
-                let context = port.context(&listener, peer);
-                connections.spawn(serve_one(stream, (peer, guest), context, port.shared.clone()));
+                let context = port.context(&door.listener, peer);
+                let throttle_ms = context.broker.security().connected(&peer.ip().to_canonical().to_string());
+                if throttle_ms > 0 {
+                    connections.spawn(door::hold((stream, guest), throttle_ms, port.shared.clone()));
+                } else {
+                    connections.spawn(serve_one((stream, guest), (peer, door.clone()), context, port.shared.clone()));
+                }
             }
             Err(error) => {
                 if once_a_second(&mut told_at) {
@@ -202,17 +218,23 @@ impl Port {
             listener: listener.clone(),
             client_id: "".into(),
             client_host: peer.ip(),
+            session: Arc::new(Session::open(Principal::default())),
             ending: self.shared.stopping.clone(),
             reply_budget: self.reply_budget.clone(),
         }
     }
 }
 
-async fn serve_one(stream: TcpStream, (peer, _guest): (SocketAddr, Guest), context: Context, shared: Arc<Shared>) {
+async fn serve_one(
+    (stream, _guest): (TcpStream, Guest),
+    (peer, door): (SocketAddr, Arc<Door>),
+    context: Context,
+    shared: Arc<Shared>,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%peer, %error, "cannot switch off delayed sending");
     }
-    connection::run(stream, peer, context, shared).await;
+    door.enter(stream, peer, context, shared).await;
 }
 
 fn note_end(port: &Port, ended: std::result::Result<(), tokio::task::JoinError>) {

@@ -44,6 +44,8 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::SyncGroup => &SYNC_GROUP,
         ApiKey::DescribeGroups => &DESCRIBE_GROUPS,
         ApiKey::ListGroups => &LIST_GROUPS,
+        ApiKey::SaslHandshake => &SASL_HANDSHAKE,
+        ApiKey::SaslAuthenticate => &SASL_AUTHENTICATE,
         ApiKey::ApiVersions => &API_VERSIONS,
         ApiKey::CreateTopics => &CREATE_TOPICS,
         ApiKey::DeleteTopics => &DELETE_TOPICS,
@@ -59,6 +61,13 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::DescribeTransactions => &shapes_txn::DESCRIBE_TRANSACTIONS,
         ApiKey::ListTransactions => &shapes_txn::LIST_TRANSACTIONS,
         ApiKey::OffsetForLeaderEpoch => &OFFSET_FOR_LEADER_EPOCH,
+        ApiKey::DescribeAcls => &DESCRIBE_ACLS,
+        ApiKey::CreateAcls => &CREATE_ACLS,
+        ApiKey::DeleteAcls => &DELETE_ACLS,
+        ApiKey::DescribeClientQuotas => &DESCRIBE_CLIENT_QUOTAS,
+        ApiKey::AlterClientQuotas => &ALTER_CLIENT_QUOTAS,
+        ApiKey::DescribeUserScramCredentials => &DESCRIBE_USER_SCRAM_CREDENTIALS,
+        ApiKey::AlterUserScramCredentials => &ALTER_USER_SCRAM_CREDENTIALS,
         ApiKey::DescribeConfigs => &DESCRIBE_CONFIGS,
         ApiKey::AlterConfigs => &ALTER_CONFIGS,
         ApiKey::DescribeLogDirs => &DESCRIBE_LOG_DIRS,
@@ -67,6 +76,8 @@ pub(super) fn shape(key: i16) -> Option<&'static Shape> {
         ApiKey::IncrementalAlterConfigs => &INCREMENTAL_ALTER_CONFIGS,
         ApiKey::OffsetDelete => &OFFSET_DELETE,
         ApiKey::DescribeCluster => &DESCRIBE_CLUSTER,
+        ApiKey::ConsumerGroupHeartbeat => &CONSUMER_GROUP_HEARTBEAT,
+        ApiKey::ConsumerGroupDescribe => &CONSUMER_GROUP_DESCRIBE,
         other => return shapes_admin::shape(other),
     })
 }
@@ -268,6 +279,48 @@ static LIST_GROUPS: Shape = shaped(
     ],
 );
 
+static SASL_HANDSHAKE: Shape = shaped(i16::MAX, &[TEXT]); // mechanism
+
+static SASL_AUTHENTICATE: Shape = shaped(2, &[BLOB]); // auth_bytes
+
+/// Type, name, pattern type, principal, host, operation and permission: of a filter or of a rule.
+const ACL: &[Field] = &[INT8, TEXT, INT8, TEXT, TEXT, INT8, INT8];
+
+static DESCRIBE_ACLS: Shape = shaped(2, ACL);
+
+static CREATE_ACLS: Shape = shaped(2, &[list(ACL)]); // creations
+
+static DELETE_ACLS: Shape = shaped(2, &[list(ACL)]); // filters
+
+static DESCRIBE_CLIENT_QUOTAS: Shape = shaped(
+    1,
+    &[
+        list(&[TEXT, INT8, TEXT]), // components: entity_type, match_type, match
+        BOOL,                      // strict
+    ],
+);
+
+static ALTER_CLIENT_QUOTAS: Shape = shaped(
+    1,
+    &[
+        list(&[
+            list(&[TEXT, TEXT]),        // entity: entity_type, entity_name
+            list(&[TEXT, INT64, BOOL]), // ops: key, value, remove
+        ]),
+        BOOL, // validate_only
+    ],
+);
+
+static DESCRIBE_USER_SCRAM_CREDENTIALS: Shape = shaped(0, &[list(&[TEXT])]); // users: name
+
+static ALTER_USER_SCRAM_CREDENTIALS: Shape = shaped(
+    0,
+    &[
+        list(&[TEXT, INT8]),                    // deletions: name, mechanism
+        list(&[TEXT, INT8, INT32, BLOB, BLOB]), // upsertions: name, mechanism, iterations, salt, salted_password
+    ],
+);
+
 static API_VERSIONS: Shape = shaped(
     3,
     &[
@@ -402,5 +455,32 @@ static DESCRIBE_CLUSTER: Shape = shaped(
         BOOL,          // include_cluster_authorized_operations
         INT8.since(1), // endpoint_type
         BOOL.since(2), // include_fenced_brokers
+    ],
+);
+
+static CONSUMER_GROUP_HEARTBEAT: Shape = shaped(
+    0,
+    &[
+        TEXT,          // group_id
+        TEXT,          // member_id
+        INT32,         // member_epoch
+        TEXT,          // instance_id
+        TEXT,          // rack_id
+        INT32,         // rebalance_timeout_ms
+        TEXT_LIST,     // subscribed_topic_names
+        TEXT.since(1), // subscribed_topic_regex
+        TEXT,          // server_assignor
+        list(&[
+            UUID,                 // topic_id
+            Field::fixed_list(4), // partitions
+        ]),
+    ],
+);
+
+static CONSUMER_GROUP_DESCRIBE: Shape = shaped(
+    0,
+    &[
+        TEXT_LIST, // group_ids
+        BOOL,      // include_authorized_operations
     ],
 );

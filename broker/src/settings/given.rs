@@ -2,7 +2,7 @@
 
 use super::table::ORDERED;
 use super::{Values, When, is_known, is_without_use, row_of};
-use crate::config::{BrokerConfig, ListenerConfig};
+use crate::config::{BrokerConfig, ListenerConfig, MigrationPolicy};
 use crate::error::{Error, Kind, Result};
 use crate::group::offsets::METADATA_BYTES_MAX;
 
@@ -43,6 +43,18 @@ impl BrokerConfig {
             "group.min.session.timeout.ms" => self.group_min_session_timeout_ms = small,
             "group.max.session.timeout.ms" => self.group_max_session_timeout_ms = small,
             "group.max.size" => self.group_max_size = usize::try_from(unsigned).unwrap_or(usize::MAX),
+            "group.consumer.max.size" => {
+                self.group_consumer.members_max = usize::try_from(unsigned).unwrap_or(usize::MAX);
+            }
+            "group.consumer.assignment.interval.ms" => self.group_consumer.assignment_interval_ms = small,
+            "group.consumer.migration.policy" => {
+                self.group_consumer.migration = MigrationPolicy::named(value).unwrap_or(MigrationPolicy::Bidirectional);
+            }
+            "log.cleaner.backoff.ms" => self.compaction_check_ms = unsigned,
+            "log.cleaner.io.max.bytes.per.second" => {
+                let pace: f64 = value.parse().unwrap_or(f64::MAX);
+                self.compaction_bytes_per_second = pace.max(1.0) as u64;
+            }
             "log.retention.check.interval.ms" => self.retention_check_ms = unsigned,
             "offsets.retention.minutes" => self.offsets_retention_ms = number.saturating_mul(MINUTE_MS),
             "transaction.max.timeout.ms" => self.transaction_max_timeout_ms = small,
@@ -92,6 +104,9 @@ pub(super) fn of_fields(config: &BrokerConfig) -> Values {
         ("auto.create.topics.enable", config.auto_create_topics.to_string()),
         ("controller.listener.names", String::new()),
         ("broker.id", config.node_id.to_string()),
+        ("group.consumer.assignment.interval.ms", config.group_consumer.assignment_interval_ms.to_string()),
+        ("group.consumer.max.size", config.group_consumer.members_max.to_string()),
+        ("group.consumer.migration.policy", config.group_consumer.migration.name().to_owned()),
         ("group.initial.rebalance.delay.ms", config.group_initial_rebalance_delay_ms.to_string()),
         ("group.max.session.timeout.ms", config.group_max_session_timeout_ms.to_string()),
         ("group.max.size", config.group_max_size.to_string()),
@@ -99,6 +114,8 @@ pub(super) fn of_fields(config: &BrokerConfig) -> Values {
         ("listeners", listeners(|one| &one.bind)),
         ("log.dir", data_dir.clone()),
         ("log.dirs", data_dir),
+        ("log.cleaner.backoff.ms", config.compaction_check_ms.to_string()),
+        ("log.cleaner.io.max.bytes.per.second", config.compaction_bytes_per_second.to_string()),
         ("log.retention.check.interval.ms", config.retention_check_ms.to_string()),
         ("node.id", config.node_id.to_string()),
         ("num.partitions", config.num_partitions.to_string()),

@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use crate::names::is_topic_name;
+use crate::names::{is_topic_name, normalized, single_name};
 
 /// The column that says which row of the step a result comes from, below the SELECT.
 pub(super) const ROW: &str = "_row";
@@ -66,21 +66,6 @@ fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
     match parser.peek_token().token {
         Token::EOF => Ok((name, *query)),
         other => Err(ParserError::ParserError(format!("'{other}' after the query"))),
-    }
-}
-
-fn single_name(name: &ObjectName) -> Option<String> {
-    match name.0.as_slice() {
-        [part] => part.as_ident().map(normalized),
-        _ => None,
-    }
-}
-
-/// SQL folds names without quotes to lower case.
-fn normalized(ident: &Ident) -> String {
-    match ident.quote_style {
-        Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
     }
 }
 

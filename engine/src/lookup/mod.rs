@@ -25,7 +25,7 @@ use crate::state;
 use crate::stream::column_types;
 
 pub(crate) use feed::TableFeed;
-pub(crate) use provider::LookupProvider;
+pub(crate) use provider::lookup_table;
 
 use inline::InlineRows;
 use rows::StoredRows;

@@ -1,20 +1,15 @@
 //! A joined table as a table of SQL: all its rows, read from one snapshot when the query is planned to run.
 
-use std::any::Any;
-use std::pin::Pin;
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
 use broker::{Broker, Family};
-use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result as DfResult};
-use datafusion::datasource::memory::MemorySourceConfig;
-use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::catalog::TableProvider;
+use datafusion::logical_expr::TableType;
 
 use super::{Contents, LookupTable};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::read_when_planned::{ReadError, ReadWhenPlanned};
 
 /// Rows decoded at once.
 const CHUNK_ROWS: usize = 16_384;
@@ -22,15 +17,12 @@ const CHUNK_ROWS: usize = 16_384;
 const BYTES_MAX: usize = 512 << 20;
 
 /// A table that SQL can select from.
-pub(crate) struct LookupProvider {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) table: Arc<LookupTable>,
-}
-
-impl std::fmt::Debug for LookupProvider {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "LookupProvider({})", self.table.name())
-    }
+pub(crate) fn lookup_table(broker: Arc<Broker>, table: Arc<LookupTable>) -> Arc<dyn TableProvider> {
+    let (name, schema) = (table.name().to_string(), table.schema().clone());
+    let read = move |_: &[_], limit: Option<usize>| {
+        table.read_all(&broker, limit).map_err(|error| Box::new(error) as ReadError)
+    };
+    ReadWhenPlanned::table(&name, schema, TableType::Base, read)
 }
 
 impl LookupTable {
@@ -65,47 +57,5 @@ impl LookupTable {
         }
         batches.push(rows.decode(values.iter().map(Vec::as_slice))?);
         Ok(batches)
-    }
-}
-
-impl TableProvider for LookupProvider {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
-    fn schema(&self) -> SchemaRef {
-        self.table.schema().clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    // What `#[async_trait]` makes of `async fn scan`, written out.
-    fn scan<'this, 'session, 'columns, 'filters, 'call>(
-        &'this self,
-        _state: &'session dyn Session,
-        projection: Option<&'columns Vec<usize>>,
-        filters: &'filters [Expr],
-        limit: Option<usize>,
-    ) -> Pin<Box<dyn Future<Output = DfResult<Arc<dyn ExecutionPlan>>> + Send + 'call>>
-    where
-        'this: 'call,
-        'session: 'call,
-        'columns: 'call,
-        'filters: 'call,
-        Self: 'call,
-    {
-        let limit = limit.filter(|_| filters.is_empty());
-        let (broker, table, projection) = (self.broker.clone(), self.table.clone(), projection.cloned());
-        Box::pin(async move {
-            let schema = table.schema().clone();
-            let rows = tokio::task::spawn_blocking(move || table.read_all(&broker, limit)).await;
-            let rows = rows
-                .map_err(|error| DataFusionError::Execution(format!("reading a table was broken off: {error}")))?
-                .map_err(|error| DataFusionError::External(Box::new(error)))?;
-            let plan = MemorySourceConfig::try_new_exec(&[rows], schema, projection)?;
-            Ok(plan as Arc<dyn ExecutionPlan>)
-        })
     }
 }

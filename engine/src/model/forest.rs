@@ -4,6 +4,8 @@
 //! generator of numbers, because the crate for it draws from the thread's own random source and cannot be given a seed:
 //! the same query would answer differently each time.
 
+use broker::Random;
+
 /// Trees of a forest.
 const TREES: usize = 100;
 /// Points that each tree is grown from.
@@ -51,11 +53,11 @@ pub(super) fn scores(points: &Points<'_>) -> Vec<f64> {
         let pairs = points.at(*a).iter().zip(points.at(*b));
         pairs.map(|(a, b)| a.total_cmp(b)).find(|order| order.is_ne()).unwrap_or(std::cmp::Ordering::Equal)
     });
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED);
     let size = SAMPLE.min(count);
     let mut depths = vec![0.0; count];
     for _ in 0..TREES {
-        let mut sample = random.sample(&order, size);
+        let mut sample = sample_of(&order, size, &mut random);
         let tree = Tree::grow(points, &mut sample, &mut random);
         for (index, depth) in depths.iter_mut().enumerate() {
             *depth += tree.depth(points.at(index));
@@ -141,39 +143,16 @@ fn bounds(points: &Points<'_>, sample: &[usize]) -> (Vec<f64>, Vec<f64>) {
     (low, high)
 }
 
-/// SplitMix64: a few lines whose numbers never change with a library's version.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// From 0 to just below 1.
-    fn uniform(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
-    fn normal(&mut self) -> f64 {
-        let radius = (-2.0 * (1.0 - self.uniform()).ln()).sqrt();
-        radius * (std::f64::consts::TAU * self.uniform()).cos()
-    }
-
-    /// `size` of the items, none twice (Floyd's way).
-    fn sample(&mut self, items: &[usize], size: usize) -> Vec<usize> {
-        let mut taken = std::collections::BTreeSet::new();
-        for last in items.len() - size..items.len() {
-            let drawn = (self.uniform() * (last + 1) as f64) as usize;
-            if !taken.insert(drawn) {
-                taken.insert(last);
-            }
+/// `size` of the items, none twice (Floyd's way).
+fn sample_of(items: &[usize], size: usize, random: &mut Random) -> Vec<usize> {
+    let mut taken = std::collections::BTreeSet::new();
+    for last in items.len() - size..items.len() {
+        let drawn = (random.uniform() * (last + 1) as f64) as usize;
+        if !taken.insert(drawn) {
+            taken.insert(last);
         }
-        taken.into_iter().map(|place| items[place]).collect()
     }
+    taken.into_iter().map(|place| items[place]).collect()
 }
 
 #[cfg(test)]
@@ -182,7 +161,7 @@ mod tests {
 
     /// A cloud of `count` points and one far away, which is the last.
     fn cloud(count: usize) -> Vec<f64> {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let mut numbers: Vec<f64> = (0..count * 2).map(|_| random.normal()).collect();
         numbers.extend([8.0, -8.0]);
         numbers

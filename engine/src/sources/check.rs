@@ -4,6 +4,7 @@ use croner::Cron;
 
 use super::config::{FileFormat, SourceConfig, When};
 use super::plan::Plan;
+use super::sftp::Address;
 use crate::check::REJECTED_SUFFIX;
 use crate::config::EngineConfig;
 use crate::names::is_topic_name;
@@ -27,8 +28,17 @@ fn mistakes_of(source: &SourceConfig) -> Vec<String> {
         mistakes.push(format!("topic '{}' is not a topic name, use letters, digits, '.', '_' or '-'", source.topic));
     }
     let remote = super::remote::is_remote(&source.path);
-    if source.path.contains("://") && !remote {
-        mistakes.push(format!("path '{}': give a file, a folder, a pattern, or http(s):// of a file", source.path));
+    match Address::parse(&source.path) {
+        Some(Ok(_)) => mistakes.extend(source.login.mistakes()),
+        Some(Err(mistake)) => mistakes.push(mistake),
+        None if !source.login.is_empty() => {
+            mistakes.push("password, private_key and host_key are for paths that begin with sftp://".into());
+        }
+        None if source.path.contains("://") && !remote => mistakes.push(format!(
+            "path '{}': give a file, a folder, a pattern, sftp:// of these, or http(s):// of a file",
+            source.path
+        )),
+        None => {}
     }
     if source.path.contains("**") {
         mistakes.push(format!("path '{}': ** is not known, write * for each level of folders", source.path));

@@ -1,5 +1,6 @@
 //! What a source is declared to be, as plain values; `plan` says what is wrong with one.
 
+use super::sftp::SftpLogin;
 use crate::config::CheckConfig;
 
 /// Files that are read into a topic, each row once.
@@ -9,8 +10,11 @@ pub struct SourceConfig {
     pub name: String,
     /// The topic it writes; created when it does not exist.
     pub topic: String,
-    /// A file, a folder (its files, not those of folders in it), a path with `*` and `?`, or `http(s)://` of one file.
+    /// A file, a folder (its files, not those of folders in it), a path with `*` and `?`, the same on an SFTP server
+    /// (`sftp://user@host:port/…`), or `http(s)://` of one file.
     pub path: String,
+    /// For an SFTP server: who asks, and by what it is known.
+    pub login: SftpLogin,
     /// How the files are written.
     pub format: FileFormat,
     /// When they are read.
@@ -151,6 +155,7 @@ impl Default for SourceConfig {
             name: String::new(),
             topic: String::new(),
             path: String::new(),
+            login: SftpLogin::default(),
             format: FileFormat::Csv(CsvFormat::default()),
             when: When::Demand,
             columns: Vec::new(),

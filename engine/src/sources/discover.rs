@@ -12,9 +12,9 @@ use super::stored::{self, FileRecord, Id, PathRecord, VERSION};
 use crate::error::Result;
 
 /// Most files that one path may name.
-const FILES_MAX: usize = 100_000;
+pub(crate) const FILES_MAX: usize = 100_000;
 /// Ends of names under which programs write what is not whole yet.
-const UNFINISHED: [&str; 4] = [".tmp", ".part", ".partial", ".crdownload"];
+pub(crate) const UNFINISHED: [&str; 4] = [".tmp", ".part", ".partial", ".crdownload"];
 
 /// A file that a path names.
 #[derive(Debug, Clone, PartialEq)]
@@ -25,6 +25,9 @@ pub(crate) struct Found {
     pub(crate) name: String,
     pub(crate) bytes: u64,
     pub(crate) modified_ns: i64,
+    /// For a file of another machine, which is fetched to `path` before it is read: what it is remembered by, and its path
+    /// there.
+    pub(crate) remote: Option<(String, String)>,
 }
 
 /// The files of a path, by name: the file itself, the files of a folder, or what fits a pattern with `*` and `?`.
@@ -77,11 +80,11 @@ fn matching(base: &Path, folder: &Path, patterns: &[String], found: &mut Vec<Fou
 pub(crate) fn look(path: PathBuf, name: String) -> io::Result<Found> {
     let data = fs::metadata(&path)?;
     let modified = data.modified()?.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-    Ok(Found { path, name, bytes: data.len(), modified_ns: i64::try_from(modified).unwrap_or(i64::MAX) })
+    Ok(Found { path, name, bytes: data.len(), modified_ns: i64::try_from(modified).unwrap_or(i64::MAX), remote: None })
 }
 
 /// Whether a name fits a pattern in which `*` is any letters and `?` is one.
-fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
     let (mut at, mut to, mut star) = (0, 0, None);
     while to < name.len() {
@@ -143,7 +146,10 @@ pub(crate) fn is_known(store: &Store, source: &str, found: &Found) -> Result<boo
 
 /// The path under which a file is remembered.
 pub(crate) fn path_of(found: &Found) -> String {
-    found.path.to_string_lossy().into_owned()
+    match &found.remote {
+        Some((name, _)) => name.clone(),
+        None => found.path.to_string_lossy().into_owned(),
+    }
 }
 
 /// Reads the file once to know it: loaded before under whatever name, begun, grown since, or new. The outer error is the

@@ -15,10 +15,12 @@ use super::plan::Plan;
 use super::publish::Packer;
 use super::reader::{Content, RawRow, Reader};
 use super::rules::{self, Origin, Ready, Refused};
+use super::sftp::{Address, Fault, Remote};
 use super::shared::{Signal, SourceShared, WATCH};
 use super::status::{RunReport, RunState};
 use super::stored::{self, FileRecord, Id, PathRecord, SourceRecord};
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::quality::{ACCEPTED, Counters, DUPLICATE, QualityAction, Tally, Writer, day_of};
 
 /// Most bytes of rows of one commit.
 const COMMIT_BYTES: usize = 4 << 20;
@@ -49,6 +51,15 @@ impl From<broker::Error> for Halt {
     }
 }
 
+impl From<Fault> for Halt {
+    fn from(fault: Fault) -> Halt {
+        match fault {
+            Fault::Io(error) => Halt::Io(error),
+            Fault::Refused(message) => Halt::Failed(EngineError::new(ErrorKind::BadRequest, message)),
+        }
+    }
+}
+
 impl From<io::Error> for Halt {
     fn from(error: io::Error) -> Halt {
         Halt::Io(error)
@@ -65,6 +76,9 @@ pub(crate) struct Run<'a> {
     pub(crate) rejected: Arc<Topic>,
     pub(crate) report: RunReport,
     pub(crate) totals: SourceRecord,
+    pub(crate) quality: Counters,
+    /// The connection to the server of the files, while there is one.
+    pub(crate) remote: Option<Remote>,
 }
 
 /// The file being loaded.
@@ -110,7 +124,7 @@ impl Run<'_> {
     }
 
     fn files(&mut self) -> Outcome {
-        let files = self.trying(|run| Ok(run.find()?))?;
+        let files = self.trying(|run| run.find())?;
         let store = self.shared.broker.store().clone();
         let mut due = Vec::new();
         for found in files.into_iter().filter(|found| self.report.trigger != WATCH || self.shared.is_settled(found)) {
@@ -133,16 +147,38 @@ impl Run<'_> {
             }
             self.shared.end_file(&found);
         }
+        if self.remote.take().is_some() {
+            // fetched again where it is still needed
+            let _ = std::fs::remove_dir_all(self.shared.fetched_dir());
+        }
         Ok(())
     }
 
-    fn find(&self) -> io::Result<Vec<Found>> {
-        let path = &self.config().path;
-        if super::remote::is_remote(path) {
+    fn find(&mut self) -> Outcome<Vec<Found>> {
+        let path = self.config().path.clone();
+        if super::remote::is_remote(&path) {
             let folder = self.shared.broker.config().data_dir.join("sources");
-            return super::remote::fetch(path, &folder, &self.config().name).map(|found| vec![found]);
+            return Ok(vec![super::remote::fetch(&path, &folder, &self.config().name)?]);
         }
-        discover::find(path)
+        match Address::parse(&path) {
+            Some(_) => {
+                let folder = self.shared.fetched_dir();
+                self.on_server(async |remote| remote.find(&folder).await)
+            }
+            None => Ok(discover::find(&path)?),
+        }
+    }
+
+    /// Does something on the server of the files, over a new connection when there is none that works.
+    fn on_server<T>(&mut self, act: impl AsyncFnOnce(&Remote) -> std::result::Result<T, Fault>) -> Outcome<T> {
+        let runtime = self.runtime.clone();
+        let remote = match self.remote.take() {
+            Some(remote) => remote,
+            None => runtime.block_on(self.shared.connect())?,
+        };
+        let done = runtime.block_on(act(&remote))?;
+        self.remote = Some(remote);
+        Ok(done)
     }
 
     /// Tries again what fails with the file system or the network, as often as the source says in a row without progress.
@@ -175,6 +211,9 @@ impl Run<'_> {
     }
 
     fn file(&mut self, found: &Found) -> Outcome {
+        if found.remote.is_some() {
+            self.on_server(async |remote| remote.fetch(found).await)?;
+        }
         let store = self.shared.broker.store().clone();
         let name = self.config().name.clone();
         let key = stored::path_key(&name, &discover::path_of(found));
@@ -200,6 +239,10 @@ impl Run<'_> {
             self.step(&loading, std::mem::take(&mut rows))?;
             self.shared.read_to(&loading.found, reader.offset());
             if ended {
+                if found.remote.is_some() {
+                    // loaded: its content is known now, whatever becomes of the copy
+                    let _ = std::fs::remove_file(&found.path);
+                }
                 return Ok(());
             }
             self.pause(Duration::from_millis(self.config().pace.delay_ms))?;
@@ -289,11 +332,15 @@ impl Run<'_> {
         let record = FileRecord { updated_ms: now_ms, ..loading.record.clone() };
         changes.push(stored::put(stored::file_key(&name, &loading.content), &record)?);
         changes.push(stored::put(stored::path_key(&name, &discover::path_of(&loading.found)), &loading.path)?);
+        let tally = tally(day_of(Some(now_ms), now_ms), (published, skipped), &refused);
+        changes.extend(self.quality.changes(tally, self.shared.broker.store())?);
         let (report, totals) = (self.report.clone(), self.totals.clone());
         self.count(rows.len() as u64, published, skipped, &refused);
         self.report.files += u64::from(record.done);
         if let Err(error) = self.commit(changes) {
             (self.report, self.totals) = (report, totals);
+            // what the counters remember was not stored
+            self.quality = counters(&self.config().name);
             return Err(error.into());
         }
         self.shared.tell(&self.report, &self.totals);
@@ -346,6 +393,20 @@ impl Run<'_> {
         self.runtime.block_on(self.shared.broker.lane().commit(changes, Ack::Durable))?;
         Ok(())
     }
+}
+
+/// The counters of data quality of a source.
+pub(crate) fn counters(source: &str) -> Counters {
+    Counters::new(Writer::Source, source)
+}
+
+/// What the rules did with the rows of a batch, for the day it was read.
+fn tally(day: i32, (published, skipped): (u64, u64), refused: &[Refused]) -> Tally {
+    let mut tally = Tally::default();
+    tally.add(day, QualityAction::Accept, &ACCEPTED.into(), published);
+    tally.add(day, QualityAction::Skip, &DUPLICATE.into(), skipped);
+    refused.iter().for_each(|row| tally.add(day, QualityAction::Reject, &row.rule.as_str().into(), 1));
+    tally
 }
 
 /// A field without a name, such as that of a row number, is called by its place.

@@ -15,6 +15,7 @@ mod publish;
 mod reader;
 mod remote;
 mod rules;
+mod sftp;
 mod shared;
 mod status;
 mod stored;
@@ -32,6 +33,7 @@ use tokio::task::JoinHandle;
 pub use self::check::check_sources;
 pub use self::config::{CsvFormat, Encoding, FileFormat, Pace, SetConfig, SourceColumn, SourceConfig, When};
 pub use self::plan::SOURCE_RULES;
+pub use self::sftp::SftpLogin;
 pub use self::status::{Progress, RunReport, RunState, SourceStatus};
 
 use self::load::Run;
@@ -215,7 +217,17 @@ async fn begin(shared: &Arc<SourceShared>, trigger: &str) -> Result<Started> {
     let (shared, runtime) = (shared.clone(), tokio::runtime::Handle::current());
     let ended = tokio::task::spawn_blocking(move || {
         let _busy = busy;
-        let report = Run { shared: &shared, runtime, topic, rejected, report, totals }.run();
+        let report = Run {
+            quality: load::counters(&shared.config.name),
+            shared: &shared,
+            runtime,
+            topic,
+            rejected,
+            report,
+            totals,
+            remote: None,
+        }
+        .run();
         shared.end(&report);
         tracing::info!(
             source = shared.config.name,

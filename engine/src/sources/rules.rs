@@ -286,17 +286,14 @@ fn read_fields(
 fn push_text(buffer: &mut ColumnBuffer, kind: ColumnType, text: &str) -> bool {
     let trimmed = text.trim();
     match kind {
-        ColumnType::Varchar => buffer.push(&JsonValue::String(text.into())),
         ColumnType::Boolean => match trimmed.to_ascii_lowercase().as_str() {
             "true" | "t" | "1" | "yes" => buffer.push(&JsonValue::Bool(true)),
             "false" | "f" | "0" | "no" => buffer.push(&JsonValue::Bool(false)),
             _ => false,
         },
-        ColumnType::Bigint | ColumnType::Double => buffer.push(&JsonValue::Number(trimmed)),
-        ColumnType::Timestamp | ColumnType::Date | ColumnType::Decimal { .. } => {
-            buffer.push(&JsonValue::String(trimmed.into()))
-        }
-        ColumnType::Texts => buffer.push(&JsonValue::Array(trimmed)),
+        // files write dates, not milliseconds: 20261120 is a mistake, not a moment of 1970
+        ColumnType::Timestamp => buffer.push(&JsonValue::String(trimmed.into())),
+        _ => buffer.push_text(text),
     }
 }
 

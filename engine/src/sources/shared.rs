@@ -1,6 +1,7 @@
 //! One source, seen from its run, from its keeper and from outside.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 
 use super::config::{FileFormat, SourceConfig, When};
 use super::discover::{self, Found};
+use super::sftp::{Address, Fault, Remote};
 use super::status::{Progress, RunReport, RunState, SourceStatus};
 use super::stored::{self, SourceRecord};
 use crate::error::Result;
@@ -71,7 +73,8 @@ impl SourceShared {
         let store = broker.store();
         let totals: SourceRecord = stored::get(store, &stored::source_key(&config.name))?
             .unwrap_or(SourceRecord { v: stored::VERSION, ..SourceRecord::default() });
-        let last_run = stored::runs(store, &config.name)?.last().map_or(0, |run| run.run);
+        let last = stored::runs(store, &config.name)?.pop();
+        let last_run = last.as_ref().map_or(0, |run| run.run);
         let paused = store.get(Family::State, &stored::paused_key(&config.name))?.is_some();
         let control = watch::Sender::new(Control { stopping: false, paused });
         let schedule = match &config.when {
@@ -80,7 +83,9 @@ impl SourceShared {
         };
         let live = Mutex::new(Live { totals, last_run, ..Live::default() });
         let shared = SourceShared { config, broker, control, busy: Arc::default(), schedule, live };
-        shared.plan_next();
+        // A time that passed since the last run, while the server was away, is made up for: it is due now.
+        let since_ms = last.map_or(shared.broker.clock().now_ms(), |run| run.started_ms);
+        shared.live.lock().next_ms = shared.next_after(since_ms);
         Ok(shared)
     }
 
@@ -168,9 +173,31 @@ impl SourceShared {
         !(0..SETTLED_MS).contains(&age)
     }
 
+    /// Where files of another machine are fetched.
+    pub(crate) fn fetched_dir(&self) -> PathBuf {
+        self.broker.config().data_dir.join("sources").join(&self.config.name)
+    }
+
+    /// A connection to the server of the files.
+    pub(crate) async fn connect(&self) -> std::result::Result<Remote, Fault> {
+        match Address::parse(&self.config.path) {
+            Some(Ok(address)) => Remote::connect(&address, &self.config.login).await,
+            Some(Err(message)) => Err(Fault::Refused(message)),
+            None => Err(Fault::Refused(format!("{} is not on a server", self.config.path))),
+        }
+    }
+
+    fn find(&self) -> std::result::Result<Vec<Found>, Fault> {
+        if Address::parse(&self.config.path).is_none() {
+            return Ok(discover::find(&self.config.path)?);
+        }
+        let look = async { self.connect().await?.find(&self.fetched_dir()).await };
+        tokio::runtime::Handle::current().block_on(look)
+    }
+
     /// Whether there is a file that a watching source has to read. Blocks.
     pub(crate) fn is_due(&self) -> Result<bool> {
-        let files = match discover::find(&self.config.path) {
+        let files = match self.find() {
             Ok(files) => files,
             Err(error) => {
                 let message = format!("{}: {error}", self.config.path);
@@ -195,16 +222,20 @@ impl SourceShared {
 
     /// Finds the schedule's next time; whether the former one has come.
     pub(crate) fn plan_next(&self) -> bool {
-        let Some((cron, zone)) = &self.schedule else { return false };
         let now_ms = self.broker.clock().now_ms();
         let mut live = self.live.lock();
         let come = live.next_ms.is_some_and(|next_ms| next_ms <= now_ms);
         if come || live.next_ms.is_none() {
-            let now = zone.timestamp_millis_opt(now_ms).single();
-            let next = now.and_then(|now| cron.find_next_occurrence(&now, false).ok());
-            live.next_ms = next.map(|next| next.timestamp_millis());
+            live.next_ms = self.next_after(now_ms);
         }
         come
+    }
+
+    /// The schedule's first time after a moment.
+    fn next_after(&self, ms: i64) -> Option<i64> {
+        let (cron, zone) = self.schedule.as_ref()?;
+        let moment = zone.timestamp_millis_opt(ms).single()?;
+        cron.find_next_occurrence(&moment, false).ok().map(|next| next.timestamp_millis())
     }
 
     /// Time until the schedule's next time.

@@ -90,6 +90,15 @@ async fn a_content_is_loaded_once_under_any_name() {
     let status = sources.status_of("files").unwrap();
     assert_eq!((status.rows, status.published, status.skipped, status.rejected), (34, 30, 2, 2));
     assert_eq!((status.runs.len(), status.state.as_str()), (4, "idle"));
+    // The same, by rule, where the rules of streams are counted.
+    let mut counted: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for count in crate::quality::read(&broker, |_| None).unwrap() {
+        assert_eq!(count.stream, "files");
+        *counted.entry((count.action.word(), count.rule)).or_default() += count.records;
+    }
+    let expected =
+        [("accept", "accepted", 30), ("reject", "id_positive", 1), ("reject", "type", 1), ("skip", "duplicate", 2)];
+    assert_eq!(counted, expected.map(|(action, rule, records)| ((action, rule.to_owned()), records)).into());
     sources.stop().await;
     broker.stop().await.unwrap();
 }
@@ -171,6 +180,38 @@ async fn a_pause_holds_over_a_restart() {
     assert_eq!(ids(&broker).await.len(), 100);
     sources.stop().await;
     broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_that_passed_while_the_server_was_away_is_made_up_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("a.csv");
+    fs::write(&file, "id,name\n1,\"name, of 1\"\n").unwrap();
+    let clock = broker::Clock::manual(1_795_176_000_000); // 2026-11-20T12:00:00Z
+    let config = SourceConfig { when: When::Schedule("0 6 * * *".into(), "UTC".into()), ..source(&file) };
+    for (days, runs, next_day) in [(0, 0, 21), (1, 1, 22), (0, 1, 22), (3, 2, 25)] {
+        clock.advance(days * 86_400_000);
+        let broker = crate::tests::open_broker_at(&dir.path().join("data"), clock.clone()).await;
+        let sources = start(&broker, config.clone()).await;
+        if (days, runs) == (1, 1) {
+            // Without a run before there is nothing to go by.
+            assert_eq!(sources.status_of("files").unwrap().runs.len(), 0);
+            sources.run("files").await.unwrap();
+        }
+        for _ in 0..300 {
+            if sources.status_of("files").unwrap().runs.len() == runs {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        sources.stop().await;
+        let status = sources.status_of("files").unwrap();
+        assert_eq!(status.runs.len(), runs, "after {days} days");
+        let wanted = format!("2026-11-{next_day}T06:00:00");
+        let next = chrono::DateTime::from_timestamp_millis(status.next_ms.unwrap()).unwrap();
+        assert_eq!(next.format("%Y-%m-%dT%H:%M:%S").to_string(), wanted);
+        broker.stop().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

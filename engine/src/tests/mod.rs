@@ -1,6 +1,7 @@
 //! Tests of the engine over a real broker in a temporary directory.
 
 mod avro;
+mod compacted;
 mod decode;
 mod derived;
 mod derived_oracle;
@@ -20,13 +21,17 @@ use crate::{Answer, CheckConfig, ColumnConfig, Engine, EngineConfig, ReadRequest
 pub(crate) const BASE_MS: i64 = 1_795_168_800_000;
 
 pub(crate) async fn open_broker(data_dir: &std::path::Path) -> Arc<Broker> {
+    open_broker_at(data_dir, Clock::manual(BASE_MS)).await
+}
+
+pub(crate) async fn open_broker_at(data_dir: &std::path::Path, clock: Clock) -> Arc<Broker> {
     let config = BrokerConfig {
         data_dir: data_dir.to_path_buf(),
         listeners: Vec::new(),
         durability: Durability::Os,
         ..BrokerConfig::default()
     };
-    Broker::open(config, Clock::manual(BASE_MS)).await.unwrap()
+    Broker::open(config, clock).await.unwrap()
 }
 
 pub(crate) fn column(name: &str, sql_type: &str, required: bool) -> ColumnConfig {

@@ -1,9 +1,11 @@
 //! The lake against a real broker, with a table of its own instead of the engine's streams.
 
 mod archive;
+mod compacted;
 mod crash;
 mod queries;
 mod samples;
+mod scanned;
 mod settling;
 mod support;
 mod transforms;

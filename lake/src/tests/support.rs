@@ -195,7 +195,7 @@ pub fn rows_in_files(dir: &Path) -> Vec<(i32, i64)> {
 }
 
 pub async fn sql(lake: &Lake, sql: &str, params: Vec<Value>) -> Result<SqlAnswer> {
-    lake.sql(SqlRequest { sql: sql.into(), params, row_limit: 100_000 }).await
+    lake.sql(SqlRequest { sql: sql.into(), params, row_limit: 100_000, ..SqlRequest::default() }).await
 }
 
 /// The answer as text, one line per row.

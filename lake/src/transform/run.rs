@@ -267,7 +267,10 @@ impl Runner {
         while let Some(batch) = rows.next().await {
             writer.push(&batch.map_err(explain)?).await?;
         }
-        Ok(Written { files: writer.finish().await?, offsets: prepared.offsets })
+        let files = writer.finish().await?;
+        let Prepared { running, offsets, .. } = prepared;
+        running.end(Ok(files.iter().map(|file| file.rows).sum()));
+        Ok(Written { files, offsets })
     }
 
     /// The result of the query, merged into the history that the table has.

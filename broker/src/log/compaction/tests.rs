@@ -1,0 +1,491 @@
+//! Compaction against a brute-force model: random logs, random passes, crashes between the commits of a pass.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use super::pass::{Commits, Limits, Pass, settle};
+use super::survey::survey;
+use super::{CleanState, finish_cut_pass};
+use crate::codec::Compression;
+use crate::log::keys;
+use crate::seed::seed;
+use crate::*;
+
+const NO_PACE: u64 = 1 << 40;
+const LIMITS: Limits = Limits { keys_max: 1_000, bytes_per_second: NO_PACE, fixes_max: 100, commits_max: u64::MAX };
+const CODECS: [Compression; 5] =
+    [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
+
+async fn open(dir: &Path, clock: &Clock) -> Arc<Broker> {
+    let config = BrokerConfig {
+        data_dir: dir.to_path_buf(),
+        tail_cache_bytes: 3_000,
+        compaction_check_ms: 3_600_000,
+        compaction_bytes_per_second: NO_PACE,
+        ..BrokerConfig::default()
+    };
+    Broker::open(config, clock.clone()).await.unwrap()
+}
+
+async fn partition(broker: &Broker, settings: &[(&str, &str)]) -> Arc<Partition> {
+    let config = settings.iter().map(|(key, value)| ((*key).to_string(), (*value).to_string())).collect();
+    let topic = broker.catalog().ensure(NewTopic { name: "t".into(), partitions: 1, config }).await.unwrap();
+    topic.partition(0).unwrap()
+}
+
+/// Every batch is a segment of its own, and anything dirty is due.
+const EAGER: [(&str, &str); 4] = [
+    ("cleanup.policy", "compact"),
+    ("segment.ms", "1"),
+    ("min.cleanable.dirty.ratio", "0"),
+    ("delete.retention.ms", "1000"),
+];
+
+type Plain<'a> = (i64, Option<&'a str>, Option<&'a str>);
+
+fn batch(records: &[Plain<'_>], codec: Compression) -> Batch {
+    let mut builder = BatchBuilder::new();
+    for (time, key, value) in records {
+        builder.push(*time, key.map(str::as_bytes), value.map(str::as_bytes), &[(b"h", Some(b"x")), (b"h", None)]);
+    }
+    let plain = builder.build().unwrap();
+    let section = plain.bytes().slice(batch::BATCH_HEADER_BYTES..);
+    plain.with_records(&batch::NewRecords {
+        codec,
+        records: codec.compress(section, None).unwrap(),
+        count: plain.record_count(),
+        max_timestamp: plain.max_timestamp(),
+        append_time: false,
+        horizon: None,
+    })
+}
+
+fn from_producer(batch: &Batch, producer: i64, sequence: i32) -> Batch {
+    let mut bytes = batch.bytes().to_vec();
+    bytes[43..51].copy_from_slice(&producer.to_be_bytes());
+    bytes[51..53].copy_from_slice(&0_i16.to_be_bytes());
+    bytes[53..57].copy_from_slice(&sequence.to_be_bytes());
+    batch::write_crc(&mut bytes);
+    Batch::parse(bytes.into()).unwrap()
+}
+
+async fn append(broker: &Broker, partition: &Arc<Partition>, batch: Batch) -> Offset {
+    let append = Append { partition: partition.clone(), batch, origin: Origin::Client };
+    broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap()[0].base_offset
+}
+
+async fn batches(partition: &Arc<Partition>) -> Vec<Batch> {
+    let mut at = partition.log_start();
+    let mut all: Vec<Batch> = Vec::new();
+    while at < partition.high_watermark() {
+        let read = partition.read(at, 700).await.unwrap();
+        assert!(!read.is_empty(), "nothing at {at}, the log ends at {}", partition.high_watermark());
+        at = read.last().unwrap().next_offset();
+        all.extend(read);
+    }
+    all
+}
+
+/// Offset, time, key and value of every record that can be read.
+async fn records(partition: &Arc<Partition>) -> Vec<(Offset, i64, Option<String>, Option<String>)> {
+    let text = |bytes: bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let mut all = Vec::new();
+    for batch in batches(partition).await {
+        batch.check_crc().unwrap();
+        for record in batch.records().unwrap().map(Result::unwrap).filter(|one| one.offset >= partition.log_start()) {
+            assert_eq!(record.headers.len(), 2);
+            all.push((record.offset, record.timestamp, record.key.map(text), record.value.map(text)));
+        }
+    }
+    all
+}
+
+/// Index and batches say the same, and the figures add up.
+async fn check_index(broker: &Broker, partition: &Arc<Partition>) {
+    let stored = batches(partition).await;
+    let (mut entries, mut bytes, mut before) = (0, 0, None);
+    for (entry, batch) in partition.entries(partition.log_start()).zip(&stored) {
+        let (base, entry) = entry.unwrap();
+        assert_eq!((base, entry.size as usize), (batch.base_offset(), batch.bytes().len()));
+        let newest = if batch.record_count() == 0 { -1 } else { batch.max_timestamp() };
+        assert_eq!((entry.max_timestamp, entry.last_offset_delta), (newest, batch.last_offset_delta()));
+        assert_eq!(entry.attributes & i16::MAX, batch.attributes());
+        assert!(before.is_none_or(|before| entry.bytes_before() == before), "running bytes jump at {base}");
+        before = Some(entry.running_bytes);
+        bytes += i64::from(entry.size);
+        entries += 1;
+    }
+    assert_eq!((entries, bytes), (stored.len(), partition.size_bytes() as i64));
+    let (from, to) = keys::log_range(partition.id());
+    let in_families = [Family::Log, Family::Compacted, Family::Index]
+        .map(|family| broker.store().scan(family, &from, &to).map(Result::unwrap).count());
+    assert_eq!(in_families[0] + in_families[1], in_families[2], "a batch lies in one family, and has one entry");
+    assert_eq!(in_families[2], stored.len());
+}
+
+/// The log as a plain list.
+#[derive(Default)]
+struct Model {
+    records: Vec<ModelRecord>,
+    /// By base offset.
+    batches: BTreeMap<Offset, ModelBatch>,
+    last_of: HashMap<i64, Offset>,
+}
+
+struct ModelRecord {
+    offset: Offset,
+    base: Offset,
+    time: i64,
+    key: Option<String>,
+    value: Option<String>,
+}
+
+struct ModelBatch {
+    next: Offset,
+    horizon: Option<i64>,
+    producer: i64,
+}
+
+impl Model {
+    fn append(&mut self, base: Offset, producer: i64, records: &[Plain<'_>]) {
+        for (at, (time, key, value)) in records.iter().enumerate() {
+            self.records.push(ModelRecord {
+                offset: base + at as i64,
+                base,
+                time: *time,
+                key: key.map(str::to_owned),
+                value: value.map(str::to_owned),
+            });
+        }
+        let next = base + records.len() as i64;
+        self.batches.insert(base, ModelBatch { next, horizon: None, producer });
+        if producer >= 0 {
+            self.last_of.insert(producer, base);
+        }
+    }
+
+    /// Everything below `end` is the newest of its key below `end`.
+    fn compact(&mut self, end: Offset, now: i64, delete_retention_ms: i64) {
+        let mut newest = HashMap::new();
+        for record in self.records.iter().filter(|record| record.offset < end) {
+            if let Some(key) = &record.key {
+                newest.insert(key.clone(), record.offset);
+            }
+        }
+        let batches = &mut self.batches;
+        self.records.retain(|record| {
+            let passed = batches[&record.base].horizon.is_some_and(|horizon| horizon <= now);
+            let Some(key) = record.key.as_ref().filter(|_| record.offset < end) else { return record.offset >= end };
+            newest[key] == record.offset && (record.value.is_some() || !passed)
+        });
+        for (base, batch) in batches.range_mut(..end) {
+            let tombstone = self.records.iter().any(|record| record.base == *base && record.value.is_none());
+            if tombstone && batch.horizon.is_none() {
+                batch.horizon = Some(now + delete_retention_ms);
+            }
+        }
+        let left: std::collections::BTreeSet<Offset> = self.records.iter().map(|record| record.base).collect();
+        let last_of = &self.last_of;
+        self.batches.retain(|base, batch| left.contains(base) || last_of.get(&batch.producer) == Some(base));
+    }
+
+    fn delete_before(&mut self, start: Offset) {
+        self.batches.retain(|_, batch| batch.next > start);
+        self.records.retain(|record| record.offset >= start);
+    }
+}
+
+struct Run {
+    random: StdRng,
+    clock: Clock,
+    model: Model,
+    sequences: HashMap<i64, i32>,
+    versions: u32,
+}
+
+impl Run {
+    async fn append(&mut self, broker: &Broker, partition: &Arc<Partition>, keys: u32, null_keys: bool) {
+        let count = self.random.random_range(1..8);
+        let now = self.clock.now_ms();
+        let mut texts = Vec::new();
+        for _ in 0..count {
+            self.versions += 1;
+            let key = format!("key {}", self.random.random_range(0..keys));
+            let key = (!null_keys || self.random.random_range(0..4) > 0).then_some(key);
+            let value = format!("{} {}", self.versions, "x".repeat(self.random.random_range(0..60)));
+            texts.push((key, (self.random.random_range(0..4) > 0).then_some(value)));
+        }
+        let plain: Vec<Plain<'_>> = texts
+            .iter()
+            .map(|(key, value)| (now - self.random.random_range(0..3), key.as_deref(), value.as_deref()))
+            .collect();
+        let mut batch = batch(&plain, CODECS[self.random.random_range(0..CODECS.len())]);
+        let producer = self.random.random_range(-1..3);
+        if producer >= 0 {
+            let sequence = self.sequences.entry(producer).or_default();
+            batch = from_producer(&batch, producer, *sequence);
+            *sequence += count;
+        }
+        let base = append(broker, partition, batch).await;
+        self.model.append(base, producer, &plain);
+        self.clock.advance(5);
+    }
+
+    async fn compare(&self, broker: &Broker, partition: &Arc<Partition>) {
+        let expected: Vec<_> = self
+            .model
+            .records
+            .iter()
+            .map(|record| (record.offset, record.time, record.key.clone(), record.value.clone()))
+            .collect();
+        assert_eq!(records(partition).await, expected);
+        let bases: Vec<Offset> = batches(partition).await.iter().map(Batch::base_offset).collect();
+        assert_eq!(bases, self.model.batches.keys().copied().collect::<Vec<_>>());
+        check_index(broker, partition).await;
+        if let Some(newest) = expected.iter().map(|(_, time, ..)| *time).max() {
+            for target in [0, newest / 2, newest - 3, newest, newest + 1] {
+                let found =
+                    expected.iter().find(|(_, time, ..)| *time >= target).map(|(offset, time, ..)| (*offset, *time));
+                assert_eq!(partition.offset_for_timestamp(target).await.unwrap(), found, "first at or after {target}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn random_logs_are_compacted_as_the_model_says() {
+    let mut random = StdRng::seed_from_u64(seed("compaction"));
+    for _ in 0..8 {
+        let dir = tempfile::tempdir().unwrap();
+        let run = Run {
+            random: StdRng::seed_from_u64(random.random()),
+            clock: Clock::manual(1_000_000),
+            model: Model::default(),
+            sequences: HashMap::new(),
+            versions: 0,
+        };
+        random_log(dir.path(), run).await;
+    }
+}
+
+async fn random_log(dir: &Path, mut run: Run) {
+    let mut broker = open(dir, &run.clock).await;
+    let mut settings = EAGER;
+    let late = run.random.random_range(0..2) == 0; // the topic becomes a compacted one later
+    if late {
+        settings[0].1 = "delete";
+    }
+    let mut log = partition(&broker, &settings).await;
+    for round in 0..12 {
+        for _ in 0..run.random.random_range(1..12) {
+            run.append(&broker, &log, 12, late && round == 0).await;
+        }
+        if round == 0 {
+            let policy = if run.random.random_range(0..2) == 0 { "compact" } else { "compact,delete" };
+            let overrides = [("cleanup.policy", policy), settings[1], settings[2], settings[3]];
+            let overrides = overrides.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+            broker.catalog().set_config("t", overrides).await.unwrap();
+        }
+        let mut hold = broker.holds().register("test");
+        let floor = run.random.random_range(log.log_start()..=log.high_watermark());
+        let held = run.random.random_range(0..3) == 0;
+        if held {
+            hold.set(log.id(), floor);
+        }
+        let limits = Limits {
+            keys_max: if run.random.random_range(0..2) == 0 { 5 } else { 1_000 },
+            fixes_max: run.random.random_range(1..6),
+            commits_max: if run.random.random_range(0..3) == 0 { run.random.random_range(0..6) } else { u64::MAX },
+            ..LIMITS
+        };
+        let now = run.clock.now_ms();
+        let mut cut = false;
+        while let Some(due) = survey(&log, broker.holds().floor(log.id()), now).unwrap() {
+            let sealed = log.active_segment_base().min(if held { floor } else { Offset::MAX });
+            assert_eq!(due.to, sealed);
+            let made = Pass::new(&broker, &log, (due, limits)).make().await;
+            let clean_to = log.compaction().clean_to;
+            if made.is_err() {
+                cut = true;
+                break;
+            }
+            assert!(clean_to > due.from && (clean_to == due.to || limits.keys_max == 5), "{due:?} clean to {clean_to}");
+            run.model.compact(clean_to, now, 1_000);
+        }
+        if cut {
+            check_cut(&run, &log).await;
+            broker.lane().stop(); // ends the writer without the clean mark, as a crash does
+            drop((broker, log));
+            broker = open(dir, &run.clock).await;
+            hold = broker.holds().register("test");
+            log = partition(&broker, &[]).await;
+            check_cut(&run, &log).await;
+            finish_cut_pass(&broker, &log).await.unwrap();
+            check_index(&broker, &log).await;
+            broker.compact().await.unwrap();
+            run.model.compact(log.compaction().clean_to, now, 1_000);
+        }
+        hold.clear(log.id());
+        run.compare(&broker, &log).await;
+        if log.config().deletes() && run.random.random_range(0..3) == 0 {
+            let start = run.random.random_range(log.log_start()..=log.high_watermark() - 1);
+            broker.lane().commit(vec![Change::LogStart(log.clone(), start)], Ack::Durable).await.unwrap();
+            run.model.delete_before(log.log_start());
+            run.compare(&broker, &log).await;
+        }
+        run.clock.advance(run.random.random_range(0..700));
+    }
+}
+
+/// In the middle of a pass: the newest record of each key is there, everything that is there was written, in its place.
+async fn check_cut(run: &Run, log: &Arc<Partition>) {
+    let now = run.clock.now_ms();
+    let found = records(log).await;
+    let by_offset: BTreeMap<Offset, _> = run.model.records.iter().map(|record| (record.offset, record)).collect();
+    let mut newest: BTreeMap<&str, &ModelRecord> = BTreeMap::new();
+    for record in &run.model.records {
+        newest.extend(record.key.as_deref().map(|key| (key, record)));
+    }
+    for (offset, time, key, value) in &found {
+        let written = by_offset[offset];
+        assert_eq!((&written.time, &written.key, &written.value), (time, key, value));
+    }
+    for record in newest.values() {
+        let passed = run.model.batches[&record.base].horizon.is_some_and(|horizon| horizon <= now);
+        let is_there = found.iter().any(|(offset, ..)| *offset == record.offset);
+        assert!(is_there || record.value.is_none() && passed, "the newest record of {:?} is gone", record.key);
+        if !is_there {
+            let older = found.iter().find(|(offset, _, key, _)| *key == record.key && *offset < record.offset);
+            assert_eq!(older, None, "what a tombstone deleted came back");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tombstones_stay_for_their_time_and_then_go() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(10_000);
+    let broker = open(dir.path(), &clock).await;
+    let log = partition(&broker, &EAGER).await;
+    append(&broker, &log, batch(&[(10, Some("a"), Some("1")), (10, Some("b"), Some("1"))], Compression::Zstd)).await;
+    append(&broker, &log, batch(&[(20, Some("a"), None)], Compression::None)).await;
+    append(&broker, &log, batch(&[(30, Some("c"), Some("1"))], Compression::None)).await;
+    append(&broker, &log, batch(&[(40, Some("d"), Some("1"))], Compression::None)).await;
+    broker.compact().await.unwrap();
+    let offsets = |records: Vec<(Offset, i64, Option<String>, Option<String>)>| {
+        records.iter().map(|record| (record.0, record.1)).collect::<Vec<_>>()
+    };
+    assert_eq!(offsets(records(&log).await), [(1, 10), (2, 20), (3, 30), (4, 40)]);
+    let tombstone = &batches(&log).await[1];
+    assert_eq!((tombstone.delete_horizon(), tombstone.max_timestamp()), (Some(11_000), 20));
+    clock.advance(999);
+    append(&broker, &log, batch(&[(50, Some("e"), Some("1"))], Compression::None)).await;
+    broker.compact().await.unwrap();
+    assert_eq!(records(&log).await.len(), 5);
+    clock.advance(1);
+    append(&broker, &log, batch(&[(60, Some("f"), Some("1"))], Compression::None)).await;
+    broker.compact().await.unwrap();
+    assert_eq!(offsets(records(&log).await), [(1, 10), (3, 30), (4, 40), (5, 50), (6, 60)]);
+    assert_eq!(batches(&log).await[0].next_offset(), 2, "the batch still says where it ended");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_follows_ratio_and_lags() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    let broker = open(dir.path(), &clock).await;
+    let log = partition(&broker, &EAGER).await;
+    let configure = async |settings: &[(&str, &str)]| {
+        let all = EAGER.iter().chain(settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        broker.catalog().set_config("t", all).await.unwrap();
+    };
+    let due = |floor| survey(&log, floor, clock.now_ms()).unwrap().map(|due| (due.from, due.to));
+    assert_eq!(due(None), None);
+    for time in [10_000, 20_000, 30_000, 40_000] {
+        append(&broker, &log, batch(&[(time, Some("a"), Some("1"))], Compression::None)).await;
+    }
+    assert_eq!((due(None), due(Some(2)), due(Some(0))), (Some((0, 3)), Some((0, 2)), None));
+    configure(&[("min.compaction.lag.ms", "75000")]).await;
+    assert_eq!(due(None), Some((0, 2)), "what is younger than 75 s is safe");
+    configure(&[("cleanup.policy", "delete")]).await;
+    assert_eq!(due(None), None);
+    configure(&[]).await;
+    broker.compact().await.unwrap();
+    assert_eq!((log.compaction().clean_to, records(&log).await.len()), (3, 2));
+    append(&broker, &log, batch(&[(50_000, Some("a"), Some("1"))], Compression::None)).await;
+    assert_eq!(due(None), Some((3, 4)));
+    configure(&[("min.cleanable.dirty.ratio", "0.5")]).await;
+    assert_eq!(due(None), None, "half of the log is dirty, which is not more than half");
+    configure(&[("min.cleanable.dirty.ratio", "0.5"), ("max.compaction.lag.ms", "60000")]).await;
+    assert_eq!(due(None), None);
+    clock.advance(1);
+    assert_eq!(due(None), Some((3, 4)), "overdue");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_see_every_newest_record_while_passes_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000_000);
+    let broker = open(dir.path(), &clock).await;
+    // in `log` first, so that the pass moves batches from one family to the other under the readers
+    let log = partition(&broker, &[("segment.ms", "1")]).await;
+    for n in 0..400_i64 {
+        let (churn, keep, value) = (format!("churn {}", n % 7), format!("keep {n}"), "v".repeat(50));
+        let plain = [(n * 10, Some(churn.as_str()), Some(value.as_str())), (n * 10, Some(keep.as_str()), Some("v"))];
+        append(&broker, &log, batch(&plain, CODECS[n as usize % 5])).await;
+    }
+    let settings = EAGER.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    broker.catalog().set_config("t", settings).await.unwrap();
+    let reader = tokio::spawn({
+        let log = log.clone();
+        async move {
+            let mut reads = 0;
+            while log.compaction().clean_to == 0 || reads == 0 {
+                let kept = records(&log).await.iter().filter(|record| record.0 % 2 == 1).count();
+                assert_eq!(kept, 400, "a live record was not seen");
+                reads += 1;
+            }
+            reads
+        }
+    });
+    let due = survey(&log, None, clock.now_ms()).unwrap().unwrap();
+    Pass::new(&broker, &log, (due, Limits { fixes_max: 3, ..LIMITS })).make().await.unwrap();
+    assert!(reader.await.unwrap() > 0);
+    assert_eq!(records(&log).await.len(), 407 + 1, "the active segment keeps what it has");
+    check_index(&broker, &log).await;
+    let state = log.compaction();
+    let commits = Commits::new(&broker, &log, LIMITS);
+    settle(&commits, state.clean_to, CleanState { ..state }).await.unwrap();
+    check_index(&broker, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn disk_space_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000_000);
+    let broker = open(dir.path(), &clock).await;
+    let mut settings = EAGER;
+    settings[1] = ("segment.bytes", "1048576");
+    let log = partition(&broker, &settings).await;
+    let mut random = StdRng::seed_from_u64(seed("disk space"));
+    let mut write = async |megabytes: i64| {
+        for n in 0..megabytes {
+            let value: String = (0..500_000).map(|_| char::from(random.random_range(b' '..b'~'))).collect();
+            let keys = [format!("key {}", n % 4), format!("other {}", n % 3)];
+            let plain = [(n, Some(keys[0].as_str()), Some(value.as_str())), (n, Some(keys[1].as_str()), Some(&value))];
+            append(&broker, &log, batch(&plain, Compression::None)).await;
+        }
+    };
+    write(60).await;
+    let full = log.size_bytes();
+    broker.compact().await.unwrap();
+    let (left, disk) = (log.size_bytes(), broker.store().disk_bytes(Family::Compacted));
+    assert!(full > 59_000_000 && left < 9_000_000, "{full} bytes became {left}");
+    assert!(disk < left + (4 << 20), "{left} bytes of batches take {disk} on disk");
+    assert_eq!(records(&log).await.len(), 7 + 2);
+    check_index(&broker, &log).await;
+}

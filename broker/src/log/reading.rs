@@ -1,0 +1,135 @@
+//! Reading a partition from the store: batches by offset, records by time. The index is asked first, always.
+
+use std::sync::Arc;
+
+use crate::batch::Batch;
+use crate::error::{Error, Result};
+use crate::log::Partition;
+use crate::log::keys::{self, IndexEntry};
+use crate::log::partition::blocking;
+use crate::types::{Offset, TimestampMs};
+
+/// Mean batch size from which reading batches one by one is cheaper than walking over them.
+const LOOK_UP_BYTES_MIN: usize = 8 << 10;
+/// How often a read looks into the index again because compaction or retention took a batch away meanwhile.
+const READ_TRIES_MAX: usize = 100;
+
+impl Partition {
+    /// Reads from the database; blocks. The index says which batches, and in which family they lie: an iterator that seeks
+    /// in `log` itself would read one batch of every run of files just to place itself.
+    pub(crate) fn read_store(&self, offset: Offset, end: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
+        for _ in 0..READ_TRIES_MAX {
+            let mut due = Vec::new();
+            let mut size = 0;
+            for entry in self.entries(offset) {
+                let (base, entry) = entry?;
+                size += entry.size as usize;
+                if base >= end || (size > max_bytes && !due.is_empty()) {
+                    break;
+                }
+                due.push((base, entry));
+            }
+            let batches = self.load(&due)?;
+            // retention may have deleted what the range check still saw
+            self.check_range(offset, self.high_watermark())?;
+            if let Some(batches) = batches {
+                return Ok(batches);
+            }
+        }
+        Err(Error::storage(format!("the index of {}-{} names batches that are not there", self.topic(), self.index())))
+    }
+
+    /// The batches of these entries, all in their order; none when one of them was moved or removed since.
+    fn load(&self, due: &[(Offset, IndexEntry)]) -> Result<Option<Vec<Batch>>> {
+        let mut batches = Vec::with_capacity(due.len());
+        for run in due.chunk_by(|(_, one), (_, next)| one.family() == next.family()) {
+            let size: usize = run.iter().map(|(_, entry)| entry.size as usize).sum();
+            let (Some((first, entry)), Some((last, _))) = (run.first(), run.last()) else { continue };
+            if size / run.len() >= LOOK_UP_BYTES_MIN {
+                for (base, entry) in run {
+                    batches.extend(self.stored(*base, entry)?);
+                }
+                continue;
+            }
+            let (from, to) = (keys::batch_key(self.id(), *first), keys::batch_key(self.id(), last + 1));
+            let mut scan = self.store().scan(entry.family(), &from, &to);
+            while let Some(entry) = scan.next_ref() {
+                batches.push(Batch::parse(bytes::Bytes::copy_from_slice(entry?.1))?);
+            }
+        }
+        let same = batches.iter().map(Batch::base_offset).eq(due.iter().map(|(base, _)| *base));
+        Ok(same.then_some(batches))
+    }
+
+    /// The batch of an index entry; none when it was moved or removed since.
+    pub(crate) fn stored(&self, base: Offset, entry: &IndexEntry) -> Result<Option<Batch>> {
+        let value = self.store().get(entry.family(), &keys::batch_key(self.id(), base))?;
+        value.map(|value| Batch::parse(value.into())).transpose()
+    }
+
+    /// The first record with a timestamp of at least `target`: its offset and timestamp.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub async fn offset_for_timestamp(self: &Arc<Self>, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
+        let this = self.clone();
+        blocking(move || this.find_timestamp(target)).await
+    }
+
+    /// The first record that has the largest timestamp of all: its offset and timestamp.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub async fn max_timestamp_offset(self: &Arc<Self>) -> Result<Option<(Offset, TimestampMs)>> {
+        let this = self.clone();
+        blocking(move || {
+            let largest = this.entries(this.log_start()).try_fold(None, |largest: Option<i64>, entry| {
+                let (_, entry) = entry?;
+                Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
+            })?;
+            largest.map_or(Ok(None), |largest| this.find_timestamp(largest))
+        })
+        .await
+    }
+
+    fn find_timestamp(&self, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
+        let start = self.log_start();
+        let candidate = self.first_entry_where(|entry| entry.running_timestamp >= target)?;
+        let Some((base, _)) = candidate else { return Ok(None) };
+        for entry in self.entries(base) {
+            let (base, entry) = entry?;
+            if entry.max_timestamp < target {
+                continue; // the running figure still knows a deleted batch
+            }
+            let Some(batch) = self.stored(base, &entry)? else { continue };
+            for record in batch.records()? {
+                let record = record?;
+                if record.timestamp >= target && record.offset >= start {
+                    return Ok(Some((record.offset, record.timestamp)));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first index entry for which `reached` holds; it must hold for all that follow. Binary over offsets.
+    pub(crate) fn first_entry_where(
+        &self,
+        reached: impl Fn(&IndexEntry) -> bool,
+    ) -> Result<Option<(Offset, IndexEntry)>> {
+        let (mut low, mut high) = (self.log_start(), self.high_watermark());
+        let mut found = None;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.entries(middle).next().transpose()? {
+                Some((base, entry)) if !reached(&entry) => low = base + i64::from(entry.last_offset_delta) + 1,
+                Some((base, entry)) => {
+                    found = Some((base, entry));
+                    high = base.min(middle);
+                }
+                None => high = middle,
+            }
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,174 @@
+//! The session of one query: the tables and views by name, as one reader sees them, with the boundary of each that the
+//! query names read once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider, TableProvider,
+};
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionState;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::session_state::SessionStateBuilder;
+
+use crate::Offsets;
+use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::file_scan::{Files, FilesAt};
+use crate::guarded::GuardedTable;
+use crate::hybrid::{Boundary, HybridTable};
+use crate::meter::Meter;
+use crate::query::{CATALOG, Queries, SCHEMA, Source, merge};
+use crate::reader::{Reader, Sight};
+use crate::system_tables;
+use crate::transform::{TableFiles, WrittenScan};
+
+/// Longest wait for a destination that was not opened yet.
+const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
+
+/// Who reads, with what memory, and what counts it.
+#[derive(Clone)]
+pub struct Room {
+    /// Memory and files.
+    pub runtime: Arc<RuntimeEnv>,
+    /// Counts what is read.
+    pub meter: Arc<Meter>,
+    /// Who reads; none: one who sees everything.
+    pub reader: Option<Arc<Reader>>,
+}
+
+/// What a query reads, kept from being deleted as long as this lives.
+#[derive(Default)]
+pub struct Reads {
+    boundaries: Vec<Arc<Boundary>>,
+    files: Vec<TableFiles>,
+}
+
+impl Reads {
+    /// Whether any file is read.
+    fn any(&self) -> bool {
+        self.boundaries.iter().any(|boundary| boundary.has_files()) || self.files.iter().any(|files| !files.is_empty())
+    }
+}
+
+/// Names being given to tables, as the reader sees them.
+struct Names<'a> {
+    schema: MemorySchemaProvider,
+    reader: Option<&'a Reader>,
+    named: &'a BTreeSet<String>,
+}
+
+impl Names<'_> {
+    /// Gives a table its name, unless it is taken or closed to the reader.
+    fn add(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        let table: Arc<dyn TableProvider> = match self.reader.map_or(Sight::Whole, |reader| reader.sight(name)) {
+            Sight::Closed(_) => return Ok(()),
+            Sight::Whole => table,
+            Sight::Part(filter) => match GuardedTable::new(name, table, filter) {
+                Ok(guarded) => Arc::new(guarded),
+                // A filter that does not fit closes the table, and is told to who names it.
+                Err(_) if !self.named.contains(name) => return Ok(()),
+                Err(error) => return Err(error),
+            },
+        };
+        if self.schema.table_exist(name) {
+            return Ok(());
+        }
+        let bug = |e: DataFusionError| LakeError::bug(format!("a table cannot be named: {e}"));
+        self.schema.register_table(name.to_owned(), table).map_err(bug)?;
+        Ok(())
+    }
+}
+
+impl Queries {
+    /// Refuses a query that names what is closed to its reader.
+    pub(crate) fn check_reader(&self, named: &BTreeSet<String>, reader: Option<&Reader>) -> Result<()> {
+        let Some(reader) = reader else { return Ok(()) };
+        let known = self.names();
+        let is_known = |name: &String| known.contains(name) || system_tables::NAMES.contains(&name.as_str());
+        let closed = named.iter().filter(|name| is_known(name)).find_map(|name| match reader.sight(name) {
+            Sight::Closed(why) => Some(why),
+            Sight::Whole | Sight::Part(_) => None,
+        });
+        closed.map_or(Ok(()), |why| Err(LakeError::new(LakeErrorKind::Forbidden, why)))
+    }
+
+    /// The names of the tables and views that are declared.
+    pub(crate) fn names(&self) -> Vec<String> {
+        let source = self.source();
+        let mut names: Vec<String> = source.tables.iter().map(|table| table.name.clone()).collect();
+        names.extend(source.written.iter().map(|table| table.config.name.clone()));
+        names.extend(source.views.names());
+        names
+    }
+
+    /// A session in which the tables and views have their names, those that the query names with their boundaries read.
+    pub(crate) async fn session(
+        &self,
+        named: &BTreeSet<String>,
+        room: &Room,
+        offsets: &mut Offsets,
+        reads: &mut Reads,
+    ) -> Result<SessionState> {
+        let names = Names { schema: MemorySchemaProvider::new(), reader: room.reader.as_deref(), named };
+        let Source { broker, manifest, floors, views, .. } = &**self.source();
+        for view in views.names() {
+            if let Some(table) = views.table(&view) {
+                names.add(&view, table)?;
+            }
+        }
+        let mut hybrids = Vec::with_capacity(self.source().tables.len());
+        for table in &self.source().tables {
+            let boundary =
+                named.contains(&table.name).then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
+            if let Some(boundary) = &boundary {
+                merge(offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
+                reads.boundaries.push(boundary.clone());
+            }
+            hybrids.push(HybridTable { table: table.clone(), boundary, files: None, meter: room.meter.clone() });
+        }
+        let mut written = Vec::new();
+        for table in &self.source().written {
+            let Some(planned) = table.planned.get() else { continue };
+            let files = if named.contains(&table.config.name) { table.files() } else { TableFiles::default() };
+            reads.files.push(files.clone());
+            written.push(WrittenScan {
+                name: table.config.name.clone(),
+                layout: planned.layout.clone(),
+                files,
+                at: None,
+            });
+        }
+        let at = if reads.any() { self.files(room).await } else { None };
+        for table in hybrids {
+            let name = table.table.name.clone();
+            names.add(&name, Arc::new(HybridTable { files: at.clone(), ..table }))?;
+        }
+        for table in written {
+            let name = table.name.clone();
+            names.add(&name, Arc::new(WrittenScan { at: at.clone(), ..table }))?;
+        }
+        for (name, table) in system_tables::tables(self) {
+            names.add(name, table)?;
+        }
+        let (catalog, catalogs) = (MemoryCatalogProvider::new(), MemoryCatalogProviderList::new());
+        let bug = |e: DataFusionError| LakeError::bug(format!("a table cannot be named: {e}"));
+        catalog.register_schema(SCHEMA, Arc::new(names.schema)).map_err(bug)?;
+        catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+        let builder = SessionStateBuilder::new_from_existing(self.base().clone());
+        let mut state = builder.with_runtime_env(room.runtime.clone()).with_catalog_list(Arc::new(catalogs)).build();
+        // What now() is, for the whole statement.
+        let now = chrono::DateTime::from_timestamp_millis(self.source().broker.clock().now_ms());
+        state.execution_props_mut().query_execution_start_time = now;
+        Ok(state)
+    }
+
+    /// Where files are; none when the destination does not answer soon.
+    async fn files(&self, room: &Room) -> Files {
+        let objects = tokio::time::timeout(OPEN_WAIT_MAX, self.source().destination.get()).await.ok()?.ok()?;
+        let url = objects.register(&room.runtime).ok()?;
+        Some(FilesAt { objects, url, meter: room.meter.clone() })
+    }
+}

@@ -1,0 +1,185 @@
+//! A backup that is taken under load: the restored copy starts, and its log, groups, views and files agree with one another.
+
+use crate::support::kafka::run;
+use crate::support::server::{Options, Server, millpond};
+use crate::support::{Scratch, alone, eventually};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::time::Duration;
+
+fn system(backups: &Path) -> String {
+    format!(
+        r#"
+topics = [{{ name = "ticks", partitions = 4 }}]
+[[streams]]
+name = "ticks"
+topic = "ticks"
+event_time = "ts"
+columns = [{{ name = "id", type = "BIGINT", required = true }}, {{ name = "ts", type = "TIMESTAMP", required = true }}]
+[[lake.tables]]
+topic = "ticks"
+flush_age = "1s"
+flush_rows = 500
+[[views]]
+sql = "CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n, sum(id) AS ids FROM ticks"
+[[jobs]]
+name = "backup"
+retries = 0
+steps = [{{ backup = {backups:?}, keep = 2 }}]
+"#
+    )
+}
+
+fn backup(server: &Server) -> String {
+    let mut command = millpond();
+    command.args(["job", "run", "backup", "--http", server.http.address()]);
+    let said = run(&mut command);
+    assert!(said.contains("backup: run") && said.contains("succeeded"), "{said}");
+    said.split_whitespace().find(|word| word.ends_with("Z:")).unwrap().trim_end_matches(':').to_owned()
+}
+
+fn tick(id: i64) -> Value {
+    json!({"key": id.to_string(), "value": {"id": id, "ts": "2026-11-20T12:00:00Z"}})
+}
+
+/// Writes records over HTTP from a thread until it is told to stop; gives how many were acknowledged.
+fn writer(server: &Server, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) -> std::thread::JoinHandle<i64> {
+    let http = server.http.clone();
+    std::thread::spawn(move || {
+        let mut next = 0;
+        while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+            let records: Vec<Value> = (next..next + 50).map(tick).collect();
+            let answer = http.post("/v1/topics/ticks/records", &json!({"records": records}));
+            assert_eq!(answer["accepted"], 50);
+            next += 50;
+        }
+        next
+    })
+}
+
+/// Reads some records as a group and commits; gives the offsets committed.
+fn commit(kafka: &str) -> i64 {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", kafka)
+        .set("group.id", "readers")
+        .set("auto.offset.reset", "earliest")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    consumer.subscribe(&["ticks"]).unwrap();
+    let mut read = 0;
+    eventually("records are read", Duration::from_secs(60), || {
+        while let Some(message) = consumer.poll(Duration::from_millis(200)) {
+            message.unwrap();
+            read += 1;
+        }
+        if read >= 200 { Ok(()) } else { Err(format!("{read} read")) }
+    });
+    consumer.commit_consumer_state(CommitMode::Sync).unwrap();
+    consumer.committed(Duration::from_secs(10)).unwrap().elements().iter().filter_map(|e| e.offset().to_raw()).sum()
+}
+
+fn committed(server: &Server) -> i64 {
+    let group = server.http.get("/v1/groups/readers");
+    let offsets = group["offsets"].as_array().unwrap_or_else(|| panic!("{group}"));
+    offsets.iter().filter_map(|partition| partition["committed"].as_i64()).sum()
+}
+
+#[test]
+fn a_restored_backup_agrees_with_itself() {
+    let _alone = alone();
+    let scratch = Scratch::new("backup");
+    let backups = scratch.path("backups");
+    let config = scratch.write("backup.toml", &system(&backups));
+    let mut server = Server::start_with(&scratch, Options { configs: vec![config.clone()], ..Default::default() });
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let writing = writer(&server, stop.clone());
+    let in_lake = |server: &Server| server.http.get("/v1/lake")["tables"][0]["rows"].as_i64().unwrap();
+    eventually("files are settled", Duration::from_secs(60), || {
+        let rows = in_lake(&server);
+        if rows > 1_000 { Ok(()) } else { Err(format!("{rows} rows settled")) }
+    });
+    let sum = commit(&server.kafka);
+    let names: Vec<String> = (0..3).map(|_| backup(&server)).collect();
+    let settled = in_lake(&server);
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let acknowledged = writing.join().unwrap();
+    assert!(server.stop().success());
+
+    let mut list = millpond();
+    list.args(["restore", backups.to_str().unwrap(), "--list"]);
+    assert_eq!(run(&mut list), format!("{}\n{}\n", names[2], names[1]), "two are kept, the newest first");
+    let data = scratch.path("restored/server/data");
+    let mut restore = millpond();
+    restore.args(["restore", backups.to_str().unwrap(), "--data-dir"]).arg(&data);
+    let said = run(&mut restore);
+    assert!(said.contains(&names[2]), "{said}");
+    let again = restore.output().unwrap();
+    assert!(!again.status.success(), "a directory that is in use is left alone");
+
+    let copy = Scratch::new("backup-restored");
+    std::fs::create_dir_all(copy.path("server")).unwrap();
+    std::fs::rename(&data, copy.path("server/data")).unwrap();
+    let mut restored = Server::start_with(&copy, Options { configs: vec![config], ..Default::default() });
+    let end = restored.http.get("/v1/topics/ticks")["records"].as_i64().unwrap();
+    assert!(end > settled && end <= acknowledged, "{end} of {acknowledged}, {settled} settled before");
+    let table = &restored.http.sql("SELECT count(*), count(DISTINCT id), max(id) + 1, sum(id) FROM ticks")[0];
+    assert_eq!(table[..3], [json!(end), json!(end), json!(end)], "each record once, in files or in the log");
+    let view = &restored.http.sql("SELECT n, ids FROM counted")[0];
+    assert_eq!((&view[0], view[1].to_string().trim_matches('"')), (&table[0], table[3].to_string().trim_matches('"')));
+    assert!(in_lake(&restored) > 1_000, "the files came along");
+    let files = restored.http.sql("SELECT sum(files), sum(rows) FROM stored_bytes WHERE kind = 'parquet'");
+    assert!(files[0][0].as_i64().unwrap() > 0, "{files:?}");
+    assert_eq!(committed(&restored), sum, "the group's offsets");
+    // the copy works on
+    let more = json!({"records": [tick(end)]});
+    assert_eq!(restored.http.post("/v1/topics/ticks/records", &more)["accepted"], 1);
+    restored.http.post("/v1/lake/ticks/flush", &Value::Null);
+    assert_eq!(restored.http.sql("SELECT count(*) FROM ticks")[0][0], json!(end + 1));
+    assert!(restored.stop().success());
+}
+
+#[test]
+fn the_job_commands_wait_and_end_with_the_outcome() {
+    let scratch = Scratch::new("job-command");
+    let toml = r#"
+[[jobs]]
+name = "good"
+steps = [{ sql = "SELECT $day AS day" }]
+[[jobs]]
+name = "bad"
+retries = 1
+retry_delay = "10ms"
+steps = [{ sql = "SELECT 1 AS one" }, { sql = "SELECT false AS holds", check = true }]
+"#;
+    let mut server = Server::with_config(&scratch, toml);
+    let job = |args: &[&str]| {
+        let mut command = millpond();
+        command.arg("job").args(args).args(["--http", server.http.address()]);
+        let output = command.output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, _) = job(&["run", "good", "--day", "2026-11-19"]);
+    assert_eq!(code, Some(0));
+    assert!(out.starts_with("good: run 1 for 2026-11-19 succeeded") && out.contains("sql: succeeded"), "{out}");
+    let (code, out, err) = job(&["run", "bad"]);
+    assert_eq!(code, Some(1));
+    assert!(
+        out.contains("check: failed") && out.contains("2 attempts") && err.contains("does not hold"),
+        "{out} {err}"
+    );
+    let (code, out, _) = job(&["run", "good", "--json", "--day", "2026-11-18"]);
+    assert_eq!(code, Some(0));
+    let run: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&run["state"], &run["day"]), (&json!("succeeded"), &json!("2026-11-18")));
+    assert_eq!(job(&["run", "absent"]).0, Some(1));
+    assert_eq!(job(&["run", "good", "--day", "soon"]).0, Some(1));
+    let (_, list, _) = job(&["list"]);
+    assert!(list.contains("good") && list.contains("bad") && list.contains("failed"), "{list}");
+    let (_, history, _) = job(&["history", "good", "--day", "2026-11-19"]);
+    assert_eq!(history.lines().count(), 3, "{history}");
+    assert!(server.stop().success());
+}

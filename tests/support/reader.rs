@@ -1,0 +1,42 @@
+//! A librdkafka consumer that reads a whole topic once.
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use std::time::{Duration, Instant};
+
+/// How long one partition may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Keys and values that a read_committed consumer sees now, partition by partition.
+pub fn committed(address: &str, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", address)
+        .set("group.id", "reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .create()
+        .unwrap();
+    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
+    let mut records = Vec::new();
+    for partition in metadata.topics()[0].partitions() {
+        let mut one = TopicPartitionList::new();
+        one.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
+        consumer.assign(&one).unwrap();
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < PATIENCE, "{topic}-{}: no end within {PATIENCE:?}", partition.id());
+            match consumer.poll(Duration::from_millis(200)) {
+                Some(Ok(message)) => {
+                    let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
+                    records.push((bytes(message.key()), bytes(message.payload())));
+                }
+                Some(Err(KafkaError::PartitionEOF(_))) => break,
+                Some(Err(error)) => eprintln!("reader of {topic}: {error}"),
+                None => {}
+            }
+        }
+    }
+    records
+}
