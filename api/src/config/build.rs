@@ -141,7 +141,9 @@ fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mist
         }
     }
     if let Err(error) = config.check_order() {
-        mistakes.add(&kafka.origin, "kafka", error.message);
+        let named = kafka.values.iter().find(|(name, _)| error.message.contains(**name));
+        let origin = named.map_or(&kafka.origin, |(_, (_, origin))| origin);
+        mistakes.add(origin, "kafka", error.message);
     }
     config
 }

@@ -46,7 +46,7 @@ pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
         },
         Section {
             name: "kafka",
-            doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones.",
+            doc: "Settings of the broker under Kafka's own names, with Kafka's defaults. In files the names may stand with or without quotes; DescribeConfigs shows the same ones. Lines with # show the defaults.",
             fields: *KAFKA,
         },
         Section {

@@ -331,12 +331,12 @@ fn what_kafka_names_but_cannot_be_given_says_why() {
     let text = "[kafka]\nnum.partitons = 1\nlog.dirs = \"/x\"\nretention.ms = 1\nreplica.fetch.max.bytes = 1\nnum.partitions = 0\n\
                 group.min.session.timeout.ms = 2000000\n";
     let wanted = [
-        "a.toml:1: kafka: group.min.session.timeout.ms (2000000) must not be larger than group.max.session.timeout.ms (1800000)",
         "a.toml:2: kafka.num.partitons: there is no broker setting num.partitons; did you mean num.partitions?",
         "a.toml:3: kafka.log.dirs: log.dirs follows from elsewhere; The data directory; it is broker.data_dir of the configuration.",
         "a.toml:4: kafka.retention.ms: retention.ms is a setting of topics; set it for a topic, or its default under the broker's name",
         "a.toml:5: kafka.replica.fetch.max.bytes: replica.fetch.max.bytes is for parts of Kafka that are not here; leave it out",
         "a.toml:6: kafka.num.partitions: invalid value '0' for broker setting num.partitions: it must be a whole number from 1 to 10000",
+        "a.toml:7: kafka: group.min.session.timeout.ms (2000000) must not be larger than group.max.session.timeout.ms (1800000)",
     ];
     assert_eq!(mistakes(text), wanted);
 }
