@@ -28,6 +28,16 @@ fn librdkafka_reads_squares_once_and_fences() {
     assert_eq!(report["fenced"], "_FENCED", "{report}");
 }
 
+/// A stream over a topic of numbers, and a view of all of them.
+fn stream_of(topic: &str) -> String {
+    format!(
+        "[[streams]]\nname = \"{topic}\"\ntopic = \"{topic}\"\nevent_time = \"ts\"\n\
+         columns = [{{ name = \"n\", type = \"BIGINT\" }}, {{ name = \"ts\", type = \"TIMESTAMP\" }}]\n\
+         [[views]]\nsql = \"CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS copies, count(DISTINCT n) AS numbers, \
+         sum(n) AS total FROM {topic}\"\n"
+    )
+}
+
 const NUMBERS: u64 = 6_000;
 
 /// Kafka's own copier (Java's consumer and transactional producer) takes numbers from one topic to another, aborting at random,
@@ -37,10 +47,7 @@ fn java_copies_exactly_once_through_kill_9() {
     let _alone = alone();
     let scratch = Scratch::new("transactions-java");
     let mut random = StdRng::seed_from_u64(seed("transactions-java"));
-    let stream = "[[streams]]\nname = \"copies\"\ntopic = \"copies\"\nevent_time = \"ts\"\n\
-         columns = [{ name = \"n\", type = \"BIGINT\" }, { name = \"ts\", type = \"TIMESTAMP\" }]\n\
-         [[views]]\nsql = \"CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS copies, count(DISTINCT n) AS numbers, sum(n) AS total FROM copies\"\n";
-    let mut server = Server::with_config(&scratch, stream);
+    let mut server = Server::with_config(&scratch, &stream_of("copies"));
     create_topic(&server.kafka, "originals", 1);
     let value = |n: u64| json!({"n": n, "ts": "2026-11-20T08:00:00Z"});
     for start in (0..NUMBERS).step_by(500) {
@@ -114,18 +121,40 @@ fn copied(server: &Server) -> Option<u64> {
     answer.to_string().split("\"committed\":").nth(1)?.split([',', '}']).next()?.parse().ok()
 }
 
+/// A producer that has written one record and not ended its transaction.
+fn hold_open(scratch: &Scratch, server: &Server, topic: &str) -> Process {
+    let mut command = python("clients/open_transaction.py");
+    command.args([&server.kafka, topic]);
+    let mut holder = Process::start(command, &scratch.path("holder"));
+    holder.wait_for_line(|line| line == "open", Duration::from_secs(60)).unwrap();
+    holder
+}
+
+#[test]
+fn views_and_sql_see_a_transaction_when_it_is_committed() {
+    let scratch = Scratch::new("transactions-views");
+    let server = Server::with_config(&scratch, &stream_of("open"));
+    let view = || server.http.get("/v1/views/totals?wait=10000");
+    let count = || server.http.post("/v1/sql", &json!({"sql": "SELECT count(*) FROM open"}))["rows"].clone();
+    let nothing = view()["rows"].clone();
+    let mut holder = hold_open(&scratch, &server, "open");
+    // who reads now is not kept waiting for what is not decided
+    assert_eq!((view()["rows"].clone(), count()), (nothing, json!([[0]])));
+    server.http.post("/v1/lake/open/flush", &Value::Null);
+    assert_eq!(count(), json!([[0]]), "nothing of it settles");
+    holder.tell("commit");
+    holder.wait_for_line(|line| line == "committed", Duration::from_secs(60)).unwrap();
+    assert_eq!((view()["rows"].clone(), count()), (json!([[1, 1, "1"]]), json!([[1]])));
+    server.http.post("/v1/lake/open/flush", &Value::Null);
+    assert_eq!(count(), json!([[1]]), "settled");
+}
+
 #[test]
 fn kafkas_tools_see_and_abort_transactions() {
     let scratch = Scratch::new("transactions-tools");
     let server = Server::start(&scratch);
     create_topic(&server.kafka, "open", 1);
-    let script = python("clients/open_transaction.py");
-    let mut holder = {
-        let mut command = script;
-        command.args([&server.kafka, "open"]);
-        Process::start(command, &scratch.path("holder"))
-    };
-    holder.wait_for_line(|line| line == "open", Duration::from_secs(60)).unwrap();
+    let mut holder = hold_open(&scratch, &server, "open");
     let class = "org.apache.kafka.tools.TransactionsCommand";
     let ask = |args: &[&str]| tool(class, &[&["--bootstrap-server", &server.kafka], args].concat());
     let listed = ask(&["list"]);

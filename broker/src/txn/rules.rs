@@ -66,6 +66,9 @@ pub(crate) enum Ended {
 /// Largest epoch that is given to producers; the one above it is the coordinator's own, for fencing.
 const EPOCH_MAX: i16 = i16::MAX - 1;
 
+/// Most groups of one transaction; applications have one.
+const GROUPS_MAX: usize = 1_000;
+
 /// Whether no higher epoch may be given out under the same producer id.
 fn is_exhausted(epoch: i16) -> bool {
     epoch >= EPOCH_MAX
@@ -132,7 +135,7 @@ pub(crate) fn init(
 /// Partitions and groups become part of the transaction; it begins if none is open. None when they are part of it already.
 ///
 /// # Errors
-/// `InvalidProducerIdMapping`, `ProducerFenced`.
+/// `InvalidProducerIdMapping`, `ProducerFenced`; `InvalidRequest` for too many groups.
 pub(crate) fn add(
     current: Option<&Txn>,
     who: Identity,
@@ -151,6 +154,10 @@ pub(crate) fn add(
     }
     next.places.extend(places);
     next.groups.extend(groups.iter().cloned());
+    if next.groups.len() > GROUPS_MAX {
+        let message = format!("a transaction commits offsets of at most {GROUPS_MAX} groups");
+        return Err(Error::new(Kind::InvalidRequest, message));
+    }
     Ok(Some(Box::new(next)))
 }
 

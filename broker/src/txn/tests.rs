@@ -88,6 +88,9 @@ fn what_is_added_begins_a_transaction() {
         assert_eq!(rules::add(current, who, (&[], &[]), NOW).unwrap_err().kind, kind);
         assert_eq!(rules::verify(current, who, |_| true).unwrap_err().kind, kind);
     }
+    let many: Vec<Arc<str>> = (0..1_001).map(|n| format!("g{n}").into()).collect();
+    assert_eq!(rules::add(Some(&begun), (7, 3), (&[], &many), NOW).unwrap_err().kind, Kind::InvalidRequest);
+    assert!(rules::add(Some(&begun), (7, 3), (&[], &many[1..]), NOW).is_ok());
     let belongs = |txn: &Txn| txn.places.contains(&place(1, 0));
     rules::verify(Some(&begun), (7, 3), belongs).unwrap();
     assert_eq!(rules::verify(Some(&begun), (7, 3), |_| false).unwrap_err().kind, Kind::TransactionAbortable);
