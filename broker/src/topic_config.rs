@@ -149,8 +149,8 @@ pub static SETTINGS: &[Setting] = &[
         "Accepted and kept. Has no effect: the log has one tier."),
     row("remote.storage.enable", (Boolean, "false"), Off("tiered storage is not available, declare a lake table for the topic instead"), "",
         "Only false: the log has one tier. Long histories belong into a lake table."),
-    row("retention.bytes", (Long, "-1"), Whole(-1, i64::MAX), "log.retention.bytes",
-        "How many bytes a partition keeps before its oldest batches are deleted; -1 sets no bound. Needs 'delete' in cleanup.policy."),
+    row("retention.bytes", (Long, "-1"), Whole(i64::MIN, i64::MAX), "log.retention.bytes",
+        "How many bytes a partition keeps before its oldest batches are deleted; a negative number sets no bound. Needs 'delete' in cleanup.policy."),
     row("retention.ms", (Long, "604800000"), Whole(-1, i64::MAX), "log.retention.ms",
         "For how many milliseconds records are kept; -1 keeps them for ever. Needs 'delete' in cleanup.policy."),
     row("segment.bytes", (Int, "1073741824"), Whole(1_048_576, INT_MAX), "log.segment.bytes",
@@ -219,6 +219,7 @@ impl Allowed {
         match *self {
             Bool => "it must be true or false".into(),
             Off(reason) => format!("it must be false, {reason}"),
+            Whole(i64::MIN, i64::MAX) => "it must be a whole number".into(),
             Whole(least, i64::MAX) => format!("it must be a whole number, at least {least}"),
             Whole(least, most) => format!("it must be a whole number from {least} to {most}"),
             GzipLevel => "it must be a whole number from 1 to 9, or -1".into(),

@@ -877,10 +877,12 @@ fn time(timestamp: i64) -> Value {
 
 /// The batch with its records in the frame of a codec, written by hand: whole blocks, nothing made smaller.
 fn folded(batch: Bytes, codec: Option<&str>) -> Bytes {
+    if codec.is_none() {
+        return batch;
+    }
     let (head, records) = batch.split_at(61);
     let length = u16::try_from(records.len()).expect("a block of the scenarios is short").to_le_bytes();
     let (number, folded) = match codec {
-        None => return batch,
         Some("gzip") => {
             let [low, high] = length;
             let size = u32::from(u16::from_le_bytes(length)).to_le_bytes();
@@ -893,7 +895,7 @@ fn folded(batch: Bytes, codec: Option<&str>) -> Bytes {
             let size = u32::from(u16::from_le_bytes(length)).to_le_bytes();
             (4, [&[0x28, 0xb5, 0x2f, 0xfd, 0xa0], &size[..], &block[..3], records].concat())
         }
-        Some(other) => panic!("unknown codec {other}"),
+        other => panic!("unknown codec {other:?}"),
     };
     let mut bytes = [head, &folded].concat();
     let length = i32::try_from(bytes.len() - 12).unwrap();

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use super::commit::Fix;
 use super::pass::{Commits, Limits, Pass, settle};
 use super::survey::survey;
 use super::{CleanState, finish_cut_pass};
@@ -488,4 +489,99 @@ async fn disk_space_comes_back() {
     assert!(disk < left + (4 << 20), "{left} bytes of batches take {disk} on disk");
     assert_eq!(records(&log).await.len(), 7 + 2);
     check_index(&broker, &log).await;
+}
+
+/// Writes a batch of one producer's transaction, or its end.
+async fn in_transaction(broker: &Broker, log: &Arc<Partition>, (producer, sequence): (i64, i32), record: Plain<'_>) {
+    let mut bytes = from_producer(&batch(&[record], Compression::Zstd), producer, sequence).bytes().to_vec();
+    bytes[22] |= 1 << 4;
+    batch::write_crc(&mut bytes);
+    let batch = Batch::parse(bytes.into()).unwrap();
+    let append = Append { partition: log.clone(), batch, origin: Origin::Client };
+    broker.lane().commit(vec![Change::Admit(log.clone(), (producer, 0), false)], Ack::Durable).await.unwrap();
+    broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
+}
+
+async fn end_transaction(broker: &Broker, log: &Arc<Partition>, producer: i64, committed: bool) {
+    let batch = crate::builder::transaction_marker((producer, 0), committed, 0, broker.clock().now_ms());
+    let origin = Origin::Marker(Marker { committed, coordinator_epoch: 0, by_admin: false });
+    let append = Append { partition: log.clone(), batch, origin };
+    broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aborted_records_go_and_markers_follow_when_nothing_is_left_of_their_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(10_000);
+    let broker = open(dir.path(), &clock).await;
+    let log = partition(&broker, &EAGER).await;
+    let tick = || {
+        clock.advance(5);
+        clock.now_ms()
+    };
+    let bases = async || batches(&log).await.iter().map(Batch::base_offset).collect::<Vec<_>>();
+    let committed = async || {
+        let mut keys = Vec::new();
+        for batch in log.read_committed(0, 1 << 20).await.unwrap() {
+            keys.extend(
+                batch.records().unwrap().map(|one| String::from_utf8(one.unwrap().key.unwrap().to_vec()).unwrap()),
+            );
+        }
+        keys.concat()
+    };
+    in_transaction(&broker, &log, (1, 0), (tick(), Some("a"), Some("1"))).await;
+    tick();
+    end_transaction(&broker, &log, 1, true).await;
+    in_transaction(&broker, &log, (2, 0), (tick(), Some("a"), Some("aborted"))).await;
+    tick();
+    end_transaction(&broker, &log, 2, false).await;
+    in_transaction(&broker, &log, (2, 1), (tick(), Some("z"), Some("1"))).await;
+    tick();
+    end_transaction(&broker, &log, 2, true).await;
+    in_transaction(&broker, &log, (1, 1), (tick(), Some("a"), Some("2"))).await;
+    tick();
+    end_transaction(&broker, &log, 1, true).await;
+    in_transaction(&broker, &log, (3, 0), (tick(), Some("c"), Some("open"))).await;
+    append(&broker, &log, batch(&[(tick(), Some("a"), Some("3"))], Compression::None)).await;
+    append(&broker, &log, batch(&[(tick(), Some("e"), Some("1"))], Compression::None)).await;
+    assert_eq!(survey(&log, None, clock.now_ms()).unwrap().map(|due| due.to), Some(8), "up to the open transaction");
+    broker.compact().await.unwrap();
+    assert_eq!(bases().await, [1, 3, 4, 5, 6, 7, 8, 9, 10], "the aborted record does not count as newer");
+    assert_eq!(committed().await, "za");
+    tick();
+    end_transaction(&broker, &log, 3, true).await;
+    append(&broker, &log, batch(&[(tick(), Some("f"), Some("1"))], Compression::None)).await;
+    broker.compact().await.unwrap();
+    assert_eq!(bases().await, [1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12], "6 is its producer's last batch and stays empty");
+    let horizons: Vec<bool> = batches(&log).await.iter().map(|batch| batch.delete_horizon().is_some()).collect();
+    assert_eq!(horizons.iter().filter(|has| **has).count(), 2, "{horizons:?}");
+    assert_eq!((committed().await.as_str(), log.aborted_between(0, 20).await.unwrap().len()), ("zcaef", 1));
+    clock.advance(1_000);
+    append(&broker, &log, batch(&[(tick(), Some("g"), Some("1"))], Compression::None)).await;
+    broker.compact().await.unwrap();
+    assert_eq!(bases().await, [4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
+    assert_eq!((committed().await.as_str(), log.aborted_between(0, 20).await.unwrap().len()), ("zcaefg", 0));
+    check_index(&broker, &log).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_meanwhile_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(10_000)).await;
+    let mut settings = EAGER;
+    settings[0].1 = "compact,delete";
+    let log = partition(&broker, &settings).await;
+    for time in 0..6 {
+        append(&broker, &log, batch(&[(time * 10, Some("a"), Some("1"))], Compression::None)).await;
+    }
+    let old = log.entries(0).next().unwrap().unwrap().1;
+    let first = batches(&log).await.remove(0);
+    let state = CleanState { clean_to: 0, pass_end: 5, touched_to: 5 };
+    let fixes = vec![Fix::Replace(first, old), Fix::Running(1, old)];
+    let change = Compacted { partition: log.clone(), fixes, state, tail_until: 5 };
+    let changes = vec![Change::LogStart(log.clone(), 3), Change::Compact(change)];
+    broker.lane().commit(changes, Ack::Durable).await.unwrap();
+    finish_cut_pass(&broker, &log).await.unwrap();
+    check_index(&broker, &log).await;
+    assert_eq!((batches(&log).await.len(), log.compacted_to(), log.compaction().pass_end), (3, 5, 0));
 }
