@@ -19,6 +19,7 @@ mod dashboards;
 mod deploy;
 mod derived;
 mod evaluate;
+mod freelance;
 mod fresh;
 mod groups;
 mod jobs;
