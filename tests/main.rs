@@ -24,6 +24,7 @@ mod dashboards;
 mod deploy;
 mod derived;
 mod evaluate;
+mod freelance;
 mod fresh;
 mod go_clients;
 mod groups;
