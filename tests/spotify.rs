@@ -180,7 +180,7 @@ fn the_comparison_can_fail(
     let mut command = compare(server, file);
     command.args(["--track", track, "--from", from, "--to", to]).arg("--shown").arg(other).arg("--exports").arg(lies);
     let found = json_of(&mut command)["mistakes"].to_string();
-    assert!(found.contains("panel Chosen track: the page") && found.contains("genres.csv: "), "{found:.3000}");
+    assert!(found.contains("panel Chosen track of ") && found.contains("genres.csv: "), "{found:.3000}");
 }
 
 #[test]
