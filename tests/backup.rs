@@ -102,8 +102,8 @@ fn a_restored_backup_agrees_with_itself() {
         if rows > 1_000 { Ok(()) } else { Err(format!("{rows} rows settled")) }
     });
     let sum = commit(&server.kafka);
-    let names: Vec<String> = (0..3).map(|_| backup(&server)).collect();
     let settled = in_lake(&server);
+    let names: Vec<String> = (0..3).map(|_| backup(&server)).collect();
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let acknowledged = writing.join().unwrap();
     assert!(server.stop().success());

@@ -98,6 +98,7 @@ impl Drop for Checkpoint {
     fn drop(&mut self) {
         // what stays is removed by the next backup
         let _ = std::fs::remove_dir_all(&self.0);
+        let _ = self.0.parent().map(std::fs::remove_dir);
     }
 }
 

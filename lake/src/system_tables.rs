@@ -141,7 +141,7 @@ fn schema(fields: &[(&str, DataType, bool)]) -> SchemaRef {
 
 fn log_schema() -> SchemaRef {
     schema(&[
-        ("at", DataType::Timestamp(TimeUnit::Millisecond, None), false),
+        ("at", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false),
         ("kind", DataType::Utf8, false),
         ("reader", DataType::Utf8, true),
         ("ms", DataType::Int64, false),
@@ -189,7 +189,7 @@ fn logged(log: &QueryLog) -> Result<RecordBatch, ArrowError> {
     let records = log.recent();
     let at: TimestampMillisecondArray = records.iter().map(|record| Some(record.at_ms)).collect();
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(at),
+        Arc::new(at.with_timezone("UTC")),
         texts(records.iter().map(|record| Some(record.kind.word()))),
         texts(records.iter().map(|record| record.reader.as_deref())),
         numbers(records.iter().map(|record| record.took_ms.unsigned_abs())),

@@ -15,7 +15,7 @@ use crate::reader::{Reader, RowFilter};
 
 async fn scanned(lake: &Lake, sql: &str, reader: Option<Arc<Reader>>) -> Scanned {
     let request =
-        SqlRequest { sql: sql.into(), row_limit: 1_000, reader, kind: QueryKind::Job, ..SqlRequest::default() };
+        SqlRequest { sql: sql.into(), row_limit: 10_000, reader, kind: QueryKind::Job, ..SqlRequest::default() };
     lake.sql(request).await.unwrap().scanned
 }
 
