@@ -104,7 +104,7 @@ fn groups(scratch: &Scratch) -> Vec<Run> {
         run("VerifiableProducer", told("--bootstrap-server BROKER --topic tools-verified --max-messages 10"), &["startup_complete"]),
         run("VerifiableConsumer", told("--bootstrap-server BROKER --topic tools-verified --group-id tools-verify --reset-policy earliest --max-messages 10"), &["partitions_assigned", "records_consumed"]),
         run("GetOffsetShell", told("--bootstrap-server BROKER --topic tools-verified"), &["tools-verified:0:10"]),
-        run("ClientCompatibilityTest", told("--bootstrap-server BROKER --topic tools-compatible --offsets-for-times-supported true --cluster-id-supported true --expect-record-too-large-exception false --num-cluster-nodes 1 --create-topics-supported true --describe-acls-supported false --describe-configs-supported true --idempotent-producer-supported true"), &["SUCCESS"]),
+        run("ClientCompatibilityTest", told("--bootstrap-server BROKER --topic tools-compatible --offsets-for-times-supported true --cluster-id-supported true --expect-record-too-large-exception false --num-cluster-nodes 1 --create-topics-supported true --describe-acls-supported true --describe-configs-supported true --idempotent-producer-supported true"), &["SUCCESS"]),
         run(GROUPS, told("--bootstrap-server BROKER --delete --group tools-group"), &["was successful"]),
     ]
 }

@@ -95,7 +95,7 @@ static ROWS: &[Row] = &[
         "Accepted. Has no effect: the commit lane groups what comes together."),
     row("group.coordinator.cached.buffer.max.bytes", (Int, "1048588"), Whole(524_288, INT_MAX), ForAll,
         "Accepted and kept. Has no effect: a commit needs no buffer of its own."),
-    row("group.coordinator.rebalance.protocols", (List, "classic"), AnyList, Own,
+    row("group.coordinator.rebalance.protocols", (List, "classic,consumer"), AnyList, Own,
         "Kinds of groups that this broker serves."),
     row("group.coordinator.threads", (Int, "4"), POSITIVE, AtStart,
         "Accepted. Has no effect: groups share the runtime's threads."),
