@@ -58,7 +58,7 @@ fn due_start(partition: &Partition, now: TimestampMs) -> Result<Offset> {
     }
     // a pass of compaction that is under way counts what it removed at its end
     if config.retention_bytes() >= 0 && partition.compaction().pass_end == 0 {
-        let cut = partition.running_bytes() - config.retention_bytes();
+        let cut = partition.running_bytes().saturating_sub(config.retention_bytes());
         let first_kept = partition.first_entry_where(|entry| entry.running_bytes > cut)?;
         start = start.max(first_kept.map_or(partition.high_watermark(), |(base, _)| base));
     }

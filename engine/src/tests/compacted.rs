@@ -4,7 +4,7 @@ use super::derived::{append_keyed, derived, sql, values, with};
 use super::*;
 
 /// What has the broker compact everything but the newest batch.
-async fn compact(broker: &Arc<Broker>, topic: &str) {
+async fn compact(broker: &Arc<Broker>, topic: &str, time: i64) {
     let eager = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "1"),
@@ -15,15 +15,15 @@ async fn compact(broker: &Arc<Broker>, topic: &str) {
     let eager = eager.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect();
     broker.catalog().set_config(topic, eager).await.unwrap();
     for partition in broker.catalog().topic(topic).unwrap().partitions().iter() {
-        seal(broker, topic, partition.index()).await;
+        seal(broker, topic, (partition.index(), time)).await;
     }
     broker.compact().await.unwrap();
 }
 
-/// One more record, far enough in time to seal all before it.
-async fn seal(broker: &Arc<Broker>, topic: &str, partition: i32) {
+/// One more record, later than all before it, which seals them.
+async fn seal(broker: &Arc<Broker>, topic: &str, (partition, time): (i32, i64)) {
     let mut builder = BatchBuilder::new();
-    builder.push(BASE_MS + 1_000_000_000, Some(b"seal"), None, &[]);
+    builder.push(BASE_MS + time * 1_000_000_000, Some(b"seal"), None, &[]);
     let partition = broker.catalog().topic(topic).unwrap().partition(partition).unwrap();
     let append = Append { partition, batch: builder.build().unwrap(), origin: Origin::Internal };
     broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
@@ -48,9 +48,9 @@ async fn tables_are_the_same_after_compaction_and_read_again_from_it() {
     let all = "SELECT uid, segment FROM users ORDER BY uid";
     let expected: Vec<Vec<String>> = (0..5).map(|uid| vec![uid.to_string(), format!("s{uid}-39")]).collect();
     assert_eq!(sql(&engine, &["users"], all).await, expected);
-    compact(&broker, "people").await;
+    compact(&broker, "people", 1).await;
     // the second pass takes the tombstones, whose time is over at once
-    compact(&broker, "people").await;
+    compact(&broker, "people", 2).await;
     let left = records(&broker, "people").await;
     assert!(before == 240 && left.len() < 12, "{} of {before} records are left", left.len());
     assert!(left.iter().all(|(_, record)| record.key.as_deref() != Some(b"5")), "the tombstone is gone");
@@ -89,7 +89,7 @@ async fn a_views_topic_stops_growing_and_keeps_its_newest_rows() {
     };
     let written = records(&broker, "by_genre").await;
     let before = broker.catalog().topic("by_genre").unwrap().partition(0).unwrap().size_bytes();
-    compact(&broker, "by_genre").await;
+    compact(&broker, "by_genre", 1).await;
     let left = records(&broker, "by_genre").await;
     let after = broker.catalog().topic("by_genre").unwrap().partition(0).unwrap().size_bytes();
     assert!(written.len() > 20 && left.len() <= 4, "{} of {} records are left", left.len(), written.len());
