@@ -28,6 +28,7 @@ use datafusion::execution::memory_pool::{
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::registry::FunctionRegistry;
 use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::scalar::ScalarValue;
@@ -362,7 +363,10 @@ impl Queries {
         }
         catalog.register_schema(SCHEMA, Arc::new(schema)).map_err(bug)?;
         catalogs.register_catalog(CATALOG.to_owned(), Arc::new(catalog));
-        let builder = SessionStateBuilder::new_from_existing(self.base.clone());
+        // what now() and current_date are for the whole statement; without it they cannot be computed at all
+        let now = chrono::DateTime::from_timestamp_millis(broker.clock().now_ms()).unwrap_or_default();
+        let props = ExecutionProps::new().with_query_execution_start_time(now);
+        let builder = SessionStateBuilder::new_from_existing(self.base.clone()).with_execution_props(props);
         Ok(builder.with_runtime_env(room).with_catalog_list(Arc::new(catalogs)).build())
     }
 
