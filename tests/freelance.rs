@@ -205,7 +205,8 @@ fn occupancy(server: &Server, folder: &Path, postgres: &Postgres) {
         report(name, compare(server, folder).args(["--quick", "--postgres", &postgres.url()]));
         eventually("the alert follows", Duration::from_secs(30), || {
             let alerts = server.http.get("/v1/alerts");
-            let alert = alerts["alerts"].as_array().unwrap().iter().find(|alert| alert["name"] == "occupation").unwrap();
+            let alert =
+                alerts["alerts"].as_array().unwrap().iter().find(|alert| alert["name"] == "occupation").unwrap();
             if (alert["state"] == "firing") == fires { Ok(()) } else { Err(alert.to_string()) }
         });
     }
@@ -232,7 +233,8 @@ fn two_copies_are_refused_unless_the_broker_is_told_to_keep_one() {
     let folder = scratch.path("nothing");
     let text = std::fs::read_to_string(system(&scratch, &folder, &[])).unwrap();
     let strict = scratch.write("strict.toml", &text.replace("clamp_replication = true", "clamp_replication = false"));
-    let refused = serve(&scratch.path("strict"), "127.0.0.1:0", "127.0.0.1:0").arg("--config").arg(strict).output().unwrap();
+    let refused =
+        serve(&scratch.path("strict"), "127.0.0.1:0", "127.0.0.1:0").arg("--config").arg(strict).output().unwrap();
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.status.code() == Some(2) && said.contains("broker.clamp_replication"), "{said}");
 
@@ -271,7 +273,8 @@ fn invoices_are_loaded_daily_at_a_set_time_and_on_demand() {
     assert_eq!(next_s, i64::try_from(at_s).unwrap() + 86_400, "again tomorrow: {next}");
     // on demand, by the command; a file that is there again under another name is known
     std::fs::copy(folder.join("factures/extra.csv"), folder.join("factures/copy.csv")).unwrap();
-    let more = "facture,id_freelance,freelance,montant,date\nD1,7,Dupont,4500€,Oct-2025\n";
+    let header = "facture,id_freelance,freelance,montant,date,echeance,paiement,mission,competence,jours";
+    let more = format!("{header}\nD1,7,Dupont,4500€,Oct-2025,,,,,\n");
     std::fs::write(folder.join("factures/more.csv"), more).unwrap();
     let mut command = millpond();
     command.args(["load", INVOICES, "--json", "--http", server.http.address()]);

@@ -51,6 +51,17 @@ async fn settled_and_live_rows_are_one_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn now_is_the_clock_of_the_server() {
+    let (bench, lake) = filled().await;
+    let now = chrono::DateTime::from_timestamp_millis(bench.broker.clock().now_ms()).unwrap();
+    let today = now.format("%Y-%m-%d").to_string();
+    assert_eq!(table(&lake, "SELECT CAST(now() AS DATE), current_date").await, [format!("{today}|{today}")]);
+    assert_eq!(table(&lake, "SELECT count(*) FROM listens WHERE ts < now() - INTERVAL '1 hour'").await, ["40"]);
+    assert_eq!(table(&lake, "SELECT count(*) FROM listens WHERE CAST(ts AS DATE) > current_date").await, ["0"]);
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_that_cannot_match_are_not_opened() {
     let (_bench, lake) = filled().await;
     let files = async |filter: &str| {
