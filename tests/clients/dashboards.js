@@ -3,7 +3,7 @@
 'use strict'
 const fs = require('fs')
 const path = require('path')
-const { launch, watch } = require('./browser.js')
+const { launch, watch, agreement } = require('./browser.js')
 
 const [base, plan, folder] = process.argv.slice(2)
 const expected = JSON.parse(fs.readFileSync(plan, 'utf8'))
@@ -17,6 +17,13 @@ const card = (page, title) => page.locator(`section.panel[aria-label="${title}"]
 function same(what, shown, wanted) {
   compared.push(what)
   if (String(shown) !== String(wanted)) mistakes.push(`${what}: the page shows ${shown}, expected ${wanted}`)
+}
+
+// What a page comes to show: panels are drawn one after the other.
+async function comes(what, read, wanted) {
+  const shown = async () => String(await read().catch(() => 'nothing'))
+  const look = await agreement({ api: async () => String(wanted), shown })
+  same(what, look.shown, wanted)
 }
 
 async function figure(page, title, wanted, what) {
@@ -38,17 +45,17 @@ async function everything(browser, size) {
   await figure(page, 'Revenue', money(expected.revenue), `${name}: revenue`)
   await figure(page, 'Invoices', String(expected.invoices), `${name}: invoices`)
   await page.waitForFunction(() => document.querySelectorAll('section.panel:has(canvas)').length >= 6, null, { timeout: 20000 })
-  await page.waitForTimeout(600)
-  const drawn = await page.evaluate(() => {
+  const drawn = () => page.evaluate(() => {
     const painted = (canvas) => canvas.width > 50 && canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((value) => value !== 0)
     return [...document.querySelectorAll('section.panel')].filter((panel) => [...panel.querySelectorAll('canvas')].some(painted)).length
   })
-  same(`${name}: charts drawn`, drawn, 6)
-  for (const [title, status] of [['Invoices', 'green'], ['Paid', 'orange'], ['Newest', 'red'], ['Revenue', '']]) same(`${name}: ${title} stands`, await card(page, title).getAttribute('data-status'), status)
-  same(`${name}: the page stands`, await page.locator('.standing .stand').getAttribute('data-status'), 'red')
-  same(`${name}: a panel in trouble says so`, (await card(page, 'In trouble').textContent()).includes('nothing_like_it'), true)
+  await comes(`${name}: charts drawn`, drawn, 6)
+  for (const [title, status] of [['Invoices', 'green'], ['Paid', 'orange'], ['Newest', 'red'], ['Revenue', '']]) await comes(`${name}: ${title} stands`, () => card(page, title).getAttribute('data-status'), status)
+  await comes(`${name}: the page stands`, () => page.locator('.standing .stand').getAttribute('data-status'), 'red')
+  await comes(`${name}: a panel in trouble says so`, async () => (await card(page, 'In trouble').textContent()).includes('nothing_like_it'), true)
   const change = (100 * (expected.revenue - 50000)) / 50000
-  same(`${name}: change`, (await card(page, 'Revenue').locator('.change b').textContent()).replace(/[^\d.]/g, ''), Math.abs(change).toFixed(1))
+  await comes(`${name}: change`, async () => (await card(page, 'Revenue').locator('.change b').textContent()).replace(/[^\d.]/g, ''), Math.abs(change).toFixed(1))
+  await card(page, 'Newest').locator('tbody tr').first().waitFor()
   const cells = await card(page, 'Newest').locator('tbody tr').first().locator('th, td').allTextContents()
   same(`${name}: first row`, cells.slice(0, 4).join(' | '), [expected.first.id, expected.first.client, expected.first.skill, money(expected.first.cents / 100)].join(' | '))
   same(`${name}: status cell`, cells.at(-1), 'good')
@@ -65,7 +72,7 @@ async function interact(page) {
   await figure(page, 'Revenue', money(expected.rust), 'filtered revenue')
   await figure(page, 'Invoices', String(expected.rust_invoices), 'filtered view')
   same('the filter stands in the address', new URL(page.url()).search, '?skill=Rust')
-  same('a panel that does not heed it says so', (await card(page, 'Per month').locator('.note').textContent()).includes('not by skill'), true)
+  await comes('a panel that does not heed it says so', async () => (await card(page, 'Per month').locator('.note').textContent()).includes('not by skill'), true)
   await page.goBack()
   await figure(page, 'Revenue', money(expected.revenue), 'revenue after going back')
   same('the address after going back', new URL(page.url()).search, '')
@@ -118,8 +125,8 @@ async function others(browser) {
     if (size.width > 1000) {
       await page.goto(`${base}/`)
       await page.waitForSelector('a.tilecard[data-status="green"]', { timeout: 15000 })
-      same('lights of the start page', (await page.locator('a.tilecard').evaluateAll((cards) => cards.map((card) => card.dataset.status))).join(), 'red,green')
-      same('lights of the menu', (await page.locator('nav .light').evaluateAll((lights) => lights.map((light) => light.getAttribute('aria-label')))).join(), 'alarm,good')
+      await comes('lights of the start page', async () => (await page.locator('a.tilecard').evaluateAll((cards) => cards.map((card) => card.dataset.status))).join(), 'red,green')
+      await comes('lights of the menu', async () => (await page.locator('nav .light').evaluateAll((lights) => lights.map((light) => light.getAttribute('aria-label')))).join(), 'alarm,good')
       await page.locator('a.tilecard', { hasText: 'Calm' }).click()
       await figure(page, 'Count', String(expected.invoices), 'a card leads to its dashboard')
     } else {
