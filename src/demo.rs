@@ -18,7 +18,9 @@ const HISTORY_EVENTS: u64 = 30_000;
 const HISTORY_MS: i64 = 2 * 3_600_000;
 
 /// Flags of the demo.
+// the flags of `serve` in it are a group of the same name
 #[derive(clap::Args)]
+#[group(skip)]
 pub struct Args {
     /// The systems to run; without any, all that are built in
     systems: Vec<String>,

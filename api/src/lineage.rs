@@ -76,7 +76,10 @@ impl Declared {
                     StepAction::Source(source) => self.arrow(name.clone(), format!("source:{source}")),
                     StepAction::Export(sink) => self.arrow(name.clone(), format!("sink:{sink}")),
                     StepAction::Sql { sql, .. } => self.statements.push((name.clone(), sql.clone())),
-                    StepAction::Archive | StepAction::Webhook { .. } | StepAction::Email { .. } => {}
+                    StepAction::Archive
+                    | StepAction::Backup { .. }
+                    | StepAction::Webhook { .. }
+                    | StepAction::Email { .. } => {}
                 }
             }
         }
