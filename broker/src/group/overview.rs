@@ -52,8 +52,8 @@ pub struct MemberDescription {
     pub client_host: Arc<str>,
     /// What it told the leader, in the words of its kind; empty unless the group is stable and classic.
     pub metadata: Bytes,
-    /// What the leader gave it, in the words of its kind; empty unless the group is stable. With the consumer protocol, what
-    /// the broker gave it, in the words of classic consumers.
+    /// What the leader gave it last, in the words of its kind, while a rebalance is under way, too. With the consumer protocol,
+    /// what the broker gave it, in the words of classic consumers.
     pub assignment: Bytes,
 }
 
@@ -102,7 +102,7 @@ impl Groups {
                 client_id: member.client_id.clone(),
                 client_host: member.client_host.clone(),
                 metadata: if stable { member.metadata(&protocol) } else { Bytes::new() },
-                assignment: if stable { member.assignment.clone() } else { Bytes::new() },
+                assignment: member.assignment.clone(),
             };
             GroupDescription {
                 overview: overview(group),

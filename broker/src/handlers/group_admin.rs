@@ -1,7 +1,7 @@
 //! DescribeGroups (15) 0 to 6, ListGroups (16) 0 to 5, DeleteGroups (42) 0 to 2: groups as administrators see them.
 //!
 //! - DescribeGroups: a group that is not there is `Dead` without an error up to version 5, GROUP_ID_NOT_FOUND after that.
-//!   Metadata and assignments are shown for stable groups only, as in Kafka.
+//!   Metadata is shown for stable groups only, the last assignment always, as in Kafka.
 //!   So is a group of the consumer protocol: it is described by ConsumerGroupDescribe.
 //! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case.
 //! - DeleteGroups: a group with members is NON_EMPTY_GROUP. The answer comes when the deletion is durable.
