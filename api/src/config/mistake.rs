@@ -84,7 +84,7 @@ pub fn suggestion<'a>(word: &str, known: impl Iterator<Item = &'a str>) -> Strin
     let near = known.iter().map(|candidate| (distance(word, candidate), *candidate)).min();
     match near {
         Some((distance, candidate)) if distance <= 1 + candidate.len() / 4 => format!("; did you mean {candidate}?"),
-        Some(_) if known.len() <= 20 => format!("; known here: {}", known.join(", ")),
+        Some(_) if known.len() <= 24 => format!("; known here: {}", known.join(", ")),
         _ => String::new(),
     }
 }
