@@ -112,7 +112,7 @@ pub struct Running {
     sources: Arc<Sources>,
     lake: Arc<Lake>,
     work: Arc<Work>,
-    servers: Vec<JoinHandle<()>>,
+    tasks: Vec<JoinHandle<()>>,
     stopping: watch::Sender<bool>,
 }
 
@@ -191,7 +191,7 @@ async fn serve(
     let rows_max = config.lake.sql.rows;
     let work = Work::start((broker, engine, lake, &sources), &config.work, rows_max).await.map_err(StartError)?;
     let (stopping, stop) = watch::channel(false);
-    let uptime = Uptime::start(broker, stop.clone()).await.map_err(|e| failed("uptime")(&e))?;
+    let (uptime, marking) = Uptime::start(broker, stop.clone()).await.map_err(|e| failed("uptime")(&e))?;
     let app = Arc::new(App {
         broker: broker.clone(),
         engine: engine.clone(),
@@ -220,9 +220,9 @@ async fn serve(
     let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));
     app.access.warn_when_open(http_address, "the http port");
     registry_address.iter().for_each(|address| app.access.warn_when_open(*address, "the schema registry"));
-    let mut servers = vec![http.serve(routes::http(app.clone()), stop.clone())];
+    let mut tasks = vec![http.serve(routes::http(app.clone()), stop.clone()), marking];
     if let Some(registry) = registry {
-        servers.push(registry.serve(routes::registry(app), stop));
+        tasks.push(registry.serve(routes::registry(app), stop));
     }
     Ok(Running {
         kafka,
@@ -233,7 +233,7 @@ async fn serve(
         sources,
         lake: lake.clone(),
         work,
-        servers,
+        tasks,
         stopping,
     })
 }
@@ -301,9 +301,9 @@ impl Running {
     pub async fn stop(self) {
         // Nobody listening is what is wanted.
         let _ = self.stopping.send(true);
-        for server in self.servers {
-            if let Err(error) = server.await {
-                tracing::error!(%error, "the http server ended with a fault");
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the http side ended with a fault");
             }
         }
         within("sources", self.sources.stop()).await;

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::output::time_text;
 
@@ -44,17 +45,20 @@ struct Record {
 }
 
 impl Uptime {
-    /// Reads what is known, notes the gap until now, and goes on marking until `stopping`.
+    /// Reads what is known, notes the gap until now, and goes on marking until `stopping`; the task ends with a last mark.
     ///
     /// # Errors
     /// `Storage`.
-    pub async fn start(broker: &Arc<Broker>, mut stopping: watch::Receiver<bool>) -> broker::Result<Arc<Uptime>> {
+    pub async fn start(
+        broker: &Arc<Broker>,
+        mut stopping: watch::Receiver<bool>,
+    ) -> broker::Result<(Arc<Uptime>, JoinHandle<()>)> {
         let stored = broker.store().get(Family::Meta, KEY)?;
         let known = stored.and_then(|value| serde_json::from_slice(&value).ok());
         let uptime = Arc::new(Uptime(Mutex::new(Record::begin(known, broker.clock().now_ms()))));
         uptime.mark(broker).await?;
         let (marking, broker) = (uptime.clone(), broker.clone());
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             loop {
                 let stop = tokio::select! {
                     () = tokio::time::sleep(EVERY) => false,
@@ -69,7 +73,7 @@ impl Uptime {
                 }
             }
         });
-        Ok(uptime)
+        Ok((uptime, task))
     }
 
     async fn mark(&self, broker: &Broker) -> broker::Result<()> {
