@@ -17,8 +17,7 @@ use crate::{generate, serve};
 const HISTORY_EVENTS: u64 = 30_000;
 const HISTORY_MS: i64 = 2 * 3_600_000;
 
-/// Flags of the demo.
-// the flags of `serve` in it are a group of the same name
+/// Flags of the demo; those of `serve` in it are a group of this name already.
 #[derive(clap::Args)]
 #[group(skip)]
 pub struct Args {

@@ -223,7 +223,11 @@ fn kafkas_log_compaction_tester_passes() {
     let status = tester.wait(Duration::from_secs(240));
     assert!(status.success(), "{}", tester.tail());
     let metrics = server.http.text("/metrics");
-    let passes = metrics.lines().find(|line| line.starts_with("millpond_broker_compactions_total")).unwrap_or_default().to_owned();
+    let passes = metrics
+        .lines()
+        .find(|line| line.starts_with("millpond_broker_compactions_total"))
+        .unwrap_or_default()
+        .to_owned();
     assert!(!passes.is_empty() && !passes.ends_with(" 0"), "no pass was made: {passes}\n{}", tester.tail());
 }
 

@@ -299,7 +299,10 @@ fn answers_and_files_of_a_dashboard_hold_all_panels() {
     let catalog = http.get("/v1/catalog");
     let arrow = |from: &str, to: &str| catalog["lineage"].as_array().unwrap().contains(&json!([from, to]));
     assert!(arrow("topic:invoices", "stream:invoices") && arrow("stream:invoices", "view:by_day"), "{catalog}");
-    assert!(arrow("view:by_day", "panel:everything/Per day") && arrow("stream:invoices", "panel:calm/Count"), "{catalog}");
+    assert!(
+        arrow("view:by_day", "panel:everything/Per day") && arrow("stream:invoices", "panel:calm/Count"),
+        "{catalog}"
+    );
     assert!(arrow("panel:everything/Per day", "dashboard:everything"), "{catalog}");
     let entries = catalog["entries"].as_array().unwrap();
     let stream = entries.iter().find(|entry| entry["kind"] == "stream" && entry["name"] == "invoices").unwrap();

@@ -53,8 +53,7 @@ fn written(scratch: &Scratch, address: &str) -> Vec<Send> {
             let records = plan::records(sends.len() as u64 + 1, 60);
             sends.push(Send { topic, partition: 0, codec: codec.to_owned(), records });
         }
-        let own: Vec<&Send> =
-            sends.iter().filter(|send| send.topic.starts_with(&format!("from-{client}-"))).collect();
+        let own: Vec<&Send> = sends.iter().filter(|send| send.topic.starts_with(&format!("from-{client}-"))).collect();
         let plan = scratch.write(&format!("produce-{client}.json"), &json!({ "sends": own }).to_string());
         let report = json_of(go(client, "produce", address).arg(plan));
         for sent in report["sent"].as_array().unwrap() {

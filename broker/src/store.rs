@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType, DBRawIterator, Options,
-    ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
+    DBRawIterator, Options, ReadOptions, UniversalCompactOptions, WriteBatch, WriteOptions,
 };
 
 use crate::config::BrokerConfig;

@@ -40,12 +40,7 @@ const SOURCE: [Field; 31] = [
         "",
         "sftp: the text of the user's private key, as OpenSSH or PEM writes it: ${file:/run/secrets/id_ed25519}.",
     ),
-    Field::optional(
-        "private_key_password",
-        Kind::Text,
-        "",
-        "sftp: what the private key is encrypted with.",
-    ),
+    Field::optional("private_key_password", Kind::Text, "", "sftp: what the private key is encrypted with."),
     Field::optional(
         "host_key",
         Kind::Text,

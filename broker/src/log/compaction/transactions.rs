@@ -85,11 +85,7 @@ mod tests {
         const DATA: u8 = 1 << 4;
         const MARKER: u8 = (1 << 4) | (1 << 5);
         let aborted = |producer_id, first, marker| Aborted { producer_id, first, marker, stable_after: marker + 1 };
-        let aborted = [
-            aborted(1, 2, 6),
-            aborted(2, 3, 4),
-            aborted(1, 20, 21),
-        ];
+        let aborted = [aborted(1, 2, 6), aborted(2, 3, 4), aborted(1, 20, 21)];
         let mut pass = Transactions::new(aborted);
         for (offset, producer, attributes, expected) in [
             (0, -1, 0, Standing::Data),
