@@ -206,7 +206,7 @@ fn kafkas_log_compaction_tester_passes() {
     let path = scratch.write("test.toml", CLEANER);
     let server = Server::start_with(&scratch, Options { configs: vec![path], ..Options::default() });
     let mut command = java("org.apache.kafka.tools.LogCompactionTester");
-    command.args(["--broker", &server.kafka, "--messages", "150000", "--duplicates", "20", "--topics", "2"]);
+    command.args(["--bootstrap-server", &server.kafka, "--messages", "150000", "--duplicates", "20", "--topics", "2"]);
     command.args(["--percent-deletes", "10", "--compression-type", "snappy", "--sleep", "8"]);
     let mut tester = Process::start(command, &scratch.path("tester"));
     let mut small = BTreeSet::new();

@@ -108,7 +108,7 @@ fn start_worker(scratch: &Scratch, server: &Server, number: u32) -> (Process, Ht
 fn source_settings(file: &Path) -> serde_json::Value {
     json!({
         "connector.class": "org.apache.kafka.connect.file.FileStreamSourceConnector",
-        "tasks.max": "1", "file": file, "topic": "lines", "batch.size": "50",
+        "tasks.max": "1", "file": file, "topic": "lines",
         "topic.creation.default.partitions": "1", "topic.creation.default.replication.factor": "1",
     })
 }

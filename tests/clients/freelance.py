@@ -267,9 +267,9 @@ class Oracle:
         self.check_constraints()
 
     def check_constraints(self):
-        rows = self.sql("SELECT conrelid::regclass::text AS t, contype::text AS kind, pg_get_constraintdef(oid) AS def FROM pg_constraint "
+        rows = self.sql("SELECT conrelid::regclass::text AS rel, contype::text AS kind, pg_get_constraintdef(oid) AS def FROM pg_constraint "
                         "WHERE connamespace = 'public'::regnamespace")
-        has = lambda table, kind, *words: any(r["t"].strip('"') == table and r["kind"] == kind and all(w in r["def"] for w in words) for r in rows)
+        has = lambda table, kind, *words: any(r["rel"].strip('"') == table and r["kind"] == kind and all(w in r["def"] for w in words) for r in rows)
         wanted = [("Freelances", "p", "(id)"), ("Freelances", "c", "tarif_jour"), ("Freelances", "c", "email"), ("Freelances", "c", "mission_fin"),
                   ("Factures", "p", "(facture)"), ("Factures", "c", "montant"), ("Factures", "f", "(id_freelance)", '"Freelances"(id)'),
                   ("Indicateurs", "c", "factures")]
