@@ -14,6 +14,8 @@ impl Http {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(60)))
+            // the server closes a connection on which nothing was said for long; a test that reuses it just then would fail
+            .max_idle_connections(0)
             .build();
         Http { address: address.to_owned(), agent: config.into() }
     }
