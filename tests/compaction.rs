@@ -82,7 +82,7 @@ fn send(producer: &ThreadedProducer<Newest>, number: u64, value: Option<&str>) {
     }
 }
 
-/// Everything in the topic: offset, key, value. Offsets ascend.
+/// What the topic holds up to the end it has now, while others may write on: offset, key, value. Offsets ascend.
 fn read(address: &str) -> Vec<(i64, String, Option<String>)> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
@@ -94,6 +94,7 @@ fn read(address: &str) -> Vec<(i64, String, Option<String>)> {
     let mut from = TopicPartitionList::new();
     from.add_partition_offset(TOPIC, 0, Offset::Beginning).unwrap();
     consumer.assign(&from).unwrap();
+    let (_, end) = consumer.fetch_watermarks(TOPIC, 0, Duration::from_secs(30)).unwrap();
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let mut all: Vec<(i64, String, Option<String>)> = Vec::new();
     let started = Instant::now();
@@ -106,6 +107,9 @@ fn read(address: &str) -> Vec<(i64, String, Option<String>)> {
                 let message = message.unwrap();
                 assert!(all.last().is_none_or(|last| last.0 < message.offset()), "offset {}", message.offset());
                 all.push((message.offset(), text(message.key().unwrap()), message.payload().map(text)));
+                if message.offset() + 1 >= end {
+                    return all;
+                }
             }
         }
     }
