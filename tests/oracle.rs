@@ -78,7 +78,13 @@ pub fn everything(scratch: &Scratch, server: &Server, system: &Path) -> Command 
     // Long enough for the month before: a window is in the range if it starts there.
     let (from, to) = ((now_ms - 70 * DAY_MS).to_string(), (now_ms + DAY_MS).to_string());
     for view in ["engagement_month", "audience_month"] {
-        server.http.get(&format!("/v1/views/{view}?limit=1&wait=30s"));
+        // all at once is more than a view need take in while somebody waits
+        eventually(&format!("{view} has taken in everything"), Duration::from_secs(300), || {
+            match server.http.try_get(&format!("/v1/views/{view}?limit=1&wait=30s"))? {
+                (200, _) => Ok(()),
+                (_, text) => Err(text),
+            }
+        });
     }
     let dashboards = ["music", "music-history"];
     let wanted: Vec<String> = dashboards.iter().map(|name| format!("{name}?from={from}&to={to}")).collect();
