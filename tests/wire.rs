@@ -22,7 +22,7 @@ const PRODUCE_MIN: i16 = 3;
 fn golden_bytes_are_those_of_kafka_clients() {
     let scratch = Scratch::new("wire");
     let server = Server::start(&scratch);
-    let served = Client::connect(&server.kafka).call(&ApiVersionsRequest::default(), 4).unwrap();
+    let served = Client::connect(&server.kafka).call(&ApiVersionsRequest::default(), 2).unwrap();
     let fresh = scratch.path("golden");
     fs::create_dir_all(&fresh).unwrap();
     let mut command = java_source("clients/Wire.java");

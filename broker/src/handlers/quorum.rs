@@ -52,7 +52,8 @@ pub(crate) fn describe_quorum(context: &Context, version: i16, request: Describe
     response = response.with_topics(vec![metadata_topic(vec![partition])]);
     if version >= 2 {
         let listener = Listener::default()
-            .with_name(text(&context.listener.name))
+            // Java takes no other
+            .with_name(text(&context.listener.name.to_uppercase()))
             .with_host(text(&context.listener.host))
             .with_port(context.listener.port);
         response = response.with_nodes(vec![Node::default().with_node_id(node).with_listeners(vec![listener])]);
