@@ -6,6 +6,8 @@ SPEC is {bootstrap, ca, user?, password?, mechanism?, cert?, key?, topic, group,
 and read back through the group; the report is {"read": [values], "throttle_ms": most that was told} or {"refused": why}.
 """
 import asyncio
+import io
+import logging
 import ssl
 import sys
 import time
@@ -72,13 +74,16 @@ async def aiokafka(spec):
     settings = {"bootstrap_servers": spec["bootstrap"], "ssl_context": context, "security_protocol": "SASL_SSL" if "user" in spec else "SSL"}
     if "user" in spec:
         settings |= {"sasl_mechanism": spec["mechanism"], "sasl_plain_username": spec["user"], "sasl_plain_password": spec["password"]}
+    # at its first connection it raises "unable to bootstrap" and says why in its log only
+    said = io.StringIO()
+    logging.getLogger("aiokafka").addHandler(logging.StreamHandler(said))
     producer = AIOKafkaProducer(**settings, enable_idempotence=True)
     try:
         await producer.start()
         for value in spec["values"]:
             await asyncio.wait_for(producer.send_and_wait(spec["topic"], value.encode()), 20)
     except Exception as error:
-        raise Refused(f"{type(error).__name__}: {error}") from error
+        raise Refused(f"{type(error).__name__}: {error}: {said.getvalue()}") from error
     finally:
         await producer.stop()
     consumer = AIOKafkaConsumer(spec["topic"], **settings, group_id=spec["group"], auto_offset_reset="earliest", session_timeout_ms=10000)
