@@ -60,15 +60,15 @@ struct Secured {
     admin: PathBuf,
 }
 
-/// SASL_SSL for logins, SSL for certificates, ACLs; `admin` may do everything. Logins hold for three seconds.
-fn secured(test: &str) -> Secured {
+/// SASL_SSL for logins, SSL for certificates, ACLs; `admin` may do everything. Logins hold for so long; 0 is for ever.
+fn secured(test: &str, login_ms: u32) -> Secured {
     let scratch = Scratch::new(test);
     let files = certificates(&scratch);
     let mutual = format!("127.0.0.1:{}", free_port());
     let config = format!(
         "[broker]\nprotocol = \"SASL_SSL\"\nlisteners = [{{ name = \"mutual\", bind = \"{mutual}\", protocol = \"SSL\", client_auth = \"required\", client_ca = {:?} }}]\n\
          [security]\ncertificate = {:?}\nkey = {:?}\nauthorizer = true\naudit_log = {:?}\n\
-         [kafka]\n\"super.users\" = \"User:admin\"\n\"connections.max.reauth.ms\" = 3000\n[[security.users]]\nname = \"admin\"\npassword = \"${{file:{}}}\"\n",
+         [kafka]\n\"super.users\" = \"User:admin\"\n\"connections.max.reauth.ms\" = {login_ms}\n[[security.users]]\nname = \"admin\"\npassword = \"${{file:{}}}\"\n",
         files.ca,
         files.certificate,
         files.key,
@@ -171,7 +171,7 @@ fn assert_read(client: &str, spec: &Value, report: &Value) {
 #[test]
 fn real_clients_log_in_and_are_held_to_their_rights() {
     let _alone = alone();
-    let secured = secured("security-clients");
+    let secured = secured("security-clients", 0);
     for topic in CLIENTS.iter().flat_map(|client| [format!("orders-{client}"), format!("mutual-{client}")]) {
         secured.tool("org.apache.kafka.tools.TopicCommand", &["--create", "--topic", &topic]);
     }
@@ -221,7 +221,7 @@ fn gone(secured: &Secured) {
 #[test]
 fn logins_are_renewed_and_quotas_throttle() {
     let _alone = alone();
-    let secured = secured("security-quotas");
+    let secured = secured("security-quotas", 3000);
     let password = "SCRAM-SHA-512=[password=ann-secret]";
     secured.config(&["--alter", "--add-config", password, "--entity-type", "users", "--entity-name", "ann"]);
     secured.tool("org.apache.kafka.tools.TopicCommand", &["--create", "--topic", "orders"]);
