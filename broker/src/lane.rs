@@ -119,7 +119,7 @@ const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Most commits of one group.
 const GROUP_COMMITS_MAX: usize = 4096;
 /// Producers remembered in memory per partition; the rest is read from the store again.
-const PRODUCERS_CACHED_MAX: usize = 10_000;
+const PRODUCERS_CACHED_MAX: usize = if cfg!(test) { 4 } else { 10_000 };
 
 /// The way to the writer.
 pub struct Lane {
@@ -305,9 +305,6 @@ impl LaneWriter {
             return Ok(Verdict::Append);
         }
         let mut writer = partition.writer.lock();
-        if writer.producers.len() > PRODUCERS_CACHED_MAX {
-            writer.producers.clear();
-        }
         if let std::collections::hash_map::Entry::Vacant(unknown) = writer.producers.entry(batch.producer_id()) {
             let key = keys::producer_key(partition.id(), batch.producer_id());
             if let Some(stored) = self.store.get(Family::Producers, &key)? {
@@ -391,6 +388,13 @@ impl LaneWriter {
                     self.forget_in_order(&partition, count);
                 }
                 Effect::Epoch(partition, epoch, start) => partition.begin_epoch(epoch, start),
+            }
+        }
+        for partition in published.values() {
+            let mut writer = partition.writer.lock();
+            // all of it is in the store now; in the middle of a group it need not be
+            if writer.producers.len() > PRODUCERS_CACHED_MAX {
+                writer.producers.clear();
             }
         }
         while self.tail_bytes > self.tail_bytes_max {

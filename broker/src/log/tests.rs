@@ -129,6 +129,29 @@ async fn idempotent_producers_are_judged_as_kafka_does() {
     assert_eq!(partition.high_watermark(), 8);
 }
 
+/// More producers than are cached, in one group of commits: what is staged is known although it is not in the store yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn duplicates_are_known_within_a_group_of_many_producers() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partitions()[0].clone();
+    let commits: Vec<_> = (0..40)
+        .chain(0..40)
+        .map(|producer| {
+            let batch = sequenced(producer, 0, 0, 1);
+            let append = Append { partition: partition.clone(), batch, origin: Origin::Client };
+            broker.lane().commit(vec![Change::Append(append)], Ack::Durable)
+        })
+        .collect();
+    let mut told = Vec::new();
+    for commit in commits {
+        told.push(commit.await.unwrap()[0].duplicate);
+    }
+    assert_eq!(told, [[false; 40], [true; 40]].concat());
+    assert_eq!(partition.high_watermark(), 40);
+    broker.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_made_wholly_or_not_at_all() {
     let dir = tempfile::tempdir().unwrap();
