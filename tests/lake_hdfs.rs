@@ -144,7 +144,7 @@ fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) 
     // the live part still answers what is in the log
     let before = listens(server)["rows"].as_u64().unwrap();
     hdfs.start_name_node();
-    eventually("the lake settles again", Duration::from_secs(120), || {
+    eventually("the lake settles again", Duration::from_secs(300), || {
         let table = listens(server);
         let more = table["rows"].as_u64().unwrap() > before;
         if table["error"].is_null() && more { Ok(()) } else { Err(table.to_string()) }
