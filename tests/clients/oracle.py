@@ -20,6 +20,7 @@ import datetime
 import json
 import math
 import re
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
