@@ -108,7 +108,7 @@ fn every_number_from_avro_to_the_warehouse() {
     let shown = pages(&scratch, &server, &wanted);
     let arguments = ["--day", &day, "--lake", &lake.display().to_string(), "--shown", &shown.display().to_string()];
     let found = report("orangescrum", &mut check(&arguments));
-    assert_eq!(found["panels"], 18, "{found}");
+    assert_eq!(found["panels"], 20, "{found}");
     assert!(found["rejected"].as_u64().unwrap() > 300 && found["duplicates"].as_u64().unwrap() > 100, "{found}");
     assert_eq!(found["versions"], 2, "the schema evolved in mid-stream: {found}");
     notebook(&server, &lake);
