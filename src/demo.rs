@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
             return Ok(None);
         }
         let registry = format!("http://{}/registry", local(&running.http().to_string()));
-        start_simulators(plans(&systems, &kafka, &registry, rate, is_fresh(running))?, feed).map(Some)
+        start_simulators(plans(&systems, (&kafka, &registry), rate, running.broker())?, feed).map(Some)
     };
     serve::block_on(serve::serve(config, ready, stop))
 }
@@ -123,14 +123,10 @@ fn registry_address(http: Option<&str>) -> &'static str {
     if http.is_some_and(|address| address.ends_with(":0")) { "127.0.0.1:0" } else { "127.0.0.1:8081" }
 }
 
-/// Whether no topic holds a record yet.
-fn is_fresh(running: &api::Running) -> bool {
-    running
-        .broker()
-        .catalog()
-        .topics()
-        .iter()
-        .all(|topic| topic.partitions().iter().all(|partition| partition.high_watermark() == 0))
+/// Whether `topic` holds no record yet.
+fn is_fresh(broker: &broker::Broker, topic: &str) -> bool {
+    let topic = broker.catalog().topic(topic);
+    topic.is_none_or(|topic| topic.partitions().iter().all(|partition| partition.high_watermark() == 0))
 }
 
 /// `$XDG_DATA_HOME/millpond/demo`, or what stands for it; none without a home.
@@ -186,14 +182,20 @@ struct Feeds {
     live: Vec<Plan>,
 }
 
-/// What each system's simulators do: a fresh demo is given a past first.
-fn plans(systems: &[&System], kafka: &str, registry: &str, rate: f64, fresh: bool) -> Result<Vec<Feeds>, Failure> {
+/// What each system's simulators do: a topic that is empty is given a past first. Others may be at work already (files are read as
+/// soon as the server is ready).
+fn plans(
+    systems: &[&System],
+    (kafka, registry): (&str, &str),
+    rate: f64,
+    broker: &broker::Broker,
+) -> Result<Vec<Feeds>, Failure> {
     let now_ms = broker::Clock::system().now_ms();
     let mut all = Vec::new();
     for system in systems {
         let mut feeds = Feeds::default();
         let past = simulate::plans(system.name, kafka, Some(registry))?;
-        for mut past in past.into_iter().filter(|_| fresh) {
+        for mut past in past.into_iter().filter(|past| is_fresh(broker, &past.topic)) {
             past.pace(None, Some(HISTORY_EVENTS));
             let count = past.count.unwrap_or(0).max(1);
             past.times = Times::Spread(now_ms - HISTORY_MS, HISTORY_MS, count);
