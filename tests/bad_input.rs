@@ -4,7 +4,7 @@ use crate::clients::create_topic;
 use crate::support::process::Process;
 use crate::support::raw::{Client, Identity, PlainRecord, batch, records_in};
 use crate::support::server::{Server, serve};
-use crate::support::{Scratch, alone, seed};
+use crate::support::{Scratch, beside_one, seed};
 use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request};
 use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
@@ -150,7 +150,7 @@ sql = "CREATE MATERIALIZED VIEW wrong_sql AS SELEC count(*) FROM orders"
 
 #[test]
 fn no_bytes_from_strangers_hurt() {
-    let _alone = alone();
+    let _beside = beside_one();
     let scratch = Scratch::new("strangers");
     let mut server = Server::with_config(&scratch, "[[topics]]\nname = \"kept\"\n");
     produce(&server, 200);

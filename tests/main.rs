@@ -1,7 +1,7 @@
 //! The suite: the real binary as a child process, real clients, real readers and Apache Kafka beside it.
 //!
 //! `make test` runs it after `tests/support/setup` has installed the clients. It speaks to the server as users do; only one case
-//! uses a crate of the product, to write what a later release would write. Heavy cases run one at a time (`support::alone`).
+//! uses a crate of the product, to write what a later release would write. Big cases run two at a time or alone (`support::cores`).
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -14,8 +14,9 @@ pub mod server;
 
 use std::env;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,16 +38,50 @@ pub fn source(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(relative)
 }
 
-static ALONE: Mutex<()> = Mutex::new(());
+/// Cores that cases share out among themselves, and the queue for them: who waits for many is not passed by who wants few.
+static FREE: Mutex<usize> = Mutex::new(CORES);
+static FREED: Condvar = Condvar::new();
+static QUEUE: Mutex<()> = Mutex::new(());
+const CORES: usize = 2;
 
-/// Held by a case that needs both cores; another such case waits for it.
-pub fn alone() -> MutexGuard<'static, ()> {
-    ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+/// Cores that a case holds.
+pub struct Cores(usize);
+
+/// For a case that needs both cores, as it measures or has limits of time: no other big one runs meanwhile.
+pub fn alone() -> Cores {
+    cores(CORES)
 }
 
-/// A folder of one test: gone when it passes, kept and named when it fails.
+/// For a big case that often waits for its clients or for time to pass: one other runs beside it.
+pub fn beside_one() -> Cores {
+    cores(CORES / 2)
+}
+
+fn cores(wanted: usize) -> Cores {
+    let _first = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
+    while *free < wanted {
+        free = FREED.wait(free).unwrap_or_else(PoisonError::into_inner);
+    }
+    *free -= wanted;
+    Cores(wanted)
+}
+
+impl Drop for Cores {
+    fn drop(&mut self) {
+        *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
+        FREED.notify_all();
+    }
+}
+
+/// What a case may take, on a busy machine too.
+const CASE_MAX: Duration = Duration::from_secs(15 * 60);
+
+/// A folder of one test: gone when it passes, kept and named when it fails. A case that does not end ends the suite, which would
+/// otherwise wait for it until somebody loses patience.
 pub struct Scratch {
     dir: PathBuf,
+    _ends: mpsc::Sender<()>,
 }
 
 impl Scratch {
@@ -54,7 +89,16 @@ impl Scratch {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
-        Scratch { dir }
+        let (ends, ended) = mpsc::channel::<()>();
+        let test = test.to_owned();
+        thread::spawn(move || {
+            if ended.recv_timeout(CASE_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // past the capture of a test's output
+                let _ = writeln!(std::io::stderr(), "{test} does not end ({CASE_MAX:?}): the suite gives up");
+                std::process::exit(1);
+            }
+        });
+        Scratch { dir, _ends: ends }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {

@@ -129,11 +129,6 @@ impl Member {
         self.events().iter().filter_map(|event| event["records"].as_array()).flatten().map(pair).collect()
     }
 
-    /// It dies without a word.
-    pub fn kill9(&mut self) {
-        self.process.kill9();
-    }
-
     /// Asks it to leave and waits until it has.
     pub fn leave(&mut self) {
         self.process.tell("leave");

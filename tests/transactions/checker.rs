@@ -7,7 +7,7 @@ use super::history::{Outcome, Reads, Transaction, mistakes};
 use crate::clients::create_topic;
 use crate::support::raw::{Client, Identity, PlainRecord, batch};
 use crate::support::server::{Options, Server};
-use crate::support::{Scratch, alone, eventually, seed};
+use crate::support::{Scratch, beside_one, eventually, seed};
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -38,7 +38,7 @@ struct Shared {
 
 #[test]
 fn histories_of_concurrent_transactions_hold() {
-    let _alone = alone();
+    let _beside = beside_one();
     let scratch = Scratch::new("transactions-checker");
     let seed = seed("transactions-checker");
     let seconds = std::env::var("MILLPOND_TRANSACTIONS_SECONDS").map_or(45, |text| text.parse().unwrap());
@@ -105,10 +105,19 @@ enum Trouble {
     /// The connection is gone: nobody knows what the broker did.
     Lost,
     /// It is told so; the transaction cannot be committed any more.
-    Refused(i16),
+    Refused,
 }
 
 type Attempt<T> = Result<T, Trouble>;
+
+/// What a producer may be told once another has taken over, or while one is taking over: concurrent transactions, producer fenced,
+/// invalid producer epoch, invalid transaction state.
+const REFUSALS: [i16; 4] = [51, 90, 47, 48];
+
+fn refused(code: i16) -> Trouble {
+    assert!(REFUSALS.contains(&code), "a producer was refused with error code {code}");
+    Trouble::Refused
+}
 
 struct Producer<'a> {
     shared: &'a Shared,
@@ -179,7 +188,7 @@ impl<'a> Producer<'a> {
                     return Ok(());
                 }
                 51 if began.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(10)),
-                code => return Err(Trouble::Refused(code)),
+                code => return Err(refused(code)),
             }
         }
     }
@@ -246,7 +255,7 @@ impl<'a> Producer<'a> {
         let results = answer.results_by_topic_v3_and_below.iter().flat_map(|topic| &topic.results_by_partition);
         match results.map(|result| result.partition_error_code).find(|code| *code != 0) {
             None => Ok(()),
-            Some(code) => Err(Trouble::Refused(code)),
+            Some(code) => Err(refused(code)),
         }
     }
 
@@ -276,7 +285,7 @@ impl<'a> Producer<'a> {
                 self.identity = Some((producer_id, epoch, sequences));
                 Ok(())
             }
-            code => Err(Trouble::Refused(code)),
+            code => Err(refused(code)),
         }
     }
 
@@ -314,7 +323,7 @@ impl<'a> Producer<'a> {
             Ok(answer) => {
                 // a first try may have gone well before a successor came
                 done.outcome = if commits { Outcome::Unknown } else { Outcome::Aborted };
-                Err(Trouble::Refused(answer.error_code))
+                Err(refused(answer.error_code))
             }
         }
     }

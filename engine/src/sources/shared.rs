@@ -203,7 +203,7 @@ impl SourceShared {
                 let message = format!("{}: {error}", self.config.path);
                 let mut live = self.live.lock();
                 if live.watch_error.as_ref() != Some(&message) {
-                    tracing::warn!(source = self.config.name, error = message, "a watched folder cannot be read");
+                    self.tell_trouble(&error, &message);
                 }
                 live.watch_error = Some(message);
                 return Ok(false);
@@ -218,6 +218,21 @@ impl SourceShared {
             }
         }
         Ok(false)
+    }
+
+    /// What is not there yet may come, as it is watched for; all else wants somebody's hand.
+    fn tell_trouble(&self, error: &Fault, message: &str) {
+        let name = &self.config.name;
+        match error {
+            Fault::Io(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                tracing::info!(
+                    source = name,
+                    path = self.config.path,
+                    "a watched folder is not there yet, it is read once it is"
+                );
+            }
+            _ => tracing::warn!(source = name, error = message, "a watched folder cannot be read"),
+        }
     }
 
     /// Finds the schedule's next time; whether the former one has come.
