@@ -34,6 +34,7 @@ mod music;
 mod oracle;
 mod orangescrum;
 mod page;
+mod platformatic;
 mod registry;
 mod scenarios;
 mod security;

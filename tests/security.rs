@@ -1,7 +1,7 @@
 //! Logins, certificates, rights and quotas as real clients meet them: librdkafka, Kafka's Java client and tools, kafkajs, aiokafka.
 
 use crate::support::kafka::{free_port, java_source, tool};
-use crate::support::scripts::{json_of, node, python};
+use crate::support::scripts::{json_of, node, platformatic, python};
 use crate::support::server::Server;
 use crate::support::{Scratch, beside_one};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
@@ -127,6 +127,7 @@ impl Secured {
         let path = self.scratch.write(&format!("{client}.json"), &spec.to_string());
         match client {
             "kafkajs" => json_of(node("clients/login.js").arg(path)),
+            "platformatic" => json_of(platformatic().arg("login").arg(path)),
             "java" => self.run_java(spec),
             client => json_of(python("clients/login.py").arg(client).arg(path)),
         }
@@ -159,7 +160,7 @@ impl Secured {
     }
 }
 
-const CLIENTS: [&str; 4] = ["confluent", "aiokafka", "kafkajs", "java"];
+const CLIENTS: [&str; 5] = ["confluent", "aiokafka", "kafkajs", "platformatic", "java"];
 
 fn assert_read(client: &str, spec: &Value, report: &Value) {
     let values = |value: &Value| -> BTreeSet<String> {

