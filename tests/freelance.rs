@@ -31,7 +31,7 @@ fn system(scratch: &Scratch, folder: &Path, changes: &[(&str, &str)]) -> PathBuf
     let ours = [
         ("${FREELANCE_INPUT:-{data_dir}/freelance}", folder.as_str()),
         ("when = \"watch\"", "when = \"demand\""),
-        ("name = \"fichiers-factures\"", "name = \"fichiers-factures\"\nbatch_records = 100\ndelay = \"60ms\""),
+        ("name = \"fichiers-factures\"", "name = \"fichiers-factures\"\nbatch_records = 100\ndelay = \"120ms\""),
         ("kind = \"postgres\"", "kind = \"postgres\"\nbatch_rows = 300\ninterval = \"20ms\"\nreference_wait = \"1s\""),
         ("every = \"1m\"", "every = \"1s\""),
     ];

@@ -175,7 +175,7 @@ fn the_checks_can_fail(scratch: &Scratch, server: &Server, system: &Path, record
     let figure = shown.split("\"figure\":\"").nth(1).unwrap().split('"').next().unwrap();
     let other_figure = scratch.write("lie-shown.json", &shown.replacen(figure, "1", 1));
     let mut command = oracle(server, system);
-    command.args(["--dashboard", "music", "--shown"]).arg(other_figure);
+    command.args(["--enriched", "enriched", "--dashboard", "music", "--shown"]).arg(other_figure);
     sees("a page that shows something else", &mut command, "the page shows '1'");
 
     let copy = scratch.path("lie-lake");

@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[test]
 fn it_does_what_its_users_do() {
     let scratch = Scratch::new("platformatic");
-    let server = Server::start(&scratch);
+    let mut server = Server::start(&scratch);
     create_topic(&server.kafka, "transactions", 1);
     let report = json_of(platformatic().args(["transact", &server.kafka, "transactions"]));
     assert_eq!(report["committed"], json!(["first", "second"]));
@@ -39,7 +39,7 @@ fn group(scratch: &Scratch, server: &Server, protocol: &str) {
         assigned => Err(format!("{protocol}: {assigned:?}")),
     });
     let described = server.http.get(&format!("/v1/groups/{topic}"));
-    assert_eq!(described["members"].as_array().map(Vec::len), Some(2), "{described}");
+    assert_eq!(described["members"], 2, "{described}");
     one.leave();
     eventually("one has all partitions", PATIENCE, || match two.assigned() {
         Some(partitions) if partitions.len() == 4 => Ok(()),

@@ -61,9 +61,16 @@ async function group(bootstrap, topic, groupId) {
   const consumer = process.env.MEMBER_PROTOCOL === 'consumer'
   const kind = consumer ? { groupProtocol: GroupProtocols.CONSUMER } : { sessionTimeout: 10000, heartbeatInterval: 500 }
   const member = new Consumer({ ...client(bootstrap), ...kind, groupId, groupInstanceId: process.env.MEMBER_INSTANCE, retries: 60 })
-  const assigned = () => say({ assigned: (member.assignments ?? []).filter((one) => one.topic === topic).flatMap((one) => one.partitions).sort() })
+  let told
+  const assigned = () => {
+    const now = (member.assignments ?? []).filter((one) => one.topic === topic).flatMap((one) => one.partitions).sort()
+    if (JSON.stringify(now) !== told) say({ assigned: now })
+    told = JSON.stringify(now)
+  }
+  // with KIP-848 partitions come and go between heartbeats, and no event tells of it
+  if (consumer) setInterval(assigned, 100)
   member.on('consumer:group:join', assigned)
-  member.on('consumer:group:rebalance', () => (consumer ? assigned() : say({ assigned: [] })))
+  member.on('consumer:group:rebalance', () => { if (!consumer) say({ assigned: (told = []) }) })
   const stream = await member.consume({ topics: [topic], mode: 'committed', fallbackMode: 'earliest', autocommit: false, maxWaitTime: 100 })
   stream.on('data', async (message) => {
     say({ records: [[message.partition, Number(message.offset)]] })

@@ -23,14 +23,8 @@ pub const SCRIPTS: [Script; 5] =
     [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs, Script::Platformatic];
 
 /// Those that join groups.
-pub const MEMBERS: [Script; 6] = [
-    Script::Confluent,
-    Script::KafkaPython,
-    Script::Aiokafka,
-    Script::Kafkajs,
-    Script::Platformatic,
-    Script::Java,
-];
+pub const MEMBERS: [Script; 6] =
+    [Script::Confluent, Script::KafkaPython, Script::Aiokafka, Script::Kafkajs, Script::Platformatic, Script::Java];
 
 impl Script {
     pub fn name(self) -> &'static str {

@@ -26,6 +26,8 @@ const DATA_TIME_MAX: Duration = Duration::from_secs(60);
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Bytes of one step of a copy.
 const COPY_BYTES: usize = 4 << 20;
+/// What to do when it does not answer.
+const AWAY: &str = "check that HDFS runs and that lake.url names its name node; it is tried again";
 const DIR_PERMISSION: u32 = 0o755;
 
 /// What overrides the Hadoop configuration. Without the first, a call blocks for three minutes when the name node is
@@ -339,7 +341,7 @@ impl HdfsFile {
         let why = match outcome {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => told(&error),
-            Err(_) => format!("no answer within {} s", DATA_TIME_MAX.as_secs()),
+            Err(_) => format!("no answer within {} s: {AWAY}", DATA_TIME_MAX.as_secs()),
         };
         Err(LakeError::destination(format!("cannot {what} {}: {why}", self.name)))
     }
@@ -366,7 +368,7 @@ fn told(error: &HdfsError) -> String {
         "SafeModeException" => "HDFS is in safe mode and takes no changes; it is tried again",
         "AccessControlException" => "give the directory to that user, or set lake.hdfs_user or HADOOP_USER_NAME",
         "StandbyException" => "this name node is on standby: name the service in lake.url and set HADOOP_CONF_DIR",
-        _ => "check that HDFS runs and that lake.url names its name node; it is tried again",
+        _ => AWAY,
     };
     format!("{first}: {next}")
 }
