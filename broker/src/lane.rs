@@ -215,7 +215,8 @@ struct LaneWriter {
 /// What a commit did, to be made visible once it is durable.
 enum Effect {
     Appended(Arc<Partition>, Batch, IndexEntry, Stability),
-    Started(Arc<Partition>, Offset),
+    /// The log begins at the first offset; the first batch that stays begins at the second.
+    Started(Arc<Partition>, Offset, Offset),
     Epoch(Arc<Partition>, LeaderEpoch, Offset),
     Compacted(Arc<Partition>, Offset, CleanState),
 }
@@ -375,12 +376,9 @@ impl LaneWriter {
                     self.tail_order.push_back(partition.clone());
                     published.insert(partition.id(), partition);
                 }
-                Effect::Started(partition, offset) => {
+                Effect::Started(partition, offset, keep) => {
                     partition.publish_start(offset)?;
-                    let (from, _) = keys::log_range(partition.id());
-                    let to = keys::batch_key(partition.id(), offset);
-                    self.store.drop_files(Family::Log, &from, &to)?;
-                    self.store.drop_files(Family::Compacted, &from, &to)?;
+                    self.drop_before(&partition, keep)?;
                 }
                 Effect::Compacted(partition, until, state) => {
                     let (count, bytes) = partition.publish_compaction(until, state)?;
@@ -407,6 +405,17 @@ impl LaneWriter {
 }
 
 impl LaneWriter {
+    /// Gives back the space of files that hold nothing but batches before the one that begins at `keep`.
+    fn drop_before(&self, partition: &Partition, keep: Offset) -> Result<()> {
+        if keep == 0 {
+            return Ok(());
+        }
+        let (from, _) = keys::log_range(partition.id());
+        let last = keys::batch_key(partition.id(), keep - 1);
+        self.store.drop_files(Family::Log, &from, &last)?;
+        self.store.drop_files(Family::Compacted, &from, &last)
+    }
+
     /// Takes a partition's oldest entries out of the order in which memory is given back.
     fn forget_in_order(&mut self, partition: &Arc<Partition>, mut count: usize) {
         if count > 0 {

@@ -239,9 +239,10 @@ impl Store {
         self.db.flush_wal(true).map_err(|e| self.poison(&e))
     }
 
-    /// Gives back the space of files that lie wholly in `[from, to)`, whose entries were deleted before.
-    pub(crate) fn drop_files(&self, family: Family, from: &[u8], to: &[u8]) -> Result<()> {
-        self.db.delete_file_in_range_cf(self.handle(family), from, to).map_err(unreadable)
+    /// Gives back the space of files that lie wholly in `[from, last]`, whose entries were deleted before. Both ends count:
+    /// RocksDB takes a file away whose last key is `last`.
+    pub(crate) fn drop_files(&self, family: Family, from: &[u8], last: &[u8]) -> Result<()> {
+        self.db.delete_file_in_range_cf(self.handle(family), from, last).map_err(unreadable)
     }
 
     /// Merges the files of `[from, to)` down, so that what was replaced or removed there leaves the disk. Blocks, for as long

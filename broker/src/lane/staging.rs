@@ -102,7 +102,7 @@ pub(super) fn stage_log_start(
         writes.delete_range(family, &from, &to);
     }
     writes.delete_range(Family::Txns, &aborted::range(partition.id()).0, &aborted::key(partition.id(), offset));
-    effects.push(Effect::Started(partition, offset));
+    effects.push(Effect::Started(partition, offset, keep));
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::BATCH_HEADER_BYTES;
+use crate::log::keys;
 use crate::*;
 
 async fn open(dir: &Path, clock: &Clock) -> Arc<Broker> {
@@ -281,4 +282,39 @@ async fn foreign_and_newer_directories_are_refused() {
     let refused = Broker::open(config, Clock::system()).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Config);
     assert!(refused.message.contains("format 2"), "{refused}");
+}
+
+/// Merges what a family holds of a partition down, into files that can be dropped whole.
+fn bring_down(broker: &Broker, partition: &Partition, family: Family) {
+    let (from, to) = keys::log_range(partition.id());
+    broker.store().reclaim(family, &from, &to);
+}
+
+async fn move_start(broker: &Broker, partition: &Arc<Partition>, offsets: &[Offset]) {
+    let changes = offsets.iter().map(|offset| Change::LogStart(partition.clone(), *offset)).collect();
+    broker.lane().commit(changes, Ack::Durable).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_batch_that_holds_the_log_start_stays() {
+    let long = "x".repeat(3_000); // more than the tail keeps, so that all reads go to the store
+    for (policy, family) in [("delete", Family::Log), ("compact,delete", Family::Compacted)] {
+        for start in [4, 5, 6] {
+            let dir = tempfile::tempdir().unwrap();
+            let broker = open(dir.path(), &Clock::manual(1_000)).await;
+            let partition = topic(&broker, "t", &[("cleanup.policy", policy)]).await.partition(0).unwrap();
+            for time in 0..4 {
+                append(&broker, &partition, batch(&[(time, &long), (time, &long)])).await.unwrap();
+                if time > 1 {
+                    bring_down(&broker, &partition, family); // a file ends with the third batch, and later with the fourth
+                }
+                if time == 2 && start < 6 {
+                    move_start(&broker, &partition, &[start]).await;
+                }
+            }
+            move_start(&broker, &partition, &[start]).await;
+            let offsets: Vec<Offset> = values(&partition).await.iter().map(|(offset, _)| *offset).collect();
+            assert_eq!(offsets, (start..8).collect::<Vec<_>>(), "{policy}");
+        }
+    }
 }
