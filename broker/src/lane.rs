@@ -178,16 +178,23 @@ impl Lane {
         }
     }
 
-    /// Returns when the store failed and the broker must stop.
+    /// Returns when nothing is written any more and the broker must stop: the store failed, or the writer ended without a word.
+    /// Never when the lane was stopped in order.
     pub async fn failure(&self) -> Error {
         let mut failed = self.failed.clone();
         loop {
             if let Some(error) = failed.borrow_and_update().clone() {
                 return error;
             }
-            if failed.changed().await.is_err() {
+            if failed.changed().await.is_ok() {
+                continue;
+            }
+            if self.queue.lock().is_none() {
                 std::future::pending::<()>().await;
             }
+            return Error::storage(
+                "the commit lane ended, which is a fault of millpond's own: its panic is in the logs",
+            );
         }
     }
 
@@ -443,4 +450,30 @@ fn submitted_bytes(submission: &Submission) -> usize {
         _ => 0,
     };
     submission.changes.iter().map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// A lane whose writer is gone; with `failure` it said why before.
+    fn ended(failure: Option<Error>) -> (Lane, mpsc::Receiver<Submission>) {
+        let (queue, submissions) = mpsc::channel();
+        let (failing, failed) = watch::channel(None);
+        failure.into_iter().for_each(|error| drop(failing.send_replace(Some(error))));
+        (Lane { queue: Mutex::new(Some(queue)), thread: Mutex::new(None), failed }, submissions)
+    }
+
+    #[test]
+    fn the_end_of_the_writer_is_told_however_it_came() {
+        let (lane, _) = ended(Some(Error::storage("the disk is gone")));
+        assert_eq!(lane.failure().now_or_never().unwrap().message, "the disk is gone");
+        let (lane, _) = ended(None);
+        let panicked = lane.failure().now_or_never().expect("told");
+        assert_eq!(panicked.kind, Kind::Storage);
+        lane.stop();
+        assert!(lane.failure().now_or_never().is_none(), "it was stopped in order");
+    }
 }

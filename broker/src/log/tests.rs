@@ -318,3 +318,15 @@ async fn the_batch_that_holds_the_log_start_stays() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_producer_stops_the_broker_and_it_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    let damaged = Change::Put(Family::Producers, keys::producer_key(partition.id(), 9).to_vec(), b"wrong".to_vec());
+    broker.lane().commit(vec![damaged], Ack::Durable).await.unwrap();
+    assert_eq!(append(&broker, &partition, sequenced(9, 0, 0, 1)).await.unwrap_err().kind, Kind::Storage);
+    assert!(broker.lane().failure().await.message.contains("producer state"));
+    assert_eq!(append(&broker, &partition, batch(&[(1, "x")])).await.unwrap_err().kind, Kind::Storage);
+}
