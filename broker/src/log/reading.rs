@@ -93,16 +93,26 @@ impl Partition {
     }
 
     fn find_timestamp(&self, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
-        let start = self.log_start();
         let candidate = self.first_entry_where(|entry| entry.running_timestamp >= target)?;
         let Some((base, _)) = candidate else { return Ok(None) };
-        for entry in self.entries(base) {
+        self.first_record_in(self.entries(base), target)
+    }
+
+    /// The first record of these batches with a timestamp of at least `target`. The entries may be older than the batches.
+    pub(super) fn first_record_in(
+        &self,
+        entries: impl Iterator<Item = Result<(Offset, IndexEntry)>>,
+        target: TimestampMs,
+    ) -> Result<Option<(Offset, TimestampMs)>> {
+        let start = self.log_start();
+        for entry in entries {
             let (base, entry) = entry?;
             if entry.max_timestamp < target {
                 continue; // the running figure still knows a deleted batch
             }
             let Some(batch) = self.stored(base, &entry)? else { continue };
-            for record in batch.records()? {
+            let mut records = batch.records()?;
+            while let Some(record) = records.next_ref() {
                 let record = record?;
                 if record.timestamp >= target && record.offset >= start {
                     return Ok(Some((record.offset, record.timestamp)));
