@@ -225,7 +225,16 @@ enum Effect {
     /// The log begins at the first offset; the first batch that stays begins at the second.
     Started(Arc<Partition>, Offset, Offset),
     Epoch(Arc<Partition>, LeaderEpoch, Offset),
+    Dropped(Arc<Partition>),
     Compacted(Arc<Partition>, Offset, CleanState),
+}
+
+impl Effect {
+    /// Whether files go with it. They go at once and for good, so the commit that allows it must be on the device, whatever
+    /// `durability` says: after a power cut the index would name what is not there.
+    fn takes_files(&self) -> bool {
+        matches!(self, Self::Started(..) | Self::Dropped(_))
+    }
 }
 
 struct Staged {
@@ -274,7 +283,7 @@ impl LaneWriter {
         }
         let (early, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|one| self.sync && one.ack == Ack::Written);
         early.into_iter().for_each(Staged::answer);
-        if changed && self.sync {
+        if changed && (self.sync || effects.iter().any(Effect::takes_files)) {
             store.sync()?;
         }
         self.publish(effects)?;
@@ -366,7 +375,10 @@ impl LaneWriter {
                     change.stage(change.partition.writer.lock().log_start, writes);
                     effects.push(Effect::Compacted(change.partition, change.tail_until, change.state));
                 }
-                Change::Drop(partition) => stage_drop(&partition, writes),
+                Change::Drop(partition) => {
+                    stage_drop(&partition, writes);
+                    effects.push(Effect::Dropped(partition));
+                }
             }
         }
         Ok(appended)
@@ -386,6 +398,12 @@ impl LaneWriter {
                 Effect::Started(partition, offset, keep) => {
                     partition.publish_start(offset)?;
                     self.drop_before(&partition, keep)?;
+                }
+                Effect::Dropped(partition) => {
+                    let (from, to) = keys::log_range(partition.id());
+                    for family in [Family::Log, Family::Compacted, Family::Index] {
+                        self.store.drop_files(family, &from, &to)?;
+                    }
                 }
                 Effect::Compacted(partition, until, state) => {
                     let (count, bytes) = partition.publish_compaction(until, state)?;

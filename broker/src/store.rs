@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -81,6 +82,8 @@ impl Family {
 pub struct Store {
     db: DB,
     poison: OnceLock<Error>,
+    /// How often the device was waited for.
+    pub(crate) syncs: AtomicU64,
 }
 
 impl Store {
@@ -96,7 +99,7 @@ impl Store {
         let families =
             Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
         let db = DB::open_cf_descriptors(&database_options(config), &dir, families).map_err(|e| unusable(&dir, &e))?;
-        let store = Self { db, poison: OnceLock::new() };
+        let store = Self { db, poison: OnceLock::new(), syncs: AtomicU64::new(0) };
         store.check_format(fresh, &dir)?;
         Ok(store)
     }
@@ -236,6 +239,7 @@ impl Store {
     /// Waits until all that was written is on the device.
     pub(crate) fn sync(&self) -> Result<()> {
         self.refuse_if_poisoned()?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.db.flush_wal(true).map_err(|e| self.poison(&e))
     }
 

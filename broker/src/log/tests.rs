@@ -330,3 +330,56 @@ async fn a_damaged_producer_stops_the_broker_and_it_says_so() {
     assert!(broker.lane().failure().await.message.contains("producer state"));
     assert_eq!(append(&broker, &partition, batch(&[(1, "x")])).await.unwrap_err().kind, Kind::Storage);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topic_gives_its_disk_back() {
+    let long = "x".repeat(400_000);
+    for (policy, family) in [("delete", Family::Log), ("compact", Family::Compacted)] {
+        for is_down in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let clock = Clock::manual(1_000);
+            let mut broker = open(dir.path(), &clock).await;
+            let deleted = topic(&broker, "t", &[("cleanup.policy", policy)]).await.partition(0).unwrap();
+            let kept = topic(&broker, "kept", &[("cleanup.policy", policy)]).await.partition(0).unwrap();
+            for time in 0..3 {
+                append(&broker, &deleted, batch(&[(time, &long)])).await.unwrap();
+            }
+            append(&broker, &kept, batch(&[(1, "kept")])).await.unwrap();
+            if is_down {
+                bring_down(&broker, &deleted, family);
+            } else {
+                broker.stop().await.unwrap();
+                drop((broker, deleted, kept));
+                broker = open(dir.path(), &clock).await; // writes all into level 0
+            }
+            assert!(broker.store().disk_bytes(family) > 1_200_000);
+            broker.catalog().delete("t").await.unwrap();
+            let mut looks = 0;
+            while broker.store().disk_bytes(family) > 100_000 {
+                looks += 1;
+                assert!(looks < 200, "{} bytes of {family:?} are still there", broker.store().disk_bytes(family));
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            let kept = broker.catalog().topic("kept").unwrap().partition(0).unwrap();
+            assert_eq!(values(&kept).await, [(0, "kept".to_owned())]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_only_when_the_disk_knows_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let durability = Durability::Os;
+    let config = BrokerConfig { data_dir: dir.path().to_path_buf(), durability, ..BrokerConfig::default() };
+    let broker = Broker::open(config, Clock::manual(1_000)).await.unwrap();
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    let syncs = || broker.store().syncs.load(std::sync::atomic::Ordering::SeqCst);
+    let before = syncs();
+    append(&broker, &partition, batch(&[(1, "x")])).await.unwrap();
+    append(&broker, &partition, batch(&[(1, "x")])).await.unwrap();
+    assert_eq!(syncs(), before, "the system has them, the disk may not");
+    move_start(&broker, &partition, &[1]).await;
+    assert_eq!(syncs(), before + 1);
+    broker.catalog().delete("t").await.unwrap();
+    assert_eq!(syncs(), before + 2);
+}
