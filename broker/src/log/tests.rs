@@ -383,3 +383,34 @@ async fn files_go_only_when_the_disk_knows_why() {
     broker.catalog().delete("t").await.unwrap();
     assert_eq!(syncs(), before + 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_ages_before_all_holds_are_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    let config = BrokerConfig {
+        data_dir: dir.path().to_path_buf(),
+        compaction_check_ms: 1,
+        retention_check_ms: 1,
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::open(config, clock.clone()).await.unwrap();
+    let compacted = [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0")];
+    let compacted = topic(&broker, "compacted", &compacted).await.partition(0).unwrap();
+    let deleted = topic(&broker, "deleted", &[("retention.ms", "1000")]).await.partition(0).unwrap();
+    for time in 0..6 {
+        let mut keyed = BatchBuilder::new();
+        keyed.push(time * 10, Some(b"k"), Some(b"v"), &[]);
+        append(&broker, &compacted, keyed.build().unwrap()).await.unwrap();
+        append(&broker, &deleted, batch(&[(time, "x")])).await.unwrap();
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!((compacted.compaction().clean_to, deleted.log_start()), (0, 0), "nobody has set a hold yet");
+    let hold = broker.holds().register("late");
+    hold.set(compacted.id(), 3);
+    hold.set(deleted.id(), 4);
+    broker.start_aging();
+    while (compacted.compaction().clean_to, deleted.log_start()) != (3, 4) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
