@@ -414,3 +414,26 @@ async fn nothing_ages_before_all_holds_are_set() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_retention_emptied_is_sealed_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    {
+        let settings = [("cleanup.policy", "compact,delete"), ("segment.ms", "1000"), ("retention.ms", "5000")];
+        let broker = open(dir.path(), &clock).await;
+        let partition = topic(&broker, "t", &settings).await.partition(0).unwrap();
+        append(&broker, &partition, batch(&[(100_000, "x")])).await.unwrap();
+        append(&broker, &partition, batch(&[(101_001, "x")])).await.unwrap();
+        assert_eq!(partition.active_segment_base(), 1);
+        clock.advance(10_000);
+        broker.sweep_retention().await.unwrap();
+        assert_eq!((partition.log_start(), partition.size_bytes()), (2, 0));
+        broker.stop().await.unwrap();
+    }
+    let broker = open(dir.path(), &clock).await;
+    let partition = broker.catalog().topic("t").unwrap().partition(0).unwrap();
+    append(&broker, &partition, batch(&[(110_000, "x")])).await.unwrap();
+    append(&broker, &partition, batch(&[(111_001, "x")])).await.unwrap();
+    assert_eq!(partition.active_segment_base(), 3);
+}
