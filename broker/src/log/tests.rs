@@ -437,3 +437,21 @@ async fn a_log_that_retention_emptied_is_sealed_again_after_a_restart() {
     append(&broker, &partition, batch(&[(111_001, "x")])).await.unwrap();
     assert_eq!(partition.active_segment_base(), 3);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_start_never_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000);
+    {
+        let broker = open(dir.path(), &clock).await;
+        let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+        for time in 0..10 {
+            append(&broker, &partition, batch(&[(time, "x")])).await.unwrap();
+        }
+        move_start(&broker, &partition, &[8, 5]).await;
+        assert_eq!((partition.log_start(), values(&partition).await.len()), (8, 2));
+        broker.stop().await.unwrap();
+    }
+    let broker = open(dir.path(), &clock).await;
+    assert_eq!(broker.catalog().topic("t").unwrap().partition(0).unwrap().log_start(), 8);
+}
