@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::log::Partition;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::partition::blocking;
+use crate::store::Family;
 use crate::types::{Offset, TimestampMs};
 
 /// Mean batch size from which reading batches one by one is cheaper than walking over them.
@@ -36,7 +37,11 @@ impl Partition {
                 return Ok(batches);
             }
         }
-        Err(Error::storage(format!("the index of {}-{} names batches that are not there", self.topic(), self.index())))
+        Err(self.names_absent_batches())
+    }
+
+    fn names_absent_batches(&self) -> Error {
+        Error::storage(format!("the index of {}-{} names batches that are not there", self.topic(), self.index()))
     }
 
     /// The batches of these entries, all in their order; none when one of them was moved or removed since.
@@ -65,6 +70,24 @@ impl Partition {
     pub(crate) fn stored(&self, base: Offset, entry: &IndexEntry) -> Result<Option<Batch>> {
         let value = self.store().get(entry.family(), &keys::batch_key(self.id(), base))?;
         value.map(|value| Batch::parse(value.into())).transpose()
+    }
+
+    /// The batch of an index entry that may be old: looked for where the index says now; none when it is gone.
+    fn stored_now(&self, base: Offset, mut entry: IndexEntry) -> Result<Option<Batch>> {
+        for _ in 0..READ_TRIES_MAX {
+            if let Some(batch) = self.stored(base, &entry)? {
+                return Ok(Some(batch));
+            }
+            let Some(now) = self.indexed(base)? else { return Ok(None) };
+            entry = now;
+        }
+        Err(self.names_absent_batches())
+    }
+
+    /// The index's entry of a batch; none when the batch was deleted.
+    pub(crate) fn indexed(&self, base: Offset) -> Result<Option<IndexEntry>> {
+        let stored = self.store().get(Family::Index, &keys::batch_key(self.id(), base))?;
+        stored.map(|entry| IndexEntry::decode(&entry)).transpose()
     }
 
     /// The first record with a timestamp of at least `target`: its offset and timestamp.
@@ -110,7 +133,7 @@ impl Partition {
             if entry.max_timestamp < target {
                 continue; // the running figure still knows a deleted batch
             }
-            let Some(batch) = self.stored(base, &entry)? else { continue };
+            let Some(batch) = self.stored_now(base, entry)? else { continue };
             let mut records = batch.records()?;
             while let Some(record) = records.next_ref() {
                 let record = record?;

@@ -220,8 +220,9 @@ fn examine(
         let standing = transactions.meet(batch);
         let fix = match judge.judge(batch, standing, is_last_of_producer(partition, batch)?)? {
             Fate::Stays => continue,
-            Fate::Becomes(new) => indexed(partition, batch.base_offset())?.map(|old| Fix::Replace(new, old)),
-            Fate::Goes => indexed(partition, batch.base_offset())?.map(|old| Fix::Remove(batch.base_offset(), old)),
+            // none when the batch was deleted meanwhile
+            Fate::Becomes(new) => partition.indexed(batch.base_offset())?.map(|old| Fix::Replace(new, old)),
+            Fate::Goes => partition.indexed(batch.base_offset())?.map(|old| Fix::Remove(batch.base_offset(), old)),
         };
         if let Some(fix) = fix {
             size += fix.size();
@@ -247,12 +248,6 @@ fn is_last_of_producer(partition: &Partition, batch: &Batch) -> Result<bool> {
         Some(newest) => newest.base_offset == batch.base_offset(),
         None => batch.is_control() && batch.producer_epoch() == known.epoch,
     })
-}
-
-/// The index's entry of a batch; none when the batch was deleted meanwhile.
-fn indexed(partition: &Partition, base: Offset) -> Result<Option<IndexEntry>> {
-    let stored = partition.store().get(Family::Index, &keys::batch_key(partition.id(), base))?;
-    stored.map(|entry| IndexEntry::decode(&entry)).transpose()
 }
 
 /// Puts the running bytes below the end of a pass right, from the back to the front, and then remembers `done`. What was

@@ -707,3 +707,26 @@ async fn what_was_committed_counts_whatever_passes_do() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_are_found_while_batches_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000_000)).await;
+    let mut settings = EAGER;
+    settings[0].1 = "delete";
+    let log = partition(&broker, &settings).await;
+    for time in [10, 20, 30, 40] {
+        let key = (time > 10).then_some("a");
+        append(&broker, &log, batch(&[(time, key, None), (time, Some(&time.to_string()), None)], Compression::None))
+            .await;
+    }
+    let before: Vec<_> = log.entries(0).map(Result::unwrap).collect();
+    let overrides = EAGER.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    broker.catalog().set_config("t", overrides).await.unwrap();
+    broker.compact().await.unwrap();
+    assert!(before[1].1 != log.entries(2).next().unwrap().unwrap().1, "moved");
+    for (target, expected) in [(5, (1, 10)), (20, (3, 20)), (30, (4, 30)), (40, (6, 40))] {
+        let entries = before.iter().filter(|(_, entry)| entry.max_timestamp >= target).map(|one| Ok(*one));
+        assert_eq!(log.first_record_in(entries, target).unwrap(), Some(expected));
+    }
+}
