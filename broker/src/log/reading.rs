@@ -105,14 +105,22 @@ impl Partition {
     /// `Storage` when the database cannot read.
     pub async fn max_timestamp_offset(self: &Arc<Self>) -> Result<Option<(Offset, TimestampMs)>> {
         let this = self.clone();
-        blocking(move || {
-            let largest = this.entries(this.log_start()).try_fold(None, |largest: Option<i64>, entry| {
-                let (_, entry) = entry?;
-                Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
-            })?;
-            largest.map_or(Ok(None), |largest| this.find_timestamp(largest))
+        blocking(move || this.largest_timestamp()?.map_or(Ok(None), |largest| this.find_timestamp(largest))).await
+    }
+
+    fn largest_timestamp(&self) -> Result<Option<TimestampMs>> {
+        let (from, to) = (keys::log_range(self.id()).0, keys::batch_key(self.id(), self.high_watermark()));
+        let Some((_, newest)) = self.store().last_in(Family::Index, &from, &to)? else { return Ok(None) };
+        let running = IndexEntry::decode(&newest)?.running_timestamp;
+        let reached = self.first_entry_where(|entry| entry.running_timestamp >= running)?;
+        if reached.is_some_and(|(_, entry)| entry.max_timestamp == running) {
+            return Ok(Some(running));
+        }
+        // the batch that had it is gone, so it is among all that are left
+        self.entries(self.log_start()).try_fold(None, |largest: Option<i64>, entry| {
+            let (_, entry) = entry?;
+            Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
         })
-        .await
     }
 
     fn find_timestamp(&self, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {

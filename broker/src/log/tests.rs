@@ -455,3 +455,21 @@ async fn the_log_start_never_goes_back() {
     let broker = open(dir.path(), &clock).await;
     assert_eq!(broker.catalog().topic("t").unwrap().partition(0).unwrap().log_start(), 8);
 }
+
+/// The entry of offset 10 cannot be read: who walks over the whole index meets it.
+async fn damage_index(broker: &Broker, partition: &Partition) {
+    let damaged = Change::Put(Family::Index, keys::batch_key(partition.id(), 10).to_vec(), b"damaged".to_vec());
+    broker.lane().commit(vec![damaged], Ack::Durable).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_timestamp_is_found_without_a_walk() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    for time in 0..100 {
+        append(&broker, &partition, batch(&[(time.min(80), "x")])).await.unwrap();
+    }
+    damage_index(&broker, &partition).await;
+    assert_eq!(partition.max_timestamp_offset().await.unwrap(), Some((80, 80)));
+}

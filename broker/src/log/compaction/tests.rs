@@ -730,3 +730,19 @@ async fn times_are_found_while_batches_move() {
         assert_eq!(log.first_record_in(entries, target).unwrap(), Some(expected));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_found_without_a_walk() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    let broker = open(dir.path(), &clock).await;
+    let mut settings = EAGER;
+    settings[2].1 = "1";
+    let log = partition(&broker, &settings).await;
+    for time in 0..5 {
+        append(&broker, &log, batch(&[(time * 10, Some("a"), Some("1"))], Compression::None)).await;
+    }
+    let damaged = Change::Put(Family::Index, keys::batch_key(log.id(), 2).to_vec(), b"damaged".to_vec());
+    broker.lane().commit(vec![damaged], Ack::Durable).await.unwrap();
+    assert_eq!(survey(&log, None, clock.now_ms()).unwrap(), None);
+}
