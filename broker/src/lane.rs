@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, ProducerState, Verdict};
-use crate::log::{Compacted, Partition, Stability};
+use crate::log::{Compacted, Partition, Stability, Writer};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 use staging::{duplicate, stage_append, stage_drop, stage_log_start};
@@ -322,17 +322,22 @@ impl LaneWriter {
             return Ok(Verdict::Append);
         }
         let mut writer = partition.writer.lock();
-        if let std::collections::hash_map::Entry::Vacant(unknown) = writer.producers.entry(batch.producer_id()) {
-            let key = keys::producer_key(partition.id(), batch.producer_id());
-            if let Some(stored) = self.store.get(Family::Producers, &key)? {
-                unknown.insert(ProducerState::decode(&stored)?);
-            }
-        }
+        self.remember(&mut writer, partition.id(), batch.producer_id())?;
         let known = writer.producers.get(&batch.producer_id());
         match origin {
             Origin::Marker(marker) => producers::judge_marker(known, batch, *marker),
             _ => producers::judge(known, writer.open.get(batch.producer_id()), batch),
         }
+    }
+
+    /// Brings what is known of a producer into the cache, which may have been emptied.
+    fn remember(&self, writer: &mut Writer, log: LogId, producer: ProducerId) -> Result<()> {
+        if let std::collections::hash_map::Entry::Vacant(unknown) = writer.producers.entry(producer)
+            && let Some(stored) = self.store.get(Family::Producers, &keys::producer_key(log, producer))?
+        {
+            unknown.insert(ProducerState::decode(&stored)?);
+        }
+        Ok(())
     }
 
     fn stage(
@@ -365,6 +370,7 @@ impl LaneWriter {
                 }
                 Change::ForgetProducer(partition, producer, since) => {
                     let mut writer = partition.writer.lock();
+                    self.remember(&mut writer, partition.id(), producer)?;
                     let recent = writer.producers.get(&producer).is_some_and(|known| known.last_append() > since);
                     if !recent && writer.open.get(producer).is_none() {
                         writer.producers.remove(&producer);

@@ -17,7 +17,7 @@ pub use aborted::Aborted;
 pub use compaction::Compacted;
 pub(crate) use deleted::Deleted;
 pub use partition::Partition;
-pub(crate) use partition::{Stability, blocking};
+pub(crate) use partition::{Stability, Writer, blocking};
 pub use waiters::Waiter;
 
 #[cfg(test)]

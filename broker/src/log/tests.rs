@@ -473,3 +473,26 @@ async fn the_largest_timestamp_is_found_without_a_walk() {
     damage_index(&broker, &partition).await;
     assert_eq!(partition.max_timestamp_offset().await.unwrap(), Some((80, 80)));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_appended_meanwhile_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    for producer in 0..5 {
+        append(&broker, &partition, sequenced(producer, 0, 0, 1)).await.unwrap(); // one more than are cached
+    }
+    let forget = |since: i64| {
+        let changes = (0..5).map(|producer| Change::ForgetProducer(partition.clone(), producer, since)).collect();
+        broker.lane().commit(changes, Ack::Durable)
+    };
+    let (from, to) = keys::log_range(partition.id());
+    let known = || broker.store().scan(Family::Producers, &from, &to).count();
+    forget(999).await.unwrap();
+    assert_eq!(known(), 5);
+    for producer in 0..5 {
+        assert!(append(&broker, &partition, sequenced(producer, 0, 0, 1)).await.unwrap().duplicate);
+    }
+    forget(1_000).await.unwrap();
+    assert_eq!(known(), 0);
+}
