@@ -13,14 +13,11 @@ use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::{logging, memory};
 
-/// Time between two looks at whether the store still works.
-const STORE_CHECK: Duration = Duration::from_millis(250);
-
 /// How long threads of the process may take to end after everything was stopped.
 const THREADS_STOP_MAX: Duration = Duration::from_secs(1);
 
-/// Looks between two times that free memory goes back to the system: every five seconds.
-const GIVE_BACK_LOOKS: u32 = 20;
+/// Time between two times that free memory goes back to the system.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
 
 /// How long a client in this process may take to end before the server does.
 const CLIENT_STOP_MAX: Duration = Duration::from_secs(5);
@@ -160,21 +157,19 @@ where
     outcome
 }
 
-/// Waits until the store has failed: from then on nothing is acknowledged, and a restart is what helps.
+/// Waits until nothing is written any more, whatever the reason: from then on nothing is acknowledged, and a restart is what helps.
 async fn failed(running: &api::Running) -> String {
-    let mut looks: u32 = 0;
+    let mut failure = std::pin::pin!(running.broker().lane().failure());
     loop {
-        looks = looks.wrapping_add(1);
-        if looks.is_multiple_of(GIVE_BACK_LOOKS) {
-            tokio::task::spawn_blocking(memory::give_back);
+        match tokio::time::timeout(GIVE_BACK_EVERY, failure.as_mut()).await {
+            Ok(error) => {
+                return format!(
+                    "the store failed, nothing more is acknowledged: {}; look at the disk, then start again",
+                    error.message
+                );
+            }
+            Err(_) => drop(tokio::task::spawn_blocking(memory::give_back)),
         }
-        if let Some(error) = running.broker().store().poisoned() {
-            return format!(
-                "the store failed, nothing more is acknowledged: {}; look at the disk, then start again",
-                error.message
-            );
-        }
-        tokio::time::sleep(STORE_CHECK).await;
     }
 }
 

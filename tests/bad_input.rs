@@ -5,7 +5,10 @@ use crate::support::process::Process;
 use crate::support::raw::{Client, Identity, PlainRecord, batch, records_in};
 use crate::support::server::{Server, serve};
 use crate::support::{Scratch, beside_one, seed};
-use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request};
+use broker::{Ack, Broker, BrokerConfig, Change, Clock, Family};
+use bytes::Bytes;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request};
 use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -77,15 +80,41 @@ fn a_newer_data_directory_is_refused_and_left_alone() {
 
 /// Puts a format version into the stopped server's store, as a later release would.
 fn write_format(server: &Server, version: u32) {
-    use broker::{Ack, Broker, BrokerConfig, Change, Clock, Family};
+    let (key, value) = (broker::store::FORMAT_KEY.to_vec(), version.to_be_bytes().to_vec());
+    change_store(server, |_| Change::Put(Family::Meta, key, value));
+}
+
+/// Changes the stopped server's store.
+fn change_store(server: &Server, change: impl FnOnce(&Broker) -> Change) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let config = BrokerConfig { data_dir: server.data_dir(), listeners: Vec::new(), ..BrokerConfig::default() };
         let opened = Broker::open(config, Clock::system()).await.unwrap();
-        let change = Change::Put(Family::Meta, broker::store::FORMAT_KEY.to_vec(), version.to_be_bytes().to_vec());
-        opened.lane().commit(vec![change], Ack::Durable).await.unwrap();
+        opened.lane().commit(vec![change(&opened)], Ack::Durable).await.unwrap();
         opened.stop().await.unwrap();
     });
+}
+
+/// What only a write meets: the server starts well, and must not live on when its one writer has ended.
+#[test]
+fn a_server_that_cannot_write_any_more_ends() {
+    let scratch = Scratch::new("damaged-producer");
+    let mut server = Server::start(&scratch);
+    create_topic(&server.kafka, "kept", 1);
+    assert!(server.stop().success());
+    change_store(&server, |broker| {
+        let log = broker.catalog().topic("kept").unwrap().partition(0).unwrap().id();
+        let key = [&log.0.to_be_bytes()[..], &77_i64.to_be_bytes()].concat();
+        Change::Put(Family::Producers, key, b"wrong".to_vec())
+    });
+    let command = serve(&server.data_dir(), &server.kafka, "127.0.0.1:0");
+    let mut process = Process::start(command, &scratch.path("again"));
+    process.wait_for_line(|line| line.starts_with("millpond ready"), Duration::from_secs(60)).unwrap();
+    let identity = Identity { producer_id: 77, epoch: 0, sequence: 0, transactional: false };
+    // its answer may or may not come before the end
+    let _ = Client::connect(&server.kafka).call(&produce_request(batch(&[record(0)], identity)), 9);
+    assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(1));
+    assert_says("the end", &process.stderr(), &["producer state", "nothing more is acknowledged", "start again"]);
 }
 
 #[test]
@@ -171,21 +200,25 @@ fn no_bytes_from_strangers_hurt() {
 fn produce(server: &Server, count: usize) {
     let mut client = server.connect();
     for i in 0..count {
-        let record = PlainRecord {
-            key: None,
-            value: Some(format!("value {i}")),
-            timestamp: std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64,
-        };
-        let data =
-            produce_request::PartitionProduceData::default().with_records(Some(batch(&[record], Identity::default())));
-        let topic = produce_request::TopicProduceData::default()
-            .with_name(TopicName(StrBytes::from_static_str("kept")))
-            .with_partition_data(vec![data]);
-        let answer = client
-            .call(&ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic]), 9)
-            .unwrap();
+        let answer = client.call(&produce_request(batch(&[record(i)], Identity::default())), 9).unwrap();
         assert_eq!(answer.responses[0].partition_responses[0].error_code, 0);
     }
+}
+
+fn record(i: usize) -> PlainRecord {
+    PlainRecord {
+        key: None,
+        value: Some(format!("value {i}")),
+        timestamp: std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64,
+    }
+}
+
+fn produce_request(batch: Bytes) -> ProduceRequest {
+    let data = PartitionProduceData::default().with_records(Some(batch));
+    let topic = TopicProduceData::default()
+        .with_name(TopicName(StrBytes::from_static_str("kept")))
+        .with_partition_data(vec![data]);
+    ProduceRequest::default().with_acks(-1).with_timeout_ms(10_000).with_topic_data(vec![topic])
 }
 
 /// The values in the topic, in order.

@@ -143,7 +143,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let ports = Ports::bind(&config).await.map_err(StartError)?;
     let broker = Broker::open(config.broker.clone(), Clock::system()).await.map_err(|e| failed("broker")(&e))?;
     match start_above(&broker, config, ports).await {
-        Ok(running) => Ok(running),
+        Ok(running) => {
+            broker.start_aging(); // the engine and the lake have set their holds
+            Ok(running)
+        }
         Err(error) => {
             within("broker", broker.stop()).await;
             Err(error)

@@ -345,17 +345,30 @@ impl<'a> RecordRef<'a> {
     /// # Errors
     /// `CorruptMessage` when they do not fill their record exactly.
     pub fn headers(&self) -> Result<Vec<HeaderRef<'a>>> {
+        let mut headers = Vec::new();
+        self.walk_headers(|header| headers.push(header))?;
+        Ok(headers)
+    }
+
+    /// Looks whether the headers can be read, and keeps none.
+    ///
+    /// # Errors
+    /// As [`RecordRef::headers`].
+    pub(crate) fn check_headers(&self) -> Result<()> {
+        self.walk_headers(drop)
+    }
+
+    fn walk_headers(&self, mut each: impl FnMut(HeaderRef<'a>)) -> Result<()> {
         let mut reader = Reader { data: self.headers, at: 0 };
         let count = reader.varint()?;
-        let mut headers = Vec::new();
         for _ in 0..count {
             let key = reader.nullable()?.ok_or_else(|| corrupt("a record header without a key".into()))?;
-            headers.push((key, reader.nullable()?));
+            each((key, reader.nullable()?));
         }
         if reader.at != reader.data.len() || count < 0 {
             return Err(corrupt("record headers do not fill their record".into()));
         }
-        Ok(headers)
+        Ok(())
     }
 }
 

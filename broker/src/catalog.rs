@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
-use crate::log::Partition;
-use crate::log::keys;
+use crate::log::{Deleted, Partition, keys};
 use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
@@ -105,6 +104,7 @@ pub struct Catalog {
     settings: Arc<BrokerSettings>,
     partitions_max: usize,
     changing: Arc<tokio::sync::Mutex<u32>>,
+    giving_back: Arc<tokio::sync::Mutex<()>>,
     topics: Arc<RwLock<Snapshot>>,
     changes: Arc<AtomicU64>,
 }
@@ -148,6 +148,7 @@ impl Catalog {
             settings,
             partitions_max,
             changing,
+            giving_back: Arc::default(),
             topics: Arc::new(RwLock::new(topics)),
             changes: Arc::default(),
         })
@@ -296,7 +297,9 @@ impl Catalog {
         partitions.iter().for_each(|partition| partition.mark_deleted());
         let mut changes = vec![Change::Delete(Family::Meta, topic_key(name))];
         changes.extend(partitions.iter().cloned().map(Change::Drop));
+        let deleted = Deleted::of(&self.store, &partitions);
         self.lane.commit(changes, Ack::Durable).await?;
+        deleted.give_back(&self.store, &self.giving_back);
         Ok(())
     }
 

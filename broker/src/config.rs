@@ -143,6 +143,9 @@ pub struct BrokerConfig {
     pub write_buffer_bytes: usize,
     /// Memory for blocks read from files.
     pub block_cache_bytes: usize,
+    /// Bytes of the disk below which records of clients are refused until there is room; without it 1 GiB, or a twentieth of
+    /// the disk where that is less.
+    pub disk_reserve_bytes: Option<u64>,
     /// How often retention looks at every partition.
     pub retention_check_ms: u64,
     /// How often compaction looks at every partition.
@@ -194,6 +197,7 @@ impl Default for BrokerConfig {
             tail_cache_bytes: 64 << 20,
             write_buffer_bytes: 128 << 20,
             block_cache_bytes: 32 << 20,
+            disk_reserve_bytes: None,
             retention_check_ms: 300_000,
             compaction_check_ms: 15_000,
             compaction_keys_max: 900_000,

@@ -40,6 +40,8 @@ macro_rules! kinds {
 kinds! {
     /// The store failed or was poisoned by an earlier failure.
     Storage = 56, Stop;
+    /// The disk is nearly full and takes no records in. Kafka's code for a full disk, after which its clients try again.
+    DiskFull = 56, Retry;
     /// The broker's own configuration is wrong.
     Config = -1, Refuse;
     /// A state that the code rules out.

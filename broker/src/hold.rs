@@ -9,7 +9,7 @@ use crate::types::{LogId, Offset};
 
 type Floors = HashMap<(Arc<str>, LogId), Offset>;
 
-/// All holds. They are not stored: their owners set them again at every start, before retention runs.
+/// All holds. They are not stored: their owners set them again at every start, before [`crate::Broker::start_aging`].
 #[derive(Clone, Debug, Default)]
 pub struct Holds(Arc<Mutex<Floors>>);
 

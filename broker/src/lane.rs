@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, ProducerState, Verdict};
-use crate::log::{Compacted, Partition, Stability};
+use crate::log::{Compacted, Partition, Stability, Writer};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 use staging::{duplicate, stage_append, stage_drop, stage_log_start};
@@ -178,16 +178,23 @@ impl Lane {
         }
     }
 
-    /// Returns when the store failed and the broker must stop.
+    /// Returns when nothing is written any more and the broker must stop: the store failed, or the writer ended without a word.
+    /// Never when the lane was stopped in order.
     pub async fn failure(&self) -> Error {
         let mut failed = self.failed.clone();
         loop {
             if let Some(error) = failed.borrow_and_update().clone() {
                 return error;
             }
-            if failed.changed().await.is_err() {
+            if failed.changed().await.is_ok() {
+                continue;
+            }
+            if self.queue.lock().is_none() {
                 std::future::pending::<()>().await;
             }
+            return Error::storage(
+                "the commit lane ended, which is a fault of millpond's own: its panic is in the logs",
+            );
         }
     }
 
@@ -215,9 +222,19 @@ struct LaneWriter {
 /// What a commit did, to be made visible once it is durable.
 enum Effect {
     Appended(Arc<Partition>, Batch, IndexEntry, Stability),
-    Started(Arc<Partition>, Offset),
+    /// The log begins at the first offset; the first batch that stays begins at the second.
+    Started(Arc<Partition>, Offset, Offset),
     Epoch(Arc<Partition>, LeaderEpoch, Offset),
+    Dropped(Arc<Partition>),
     Compacted(Arc<Partition>, Offset, CleanState),
+}
+
+impl Effect {
+    /// Whether files go with it. They go at once and for good, so the commit that allows it must be on the device, whatever
+    /// `durability` says: after a power cut the index would name what is not there.
+    fn takes_files(&self) -> bool {
+        matches!(self, Self::Started(..) | Self::Dropped(_))
+    }
 }
 
 struct Staged {
@@ -266,7 +283,7 @@ impl LaneWriter {
         }
         let (early, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|one| self.sync && one.ack == Ack::Written);
         early.into_iter().for_each(Staged::answer);
-        if changed && self.sync {
+        if changed && (self.sync || effects.iter().any(Effect::takes_files)) {
             store.sync()?;
         }
         self.publish(effects)?;
@@ -305,17 +322,22 @@ impl LaneWriter {
             return Ok(Verdict::Append);
         }
         let mut writer = partition.writer.lock();
-        if let std::collections::hash_map::Entry::Vacant(unknown) = writer.producers.entry(batch.producer_id()) {
-            let key = keys::producer_key(partition.id(), batch.producer_id());
-            if let Some(stored) = self.store.get(Family::Producers, &key)? {
-                unknown.insert(ProducerState::decode(&stored)?);
-            }
-        }
+        self.remember(&mut writer, partition.id(), batch.producer_id())?;
         let known = writer.producers.get(&batch.producer_id());
         match origin {
             Origin::Marker(marker) => producers::judge_marker(known, batch, *marker),
             _ => producers::judge(known, writer.open.get(batch.producer_id()), batch),
         }
+    }
+
+    /// Brings what is known of a producer into the cache, which may have been emptied.
+    fn remember(&self, writer: &mut Writer, log: LogId, producer: ProducerId) -> Result<()> {
+        if let std::collections::hash_map::Entry::Vacant(unknown) = writer.producers.entry(producer)
+            && let Some(stored) = self.store.get(Family::Producers, &keys::producer_key(log, producer))?
+        {
+            unknown.insert(ProducerState::decode(&stored)?);
+        }
+        Ok(())
     }
 
     fn stage(
@@ -348,6 +370,7 @@ impl LaneWriter {
                 }
                 Change::ForgetProducer(partition, producer, since) => {
                     let mut writer = partition.writer.lock();
+                    self.remember(&mut writer, partition.id(), producer)?;
                     let recent = writer.producers.get(&producer).is_some_and(|known| known.last_append() > since);
                     if !recent && writer.open.get(producer).is_none() {
                         writer.producers.remove(&producer);
@@ -358,7 +381,10 @@ impl LaneWriter {
                     change.stage(change.partition.writer.lock().log_start, writes);
                     effects.push(Effect::Compacted(change.partition, change.tail_until, change.state));
                 }
-                Change::Drop(partition) => stage_drop(&partition, writes),
+                Change::Drop(partition) => {
+                    stage_drop(&partition, writes);
+                    effects.push(Effect::Dropped(partition));
+                }
             }
         }
         Ok(appended)
@@ -375,12 +401,15 @@ impl LaneWriter {
                     self.tail_order.push_back(partition.clone());
                     published.insert(partition.id(), partition);
                 }
-                Effect::Started(partition, offset) => {
+                Effect::Started(partition, offset, keep) => {
                     partition.publish_start(offset)?;
-                    let (from, _) = keys::log_range(partition.id());
-                    let to = keys::batch_key(partition.id(), offset);
-                    self.store.drop_files(Family::Log, &from, &to)?;
-                    self.store.drop_files(Family::Compacted, &from, &to)?;
+                    self.drop_before(&partition, keep)?;
+                }
+                Effect::Dropped(partition) => {
+                    let (from, to) = keys::log_range(partition.id());
+                    for family in [Family::Log, Family::Compacted, Family::Index] {
+                        self.store.drop_files(family, &from, &to)?;
+                    }
                 }
                 Effect::Compacted(partition, until, state) => {
                     let (count, bytes) = partition.publish_compaction(until, state)?;
@@ -407,6 +436,17 @@ impl LaneWriter {
 }
 
 impl LaneWriter {
+    /// Gives back the space of files that hold nothing but batches before the one that begins at `keep`.
+    fn drop_before(&self, partition: &Partition, keep: Offset) -> Result<()> {
+        if keep == 0 {
+            return Ok(());
+        }
+        let (from, _) = keys::log_range(partition.id());
+        let last = keys::batch_key(partition.id(), keep - 1);
+        self.store.drop_files(Family::Log, &from, &last)?;
+        self.store.drop_files(Family::Compacted, &from, &last)
+    }
+
     /// Takes a partition's oldest entries out of the order in which memory is given back.
     fn forget_in_order(&mut self, partition: &Arc<Partition>, mut count: usize) {
         if count > 0 {
@@ -434,4 +474,30 @@ fn submitted_bytes(submission: &Submission) -> usize {
         _ => 0,
     };
     submission.changes.iter().map(bytes).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    /// A lane whose writer is gone; with `failure` it said why before.
+    fn ended(failure: Option<Error>) -> (Lane, mpsc::Receiver<Submission>) {
+        let (queue, submissions) = mpsc::channel();
+        let (failing, failed) = watch::channel(None);
+        failure.into_iter().for_each(|error| drop(failing.send_replace(Some(error))));
+        (Lane { queue: Mutex::new(Some(queue)), thread: Mutex::new(None), failed }, submissions)
+    }
+
+    #[test]
+    fn the_end_of_the_writer_is_told_however_it_came() {
+        let (lane, _) = ended(Some(Error::storage("the disk is gone")));
+        assert_eq!(lane.failure().now_or_never().unwrap().message, "the disk is gone");
+        let (lane, _) = ended(None);
+        let panicked = lane.failure().now_or_never().expect("told");
+        assert_eq!(panicked.kind, Kind::Storage);
+        lane.stop();
+        assert!(lane.failure().now_or_never().is_none(), "it was stopped in order");
+    }
 }

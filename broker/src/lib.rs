@@ -87,11 +87,14 @@ pub struct Broker {
     loggers: Loggers,
     fetch_sessions: handlers::FetchSessions,
     compaction: tokio::sync::Mutex<log::compaction::Rounds>,
+    room: Arc<disk::Room>,
+    aging: std::sync::Once,
     listening: parking_lot::Mutex<Option<net::Listening>>,
 }
 
 impl Broker {
-    /// Opens the store and recovers topics and positions. Must be called within a Tokio runtime.
+    /// Opens the store and recovers topics and positions. Must be called within a Tokio runtime. Nothing is deleted or
+    /// compacted before [`start_aging`](Self::start_aging).
     ///
     /// # Errors
     /// `Config` when the data directory cannot be used, `Storage` when it is damaged.
@@ -123,6 +126,8 @@ impl Broker {
         let security = log::blocking(move || Security::recover(&reading, committing, settings, time)).await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
+        let room = Arc::new(disk::Room::new(config.data_dir.clone(), config.disk_reserve_bytes));
+        let looking = room.clone();
         let broker = Arc::new(Self {
             config,
             clock,
@@ -142,13 +147,14 @@ impl Broker {
             loggers: Loggers::default(),
             fetch_sessions: handlers::FetchSessions::default(),
             compaction: tokio::sync::Mutex::default(),
+            room,
+            aging: std::sync::Once::new(),
             listening: parking_lot::Mutex::default(),
         });
         broker.begin().await?;
         broker.security.set_up_users().await?;
-        let every = Duration::from_millis(broker.config.retention_check_ms.max(1));
-        tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
-        tokio::spawn(log::compaction::run(Arc::downgrade(&broker)));
+        log::blocking(move || Ok(looking.look())).await?;
+        tokio::spawn(disk::watch(Arc::downgrade(&broker.room)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
@@ -217,6 +223,16 @@ impl Broker {
         log::compaction::round(self).await
     }
 
+    /// Starts retention and compaction, which go on until the broker is dropped. Called once everybody who keeps records has
+    /// set its holds: what is deleted before that is gone.
+    pub fn start_aging(self: &Arc<Self>) {
+        let every = Duration::from_millis(self.config.retention_check_ms.max(1));
+        self.aging.call_once(|| {
+            tokio::spawn(log::retention::run(Arc::downgrade(self), every));
+            tokio::spawn(log::compaction::run(Arc::downgrade(self)));
+        });
+    }
+
     pub(crate) fn compaction_rounds(&self) -> &tokio::sync::Mutex<log::compaction::Rounds> {
         &self.compaction
     }
@@ -271,6 +287,15 @@ impl Broker {
     /// All bytes of the disk that holds the data, and those that are left; None where the system does not tell.
     pub fn disk_space(&self) -> Option<(i64, i64)> {
         disk::space(&self.config.data_dir)
+    }
+
+    /// Whether records of clients may be appended now, asked before they are. What Millpond writes itself does not ask:
+    /// it must go on for space to become free.
+    ///
+    /// # Errors
+    /// `DiskFull` while the disk has less than `disk_reserve_bytes` left.
+    pub fn check_room(&self) -> Result<()> {
+        self.room.check()
     }
 
     /// The time.

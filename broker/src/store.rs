@@ -5,6 +5,7 @@
 
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -81,6 +82,8 @@ impl Family {
 pub struct Store {
     db: DB,
     poison: OnceLock<Error>,
+    /// How often the device was waited for.
+    pub(crate) syncs: AtomicU64,
 }
 
 impl Store {
@@ -96,7 +99,7 @@ impl Store {
         let families =
             Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
         let db = DB::open_cf_descriptors(&database_options(config), &dir, families).map_err(|e| unusable(&dir, &e))?;
-        let store = Self { db, poison: OnceLock::new() };
+        let store = Self { db, poison: OnceLock::new(), syncs: AtomicU64::new(0) };
         store.check_format(fresh, &dir)?;
         Ok(store)
     }
@@ -236,12 +239,14 @@ impl Store {
     /// Waits until all that was written is on the device.
     pub(crate) fn sync(&self) -> Result<()> {
         self.refuse_if_poisoned()?;
+        self.syncs.fetch_add(1, Ordering::Relaxed);
         self.db.flush_wal(true).map_err(|e| self.poison(&e))
     }
 
-    /// Gives back the space of files that lie wholly in `[from, to)`, whose entries were deleted before.
-    pub(crate) fn drop_files(&self, family: Family, from: &[u8], to: &[u8]) -> Result<()> {
-        self.db.delete_file_in_range_cf(self.handle(family), from, to).map_err(unreadable)
+    /// Gives back the space of files that lie wholly in `[from, last]`, whose entries were deleted before. Both ends count:
+    /// RocksDB takes a file away whose last key is `last`.
+    pub(crate) fn drop_files(&self, family: Family, from: &[u8], last: &[u8]) -> Result<()> {
+        self.db.delete_file_in_range_cf(self.handle(family), from, last).map_err(unreadable)
     }
 
     /// Merges the files of `[from, to)` down, so that what was replaced or removed there leaves the disk. Blocks, for as long

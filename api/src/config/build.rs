@@ -128,6 +128,7 @@ fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mist
         write_buffer_bytes: entry.count("write_buffer_bytes"),
         block_cache_bytes: entry.count("block_cache_bytes"),
         compaction_keys_max: entry.count("compaction_keys_max"),
+        disk_reserve_bytes: entry.integer_or_none("disk_reserve_bytes").and_then(|bytes| u64::try_from(bytes).ok()),
         security: security(secured, mistakes),
         ..BrokerConfig::default()
     };

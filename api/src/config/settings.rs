@@ -67,7 +67,7 @@ pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 16] = [
+const BROKER: [Field; 17] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -153,6 +153,12 @@ const BROKER: [Field; 16] = [
         Kind::Integer(1, 100_000_000),
         "900000",
         "Keys that compaction holds in memory, 25 to 50 bytes each; a partition with more takes several passes.",
+    ),
+    Field::optional(
+        "disk_reserve_bytes",
+        Kind::Size(0, 1 << 40),
+        "\"10GiB\"",
+        "Free space of the disk below which records of clients are refused, with an error after which they try again. Without it: 1GiB, or a twentieth of the disk where that is less.",
     ),
 ];
 

@@ -2,9 +2,11 @@
 //!
 //! - Exactly one batch of format 2 per partition; message sets are INVALID_RECORD, as in Kafka since version 3.
 //! - Refused per partition: wrong CRC (2), too large (10), zstd below version 7 (76), control records, counts and offsets
-//!   that do not agree, a missing key in a compacted topic (87), timestamps outside the topic's bounds or of the broker's
+//!   that do not agree, headers that cannot be read, a missing key in a compacted topic (87), timestamps outside the topic's bounds or of the broker's
 //!   own type (32), more than a segment holds (18). The records are walked once for that, unfolded if need be. What is
 //!   stored are the bytes that the client sent, unless `compression.type` wants another codec or the header's largest timestamp is wrong.
+//! - While the disk is nearly full (`broker.disk_reserve_bytes`): KAFKA_STORAGE_ERROR (56), which the clients of Java and librdkafka
+//!   try again, as long as their delivery timeout lets them.
 //! - `min.insync.replicas` counts only as far as the topic has replicas, as in Kafka 4.3: one is enough here, whatever it says.
 //! - acks = 0 is answered by nothing, or by closing the connection; acks = 1 and acks = all after the sync
 //!   that `durability` asks for: what was acknowledged can be read at once, as in Kafka, and only what is durable is read. The order of appends is the order of requests in every case.
@@ -169,6 +171,7 @@ fn append(
         let message = format!("topic {} has no partition {index}", topic.name());
         Error::new(Kind::UnknownTopicOrPartition, message)
     })?;
+    context.broker.check_room()?;
     let batch = the_batch(terms.version, records.unwrap_or_default())?;
     if batch.is_transactional() {
         let Some(id) = terms.transactional_id else {
@@ -254,6 +257,7 @@ fn check(config: &TopicConfig, batch: Batch, now: TimestampMs) -> std::result::R
         if record.offset.wrapping_sub(batch.base_offset()) != i64::from(position) {
             return Err(invalid(format!("record {position} has another offset than its place in the batch")).into());
         }
+        record.check_headers().map_err(|fault| invalid(format!("record {position}: {fault}")))?;
         newest = newest.max(record.timestamp);
         if record.key.is_none() && config.compacts() {
             faults.push((position, "compacted topic cannot accept message without key".to_owned()));
@@ -521,5 +525,96 @@ mod tests {
         let late = batch(&[(NOW, None, "1"), (NOW + 7_200_000, Some("k"), "2")]);
         assert_eq!(refusal(&compacted, late), (32, vec![0, 1]), "a wrong time names the error of all");
         assert_eq!(refusal(&config(&[]), changed(&mixed, 7, &[1])).0, 87);
+    }
+
+    /// A batch of one record with these stored headers.
+    fn with_headers(headers: &[u8]) -> Batch {
+        let plain = batch(&[(NOW, Some("k"), "v")]);
+        let mut body = vec![0, 0, 0, 2, b'k', 2, b'v']; // no attributes, deltas of zero, lengths of one
+        body.extend(headers);
+        let mut section = vec![u8::try_from(body.len() * 2).unwrap()];
+        section.extend(body);
+        let (count, max_timestamp) = (plain.record_count(), plain.max_timestamp());
+        let (codec, records) = (Compression::None, section.into());
+        plain.with_records(&NewRecords { codec, records, count, max_timestamp, append_time: false, horizon: None })
+    }
+
+    #[test]
+    fn records_with_broken_headers_are_refused() {
+        let whole: [&[u8]; 3] = [&[0], &[2, 2, b'h', 1], &[4, 2, b'h', 2, b'x', 0, 0]];
+        for headers in whole {
+            assert!(check(&config(&[]), with_headers(headers), NOW).is_ok(), "{headers:?}");
+        }
+        let broken: [&[u8]; 8] = [
+            &[],
+            &[1],
+            &[2],
+            &[2, 1, 1],
+            &[2, 2, b'h'],
+            &[2, 2, b'h', 9, b'x'],
+            &[0, 0],
+            &[0x80, 0x80, 0x80, 0x80, 0x0f],
+        ];
+        for headers in broken {
+            assert_eq!(refusal(&config(&[]), with_headers(headers)), (87, vec![]), "{headers:?}");
+        }
+    }
+
+    /// Such records may lie in a log that was written before they were refused.
+    #[tokio::test]
+    async fn times_are_found_in_logs_that_hold_broken_headers() {
+        use crate::{Broker, BrokerConfig, Clock, NewTopic};
+        let dir = tempfile::tempdir().unwrap();
+        let settings = BrokerConfig { data_dir: dir.path().to_owned(), ..BrokerConfig::default() };
+        let broker = Broker::open(settings, Clock::manual(NOW)).await.unwrap();
+        let new = NewTopic { name: "t".into(), partitions: 1, ..NewTopic::default() };
+        let partition = broker.catalog().create(new).await.unwrap().partition(0).unwrap();
+        let append = Append { partition: partition.clone(), batch: with_headers(&[2]), origin: Origin::Client };
+        broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
+        assert_eq!(partition.offset_for_timestamp(NOW).await.unwrap(), Some((0, NOW)));
+        assert_eq!(partition.max_timestamp_offset().await.unwrap(), Some((0, NOW)));
+    }
+
+    async fn context(dir: &std::path::Path, disk_reserve_bytes: Option<u64>) -> Context {
+        use crate::{Broker, BrokerConfig, Clock, NewTopic};
+        let settings = BrokerConfig { data_dir: dir.to_owned(), disk_reserve_bytes, ..BrokerConfig::default() };
+        let broker = Broker::open(settings, Clock::manual(NOW)).await.unwrap();
+        let new = NewTopic { name: "t".into(), partitions: 1, ..NewTopic::default() };
+        broker.catalog().ensure(new).await.unwrap();
+        Context {
+            broker,
+            listener: Arc::new(super::super::Listener { name: "test".into(), host: "mill".into(), port: 9 }),
+            client_id: "test".into(),
+            client_host: [127, 0, 0, 1].into(),
+            session: Arc::new(crate::security::session::Session::open(crate::Principal::default())),
+            ending: tokio::sync::watch::channel(false).1,
+            reply_budget: Arc::new(tokio::sync::Semaphore::new(1 << 20)),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_is_nearly_full_takes_no_records_of_clients_in() {
+        use kafka_protocol::protocol::{Decodable, StrBytes};
+        let dir = tempfile::tempdir().unwrap();
+        for (reserve, code, end) in [(Some(0), 0, 1), (Some(u64::MAX), 56, 1), (None, 0, 3)] {
+            let context = context(dir.path(), reserve).await;
+            let sent = batch(&[(NOW, None, "v")]).bytes().clone();
+            let data = PartitionProduceData::default().with_records(Some(sent));
+            let topic = TopicProduceData::default().with_name(TopicName(StrBytes::from_static_str("t")));
+            let topic = topic.with_partition_data(vec![data]);
+            let request = ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic]);
+            let Reply::Later(answer) = produce(&context, 9, request) else { panic!("answered at once") };
+            let Reply::Now(chunks) = answer.await else { panic!("no reply") };
+            let answer = ProduceResponse::decode(&mut Bytes::from(chunks.concat()), 9).unwrap();
+            assert_eq!(answer.responses[0].partition_responses[0].error_code, code);
+            let partition = context.broker.catalog().topic("t").unwrap().partition(0).unwrap();
+            assert_eq!(partition.high_watermark(), end);
+            if code != 0 {
+                let append = Append { partition, batch: batch(&[(NOW, None, "own")]), origin: Origin::Internal };
+                let own = context.broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await;
+                own.expect("what the broker writes itself goes on");
+            }
+            context.broker.stop().await.unwrap();
+        }
     }
 }

@@ -89,7 +89,8 @@ pub(super) fn stage_log_start(
     writes: &mut Writes<'_>,
     effects: &mut Vec<Effect>,
 ) -> Result<()> {
-    if offset <= partition.log_start() || partition.is_deleted() {
+    // not the published one: an earlier change of this group may have moved it further
+    if offset <= partition.writer.lock().log_start || partition.is_deleted() {
         return Ok(());
     }
     // the batch that contains the offset stays, clients skip what lies before it
@@ -102,7 +103,7 @@ pub(super) fn stage_log_start(
         writes.delete_range(family, &from, &to);
     }
     writes.delete_range(Family::Txns, &aborted::range(partition.id()).0, &aborted::key(partition.id(), offset));
-    effects.push(Effect::Started(partition, offset));
+    effects.push(Effect::Started(partition, offset, keep));
     Ok(())
 }
 

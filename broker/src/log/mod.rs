@@ -3,6 +3,7 @@
 pub(crate) mod aborted;
 mod committed;
 pub(crate) mod compaction;
+mod deleted;
 pub(crate) mod keys;
 pub(crate) mod open;
 mod partition;
@@ -14,8 +15,9 @@ mod waiters;
 
 pub use aborted::Aborted;
 pub use compaction::Compacted;
+pub(crate) use deleted::Deleted;
 pub use partition::Partition;
-pub(crate) use partition::{Stability, blocking};
+pub(crate) use partition::{Stability, Writer, blocking};
 pub use waiters::Waiter;
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::log::Partition;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::partition::blocking;
+use crate::store::Family;
 use crate::types::{Offset, TimestampMs};
 
 /// Mean batch size from which reading batches one by one is cheaper than walking over them.
@@ -36,7 +37,11 @@ impl Partition {
                 return Ok(batches);
             }
         }
-        Err(Error::storage(format!("the index of {}-{} names batches that are not there", self.topic(), self.index())))
+        Err(self.names_absent_batches())
+    }
+
+    fn names_absent_batches(&self) -> Error {
+        Error::storage(format!("the index of {}-{} names batches that are not there", self.topic(), self.index()))
     }
 
     /// The batches of these entries, all in their order; none when one of them was moved or removed since.
@@ -67,6 +72,24 @@ impl Partition {
         value.map(|value| Batch::parse(value.into())).transpose()
     }
 
+    /// The batch of an index entry that may be old: looked for where the index says now; none when it is gone.
+    fn stored_now(&self, base: Offset, mut entry: IndexEntry) -> Result<Option<Batch>> {
+        for _ in 0..READ_TRIES_MAX {
+            if let Some(batch) = self.stored(base, &entry)? {
+                return Ok(Some(batch));
+            }
+            let Some(now) = self.indexed(base)? else { return Ok(None) };
+            entry = now;
+        }
+        Err(self.names_absent_batches())
+    }
+
+    /// The index's entry of a batch; none when the batch was deleted.
+    pub(crate) fn indexed(&self, base: Offset) -> Result<Option<IndexEntry>> {
+        let stored = self.store().get(Family::Index, &keys::batch_key(self.id(), base))?;
+        stored.map(|entry| IndexEntry::decode(&entry)).transpose()
+    }
+
     /// The first record with a timestamp of at least `target`: its offset and timestamp.
     ///
     /// # Errors
@@ -82,27 +105,45 @@ impl Partition {
     /// `Storage` when the database cannot read.
     pub async fn max_timestamp_offset(self: &Arc<Self>) -> Result<Option<(Offset, TimestampMs)>> {
         let this = self.clone();
-        blocking(move || {
-            let largest = this.entries(this.log_start()).try_fold(None, |largest: Option<i64>, entry| {
-                let (_, entry) = entry?;
-                Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
-            })?;
-            largest.map_or(Ok(None), |largest| this.find_timestamp(largest))
+        blocking(move || this.largest_timestamp()?.map_or(Ok(None), |largest| this.find_timestamp(largest))).await
+    }
+
+    fn largest_timestamp(&self) -> Result<Option<TimestampMs>> {
+        let (from, to) = (keys::log_range(self.id()).0, keys::batch_key(self.id(), self.high_watermark()));
+        let Some((_, newest)) = self.store().last_in(Family::Index, &from, &to)? else { return Ok(None) };
+        let running = IndexEntry::decode(&newest)?.running_timestamp;
+        let reached = self.first_entry_where(|entry| entry.running_timestamp >= running)?;
+        if reached.is_some_and(|(_, entry)| entry.max_timestamp == running) {
+            return Ok(Some(running));
+        }
+        // the batch that had it is gone, so it is among all that are left
+        self.entries(self.log_start()).try_fold(None, |largest: Option<i64>, entry| {
+            let (_, entry) = entry?;
+            Ok(Some(largest.map_or(entry.max_timestamp, |so_far| so_far.max(entry.max_timestamp))))
         })
-        .await
     }
 
     fn find_timestamp(&self, target: TimestampMs) -> Result<Option<(Offset, TimestampMs)>> {
-        let start = self.log_start();
         let candidate = self.first_entry_where(|entry| entry.running_timestamp >= target)?;
         let Some((base, _)) = candidate else { return Ok(None) };
-        for entry in self.entries(base) {
+        self.first_record_in(self.entries(base), target)
+    }
+
+    /// The first record of these batches with a timestamp of at least `target`. The entries may be older than the batches.
+    pub(super) fn first_record_in(
+        &self,
+        entries: impl Iterator<Item = Result<(Offset, IndexEntry)>>,
+        target: TimestampMs,
+    ) -> Result<Option<(Offset, TimestampMs)>> {
+        let start = self.log_start();
+        for entry in entries {
             let (base, entry) = entry?;
             if entry.max_timestamp < target {
                 continue; // the running figure still knows a deleted batch
             }
-            let Some(batch) = self.stored(base, &entry)? else { continue };
-            for record in batch.records()? {
+            let Some(batch) = self.stored_now(base, entry)? else { continue };
+            let mut records = batch.records()?;
+            while let Some(record) = records.next_ref() {
                 let record = record?;
                 if record.timestamp >= target && record.offset >= start {
                     return Ok(Some((record.offset, record.timestamp)));

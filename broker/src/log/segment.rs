@@ -47,12 +47,14 @@ pub(crate) struct Incoming {
 }
 
 impl Segment {
-    /// The active segment of a log: as it was stored, or all of a log that was written before segments were.
+    /// The active segment of a log: as it was stored, or all of a log that was written before segments were. A log without
+    /// a batch has none: its running bytes begin anew, so a segment of before would never be full.
     pub(crate) fn recover(store: &Store, id: LogId, first: Option<(Offset, IndexEntry)>) -> Result<Option<Self>> {
+        let Some((base, entry)) = first else { return Ok(None) };
         if let Some(stored) = store.get(Family::Meta, &keys::segment_key(id))? {
             return Self::decode(&stored).map(Some);
         }
-        Ok(first.map(|(base, entry)| Self {
+        Ok(Some(Self {
             base,
             first_timestamp: entry.max_timestamp,
             begun_at: entry.appended_at,

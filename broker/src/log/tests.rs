@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::batch::BATCH_HEADER_BYTES;
+use crate::log::keys;
 use crate::*;
 
 async fn open(dir: &Path, clock: &Clock) -> Arc<Broker> {
@@ -281,4 +282,217 @@ async fn foreign_and_newer_directories_are_refused() {
     let refused = Broker::open(config, Clock::system()).await.err().unwrap();
     assert_eq!(refused.kind, Kind::Config);
     assert!(refused.message.contains("format 2"), "{refused}");
+}
+
+/// Merges what a family holds of a partition down, into files that can be dropped whole.
+fn bring_down(broker: &Broker, partition: &Partition, family: Family) {
+    let (from, to) = keys::log_range(partition.id());
+    broker.store().reclaim(family, &from, &to);
+}
+
+async fn move_start(broker: &Broker, partition: &Arc<Partition>, offsets: &[Offset]) {
+    let changes = offsets.iter().map(|offset| Change::LogStart(partition.clone(), *offset)).collect();
+    broker.lane().commit(changes, Ack::Durable).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_batch_that_holds_the_log_start_stays() {
+    let long = "x".repeat(3_000); // more than the tail keeps, so that all reads go to the store
+    for (policy, family) in [("delete", Family::Log), ("compact,delete", Family::Compacted)] {
+        for start in [4, 5, 6] {
+            let dir = tempfile::tempdir().unwrap();
+            let broker = open(dir.path(), &Clock::manual(1_000)).await;
+            let partition = topic(&broker, "t", &[("cleanup.policy", policy)]).await.partition(0).unwrap();
+            for time in 0..4 {
+                append(&broker, &partition, batch(&[(time, &long), (time, &long)])).await.unwrap();
+                if time > 1 {
+                    bring_down(&broker, &partition, family); // a file ends with the third batch, and later with the fourth
+                }
+                if time == 2 && start < 6 {
+                    move_start(&broker, &partition, &[start]).await;
+                }
+            }
+            move_start(&broker, &partition, &[start]).await;
+            let offsets: Vec<Offset> = values(&partition).await.iter().map(|(offset, _)| *offset).collect();
+            assert_eq!(offsets, (start..8).collect::<Vec<_>>(), "{policy}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_producer_stops_the_broker_and_it_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    let damaged = Change::Put(Family::Producers, keys::producer_key(partition.id(), 9).to_vec(), b"wrong".to_vec());
+    broker.lane().commit(vec![damaged], Ack::Durable).await.unwrap();
+    assert_eq!(append(&broker, &partition, sequenced(9, 0, 0, 1)).await.unwrap_err().kind, Kind::Storage);
+    assert!(broker.lane().failure().await.message.contains("producer state"));
+    assert_eq!(append(&broker, &partition, batch(&[(1, "x")])).await.unwrap_err().kind, Kind::Storage);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_topic_gives_its_disk_back() {
+    let long = "x".repeat(400_000);
+    for (policy, family) in [("delete", Family::Log), ("compact", Family::Compacted)] {
+        for is_down in [true, false] {
+            let dir = tempfile::tempdir().unwrap();
+            let clock = Clock::manual(1_000);
+            let mut broker = open(dir.path(), &clock).await;
+            let deleted = topic(&broker, "t", &[("cleanup.policy", policy)]).await.partition(0).unwrap();
+            let kept = topic(&broker, "kept", &[("cleanup.policy", policy)]).await.partition(0).unwrap();
+            for time in 0..3 {
+                append(&broker, &deleted, batch(&[(time, &long)])).await.unwrap();
+            }
+            append(&broker, &kept, batch(&[(1, "kept")])).await.unwrap();
+            if is_down {
+                bring_down(&broker, &deleted, family);
+            } else {
+                broker.stop().await.unwrap();
+                drop((broker, deleted, kept));
+                broker = open(dir.path(), &clock).await; // writes all into level 0
+            }
+            assert!(broker.store().disk_bytes(family) > 1_200_000);
+            broker.catalog().delete("t").await.unwrap();
+            let mut looks = 0;
+            while broker.store().disk_bytes(family) > 100_000 {
+                looks += 1;
+                assert!(looks < 200, "{} bytes of {family:?} are still there", broker.store().disk_bytes(family));
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            let kept = broker.catalog().topic("kept").unwrap().partition(0).unwrap();
+            assert_eq!(values(&kept).await, [(0, "kept".to_owned())]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_go_only_when_the_disk_knows_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let durability = Durability::Os;
+    let config = BrokerConfig { data_dir: dir.path().to_path_buf(), durability, ..BrokerConfig::default() };
+    let broker = Broker::open(config, Clock::manual(1_000)).await.unwrap();
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    let syncs = || broker.store().syncs.load(std::sync::atomic::Ordering::SeqCst);
+    let before = syncs();
+    append(&broker, &partition, batch(&[(1, "x")])).await.unwrap();
+    append(&broker, &partition, batch(&[(1, "x")])).await.unwrap();
+    assert_eq!(syncs(), before, "the system has them, the disk may not");
+    move_start(&broker, &partition, &[1]).await;
+    assert_eq!(syncs(), before + 1);
+    broker.catalog().delete("t").await.unwrap();
+    assert_eq!(syncs(), before + 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_ages_before_all_holds_are_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    let config = BrokerConfig {
+        data_dir: dir.path().to_path_buf(),
+        compaction_check_ms: 1,
+        retention_check_ms: 1,
+        ..BrokerConfig::default()
+    };
+    let broker = Broker::open(config, clock.clone()).await.unwrap();
+    let compacted = [("cleanup.policy", "compact"), ("segment.ms", "1"), ("min.cleanable.dirty.ratio", "0")];
+    let compacted = topic(&broker, "compacted", &compacted).await.partition(0).unwrap();
+    let deleted = topic(&broker, "deleted", &[("retention.ms", "1000")]).await.partition(0).unwrap();
+    for time in 0..6 {
+        let mut keyed = BatchBuilder::new();
+        keyed.push(time * 10, Some(b"k"), Some(b"v"), &[]);
+        append(&broker, &compacted, keyed.build().unwrap()).await.unwrap();
+        append(&broker, &deleted, batch(&[(time, "x")])).await.unwrap();
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert_eq!((compacted.compaction().clean_to, deleted.log_start()), (0, 0), "nobody has set a hold yet");
+    let hold = broker.holds().register("late");
+    hold.set(compacted.id(), 3);
+    hold.set(deleted.id(), 4);
+    broker.start_aging();
+    while (compacted.compaction().clean_to, deleted.log_start()) != (3, 4) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_retention_emptied_is_sealed_again_after_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    {
+        let settings = [("cleanup.policy", "compact,delete"), ("segment.ms", "1000"), ("retention.ms", "5000")];
+        let broker = open(dir.path(), &clock).await;
+        let partition = topic(&broker, "t", &settings).await.partition(0).unwrap();
+        append(&broker, &partition, batch(&[(100_000, "x")])).await.unwrap();
+        append(&broker, &partition, batch(&[(101_001, "x")])).await.unwrap();
+        assert_eq!(partition.active_segment_base(), 1);
+        clock.advance(10_000);
+        broker.sweep_retention().await.unwrap();
+        assert_eq!((partition.log_start(), partition.size_bytes()), (2, 0));
+        broker.stop().await.unwrap();
+    }
+    let broker = open(dir.path(), &clock).await;
+    let partition = broker.catalog().topic("t").unwrap().partition(0).unwrap();
+    append(&broker, &partition, batch(&[(110_000, "x")])).await.unwrap();
+    append(&broker, &partition, batch(&[(111_001, "x")])).await.unwrap();
+    assert_eq!(partition.active_segment_base(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_start_never_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000);
+    {
+        let broker = open(dir.path(), &clock).await;
+        let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+        for time in 0..10 {
+            append(&broker, &partition, batch(&[(time, "x")])).await.unwrap();
+        }
+        move_start(&broker, &partition, &[8, 5]).await;
+        assert_eq!((partition.log_start(), values(&partition).await.len()), (8, 2));
+        broker.stop().await.unwrap();
+    }
+    let broker = open(dir.path(), &clock).await;
+    assert_eq!(broker.catalog().topic("t").unwrap().partition(0).unwrap().log_start(), 8);
+}
+
+/// The entry of offset 10 cannot be read: who walks over the whole index meets it.
+async fn damage_index(broker: &Broker, partition: &Partition) {
+    let damaged = Change::Put(Family::Index, keys::batch_key(partition.id(), 10).to_vec(), b"damaged".to_vec());
+    broker.lane().commit(vec![damaged], Ack::Durable).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_timestamp_is_found_without_a_walk() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    for time in 0..100 {
+        append(&broker, &partition, batch(&[(time.min(80), "x")])).await.unwrap();
+    }
+    damage_index(&broker, &partition).await;
+    assert_eq!(partition.max_timestamp_offset().await.unwrap(), Some((80, 80)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_producer_that_appended_meanwhile_is_not_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000)).await;
+    let partition = topic(&broker, "t", &[]).await.partition(0).unwrap();
+    for producer in 0..5 {
+        append(&broker, &partition, sequenced(producer, 0, 0, 1)).await.unwrap(); // one more than are cached
+    }
+    let forget = |since: i64| {
+        let changes = (0..5).map(|producer| Change::ForgetProducer(partition.clone(), producer, since)).collect();
+        broker.lane().commit(changes, Ack::Durable)
+    };
+    let (from, to) = keys::log_range(partition.id());
+    let known = || broker.store().scan(Family::Producers, &from, &to).count();
+    forget(999).await.unwrap();
+    assert_eq!(known(), 5);
+    for producer in 0..5 {
+        assert!(append(&broker, &partition, sequenced(producer, 0, 0, 1)).await.unwrap().duplicate);
+    }
+    forget(1_000).await.unwrap();
+    assert_eq!(known(), 0);
 }

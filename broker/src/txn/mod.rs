@@ -235,7 +235,8 @@ impl Transactions {
             TransactionVersion::Two => rules::end_and_bump(current, end.who, end.committed, (fresh, now))?,
         };
         Ok(match ended {
-            Ended::Already(identity) => Tried::Stored(identity, nothing()),
+            // its commit may still be on the way to the disk: one behind it is answered when that is there
+            Ended::Already(identity) => Tried::Stored(identity, later(self.lane.commit(vec![], Ack::Durable))),
             Ended::NeedsId => Tried::NeedsId,
             Ended::Ends(ends) => {
                 let identity = ends.next.identity();

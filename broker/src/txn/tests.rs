@@ -399,3 +399,27 @@ async fn what_was_deleted_needs_no_decision() {
     broker.lane().commit(vec![Change::LogStart(partition.clone(), 4)], Ack::Durable).await.unwrap();
     assert!(partition.aborted_between(0, 10).await.unwrap().is_empty(), "its entry went with its records");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_is_asked_for_again_is_answered_when_it_is_stored() {
+    use futures::FutureExt;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(NOW)).await;
+    let ((place, partition), (_, busy)) = (place_of(&broker, "t").await, place_of(&broker, "busy").await);
+    let txns = broker.transactions().clone();
+    let producer = Producer { id: "a", who: start(&broker, "a").await };
+    txns.add_partitions(&broker, producer, &[(place, partition.clone())], true).unwrap().await.unwrap();
+    write(&broker, &partition, batch(producer.who, 0, "one")).await.unwrap();
+    let (held_up, first, mut again) = {
+        let _holds_the_lane_up = busy.writer.lock();
+        let append = Append { partition: busy.clone(), batch: batch((77, 0), 0, "x"), origin: Origin::Client };
+        let held_up = broker.lane().commit(vec![Change::Append(append)], Ack::Durable);
+        let first = txns.end(&broker, producer, true, TransactionVersion::Two);
+        let mut again = txns.end(&broker, producer, true, TransactionVersion::Two);
+        assert!((&mut again).now_or_never().is_none(), "told of an end that is not stored yet");
+        (held_up, first, again)
+    };
+    assert!(held_up.await.is_err(), "it belongs to no transaction");
+    assert_eq!((&mut again).await.unwrap(), first.await.unwrap());
+    assert_eq!(committed(&partition).await, ["one"]);
+}

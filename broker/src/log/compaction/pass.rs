@@ -121,7 +121,7 @@ impl<'a> Pass<'a> {
         let touched_to = self.partition.compaction().touched_to.max(end);
         let state = CleanState { clean_to: self.due.from, pass_end: end, touched_to };
         let (mut at, mut changed) = (self.partition.log_start(), false);
-        let mut transactions = self.transactions().await?;
+        let mut transactions = self.transactions_from(at).await?;
         let fixes_max = self.limits.fixes_max;
         while at < end {
             let (partition, newest) = (self.partition.clone(), newest.clone());
@@ -152,7 +152,7 @@ impl<'a> Pass<'a> {
     async fn learn(&self) -> Result<KeyMap> {
         let Due { from, to, .. } = self.due;
         let mut newest = KeyMap::new(self.limits.keys_max, from);
-        let mut transactions = self.transactions().await?;
+        let mut transactions = self.transactions_from(from).await?;
         let mut at = from;
         while at < to {
             let partition = self.partition.clone();
@@ -175,9 +175,10 @@ impl<'a> Pass<'a> {
         Ok(newest)
     }
 
-    async fn transactions(&self) -> Result<Transactions> {
-        let (from, to) = (self.partition.log_start(), self.partition.high_watermark());
-        Ok(Transactions::new(self.partition.aborted_between(from, to).await?))
+    /// The transactions for a walk that begins at `from`. Aborted ones that ended before are not among them: the walk does not
+    /// meet their markers, and would take what their producers write later for aborted too.
+    async fn transactions_from(&self, from: Offset) -> Result<Transactions> {
+        Ok(Transactions::new(self.partition.aborted_between(from, self.partition.high_watermark()).await?))
     }
 
     /// Keeps to the bound of bytes in a second.
@@ -219,8 +220,9 @@ fn examine(
         let standing = transactions.meet(batch);
         let fix = match judge.judge(batch, standing, is_last_of_producer(partition, batch)?)? {
             Fate::Stays => continue,
-            Fate::Becomes(new) => indexed(partition, batch.base_offset())?.map(|old| Fix::Replace(new, old)),
-            Fate::Goes => indexed(partition, batch.base_offset())?.map(|old| Fix::Remove(batch.base_offset(), old)),
+            // none when the batch was deleted meanwhile
+            Fate::Becomes(new) => partition.indexed(batch.base_offset())?.map(|old| Fix::Replace(new, old)),
+            Fate::Goes => partition.indexed(batch.base_offset())?.map(|old| Fix::Remove(batch.base_offset(), old)),
         };
         if let Some(fix) = fix {
             size += fix.size();
@@ -246,12 +248,6 @@ fn is_last_of_producer(partition: &Partition, batch: &Batch) -> Result<bool> {
         Some(newest) => newest.base_offset == batch.base_offset(),
         None => batch.is_control() && batch.producer_epoch() == known.epoch,
     })
-}
-
-/// The index's entry of a batch; none when the batch was deleted meanwhile.
-fn indexed(partition: &Partition, base: Offset) -> Result<Option<IndexEntry>> {
-    let stored = partition.store().get(Family::Index, &keys::batch_key(partition.id(), base))?;
-    stored.map(|entry| IndexEntry::decode(&entry)).transpose()
 }
 
 /// Puts the running bytes below the end of a pass right, from the back to the front, and then remembers `done`. What was

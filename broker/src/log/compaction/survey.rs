@@ -42,8 +42,12 @@ pub(crate) fn survey(partition: &Partition, floor: Option<Offset>, now: Timestam
     let dirty = before_rest - before_dirty;
     let all = before_rest - partition.bytes_deleted();
     let ratio = if all <= 0 { 0.0 } else { dirty as f64 / all as f64 };
-    let oldest = now.saturating_sub(config.max_compaction_lag_ms());
-    let overdue = || first_where(partition, from, to, |timestamp| timestamp < oldest);
+    let lag_max = config.max_compaction_lag_ms();
+    // without a bound nothing is overdue, and nothing has to be walked over at each look
+    let overdue = || match lag_max {
+        i64::MAX => Ok(None),
+        _ => first_where(partition, from, to, |timestamp| timestamp < now.saturating_sub(lag_max)),
+    };
     let is_due = dirty > 0 && (ratio > config.min_cleanable_dirty_ratio() || overdue()?.is_some());
     Ok(is_due.then_some(Due { from, to, ratio }))
 }

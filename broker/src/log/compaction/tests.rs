@@ -585,3 +585,164 @@ async fn what_was_deleted_meanwhile_does_not_come_back() {
     check_index(&broker, &log).await;
     assert_eq!((batches(&log).await.len(), log.compacted_to(), log.compaction().pass_end), (3, 5, 0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_committed_tombstone_deleted_stays_deleted_after_an_abort() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(10_000);
+    let broker = open(dir.path(), &clock).await;
+    let log = partition(&broker, &EAGER).await;
+    let tick = || {
+        clock.advance(5);
+        clock.now_ms()
+    };
+    let seal =
+        async |key: &str| append(&broker, &log, batch(&[(tick(), Some(key), Some("1"))], Compression::None)).await;
+    append(&broker, &log, batch(&[(tick(), Some("a"), Some("1"))], Compression::None)).await;
+    in_transaction(&broker, &log, (2, 0), (tick(), Some("b"), Some("aborted"))).await;
+    tick();
+    end_transaction(&broker, &log, 2, false).await;
+    seal("c").await;
+    seal("d").await;
+    broker.compact().await.unwrap();
+    assert!(log.compaction().clean_to > 2, "the aborted transaction lies in the clean part");
+    in_transaction(&broker, &log, (2, 1), (tick(), Some("a"), None)).await;
+    tick();
+    end_transaction(&broker, &log, 2, true).await;
+    seal("e").await;
+    for key in ["f", "g", "h"] {
+        seal(key).await;
+        broker.compact().await.unwrap();
+        for batch in log.read_committed(0, 1 << 20).await.unwrap() {
+            let mut values =
+                batch.records().unwrap().map(Result::unwrap).filter(|record| record.key.as_deref() == Some(b"a"));
+            assert!(values.all(|record| record.value.is_none()), "what was deleted is back at {}", batch.base_offset());
+        }
+        clock.advance(1_000);
+    }
+}
+
+/// Newest value by key of what readers of committed data see; keys that are deleted are not in it.
+async fn committed_values(log: &Arc<Partition>) -> BTreeMap<String, String> {
+    let text = |bytes: bytes::Bytes| String::from_utf8(bytes.to_vec()).unwrap();
+    let (mut at, mut newest) = (log.log_start(), BTreeMap::new());
+    while at < log.last_stable_offset() {
+        for batch in log.read_committed(at, 500).await.unwrap() {
+            at = batch.next_offset();
+            for record in batch.records().unwrap().map(Result::unwrap) {
+                let key = record.key.map(text).unwrap();
+                match record.value.map(text) {
+                    Some(value) => drop(newest.insert(key, value)),
+                    None => drop(newest.remove(&key)),
+                }
+            }
+        }
+    }
+    newest
+}
+
+/// What was committed, and what may still be, by producer: offset, key, value.
+#[derive(Default)]
+struct Decided {
+    committed: BTreeMap<Offset, (String, Option<String>)>,
+    open: HashMap<i64, Vec<(Offset, String, Option<String>)>>,
+}
+
+impl Decided {
+    fn newest(&self) -> BTreeMap<String, String> {
+        let mut newest = BTreeMap::new();
+        for (key, value) in self.committed.values() {
+            newest.insert(key.clone(), value.clone());
+        }
+        newest.into_iter().filter_map(|(key, value)| Some((key, value?))).collect()
+    }
+
+    async fn end(&mut self, broker: &Broker, log: &Arc<Partition>, producer: i64, commits: bool) {
+        let Some(written) = self.open.remove(&producer) else { return };
+        end_transaction(broker, log, producer, commits).await;
+        if commits {
+            self.committed.extend(written.into_iter().map(|(offset, key, value)| (offset, (key, value))));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_committed_counts_whatever_passes_do() {
+    let mut random = StdRng::seed_from_u64(seed("transactions"));
+    for _ in 0..8 {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = Clock::manual(10_000);
+        let broker = open(dir.path(), &clock).await;
+        let log = partition(&broker, &EAGER).await;
+        let (mut decided, mut sequences) = (Decided::default(), HashMap::<i64, i32>::new());
+        for step in 0..150 {
+            clock.advance(random.random_range(2..200));
+            let (now, producer) = (clock.now_ms(), random.random_range(0..3));
+            let key = format!("key {}", random.random_range(0..8));
+            let value = (random.random_range(0..3) > 0).then(|| format!("value {step}"));
+            let (plain, offset) = ((now, Some(key.as_str()), value.as_deref()), log.high_watermark());
+            match random.random_range(0..10) {
+                0..3 => {
+                    append(&broker, &log, batch(&[plain], Compression::None)).await;
+                    decided.committed.insert(offset, (key, value));
+                }
+                3..6 => {
+                    let sequence = sequences.entry(producer).or_default();
+                    in_transaction(&broker, &log, (producer, *sequence), plain).await;
+                    *sequence += 1;
+                    decided.open.entry(producer).or_default().push((offset, key, value));
+                }
+                6 | 7 => decided.end(&broker, &log, producer, random.random_range(0..2) == 0).await,
+                _ => broker.compact().await.unwrap(),
+            }
+        }
+        for producer in 0..3 {
+            decided.end(&broker, &log, producer, random.random_range(0..2) == 0).await;
+        }
+        for last in 0..3 {
+            assert_eq!(committed_values(&log).await, decided.newest(), "look {last}");
+            clock.advance(1_001);
+            append(&broker, &log, batch(&[(clock.now_ms(), Some("last"), None)], Compression::None)).await;
+            broker.compact().await.unwrap();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn times_are_found_while_batches_move() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(1_000_000)).await;
+    let mut settings = EAGER;
+    settings[0].1 = "delete";
+    let log = partition(&broker, &settings).await;
+    for time in [10, 20, 30, 40] {
+        let key = (time > 10).then_some("a");
+        append(&broker, &log, batch(&[(time, key, None), (time, Some(&time.to_string()), None)], Compression::None))
+            .await;
+    }
+    let before: Vec<_> = log.entries(0).map(Result::unwrap).collect();
+    let overrides = EAGER.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    broker.catalog().set_config("t", overrides).await.unwrap();
+    broker.compact().await.unwrap();
+    assert!(before[1].1 != log.entries(2).next().unwrap().unwrap().1, "moved");
+    for (target, expected) in [(5, (1, 10)), (20, (3, 20)), (30, (4, 30)), (40, (6, 40))] {
+        let entries = before.iter().filter(|(_, entry)| entry.max_timestamp >= target).map(|one| Ok(*one));
+        assert_eq!(log.first_record_in(entries, target).unwrap(), Some(expected));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_found_without_a_walk() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(100_000);
+    let broker = open(dir.path(), &clock).await;
+    let mut settings = EAGER;
+    settings[2].1 = "1";
+    let log = partition(&broker, &settings).await;
+    for time in 0..5 {
+        append(&broker, &log, batch(&[(time * 10, Some("a"), Some("1"))], Compression::None)).await;
+    }
+    let damaged = Change::Put(Family::Index, keys::batch_key(log.id(), 2).to_vec(), b"damaged".to_vec());
+    broker.lane().commit(vec![damaged], Ack::Durable).await.unwrap();
+    assert_eq!(survey(&log, None, clock.now_ms()).unwrap(), None);
+}

@@ -33,7 +33,7 @@ pub(crate) struct Transactions {
 }
 
 impl Transactions {
-    /// A pass over a log with these aborted transactions.
+    /// A pass over a log with these aborted transactions: those whose markers it will meet.
     pub(crate) fn new(aborted: impl IntoIterator<Item = Aborted>) -> Self {
         let ahead = aborted.into_iter().map(|one| ((one.first, one.producer_id), one.marker)).collect();
         Self { ahead, aborting: HashMap::new(), committing: HashSet::new() }
