@@ -257,6 +257,32 @@ async fn verify_names_what_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_tells_rows_that_are_there_twice_or_elsewhere() {
+    let bench = Bench::new(1).await;
+    let lake = bench.lake().await;
+    for _ in 0..2 {
+        bench.append(0, &[value(0, json!("a"), 1), value(0, json!("b"), 1)]).await;
+        lake.flush(TOPIC).await.unwrap();
+    }
+    assert!(lake.verify(TOPIC).await.unwrap().is_sound());
+    let at = |genre: &str, name: &str| bench.topic_dir().join(format!("date=1970-01-01/genre={genre}/{name}.parquet"));
+    std::fs::copy(at("a", "listens-0-0-1"), at("b", "listens-0-0-1")).unwrap();
+    std::fs::copy(at("a", "listens-0-0-1"), at("b", "listens-0-2-3")).unwrap();
+    let report = lake.verify(TOPIC).await.unwrap();
+    for wrong in
+        ["offset 0 is in the files twice", "offset 1 is settled and in no file", "offset 3 is settled and in no file"]
+    {
+        assert!(report.named.iter().any(|line| line.contains(wrong)), "{wrong}: {report:?}");
+    }
+    assert!(
+        report.named.iter().any(|line| line.contains("genre=b/listens-0-2-3.parquet has rows outside 2..=3")),
+        "{report:?}"
+    );
+    assert_eq!((report.differences, report.file_rows, report.checked_rows), (4, 4, 4), "{report:?}");
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn files_of_others_are_left_alone() {
     let bench = Bench::new(1).await;
     bench.lake().await.stop().await.unwrap();
