@@ -3,6 +3,7 @@
 mod archive;
 mod compacted;
 mod crash;
+mod faults;
 mod queries;
 mod samples;
 mod scanned;
