@@ -8,6 +8,7 @@
 
 mod archive;
 pub mod backup;
+mod bounded;
 mod clean;
 mod config;
 mod ddl;
