@@ -160,6 +160,7 @@ impl From<engine::EngineError> for Problem {
                 (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid")
             }
             ErrorKind::TooLarge => (StatusCode::BAD_REQUEST, "answer-too-large", "the answer is too large"),
+            ErrorKind::Busy => (StatusCode::SERVICE_UNAVAILABLE, "busy", "the server is at its limit"),
             ErrorKind::Conflict => (StatusCode::CONFLICT, "conflict", "the thing is at work or held back"),
             ErrorKind::Timeout => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
             ErrorKind::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped", "the engine is stopped"),
@@ -170,7 +171,7 @@ impl From<engine::EngineError> for Problem {
         if let Some(offsets) = &error.offsets {
             problem = problem.with("offsets", offsets_json(offsets));
         }
-        if error.kind == ErrorKind::Timeout { problem.retry_after(1) } else { problem }
+        if matches!(error.kind, ErrorKind::Timeout | ErrorKind::Busy) { problem.retry_after(1) } else { problem }
     }
 }
 

@@ -18,6 +18,7 @@ mod export;
 mod figures;
 mod filters;
 mod groups;
+mod hosts;
 mod jobs;
 mod lag;
 mod lake_admin;
@@ -73,6 +74,7 @@ use tokio::task::JoinHandle;
 use crate::access::Access;
 use crate::app::App;
 use crate::config::{Config, TopicDeclaration};
+use crate::hosts::Hosts;
 use crate::lineage::Declared;
 use crate::models::Models;
 use crate::rates::Rates;
@@ -221,11 +223,13 @@ async fn serve(
         http: config.http.clone(),
     });
     let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));
+    let hosts = Hosts::of(&http, &config.http.bind, &app.access);
     app.access.warn_when_open(http_address, "the http port");
     registry_address.iter().for_each(|address| app.access.warn_when_open(*address, "the schema registry"));
-    let mut tasks = vec![http.serve(routes::http(app.clone()), stop.clone()), marking];
+    let mut tasks = vec![http.serve(routes::http(app.clone(), hosts), stop.clone()), marking];
     if let Some(registry) = registry {
-        tasks.push(registry.serve(routes::registry(app), stop));
+        let hosts = Hosts::of(&registry, config.http.registry_bind.as_deref().unwrap_or(""), &app.access);
+        tasks.push(registry.serve(routes::registry(app, hosts), stop));
     }
     Ok(Running {
         kafka,

@@ -22,7 +22,7 @@ use crate::routes::{Doc, Routes};
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
     routes
-        .get("/metrics", Doc::new("Figures as Prometheus text").answers(&["text/plain"]), metrics)
+        .get("/metrics", Doc::new("Figures as Prometheus text").answers(&["text/plain"]).need(Need::ReadAll), metrics)
         .get("/health/live", Doc::new("200 while the process answers").need(Need::Nothing), live)
         .get("/health/ready", Doc::new("200 when reads and writes are served").need(Need::Nothing), ready)
 }

@@ -22,6 +22,7 @@ use tower_http::compression::CompressionLayer;
 use crate::access::{Need, gate, registry_gate};
 use crate::app::App;
 use crate::error::{Answer, Problem};
+use crate::hosts::Hosts;
 use crate::{
     alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, queries,
     registry, sinks, sources, sql, status, tables, topics, transforms, views,
@@ -157,7 +158,7 @@ pub fn serves(path: &str) -> bool {
 }
 
 /// The HTTP port's router.
-pub fn http(app: Arc<App>) -> Router {
+pub fn http(app: Arc<App>, hosts: Hosts) -> Router {
     let registry = || any(registry::answer).layer(middleware::from_fn(registry_gate));
     let body_limit = DefaultBodyLimit::max(app.http.body_bytes_max);
     all()
@@ -169,18 +170,20 @@ pub fn http(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(wrong_method)
         .layer(body_limit)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .layer(middleware::from_fn(move |request: Request, next: Next| hosts.clone().check(request, next)))
         .layer(CompressionLayer::new())
         .with_state(app)
 }
 
 /// The registry port's router: every path is the registry's.
-pub fn registry(app: Arc<App>) -> Router {
+pub fn registry(app: Arc<App>, hosts: Hosts) -> Router {
     let body_limit = DefaultBodyLimit::max(app.http.body_bytes_max);
     Router::new()
         .fallback(registry::answer)
         .layer(body_limit)
         .layer(middleware::from_fn(registry_gate))
         .layer(middleware::from_fn_with_state(app.clone(), guard))
+        .layer(middleware::from_fn(move |request: Request, next: Next| hosts.clone().check(request, next)))
         .with_state(app)
 }
 
@@ -234,7 +237,8 @@ async fn guard(State(app): State<Arc<App>>, mut request: Request, next: Next) ->
     }
 }
 
-/// A page of another origin must not write through the browser of somebody who can reach this port (CORS is off).
+/// A page of another origin must not write through the browser of somebody who can reach this port (CORS is off). One that
+/// calls itself by this machine's address is met in [`Hosts`].
 fn check_origin(method: &Method, headers: &HeaderMap) -> Answer<()> {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());

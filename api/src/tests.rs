@@ -97,7 +97,8 @@ impl Reply {
 
 pub(crate) async fn send(address: SocketAddr, head: &str, body: &str) -> Reply {
     let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = format!("{head}\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let request =
+        format!("{head}\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     // The server may reset a connection whose body it refused to read to its end.
@@ -345,7 +346,7 @@ async fn a_dashboard_sends_its_panels_now_and_when_they_change() {
     let running = serve(dir.path()).await;
     let http = running.http();
     let mut lines = BufReader::new(TcpStream::connect(http).await.unwrap());
-    lines.get_mut().write_all(b"GET /v1/dashboards/music/live HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    lines.get_mut().write_all(b"GET /v1/dashboards/music/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     assert_eq!(both(&mut lines).await.1["rows"], json!([]));
     assert_eq!(get(http, "/v1/views/plays/changes").await.status, 503, "one live stream is the limit here");
     post(http, "/v1/topics/listens/records", &json!({"records": [event("folk", 5, 3)]})).await;
@@ -376,6 +377,41 @@ async fn next_panel(lines: &mut BufReader<TcpStream>) -> Value {
             return serde_json::from_str(data).unwrap();
         }
     }
+}
+
+/// A page whose name was given this machine's address: to the browser it asks itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_of_this_machine_answers_to_its_own_names_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = serve(dir.path()).await;
+    let body = json!({"sql": "SELECT 1"}).to_string();
+    let http = running.http();
+    for (line, host, status) in [
+        ("POST /v1/sql", "evil.example", 403),
+        ("GET /v1/views", "evil.example:8080", 403),
+        ("GET /", "evil.example", 403),
+        ("POST /v1/sql", "127.0.0.1:8080", 200),
+        ("POST /v1/sql", "[::1]:8080", 200),
+        ("GET /v1/views", "localhost", 200),
+    ] {
+        let mut stream = TcpStream::connect(http).await.unwrap();
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Type: application/json\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{line} for {host}: {answer}");
+    }
+    let registry = running.registry().unwrap();
+    let mut stream = TcpStream::connect(registry).await.unwrap();
+    stream.write_all(b"GET /subjects HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Offsets;
+use crate::budget::Budget;
 use crate::check::compile;
 use crate::config::EngineConfig;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -41,6 +42,7 @@ pub struct Engine {
     views: Vec<Arc<RunningView>>,
     pipelines: Vec<Arc<PipelineShared>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    budget: Arc<Budget>,
 }
 
 /// What is known of a view without reading it.
@@ -79,6 +81,7 @@ impl Engine {
             views: prepared.views.into_iter().map(Arc::new).collect(),
             pipelines: Vec::new(),
             threads: Mutex::new(Vec::new()),
+            budget: Arc::default(),
         };
         for feed in prepared.feeds {
             let what = Spawned {
@@ -161,7 +164,7 @@ impl Engine {
     /// The same for a reader who sees only what `guard` shows.
     ///
     /// # Errors
-    /// As [`read`](Self::read); `BadRequest` when the request filters or sorts by a masked column.
+    /// As [`read`](Self::read), `Busy`; `BadRequest` when the request filters or sorts by a masked column.
     pub async fn read_guarded(&self, view: &str, request: ReadRequest, guard: Option<Guard>) -> Result<Answer> {
         let view = self.view(view)?.clone();
         if request.wait_ms > 0 && view.follower.stopped().is_none() {
@@ -171,7 +174,12 @@ impl Engine {
             }
         }
         let broker = self.broker.clone();
-        let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, (&request, guard.as_ref()))).await;
+        let held = self.budget.begin();
+        let read = move || {
+            let answer = read_now(&broker, &view, (&request, guard.as_ref()), &|bytes| held.grow(bytes))?;
+            Ok(Answer { held, ..answer })
+        };
+        let answer = tokio::task::spawn_blocking(read).await;
         answer.map_err(|error| EngineError::bug(format!("reading a view was broken off: {error}")))?
     }
 

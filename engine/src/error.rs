@@ -17,6 +17,8 @@ pub enum ErrorKind {
     Timeout,
     /// The answer would be larger than the engine hands out at once: narrow the range or set a limit.
     TooLarge,
+    /// Others have the memory that it needs: try again.
+    Busy,
     /// What is asked for is under way already, or held back: wait for its end, or let it go on.
     Conflict,
     /// The engine or this view's pipeline has stopped: see `status`.

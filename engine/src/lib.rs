@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod avro;
+mod budget;
 mod check;
 mod columns;
 mod combine;
@@ -56,6 +57,7 @@ use std::collections::BTreeMap;
 
 use broker::{Offset, PartitionIndex, TopicName};
 
+pub use budget::Held;
 pub use check::{check, streams};
 pub use combine::{Combine, combine_of};
 pub use config::{
@@ -68,7 +70,7 @@ pub use guard::{Guard, only_compares};
 pub use normalise::normalisers;
 pub use quality::{QualityAction, QualityCount};
 pub use read::{Answer, ReadRequest};
-pub use read_when_planned::{ReadError, ReadWhenPlanned};
+pub use read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 pub use sources::Sources;
 pub use sql::exact_sum;
 pub use status::{DerivedStatus, StreamStatus, TableStatus, ViewStatus};

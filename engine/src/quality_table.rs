@@ -9,7 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::logical_expr::TableType;
 
 use crate::quality::{self, QualityCount};
-use crate::read_when_planned::{ReadError, ReadWhenPlanned};
+use crate::read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 use crate::shared::RunningView;
 
 /// Its name in SQL.
@@ -26,9 +26,11 @@ pub(crate) fn quality_table(broker: Arc<Broker>, views: Vec<Arc<RunningView>>) -
         field("action", DataType::Utf8),
     ]));
     let columns = schema.clone();
-    let read = move |_: &[_], _: Option<usize>| {
+    let read = move |_: &[_], _: Option<usize>, grow: Grow<'_>| {
         let counts = read_counts(&broker, &views).map_err(|error| Box::new(error) as ReadError)?;
-        Ok(vec![batch(&counts, &columns)?])
+        let rows = batch(&counts, &columns)?;
+        grow(rows.get_array_memory_size())?;
+        Ok(vec![rows])
     };
     ReadWhenPlanned::table(QUALITY_TABLE, schema, TableType::View, read)
 }

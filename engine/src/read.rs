@@ -9,10 +9,12 @@ use broker::{Broker, Family, Snapshot};
 use datafusion::common::ScalarValue;
 
 use crate::Offsets;
+use crate::budget::Held;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::guard::Guard;
 use crate::keyed::StateCodec;
 use crate::names::closest;
+use crate::read_when_planned::Grow;
 use crate::shared::RunningView;
 use crate::sql;
 use crate::state::{self, Progress};
@@ -55,6 +57,8 @@ pub struct Answer {
     pub event_watermark: Option<i64>,
     /// The view's pipeline has stopped: the rows are right for `offsets`, but do not advance.
     pub stale: bool,
+    /// The memory that the rows are counted in, as long as they are there.
+    pub held: Held,
 }
 
 impl Answer {
@@ -69,12 +73,13 @@ pub(crate) fn read_now(
     broker: &Broker,
     view: &RunningView,
     (request, guard): (&ReadRequest, Option<&Guard>),
+    grow: Grow<'_>,
 ) -> Result<Answer> {
     let plan = &view.plan;
     if let Some(guard) = guard {
         refuse_masked(plan, request, guard)?;
     }
-    let filters = Filters { keys: key_filters(plan, &request.keys)?, guard };
+    let filters = Filters { keys: key_filters(plan, &request.keys)?, guard, grow };
     let order = order_columns(plan, &request.order)?;
     let (from, to) = state_bounds(view, request)?;
     let snapshot = broker.store().snapshot();
@@ -98,6 +103,7 @@ pub(crate) fn read_now(
         offsets: view.follower.offsets_at(broker, &progress),
         event_watermark: progress.event_watermark,
         stale: view.follower.stopped().is_some(),
+        held: Held::default(),
     })
 }
 
@@ -105,6 +111,8 @@ pub(crate) fn read_now(
 struct Filters<'a> {
     keys: Vec<(usize, ScalarValue)>,
     guard: Option<&'a Guard>,
+    /// Asks for the memory of what meets them.
+    grow: Grow<'a>,
 }
 
 /// To filter or sort by a masked column would tell what is in it.
@@ -180,7 +188,7 @@ fn scan(
         entries.push((key.to_vec(), value.to_vec()));
         if entries.len() >= chunk_groups {
             groups += entries.len();
-            answer.add(finish(plan, &codec, &entries, filters)?, plan)?;
+            answer.add(finish(plan, &codec, &entries, filters)?, plan, filters)?;
             entries.clear();
             if enough.is_some_and(|enough| answer.count >= enough) {
                 return Ok(answer.rows);
@@ -191,7 +199,7 @@ fn scan(
         }
     }
     if !entries.is_empty() {
-        answer.add(finish(plan, &codec, &entries, filters)?, plan)?;
+        answer.add(finish(plan, &codec, &entries, filters)?, plan, filters)?;
     }
     Ok(answer.rows)
 }
@@ -203,7 +211,8 @@ struct Collected {
 }
 
 impl Collected {
-    fn add(&mut self, rows: RecordBatch, plan: &ViewPlan) -> Result<()> {
+    fn add(&mut self, rows: RecordBatch, plan: &ViewPlan, filters: &Filters<'_>) -> Result<()> {
+        (filters.grow)(rows.get_array_memory_size())?;
         self.count += rows.num_rows();
         self.bytes += rows.get_array_memory_size();
         if rows.num_rows() > 0 {

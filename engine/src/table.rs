@@ -9,18 +9,18 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableType};
 
 use crate::parse::WINDOW_START;
 use crate::read::{ReadRequest, read_now};
-use crate::read_when_planned::{ReadError, ReadWhenPlanned};
+use crate::read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 use crate::shared::RunningView;
 
 /// A view that SQL can select from. Bounds on window_start narrow what is read.
 pub(crate) fn view_table(broker: Arc<Broker>, view: Arc<RunningView>) -> Arc<dyn TableProvider> {
     let (name, schema) = (view.plan.name.to_string(), view.plan.schema.clone());
-    let read = move |filters: &[Expr], limit: Option<usize>| {
+    let read = move |filters: &[Expr], limit: Option<usize>, grow: Grow<'_>| {
         let mut request = ReadRequest { limit, ..ReadRequest::default() };
         if view.plan.window.is_some() {
             filters.iter().for_each(|filter| narrow(&mut request, filter));
         }
-        let answer = read_now(&broker, &view, (&request, None)).map_err(|error| Box::new(error) as ReadError)?;
+        let answer = read_now(&broker, &view, (&request, None), grow).map_err(|error| Box::new(error) as ReadError)?;
         Ok(answer.rows)
     };
     ReadWhenPlanned::table(&name, schema, TableType::View, read)

@@ -3,24 +3,25 @@
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-use broker::{Broker, LogId};
+use broker::{Broker, LogId, Offset, PartitionIndex, TimestampMs};
 
 use crate::archive::archive_dir;
 use crate::error::Result;
 use crate::floors::Floors;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Settled};
 use crate::manifest_bytes::FileEntry;
-use crate::objects::{DELETED_DIR, Objects};
+use crate::objects::{DELETED_DIR, Objects, TMP_DIR};
 use crate::tables::Table;
 use crate::transform::{WrittenTable, is_table_file};
-use crate::writer::is_published_name;
+use crate::writer::published_range;
 
-/// Removes hidden files, and files with our names in the tables' directories that the manifest does not know. Nothing
-/// else is touched.
+/// Removes hidden files, and what a crash left in the tables' directories. Other files with our names that the manifest
+/// does not know may hold the only copy of records, when the store is one of before: they are put aside, where no reader
+/// looks and no later file takes their name. Nothing else is touched.
 ///
 /// # Errors
 /// `Destination`; it can be done again.
-pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&Table]) -> Result<()> {
+pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, broker: &Broker, tables: &[&Table]) -> Result<()> {
     objects.clear_hidden().await?;
     let known: HashSet<String> = manifest
         .snapshot(&manifest.logs())
@@ -28,21 +29,31 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
         .flat_map(|settled| settled.files.iter().map(|file| file.path.clone()))
         .collect();
     for table in tables {
-        let mut removed = 0_u64;
+        let (mut removed, mut aside) = (0_u64, Vec::new());
+        let topic = broker.catalog().topic(&table.topic);
+        let settled = |partition: PartitionIndex| {
+            let partition = topic.as_ref().and_then(|topic| topic.partition(partition));
+            partition.map(|partition| manifest.settled(partition.id())).unwrap_or_default()
+        };
         let mut found = Vec::new();
         for dir in dirs(table) {
             found.extend(objects.list(&dir).await?);
         }
-        for at in found {
-            let name = at.rsplit('/').next().unwrap_or(&at);
-            if is_published_name(&table.topic, name) && !known.contains(&at) {
-                objects.delete(&at).await?;
+        let there: HashSet<&str> = found.iter().map(String::as_str).collect();
+        for at in found.iter().filter(|at| !known.contains(*at)) {
+            let name = at.rsplit('/').next().unwrap_or(at);
+            let Some((partition, first, last)) = published_range(&table.topic, name) else { continue };
+            if is_left((first, last), &settled(partition), &there) {
+                objects.delete(at).await?;
                 removed += 1;
+            } else {
+                aside.push(at.clone());
             }
         }
         if removed > 0 {
             tracing::info!(topic = %table.topic, files = removed, "removed files of an attempt that did not end");
         }
+        put_aside(objects, table, aside, broker.clock().now_ms()).await?;
     }
     Ok(())
 }
@@ -51,6 +62,46 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
 pub fn dirs(table: &Table) -> Vec<String> {
     let archives = table.settles.as_ref().is_some_and(|settles| settles.archive_after_ms.is_some());
     [Some(table.dir.clone()), archives.then(|| archive_dir(table))].into_iter().flatten().collect()
+}
+
+/// Whether a file of this range, which the manifest does not know, is what a crash left: an attempt at the range that is
+/// fixed, or another copy of records that settled before.
+fn is_left((first, last): (Offset, Offset), settled: &Settled, there: &HashSet<&str>) -> bool {
+    let planned = settled.plan.is_some_and(|plan| first == plan.first && last <= plan.last);
+    let below_mark = settled.mark.is_some_and(|mark| last < mark.offset);
+    let mut others = settled.files.iter().filter(|file| file.first <= last && first <= file.last);
+    planned || (below_mark && others.all(|file| there.contains(file.path.as_str())))
+}
+
+/// Moves files below [`DELETED_DIR`], each time to a directory of its own: a name may come again with other records.
+async fn put_aside(objects: &Objects, table: &Table, files: Vec<String>, now_ms: TimestampMs) -> Result<()> {
+    if files.is_empty() {
+        return Ok(());
+    }
+    let to = format!("{DELETED_DIR}/{}-unknown-{now_ms}", table.topic);
+    let moves: Vec<_> = files.iter().map(|at| (at.clone(), format!("{to}/{at}"))).collect();
+    objects.publish(&moves).await?;
+    tracing::warn!(
+        topic = %table.topic, files = files.len(), to,
+        "put aside files that the manifest does not know: after a restore they hold what was published since the backup"
+    );
+    Ok(())
+}
+
+/// Removes the hidden files of all attempts at what `of` names, when none is at work: `<of>.<attempt>.<number>.tmp`.
+pub async fn remove_hidden(objects: &Objects, of: &str) {
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
+    let is_hidden = |name: &str| {
+        let rest = name.strip_prefix(of).and_then(|rest| rest.strip_prefix('.'));
+        let parts: Vec<&str> = rest.unwrap_or("").split('.').collect();
+        matches!(parts[..], [attempt, at, "tmp"] if number(attempt) && number(at))
+    };
+    let found = objects.list(TMP_DIR).await.unwrap_or_default();
+    for at in found.iter().filter(|at| is_hidden(at.rsplit('/').next().unwrap_or(at))) {
+        if let Err(error) = objects.delete(at).await {
+            tracing::debug!(%error, "a hidden file stays until the next attempt or start");
+        }
+    }
 }
 
 /// Removes files of runs that did not end, and of runs before, that the manifest does not know (any more).

@@ -78,6 +78,8 @@ impl Default for HdfsConfig {
 pub struct TableConfig {
     /// The topic; a stream must be declared over it.
     pub topic: String,
+    /// The stream whose columns the files have; none: the only one over the topic.
+    pub stream: Option<String>,
     /// The zone, which is the directory above the topic's; none: as [`LakeConfig::zones`] says.
     pub zone: Option<String>,
     /// Directory levels, outermost first; empty: all files in the topic's directory.
@@ -123,6 +125,7 @@ impl TableConfig {
     pub fn of(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
+            stream: None,
             zone: None,
             slice: vec![SliceColumn::Date],
             flush_rows: 1_000_000,

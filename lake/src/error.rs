@@ -87,7 +87,7 @@ impl From<engine::EngineError> for LakeError {
             ErrorKind::Timeout => LakeErrorKind::NotFresh,
             ErrorKind::Unknown => LakeErrorKind::NotFound,
             ErrorKind::BadRequest | ErrorKind::Conflict => LakeErrorKind::Refused,
-            ErrorKind::TooLarge => LakeErrorKind::MemoryLimit,
+            ErrorKind::TooLarge | ErrorKind::Busy => LakeErrorKind::MemoryLimit,
             ErrorKind::Bug => LakeErrorKind::Bug,
             ErrorKind::Config | ErrorKind::Stopped | ErrorKind::Storage => LakeErrorKind::Broker,
         };

@@ -30,7 +30,7 @@ use crate::error::{LakeError, Result};
 use crate::file_scan::{Files, ScanFile, file_sets};
 use crate::floors::{Floors, Pin};
 use crate::log_scan::LogScan;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Settled};
 use crate::manifest_bytes::FileEntry;
 use crate::meter::Meter;
 use crate::prune::{PartitionFile, facts_of, prune};
@@ -58,7 +58,11 @@ impl Boundary {
         // the pins come first: what is settled later than them can only be above them
         let pins = partitions.iter().map(|partition| floors.pin(partition.id(), partition.log_start())).collect();
         let logs: Vec<_> = partitions.iter().map(|partition| partition.id()).collect();
-        let settled = manifest.snapshot(&logs);
+        // the files of a topic have the columns of the stream that settles, and no other reads them
+        let settled = match table.settles {
+            Some(_) => manifest.snapshot(&logs),
+            None => vec![Settled::default(); logs.len()],
+        };
         let parts = partitions.into_iter().zip(settled).map(|(partition, settled)| {
             let start = partition.log_start();
             let from = settled.mark.map_or(start, |mark| mark.offset.max(start));

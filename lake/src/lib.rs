@@ -9,6 +9,7 @@
 
 mod archive;
 pub mod backup;
+mod bounded;
 mod clean;
 mod config;
 mod ddl;

@@ -25,6 +25,7 @@ use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::registry::FunctionRegistry;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
@@ -32,6 +33,7 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use crate::Offsets;
+use crate::bounded;
 use crate::config::{Costs, SqlLimits};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
@@ -52,6 +54,8 @@ pub const CATALOG: &str = "millpond";
 pub const SCHEMA: &str = "public";
 /// Longest statement that is read.
 const SQL_BYTES_MAX: usize = 1 << 20;
+/// How long after its time a query that is at work without a look at the clock is given up.
+const OVERDUE_MAX: Duration = Duration::from_millis(500);
 /// Longest wait for the views that a query names.
 const FRESH_WAIT_MS_MAX: u64 = 5_000;
 
@@ -190,6 +194,8 @@ impl Queries {
         for function in engine::normalisers() {
             base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
         }
+        let base = bounded::register(base, limits.memory_bytes)
+            .map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
         let threads = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(cores)
             .thread_name("lake-sql")
@@ -209,7 +215,8 @@ impl Queries {
         let run = async move { this.within_time(request, time).await };
         // dropped with its caller: a query whose client has gone away stops
         let task = AbortOnDrop(self.spawn(run)?);
-        task.await
+        // a function that is at work for long keeps the query from looking at the clock
+        tokio::time::timeout(time + OVERDUE_MAX, task).await.unwrap_or_else(|_| Err(too_long(time)))
     }
 
     /// Runs something on the threads of SQL, to its end.
@@ -256,13 +263,7 @@ impl Queries {
     async fn timed(&self, request: SqlRequest, room: Room, time: Duration) -> Result<SqlAnswer> {
         match tokio::time::timeout(time, self.run(request, room)).await {
             Ok(answer) => answer,
-            Err(_) => {
-                let message = format!(
-                    "the query ran longer than {} ms: narrow it by a time range or a slice column, or raise lake.sql_time_max",
-                    time.as_millis()
-                );
-                Err(LakeError::new(LakeErrorKind::TimeLimit, message))
-            }
+            Err(_) => Err(too_long(time)),
         }
     }
 
@@ -335,7 +336,9 @@ impl Queries {
         let mut offsets = self.freshen(&named).await?;
         let mut reads = Reads::default();
         let state = self.session(&named, room, &mut offsets, &mut reads).await?;
-        let plan = state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))?;
+        let plan =
+            state.statement_to_plan(statement).await.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
+        let plan = plan.map_err(|e| self.explain(&e))?;
         Ok(Planned { state, plan, offsets, reads })
     }
 
@@ -364,7 +367,7 @@ impl Queries {
             // sorts then keep only as many rows as can be answered
             frame = frame.limit(0, Some(row_limit)).map_err(|e| self.explain(&e))?;
         }
-        let mut stream = frame.execute_stream().await.map_err(|e| self.explain(&e))?;
+        let mut stream = self.stream(frame).await.map_err(|e| self.explain(&e))?;
         let memory = MemoryConsumer::new("the answer").register(&self.base.runtime_env().memory_pool);
         let (mut rows, mut count) = (Vec::new(), 0);
         while count < row_limit {
@@ -382,10 +385,29 @@ impl Queries {
         Ok((schema, rows))
     }
 
+    /// The rows of a query. Constants are spread over all rows of a batch: large ones make batches smaller.
+    async fn stream(&self, frame: DataFrame) -> Result<SendableRecordBatchStream, DataFusionError> {
+        let (mut state, plan) = frame.into_parts();
+        let plan = state.optimize(&plan)?;
+        let rows = bounded::batch_rows(&plan, self.limits.memory_bytes)?;
+        let options = state.config_mut().options_mut();
+        options.execution.batch_size = options.execution.batch_size.min(rows);
+        let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+        execute_stream(physical, state.task_ctx())
+    }
+
     /// An error of DataFusion's in our words.
     pub fn explain(&self, error: &DataFusionError) -> LakeError {
         explain(error, &self.names(), self.limits.memory_bytes)
     }
+}
+
+fn too_long(time: Duration) -> LakeError {
+    let message = format!(
+        "the query ran longer than {} ms: narrow it by a time range or a slice column, or raise lake.sql_time_max",
+        time.as_millis()
+    );
+    LakeError::new(LakeErrorKind::TimeLimit, message)
 }
 
 fn runtime_env(pool: impl MemoryPool + 'static, disk: DiskManagerBuilder) -> Result<Arc<RuntimeEnv>> {

@@ -29,7 +29,7 @@ pub struct Sealer {
     settler: Settler,
     tables: Vec<Arc<Table>>,
     written: Vec<Arc<WrittenTable>>,
-    settling: tokio::sync::Mutex<()>,
+    settling: Arc<tokio::sync::Mutex<()>>,
     cleaned: AtomicBool,
     states: Mutex<HashMap<String, TableState>>,
 }
@@ -52,7 +52,7 @@ impl Sealer {
             settler,
             tables,
             written,
-            settling: tokio::sync::Mutex::default(),
+            settling: Arc::default(),
             cleaned: AtomicBool::new(false),
             states: Mutex::default(),
         }
@@ -188,7 +188,7 @@ impl Sealer {
         partition: &Arc<Partition>,
         end: Offset,
     ) -> Result<Option<Settling>> {
-        let _one = self.settling.lock().await;
+        let one = self.settling.clone().lock_owned().await;
         self.clean_once().await?;
         if self.settler.manifest.settled(partition.id()).mark.is_none() {
             // a topic may have been made again under its old name: its files must not meet its predecessor's
@@ -196,7 +196,11 @@ impl Sealer {
         }
         let (this, table, partition) = (self.clone(), table.clone(), partition.clone());
         let runtime = tokio::runtime::Handle::current();
-        let work = move || runtime.block_on(this.settler.settle(&table, &partition, end));
+        let work = move || {
+            // the work goes on when its caller goes away, and nobody else may begin until it ends
+            let _one = one;
+            runtime.block_on(this.settler.settle(&table, &partition, end))
+        };
         match tokio::task::spawn_blocking(work).await {
             Ok(done) => done,
             Err(error) => Err(LakeError::bug(format!("settling ended early: {error}"))),
@@ -211,7 +215,7 @@ impl Sealer {
         let objects = self.settler.destination.get().await?;
         self.retire().await?;
         let tables: Vec<&Table> = self.tables.iter().map(|table| &**table).collect();
-        clean::remove_orphans(&objects, &self.settler.manifest, &tables).await?;
+        clean::remove_orphans(&objects, &self.settler.manifest, &self.settler.broker, &tables).await?;
         clean::remove_table_orphans(&objects, &self.written).await?;
         self.cleaned.store(true, Ordering::Release);
         Ok(())

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker::{Broker, Offset, Partition};
 
+use crate::clean::remove_hidden;
 use crate::error::{LakeError, Result};
 use crate::floors::Floors;
 use crate::manifest::Manifest;
@@ -95,14 +96,12 @@ impl Settler {
             attempt: format!("{}-{}", self.manifest.epoch(), self.attempts.fetch_add(1, Ordering::Relaxed)),
         };
         let writer = RangeWriter::new(objects.clone(), table.layout.clone(), source, self.limits);
-        let (plan, written) = self.write(table, partition, plan, writer).await?;
-        let hidden: Vec<_> = written.iter().map(|file| file.hidden.clone()).collect();
-        let published = self.publish(partition, &objects, plan, written).await;
+        let published = match self.write(table, partition, plan, writer).await {
+            Ok((plan, written)) => self.publish(partition, &objects, plan, written).await,
+            Err(error) => Err(error),
+        };
         if published.is_err() && self.fault.is_none() {
-            for at in hidden {
-                // what cannot be removed now is removed at the next start
-                let _ = objects.delete(&at).await;
-            }
+            remove_hidden(&objects, &format!("{}-{}-{first}", table.topic, partition.index())).await;
         }
         published.map(Some)
     }

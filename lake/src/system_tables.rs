@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::TableType;
-use engine::{ReadError, ReadWhenPlanned};
+use engine::{Grow, ReadError, ReadWhenPlanned};
 
 use crate::config::Costs;
 use crate::query::{Queries, Source};
@@ -58,12 +58,12 @@ pub struct Cost {
 pub(crate) fn tables(queries: &Queries) -> [(&'static str, Arc<dyn TableProvider>); 3] {
     let log = queries.log().clone();
     let query_log =
-        ReadWhenPlanned::table(NAMES[0], log_schema(), TableType::View, move |_, _| Ok(vec![logged(&log)?]));
+        ReadWhenPlanned::table(NAMES[0], log_schema(), TableType::View, move |_, _, _| Ok(vec![logged(&log)?]));
     let source = queries.source().clone();
-    let read = move |_: &[_], _: Option<usize>| Ok(vec![stored_rows(&stored(&source))?]);
+    let read = move |_: &[_], _: Option<usize>, _: Grow<'_>| Ok(vec![stored_rows(&stored(&source))?]);
     let stored_bytes = ReadWhenPlanned::table(NAMES[1], stored_schema(), TableType::View, read);
     let (source, log) = (queries.source().clone(), queries.log().clone());
-    let read = move |_: &[_], _: Option<usize>| -> Result<Vec<RecordBatch>, ReadError> {
+    let read = move |_: &[_], _: Option<usize>, _: Grow<'_>| -> Result<Vec<RecordBatch>, ReadError> {
         let costs = costs(&source.costs, &stored(&source), &log.totals());
         Ok(vec![cost_rows(&costs, &source.costs.currency)?])
     };

@@ -1,5 +1,6 @@
 //! Tables: what SQL calls a stream, how its records become rows, and whether and how it settles.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
@@ -94,6 +95,11 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
                 table.topic
             ));
         }
+        if let Some(name) = &table.stream
+            && !streams.iter().any(|stream| stream.name() == name && **stream.topic() == *table.topic)
+        {
+            mistakes.push(format!("lake table {}: no stream {name} is declared over the topic", table.topic));
+        }
         if hidden(&table.topic) {
             mistakes.push(format!(
                 "lake table {}: Spark, Hive and pyarrow skip directories that begin with _ or ., name the topic otherwise",
@@ -101,10 +107,12 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
             ));
         }
     }
+    let declared = |topic: &str| config.tables.iter().find(|table| table.topic == topic);
+    mistakes.extend(two_of_a_topic(&streams, declared));
     let mut tables = Vec::with_capacity(streams.len());
     for stream in streams {
-        let declared = config.tables.iter().find(|table| *table.topic == **stream.topic()).cloned();
-        let settles = declared.unwrap_or_else(|| TableConfig::of(stream.topic().to_string()));
+        let settles = declared(stream.topic()).cloned().unwrap_or_else(|| TableConfig::of(stream.topic().to_string()));
+        let is_settled = settles.stream.as_ref().is_none_or(|name| stream.name() == name) && !hidden(&settles.topic);
         match Layout::new(stream.schema(), stream.event_time(), &settles.slice) {
             Err(error) => mistakes.push(format!("lake table {}: {error}", settles.topic)),
             Ok(layout) => tables.push(Arc::new(Table {
@@ -112,12 +120,32 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
                 topic: stream.topic().to_string().into(),
                 dir: directory(&settles, config.zones),
                 layout: Arc::new(layout),
-                settles: Some(settles).filter(|table| !hidden(&table.topic)),
+                settles: is_settled.then_some(settles),
                 decode: decode(stream),
             })),
         }
     }
     if mistakes.is_empty() { Ok(tables) } else { Err(LakeError::config(mistakes.join("; "))) }
+}
+
+/// The topics with several streams that do not say whose columns their files have: what one settles the others would
+/// take for theirs.
+fn two_of_a_topic<'a>(
+    streams: &[Arc<engine::Stream>],
+    declared: impl Fn(&str) -> Option<&'a TableConfig>,
+) -> Vec<String> {
+    let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    streams.iter().for_each(|stream| names.entry(stream.topic()).or_default().push(stream.name()));
+    let unclear = |topic: &str| !hidden(topic) && declared(topic).is_none_or(|table| table.stream.is_none());
+    let mistake = |(topic, names): (&str, Vec<&str>)| {
+        format!(
+            "lake table {topic}: the streams {} are over it, and its files have the columns of one: set stream = {:?} \
+             for this topic under [[lake.tables]], the others read the log alone then",
+            names.join(", "),
+            names[0]
+        )
+    };
+    names.into_iter().filter(|(topic, names)| names.len() > 1 && unclear(topic)).map(mistake).collect()
 }
 
 /// `[<zone>/]<topic>`.

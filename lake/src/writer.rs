@@ -263,6 +263,15 @@ impl Source {
     }
 }
 
+/// The partition and the range, with both ends in it, of a file name that [`RangeWriter`] gives to files of `topic`.
+pub fn published_range(topic: &str, name: &str) -> Option<(PartitionIndex, Offset, Offset)> {
+    if !is_published_name(topic, name) {
+        return None;
+    }
+    let mut parts = name.strip_prefix(topic)?.split(['-', '.']).skip(1);
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
 /// Whether a file name is one that [`RangeWriter`] gives to files of `topic`.
 pub fn is_published_name(topic: &str, name: &str) -> bool {
     let parts =

@@ -31,6 +31,7 @@ impl Lineage {
         let mut lineage = Lineage::default();
         for stream in engine.streams() {
             lineage.arrow(topic(stream.topic()), table(stream.name()));
+            lineage.refuses(table(stream.name()), stream.name());
         }
         for status in engine.stream_status() {
             let Some(derived) = status.derived else { continue };
@@ -42,10 +43,13 @@ impl Lineage {
         }
         for status in engine.tables() {
             status.topic.iter().for_each(|from| lineage.arrow(topic(from), table(&status.table)));
+            lineage.refuses(table(&status.table), &status.table);
         }
         for view in engine.views() {
             lineage.arrow(table(&view.stream), table(&view.name));
             lineage.arrow(table(&view.name), topic(&view.name));
+            // a late row is one of the stream's
+            lineage.arrow(table(&view.stream), topic(&format!("{}.late", view.name)));
         }
         for transform in lake.transforms() {
             for from in &transform.sources {
@@ -59,6 +63,11 @@ impl Lineage {
     /// Notes that a topic holds rows of any table.
     pub fn mixes(&mut self, name: &str) {
         self.everything.insert(topic(name));
+    }
+
+    /// Notes that what `name` refuses of `from` lies in a topic of its own.
+    pub fn refuses(&mut self, from: Node, name: &str) {
+        self.arrow(from, topic(&format!("{name}.rejected")));
     }
 
     /// Adds an arrow.

@@ -22,11 +22,12 @@ use lake::{Lake, Reader, Sight, matches};
 
 use crate::app::App;
 use crate::base64::unbase64;
-use crate::config::{Config, Scopes, TokenConfig};
+use crate::config::{Config, Scopes, SinkKind, SinkSource, TokenConfig};
 use crate::error::{Answer, Problem};
 
 pub use gate::{Need, gate, registry_gate};
 pub use lineage::Lineage;
+use lineage::Node;
 
 /// Most bytes of an Authorization header that are looked at.
 const HEADER_BYTES_MAX: usize = 4_096;
@@ -108,6 +109,11 @@ impl Access {
             }
         }
         found.ok_or(Refusal::Unknown)
+    }
+
+    /// Whether every request is taken.
+    pub fn is_open(&self) -> bool {
+        self.tokens.is_empty()
     }
 
     /// Says it in the log when a port can be reached from elsewhere and asks for nothing.
@@ -312,6 +318,14 @@ pub fn lineage(engine: &Engine, lake: &Lake, config: &Config) -> Lineage {
     let alerts = config.work.alerts.iter().map(|alert| &alert.channels);
     let channels = alerts.chain(config.work.jobs.iter().map(|job| &job.channels));
     channels.filter_map(|channels| channels.topic.as_deref()).for_each(|topic| lineage.mixes(topic));
+    for source in &config.sources {
+        lineage.refuses(Node::Topic(source.topic.clone()), &source.name);
+    }
+    for sink in &config.work.sinks {
+        let SinkKind::Postgres(postgres) = &sink.kind else { continue };
+        let (SinkSource::Stream(from) | SinkSource::View(from)) = &postgres.source;
+        lineage.refuses(Node::Table(from.clone()), &sink.name);
+    }
     lineage
 }
 

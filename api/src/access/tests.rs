@@ -287,6 +287,7 @@ async fn no_route_shows_what_a_filter_hides() {
         "/v1/costs",
         "/v1/alerts",
         "/v1/jobs",
+        "/metrics",
         "/v1/views/plays?mean=81547110",
         "/v1/views/plays?order=mean",
     ] {
@@ -299,6 +300,8 @@ async fn no_route_shows_what_a_filter_hides() {
     assert_eq!(get(&running, "/v1/views/plays/changes", HALF).await.status, 403);
     let panel = get(&running, "/v1/dashboards/music/panels/1", HALF).await;
     assert_eq!(panel.status, 403, "{}", panel.body);
+    assert_eq!(get(&running, "/metrics", NARROW).await.status, 403);
+    assert_eq!(get(&running, "/metrics", READ).await.status, 200);
     shows_nothing_else("a live dashboard", &live(&running, JAZZ).await);
     assert!(live(&running, READ).await.body.contains("folk"));
     running.stop().await;
@@ -318,6 +321,42 @@ async fn live(running: &Running, token: &str) -> Reply {
     }
     assert_eq!(body.matches("event: panel").count(), 3, "{body}");
     Reply { status: 200, head: String::new(), body }
+}
+
+/// What a stream refuses and what is late for a view are rows of the stream, under other names.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_stream_over_refused_or_late_rows_shows_what_a_filter_hides() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = guarded(dir.path());
+    for (name, topic) in [("refused", "listens.rejected"), ("late", "plays.late")] {
+        let mut stream = config.engine.streams[0].clone();
+        (stream.name, stream.topic, stream.checks) = (name.into(), topic.into(), Vec::new());
+        config.engine.streams.push(stream);
+    }
+    let running = crate::start(config).await.unwrap();
+    let event = |ms: i64| json!({"value": {"genre": "pop", "ms": ms, "ts": "2026-11-20T12:00:30Z"}});
+    let records = json!({"records": [event(-OTHER_MS), event(OTHER_MS)]}).to_string();
+    let reply = with(running.http(), "POST /v1/topics/listens/records", Some(WRITE), &records).await;
+    assert_eq!(reply.status, 200, "{}", reply.body);
+    let begin = std::time::Instant::now();
+    loop {
+        let reply = sql(&running, "SELECT count(*) FROM refused", READ).await;
+        if reply.json()["rows"] == json!([[1]]) {
+            break;
+        }
+        assert!(begin.elapsed().as_secs() < 20, "the refused row is there to be read: {}", reply.body);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    for (name, topic) in [("refused", "listens.rejected"), ("late", "plays.late")] {
+        for reply in [
+            sql(&running, &format!("SELECT * FROM {name}"), JAZZ).await,
+            get(&running, &format!("/v1/topics/{topic}/records"), JAZZ).await,
+        ] {
+            assert_eq!(reply.status, 403, "{name}: {}", reply.body);
+            shows_nothing_else(name, &reply);
+        }
+    }
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -44,8 +44,13 @@ pub fn lake(
 
 fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> TableConfig {
     let topic = text(entry, "topic");
-    let stream = engine.streams.iter().find(|stream| stream.topic == topic);
-    if stream.is_none() && !topic.is_empty() {
+    let named = entry.text_or_none("stream");
+    let settles = |name: &String| named.as_ref().is_none_or(|named| named == name);
+    let stream = engine.streams.iter().find(|stream| stream.topic == topic && settles(&stream.name));
+    if let (None, Some(named)) = (stream, &named) {
+        let message = format!("the stream {named} is not declared over the topic {topic}: name one that is");
+        mistakes.add(&entry.place("stream"), entry.path_of("stream"), message);
+    } else if stream.is_none() && !topic.is_empty() {
         let near = suggestion(&topic, engine.streams.iter().map(|stream| stream.topic.as_str()));
         let message = format!("no stream is declared over the topic {topic}: declare it under [[streams]]{near}");
         mistakes.add(&entry.place("topic"), entry.path_of("topic"), message);
@@ -70,6 +75,7 @@ fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> 
         });
     }
     TableConfig {
+        stream: named,
         topic,
         zone: entry.text_or_none("zone"),
         slice,

@@ -46,8 +46,14 @@ pub const LAKE: [Field; 9] = [
     ),
 ];
 
-const LAKE_TABLE: [Field; 14] = [
+const LAKE_TABLE: [Field; 15] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
+    Field::optional(
+        "stream",
+        Kind::Text,
+        "\"listens\"",
+        "The stream whose columns the files have. Needed where several are declared over the topic: the others read the log alone.",
+    ),
     Field::optional(
         "zone",
         Kind::Text,

@@ -105,6 +105,7 @@ impl Book {
             let number = self.queue(&run.job, run.day, Trigger::Interruption, run.due_ms);
             self.change(number, |next| {
                 next.interruptions = run.interruptions + 1;
+                next.first = Some(run.first.unwrap_or(run.number));
                 (next.deadline_ms, next.late) = (run.deadline_ms, run.late);
             });
         } else {
@@ -239,6 +240,7 @@ impl Book {
             error: None,
             late: false,
             interruptions: 0,
+            first: None,
         };
         self.runs.insert(number, run);
         self.touched.insert(number);

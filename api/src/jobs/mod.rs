@@ -169,6 +169,7 @@ impl Jobs {
             day: run.day.to_string(),
             today: schedule::day_of(self.now(), job.zone).to_string(),
             run: number,
+            first: run.first.unwrap_or(number),
             answer: String::new(),
         };
         Some((job, context))

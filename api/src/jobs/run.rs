@@ -93,6 +93,9 @@ pub struct Run {
     pub late: bool,
     /// How many runs before it were interrupted in a row.
     pub interruptions: u32,
+    /// The first of the runs that it does again.
+    #[serde(default)]
+    pub first: Option<u64>,
 }
 
 /// Days as 2026-11-19.

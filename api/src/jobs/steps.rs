@@ -48,6 +48,8 @@ pub struct Context {
     pub today: String,
     /// The run's number.
     pub run: u64,
+    /// The number of the run that it does again; its own when it is the first.
+    pub first: u64,
     /// What the last query gave.
     pub answer: String,
 }
@@ -79,7 +81,8 @@ impl Steps {
                 // Unless the step says otherwise, a transform is about the run's day.
                 let mut given = BTreeMap::from([
                     ("day".to_owned(), context.day.clone()),
-                    ("run".to_owned(), context.run.to_string()),
+                    // what an interrupted run added already must not be added again
+                    ("run".to_owned(), context.first.to_string()),
                 ]);
                 given.extend(parameters.iter().map(|(name, text)| (name.clone(), context.fill(text))));
                 let report = self.lake.transform(name, &given).await.map_err(|error| error.to_string())?;

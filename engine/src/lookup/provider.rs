@@ -9,7 +9,7 @@ use datafusion::logical_expr::TableType;
 
 use super::{Contents, LookupTable};
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::read_when_planned::{ReadError, ReadWhenPlanned};
+use crate::read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 
 /// Rows decoded at once.
 const CHUNK_ROWS: usize = 16_384;
@@ -19,15 +19,15 @@ const BYTES_MAX: usize = 512 << 20;
 /// A table that SQL can select from.
 pub(crate) fn lookup_table(broker: Arc<Broker>, table: Arc<LookupTable>) -> Arc<dyn TableProvider> {
     let (name, schema) = (table.name().to_string(), table.schema().clone());
-    let read = move |_: &[_], limit: Option<usize>| {
-        table.read_all(&broker, limit).map_err(|error| Box::new(error) as ReadError)
+    let read = move |_: &[_], limit: Option<usize>, grow: Grow<'_>| {
+        table.read_all(&broker, limit, grow).map_err(|error| Box::new(error) as ReadError)
     };
     ReadWhenPlanned::table(&name, schema, TableType::Base, read)
 }
 
 impl LookupTable {
     /// All rows, by key. Blocks.
-    pub(crate) fn read_all(&self, broker: &Broker, limit: Option<usize>) -> Result<Vec<RecordBatch>> {
+    pub(crate) fn read_all(&self, broker: &Broker, limit: Option<usize>, grow: Grow<'_>) -> Result<Vec<RecordBatch>> {
         let rows = match &self.contents {
             Contents::Inline(rows) => return Ok(vec![rows.rows().clone()]),
             Contents::Stored(_, rows) => rows,
@@ -43,6 +43,7 @@ impl LookupTable {
             if values.len() >= CHUNK_ROWS {
                 let batch = rows.decode(values.iter().map(Vec::as_slice))?;
                 values.clear();
+                grow(batch.get_array_memory_size())?;
                 bytes += batch.get_array_memory_size();
                 count += batch.num_rows();
                 batches.push(batch);
@@ -55,7 +56,9 @@ impl LookupTable {
                 }
             }
         }
-        batches.push(rows.decode(values.iter().map(Vec::as_slice))?);
+        let batch = rows.decode(values.iter().map(Vec::as_slice))?;
+        grow(batch.get_array_memory_size())?;
+        batches.push(batch);
         Ok(batches)
     }
 }

@@ -73,8 +73,14 @@ pub(super) async fn sql(engine: &Engine, tables: &[&str], sql: &str) -> Vec<Vec<
         context.register_table(*table, engine.sql_table(table).unwrap()).unwrap();
     }
     let rows = context.sql(sql).await.unwrap().collect().await.unwrap();
-    let answer =
-        Answer { schema: rows[0].schema(), rows, offsets: Default::default(), event_watermark: None, stale: false };
+    let answer = Answer {
+        schema: rows[0].schema(),
+        rows,
+        offsets: Default::default(),
+        event_watermark: None,
+        stale: false,
+        held: Default::default(),
+    };
     text(&answer)
 }
 

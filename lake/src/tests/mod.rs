@@ -3,6 +3,7 @@
 mod archive;
 mod compacted;
 mod crash;
+mod faults;
 mod merging;
 mod merging_crash;
 mod queries;

@@ -190,6 +190,102 @@ async fn limits_end_queries_with_the_way_out() {
     lake.stop().await.unwrap();
 }
 
+/// Each needs more than there is, or would not end: in one call, where neither the pool nor the clock is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_that_grow_are_refused_before_they_run() {
+    let (mut bench, lake) = filled().await;
+    lake.stop().await.unwrap();
+    bench.sql.memory_bytes = 16 << 20;
+    let lake = bench.lake().await;
+    let big = "repeat('x', 1000000)";
+    let rows = "FROM generate_series(1, 100000)";
+    for text in [
+        "SELECT array_repeat(1, 9000000000000)".to_owned(),
+        "SELECT list_repeat([1, 2], 9000000000000)".into(),
+        "SELECT range(0, 100000000000)".into(),
+        "SELECT generate_series(100000000000, 0, -1)".into(),
+        "SELECT range(DATE '1970-01-01', DATE '2020-01-01', INTERVAL '1 month -31 days')".into(),
+        "SELECT range(TIMESTAMP '1970-01-01', TIMESTAMP '2020-01-01', INTERVAL '1 nanosecond')".into(),
+        "SELECT array_resize([1], 9000000000000, 5)".into(),
+        "SELECT repeat('ab', 1000000000)".into(),
+        format!("SELECT repeat('ab', 1000000 + value) {rows}"),
+        "SELECT lpad('a', 2000000000), rpad('a', 2000000000, 'é')".into(),
+        format!("SELECT replace({big}, '', {big})"),
+        format!("SELECT regexp_replace({big}, '', {big}, 'g')"),
+        format!("SELECT array_to_string(range(0, 1000000), {big})"),
+        format!("SELECT concat_ws({big}, {})", ["'a'"; 100].join(", ")),
+        format!("SELECT concat({})", [big; 100].join(", ")),
+        format!("SELECT {}", [big; 100].join(" || ")),
+        format!("SELECT [{}]", [big; 100].join(", ")),
+        format!("SELECT array_replace_all(array_repeat('a', 100000), 'a', {big})"),
+        format!("SELECT {big} {rows}"),
+        format!("SELECT string_agg(value::varchar, {big}) {rows}"),
+        "SELECT levenshtein(repeat('a', 1000000), repeat('b', 1000000))".into(),
+        "SELECT levenshtein(repeat('a', 50000), repeat('b', 50000))".into(),
+        "SELECT array_has_all(range(0, 50000), range(0, 50000))".into(),
+        "SELECT range(0, 50000) @> range(0, 50000)".into(),
+        format!("SELECT array_agg(value) OVER (ORDER BY value) {rows}"),
+    ] {
+        let begin = std::time::Instant::now();
+        let error = sql(&lake, &text, vec![]).await.unwrap_err();
+        let kinds = [LakeErrorKind::MemoryLimit, LakeErrorKind::TimeLimit, LakeErrorKind::Refused];
+        let said: String = text.chars().take(80).collect();
+        assert!(kinds.contains(&error.kind), "{said}: {error}");
+        assert!(begin.elapsed().as_secs() < 20, "{said}: {:?}", begin.elapsed());
+    }
+    assert_eq!(table(&lake, "SELECT count(*) FROM listens").await, ["40"]);
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn zz_measure() {
+    let (_bench, lake) = filled().await;
+    for n in [4, 8, 12, 16, 20, 24, 28] {
+        for (what, text) in [("||", vec!["genre"; n].join(" || ")), ("lit", vec!["'a'"; n].join(" || ")), ("+", vec!["amount"; n].join(" + ")), ("concat", (0..n).fold("genre".to_owned(), |text, _| format!("concat({text}, genre)"))), ("repeat", vec!["repeat('x', 100000000)"; n].join(" || "))] {
+            let begin = std::time::Instant::now();
+            let good = sql(&lake, &format!("SELECT {text} FROM listens LIMIT 1"), vec![]).await.is_ok();
+            println!("{what} {n}: {:?} {good}", begin.elapsed());
+            if begin.elapsed().as_secs() > 8 { return; }
+        }
+    }
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bounded_functions_answer_as_before() {
+    let (_bench, lake) = filled().await;
+    for (text, answer) in [
+        ("repeat('ab', 3)", "ababab"),
+        ("repeat(genre, 2)", "jazzjazz"),
+        ("lpad('7', 3, '0') || rpad(genre, 6, '.')", "007jazz.."),
+        ("array_repeat(1, 3)", "[1, 1, 1]"),
+        ("list_resize([1], 3, 0)", "[1, 0, 0]"),
+        ("range(3)", "[0, 1, 2]"),
+        ("generate_series(5, 1, -2)", "[5, 3, 1]"),
+        ("range(DATE '2026-01-01', DATE '2026-04-01', INTERVAL '1 month')", "[2026-01-01, 2026-02-01, 2026-03-01]"),
+        ("replace(genre, 'z', 'ss')", "jassss"),
+        ("regexp_replace(genre, '(z)', '<\\1>', 'g')", "ja<z><z>"),
+        ("concat_ws('-', genre, NULL, amount)", "jazz-0"),
+        ("NULL || genre", "null"),
+        ("[genre, 'x'] || ['y']", "[jazz, x, y]"),
+        ("[1, 2, 3] @> [2]", "true"),
+        ("levenshtein(genre, 'jaws')", "2"),
+        ("to_char(ts, '%d.%m.%Y')", "01.01.1970"),
+        ("array_to_string([1, NULL, 2], '-', '?')", "1-?-2"),
+        ("MAP {'a': 1}", "{a: 1}"),
+    ] {
+        let rows = table(&lake, &format!("SELECT {text} FROM listens ORDER BY ts LIMIT 1")).await;
+        assert_eq!(rows, [answer], "{text}");
+    }
+    let named = sql(&lake, "SELECT genre || 'x' FROM listens", vec![]).await.unwrap();
+    assert!(named.schema.field(0).name().starts_with("listens.genre || "), "{}", named.schema.field(0).name());
+    let many = table(&lake, "SELECT count(*), max(length(repeat('ab', value))) FROM generate_series(1, 10000)").await;
+    assert_eq!(many, ["10000|20000"], "done in pieces");
+    let large = "SELECT length(concat(repeat('x', 100000), value)) AS n FROM generate_series(1, 2000)";
+    assert_eq!(table(&lake, &format!("SELECT count(*), min(n), max(n) FROM ({large})")).await, ["2000|100001|100004"]);
+    lake.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_does_not_settle_is_read_from_the_log() {
     let bench = Bench::new(2).await;

@@ -6,7 +6,7 @@ use engine::{ColumnConfig, Engine, EngineConfig, StreamConfig, ViewConfig};
 use serde_json::json;
 
 use super::support::{lines, sql, table};
-use crate::config::{LakeConfig, SliceColumn, TableConfig};
+use crate::config::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
 use crate::error::LakeErrorKind;
 use crate::lake::Lake;
 
@@ -114,6 +114,70 @@ async fn streams_and_views_are_tables() {
     let about = ["cost_estimate", "data_quality", "plays", "plays_by_genre", "query_log", "stored_bytes"];
     assert_eq!(tables, about);
     assert!(lake.verify("music.plays").await.unwrap().is_sound());
+    lake.stop().await.unwrap();
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_read_within_the_memory_of_queries() {
+    let Running { _dir, broker, engine } = running().await;
+    for part in 0..12 {
+        let rows: Vec<_> = (0..1_000).map(|n| play(&format!("{part}-{n}-{}", "x".repeat(120)), n)).collect();
+        produce(&broker, &rows).await;
+    }
+    let sum = "SELECT max(plays) FROM plays_by_genre";
+    for (memory_bytes, fits) in [(1 << 20, false), (64 << 20, true)] {
+        let limits = SqlLimits { memory_bytes, ..SqlLimits::default() };
+        let config = LakeConfig { sql: limits, ..LakeConfig::default() };
+        let lake = Lake::start(broker.clone(), engine.clone(), config).await.unwrap();
+        match sql(&lake, sum, vec![]).await {
+            Ok(answer) => assert!(fits && lines(&answer) == ["1"]),
+            Err(error) => {
+                assert!(!fits && error.kind == LakeErrorKind::MemoryLimit, "{error}");
+                assert!(error.message.contains("plays_by_genre needs more memory"), "{error}");
+            }
+        }
+        for _ in 0..40 {
+            // what was taken is given back
+            assert_eq!(sql(&lake, sum, vec![]).await.is_ok(), fits);
+        }
+        lake.stop().await.unwrap();
+    }
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_streams_over_a_topic_have_one_that_makes_the_files() {
+    let Running { _dir, broker, engine } = running().await;
+    engine.stop().await;
+    let mut two = pipeline();
+    let narrow = vec![column("ts", "TIMESTAMP"), column("genre", "VARCHAR"), column("title", "VARCHAR")];
+    two.streams.push(StreamConfig { name: "titles".into(), columns: narrow, ..two.streams[0].clone() });
+    let engine = Engine::start(broker.clone(), two).await.unwrap();
+    let start = async |stream: Option<&str>| {
+        let table = TableConfig { stream: stream.map(str::to_owned), ..TableConfig::of("music.plays") };
+        Lake::start(broker.clone(), engine.clone(), LakeConfig { tables: vec![table], ..LakeConfig::default() }).await
+    };
+    let error = start(None).await.err().unwrap();
+    assert_eq!(error.kind, LakeErrorKind::Config);
+    assert!(error.message.contains("plays, titles are over it") && error.message.contains("set stream"), "{error}");
+    assert!(start(Some("absent")).await.err().unwrap().message.contains("no stream absent"));
+    let lake = start(Some("plays")).await.unwrap();
+    let play = |n: i64| {
+        let mut value: serde_json::Value = serde_json::from_str(&play("jazz", n)).unwrap();
+        value["title"] = json!("So What");
+        value.to_string()
+    };
+    produce(&broker, &[play(1), play(2)]).await;
+    assert_eq!(lake.flush("music.plays").await.unwrap().rows, 2);
+    produce(&broker, &[play(3)]).await;
+    assert_eq!(table(&lake, "SELECT count(*), count(title) FROM titles").await, ["3|3"]);
+    assert_eq!(table(&lake, "SELECT count(*), sum(user_id) FROM plays").await, ["3|6"]);
+    assert_eq!(lake.flush("music.plays").await.unwrap().rows, 1);
+    assert_eq!(table(&lake, "SELECT count(*), count(title) FROM titles").await, ["3|3"]);
+    assert_eq!(lake.status().tables.len(), 1);
     lake.stop().await.unwrap();
     engine.stop().await;
     broker.stop().await.unwrap();

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use broker::TimestampMs;
-use chrono::NaiveDate;
+use chrono::NaiveTime;
 use datafusion::datasource::MemTable;
 use datafusion::execution::context::SessionState;
 use datafusion::prelude::DataFrame;
 
 use super::columns::moment;
+use super::named::read_day;
 use crate::config::TransformConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::query::{CATALOG, SCHEMA};
@@ -54,10 +55,14 @@ pub fn columns(config: &TransformConfig, result: &Schema) -> Result<SchemaRef> {
 }
 
 /// When the versions of a run without a column `valid_from` begin: the day of its parameters, else now.
-pub fn begin_of(parameters: &BTreeMap<String, String>, now: TimestampMs) -> TimestampMs {
-    let day = ["day", "from"].iter().find_map(|name| parameters.get(*name));
-    let day = day.and_then(|text| NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").ok());
-    day.and_then(|day| day.and_hms_opt(0, 0, 0)).map_or(now, |midnight| midnight.and_utc().timestamp_millis())
+///
+/// # Errors
+/// `Refused` for a day that cannot be read.
+pub fn begin_of(parameters: &BTreeMap<String, String>, now: TimestampMs) -> Result<TimestampMs> {
+    let given = ["day", "from"].iter().find_map(|name| parameters.get_key_value(*name));
+    let Some((name, text)) = given else { return Ok(now) };
+    let midnight = read_day(name, text)?.and_time(NaiveTime::MIN);
+    Ok(midnight.and_utc().timestamp_millis())
 }
 
 /// The rows of the history after a run: `result` merged into the table as `state` sees it.

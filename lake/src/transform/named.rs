@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Datelike, NaiveDate};
 
+use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::slice::{Level, Value};
 
 /// The slices that a run's parameters name.
@@ -19,15 +20,20 @@ impl Named {
     /// What `parameters` name of a table whose levels are `columns`: a parameter with a level's name its value, `day` the
     /// day, `from` and `to` the days from the first on and before the second. Days are those of a level `date` or of the
     /// levels `year`, `month` and `day`.
-    pub fn new(parameters: &BTreeMap<String, String>, columns: &[&str]) -> Self {
+    ///
+    /// # Errors
+    /// `Refused` for what should be a day and cannot be read: taken for no day, it would name all of them.
+    pub fn new(parameters: &BTreeMap<String, String>, columns: &[&str]) -> Result<Self> {
         let has = |name: &str| columns.contains(&name);
         let by_parts = has("year") && has("month") && has("day");
-        let date = |name: &str| {
-            let text = parameters.get(name).filter(|_| by_parts || has("date"))?;
-            NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").ok()
+        // `day` beside `year` and `month` is a number
+        let is_level = |name: &str, text: &str| has(name) && text.bytes().all(|byte| byte.is_ascii_digit());
+        let date = |name: &str| match parameters.get(name).filter(|_| by_parts || has("date")) {
+            Some(text) if !(by_parts && text.len() <= 2 && is_level(name, text)) => read_day(name, text).map(Some),
+            _ => Ok(None),
         };
-        let mut named = Self { exact: BTreeMap::new(), days: (date("from"), date("to")) };
-        if let Some(day) = date("day") {
+        let mut named = Self { exact: BTreeMap::new(), days: (date("from")?, date("to")?) };
+        if let Some(day) = date("day")? {
             named.days = (Some(day), day.succ_opt());
         }
         for (name, text) in parameters {
@@ -36,7 +42,7 @@ impl Named {
                 named.exact.insert(name.clone(), text.clone());
             }
         }
-        named
+        Ok(named)
     }
 
     /// Whether a slice is named. Parameters that name no level name no slice.
@@ -57,6 +63,17 @@ impl Named {
         let Some(day) = day_of(levels) else { return false };
         from.is_none_or(|from| day >= from) && to.is_none_or(|to| day < to)
     }
+}
+
+/// The day that a parameter's text begins with.
+///
+/// # Errors
+/// `Refused`.
+pub fn read_day(name: &str, text: &str) -> Result<NaiveDate> {
+    NaiveDate::parse_from_str(text.get(..10).unwrap_or(text), "%Y-%m-%d").map_err(|_| {
+        let message = format!("parameter {name} is {text:?}, which is no day: write it as in 2026-11-20");
+        LakeError::new(LakeErrorKind::Refused, message)
+    })
 }
 
 /// The day that a slice stands for.
@@ -92,7 +109,7 @@ mod tests {
 
     fn named(parameters: &[(&str, &str)], columns: &[&str]) -> Named {
         let parameters = parameters.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        Named::new(&parameters, columns)
+        Named::new(&parameters, columns).unwrap()
     }
 
     #[test]
@@ -116,5 +133,23 @@ mod tests {
             "nothing named, nothing emptied"
         );
         assert!(!named(&[("day", "2026-11-20")], &["genre"]).has(&[level("genre", Value::Null)]));
+        let number = named(&[("year", "2026"), ("month", "11"), ("day", "20")], &["year", "month", "day"]);
+        assert!(number.has(&[
+            level("year", Value::Int(2026)),
+            level("month", Value::Int(11)),
+            level("day", Value::Int(20))
+        ]));
+    }
+
+    #[test]
+    fn a_day_that_cannot_be_read_is_refused_and_not_taken_for_none() {
+        for name in ["day", "from", "to"] {
+            for columns in [&["date"][..], &["year", "month", "day"]] {
+                let given = BTreeMap::from([(name.to_owned(), "20261120".to_owned())]);
+                let error = Named::new(&given, columns).unwrap_err();
+                assert!(error.kind == LakeErrorKind::Refused && error.message.contains(name), "{error}");
+                assert!(Named::new(&given, &["genre"]).is_ok(), "of no level");
+            }
+        }
     }
 }

@@ -16,11 +16,12 @@ use tokio::time::Instant;
 use super::bytes::{LastRun, TableFile, file_key, run_key};
 use super::columns::columns;
 use super::history;
-use super::named::Named;
+use super::replaced::{check_days, replaced, run_key_of, taken};
 use super::statement::Template;
 use super::table::{Planned, WrittenTable};
 use super::writer::{NewFile, TableWriter, Target};
 use crate::Offsets;
+use crate::clean::remove_hidden;
 use crate::config::{LakeConfig, TransformConfig, TransformMode};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::layout::Layout;
@@ -207,7 +208,28 @@ impl Runner {
         objects.check_present().await?;
         table.template.fill(parameters)?;
         let run = run_key_of(table, parameters)?;
-        let writing = self.write(table, parameters, (&objects, &run));
+        check_days(table, parameters, self.now())?;
+        // one that was given up at its time may have ended a file since
+        remove_hidden(&objects, &table.config.name).await;
+        let done = self.replace(table, parameters, (&objects, &run)).await;
+        if done.is_err() && self.sealer.settler().fault.is_none() {
+            remove_hidden(&objects, &table.config.name).await;
+        }
+        let report = done?;
+        self.sweep(table, &objects).await;
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(table = %table.config.name, rows = report.rows, files = report.files, milliseconds, "a transform ran");
+        Ok(TransformReport { milliseconds, ..report })
+    }
+
+    /// Writes the result and publishes it.
+    async fn replace(
+        &self,
+        table: &WrittenTable,
+        parameters: &BTreeMap<String, String>,
+        (objects, run): (&Arc<Objects>, &str),
+    ) -> Result<TransformReport> {
+        let writing = self.write(table, parameters, (objects, run));
         let result = tokio::time::timeout(self.time_max, writing).await.unwrap_or_else(|_| {
             let message = format!(
                 "the run of {} took longer than {} s: narrow it by parameters, or raise lake.transform_time_max",
@@ -226,11 +248,8 @@ impl Runner {
             milliseconds: 0,
             offsets: result.offsets,
         };
-        self.publish(table, (parameters, &run), &objects, result.files).await?;
-        self.sweep(table, &objects).await;
-        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        tracing::info!(table = %table.config.name, rows = report.rows, files = report.files, milliseconds, "a transform ran");
-        Ok(TransformReport { milliseconds, ..report })
+        self.publish(table, (parameters, run), objects, result.files).await?;
+        Ok(report)
     }
 
     /// Runs the query and writes its result under hidden names.
@@ -292,7 +311,7 @@ impl Runner {
             memory.try_grow(batch.get_array_memory_size()).map_err(explain)?;
             rows.push(typed(&schema, &batch)?);
         }
-        let begin = history::begin_of(&taken(table, parameters), self.now());
+        let begin = history::begin_of(&taken(table, parameters), self.now())?;
         history::merge(prepared.state.clone(), &table.config, (schema, rows), begin).await
     }
 
@@ -305,7 +324,7 @@ impl Runner {
         new: Vec<NewFile>,
     ) -> Result<()> {
         let before = table.files();
-        let replaced = replaced(table, (parameters, run), &new);
+        let replaced = replaced(table, (parameters, run), &new)?;
         let known: BTreeSet<&str> = before.iter().map(|file| file.path.as_str()).collect();
         objects.sync(&new.iter().map(|file| file.hidden.clone()).collect::<Vec<_>>()).await?;
         self.step(Step::Written)?;
@@ -402,48 +421,6 @@ async fn delete_retired(table: &WrittenTable, objects: &Objects) -> bool {
         objects.remove_empty_dirs(&table.dir()).await;
     }
     left
-}
-
-/// What tells runs apart that add to a table: the parameters that the query takes, and `run`.
-fn run_key_of(table: &WrittenTable, parameters: &BTreeMap<String, String>) -> Result<String> {
-    if table.config.mode != TransformMode::Append {
-        return Ok(String::new());
-    }
-    let taken = |name: &String| name == "run" || table.template.parameters().contains(name);
-    let taken: BTreeMap<_, _> = parameters.iter().filter(|(name, _)| taken(name)).collect();
-    let key = serde_json::to_string(&taken).map_err(|e| LakeError::bug(format!("a run's key: {e}")))?;
-    if taken.is_empty() || key.len() > usize::from(u16::MAX) {
-        let message = format!(
-            "{} adds to its table, so runs must be told apart: give a parameter run, of a few words",
-            table.config.name
-        );
-        return Err(LakeError::new(LakeErrorKind::Refused, message));
-    }
-    Ok(key)
-}
-
-/// Which files a run takes the place of.
-fn replaced<'a>(
-    table: &WrittenTable,
-    (parameters, run): (&BTreeMap<String, String>, &'a str),
-    new: &[NewFile],
-) -> impl Fn(&TableFile) -> bool + 'a {
-    let mode = table.config.mode;
-    let columns = table.planned.get().map(|planned| planned.layout.clone());
-    let columns: Vec<&str> = columns.as_ref().map(|layout| layout.level_names()).unwrap_or_default();
-    let named = Named::new(&taken(table, parameters), &columns);
-    let touched: HashSet<Vec<Level>> = new.iter().map(|file| file.levels.clone()).collect();
-    move |file| match mode {
-        TransformMode::Replace | TransformMode::History => true,
-        TransformMode::ReplaceSlices => touched.contains(&file.levels) || named.has(&file.levels),
-        TransformMode::Append => file.run == run,
-    }
-}
-
-/// The parameters that the query takes; a job may give more.
-fn taken(table: &WrittenTable, parameters: &BTreeMap<String, String>) -> BTreeMap<String, String> {
-    let taken = |name: &String| table.template.parameters().contains(name);
-    parameters.iter().filter(|(name, _)| taken(name)).map(|(name, text)| (name.clone(), text.clone())).collect()
 }
 
 /// Slices first, then as declared, then by everything else that can be sorted: the order of equal rows, and with it the

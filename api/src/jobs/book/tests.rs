@@ -117,12 +117,14 @@ fn followers_run_when_all_they_wait_for_has_succeeded_for_the_same_day() {
 fn an_interrupted_run_is_marked_and_begun_again_but_not_for_ever() {
     let mut book = book(&[job("nightly", Some("0 2 * * *"), &[])], START);
     let mut number = book.tick(START + 120 * MINUTE)[0];
+    let first = number;
     for round in 0..4 {
         book = restart(book, START + 121 * MINUTE);
         assert_eq!(book.runs[&number].state, RunState::Interrupted);
         let started = book.tick(START + 121 * MINUTE);
         assert_eq!(names(&book, &started), ["nightly 2026-11-19"], "round {round}");
         assert_eq!(book.runs[&started[0]].trigger, Trigger::Interruption);
+        assert_eq!(book.runs[&started[0]].first, Some(first), "what it adds takes the place of what the first added");
         number = started[0];
     }
     book = restart(book, START + 122 * MINUTE);

@@ -1,0 +1,192 @@
+//! What goes wrong around the lake: stores of before, runs that fail half way, callers that go away.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use broker::{Broker, BrokerConfig, Clock, Durability};
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::support::*;
+use crate::config::{LakeConfig, TransformConfig, TransformMode};
+use crate::error::LakeErrorKind;
+use crate::lake::Lake;
+use crate::settle::Step;
+
+async fn open(data_dir: PathBuf) -> Arc<Broker> {
+    let config = BrokerConfig { data_dir, durability: Durability::Os, ..BrokerConfig::default() };
+    Broker::open(config, Clock::system()).await.unwrap()
+}
+
+fn copy_dir(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true => copy_dir(&entry.path(), &to),
+            false => drop(std::fs::copy(entry.path(), to).unwrap()),
+        }
+    }
+}
+
+/// Settles rows, one file each, and ends the broker.
+async fn settle_and_end(bench: &Bench, rows: &[String]) {
+    let lake = bench.lake().await;
+    for row in rows {
+        bench.append(0, std::slice::from_ref(row)).await;
+        lake.flush(TOPIC).await.unwrap();
+    }
+    lake.stop().await.unwrap();
+    drop(lake);
+    bench.broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_from_after_a_backup_are_put_aside_by_the_restored_store() {
+    let mut bench = Bench::new(1).await;
+    let (data, backup) = (bench.dir.path().join("data"), bench.dir.path().join("backup"));
+    let row = |n: i64| value(n * DAY_MS, json!("a"), n);
+    settle_and_end(&bench, &[row(0), row(1)]).await;
+    copy_dir(&data, &backup);
+    // the first is closed, but still there: its lock would be met
+    let later = bench.dir.path().join("later");
+    copy_dir(&data, &later);
+    bench.broker = open(later).await;
+    settle_and_end(&bench, &[row(2), row(3)]).await;
+    assert_eq!(rows_in_files(&bench.topic_dir()).len(), 4);
+    for round in 1..3 {
+        let restored = bench.dir.path().join(format!("restored-{round}"));
+        copy_dir(&backup, &restored);
+        bench.broker = open(restored).await;
+        let lake = bench.lake().await;
+        let sum = "SELECT count(*), sum(amount) FROM listens";
+        assert_eq!(table(&lake, sum).await, ["2|1"], "what the backup knows");
+        assert_eq!(rows_in_files(&bench.topic_dir()), [(0, 0), (0, 1)], "directory readers see the same");
+        let aside = Path::new(&bench.url).join("_deleted");
+        assert_eq!(rows_in_files(&aside).len(), 2 * round, "{:?}", parquet_files(&aside));
+        // the same offsets again, with other records under the same names
+        bench.append(0, &[value(2 * DAY_MS, json!("a"), 100)]).await;
+        lake.flush(TOPIC).await.unwrap();
+        bench.append(0, &[value(3 * DAY_MS, json!("a"), 100)]).await;
+        lake.flush(TOPIC).await.unwrap();
+        assert_eq!(table(&lake, sum).await, ["4|201"]);
+        assert!(lake.verify(TOPIC).await.unwrap().is_sound());
+        lake.stop().await.unwrap();
+        drop(lake);
+        bench.broker.stop().await.unwrap();
+    }
+}
+
+fn copy(mode: TransformMode, sql: &str) -> TransformConfig {
+    TransformConfig {
+        name: "copy".into(),
+        zone: "processed".into(),
+        slice: vec![crate::config::SliceColumn::Column("genre".into())],
+        sort: Vec::new(),
+        mode,
+        key: Vec::new(),
+        sql: sql.into(),
+    }
+}
+
+async fn with(bench: &Bench, transform: TransformConfig) -> Arc<Lake> {
+    let config = LakeConfig { transforms: vec![transform], ..LakeConfig::default() };
+    bench.lake_with(vec![bench.table()], config, None).await.unwrap()
+}
+
+fn given(parameters: &[(&str, &str)]) -> BTreeMap<String, String> {
+    parameters.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_that_fail_leave_no_hidden_files() {
+    let bench = Bench::new(1).await;
+    let lake = with(&bench, copy(TransformMode::Replace, "SELECT genre, amount FROM listens")).await;
+    bench.append(0, &[value(0, json!("a"), 1), value(0, json!("b"), 2), value(0, json!("c"), 3)]).await;
+    let hidden = Path::new(&bench.url).join("_tmp");
+    // a directory stands where the second file of the attempt is to be made
+    let run_of = |second: &str| hidden.join(second).join("x");
+    std::fs::create_dir_all(run_of("copy.1-0.1.tmp")).unwrap();
+    let error = lake.transform("copy", &BTreeMap::new()).await.unwrap_err();
+    assert_eq!(error.kind, LakeErrorKind::Destination, "{error}");
+    assert_eq!(parquet_files(&hidden), Vec::<String>::new(), "after a run that failed");
+    std::fs::create_dir_all(run_of("listens-0-0.1-0.1.tmp")).unwrap();
+    let error = lake.flush(TOPIC).await.unwrap_err();
+    assert_eq!(error.kind, LakeErrorKind::Destination, "{error}");
+    assert_eq!(parquet_files(&hidden), Vec::<String>::new(), "after settling that failed");
+    assert_eq!(lake.transform("copy", &BTreeMap::new()).await.unwrap().files, 3);
+    assert_eq!(lake.flush(TOPIC).await.unwrap().files, 3);
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_is_added_once_however_many_runs_of_a_job_add_it() {
+    let bench = Bench::new(1).await;
+    let by_day = "SELECT genre, amount FROM listens WHERE CAST(ts AS DATE) = CAST($day AS DATE)";
+    let lake = with(&bench, copy(TransformMode::Append, by_day)).await;
+    bench.append(0, &[value(0, json!("a"), 1), value(0, json!("b"), 2), value(DAY_MS, json!("b"), 3)]).await;
+    let count = "SELECT count(*) FROM copy";
+    for (run, day, rows) in [("1", "1970-01-01", "2"), ("2", "1970-01-01", "2"), ("3", "1970-01-02", "3")] {
+        lake.transform("copy", &given(&[("day", day), ("run", run)])).await.unwrap();
+        assert_eq!(table(&lake, count).await, [rows], "run {run}");
+    }
+    lake.stop().await.unwrap();
+    // a query without parameters is told apart by run
+    let lake = with(&bench, copy(TransformMode::Append, "SELECT genre, amount FROM listens LIMIT 1")).await;
+    for (run, rows) in [("4", "4"), ("4", "4"), ("5", "5")] {
+        lake.transform("copy", &given(&[("day", "1970-01-01"), ("run", run)])).await.unwrap();
+        assert_eq!(table(&lake, count).await, [rows], "run {run}");
+    }
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_day_that_only_sql_can_read_changes_nothing() {
+    let bench = Bench::new(1).await;
+    let since = "SELECT CAST(ts AS DATE) AS date, amount FROM listens WHERE CAST(ts AS DATE) >= CAST($from AS DATE)";
+    let by_date =
+        TransformConfig { slice: vec![crate::config::SliceColumn::Date], ..copy(TransformMode::ReplaceSlices, since) };
+    let lake = with(&bench, by_date).await;
+    bench.append(0, &[value(0, json!("a"), 1), value(DAY_MS, json!("b"), 2), value(2 * DAY_MS, json!("b"), 3)]).await;
+    lake.transform("copy", &given(&[("from", "1970-01-01")])).await.unwrap();
+    let error = lake.transform("copy", &given(&[("from", "19700103")])).await.unwrap_err();
+    assert!(error.kind == LakeErrorKind::Refused && error.message.contains("parameter from"), "{error}");
+    assert_eq!(table(&lake, "SELECT count(*) FROM copy").await, ["3"]);
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_whose_caller_went_away_keeps_others_from_beginning() {
+    let bench = Bench::new(1).await;
+    let (go, wait) = mpsc::channel::<()>();
+    let (begun, wait) = (Arc::new(AtomicU64::new(0)), Mutex::new(wait));
+    let counted = begun.clone();
+    let fault = Arc::new(move |step: Step| {
+        if step == Step::Planned && counted.fetch_add(1, Ordering::SeqCst) == 0 {
+            // on a thread that may block
+            let _ = wait.lock().recv_timeout(Duration::from_secs(20));
+        }
+        Ok(())
+    });
+    let lake = bench.try_lake(Some(fault)).await.unwrap();
+    bench.append(0, &[value(0, json!("a"), 1)]).await;
+    let flush = |lake: &Arc<Lake>| {
+        let lake = lake.clone();
+        tokio::spawn(async move { lake.flush(TOPIC).await })
+    };
+    let first = flush(&lake);
+    super::settling::wait_for(|| begun.load(Ordering::SeqCst) == 1).await;
+    first.abort();
+    assert!(first.await.unwrap_err().is_cancelled());
+    let second = flush(&lake);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(begun.load(Ordering::SeqCst), 1, "the range of the first is still being written");
+    go.send(()).unwrap();
+    second.await.unwrap().unwrap();
+    assert_eq!(table(&lake, "SELECT count(*) FROM listens").await, ["1"]);
+    assert_eq!(rows_in_files(&bench.topic_dir()).len(), 1);
+    lake.stop().await.unwrap();
+}
