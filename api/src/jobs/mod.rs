@@ -7,6 +7,8 @@ mod routes;
 pub mod run;
 pub mod schedule;
 pub mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
