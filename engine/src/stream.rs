@@ -14,6 +14,7 @@ use crate::decode::Decoder;
 use crate::error::Result;
 use crate::fields::FieldMap;
 use crate::names::{closest, is_topic_name};
+use crate::source::Decode;
 use crate::wire::Wire;
 
 /// The columns every stream has after its declared ones.
@@ -208,6 +209,24 @@ impl Stream {
             decoder.push(partition, batch)?;
         }
         decoder.finish()
+    }
+
+    /// As [`decode`](Self::decode), of as many of the batches, but at least one, as are to be held in memory at once; gives
+    /// how many those are. However far a batch unfolds, what is decoded stays bounded.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_some(&self, partition: PartitionIndex, batches: &[Batch]) -> Result<(Decoded, usize)> {
+        let mut decoder = Decoder::new(self);
+        let mut taken = 0;
+        for batch in batches {
+            decoder.push(partition, batch)?;
+            taken += 1;
+            if decoder.is_full() {
+                break;
+            }
+        }
+        Ok((decoder.finish()?, taken))
     }
 
     /// All that decides which rows the stream has, as text for the fingerprint of stored state.

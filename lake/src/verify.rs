@@ -84,8 +84,9 @@ async fn live_rows(table: &Table, partition: &Arc<Partition>, from: Offset) -> R
     let (mut at, end, mut count) = (from.max(partition.log_start()), partition.last_stable_offset(), 0);
     while at < end {
         let batches = partition.read_committed(at, READ_BYTES).await?;
-        let Some(next) = batches.last().map(|last| last.next_offset()) else { break };
-        count += table.rows(partition.index(), batches, (at, next.min(end)))?.num_rows() as u64;
+        let Some(last) = batches.last() else { break };
+        let (rows, next) = table.rows(partition.index(), &batches, (at, last.next_offset().min(end)))?;
+        count += rows.num_rows() as u64;
         at = next;
     }
     Ok(count)
@@ -147,7 +148,7 @@ impl InLog<'_> {
             }
             let batches = self.partition.read_committed(self.at, READ_BYTES).await?;
             let Some(next) = batches.last().map(|last| last.next_offset()) else { return Ok(None) };
-            let rows = self.table.rows(self.partition.index(), batches, (self.at, next.min(self.to)))?;
+            let (rows, next) = self.table.rows(self.partition.index(), &batches, (self.at, next.min(self.to)))?;
             self.rows.extend(offsets(&rows)?);
             self.at = next;
         }

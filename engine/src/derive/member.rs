@@ -200,6 +200,11 @@ impl DerivedMember {
         Ok(changes)
     }
 
+    /// The source's topic is another one now. What was written stays: this stream is a log.
+    pub(crate) fn begin_again(&mut self) {
+        (self.progress.event_watermark, self.progress.closed_until) = (None, None);
+    }
+
     /// What writes the progress.
     pub(crate) fn progress_change(&self) -> Change {
         let key = state::derived_progress_key(self.plan.stream.name());

@@ -235,6 +235,9 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, name).unwrap();
         }
+        for link in ["z.csv", "in2/nowhere"] {
+            std::os::unix::fs::symlink("is not there", dir.path().join(link)).unwrap();
+        }
         let names = |path: &str| -> Vec<String> {
             let path = dir.path().join(path).to_string_lossy().into_owned();
             find(&path).unwrap().into_iter().map(|found| found.name).collect()

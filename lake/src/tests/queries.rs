@@ -241,11 +241,19 @@ async fn functions_that_grow_are_refused_before_they_run() {
 async fn zz_measure() {
     let (_bench, lake) = filled().await;
     for n in [4, 8, 12, 16, 20, 24, 28] {
-        for (what, text) in [("||", vec!["genre"; n].join(" || ")), ("lit", vec!["'a'"; n].join(" || ")), ("+", vec!["amount"; n].join(" + ")), ("concat", (0..n).fold("genre".to_owned(), |text, _| format!("concat({text}, genre)"))), ("repeat", vec!["repeat('x', 100000000)"; n].join(" || "))] {
+        for (what, text) in [
+            ("||", vec!["genre"; n].join(" || ")),
+            ("lit", vec!["'a'"; n].join(" || ")),
+            ("+", vec!["amount"; n].join(" + ")),
+            ("concat", (0..n).fold("genre".to_owned(), |text, _| format!("concat({text}, genre)"))),
+            ("repeat", vec!["repeat('x', 100000000)"; n].join(" || ")),
+        ] {
             let begin = std::time::Instant::now();
             let good = sql(&lake, &format!("SELECT {text} FROM listens LIMIT 1"), vec![]).await.is_ok();
             println!("{what} {n}: {:?} {good}", begin.elapsed());
-            if begin.elapsed().as_secs() > 8 { return; }
+            if begin.elapsed().as_secs() > 8 {
+                return;
+            }
         }
     }
     lake.stop().await.unwrap();
