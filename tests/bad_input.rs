@@ -1,14 +1,17 @@
 //! What users and strangers get wrong: a clear message or a closed connection, never a crash, nothing lost, memory bounded.
 
 use crate::clients::create_topic;
+use crate::support::http::rows;
 use crate::support::process::Process;
 use crate::support::raw::{Client, Identity, PlainRecord, batch, records_in};
 use crate::support::server::{Server, serve};
-use crate::support::{Scratch, alone, seed};
+use crate::support::{Scratch, alone, eventually, seed};
 use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request, produce_request};
 use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
@@ -166,6 +169,81 @@ fn no_bytes_from_strangers_hurt() {
     let wanted: Vec<String> = (0..200).chain(0..100).map(|i| format!("value {i}")).collect();
     assert!(values(&server) == wanted, "something was lost or added");
     assert!(server.stop().success(), "still stops cleanly");
+}
+
+/// Batches of some kilobytes that unfold to 24 MiB each: whoever decodes them holds few of them at a time.
+#[test]
+fn batches_that_unfold_a_thousandfold_are_decoded_a_few_at_a_time() {
+    const BATCHES: usize = 40;
+    let _alone = alone();
+    let scratch = Scratch::new("unfolding");
+    let topics = "[[topics]]\nname = \"folded\"\n[[topics]]\nname = \"folded_rows\"\n";
+    let mut server = Server::with_config(&scratch, topics);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &server.kafka)
+        .set("compression.codec", "zstd")
+        .set("message.max.bytes", "200000000")
+        .create()
+        .unwrap();
+    let long = vec![0; 24 << 20];
+    let row = r#"{"id": 1, "ts": 1795168800000}"#;
+    for _ in 0..BATCHES {
+        // refused for its value, and accepted
+        producer.send(BaseRecord::to("folded").key(&long).payload("no JSON")).map_err(|(e, _)| e).unwrap();
+        producer.flush(Duration::from_secs(60)).unwrap();
+        producer
+            .send(BaseRecord::to("folded_rows").key("1").payload(&padded(row, 24 << 20)))
+            .map_err(|(e, _)| e)
+            .unwrap();
+        producer.flush(Duration::from_secs(60)).unwrap();
+    }
+    assert!(server.stop().success());
+    let streams = r#"
+[[streams]]
+name = "folded"
+topic = "folded"
+event_time = "ts"
+columns = [{ name = "id", type = "BIGINT" }, { name = "ts", type = "TIMESTAMP" }]
+[[streams]]
+name = "folded_rows"
+topic = "folded_rows"
+event_time = "ts"
+columns = [{ name = "id", type = "BIGINT" }, { name = "ts", type = "TIMESTAMP" }]
+[[views]]
+sql = "CREATE MATERIALIZED VIEW counted AS SELECT id, count(*) AS n FROM folded_rows GROUP BY id"
+[[tables]]
+name = "folded_table"
+topic = "folded_rows"
+key = "id"
+columns = [{ name = "id", type = "BIGINT" }]
+"#;
+    scratch.write("test.toml", &format!("{topics}{streams}"));
+    server.start_again();
+    let ask = |sql: &str| {
+        let (status, text) = server.http.try_post("/v1/sql", &serde_json::json!({ "sql": sql }))?;
+        let answer = serde_json::from_str(&text).map_err(|e| format!("{e}: {text}"))?;
+        if status == 200 { Ok(rows(&answer)) } else { Err(text) }
+    };
+    eventually("all is read", Duration::from_secs(300), || {
+        let counted = ask("SELECT n FROM counted")?;
+        let refused = ask("SELECT records FROM data_quality WHERE rule = 'json'")?;
+        let in_table = ask("SELECT count(*) AS n FROM folded_table")?;
+        match counted == [[BATCHES]] && refused == [[BATCHES]] && in_table == [[1]] {
+            true => Ok(()),
+            false => Err(format!("{counted:?} {refused:?} {in_table:?}")),
+        }
+    });
+    assert_eq!(server.http.sql("SELECT count(*) AS n FROM folded_rows"), [[BATCHES]]);
+    let peak = server.peak_bytes();
+    assert!(peak < 1_000 << 20, "memory rose to {peak} bytes");
+    assert!(server.stop().success());
+}
+
+/// JSON with blanks behind it.
+fn padded(json: &str, length: usize) -> Vec<u8> {
+    let mut value = json.as_bytes().to_vec();
+    value.resize(length, b' ');
+    value
 }
 
 fn produce(server: &Server, count: usize) {

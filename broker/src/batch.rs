@@ -340,6 +340,11 @@ impl<'a> RecordRef<'a> {
         self.headers
     }
 
+    /// Bytes of its key, value and headers.
+    pub fn size(&self) -> usize {
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + self.headers.len()
+    }
+
     /// Headers in order.
     ///
     /// # Errors

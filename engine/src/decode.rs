@@ -98,8 +98,8 @@ impl<'s> Decoder<'s> {
     }
 
     fn record(&mut self, partition: PartitionIndex, record: &RecordRef<'_>, ordinal: u32) -> Result<()> {
-        let rows = self.rows();
-        self.bytes += record.value.map_or(0, <[u8]>::len);
+        let rows = self.offsets.len();
+        self.bytes += record.size();
         match self.fields(record) {
             Ok(()) => {
                 if !self.keys.push(record.key) {
@@ -232,8 +232,8 @@ impl Decode for Decoder<'_> {
         Ok(())
     }
 
-    fn rows(&self) -> usize {
-        self.offsets.len()
+    fn records(&self) -> usize {
+        self.offsets.len() + self.rejected.len()
     }
 
     fn bytes(&self) -> usize {

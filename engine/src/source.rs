@@ -9,9 +9,9 @@ use crate::error::Result;
 use crate::state::Position;
 use crate::watermark::PartitionTime;
 
-/// Rows of one step, at most one batch more.
-const STEP_ROWS: usize = 65_536;
-/// Bytes of record values of one step, at most one batch more.
+/// Records of one step, at most one batch more.
+const STEP_RECORDS: usize = 65_536;
+/// Bytes of the unfolded records of one step, at most one batch more.
 const STEP_BYTES: usize = 32 << 20;
 /// Bytes read from one partition at once.
 const READ_BYTES: usize = 2 << 20;
@@ -20,10 +20,15 @@ const READ_BYTES: usize = 2 << 20;
 pub(crate) trait Decode {
     /// Takes a batch's records from an offset on: a log start may lie within a batch.
     fn push_from(&mut self, partition: PartitionIndex, batch: &Batch, from: Offset) -> Result<()>;
-    /// Rows so far.
-    fn rows(&self) -> usize;
-    /// Bytes of record values so far.
+    /// Records so far, refused ones too: those are held as well.
+    fn records(&self) -> usize;
+    /// Bytes of all their keys, values and headers, unfolded: a batch of a few bytes can hold a hundred million.
     fn bytes(&self) -> usize;
+
+    /// Whether it holds as much as is to be held at once.
+    fn is_full(&self) -> bool {
+        self.records() >= STEP_RECORDS || self.bytes() >= STEP_BYTES
+    }
 }
 
 /// Reads one topic. Holds: positions as of the last commit, and batches from there on that are not yet decoded. Only
@@ -37,6 +42,10 @@ pub(crate) struct Source {
     resume: BTreeMap<PartitionIndex, Position>,
     /// Offsets that were gone before they were read, since the last [`take_lost`](Self::take_lost).
     lost: u64,
+    /// Positions that moved over them, and are not committed yet.
+    moved: BTreeMap<PartitionIndex, Position>,
+    /// Whether the topic is another one than that which was read before.
+    replaced: bool,
     /// The partition whose batch is decoded next, so that each gets its turn.
     turn: usize,
 }
@@ -53,7 +62,8 @@ struct Reading {
 impl Source {
     pub(crate) fn new(broker: Arc<Broker>, topic: TopicName, resume: BTreeMap<PartitionIndex, Position>) -> Source {
         let waiter = Waiter::new();
-        Source { broker, topic, waiter, partitions: BTreeMap::new(), resume, lost: 0, turn: 0 }
+        let (partitions, moved) = (BTreeMap::new(), BTreeMap::new());
+        Source { broker, topic, waiter, partitions, resume, lost: 0, moved, replaced: false, turn: 0 }
     }
 
     /// Woken when any partition grows, and by `wake`.
@@ -61,23 +71,27 @@ impl Source {
         &self.waiter
     }
 
-    /// Opens new partitions and those of a topic that was deleted and made again.
+    /// Opens new partitions. Where the topic was deleted and made again, all are new, and nothing is remembered.
     pub(crate) fn follow_topic(&mut self) {
         let Some(topic) = self.broker.catalog().topic(&self.topic) else { return };
         let now_ms = self.broker.clock().now_ms();
+        if topic.partitions().iter().any(|partition| self.was_another(partition)) {
+            self.partitions.clear();
+            self.resume.clear();
+            self.moved.clear();
+            self.replaced = true;
+        }
         for partition in topic.partitions().iter() {
             let index = partition.index();
-            let known = self.partitions.get(&index).is_some_and(|reading| reading.partition.id() == partition.id());
-            if !known {
+            if !self.partitions.contains_key(&index) {
                 partition.watch(&self.waiter);
-                let resumed = self.resume.remove(&index).filter(|position| position.log == partition.id());
                 let start = partition.log_start();
-                let before = self.partitions.get(&index).and_then(|reading| reading.position.max_event_ms);
-                let fresh = Position { log: partition.id(), next_offset: start, max_event_ms: before };
-                let mut position = resumed.unwrap_or(fresh);
+                let fresh = Position { log: partition.id(), next_offset: start, max_event_ms: None };
+                let mut position = self.resume.remove(&index).unwrap_or(fresh);
                 if position.next_offset < start {
                     self.lost += start.abs_diff(position.next_offset);
                     position.next_offset = start;
+                    self.moved.insert(index, position);
                 }
                 let reading = Reading {
                     partition: partition.clone(),
@@ -89,6 +103,23 @@ impl Source {
                 self.partitions.insert(index, reading);
             }
         }
+    }
+
+    /// Whether what is known under a partition's number is of another log.
+    fn was_another(&self, partition: &Partition) -> bool {
+        let reading = self.partitions.get(&partition.index()).map(|reading| reading.partition.id());
+        let resumed = self.resume.get(&partition.index()).map(|position| position.log);
+        reading.or(resumed).is_some_and(|log| log != partition.id())
+    }
+
+    /// Whether the topic is another one than before; then what was made of the former has to go.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced
+    }
+
+    /// What was made of the former topic is gone.
+    pub(crate) fn begun_again(&mut self) {
+        self.replaced = false;
     }
 
     /// Reads ahead in every partition that has nothing ahead.
@@ -113,6 +144,7 @@ impl Source {
                     self.lost += start.abs_diff(reading.read_offset);
                     reading.read_offset = start;
                     reading.position.next_offset = start;
+                    self.moved.insert(reading.partition.index(), reading.position);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -122,11 +154,11 @@ impl Source {
 
     /// Decodes what is ahead, a batch of each partition in turn, up to the bounds of a step. Gives the positions after it.
     pub(crate) fn decode_step(&mut self, decoder: &mut dyn Decode) -> Result<BTreeMap<PartitionIndex, Position>> {
-        let mut after: BTreeMap<PartitionIndex, Position> = BTreeMap::new();
+        let mut after: BTreeMap<PartitionIndex, Position> = std::mem::take(&mut self.moved);
         let indexes: Vec<PartitionIndex> = self.partitions.keys().copied().collect();
         let now_ms = self.broker.clock().now_ms();
         let mut empty_in_a_row = 0;
-        while empty_in_a_row < indexes.len() && decoder.rows() < STEP_ROWS && decoder.bytes() < STEP_BYTES {
+        while empty_in_a_row < indexes.len() && !decoder.is_full() {
             self.turn = (self.turn + 1) % indexes.len();
             let index = indexes[self.turn];
             let Some(reading) = self.partitions.get_mut(&index) else { break };
@@ -152,9 +184,9 @@ impl Source {
         }
     }
 
-    /// Whether a batch is ahead.
-    pub(crate) fn has_ahead(&self) -> bool {
-        self.partitions.values().any(|reading| !reading.ahead.is_empty())
+    /// Whether a step has something to do: a batch is ahead, or a position has moved.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.moved.is_empty() || self.partitions.values().any(|reading| !reading.ahead.is_empty())
     }
 
     /// Where every partition stands, with changes that are not committed yet laid over.

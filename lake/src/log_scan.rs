@@ -83,14 +83,14 @@ impl LogScan {
             };
             let Some(last) = batches.last() else { return Ok(None) };
             self.meter.add_log(batches.iter().map(|batch| batch.bytes().len() as u64).sum());
-            let next = last.next_offset().min(to);
-            let (table, index, range) = (self.table.clone(), self.partition.index(), (at, next));
+            let range = (at, last.next_offset().min(to));
+            let (table, index) = (self.table.clone(), self.partition.index());
             // decoding a portion takes milliseconds, which no thread that serves others should spend
             let decode = tokio::task::spawn_blocking(move || {
-                let rows = table.rows(index, batches, range)?;
-                table.layout.complete(&rows)
+                let (rows, next) = table.rows(index, &batches, range)?;
+                Ok::<_, LakeError>((table.layout.complete(&rows)?, next))
             });
-            let rows = decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??;
+            let (rows, next) = decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??;
             return Ok(Some((rows, next)));
         }
     }

@@ -164,9 +164,9 @@ impl Settler {
                     partition.index()
                 )));
             };
-            let next = last.next_offset().min(end);
-            bytes += batches.iter().map(|batch| batch.bytes().len() as u64).sum::<u64>();
-            let rows = table.rows(partition.index(), batches, (at, next))?;
+            let (rows, next) = table.rows(partition.index(), &batches, (at, last.next_offset().min(end)))?;
+            let taken = batches.iter().filter(|batch| batch.base_offset() < next);
+            bytes += taken.map(|batch| batch.bytes().len() as u64).sum::<u64>();
             for start in (0..rows.num_rows()).step_by(CHUNK_ROWS) {
                 let chunk = rows.slice(start, CHUNK_ROWS.min(rows.num_rows() - start));
                 writer.push(&chunk).await?;

@@ -11,8 +11,9 @@ use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::layout::Layout;
 use crate::writer::OFFSET_COLUMN;
 
-/// Records → rows, the same rows for the same records whenever it is called.
-pub type Decode = Arc<dyn Fn(PartitionIndex, &[Batch]) -> Result<RecordBatch> + Send + Sync>;
+/// Records → rows, the same rows for the same records whenever it is called. Takes as many of the batches, but at least
+/// one, as are to be held at once, however far they unfold; gives how many those are.
+pub type Decode = Arc<dyn Fn(PartitionIndex, &[Batch]) -> Result<(RecordBatch, usize)> + Send + Sync>;
 
 /// One table. Nobody changes it while the lake runs.
 pub struct Table {
@@ -31,18 +32,18 @@ pub struct Table {
 }
 
 impl Table {
-    /// Rows of the data records with offsets in `from..to` of what was read.
+    /// Rows of the data records with offsets in `from..to` of the first of the batches, and the offset behind those.
     ///
     /// # Errors
     /// `Broker` when the records are damaged, `Bug` when the rows' offsets do not ascend.
     pub fn rows(
         &self,
         partition: PartitionIndex,
-        mut batches: Vec<Batch>,
+        batches: &[Batch],
         (from, to): (Offset, Offset),
-    ) -> Result<RecordBatch> {
-        batches.retain(|batch| !batch.is_control());
-        let rows = (self.decode)(partition, &batches)?;
+    ) -> Result<(RecordBatch, Offset)> {
+        let (rows, taken) = (self.decode)(partition, batches)?;
+        let next = batches[..taken].last().map_or(to, |last| last.next_offset().min(to));
         let offsets = offsets(&rows)?;
         if !offsets.is_sorted_by(|before, after| before < after) {
             return Err(LakeError::bug(format!(
@@ -52,7 +53,7 @@ impl Table {
         }
         let start = offsets.partition_point(|offset| *offset < from);
         let end = offsets.partition_point(|offset| *offset < to);
-        Ok(rows.slice(start, end.saturating_sub(start)))
+        Ok((rows.slice(start, end.saturating_sub(start)), next))
     }
 }
 
@@ -133,12 +134,12 @@ fn hidden(topic: &str) -> bool {
 
 fn decode(stream: Arc<engine::Stream>) -> Decode {
     Arc::new(move |partition, batches| {
-        let decoded = stream.decode(partition, batches).map_err(|e| {
+        let (decoded, taken) = stream.decode_some(partition, batches).map_err(|e| {
             LakeError::new(
                 LakeErrorKind::Broker,
                 format!("records of {}-{partition} cannot be read: {e}", stream.topic()),
             )
         })?;
-        Ok(decoded.rows)
+        Ok((decoded.rows, taken))
     })
 }

@@ -92,8 +92,7 @@ async fn log_rows(table: &Table, partition: &Arc<Partition>, from: Offset, to: O
     while at < to {
         let batches = partition.read_committed(at, READ_BYTES).await?;
         let Some(last) = batches.last() else { break };
-        let next = last.next_offset();
-        let rows = table.rows(partition.index(), batches, (at, next.min(to)))?;
+        let (rows, next) = table.rows(partition.index(), &batches, (at, last.next_offset().min(to)))?;
         found.extend_from_slice(offsets(&rows)?);
         at = next;
     }
@@ -105,8 +104,9 @@ async fn live_rows(table: &Table, partition: &Arc<Partition>, from: Offset) -> R
     let (mut at, end, mut count) = (from.max(partition.log_start()), partition.last_stable_offset(), 0);
     while at < end {
         let batches = partition.read_committed(at, READ_BYTES).await?;
-        let Some(next) = batches.last().map(|last| last.next_offset()) else { break };
-        count += table.rows(partition.index(), batches, (at, next.min(end)))?.num_rows() as u64;
+        let Some(last) = batches.last() else { break };
+        let (rows, next) = table.rows(partition.index(), &batches, (at, last.next_offset().min(end)))?;
+        count += rows.num_rows() as u64;
         at = next;
     }
     Ok(count)

@@ -63,6 +63,10 @@ impl Server {
         self.process.resident_bytes()
     }
 
+    pub fn peak_bytes(&self) -> u64 {
+        self.process.peak_bytes()
+    }
+
     /// A raw protocol connection.
     pub fn connect(&self) -> Client {
         Client::connect(&self.kafka)

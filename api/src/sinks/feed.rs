@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use crate::config::{SinkColumnConfig, SinkSource};
 use crate::output::lines;
 
+/// Bytes that are changes at one time, at most a batch more.
+pub const CHANGES_BYTES_MAX: usize = 32 << 20;
+
 /// A row: the JSON text of each column. Text, so that a number keeps all its digits.
 pub type Row = BTreeMap<String, String>;
 
@@ -25,6 +28,16 @@ pub struct Change {
     pub row: Row,
     /// Whether the row is gone.
     pub gone: bool,
+}
+
+/// Changes, and from how many batches they are.
+pub type Changes = (Vec<Change>, usize);
+
+impl Change {
+    /// Bytes of its text.
+    pub fn size(&self) -> usize {
+        self.row.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
 }
 
 /// Where changes come from. Never changes.
@@ -103,50 +116,60 @@ impl Feed {
         })
     }
 
-    /// The changes in some batches of one partition, from an offset on, in order.
+    /// The changes in the first of some batches of one partition, from an offset on, in order: of as many, but at least
+    /// one, as are to be held at once, however far they unfold. Gives how many those are.
     ///
     /// # Errors
     /// What cannot be read, for the log.
-    pub fn changes(&self, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Vec<Change>, String> {
+    pub fn changes(&self, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Changes, String> {
         match self {
             Feed::Stream(stream) => rows_of(stream, partition, batches, from),
             Feed::View(_) => {
-                let mut changes = Vec::new();
-                for batch in batches.iter().filter(|batch| !batch.is_control()) {
-                    view_changes(partition, batch, from, &mut changes)?;
+                let (mut changes, mut bytes, mut taken) = (Vec::new(), 0, 0);
+                for batch in batches {
+                    taken += 1;
+                    if !batch.is_control() {
+                        bytes += view_changes(partition, batch, from, &mut changes)?;
+                    }
+                    if bytes >= CHANGES_BYTES_MAX {
+                        break;
+                    }
                 }
-                Ok(changes)
+                Ok((changes, taken))
             }
         }
     }
 }
 
+/// Gives the bytes of the records.
 fn view_changes(
     partition: PartitionIndex,
     batch: &Batch,
     from: Offset,
     changes: &mut Vec<Change>,
-) -> Result<(), String> {
+) -> Result<usize, String> {
     let mut records = batch.records().map_err(|error| error.to_string())?;
+    let mut bytes = 0;
     while let Some(record) = records.next_ref() {
         let record = record.map_err(|error| error.to_string())?;
+        bytes += record.size();
         if record.offset >= from {
             changes.extend(change_of(partition, record.offset, record.key, record.value));
         }
     }
-    Ok(())
+    Ok(bytes)
 }
 
 /// Records that are not rows are in `<stream>.rejected` already.
-fn rows_of(stream: &Stream, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Vec<Change>, String> {
-    let decoded = stream.decode(partition, batches).map_err(|error| error.to_string())?;
+fn rows_of(stream: &Stream, partition: PartitionIndex, batches: &[Batch], from: Offset) -> Result<Changes, String> {
+    let (decoded, taken) = stream.decode_some(partition, batches).map_err(|error| error.to_string())?;
     let text = lines(&decoded.rows.schema(), vec![decoded.rows]).map_err(|problem| problem.detail().to_owned())?;
     let change = |line: &[u8]| {
         let row = row_of(line)?;
         let offset = row.get("_offset")?.parse().ok()?;
         (offset >= from).then_some(Change { partition, offset, row, gone: false })
     };
-    Ok(text.split(|byte| *byte == b'\n').filter_map(change).collect())
+    Ok((text.split(|byte| *byte == b'\n').filter_map(change).collect(), taken))
 }
 
 fn row_of(json: &[u8]) -> Option<Row> {

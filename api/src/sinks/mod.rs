@@ -4,6 +4,7 @@
 mod database;
 mod feed;
 mod file;
+mod pace;
 mod plan;
 mod routes;
 mod status;

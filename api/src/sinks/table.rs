@@ -13,15 +13,14 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::database::{Database, LoadError, Move, Refused};
-use super::feed::{Feed, json_of};
+use super::feed::{CHANGES_BYTES_MAX, Change, Feed, json_of};
+use super::pace::Pace;
 use super::plan::{Plan, Round};
 use super::status::TableStatus;
 use crate::config::PostgresSinkConfig;
 
 /// Bytes read from one partition for one transaction, at most one batch more.
 const READ_BYTES: usize = 4 << 20;
-/// First and longest time between two attempts.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// How often an idle sink asks whether the database still answers.
 const IDLE: Duration = Duration::from_secs(3);
 /// Longest time of one transaction.
@@ -98,10 +97,10 @@ impl TableSink {
         let Some(url) = self.config.url.clone() else { return };
         // Until the database has said where it stands, everything may still be needed.
         self.partitions().iter().for_each(|partition| self.hold.set(partition.id(), partition.log_start()));
-        let mut pause = PAUSE.0;
+        let mut pace = Pace::new(self.config.batch_rows);
         loop {
             let error = tokio::select! {
-                ended = self.session(&url, &mut pause) => ended,
+                ended = self.session(&url, &mut pace) => ended,
                 _ = stopping.wait_for(|stop| *stop) => return,
             };
             {
@@ -114,22 +113,21 @@ impl TableSink {
                 status.error = Some(error);
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(pace.pause()) => {}
                 _ = stopping.wait_for(|stop| *stop) => return,
             }
-            pause = (pause * 2).min(PAUSE.1);
         }
     }
 
     /// One connection's life; gives why it ended.
-    async fn session(&self, url: &str, pause: &mut Duration) -> String {
-        match self.work(url, pause).await {
+    async fn session(&self, url: &str, pace: &mut Pace) -> String {
+        match self.work(url, pace).await {
             Ok(never) => match never {},
             Err(error) => error,
         }
     }
 
-    async fn work(&self, url: &str, pause: &mut Duration) -> Result<std::convert::Infallible, String> {
+    async fn work(&self, url: &str, pace: &mut Pace) -> Result<std::convert::Infallible, String> {
         let mut database = Database::connect(url, &self.name, self.feed.topic()).await?;
         database.set_up(&self.plan, self.config.create, self.config.ddl.as_deref()).await?;
         let waiter = Waiter::new();
@@ -141,18 +139,18 @@ impl TableSink {
                 .any(|p| places.get(&p.index()).is_none_or(|place| place.partition.id() != p.id()))
             {
                 places = self.adopt(&mut database, &waiter).await?;
-                *pause = PAUSE.0;
+                pace.connected();
                 let mut status = self.status.lock();
                 status.connected = true;
                 status.error = None;
             }
-            let Some(batch) = self.read(&mut places).await? else {
+            let Some(batch) = self.read(&mut places, pace).await? else {
                 if tokio::time::timeout(IDLE, waiter.woken()).await.is_err() {
                     database.ping().await?;
                 }
                 continue;
             };
-            self.bring(&mut database, batch, &mut places).await?;
+            self.bring(&mut database, batch, &mut places, pace).await?;
             tokio::time::sleep(Duration::from_millis(self.config.interval_ms)).await;
         }
     }
@@ -180,12 +178,14 @@ impl TableSink {
         self.status.lock().offsets = places.iter().map(|(index, place)| (*index, place.offset)).collect();
     }
 
-    /// The next changes of all partitions; none when there are none.
-    async fn read(&self, places: &mut Places) -> Result<Option<Batch>, String> {
-        let (mut changes, mut moves) = (Vec::new(), Vec::new());
+    /// The next changes of all partitions, about as many as the pace says; none when there are none.
+    async fn read(&self, places: &mut Places, pace: &Pace) -> Result<Option<Batch>, String> {
+        let (mut changes, mut moves, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let most = pace.rows();
         for (index, place) in places.iter_mut() {
             let end = place.partition.last_stable_offset();
-            if end <= place.offset || changes.len() >= self.config.batch_rows || place.partition.is_deleted() {
+            let enough = changes.len() >= most || bytes >= CHANGES_BYTES_MAX;
+            if end <= place.offset || enough || place.partition.is_deleted() {
                 continue;
             }
             let from = place.offset.max(place.partition.log_start());
@@ -204,16 +204,17 @@ impl TableSink {
                 Err(error) => return Err(error.to_string()),
             };
             // Whole batches, as many as make about one transaction.
-            let mut taken = Vec::new();
-            let mut next = place.offset;
-            for batch in read {
-                if !taken.is_empty() && next - from >= self.config.batch_rows as i64 {
-                    break;
-                }
-                next = batch.next_offset();
-                taken.push(batch);
+            let behind = from.saturating_add(i64::try_from(most).unwrap_or(i64::MAX));
+            let wanted = read.iter().skip(1).take_while(|batch| batch.base_offset() < behind).count() + 1;
+            let (mut taken, count) = self.feed.changes(*index, &read[..wanted.min(read.len())], from)?;
+            let mut next = read[..count].last().map_or(place.offset, |last| last.next_offset());
+            if pace.is_slow() && taken.len() > most {
+                // Whole batches were too many: the rest of this one is read again.
+                next = taken[most].offset;
+                taken.truncate(most);
             }
-            changes.extend(self.feed.changes(*index, &taken, from)?);
+            bytes += taken.iter().map(Change::size).sum::<usize>();
+            changes.extend(taken);
             moves.push(Move { partition: *index, from: place.offset, to: next.max(from) });
         }
         let records = changes.len();
@@ -224,7 +225,13 @@ impl TableSink {
     }
 
     /// Brings one batch, waiting a while for foreign keys that are not there yet.
-    async fn bring(&self, database: &mut Database, batch: Batch, places: &mut Places) -> Result<(), String> {
+    async fn bring(
+        &self,
+        database: &mut Database,
+        batch: Batch,
+        places: &mut Places,
+        pace: &mut Pace,
+    ) -> Result<(), String> {
         let begun = self.broker.clock().steady_ms();
         let mut at_once = false;
         loop {
@@ -232,7 +239,12 @@ impl TableSink {
             let patient = waited < self.config.reference_wait_ms;
             let attempt = self.attempt(database, &batch, (at_once, patient));
             let outcome = tokio::time::timeout(LOAD_MAX, attempt).await;
-            match outcome.map_err(|_| format!("a transaction took longer than {} s", LOAD_MAX.as_secs()))? {
+            let Ok(outcome) = outcome else {
+                pace.too_long(batch.records);
+                let seconds = LOAD_MAX.as_secs();
+                return Err(format!("a transaction took longer than {seconds} s, the next one is half as large"));
+            };
+            match outcome {
                 Ok(refused) => {
                     let mut status = self.status.lock();
                     status.transactions += 1;
@@ -257,6 +269,7 @@ impl TableSink {
                 place.offset = to.to;
             }
         }
+        pace.done();
         self.note_places(places);
         Ok(())
     }

@@ -26,6 +26,8 @@ use crate::stream::column_types;
 
 pub(crate) use feed::TableFeed;
 pub(crate) use provider::lookup_table;
+#[cfg(test)]
+pub(crate) use record::RecordDecoder;
 
 use inline::InlineRows;
 use rows::StoredRows;

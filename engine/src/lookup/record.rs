@@ -18,7 +18,7 @@ use crate::source::Decode;
 use crate::stream::Rejected;
 
 /// Rows under construction. All column buffers have `deletes.len()` entries between records.
-pub(super) struct RecordDecoder<'t> {
+pub(crate) struct RecordDecoder<'t> {
     table: &'t LookupTable,
     columns: Vec<ColumnBuffer>,
     /// Whether the row goes.
@@ -39,7 +39,7 @@ pub(super) struct DecodedRows {
 }
 
 impl<'t> RecordDecoder<'t> {
-    pub(super) fn new(table: &'t LookupTable) -> RecordDecoder<'t> {
+    pub(crate) fn new(table: &'t LookupTable) -> RecordDecoder<'t> {
         RecordDecoder {
             table,
             columns: table.fields.buffers(),
@@ -52,7 +52,7 @@ impl<'t> RecordDecoder<'t> {
 
     fn record(&mut self, partition: PartitionIndex, record: &RecordRef<'_>) {
         let row = self.deletes.len();
-        self.bytes += record.value.map_or(0, <[u8]>::len);
+        self.bytes += record.size();
         match self.fields(record, row) {
             Ok(()) => {
                 self.deletes.push(record.value.is_none());
@@ -154,8 +154,8 @@ impl Decode for RecordDecoder<'_> {
         Ok(())
     }
 
-    fn rows(&self) -> usize {
-        self.deletes.len()
+    fn records(&self) -> usize {
+        self.deletes.len() + self.rejected.len()
     }
 
     fn bytes(&self) -> usize {

@@ -2,7 +2,10 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Decimal128Type, Int64Type, TimestampMillisecondType};
 use broker::{Batch, BatchBuilder};
 
-use super::{BASE_MS, column, stream};
+use super::{BASE_MS, column, event, stream};
+use crate::decode::Decoder;
+use crate::lookup::{LookupTable, RecordDecoder};
+use crate::source::Decode;
 use crate::{CheckConfig, ColumnConfig, Decoded, Stream, StreamConfig};
 
 fn decode(config: &StreamConfig, values: &[Option<&[u8]>]) -> Decoded {
@@ -212,4 +215,27 @@ fn two_columns_of_one_field_are_a_mistake() {
     };
     let mistakes = Stream::new(&config).err().unwrap();
     assert_eq!(mistakes.len(), 3, "{mistakes:?}");
+}
+
+/// What a step holds is bounded by all that it has read: refused records, keys and headers too.
+#[test]
+fn all_that_is_read_counts_towards_the_bounds_of_a_step() {
+    let long = vec![0; 10_000];
+    let good = event(1, "jazz", 1, 0);
+    let records: [(&[u8], Option<&[u8]>); 3] = [(&long, Some(good.as_bytes())), (b"", Some(&long)), (&long, None)];
+    let mut builder = BatchBuilder::new();
+    for (key, value) in records {
+        builder.push(BASE_MS, Some(key), value, &[(b"h", Some(&long))]);
+    }
+    let batch = builder.build().unwrap();
+    let stream = Stream::new(&stream()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let mut decoder = Decoder::new(&stream);
+    decoder.push(0, &batch).unwrap();
+    assert!(decoder.bytes() > 60_000, "{}", decoder.bytes());
+    assert_eq!(decoder.records(), 3);
+    let table = LookupTable::new(&super::derived::users()).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    let mut decoder = RecordDecoder::new(&table);
+    decoder.push_from(0, &batch, 0).unwrap();
+    assert!(decoder.bytes() > 60_000, "{}", decoder.bytes());
+    assert_eq!(decoder.records(), 3);
 }
