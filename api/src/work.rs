@@ -75,7 +75,7 @@ impl Work {
     }
 
     /// The jobs.
-    pub fn jobs(&self) -> &Jobs {
+    pub fn jobs(&self) -> &Arc<Jobs> {
         &self.jobs
     }
 

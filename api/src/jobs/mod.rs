@@ -7,6 +7,8 @@ mod routes;
 pub mod run;
 pub mod schedule;
 pub mod steps;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -124,9 +126,7 @@ impl Jobs {
     }
 
     async fn carry_out(self: Arc<Self>, number: u64) {
-        let Some((job, context)) = self.begin(number).await else { return };
-        let called_off = Arc::new(Notify::new());
-        self.running.lock().insert(number, called_off.clone());
+        let Some((job, context, called_off)) = self.begin(number).await else { return };
         let time = Duration::from_millis(job.timeout_ms);
         let outcome = tokio::select! {
             outcome = tokio::time::timeout(time, self.carry_out_steps(&job, context)) => Some(match outcome {
@@ -160,9 +160,10 @@ impl Jobs {
         self.wake.notify_one();
     }
 
-    async fn begin(&self, number: u64) -> Option<(JobConfig, Context)> {
+    /// What a run that was started is to do, and how it hears that it is called off; none if that has happened already.
+    async fn begin(&self, number: u64) -> Option<(JobConfig, Context, Arc<Notify>)> {
         let book = self.book.lock().await;
-        let run = book.run(number)?;
+        let run = book.run(number).filter(|run| run.state == RunState::Running)?;
         let job = book.jobs().iter().find(|job| job.name == run.job)?.clone();
         let context = Context {
             job: job.name.clone(),
@@ -171,7 +172,10 @@ impl Jobs {
             run: number,
             answer: String::new(),
         };
-        Some((job, context))
+        // While the book is held: who calls the run off finds it either there or here.
+        let called_off = Arc::new(Notify::new());
+        self.running.lock().insert(number, called_off.clone());
+        Some((job, context, called_off))
     }
 
     async fn carry_out_steps(&self, job: &JobConfig, mut context: Context) -> Result<(), String> {
