@@ -6,11 +6,11 @@ use std::io::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use broker::{NewTopic, Record};
+use broker::{Clock, NewTopic, Record};
 
 use super::*;
 use crate::CheckConfig;
-use crate::tests::{header, open_broker, records};
+use crate::tests::{header, open_broker, open_broker_at, records};
 
 fn column(name: &str, sql_type: &str) -> SourceColumn {
     SourceColumn { name: name.into(), sql_type: sql_type.into(), required: true, ..SourceColumn::default() }
@@ -219,7 +219,7 @@ async fn a_watched_folder_is_read_as_files_come_and_grow() {
     let dir = tempfile::tempdir().unwrap();
     let input = dir.path().join("in");
     fs::create_dir(&input).unwrap();
-    let broker = open_broker(&dir.path().join("data")).await;
+    let broker = open_broker_at(&dir.path().join("data"), Clock::system()).await;
     let sources = start(&broker, SourceConfig { when: When::Watch(20), ..source(&input) }).await;
     let wait = async |count: usize| {
         for _ in 0..300 {
@@ -235,6 +235,35 @@ async fn a_watched_folder_is_read_as_files_come_and_grow() {
     let mut grown = fs::OpenOptions::new().append(true).open(input.join("a.csv")).unwrap();
     grown.write_all(rows(31..33).as_bytes()).unwrap();
     wait(32).await;
+    sources.stop().await;
+    broker.stop().await.unwrap();
+}
+
+/// Whatever the clock of who writes it says, a file is read once nobody writes to it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_being_written_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in");
+    fs::create_dir(&input).unwrap();
+    let broker = open_broker_at(&dir.path().join("data"), Clock::system()).await;
+    let sources = start(&broker, SourceConfig { when: When::Watch(20), ..source(&input) }).await;
+    let text = format!("id,name\n{}", rows(1..101));
+    let mut file = fs::File::create(input.join("a.csv")).unwrap();
+    let ahead = file.metadata().unwrap().modified().unwrap() + Duration::from_secs(3_600);
+    for piece in text.as_bytes().chunks(text.len() / 10 + 3) {
+        file.write_all(piece).unwrap();
+        file.set_modified(ahead).unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    for _ in 0..300 {
+        if ids(&broker).await.len() >= 100 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ids(&broker).await, (1..101).collect::<Vec<_>>());
+    let status = sources.status_of("files").unwrap();
+    assert_eq!((status.runs.len(), status.rejected), (1, 0));
     sources.stop().await;
     broker.stop().await.unwrap();
 }
