@@ -14,13 +14,14 @@ use crate::decode::Decoder;
 use crate::error::Result;
 use crate::fields::FieldMap;
 use crate::names::{closest, is_topic_name};
+use crate::source::Decode;
 use crate::wire::Wire;
 
 /// The columns every stream has after its declared ones.
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 17] = [
+pub const RULES: [&str; 18] = [
     "unreadable",
     "null_value",
     "utf8",
@@ -37,6 +38,7 @@ pub const RULES: [&str; 17] = [
     "too_large",
     "expression",
     "duplicate",
+    "too_old",
     "key",
 ];
 
@@ -208,6 +210,24 @@ impl Stream {
             decoder.push(partition, batch)?;
         }
         decoder.finish()
+    }
+
+    /// As [`decode`](Self::decode), of as many of the batches, but at least one, as are to be held in memory at once; gives
+    /// how many those are. However far a batch unfolds, what is decoded stays bounded.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_some(&self, partition: PartitionIndex, batches: &[Batch]) -> Result<(Decoded, usize)> {
+        let mut decoder = Decoder::new(self);
+        let mut taken = 0;
+        for batch in batches {
+            decoder.push(partition, batch)?;
+            taken += 1;
+            if decoder.is_full() {
+                break;
+            }
+        }
+        Ok((decoder.finish()?, taken))
     }
 
     /// All that decides which rows the stream has, as text for the fingerprint of stored state.

@@ -79,7 +79,7 @@ pub const STREAM: [Field; 14] = [
         "deduplicate",
         Kind::Table(&DEDUPLICATE),
         "",
-        "With sql, such as { by = [\"id\"], within = \"7d\" }: a row whose columns equal those of an accepted one that is not further away in event time goes to <stream>.rejected as duplicate.",
+        "With sql, such as { by = [\"id\"], within = \"7d\" }: a row whose columns equal those of an accepted one that is not further away in event time goes to <stream>.rejected as duplicate, and one too far behind to tell (by more than lateness and twice within) as too_old.",
     ),
 ];
 

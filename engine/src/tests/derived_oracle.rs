@@ -11,6 +11,8 @@ use super::*;
 use crate::{DeduplicateConfig, QualityAction};
 
 const WITHIN_MS: i64 = 20_000;
+/// As of `stream()`.
+const LATENESS_MS: i64 = 10_000;
 
 struct Random(u64);
 
@@ -39,15 +41,28 @@ struct Model {
     accepted: BTreeMap<(i64, i64), Vec<i64>>,
     rows: BTreeMap<(i32, i64), Value>,
     duplicates: u64,
+    too_old: u64,
+    /// The largest event time of each partition.
+    newest: [Option<i64>; 2],
+    /// The lesser of them, as of the last batch.
+    event_watermark: Option<i64>,
 }
 
 impl Model {
     fn event(&mut self, partition: i32, offset: i64, event: (i64, &str, Option<i64>, i64)) {
         let (uid, genre, amount, ts) = event;
+        let newest = &mut self.newest[partition as usize];
+        *newest = (*newest).max(Some(ts));
         if amount == Some(7) {
             return;
         }
         if let Some(amount) = amount {
+            let kept_ms = LATENESS_MS + 2 * WITHIN_MS;
+            let kept_from = self.event_watermark.map(|watermark| (watermark - kept_ms).div_euclid(WITHIN_MS));
+            if kept_from.is_some_and(|kept_from| ts.div_euclid(WITHIN_MS) - 1 < kept_from) {
+                self.too_old += 1;
+                return;
+            }
             let accepted = self.accepted.entry((uid, amount)).or_default();
             if accepted.iter().any(|before| before.abs_diff(ts) <= WITHIN_MS as u64) {
                 self.duplicates += 1;
@@ -101,11 +116,15 @@ async fn a_derived_stream_equals_a_recomputation() {
         for _ in 0..1 + random.below(120) {
             let (uid, genre) = (random.below(12) as i64, ["jazz", "rock", "pop", "Ω"][random.below(4) as usize]);
             let amount = (random.below(10) > 0).then(|| random.below(40) as i64);
-            let ts = now_ms - random.below(15_000) as i64;
+            let lag_ms = if random.below(6) == 0 { random.below(150_000) } else { random.below(15_000) };
+            let ts = now_ms - lag_ms as i64;
             model.event(partition, next[partition as usize], (uid, genre, amount, ts));
             next[partition as usize] += 1;
             let amount = amount.map_or("null".to_string(), |amount| amount.to_string());
             batch.push(format!(r#"{{"uid":{uid},"genre":"{genre}","amount":{amount},"ts":{ts}}}"#));
+        }
+        if let [Some(one), Some(other)] = model.newest {
+            model.event_watermark = model.event_watermark.max(Some(one.min(other)));
         }
         written += batch.len() as u64;
         append(&broker, "events", partition, &batch).await;
@@ -139,7 +158,7 @@ async fn compare(broker: &Broker, engine: &Engine, model: &Model, written: u64) 
     for (place, row) in &model.rows {
         assert_eq!(rows.get(place), Some(row), "{place:?}");
     }
-    assert_eq!(records(broker, "enriched.rejected").await.len() as u64, model.duplicates);
+    assert_eq!(records(broker, "enriched.rejected").await.len() as u64, model.duplicates + model.too_old);
     let mut by_segment: BTreeMap<String, u64> = BTreeMap::new();
     for row in model.rows.values() {
         *by_segment.entry(row["segment"].as_str().unwrap_or("∅").to_string()).or_default() += 1;
@@ -155,9 +174,11 @@ async fn compare(broker: &Broker, engine: &Engine, model: &Model, written: u64) 
     assert_eq!(count("s", "accepted"), written);
     assert_eq!(count("enriched", "accepted"), model.rows.len() as u64);
     assert_eq!(count("enriched", "duplicate"), model.duplicates);
+    assert_eq!(count("enriched", "too_old"), model.too_old);
+    let rules = ["duplicate", "too_old"];
     assert!(
-        counts.iter().all(|count| count.action == QualityAction::Accept || count.rule == "duplicate"),
+        counts.iter().all(|count| count.action == QualityAction::Accept || rules.contains(&count.rule.as_str())),
         "{counts:?}"
     );
-    assert!(model.duplicates > 0 && !model.rows.is_empty());
+    assert!(model.duplicates > 0 && model.too_old > 0 && !model.rows.is_empty());
 }
