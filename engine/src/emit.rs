@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMillisecondType};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use broker::{Append, BatchBuilder, Broker, Change, Origin, Partition, RecordRef, TimestampMs};
+use bytes::Bytes;
 
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::finish::Finished;
+use crate::member::{ViewMember, ViewStep};
 use crate::stream::{META_COLUMNS, Rejected};
 use crate::view::ViewPlan;
 
@@ -99,27 +102,52 @@ impl Outbox {
 
 /// Changed groups: key = JSON of window_start and the keys, value = JSON of the whole row, or a tombstone where HAVING
 /// no longer holds.
-pub(crate) fn push_groups(
-    outbox: &mut Outbox,
-    plan: &ViewPlan,
-    shown: &(RecordBatch, Option<BooleanArray>),
-    now_ms: TimestampMs,
-) -> Result<()> {
-    let (rows, having) = shown;
+pub(crate) fn push_groups(outbox: &mut Outbox, plan: &ViewPlan, groups: &Finished, now_ms: TimestampMs) -> Result<()> {
+    let rows = &groups.rows;
+    let (keys, values) = (group_keys(plan, rows)?, json_lines(rows)?);
+    let lines = keys.split(|byte| *byte == b'\n').zip(values.split(|byte| *byte == b'\n')).take(rows.num_rows());
+    for (row, (key, value)) in lines.enumerate() {
+        outbox.push(now_ms, Some(key), groups.shown.value(row).then_some(value), &[]);
+    }
+    Ok(())
+}
+
+/// Groups that are gone: a tombstone each.
+pub(crate) fn push_gone(outbox: &mut Outbox, plan: &ViewPlan, rows: &RecordBatch, now_ms: TimestampMs) -> Result<()> {
+    let keys = group_keys(plan, rows)?;
+    for key in keys.split(|byte| *byte == b'\n').take(rows.num_rows()) {
+        outbox.push(now_ms, Some(key), None, &[]);
+    }
+    Ok(())
+}
+
+/// The keys of groups in the view's topic, one a line.
+fn group_keys(plan: &ViewPlan, rows: &RecordBatch) -> Result<Vec<u8>> {
     let identity: Vec<usize> = match plan.window {
         // window_end follows from window_start.
         Some(_) => [0].into_iter().chain(2..plan.identity_columns()).collect(),
         None => (0..plan.identity_columns()).collect(),
     };
-    let values = json_lines(rows)?;
-    let keys =
-        if identity.is_empty() { b"{}\n".repeat(rows.num_rows()) } else { json_lines(&rows.project(&identity)?)? };
-    let lines = keys.split(|byte| *byte == b'\n').zip(values.split(|byte| *byte == b'\n')).take(rows.num_rows());
-    for (row, (key, value)) in lines.enumerate() {
-        let is_shown = having.as_ref().is_none_or(|having| having.is_valid(row) && having.value(row));
-        outbox.push(now_ms, Some(key), is_shown.then_some(value), &[]);
-    }
-    Ok(())
+    if identity.is_empty() { Ok(b"{}\n".repeat(rows.num_rows())) } else { json_lines(&rows.project(&identity)?) }
+}
+
+/// Groups that a view cannot finish: refused by their key. No record is at fault.
+pub(crate) fn unfinished(view: &ViewMember, step: &ViewStep, now_ms: TimestampMs) -> Result<Vec<Rejected>> {
+    let (Some(groups), false) = (&step.shown, step.unfinished.is_empty()) else { return Ok(Vec::new()) };
+    let keys = group_keys(&view.plan, &groups.rows)?;
+    let keys: Vec<&[u8]> = keys.split(|byte| *byte == b'\n').collect();
+    let refuse = |(row, reason): &(usize, String)| Rejected {
+        partition: -1,
+        offset: -1,
+        records: 0,
+        rule: format!("view:{}", view.plan.name).into(),
+        reason: format!("the group is not shown until it can be computed: {reason}"),
+        key: Some(Bytes::copy_from_slice(keys[*row])),
+        value: None,
+        timestamp: now_ms,
+        headers: Vec::new(),
+    };
+    Ok(step.unfinished.iter().map(refuse).collect())
 }
 
 /// Rows of a derived stream: value = JSON of the row, timestamp = that of the source's record. With a key column the key is
@@ -174,7 +202,8 @@ pub(crate) fn push_late(
     let partition = partition.to_string();
     let offset = record.offset.to_string();
     let window = window_start.to_string();
-    let mut headers = record.headers().map_err(EngineError::from)?;
+    // Headers that cannot be read were accepted with the batch; the record is handed on without them.
+    let mut headers = record.headers().unwrap_or_default();
     let ours: [(&[u8], &[u8]); 4] = [
         (b"partition", partition.as_bytes()),
         (b"offset", offset.as_bytes()),

@@ -1,5 +1,6 @@
 //! The running engine.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -12,7 +13,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::Offsets;
-use crate::check::compile;
+use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX, compile};
 use crate::config::EngineConfig;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::follow::{Follower, wait_all};
@@ -164,20 +165,25 @@ impl Engine {
     /// As [`read`](Self::read); `BadRequest` when the request filters or sorts by a masked column.
     pub async fn read_guarded(&self, view: &str, request: ReadRequest, guard: Option<Guard>) -> Result<Answer> {
         let view = self.view(view)?.clone();
-        if request.wait_ms > 0 && view.follower.stopped().is_none() {
-            match wait_all(&self.chain_of_view(&view), &self.broker, request.wait_ms).await {
+        let chain = self.chain_of_view(&view);
+        let is_broken = || chain.iter().any(|follower| follower.stopped().is_some());
+        if request.wait_ms > 0 && !is_broken() {
+            match wait_all(&chain, &self.broker, request.wait_ms).await {
                 Err(error) if error.kind != ErrorKind::Stopped => return Err(error),
                 _ => {}
             }
         }
         let broker = self.broker.clone();
         let answer = tokio::task::spawn_blocking(move || read_now(&broker, &view, (&request, guard.as_ref()))).await;
-        answer.map_err(|error| EngineError::bug(format!("reading a view was broken off: {error}")))?
+        let mut answer =
+            answer.map_err(|error| EngineError::bug(format!("reading a view was broken off: {error}")))??;
+        answer.stale |= is_broken();
+        Ok(answer)
     }
 
     /// Waits until the view has applied everything that was in the log when this was called; gives the offsets applied. A
-    /// derived stream is waited for until it has written all, a table until it has read its topic, `data_quality` until
-    /// everything is counted.
+    /// stream that the engine writes is waited for until all is written, a table until it has read its topic,
+    /// `data_quality` until everything is counted.
     ///
     /// # Errors
     /// `Unknown` name; `Timeout` with the offsets reached; `Stopped` when the view's pipeline does not run.
@@ -260,35 +266,69 @@ impl Engine {
         self.derived.iter().find(|running| running.plan.stream.name() == name)
     }
 
-    /// What must have caught up, one after the other, before a derived stream's topic is fresh; empty for others.
-    fn chain_of_stream(&self, name: &str) -> Vec<Follower> {
-        let Some(running) = self.derived(name) else { return Vec::new() };
-        let mut chain = self.chain_of_stream(running.plan.source.name());
-        chain.push(running.follower.clone());
+    /// What must have caught up, one after the other, before a topic is fresh; empty for one that others write.
+    fn chain_of_topic(&self, topic: &str) -> Vec<Follower> {
+        let mut chain = Vec::new();
+        self.add_writers(topic, &mut BTreeSet::new(), &mut chain);
+        chain
+    }
+
+    /// Adds who writes a topic, behind who writes what they read. Each topic is looked at once: views may read each
+    /// other in a circle.
+    fn add_writers(&self, topic: &str, seen: &mut BTreeSet<String>, chain: &mut Vec<Follower>) {
+        if !seen.insert(topic.to_string()) {
+            return;
+        }
+        for writer in self.writers(topic) {
+            self.add_writers(&writer.topic, seen, chain);
+            chain.push(writer);
+        }
+    }
+
+    fn writers(&self, topic: &str) -> Vec<Follower> {
+        let refused = topic.strip_suffix(REJECTED_SUFFIX);
+        let refuses = |stream: &Stream| refused == Some(stream.name());
+        let mut writers = Vec::new();
+        let derived = self.derived.iter().filter(|running| {
+            let stream = &running.plan.stream;
+            **stream.topic() == *topic || refuses(stream)
+        });
+        writers.extend(derived.map(|running| running.follower.clone()));
+        let streams = self.streams.iter().filter(|(stream, _)| refuses(stream));
+        writers.extend(streams.map(|(_, reading)| reading.clone()));
+        let views = self.views.iter().filter(|view| {
+            let name = &*view.plan.name;
+            name == topic || topic.strip_suffix(LATE_SUFFIX) == Some(name) || refuses(&view.plan.stream)
+        });
+        writers.extend(views.map(|view| view.follower.clone()));
+        let tables = self.tables.iter().filter(|running| refused == Some(running.table.name()));
+        writers.extend(tables.filter_map(|running| running.follower.clone()));
+        writers
+    }
+
+    /// A follower behind all that must have caught up before it.
+    fn chain_to(&self, follower: &Follower) -> Vec<Follower> {
+        let mut chain = self.chain_of_topic(&follower.topic);
+        chain.push(follower.clone());
         chain
     }
 
     fn chain_of_view(&self, view: &RunningView) -> Vec<Follower> {
-        let mut chain = self.chain_of_stream(view.plan.stream.name());
-        chain.push(view.follower.clone());
-        chain
+        self.chain_to(&view.follower)
     }
 
     /// What must have caught up before a stream, a table or the counters are fresh; None for other names.
     fn chain_of(&self, name: &str) -> Option<Vec<Follower>> {
         if name == QUALITY_TABLE {
-            let tables = self.tables.iter().filter_map(|running| running.follower.clone());
-            let streams = self
-                .streams
-                .iter()
-                .flat_map(|(stream, reading)| self.chain_of_stream(stream.name()).into_iter().chain([reading.clone()]));
-            return Some(tables.chain(streams).collect());
+            let tables = self.tables.iter().filter_map(|running| running.follower.as_ref());
+            let streams = self.streams.iter().map(|(_, reading)| reading);
+            return Some(tables.chain(streams).flat_map(|follower| self.chain_to(follower)).collect());
         }
         if let Some(running) = self.tables.iter().find(|running| running.table.name() == name) {
-            return Some(running.follower.iter().cloned().collect());
+            return Some(running.follower.iter().flat_map(|follower| self.chain_to(follower)).collect());
         }
         let stream = self.streams.iter().find(|(stream, _)| stream.name() == name);
-        stream.map(|(stream, _)| self.chain_of_stream(stream.name()))
+        stream.map(|(stream, _)| self.chain_of_topic(stream.topic()))
     }
 
     fn view(&self, name: &str) -> Result<&Arc<RunningView>> {

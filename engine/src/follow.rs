@@ -86,8 +86,20 @@ impl Follower {
     }
 
     fn is_reached(&self, broker: &Broker, targets: &BTreeMap<PartitionIndex, Offset>) -> bool {
-        let applied = self.applied(broker, &self.published.progress.lock());
-        targets.iter().all(|(index, target)| applied.get(index).is_none_or(|next| next >= target))
+        let progress = self.published.progress.lock().clone();
+        let applied = self.applied(broker, &progress);
+        !self.is_of_another(broker, &progress)
+            && targets.iter().all(|(index, target)| applied.get(index).is_none_or(|next| next >= target))
+    }
+
+    /// Whether what is applied is of a former topic of the same name.
+    fn is_of_another(&self, broker: &Broker, progress: &Progress) -> bool {
+        let Some(topic) = broker.catalog().topic(&self.topic) else { return false };
+        let partitions = topic.partitions();
+        let mut known = partitions.iter().filter_map(|partition| {
+            progress.positions.get(&partition.index()).map(|position| position.log != partition.id())
+        });
+        known.any(|is_another| is_another)
     }
 
     /// The next offset of every partition; one that was never read stands at its log's start.

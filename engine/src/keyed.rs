@@ -3,10 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, RecordBatchOptions, TimestampMillisecondArray,
-};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
 
 use crate::error::{EngineError, Result};
@@ -100,21 +98,33 @@ impl StateCodec {
 
     /// Stored entries → a state batch, in their order.
     pub(crate) fn decode<'a>(&self, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<RecordBatch> {
+        let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) = entries.unzip();
+        let mut columns = RowReader::new(self.values.as_ref());
+        for value in values {
+            columns.push(state::decode_state(self.fingerprint, value)?);
+        }
+        let mut arrays = self.group_columns(keys.iter().copied())?;
+        arrays.extend(columns.finish()?);
+        Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
+    }
+
+    /// Stored keys → the group columns of a state batch, in their order.
+    pub(crate) fn decode_keys<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<RecordBatch> {
+        let schema = Arc::new(Schema::new(self.schema.fields()[..self.group_count].to_vec()));
+        Ok(RecordBatch::try_new(schema, self.group_columns(keys)?)?)
+    }
+
+    fn group_columns<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
         let mut starts: Vec<i64> = Vec::new();
-        let mut keys = RowReader::new(self.keys.as_ref());
-        let mut values = RowReader::new(self.values.as_ref());
-        for (key, value) in entries {
+        let mut groups = RowReader::new(self.keys.as_ref());
+        for key in keys {
             let (end, group) = state::split_state_key(key)?;
             starts.push(self.window.map_or(0, |window| window.start_before(end)));
-            keys.push(group);
-            values.push(state::decode_state(self.fingerprint, value)?);
+            groups.push(group);
         }
-        let row_count = starts.len();
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(TimestampMillisecondArray::from(starts).with_timezone("UTC"))];
-        arrays.extend(keys.finish()?);
-        arrays.extend(values.finish()?);
-        let options = RecordBatchOptions::new().with_row_count(Some(row_count));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), arrays, &options)?)
+        arrays.extend(groups.finish()?);
+        Ok(arrays)
     }
 
     /// One spelling for each floating-point key: `-0.0` is `0.0`, and all NaN are one, as their bytes are the identity.

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
-use broker::{Change, Family, Store};
+use broker::{Broker, Change, Family, Store};
 use datafusion::common::{DataFusionError, Result as DfResult};
 
+use crate::emit::{Outbox, push_gone};
 use crate::error::{EngineError, Result};
+use crate::finish::Finished;
 use crate::keyed::{DISTINCT_MAX, HotStates, StateCodec};
 use crate::state::{self, Progress};
 use crate::view::ViewPlan;
@@ -17,6 +19,10 @@ use crate::window::{Finder, is_late};
 
 /// Memory for the recently touched groups of one view.
 const HOT_BYTES_MAX: usize = 64 << 20;
+/// Groups that cannot be finished and of which that was told already.
+const UNFINISHED_MAX: usize = 10_000;
+/// Groups that one commit takes out.
+const TAKEN_OUT_MAX: usize = 10_000;
 
 /// A view in its pipeline. Holds: the compiled view, its progress with the step under way, its hot groups. Only its
 /// pipeline changes it; a crash loses nothing but the hot groups.
@@ -26,6 +32,8 @@ pub(crate) struct ViewMember {
     pub(crate) progress: Progress,
     codec: StateCodec,
     hot: HotStates,
+    /// Groups that could not be finished when they were last touched; a restart forgets them.
+    unfinished: HashSet<Vec<u8>>,
     retired_until: i64,
 }
 
@@ -34,8 +42,10 @@ pub(crate) struct ViewMember {
 pub(crate) struct ViewStep {
     /// Key and value of each changed group.
     pub(crate) groups: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The changed groups as readers see them, and which of them meet HAVING.
-    pub(crate) shown: Option<(RecordBatch, Option<BooleanArray>)>,
+    /// The changed groups as readers see them.
+    pub(crate) shown: Option<Finished>,
+    /// Rows of `shown` that cannot be finished, but could before, and why.
+    pub(crate) unfinished: Vec<(usize, String)>,
     /// Rows (indexes into the step's) whose window is closed.
     pub(crate) late: Vec<(usize, i64)>,
     /// Rows that the view's expressions cannot evaluate, and why.
@@ -60,10 +70,18 @@ impl Counted {
     }
 }
 
+/// Groups that go.
+struct Gone {
+    changes: Vec<Change>,
+    /// Whether they are all that had to.
+    is_all: bool,
+}
+
 impl ViewMember {
     pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress) -> Result<ViewMember> {
         let codec = StateCodec::new(&plan, view_id)?;
-        Ok(ViewMember { plan, view_id, progress, codec, hot: HotStates::new(HOT_BYTES_MAX), retired_until: i64::MIN })
+        let (hot, unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
+        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until: i64::MIN })
     }
 
     /// Applies rows to the groups they belong to and counts them in `progress`.
@@ -92,9 +110,31 @@ impl ViewMember {
         self.progress.failed += step.failed.len() as u64;
         if let Some(merged) = merged {
             step.groups = self.codec.keys(&merged)?.into_iter().zip(self.codec.values(&merged)?).collect();
-            step.shown = Some(self.plan.finish(merged).await?);
+            let finished = self.plan.finish(merged).await?;
+            step.unfinished = self.newly_unfinished(&step.groups, &finished);
+            step.shown = Some(finished);
         }
         Ok(step)
+    }
+
+    /// Of the groups that cannot be finished those that could before: of each it is told once, until it can be again.
+    fn newly_unfinished(&mut self, groups: &[(Vec<u8>, Vec<u8>)], finished: &Finished) -> Vec<(usize, String)> {
+        if self.unfinished.len() > UNFINISHED_MAX {
+            self.unfinished.clear();
+        }
+        if finished.failed.is_empty() && self.unfinished.is_empty() {
+            return Vec::new();
+        }
+        let mut failed = finished.failed.iter().peekable();
+        let mut newly = Vec::new();
+        for (row, (key, _)) in groups.iter().enumerate() {
+            match failed.next_if(|(of, _)| *of == row) {
+                Some((_, reason)) if self.unfinished.insert(key.clone()) => newly.push((row, reason.clone())),
+                Some(_) => {}
+                None => drop(self.unfinished.remove(key)),
+            }
+        }
+        newly
     }
 
     /// Evaluates all rows together; when that fails, in halves, until the rows at fault stand alone.
@@ -202,19 +242,57 @@ impl ViewMember {
     }
 
     /// What the step writes for this view, and windows whose retention is over.
-    pub(crate) fn changes(&mut self, step: &ViewStep) -> Vec<Change> {
+    pub(crate) fn changes(&mut self, step: &ViewStep, broker: &Broker) -> Result<Vec<Change>> {
         let mut changes: Vec<Change> = Vec::with_capacity(step.groups.len() + 2);
         for (key, value) in &step.groups {
             changes.push(Change::Put(Family::State, key.clone(), value.clone()));
         }
         if let Some(cutoff) = self.retire_cutoff() {
-            let from = state::state_bound(self.view_id, i64::MIN);
-            changes.push(Change::DeleteRange(Family::State, from, state::state_bound(self.view_id, cutoff)));
-            self.retired_until = cutoff;
+            let gone = self.take_out(&state::state_bound(self.view_id, cutoff), broker)?;
+            changes.extend(gone.changes);
+            if gone.is_all {
+                self.retired_until = cutoff;
+            }
         }
         let key = state::view_progress_key(self.view_id);
         changes.push(Change::Put(Family::State, key, self.progress.encode()));
-        changes
+        Ok(changes)
+    }
+
+    /// Takes groups below a key out of the view and of its topic, as many as one commit should.
+    fn take_out(&self, until: &[u8], broker: &Broker) -> Result<Gone> {
+        let (from, _) = state::state_range(self.view_id);
+        let mut keys: Vec<Vec<u8>> = Vec::new();
+        let mut to = until.to_vec();
+        for entry in broker.store().scan(Family::State, &from, until) {
+            let (key, _) = entry?;
+            if keys.len() == TAKEN_OUT_MAX {
+                to = key.to_vec();
+                break;
+            }
+            keys.push(key.to_vec());
+        }
+        let is_all = to == until;
+        let mut outbox = Outbox::to(broker, &self.plan.name)?;
+        let groups = self.codec.decode_keys(keys.iter().map(Vec::as_slice))?;
+        push_gone(&mut outbox, &self.plan, &self.plan.keys_alone(&groups)?, broker.clock().now_ms())?;
+        let mut changes = outbox.finish();
+        changes.push(Change::DeleteRange(Family::State, from, to));
+        Ok(Gone { changes, is_all })
+    }
+
+    /// Empties the view and its topic, a part at a time: what each commit writes. When nothing is left, it begins anew.
+    pub(crate) fn begin_again(&mut self, broker: &Broker) -> Result<Option<Vec<Change>>> {
+        let (_, to) = state::state_range(self.view_id);
+        if self.progress != Progress::default() {
+            let gone = self.take_out(&to, broker)?;
+            if gone.is_all {
+                (self.hot, self.unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
+                (self.progress, self.retired_until) = (Progress::default(), i64::MIN);
+            }
+            return Ok(Some(gone.changes));
+        }
+        Ok(None)
     }
 
     /// Windows that end before this are to be forgotten: only closed ones, and not at every step.

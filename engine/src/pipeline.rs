@@ -21,11 +21,11 @@ use broker::{Ack, Broker, Change, Family, PartitionIndex, TimestampMs};
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::decode::{Decoder, Sources, rejected};
 use crate::derive::{DerivedMember, DerivedStep};
-use crate::emit::{Outbox, push_groups, push_late, push_rejected};
+use crate::emit::{Outbox, push_groups, push_late, push_rejected, unfinished};
 use crate::error::Result;
 use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
-use crate::quality::{self, ACCEPTED, Counters, QualityAction, Tally};
+use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally, Writer};
 use crate::shared::{PipelineShared, Published, SharedHold};
 use crate::source::Source;
 use crate::state::{self, Position, Progress};
@@ -65,6 +65,8 @@ pub(crate) struct Pipeline {
     /// The tables that they join: at the start they are read first.
     pub(crate) tables: Vec<Follower>,
     pub(crate) event_watermark: Option<TimestampMs>,
+    /// When a step counts as done: who reads what it writes must find it as soon as its offsets are told.
+    pub(crate) ack: Ack,
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
 }
@@ -114,8 +116,11 @@ impl Pipeline {
         self.wait_for_tables().await;
         while !self.shared.is_stopping() {
             self.source.follow_topic();
+            if self.source.is_replaced() {
+                self.begin_again().await?;
+            }
             self.source.read_ahead().await?;
-            if self.source.has_ahead() {
+            if self.source.has_work() {
                 self.step().await?;
                 self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
                 continue;
@@ -151,9 +156,9 @@ impl Pipeline {
         let mut decoder = Decoder::new(&stream);
         let mut positions = self.source.decode_step(&mut decoder)?;
         let (decoded, sources) = decoder.finish_with_sources()?;
-        advance_event_times(&stream, &decoded, &mut positions);
         let broker = self.broker.clone();
         let now_ms = broker.clock().now_ms();
+        advance_event_times(&stream, &decoded, &mut positions, now_ms);
         let mut views: Vec<ViewStep> = Vec::new();
         for view in &mut self.views {
             views.push(view.member.apply(&decoded.rows, broker.store()).await?);
@@ -171,7 +176,7 @@ impl Pipeline {
         self.emit_views(&step, &read, &mut changes)?;
         self.emit_rejected(&step, &read, &mut changes)?;
         for (view, view_step) in self.views.iter_mut().zip(&step.views) {
-            changes.extend(view.member.changes(view_step));
+            changes.extend(view.member.changes(view_step, &broker)?);
         }
         for (member, derived_step) in self.derived.iter_mut().zip(&mut step.derived) {
             changes.extend(member.changes(derived_step, &read.decoded.rows, &read.sources, &broker)?);
@@ -187,6 +192,8 @@ impl Pipeline {
         for (view, view_step) in self.views.iter_mut().zip(&step.views) {
             let mut tally = Tally::default();
             tally.add_view(&read.days, &view_step.late, &view_step.failed);
+            let unfinished = view_step.unfinished.len() as u64;
+            tally.add(quality::day_of(None, read.now_ms), QualityAction::Failed, &FAILED.into(), unfinished);
             changes.extend(view.counters.changes(tally, store)?);
         }
         if let Some(member) = &mut self.stream_member {
@@ -257,6 +264,7 @@ impl Pipeline {
                 records.push(rejected(partition, record, rule, reasons.next().unwrap_or_default()));
                 Ok(())
             })?;
+            records.extend(unfinished(&view.member, view_step, read.now_ms)?);
         }
         if let Some(member) = &mut self.stream_member {
             for rejected in refused {
@@ -277,7 +285,7 @@ impl Pipeline {
 
     /// The one commit of a step, then what it makes true in memory.
     async fn commit(&mut self, changes: Vec<Change>, step: Step) -> Result<()> {
-        self.broker.lane().commit(changes, Ack::Written).await?;
+        self.broker.lane().commit(changes, self.ack).await?;
         self.source.committed(&step.positions);
         self.hold_positions(&step.positions);
         self.shared.records.fetch_add(step.records, Ordering::Relaxed);
@@ -307,21 +315,56 @@ impl Pipeline {
             return Ok(());
         }
         self.advance(&BTreeMap::new(), now_ms);
+        let changes = self.progress_changes()?;
+        let views = self.views.iter().map(|_| ViewStep::default()).collect();
+        let derived = self.derived.iter().map(|_| DerivedStep::default()).collect();
+        self.commit(changes, Step { positions: BTreeMap::new(), views, derived, records: 0 }).await
+    }
+
+    /// The topic was deleted and made again: nothing of the former one stays in the views, nor newest in their topics.
+    /// Until the last commit the positions are those of the former, so that a crash only begins this once more.
+    async fn begin_again(&mut self) -> Result<()> {
+        tracing::info!(
+            stream = self.stream.name(),
+            "the topic is another one now, its views are computed from it anew"
+        );
+        for view in &mut self.views {
+            while let Some(changes) = view.member.begin_again(&self.broker)? {
+                self.broker.lane().commit(changes, Ack::Written).await?;
+            }
+            let forget = quality::forget_view(&view.member.plan.name);
+            self.broker.lane().commit(vec![forget], Ack::Written).await?;
+            view.counters = Counters::new(Writer::View, &view.member.plan.name);
+        }
+        self.derived.iter_mut().for_each(DerivedMember::begin_again);
+        if let Some(member) = &mut self.stream_member {
+            (member.progress.event_watermark, member.progress.closed_until) = (None, None);
+        }
+        self.event_watermark = None;
+        self.advance(&BTreeMap::new(), self.broker.clock().now_ms());
+        let changes = self.progress_changes()?;
+        self.broker.lane().commit(changes, self.ack).await?;
+        self.source.begun_again();
+        self.hold_positions(&self.source.positions(&BTreeMap::new()));
+        self.views.iter().for_each(|view| view.published.publish(&view.member.progress, true));
+        self.derived.iter().for_each(|derived| derived.published.publish(&derived.progress, false));
+        self.stream_member.iter().for_each(|member| member.published.publish(&member.progress, false));
+        Ok(())
+    }
+
+    /// What writes the progress of all members.
+    fn progress_changes(&mut self) -> Result<Vec<Change>> {
         let mut changes: Vec<Change> = Vec::new();
         let nothing = ViewStep::default();
         for view in &mut self.views {
-            changes.extend(view.member.changes(&nothing));
+            changes.extend(view.member.changes(&nothing, &self.broker)?);
         }
         if let Some(member) = &self.stream_member {
             let key = state::stream_progress_key(self.stream.name());
             changes.push(Change::Put(Family::State, key, member.progress.encode()));
         }
-        for member in &mut self.derived {
-            changes.push(member.progress_change());
-        }
-        let views = self.views.iter().map(|_| ViewStep::default()).collect();
-        let derived = self.derived.iter().map(|_| DerivedStep::default()).collect();
-        self.commit(changes, Step { positions: BTreeMap::new(), views, derived, records: 0 }).await
+        changes.extend(self.derived.iter().map(DerivedMember::progress_change));
+        Ok(changes)
     }
 
     fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {
@@ -331,13 +374,20 @@ impl Pipeline {
     }
 }
 
-/// The largest accepted event time of each partition.
-fn advance_event_times(stream: &Stream, decoded: &Decoded, positions: &mut BTreeMap<PartitionIndex, Position>) {
+/// The largest event time accepted of each partition, of those that can be by now: a mistyped year must not close all windows
+/// up to it. `max_ahead` has compared each with its record's timestamp, which may be missing, or mistyped as well.
+fn advance_event_times(
+    stream: &Stream,
+    decoded: &Decoded,
+    positions: &mut BTreeMap<PartitionIndex, Position>,
+    now_ms: TimestampMs,
+) {
     let rows = &decoded.rows;
+    let latest_ms = now_ms.saturating_add(stream.config().max_ahead_ms);
     let partitions = rows.column(rows.num_columns() - 2).as_any().downcast_ref::<Int32Array>();
     let partitions = partitions.expect("_partition is the last column but one, an Int32");
     for (partition, event_time) in partitions.values().iter().zip(stream.event_times(rows).values()) {
-        if let Some(position) = positions.get_mut(partition) {
+        if let Some(position) = positions.get_mut(partition).filter(|_| *event_time <= latest_ms) {
             position.max_event_ms = position.max_event_ms.max(Some(*event_time));
         }
     }

@@ -23,8 +23,8 @@ pub(crate) const ACCEPTED: &str = "accepted";
 pub(crate) const DUPLICATE: &str = "duplicate";
 /// The rule of a view's late rows.
 const LATE: &str = "late";
-/// The rule of rows that a view could not evaluate.
-const FAILED: &str = "failed";
+/// The rule of rows, and groups, that a view could not evaluate.
+pub(crate) const FAILED: &str = "failed";
 
 /// What became of the records that a counter counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

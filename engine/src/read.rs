@@ -53,7 +53,7 @@ pub struct Answer {
     pub offsets: Offsets,
     /// How far event time has come, epoch milliseconds.
     pub event_watermark: Option<i64>,
-    /// The view's pipeline has stopped: the rows are right for `offsets`, but do not advance.
+    /// The view's pipeline, or one before it in a chain, has stopped: the rows are right for `offsets`, but do not advance.
     pub stale: bool,
 }
 
@@ -226,10 +226,7 @@ fn finish(
 ) -> Result<RecordBatch> {
     let states = codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
     // Nothing in a plan over memory waits, so this drives it to its end without a runtime.
-    let (mut rows, shown) = futures::executor::block_on(plan.finish(states))?;
-    if let Some(shown) = shown {
-        rows = filter_record_batch(&rows, &shown)?;
-    }
+    let mut rows = futures::executor::block_on(plan.finish(states))?.into_shown()?;
     for (index, value) in &filters.keys {
         let equal = arrow::compute::kernels::cmp::eq(rows.column(*index), &value.to_scalar()?)?;
         rows = filter_record_batch(&rows, &sql::mask(equal))?;

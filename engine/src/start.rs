@@ -7,17 +7,17 @@ use broker::{Ack, Broker, Change, Family, NewTopic};
 
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::derive::{DerivedMember, DerivedPlan};
-use crate::error::{EngineError, ErrorKind, Result};
+use crate::error::Result;
 use crate::follow::Follower;
+use crate::identity::identify;
 use crate::lookup::{LookupTable, TableFeed};
 use crate::member::ViewMember;
 use crate::pipeline::{Pipeline, PipelineView, StreamMember};
-use crate::quality::{self, Counters, Writer};
+use crate::quality::{Counters, Writer};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
 use crate::source::Source;
-use crate::state::{self, Definition, Progress};
+use crate::state::{self, Progress};
 use crate::stream::Stream;
-use crate::view::ViewPlan;
 
 /// The pipelines, ready to run, and what is seen of them.
 pub(crate) struct Prepared {
@@ -42,6 +42,20 @@ impl Group {
     fn new(stands: Progress) -> Group {
         Group { stands, stream_member: None, views: Vec::new(), derived: Vec::new() }
     }
+
+    /// The topics that its steps write.
+    fn writes(&self, stream: &Stream) -> Vec<String> {
+        let mut topics = vec![format!("{}{REJECTED_SUFFIX}", stream.name())];
+        for (view, _) in &self.views {
+            let name = &view.member.plan.name;
+            topics.extend([name.to_string(), format!("{name}{LATE_SUFFIX}")]);
+        }
+        for member in &self.derived {
+            let stream = &member.plan.stream;
+            topics.extend([stream.topic().to_string(), format!("{}{REJECTED_SUFFIX}", stream.name())]);
+        }
+        topics
+    }
 }
 
 /// Creates topics, gives ids to new views, throws away the state of changed ones, and groups members by position.
@@ -61,17 +75,27 @@ pub(crate) async fn prepare(broker: &Arc<Broker>, compiled: &Compiled) -> Result
         streams: Vec::new(),
     };
     for table in &compiled.tables {
-        prepare_table(broker, table, &hold, &mut prepared).await?;
+        let ack = ack_for(compiled, &[format!("{}{REJECTED_SUFFIX}", table.name())]);
+        prepare_table(broker, (table, ack), &hold, &mut prepared).await?;
     }
     for stream in &compiled.streams {
         for group in groups_of(broker, compiled, &ids, stream)? {
-            run_group(broker, stream, group, &hold, &mut prepared);
+            let ack = ack_for(compiled, &group.writes(stream));
+            run_group(broker, (stream, ack), group, &hold, &mut prepared);
         }
     }
     // In the order of the configuration, whatever pipeline they are in.
     let place = |view: &RunningView| compiled.views.iter().position(|plan| plan.name == view.plan.name);
     prepared.views.sort_by_key(place);
     Ok(prepared)
+}
+
+/// When the steps of who writes these topics are done. Offsets are told as applied after the commit; where somebody waits
+/// for them to read on, what was written must be visible by then.
+fn ack_for(compiled: &Compiled, written: &[String]) -> Ack {
+    let streams = compiled.streams.iter().map(|stream| stream.topic());
+    let mut read = streams.chain(compiled.tables.iter().filter_map(|table| table.topic()));
+    if read.any(|topic| written.iter().any(|other| **other == **topic)) { Ack::Durable } else { Ack::Written }
 }
 
 /// A view writes the same keys again and again: short segments are compacted soon, long ones would grow to a GiB first.
@@ -110,7 +134,7 @@ async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> 
 /// A table that follows a topic gets a feed; rows that another definition wrote are forgotten and read again.
 async fn prepare_table(
     broker: &Arc<Broker>,
-    table: &Arc<LookupTable>,
+    (table, ack): (&Arc<LookupTable>, Ack),
     hold: &Arc<SharedHold>,
     prepared: &mut Prepared,
 ) -> Result<()> {
@@ -151,6 +175,7 @@ async fn prepare_table(
         shared,
         hold: hold.clone(),
         counters: Counters::new(Writer::Table, table.name()),
+        ack,
     });
     prepared.tables.push(RunningTable { table: table.clone(), follower: Some(follower) });
     Ok(())
@@ -191,7 +216,7 @@ fn group_at<'g>(groups: &'g mut Vec<Group>, progress: &Progress) -> &'g mut Grou
 /// Makes the pipeline of a group, and what is seen of its members.
 fn run_group(
     broker: &Arc<Broker>,
-    stream: &Arc<Stream>,
+    (stream, ack): (&Arc<Stream>, Ack),
     group: Group,
     hold: &Arc<SharedHold>,
     prepared: &mut Prepared,
@@ -232,6 +257,7 @@ fn run_group(
         derived: group.derived,
         tables,
         event_watermark: group.stands.event_watermark,
+        ack,
         shared,
         hold: hold.clone(),
     });
@@ -245,35 +271,6 @@ fn tables_of(derived: &[DerivedMember], prepared: &Prepared) -> Vec<Follower> {
     };
     let joined = prepared.tables.iter().filter(|running| joins(&running.table));
     joined.filter_map(|running| running.follower.clone()).collect()
-}
-
-/// The view's id. State of another fingerprint is deleted and the view begins again from the log under a new id.
-async fn identify(broker: &Arc<Broker>, plan: &ViewPlan) -> Result<u32> {
-    let store = broker.store();
-    let key = state::definition_key(&plan.name);
-    let stored = store.get(Family::State, &key)?;
-    let known = stored.as_deref().and_then(Definition::decode);
-    if let Some(known) = known.filter(|known| known.fingerprint == plan.fingerprint) {
-        return Ok(known.view_id);
-    }
-    let next = store.get(Family::State, &state::next_view_id_key())?;
-    let view_id = next.as_deref().map(state::decode_next_view_id).transpose()?.unwrap_or(1);
-    let following =
-        view_id.checked_add(1).ok_or_else(|| EngineError::new(ErrorKind::Storage, "no view ids are left"))?;
-    let definition = Definition { view_id, fingerprint: plan.fingerprint };
-    let mut changes = vec![
-        Change::Put(Family::State, state::next_view_id_key(), following.to_be_bytes().to_vec()),
-        Change::Put(Family::State, key, definition.encode()),
-        quality::forget_view(&plan.name),
-    ];
-    if let Some(known) = known {
-        tracing::info!(view = &*plan.name, "the view or its stream has changed, it is computed again from the log");
-        let (from, to) = state::state_range(known.view_id);
-        changes.push(Change::DeleteRange(Family::State, from, to));
-        changes.push(Change::Delete(Family::State, state::view_progress_key(known.view_id)));
-    }
-    broker.lane().commit(changes, Ack::Durable).await?;
-    Ok(view_id)
 }
 
 fn load(broker: &Arc<Broker>, key: &[u8]) -> Result<Progress> {

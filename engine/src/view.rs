@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch};
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -72,9 +72,9 @@ pub(crate) struct ViewPlan {
     /// Indexes of the stream's columns that the view uses; `window_start` is put behind them.
     columns: Vec<usize>,
     conditions: Vec<Arc<dyn PhysicalExpr>>,
-    having: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) having: Vec<Arc<dyn PhysicalExpr>>,
     /// Keys and values over the aggregation's result.
-    output: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) output: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 /// The view's nodes, cut out of the plan.
@@ -120,32 +120,6 @@ impl ViewPlan {
             Some(kept) => Ok((filter_record_batch(&input, &kept)?, Some(kept))),
             None => Ok((input, None)),
         }
-    }
-
-    /// States, one per group → what readers see, and which of the groups meet HAVING (None = all).
-    pub(crate) async fn finish(&self, states: RecordBatch) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
-        let result = self.aggregation.finish(states).await?;
-        let mut shown: Option<BooleanArray> = None;
-        for condition in &self.having {
-            let met = sql::mask(sql::condition(condition, &result)?);
-            shown = Some(match shown {
-                Some(before) => arrow::compute::and(&before, &met)?,
-                None => met,
-            });
-        }
-        let mut arrays: Vec<ArrayRef> = Vec::new();
-        if let Some(window) = self.window {
-            let starts = result.column(0);
-            let starts = starts.as_any().downcast_ref::<arrow::array::TimestampMillisecondArray>();
-            let starts = starts.expect("the first group column is window_start, a timestamp");
-            let ends = starts.unary::<_, arrow::datatypes::TimestampMillisecondType>(|start| window.end_of(start));
-            arrays.push(result.column(0).clone());
-            arrays.push(Arc::new(ends.with_timezone("UTC")));
-        }
-        for expr in &self.output {
-            arrays.push(expr.evaluate(&result)?.into_array(result.num_rows())?);
-        }
-        Ok((RecordBatch::try_new(self.schema.clone(), arrays)?, shown))
     }
 
     /// Number of leading columns of [`schema`](Self::schema) that identify a row.

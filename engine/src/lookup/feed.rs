@@ -32,6 +32,8 @@ pub(crate) struct TableFeed {
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
     pub(crate) counters: Counters,
+    /// As of a pipeline: for those who read its refused records.
+    pub(crate) ack: Ack,
 }
 
 impl TableFeed {
@@ -51,8 +53,11 @@ impl TableFeed {
         self.hold_positions(&self.source.positions(&BTreeMap::new()));
         while !self.shared.is_stopping() {
             self.source.follow_topic();
+            if self.source.is_replaced() {
+                self.begin_again().await?;
+            }
             self.source.read_ahead().await?;
-            if self.source.has_ahead() {
+            if self.source.has_work() {
                 self.step().await?;
                 continue;
             }
@@ -68,7 +73,7 @@ impl TableFeed {
         };
         let mut decoder = RecordDecoder::new(&table);
         let positions = self.source.decode_step(&mut decoder)?;
-        let records = decoder.rows() as u64;
+        let records = decoder.records() as u64;
         let decoded = decoder.finish()?;
         let now_ms = self.broker.clock().now_ms();
         let mut tally = Tally::default();
@@ -87,15 +92,38 @@ impl TableFeed {
         self.progress.positions = self.source.positions(&positions);
         self.progress.lost += self.source.take_lost();
         self.progress.updated_at = now_ms;
-        let progress = state::encode_table_progress(table.fingerprint(), &self.progress);
-        changes.push(Change::Put(Family::State, state::table_progress_key(table.name()), progress));
-        self.broker.lane().commit(changes, Ack::Written).await?;
+        changes.push(self.progress_change());
+        self.broker.lane().commit(changes, self.ack).await?;
         rows.committed(changed);
         self.source.committed(&positions);
         self.hold_positions(&positions);
         self.shared.records.fetch_add(records, Ordering::Relaxed);
         self.published.publish(&self.progress, true);
         Ok(())
+    }
+
+    /// The topic was deleted and made again: the rows of the former one go.
+    async fn begin_again(&mut self) -> Result<()> {
+        let table = self.table.clone();
+        let Contents::Stored(_, rows) = &table.contents else {
+            return Err(EngineError::bug("a table that is written out follows a topic"));
+        };
+        tracing::info!(table = table.name(), "the topic is another one now, the table is read from it anew");
+        self.progress.positions = self.source.positions(&BTreeMap::new());
+        self.progress.applied = 0;
+        let (from, to) = rows.range();
+        let changes = vec![Change::DeleteRange(Family::State, from, to), self.progress_change()];
+        self.broker.lane().commit(changes, Ack::Written).await?;
+        rows.emptied();
+        self.source.begun_again();
+        self.hold_positions(&self.progress.positions);
+        self.published.publish(&self.progress, true);
+        Ok(())
+    }
+
+    fn progress_change(&self) -> Change {
+        let progress = state::encode_table_progress(self.table.fingerprint(), &self.progress);
+        Change::Put(Family::State, state::table_progress_key(self.table.name()), progress)
     }
 
     /// Keeps `applied` the number of rows in the table.

@@ -102,6 +102,13 @@ impl StoredRows {
         }
     }
 
+    /// After the commit that took all rows away.
+    pub(super) fn emptied(&self) {
+        let mut cache = self.cache.lock();
+        cache.version += 1;
+        cache.hot = HotStates::new(CACHE_BYTES_MAX);
+    }
+
     pub(super) fn look_up(&self, keys: &ArrayRef, encoded: &Rows, store: &Store) -> Result<Looked> {
         let mut distinct: HashMap<&[u8], u32> = HashMap::new();
         let mut wanted: Vec<&[u8]> = Vec::new();

@@ -1,11 +1,14 @@
 //! Tests of the engine over a real broker in a temporary directory.
 
 mod avro;
+mod chain;
 mod compacted;
 mod decode;
 mod derived;
 mod derived_oracle;
+mod faults;
 mod oracle;
+mod replaced;
 mod speed;
 mod views;
 
