@@ -180,7 +180,7 @@ impl Engine {
         let held = self.budget.begin();
         let read = move || {
             let answer = read_now(&broker, &view, (&request, guard.as_ref()), &|bytes| held.grow(bytes))?;
-            Ok(Answer { held, ..answer })
+            Ok::<_, EngineError>(Answer { held, ..answer })
         };
         let answer = tokio::task::spawn_blocking(read).await;
         let mut answer: Answer =

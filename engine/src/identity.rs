@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use broker::{Ack, Broker, Change, Family, Partition};
+use broker::{Ack, Batch, Broker, Change, Family, Offset, Partition, TimestampMs};
 
 use crate::emit::Outbox;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -72,7 +72,12 @@ async fn empty_topic(broker: &Broker, view: &str) -> Result<()> {
 }
 
 /// A tombstone for each key that has a value in the next portion; where to go on, or none at the end.
-async fn push_tombstones(outbox: &mut Outbox, partition: &Partition, from: i64, now_ms: i64) -> Result<Option<i64>> {
+async fn push_tombstones(
+    outbox: &mut Outbox,
+    partition: &Arc<Partition>,
+    from: Offset,
+    now_ms: TimestampMs,
+) -> Result<Option<Offset>> {
     let batches = partition.read_committed(from, READ_BYTES).await?;
     let mut newest: HashMap<Vec<u8>, bool> = HashMap::new();
     for batch in &batches {
@@ -87,5 +92,5 @@ async fn push_tombstones(outbox: &mut Outbox, partition: &Partition, from: i64, 
     for (key, _) in newest.into_iter().filter(|(_, has_value)| *has_value) {
         outbox.push(now_ms, Some(&key), None, &[]);
     }
-    Ok(batches.last().map(broker::Batch::next_offset))
+    Ok(batches.last().map(Batch::next_offset))
 }

@@ -18,7 +18,6 @@ use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, Run
 use crate::source::Source;
 use crate::state::{self, Progress};
 use crate::stream::Stream;
-use crate::view::ViewPlan;
 
 /// The pipelines, ready to run, and what is seen of them.
 pub(crate) struct Prepared {

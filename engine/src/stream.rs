@@ -21,7 +21,7 @@ use crate::wire::Wire;
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 17] = [
+pub const RULES: [&str; 18] = [
     "unreadable",
     "null_value",
     "utf8",
@@ -38,6 +38,7 @@ pub const RULES: [&str; 17] = [
     "too_large",
     "expression",
     "duplicate",
+    "too_old",
     "key",
 ];
 

@@ -2,7 +2,9 @@
 //! and an event time at most `within` away, before or after it. A row with a null among its key columns never is one.
 //!
 //! Accepted rows are stored by bucket, a span of event time as wide as `within`: so one bucket holds a key at most once,
-//! three buckets decide about a row, and what is too old to matter goes as a range.
+//! three buckets decide about a row, and what is too old to matter goes as a range. How far back they are kept follows from
+//! the event watermark of the last commit, and from nothing that a restart forgets. A row that is older cannot be judged:
+//! it is refused, by a rule of its own.
 
 use std::collections::HashMap;
 
@@ -27,6 +29,8 @@ pub(super) struct Deduplicate {
     stream: String,
     columns: Vec<usize>,
     within_ms: i64,
+    /// How far behind the event watermark accepted rows are kept.
+    kept_ms: i64,
     converter: RowConverter,
 }
 
@@ -34,16 +38,25 @@ pub(super) struct Deduplicate {
 /// memory only.
 pub(super) struct Seen {
     hot: HotStates,
-    /// The largest event time accepted since the start.
-    newest_ms: Option<i64>,
     /// Buckets before this one are forgotten.
     forgotten_until: i64,
 }
 
+/// What de-duplication says of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Finding {
+    /// None like it was accepted.
+    New,
+    /// One like it was.
+    Duplicate,
+    /// What was accepted at its time is no longer known.
+    TooOld,
+}
+
 /// What de-duplication says of rows.
 pub(super) struct Verdict {
-    /// Per row, whether it is a duplicate.
-    pub(super) duplicates: Vec<bool>,
+    /// Of each row.
+    pub(super) findings: Vec<Finding>,
     /// What is stored of the accepted rows.
     pub(super) accepted: Vec<(Vec<u8>, Vec<u8>)>,
 }
@@ -52,7 +65,7 @@ impl Deduplicate {
     /// Compiles the setting over the stream's columns; mistakes are noted.
     pub(super) fn new(
         config: &DeduplicateConfig,
-        stream: &str,
+        (stream, lateness_ms): (&str, i64),
         schema: &SchemaRef,
         mistakes: &mut Vec<String>,
     ) -> Option<Deduplicate> {
@@ -67,27 +80,33 @@ impl Deduplicate {
             stream: stream.to_string(),
             columns,
             within_ms: config.within_ms,
+            kept_ms: lateness_ms.saturating_add(config.within_ms.saturating_mul(2)),
             converter,
         })
     }
 
-    /// Judges rows in their order.
+    /// Judges rows in their order, by the event watermark of the last commit.
     pub(super) fn judge(
         &self,
         rows: &RecordBatch,
         event_times: &TimestampMillisecondArray,
-        seen: &mut Seen,
+        (seen, event_watermark): (&Seen, Option<i64>),
         store: &Store,
     ) -> Result<Verdict> {
         let keys = self.keys(rows)?;
         let mut known = self.load(&keys, event_times, seen, store)?;
-        let mut verdict = Verdict { duplicates: Vec::with_capacity(rows.num_rows()), accepted: Vec::new() };
+        let kept_from = self.kept_from(event_watermark);
+        let mut verdict = Verdict { findings: Vec::with_capacity(rows.num_rows()), accepted: Vec::new() };
         for (row, key) in keys.iter().enumerate() {
             let time_ms = event_times.value(row);
             let Some(key) = key else {
-                verdict.duplicates.push(false);
+                verdict.findings.push(Finding::New);
                 continue;
             };
+            if self.buckets(time_ms).into_iter().any(|bucket| bucket < kept_from) {
+                verdict.findings.push(Finding::TooOld);
+                continue;
+            }
             let is_near = |bucket: i64| {
                 let before = known.get(&self.store_key(bucket, key));
                 before
@@ -96,21 +115,24 @@ impl Deduplicate {
                     .is_some_and(|before: i64| before.abs_diff(time_ms) <= self.within_ms.unsigned_abs())
             };
             let is_duplicate = self.buckets(time_ms).into_iter().any(is_near);
-            verdict.duplicates.push(is_duplicate);
+            verdict.findings.push(if is_duplicate { Finding::Duplicate } else { Finding::New });
             if !is_duplicate {
                 let key = self.store_key(self.bucket(time_ms), key);
                 known.insert(key.clone(), Some(time_ms));
                 verdict.accepted.push((key, time_ms.to_be_bytes().to_vec()));
-                seen.newest_ms = seen.newest_ms.max(Some(time_ms));
             }
         }
         Ok(verdict)
     }
 
-    /// Forgets buckets that no row within `within` of the event watermark can meet any more.
+    /// The first bucket that is kept at an event watermark.
+    fn kept_from(&self, event_watermark: Option<i64>) -> i64 {
+        event_watermark.map_or(i64::MIN, |watermark| self.bucket(watermark.saturating_sub(self.kept_ms)))
+    }
+
+    /// Forgets the buckets that are not kept at the event watermark of the commit under way.
     pub(super) fn forget(&self, seen: &mut Seen, event_watermark: Option<i64>) -> Option<Change> {
-        let horizon = event_watermark?.min(seen.newest_ms?);
-        let bucket = self.bucket(horizon.saturating_sub(self.within_ms.saturating_mul(2)));
+        let bucket = self.kept_from(event_watermark);
         if bucket <= seen.forgotten_until {
             return None;
         }
@@ -180,7 +202,7 @@ impl Deduplicate {
 
 impl Seen {
     pub(super) fn new() -> Seen {
-        Seen { hot: HotStates::new(HOT_BYTES_MAX), newest_ms: None, forgotten_until: i64::MIN }
+        Seen { hot: HotStates::new(HOT_BYTES_MAX), forgotten_until: i64::MIN }
     }
 
     /// After the commit of accepted rows.

@@ -7,7 +7,7 @@ use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use broker::{Broker, Change, Family, Store, TimestampMs};
 
-use super::deduplicate::Seen;
+use super::deduplicate::{Finding, Seen};
 use super::join::Failure;
 use super::plan::{DerivedPlan, Evaluated};
 use crate::check::REJECTED_SUFFIX;
@@ -139,13 +139,23 @@ impl DerivedMember {
     fn deduplicate(&mut self, rows: Evaluated, store: &Store, step: &mut DerivedStep) -> Result<Evaluated> {
         let Some(deduplicate) = &self.plan.deduplicate else { return Ok(rows) };
         let times = self.event_times(&rows.rows)?.clone();
-        let verdict = deduplicate.judge(&rows.rows, &times, &mut self.seen, store)?;
+        let known = (&self.seen, self.progress.event_watermark);
+        let verdict = deduplicate.judge(&rows.rows, &times, known, store)?;
         step.accepted = verdict.accepted;
-        for (at, _) in verdict.duplicates.iter().enumerate().filter(|(_, is_duplicate)| **is_duplicate) {
-            let reason = "a row with the same key columns was accepted before, within the time of deduplicate";
-            step.faults.push((rows.origin[at], "duplicate".into(), reason.into()));
+        for (at, finding) in verdict.findings.iter().enumerate() {
+            let (rule, reason) = match finding {
+                Finding::New => continue,
+                Finding::Duplicate => {
+                    ("duplicate", "a row with the same key columns was accepted before, within the time of deduplicate")
+                }
+                Finding::TooOld => (
+                    "too_old",
+                    "what was accepted at its event time is no longer known, raise lateness to take such rows",
+                ),
+            };
+            step.faults.push((rows.origin[at], rule.into(), reason.into()));
         }
-        rows.keep(verdict.duplicates.iter().map(|is_duplicate| !is_duplicate).collect())
+        rows.keep(verdict.findings.iter().map(|finding| *finding == Finding::New).collect())
     }
 
     fn event_times<'a>(&self, rows: &'a RecordBatch) -> Result<&'a TimestampMillisecondArray> {

@@ -97,10 +97,9 @@ impl DerivedPlan {
         let schema = output_schema(&stream_config, &stream);
         let conditions = Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes);
         let key = config.key.as_ref().and_then(|key| column_index("key", key, &schema, &mut mistakes));
-        let deduplicate = config
-            .deduplicate
-            .as_ref()
-            .and_then(|deduplicate| Deduplicate::new(deduplicate, &parsed.name, &schema, &mut mistakes));
+        let deduplicate = config.deduplicate.as_ref().and_then(|deduplicate| {
+            Deduplicate::new(deduplicate, (&parsed.name, config.lateness_ms), &schema, &mut mistakes)
+        });
         if !mistakes.is_empty() {
             return Err(mistakes.into_iter().flat_map(named).collect());
         }

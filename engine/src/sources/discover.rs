@@ -62,18 +62,28 @@ fn matching(base: &Path, folder: &Path, patterns: &[String], found: &mut Vec<Fou
             continue;
         }
         let path = entry.path();
-        let is_dir = fs::metadata(&path)?.is_dir();
+        // A link that leads nowhere is no file, nor is one that went in this moment.
+        let Some(data) = there(fs::metadata(&path))? else { continue };
+        let is_dir = data.is_dir();
         if is_dir && !rest.is_empty() {
             matching(base, &path, rest, found)?;
         } else if !is_dir && rest.is_empty() && !UNFINISHED.iter().any(|end| name.ends_with(end)) {
             let shown = path.strip_prefix(base).unwrap_or(&path).to_string_lossy().into_owned();
-            found.push(look(path, shown)?);
+            found.extend(there(look(path, shown))?);
         }
         if found.len() > FILES_MAX {
             return Err(io::Error::other(format!("the path names more than {FILES_MAX} files, move some away")));
         }
     }
     Ok(())
+}
+
+/// None of what is not there.
+fn there<T>(looked: io::Result<T>) -> io::Result<Option<T>> {
+    match looked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        looked => looked.map(Some),
+    }
 }
 
 /// A file as it is now.

@@ -127,10 +127,10 @@ impl Run<'_> {
         let files = self.trying(|run| run.find())?;
         let store = self.shared.broker.store().clone();
         let mut due = Vec::new();
-        for found in files.into_iter().filter(|found| self.report.trigger != WATCH || self.shared.is_settled(found)) {
+        for found in files {
             if discover::is_known(&store, &self.config().name, &found)? {
                 self.report.files_known += 1;
-            } else {
+            } else if self.report.trigger != WATCH || self.shared.is_settled(&found) {
                 due.push(found);
             }
         }

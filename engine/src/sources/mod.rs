@@ -271,7 +271,7 @@ async fn keep(shared: Arc<SourceShared>, mut pending: Option<&'static str>) {
 async fn due(shared: &Arc<SourceShared>) -> Option<&'static str> {
     match &shared.config.when {
         When::Watch(every_ms) => {
-            tokio::time::sleep(Duration::from_millis(*every_ms)).await;
+            tokio::time::sleep(shared.until_look(*every_ms)).await;
             let looking = shared.clone();
             let looked = tokio::task::spawn_blocking(move || looking.is_due()).await;
             matches!(looked, Ok(Ok(true))).then_some(WATCH)

@@ -14,6 +14,7 @@ use russh::keys::{HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicK
 use russh_sftp::client::SftpSession;
 use russh_sftp::client::error::Error as SftpError;
 use russh_sftp::client::fs::Metadata;
+use russh_sftp::protocol::StatusCode;
 use tokio::io::AsyncReadExt;
 
 use super::discover::{FILES_MAX, Found, UNFINISHED, fits};
@@ -289,7 +290,11 @@ impl Remote {
             let path = format!("{}/{name}", at.trim_end_matches('/'));
             let shown = if shown.is_empty() { name } else { format!("{shown}/{name}") };
             let data = match entry.metadata() {
-                link if link.file_type().is_symlink() => self.files.metadata(path.as_str()).await?,
+                link if link.file_type().is_symlink() => match self.files.metadata(path.as_str()).await {
+                    // A link that leads nowhere is no file.
+                    Err(SftpError::Status(status)) if status.status_code == StatusCode::NoSuchFile => continue,
+                    data => data?,
+                },
                 data => data,
             };
             fitting.push(((path, shown), data));

@@ -20,7 +20,7 @@ use crate::error::Result;
 
 /// The trigger of a run that a changed folder began.
 pub(crate) const WATCH: &str = "watch";
-/// A file that was written to within this time may not be whole yet; a watching source leaves it for the next look.
+/// A file that has not stayed as it is for this time may not be whole yet; a watching source leaves it for the next look.
 const SETTLED_MS: i64 = 1_000;
 
 /// What a run is told.
@@ -65,6 +65,8 @@ struct Live {
     last_run: u64,
     /// Files that could not be read, and how they were then.
     given_up: HashMap<String, (u64, i64)>,
+    /// Files that a watching source has to read, how they were at the last look, and since which one they have been so.
+    looked: HashMap<String, ((u64, i64), i64)>,
     watch_error: Option<String>,
 }
 
@@ -167,10 +169,18 @@ impl SourceShared {
         self.live.lock().given_up.insert(discover::path_of(found), (found.bytes, found.modified_ns));
     }
 
-    /// Whether nobody has written to the file for a while.
+    /// Whether nobody has written to the file for a while, by what the looks at it have seen: the clock of whoever wrote it
+    /// may be another one.
     pub(crate) fn is_settled(&self, found: &Found) -> bool {
-        let age = self.broker.clock().now_ms() - found.modified_ns / 1_000_000;
-        !(0..SETTLED_MS).contains(&age)
+        let stamp = (found.bytes, found.modified_ns);
+        let since = self.live.lock().looked.get(&discover::path_of(found)).filter(|(then, _)| *then == stamp).copied();
+        since.is_some_and(|(_, since_ms)| self.broker.clock().steady_ms().saturating_sub(since_ms) >= SETTLED_MS)
+    }
+
+    /// Time until the next look of a source that looks so often: soon, where a file waits for a second one.
+    pub(crate) fn until_look(&self, every_ms: u64) -> Duration {
+        let waits = !self.live.lock().looked.is_empty();
+        Duration::from_millis(if waits { every_ms.min(SETTLED_MS.unsigned_abs()) } else { every_ms })
     }
 
     /// Where files of another machine are fetched.
@@ -210,14 +220,18 @@ impl SourceShared {
             }
         };
         self.live.lock().watch_error = None;
-        for found in files.iter().filter(|found| self.is_settled(found)) {
-            let stamp = (found.bytes, found.modified_ns);
-            let given_up = self.live.lock().given_up.get(&discover::path_of(found)) == Some(&stamp);
+        let now_ms = self.broker.clock().steady_ms();
+        let mut looked = HashMap::new();
+        for found in &files {
+            let (path, stamp) = (discover::path_of(found), (found.bytes, found.modified_ns));
+            let given_up = self.live.lock().given_up.get(&path) == Some(&stamp);
             if !given_up && !discover::is_known(self.broker.store(), &self.config.name, found)? {
-                return Ok(true);
+                let before = self.live.lock().looked.get(&path).filter(|(then, _)| *then == stamp).copied();
+                looked.insert(path, before.unwrap_or((stamp, now_ms)));
             }
         }
-        Ok(false)
+        self.live.lock().looked = looked;
+        Ok(files.iter().any(|found| self.is_settled(found)))
     }
 
     /// What is not there yet may come, as it is watched for; all else wants somebody's hand.
