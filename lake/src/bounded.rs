@@ -35,7 +35,7 @@ const GROWING: &[&str] = &["array_agg", "string_agg"];
 const STEPS_MAX: u64 = 1 << 30;
 
 /// Most calls in one statement.
-const CALLS_MAX: u64 = 1_000;
+const CALLS_MAX: u64 = 256;
 /// Least share of a call.
 const SHARE_BYTES_MIN: u64 = 1 << 20;
 
