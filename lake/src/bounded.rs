@@ -35,7 +35,7 @@ const GROWING: &[&str] = &["array_agg", "string_agg"];
 const STEPS_MAX: u64 = 1 << 30;
 
 /// Most calls in one statement.
-const CALLS_MAX: u64 = 1_000;
+const CALLS_MAX: u64 = 256;
 /// Least share of a call.
 const SHARE_BYTES_MIN: u64 = 1 << 20;
 
@@ -70,13 +70,9 @@ pub fn register(mut state: SessionState, memory_bytes: usize) -> Result<SessionS
 /// `Refused` for more calls than there are shares for.
 pub fn share(plan: LogicalPlan, memory_bytes: usize) -> Result<LogicalPlan> {
     let mut calls = 0;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                calls += u64::from(with_share(expr, 0).is_some());
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
+    each_expression(&plan, |expr| {
+        calls += u64::from(with_share(expr, 0).is_some());
+        Ok(())
     })?;
     if calls > CALLS_MAX {
         let message = format!("the statement joins or repeats values in {calls} places: {CALLS_MAX} are the most");
@@ -94,6 +90,12 @@ pub fn share(plan: LogicalPlan, memory_bytes: usize) -> Result<LogicalPlan> {
         })
     })?;
     Ok(shared.data)
+}
+
+/// Looks at the expressions of a plan and of its subqueries, and at the parts of them.
+fn each_expression(plan: &LogicalPlan, mut look: impl FnMut(&Expr) -> Result<()>) -> Result<()> {
+    let mut whole = |expr: &Expr| expr.apply(|part| look(part).map(|()| TreeNodeRecursion::Continue));
+    plan.apply_with_subqueries(|node| node.apply_expressions(&mut whole)).map(|_| ())
 }
 
 /// A call with another share; none for what is no call of a bounded function.
@@ -114,22 +116,17 @@ fn with_share(expr: &Expr, share_bytes: u64) -> Option<Expr> {
 /// `Refused` for a list that would be kept once for each row: its length times the rows.
 pub fn batch_rows(plan: &LogicalPlan, memory_bytes: usize) -> Result<usize> {
     let mut largest = 1;
-    plan.apply_with_subqueries(|node| {
-        node.apply_expressions(|expr| {
-            expr.apply(|expr| {
-                match expr {
-                    Expr::Literal(value, _) => largest = largest.max(value.size()),
-                    Expr::WindowFunction(window) if GROWING.contains(&window.fun.name()) => {
-                        let name = window.fun.name();
-                        let message =
-                            format!("{name} over a window would keep a list per row: use {name} with GROUP BY");
-                        return Err(refused(LakeErrorKind::Refused, message));
-                    }
-                    _ => {}
-                }
-                Ok(TreeNodeRecursion::Continue)
-            })
-        })
+    each_expression(plan, |expr| match expr {
+        Expr::Literal(value, _) => {
+            largest = largest.max(value.size());
+            Ok(())
+        }
+        Expr::WindowFunction(window) if GROWING.contains(&window.fun.name()) => {
+            let name = window.fun.name();
+            let message = format!("{name} over a window would keep a list per row: use {name} with GROUP BY");
+            Err(refused(LakeErrorKind::Refused, message))
+        }
+        _ => Ok(()),
     })?;
     Ok((memory_bytes / PIECE_PART as usize / largest).max(1))
 }

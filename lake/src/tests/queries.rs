@@ -215,7 +215,8 @@ async fn functions_that_grow_are_refused_before_they_run() {
         format!("SELECT array_to_string(range(0, 1000000), {big})"),
         format!("SELECT concat_ws({big}, {})", ["'a'"; 100].join(", ")),
         format!("SELECT concat({})", [big; 100].join(", ")),
-        format!("SELECT {}", [big; 100].join(" || ")),
+        format!("SELECT {}", [big; 20].join(" || ")),
+        format!("SELECT [{}] FROM listens", ["concat('a', genre)"; 300].join(", ")),
         format!("SELECT [{}]", [big; 100].join(", ")),
         format!("SELECT array_replace_all(array_repeat('a', 100000), 'a', {big})"),
         format!("SELECT {big} {rows}"),
@@ -234,28 +235,6 @@ async fn functions_that_grow_are_refused_before_they_run() {
         assert!(begin.elapsed().as_secs() < 20, "{said}: {:?}", begin.elapsed());
     }
     assert_eq!(table(&lake, "SELECT count(*) FROM listens").await, ["40"]);
-    lake.stop().await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_measure() {
-    let (_bench, lake) = filled().await;
-    for n in [4, 8, 12, 16, 20, 24, 28] {
-        for (what, text) in [
-            ("||", vec!["genre"; n].join(" || ")),
-            ("lit", vec!["'a'"; n].join(" || ")),
-            ("+", vec!["amount"; n].join(" + ")),
-            ("concat", (0..n).fold("genre".to_owned(), |text, _| format!("concat({text}, genre)"))),
-            ("repeat", vec!["repeat('x', 100000000)"; n].join(" || ")),
-        ] {
-            let begin = std::time::Instant::now();
-            let good = sql(&lake, &format!("SELECT {text} FROM listens LIMIT 1"), vec![]).await.is_ok();
-            println!("{what} {n}: {:?} {good}", begin.elapsed());
-            if begin.elapsed().as_secs() > 8 {
-                return;
-            }
-        }
-    }
     lake.stop().await.unwrap();
 }
 
