@@ -1,8 +1,8 @@
-//! kill -9 in the middle of load, 20 times in a row: nothing acknowledged is lost, nothing is doubled, views and lake agree with
-//! the log.
+//! kill -9 in the middle of load, 20 times in a row, while the lake's files are merged: nothing acknowledged is lost, nothing is
+//! doubled, views and lake agree with the log.
 
 use crate::clients::create_topic;
-use crate::oracle::{lake, music, oracle, report};
+use crate::oracle::{lake, merging, music, oracle, report, settle};
 use crate::support::process::Process;
 use crate::support::server::{Options, Server, millpond};
 use crate::support::{Scratch, alone, eventually, seed};
@@ -76,8 +76,10 @@ fn kill_9_twenty_times_under_load() {
         } else {
             random.random_range(150..1200)
         });
+        let merges = merging(&server, "listens");
         thread::sleep(load);
         server.kill9();
+        merges.join().unwrap();
         if std::env::var_os("MILLPOND_SABOTAGE").is_some() && kill == KILLS {
             lose_what_was_not_flushed(&server);
         }
@@ -100,9 +102,12 @@ fn kill_9_twenty_times_under_load() {
 
     let found = report("oracle", oracle(&server, &system).arg("--sent").arg(scratch.path("sent.jsonl")));
     assert!(found["rejected"].as_u64().unwrap() > 0, "{found}");
+    server.http.post("/v1/lake/listens/merge", &serde_json::Value::Null);
     report("lake", &mut lake(&server, &system));
-    server.http.post("/v1/lake/listens/flush", &serde_json::Value::Null);
-    report("lake, flushed", lake(&server, &system).arg("--whole"));
+    settle(&server, "listens");
+    let found = report("lake, flushed and merged", lake(&server, &system).arg("--whole"));
+    let slices = server.http.sql("SELECT count(*) FROM (SELECT DISTINCT _partition, date, genre FROM listens)");
+    assert_eq!(found["files"], slices[0][0], "one file per partition and slice");
     assert!(server.stop().success());
 }
 

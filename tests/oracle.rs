@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 use std::time::Duration;
 
 /// Events of the test; the issue asks for at least 200,000.
@@ -42,6 +43,22 @@ pub fn lake(server: &Server, system: &Path) -> Command {
     let mut command = python("clients/lake.py");
     command.arg(&server.kafka).arg(system).arg("listens").arg(server.lake_dir());
     command
+}
+
+/// Settles all of a topic and merges its files, so that its directories stay as they are while they are read; what was merged.
+pub fn settle(server: &Server, topic: &str) -> Value {
+    server.http.post(&format!("/v1/lake/{topic}/flush"), &Value::Null);
+    server.http.post(&format!("/v1/lake/{topic}/merge"), &Value::Null)
+}
+
+/// Merges a topic's files again and again until the server is killed.
+pub fn merging(server: &Server, topic: &str) -> thread::JoinHandle<()> {
+    let (http, path) = (server.http.clone(), format!("/v1/lake/{topic}/merge"));
+    thread::spawn(move || {
+        while http.try_post(&path, &Value::Null).is_ok() {
+            thread::sleep(Duration::from_millis(20));
+        }
+    })
 }
 
 /// Reads dashboards in Chromium, panel by panel; the file with what they show.
@@ -147,7 +164,7 @@ fn every_number_equals_an_independent_computation() {
     let kinds = |column: &str| found["enriched"][column].as_u64().unwrap();
     assert!(kinds("region") >= 6 && kinds("segment") == 5 && kinds("time_slot") == 4, "{found}");
 
-    server.http.post("/v1/lake/listens/flush", &Value::Null);
+    settle(&server, "listens");
     let settled = report("lake", lake(&server, &system).arg("--whole"));
     assert_eq!(settled["settled"], found["valid"], "{settled}");
     the_checks_can_fail(&scratch, &server, &system, &record);
@@ -225,7 +242,7 @@ fn history_and_now_are_one_table(server: &Server, system: &Path, settled: u64) {
     ]);
     crate::support::kafka::run(&mut more);
     assert_eq!(count(), [settled + 5000, settled + 5000], "live rows are counted at once");
-    server.http.post("/v1/lake/listens/flush", &Value::Null);
+    settle(server, "listens");
     assert_eq!(count(), [settled + 5000, settled + 5000], "settled rows are counted once");
     report("lake", lake(server, system).arg("--whole"));
 }

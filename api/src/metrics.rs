@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use lake::MergeReport;
 use serde_json::{Value, json};
 
 use crate::access::Need;
@@ -247,6 +248,16 @@ fn source_figures(app: &App, text: &mut Text) -> Answer<()> {
     Ok(())
 }
 
+/// A counter: its name, what it says, and where it is read.
+type Counter<T> = (&'static str, &'static str, fn(&T) -> u64);
+
+/// What merging did in the lake.
+const MERGED: [Counter<MergeReport>; 3] = [
+    ("millpond_lake_merges_total", "Parquet files made of smaller ones.", |merged| merged.merges),
+    ("millpond_lake_merged_files_total", "Small Parquet files that were merged.", |merged| merged.files),
+    ("millpond_lake_merged_bytes_total", "Bytes of Parquet files made of smaller ones.", |merged| merged.bytes),
+];
+
 fn lake_figures(app: &App, text: &mut Text) {
     let lake = app.lake.status();
     text.family("millpond_lake_files", "gauge", "Parquet files published.");
@@ -255,6 +266,14 @@ fn lake_figures(app: &App, text: &mut Text) {
     lake.tables.iter().for_each(|t| text.value("millpond_lake_rows", &[("topic", &*t.topic)], t.rows as f64));
     text.family("millpond_lake_bytes", "gauge", "Bytes of Parquet.");
     lake.tables.iter().for_each(|t| text.value("millpond_lake_bytes", &[("topic", &*t.topic)], t.bytes as f64));
+    text.family("millpond_lake_small_files", "gauge", "Parquet files below merge_below of their tables.");
+    lake.tables
+        .iter()
+        .for_each(|t| text.value("millpond_lake_small_files", &[("topic", &*t.topic)], t.small_files as f64));
+    for (name, help, pick) in MERGED {
+        text.family(name, "counter", help);
+        lake.tables.iter().for_each(|t| text.value(name, &[("topic", &*t.topic)], pick(&t.merged) as f64));
+    }
     text.family("millpond_lake_failing", "gauge", "1 while the last attempt to write failed.");
     for table in &lake.tables {
         let failing = if table.error.is_some() { 1.0 } else { 0.0 };

@@ -1,4 +1,4 @@
-//! `/v1/status`, `/v1/streams`, `/v1/lake`: the state of the whole, and the order to flush a topic now.
+//! `/v1/status`, `/v1/streams`, `/v1/lake`: the state of the whole, and the orders to flush a topic and to merge its files now.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use engine::DerivedStatus;
-use lake::TableStatus;
+use lake::{MergeReport, TableStatus};
 use serde_json::{Map, Value, json};
 
 use crate::access::Caller;
@@ -30,6 +30,7 @@ pub fn routes(routes: Routes) -> Routes {
         .get("/v1/streams", Doc::new("Declared streams with their columns"), streams)
         .get("/v1/lake", Doc::new("What lies in Parquet, per topic"), lake)
         .post("/v1/lake/{topic}/flush", Doc::new("Writes what a topic has to Parquet now"), flush)
+        .post("/v1/lake/{topic}/merge", Doc::new("Makes one file of the small files of each slice now"), merge)
 }
 
 async fn status(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
@@ -147,7 +148,14 @@ fn table_json(table: &TableStatus) -> Value {
         "lag_ms": table.lag_ms,
         "last_flush": table.last_flush_ms.map(time_text),
         "error": table.error,
+        "small_files": table.small_files,
+        "merged": merged_json(&table.merged),
+        "merge_error": table.merge_error,
     })
+}
+
+fn merged_json(report: &MergeReport) -> Value {
+    json!({"merges": report.merges, "files": report.files, "rows": report.rows, "bytes": report.bytes})
 }
 
 fn by_partition(offsets: &BTreeMap<i32, i64>) -> Map<String, Value> {
@@ -156,13 +164,7 @@ fn by_partition(offsets: &BTreeMap<i32, i64>) -> Map<String, Value> {
 
 async fn flush(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri) -> Answer<Json<Value>> {
     Params::of(&uri)?.finish()?;
-    crate::topics::find(&app, &topic)?;
-    if !app.lake.status().tables.iter().any(|table| *table.topic == *topic) {
-        let detail = format!(
-            "topic {topic} does not settle in the lake: add [[lake.tables]] with topic = \"{topic}\" to the configuration"
-        );
-        return Err(Problem::not_found(detail));
-    }
+    settles(&app, &topic)?;
     let report = app.lake.flush(&topic).await?;
     Ok(Json(json!({
         "topic": topic,
@@ -171,4 +173,24 @@ async fn flush(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri)
         "bytes": report.bytes,
         "marks": by_partition(&report.marks),
     })))
+}
+
+async fn merge(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri) -> Answer<Json<Value>> {
+    Params::of(&uri)?.finish()?;
+    settles(&app, &topic)?;
+    let report = app.lake.merge(&topic).await?;
+    let mut answer = merged_json(&report);
+    answer["topic"] = topic.into();
+    Ok(Json(answer))
+}
+
+fn settles(app: &App, topic: &str) -> Answer<()> {
+    crate::topics::find(app, topic)?;
+    if app.lake.status().tables.iter().any(|table| *table.topic == *topic) {
+        return Ok(());
+    }
+    let detail = format!(
+        "topic {topic} does not settle in the lake: add [[lake.tables]] with topic = \"{topic}\" to the configuration"
+    );
+    Err(Problem::not_found(detail))
 }

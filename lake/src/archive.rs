@@ -1,28 +1,24 @@
 //! The life of a topic's files: old slices move to the zone `archive`, and go from there.
 //!
 //! A slice moves whole: its files are copied under hidden names and renamed, one commit of the manifest names the new
-//! places, and the old files are deleted when no query reads them any more. Whatever a crash leaves is a file that the
-//! manifest does not know, which the start removes.
+//! places, and the old files go when no query reads them any more. Whatever a crash leaves is a file that the manifest
+//! does not know, which the start removes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use broker::{LogId, TimestampMs};
-use parking_lot::Mutex;
 
 use crate::config::{ARCHIVE_ZONE, TableConfig};
 use crate::error::Result;
 use crate::manifest_bytes::FileEntry;
 use crate::objects::{Objects, TMP_DIR};
+use crate::retired::{Gone, Retired};
 use crate::sealer::Sealer;
 use crate::settle::Step;
 use crate::slice::Level;
 use crate::tables::Table;
-
-/// Time between two looks at files that queries held.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// What archiving did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,10 +35,10 @@ pub struct ArchiveReport {
     pub expired_rows: u64,
 }
 
-/// Moves and deletes old slices. Holds: files that fell out of the manifest while queries read them.
+/// Moves and deletes old slices. Holds: the way to what settled, and to what becomes of the old files.
 pub struct Archiver {
     sealer: Arc<Sealer>,
-    retired: Arc<Mutex<Vec<Arc<FileEntry>>>>,
+    retired: Arc<Retired>,
     attempts: AtomicU64,
 }
 
@@ -51,8 +47,8 @@ type Owned = (LogId, Arc<FileEntry>);
 
 impl Archiver {
     /// An archiver of what the sealer settles.
-    pub fn new(sealer: Arc<Sealer>) -> Self {
-        Self { sealer, retired: Arc::default(), attempts: AtomicU64::new(0) }
+    pub fn new(sealer: Arc<Sealer>, retired: Arc<Retired>) -> Self {
+        Self { sealer, retired, attempts: AtomicU64::new(0) }
     }
 
     /// Moves and deletes what is old enough at `now`.
@@ -66,19 +62,36 @@ impl Archiver {
         for table in self.sealer.tables() {
             let Some(config) = &table.settles else { continue };
             if let Some(after) = config.archive_after_ms {
-                for slice in self.old_slices(table, now - after) {
-                    let _one = self.sealer.alone().await;
-                    objects.check_present().await?;
-                    report.slices += 1;
-                    report.files += slice.len() as u64;
-                    report.bytes += slice.iter().map(|(_, file)| file.bytes).sum::<u64>();
-                    self.move_slice(table, &objects, slice).await?;
-                }
-                self.expire(table, config, now, &mut report).await?;
+                while self.move_old(table, &objects, now - after, &mut report).await? {}
+                self.expire((table, config), &objects, now, &mut report).await?;
             }
         }
-        self.sweep(&objects).await;
         Ok(report)
+    }
+
+    /// Moves the slices that are old now; says whether some changed meanwhile and have to be looked at again.
+    async fn move_old(
+        &self,
+        table: &Table,
+        objects: &Arc<Objects>,
+        before: TimestampMs,
+        report: &mut ArchiveReport,
+    ) -> Result<bool> {
+        let manifest = &self.sealer.settler().manifest;
+        let mut changed = false;
+        for slice in self.old_slices(table, before) {
+            let _one = self.sealer.alone().await;
+            if !slice.iter().all(|(log, file)| manifest.is_published(*log, file)) {
+                changed = true;
+                continue;
+            }
+            objects.check_present().await?;
+            report.slices += 1;
+            report.files += slice.len() as u64;
+            report.bytes += slice.iter().map(|(_, file)| file.bytes).sum::<u64>();
+            self.move_slice(table, objects, slice).await?;
+        }
+        Ok(changed)
     }
 
     /// The slices outside the archive whose youngest event is older than `before`.
@@ -101,7 +114,7 @@ impl Archiver {
         topic.partitions().iter().flat_map(|partition| -> Vec<Owned> { of(partition.id()) }).collect()
     }
 
-    async fn move_slice(&self, table: &Table, objects: &Objects, slice: Vec<Owned>) -> Result<()> {
+    async fn move_slice(&self, table: &Table, objects: &Arc<Objects>, slice: Vec<Owned>) -> Result<()> {
         let settler = self.sealer.settler();
         let attempt = format!("{}-{}", settler.manifest.epoch(), self.attempts.fetch_add(1, Ordering::Relaxed));
         let (mut renames, mut moved) = (Vec::new(), Vec::new());
@@ -116,15 +129,16 @@ impl Archiver {
         objects.publish(&renames).await?;
         settler.step(Step::Renamed)?;
         settler.manifest.rearrange(moved).await?;
-        self.retired.lock().extend(slice.into_iter().map(|(_, file)| file));
-        settler.step(Step::Published)
+        settler.step(Step::Published)?;
+        self.retired.retire(objects, slice.into_iter().map(|(_, file)| Gone { file, last: true })).await;
+        Ok(())
     }
 
     /// Forgets and deletes archived files that are old enough, where the log does not have their records any more.
     async fn expire(
         &self,
-        table: &Table,
-        config: &TableConfig,
+        (table, config): (&Table, &TableConfig),
+        objects: &Arc<Objects>,
         now: TimestampMs,
         report: &mut ArchiveReport,
     ) -> Result<()> {
@@ -143,54 +157,17 @@ impl Archiver {
             let youngest = file.event_ms.is_some_and(|(_, youngest)| youngest < now - after);
             file.path.starts_with(&archived) && youngest && file.last < start(*log)
         };
+        let _one = self.sealer.alone().await;
         let gone: Vec<Owned> = self.files(table).into_iter().filter(old).collect();
         if gone.is_empty() {
             return Ok(());
         }
-        let _one = self.sealer.alone().await;
         settler.manifest.rearrange(gone.iter().map(|(log, file)| (*log, file.clone(), None)).collect()).await?;
         report.expired_files += gone.len() as u64;
         report.expired_rows += gone.iter().map(|(_, file)| file.rows).sum::<u64>();
-        self.retired.lock().extend(gone.into_iter().map(|(_, file)| file));
+        self.retired.retire(objects, gone.into_iter().map(|(_, file)| Gone { file, last: true })).await;
         Ok(())
     }
-
-    /// Deletes what fell out of the manifest; what queries still read is deleted later.
-    async fn sweep(&self, objects: &Arc<Objects>) {
-        if !delete_retired(&self.retired, objects).await {
-            return;
-        }
-        let (retired, objects) = (self.retired.clone(), objects.clone());
-        // what is left when the process ends is removed at the next start
-        tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(SWEEP_EVERY).await;
-                if !delete_retired(&retired, &objects).await {
-                    return;
-                }
-            }
-        });
-    }
-}
-
-/// Deletes the files that nobody reads; says whether others are left.
-async fn delete_retired(retired: &Mutex<Vec<Arc<FileEntry>>>, objects: &Objects) -> bool {
-    let (free, left) = {
-        let mut retired = retired.lock();
-        let (free, held): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut *retired).into_iter().partition(|file| Arc::strong_count(file) == 1);
-        *retired = held;
-        (free, !retired.is_empty())
-    };
-    for file in &free {
-        if let Err(error) = objects.delete(&file.path).await {
-            tracing::warn!(%error, "an old file stays until the next start");
-        }
-        if let Some((dir, _)) = file.path.rsplit_once('/') {
-            objects.remove_empty_dirs(dir).await;
-        }
-    }
-    left
 }
 
 /// The directory of a topic's archived files.

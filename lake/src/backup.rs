@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::HdfsConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::manifest::Settled;
-use crate::objects::{Address, OWNER_FILE, Objects};
+use crate::objects::{Address, OWNER_FILE, Objects, RETIRED_DIR};
 use crate::query::Source;
 use crate::transform::TableFiles;
 
@@ -148,14 +148,16 @@ impl Backups {
         let before = Held::of(&self.source);
         let checkpoint = self.checkpoint(&name).await?;
         let after = Held::of(&self.source);
-        let mut wanted: BTreeMap<String, PathBuf> = BTreeMap::new();
+        // each with the places where it may lie
+        let mut wanted: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for path in files_in(&checkpoint.0)? {
-            wanted.insert(format!("{STORE_DIR}/{path}"), checkpoint.0.join(&path));
+            wanted.insert(format!("{STORE_DIR}/{path}"), vec![checkpoint.0.join(&path)]);
         }
         if let Some(root) = self.lake_root() {
             let owner = std::iter::once(OWNER_FILE).filter(|owner| root.join(owner).exists());
             for path in owner.chain(before.paths()).chain(after.paths()) {
-                wanted.insert(format!("{LAKE_DIR}/{path}"), root.join(path));
+                let places = vec![root.join(path), root.join(RETIRED_DIR).join(path)];
+                wanted.insert(format!("{LAKE_DIR}/{path}"), places);
             }
         }
         let mut files = Vec::with_capacity(wanted.len());
@@ -317,8 +319,8 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
     tokio::task::spawn_blocking(work).await.map_err(|e| LakeError::bug(format!("a backup ended early: {e}")))?
 }
 
-/// Copies a local file to the destination; gives its size and checksum.
-async fn copy_up(objects: &Objects, from: PathBuf, to: &str) -> Result<(u64, u32)> {
+/// Copies a local file to the destination, from the first place where it is; gives its size and checksum.
+async fn copy_up(objects: &Objects, from: Vec<PathBuf>, to: &str) -> Result<(u64, u32)> {
     let unwritten = |e: parquet::errors::ParquetError| LakeError::destination(format!("{to} cannot be written: {e}"));
     let mut sink = objects.create(to).await?;
     let (mut size, mut crc, mut file) = (0, 0, None);
@@ -339,12 +341,25 @@ async fn copy_up(objects: &Objects, from: PathBuf, to: &str) -> Result<(u64, u32
 }
 
 /// The next bytes of a file, which is opened first where it is not open yet; none at its end.
-fn read_some(from: &Path, open: Option<File>) -> Result<(Bytes, File)> {
-    let unreadable = |e: std::io::Error| LakeError::destination(format!("{} cannot be read: {e}", from.display()));
-    let mut file = open.map_or_else(|| File::open(from), Ok).map_err(unreadable)?;
+fn read_some(from: &[PathBuf], open: Option<File>) -> Result<(Bytes, File)> {
+    let name = from.first().map(|from| from.display().to_string()).unwrap_or_default();
+    let unreadable = |e: std::io::Error| LakeError::destination(format!("{name} cannot be read: {e}"));
+    let mut file = open.map_or_else(|| open_first(from), Ok).map_err(unreadable)?;
     let mut buffer = Vec::with_capacity(COPY_BYTES);
     (&mut file).take(COPY_BYTES as u64).read_to_end(&mut buffer).map_err(unreadable)?;
     Ok((Bytes::from(buffer), file))
+}
+
+/// Opens a file at the first place where it is: it moves along them only.
+fn open_first(from: &[PathBuf]) -> std::io::Result<File> {
+    let mut last = std::io::Error::from(std::io::ErrorKind::NotFound);
+    for at in from {
+        match File::open(at) {
+            Ok(file) => return Ok(file),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }
 
 /// Copies a file of a backup to a local path, and compares it with what was written.

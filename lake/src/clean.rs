@@ -21,7 +21,7 @@ use crate::writer::is_published_name;
 /// # Errors
 /// `Destination`; it can be done again.
 pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&Table]) -> Result<()> {
-    objects.clear_tmp().await?;
+    objects.clear_hidden().await?;
     let known: HashSet<String> = manifest
         .snapshot(&manifest.logs())
         .iter()
@@ -29,9 +29,9 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
         .collect();
     for table in tables {
         let mut removed = 0_u64;
-        let mut found = objects.list(&table.dir).await?;
-        if table.settles.as_ref().is_some_and(|settles| settles.archive_after_ms.is_some()) {
-            found.extend(objects.list(&archive_dir(table)).await?);
+        let mut found = Vec::new();
+        for dir in dirs(table) {
+            found.extend(objects.list(&dir).await?);
         }
         for at in found {
             let name = at.rsplit('/').next().unwrap_or(&at);
@@ -45,6 +45,12 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, tables: &[&T
         }
     }
     Ok(())
+}
+
+/// The directories in which files of a table are made, and in which the start removes what the manifest does not know.
+pub fn dirs(table: &Table) -> Vec<String> {
+    let archives = table.settles.as_ref().is_some_and(|settles| settles.archive_after_ms.is_some());
+    [Some(table.dir.clone()), archives.then(|| archive_dir(table))].into_iter().flatten().collect()
 }
 
 /// Removes files of runs that did not end, and of runs before, that the manifest does not know (any more).

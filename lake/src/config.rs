@@ -92,6 +92,25 @@ pub struct TableConfig {
     pub archive_after_ms: Option<i64>,
     /// Age at which an archived slice is deleted, in milliseconds; none: never.
     pub expire_after_ms: Option<i64>,
+    /// How its small files are merged; none: they are not.
+    pub merge: Option<MergeConfig>,
+}
+
+/// When small files that are neighbours in a slice become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergeConfig {
+    /// Files of fewer bytes are small.
+    pub below_bytes: u64,
+    /// Bytes that are merged at most into one file.
+    pub to_bytes: u64,
+    /// Neighbours that are worth a merge.
+    pub files_min: usize,
+}
+
+impl Default for MergeConfig {
+    fn default() -> Self {
+        Self { below_bytes: 16 << 20, to_bytes: 128 << 20, files_min: 8 }
+    }
 }
 
 /// The zone of topics' files when zones are on.
@@ -100,7 +119,7 @@ pub const RAW_ZONE: &str = "raw";
 pub const ARCHIVE_ZONE: &str = "archive";
 
 impl TableConfig {
-    /// The defaults: by date, a file per minute, per million records or per 64 MiB of log.
+    /// The defaults: by date, a file per minute, per million records or per 64 MiB of log; small ones are merged.
     pub fn of(topic: impl Into<String>) -> Self {
         Self {
             topic: topic.into(),
@@ -111,6 +130,7 @@ impl TableConfig {
             flush_age_ms: 60_000,
             archive_after_ms: None,
             expire_after_ms: None,
+            merge: Some(MergeConfig::default()),
         }
     }
 }

@@ -19,9 +19,12 @@ use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
 use crate::manifest::Manifest;
+use crate::manifest_bytes::FileEntry;
+use crate::merge::{MergeReport, Merger, is_small};
 use crate::objects::{Address, Destination};
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
 use crate::query_log::QueryLog;
+use crate::retired::Retired;
 use crate::sealer::Sealer;
 use crate::settle::{Fault, Settler};
 use crate::system_tables::{self, Cost, Stored};
@@ -33,16 +36,17 @@ use crate::writer::WriteLimits;
 /// Longest wait for the destination at the start.
 const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// The running lake. Holds: the sealer at work and the way to run queries. A crash keeps what the manifest says.
+/// The running lake. Holds: sealer and merger at work and the way to run queries. A crash keeps what the manifest says.
 pub struct Lake {
     sealer: Arc<Sealer>,
     queries: Arc<Queries>,
     runner: Arc<Runner>,
     archiver: Archiver,
+    merger: Arc<Merger>,
     backups: Backups,
     destination: Arc<Destination>,
     stop: watch::Sender<bool>,
-    working: Mutex<Option<JoinHandle<()>>>,
+    working: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a flush wrote.
@@ -92,6 +96,12 @@ pub struct TableStatus {
     pub last_flush_ms: Option<TimestampMs>,
     /// What went wrong last, until it goes well again.
     pub error: Option<String>,
+    /// Files that are small enough to be merged with others; 0 where the table is not merged.
+    pub small_files: u64,
+    /// What merging did since the start.
+    pub merged: MergeReport,
+    /// What went wrong in merging last, until it goes well again.
+    pub merge_error: Option<String>,
 }
 
 /// What a lake is made of; tests hand in their own parts.
@@ -173,24 +183,29 @@ impl Lake {
         let time_max = Duration::from_millis(config.transform_time_ms);
         let runner = Arc::new(Runner::new(queries.clone(), sealer.clone(), time_max));
         let (stop, stopping) = watch::channel(false);
-        let working = Mutex::new(Some(tokio::spawn(sealer.clone().run(stopping))));
-        let archiver = Archiver::new(sealer.clone());
+        let retired = Arc::new(Retired::default());
+        let archiver = Archiver::new(sealer.clone(), retired.clone());
+        let merger = Arc::new(Merger::new(sealer.clone(), retired));
+        let working =
+            vec![tokio::spawn(sealer.clone().run(stopping.clone())), tokio::spawn(merger.clone().run(stopping))];
         let source = queries.source().clone();
         let backups = Backups::new(source.broker.clone(), source, config.hdfs);
-        Ok(Arc::new(Self { sealer, queries, runner, archiver, backups, destination, stop, working }))
+        let working = Mutex::new(working);
+        Ok(Arc::new(Self { sealer, queries, runner, archiver, merger, backups, destination, stop, working }))
     }
 
-    /// Ends in order: the range that is being written is finished, further ones are not begun.
+    /// Ends in order: the range that is being written is finished, further ones are not begun; a merge whose file is not
+    /// whole yet is given up.
     ///
     /// # Errors
-    /// `Bug` when the sealer had ended early.
+    /// `Bug` when the sealer or the merger had ended early.
     pub async fn stop(&self) -> Result<()> {
         self.stop.send_replace(true);
-        let working = self.working.lock().take();
-        match working {
-            Some(working) => working.await.map_err(|e| LakeError::bug(format!("the sealer ended early: {e}"))),
-            None => Ok(()),
+        let working = std::mem::take(&mut *self.working.lock());
+        for working in working {
+            working.await.map_err(|e| LakeError::bug(format!("the lake's work ended early: {e}")))?;
         }
+        Ok(())
     }
 
     /// Answers one query over tables, views and history.
@@ -299,6 +314,15 @@ impl Lake {
         Ok(FlushReport { files: done.files, rows: done.rows, bytes: done.bytes, marks })
     }
 
+    /// Merges all small files of a topic that are neighbours in a slice, however few.
+    ///
+    /// # Errors
+    /// `NotFound` for a topic that does not settle, `Refused` for one whose table is not merged, `Destination` when files
+    /// cannot be read or written; what was done before stays done.
+    pub async fn merge(&self, topic: &str) -> Result<MergeReport> {
+        self.merger.merge(topic, self.stop.subscribe()).await
+    }
+
     /// Compares files and log record by record: each offset of the log that is a row must be in exactly one file or above
     /// the mark.
     ///
@@ -320,6 +344,8 @@ impl Lake {
     fn table_status(&self, table: &Table) -> TableStatus {
         let settler = self.sealer.settler();
         let state = self.sealer.state(&table.topic);
+        let merging = self.merger.state(&table.topic);
+        let merge = table.settles.as_ref().and_then(|config| config.merge);
         let mut status = TableStatus {
             topic: table.topic.clone(),
             table: table.name.clone(),
@@ -332,6 +358,9 @@ impl Lake {
             lag_ms: 0,
             last_flush_ms: None,
             error: state.error,
+            small_files: 0,
+            merged: merging.done,
+            merge_error: merging.error,
         };
         let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return status };
         let now = settler.broker.clock().now_ms();
@@ -340,6 +369,8 @@ impl Lake {
             status.files += settled.files.len() as u64;
             status.rows += settled.files.iter().map(|file| file.rows).sum::<u64>();
             status.bytes += settled.files.iter().map(|file| file.bytes).sum::<u64>();
+            let small = |file: &&Arc<FileEntry>| merge.is_some_and(|merge| is_small(file, &merge));
+            status.small_files += settled.files.iter().filter(small).count() as u64;
             let mark = settled.mark.map_or(partition.log_start(), |mark| mark.offset);
             let end = partition.high_watermark();
             status.marks.insert(partition.index(), mark);
@@ -368,6 +399,17 @@ impl Lake {
         let settler = self.sealer.settler();
         let table = self.sealer.tables().iter().find(|table| *table.topic == *topic).unwrap();
         crate::hybrid::Boundary::read(table, &settler.broker, &settler.manifest, &settler.floors)
+    }
+
+    /// Merges what is worth it at `now`.
+    pub(crate) async fn look_for_test(&self, now: TimestampMs) {
+        self.merger.look(now, &self.stop.subscribe()).await;
+    }
+
+    /// A query that has read its boundary and is not run yet.
+    pub(crate) async fn prepare_for_test(&self, sql: &str) -> crate::query::Prepared {
+        let statement = self.queries.parse(sql).unwrap();
+        self.queries.prepare_work(statement, "test").await.unwrap()
     }
 
     /// Ends as a crash would, once the step under way is over: the lakes of a test share one process.

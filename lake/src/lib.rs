@@ -4,7 +4,8 @@
 //! A record goes: `sealer` (is its partition due) → `settle` (plan, write, rename, publish) → `writer` with `layout` (rows →
 //! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `session` (names, as
 //! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
-//! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both.
+//! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
+//! small ones, `archive` moves old ones; `retired` takes what they replaced out of the way of whoever lists directories.
 
 mod archive;
 pub mod backup;
@@ -21,6 +22,7 @@ mod layout;
 mod log_scan;
 mod manifest;
 mod manifest_bytes;
+mod merge;
 mod meter;
 mod objects;
 mod prune;
@@ -29,6 +31,7 @@ mod query_error;
 mod query_log;
 mod read_only;
 mod reader;
+mod retired;
 pub mod samples;
 mod sealer;
 mod session;
@@ -43,11 +46,14 @@ mod writer;
 
 pub use archive::ArchiveReport;
 pub use backup::{BackupReport, RestoreReport};
-pub use config::{Costs, HdfsConfig, LakeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
+pub use config::{
+    Costs, HdfsConfig, LakeConfig, MergeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode,
+};
 pub use ddl::{Dialect, TableDdl};
 pub use engine::Offsets;
 pub use error::{LakeError, LakeErrorKind, Result};
 pub use lake::{FlushReport, Lake, LakeStatus, TableStatus};
+pub use merge::MergeReport;
 pub use meter::Scanned;
 pub use query::{SqlAnswer, SqlRequest};
 pub use query_log::{QueryKind, QueryLog, QueryRecord, Total};

@@ -1,7 +1,7 @@
 //! The manifest: which files are published and how far each partition is settled. It is stored in the broker's store, so
 //! that files and mark move in one commit, and kept in memory for queries. Before each commit the invariants are checked.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use broker::{Ack, Broker, Change, Family, LogId, Offset};
@@ -24,8 +24,8 @@ pub struct Settled {
 }
 
 /// The manifest. Holds: the settled state of every partition. Changes are commits of the epoch's owner alone, one at a
-/// time; memory follows the store. Always true: a partition's ranges do not overlap and end below its mark, and the mark
-/// only moves forward. A crash keeps it.
+/// time; memory follows the store. Always true: in a slice, a partition's ranges do not overlap; they end below its mark, and
+/// the mark only moves forward. A crash keeps it.
 pub struct Manifest {
     broker: Arc<Broker>,
     epoch: u64,
@@ -177,6 +177,41 @@ impl Manifest {
         Ok(())
     }
 
+    /// Puts one file in the place of neighbours whose rows it holds, in one commit.
+    ///
+    /// # Errors
+    /// `Bug` when an invariant does not hold, `Broker` when the store fails; nothing has changed then.
+    pub async fn merge(&self, log: LogId, inputs: &[Arc<FileEntry>], merged: FileEntry) -> Result<()> {
+        let _one = self.committing.lock().await;
+        let Settled { mark, files, .. } = self.settled(log);
+        self.epoch_is_ours()?;
+        inputs.iter().try_for_each(|input| file_is_published(&files, input))?;
+        merged_holds_its_inputs(inputs, &merged)?;
+        nothing_lies_between(&files, inputs)?;
+        merged_is_settled(mark, &merged)?;
+        drop(files);
+        let mut changes =
+            vec![Change::Put(Family::Lake, file_key(log, merged.first, merged.ordinal), merged.encode()?)];
+        // the first one's key is the merged file's
+        for input in inputs.iter().skip(1) {
+            changes.push(Change::Delete(Family::Lake, file_key(log, input.first, input.ordinal)));
+        }
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        let gone: HashSet<(Offset, u32)> = inputs.iter().skip(1).map(|input| (input.first, input.ordinal)).collect();
+        let mut settled = self.settled.lock();
+        let known = Arc::make_mut(&mut settled.entry(log).or_default().files);
+        if let Some(at) = place_of(known, (merged.first, merged.ordinal)) {
+            known[at] = Arc::new(merged);
+        }
+        known.retain(|file| !gone.contains(&(file.first, file.ordinal)));
+        Ok(())
+    }
+
+    /// Whether a file is published as it is here.
+    pub fn is_published(&self, log: LogId, file: &Arc<FileEntry>) -> bool {
+        self.settled.lock().get(&log).is_some_and(|settled| file_is_published(&settled.files, file).is_ok())
+    }
+
     /// Forgets all of a partition, whose topic was deleted.
     ///
     /// # Errors
@@ -268,9 +303,50 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
     broken_unless(fits, || format!("files of {rows} rows do not fit the plan {plan:?}: {files:?}"))
 }
 
-/// Only what is published is moved or forgotten.
+/// Only what is published is moved, merged or forgotten.
 fn file_is_published(files: &[Arc<FileEntry>], file: &Arc<FileEntry>) -> Result<()> {
-    broken_unless(files.iter().any(|known| Arc::ptr_eq(known, file)), || format!("{file:?} is not published"))
+    let known = place_of(files, (file.first, file.ordinal)).map(|at| &files[at]);
+    broken_unless(known.is_some_and(|known| Arc::ptr_eq(known, file)), || format!("{file:?} is not published"))
+}
+
+/// Where a file is among those of its partition, which are in the order of their keys.
+fn place_of(files: &[Arc<FileEntry>], key: (Offset, u32)) -> Option<usize> {
+    files.binary_search_by_key(&key, |file| (file.first, file.ordinal)).ok()
+}
+
+/// A merged file has the rows of its inputs, which are of one slice and one directory and follow one another, and a name
+/// of its own.
+fn merged_holds_its_inputs(inputs: &[Arc<FileEntry>], merged: &FileEntry) -> Result<()> {
+    let dir = |path: &str| path.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+    let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else {
+        return broken_unless(false, || format!("{merged:?} holds nothing"));
+    };
+    let alike = |input: &Arc<FileEntry>| input.levels == merged.levels && dir(&input.path) == dir(&merged.path);
+    let follows = |pair: &[Arc<FileEntry>]| pair[0].last < pair[1].first;
+    let times = inputs.iter().filter_map(|input| input.event_ms);
+    let times = times.reduce(|(least, largest), (low, high)| (least.min(low), largest.max(high)));
+    let fits = inputs.len() > 1
+        && inputs.iter().all(alike)
+        && inputs.windows(2).all(follows)
+        && (merged.first, merged.ordinal, merged.last) == (first.first, first.ordinal, last.last)
+        && merged.rows == inputs.iter().map(|input| input.rows).sum::<u64>()
+        && merged.event_ms == times
+        && inputs.iter().all(|input| input.path != merged.path);
+    broken_unless(fits, || format!("{merged:?} does not hold what {inputs:?} do"))
+}
+
+/// The inputs of a merge are neighbours: no other file of their slice lies in their range.
+fn nothing_lies_between(files: &[Arc<FileEntry>], inputs: &[Arc<FileEntry>]) -> Result<()> {
+    let (Some(first), Some(last)) = (inputs.first(), inputs.last()) else { return Ok(()) };
+    let inside =
+        |file: &&Arc<FileEntry>| file.first <= last.last && file.last >= first.first && file.levels == first.levels;
+    let count = files.iter().filter(inside).count();
+    broken_unless(count == inputs.len(), || format!("{count} files lie where {} are merged: {inputs:?}", inputs.len()))
+}
+
+/// What is merged is settled: the writer of new ranges works above it.
+fn merged_is_settled(mark: Option<Mark>, merged: &FileEntry) -> Result<()> {
+    broken_unless(mark.is_some_and(|mark| merged.last < mark.offset), || format!("{merged:?} is not below {mark:?}"))
 }
 
 /// No offset is in two ranges.
@@ -336,5 +412,47 @@ mod tests {
 
         assert!(ranges_do_not_overlap(&[Arc::new(file(0, 4, 0, 1))], &plan(5, 9)).is_ok());
         assert!(ranges_do_not_overlap(&[Arc::new(file(0, 5, 0, 1))], &plan(5, 9)).is_err());
+    }
+
+    #[test]
+    fn each_invariant_of_a_merge_refuses_what_breaks_it() {
+        let level = |value| crate::slice::Level { column: "n".into(), derived: false, value };
+        let other = |file: FileEntry| FileEntry { levels: vec![level(crate::slice::Value::Int(1))], ..file };
+        let timed = |file: FileEntry, at| FileEntry { event_ms: Some((at, at + 1)), ..file };
+        let inputs = [Arc::new(timed(file(0, 4, 2, 3), 7)), Arc::new(timed(file(5, 6, 0, 2), 3))];
+        let good = FileEntry { event_ms: Some((3, 8)), ..file(0, 6, 2, 5) };
+        assert!(merged_holds_its_inputs(&inputs, &good).is_ok());
+        for (wrong, why) in [
+            (FileEntry { rows: 4, ..good.clone() }, "a row is lost"),
+            (FileEntry { first: 1, ..good.clone() }, "another range"),
+            (FileEntry { last: 7, ..good.clone() }, "another end"),
+            (FileEntry { ordinal: 0, ..good.clone() }, "another key"),
+            (FileEntry { event_ms: Some((7, 8)), ..good.clone() }, "other times"),
+            (FileEntry { path: "u/0-6-2".into(), ..good.clone() }, "another directory"),
+            (FileEntry { path: inputs[1].path.clone(), ..good.clone() }, "the name of an input"),
+            (other(good.clone()), "another slice"),
+        ] {
+            assert!(merged_holds_its_inputs(&inputs, &wrong).is_err(), "{why}");
+        }
+        assert!(merged_holds_its_inputs(&inputs[..1], &inputs[0]).is_err(), "one file");
+        assert!(merged_holds_its_inputs(&[], &good).is_err(), "no file");
+        let turned = [inputs[1].clone(), inputs[0].clone()];
+        assert!(merged_holds_its_inputs(&turned, &good).is_err(), "not in their order");
+
+        let of = |files: &[&Arc<FileEntry>]| files.iter().map(|file| (*file).clone()).collect::<Vec<_>>();
+        let [first, last] = &inputs;
+        let apart = Arc::new(other(file(2, 3, 1, 1)));
+        assert!(nothing_lies_between(&of(&[first, &apart, last]), &inputs).is_ok(), "another slice");
+        let after = Arc::new(file(7, 8, 0, 1));
+        assert!(nothing_lies_between(&of(&[first, last, &after]), &inputs).is_ok());
+        assert!(nothing_lies_between(&of(&[first, last, &after]), &[first.clone(), after.clone()]).is_err());
+
+        assert!(merged_is_settled(Some(Mark { offset: 7, moved_ms: 0 }), &good).is_ok());
+        assert!(merged_is_settled(Some(Mark { offset: 6, moved_ms: 0 }), &good).is_err());
+        assert!(merged_is_settled(None, &good).is_err());
+
+        let files = of(&[first, last]);
+        assert!(file_is_published(&files, first).is_ok());
+        assert!(file_is_published(&files, &Arc::new(file(0, 4, 2, 3))).is_err(), "another of the same key");
     }
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! <root>/_millpond.json                      whose lake it is; gone: the destination is not there
 //! <root>/_tmp/…                              files being written, unseen by Spark, Hive, DuckDB and pyarrow
+//! <root>/_retired/…                          files that left the manifest and that running queries still read
 //! <root>/_deleted/<topic>-<log id>/…         files of topics that were deleted
 //! <root>/[<zone>/]<topic>/date=…/…           published files of topics
 //! <root>/<zone>/<table>/…                    published files of tables that SQL writes
@@ -12,6 +13,7 @@
 mod hdfs;
 mod hdfs_read;
 mod local;
+mod reading;
 mod sink;
 
 use std::ops::Range;
@@ -27,12 +29,15 @@ use serde::{Deserialize, Serialize};
 
 use self::hdfs::Hdfs;
 use self::local::Local;
+use self::reading::{Aside, Reading, Stored};
 pub use self::sink::FileSink;
 use crate::config::HdfsConfig;
 use crate::error::{LakeError, Result};
 
 /// Where files are written before they are published.
 pub const TMP_DIR: &str = "_tmp";
+/// Where files that left the manifest wait for the queries that read them.
+pub const RETIRED_DIR: &str = "_retired";
 /// Where the files of deleted topics go.
 pub const DELETED_DIR: &str = "_deleted";
 /// Whose lake, or whose backups, lie there.
@@ -41,11 +46,12 @@ const OWNER_VERSION: u32 = 1;
 /// The name under which queries find the store; not a place on the network.
 const STORE_URL: &str = "millpond-lake://lake";
 
-/// The destination. Holds: the way to it, and whose it must be. Always true: only files below its root are touched,
+/// The destination. Holds: the way to it, whose it must be, and which files were put aside. Always true: only files below its root are touched,
 /// and only while the owner's mark lies there.
 pub struct Objects {
     place: Place,
     owner: String,
+    aside: Arc<Aside>,
 }
 
 enum Place {
@@ -119,7 +125,7 @@ impl Objects {
             Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, expected).await?)),
             _ => Place::Local(Local::open(&address.url, expected)?),
         };
-        let objects = Self { place, owner: owner.to_owned() };
+        let objects = Self { place, owner: owner.to_owned(), aside: Arc::default() };
         match objects.read_owner().await? {
             Some(found) => objects.check_owner(&found)?,
             None if expected => {
@@ -144,7 +150,7 @@ impl Objects {
             Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, true).await?)),
             _ => Place::Local(Local::open(&address.url, true)?),
         };
-        let mut objects = Self { place, owner: String::new() };
+        let mut objects = Self { place, owner: String::new(), aside: Arc::default() };
         objects.owner = objects.read_owner().await?.unwrap_or_default();
         Ok(objects)
     }
@@ -278,15 +284,41 @@ impl Objects {
         }
     }
 
-    /// Whether a file is there, and how large, in bytes.
+    /// Whether a file is there, put aside or not, and how large, in bytes.
     ///
     /// # Errors
     /// `Destination`.
     pub async fn size(&self, at: &str) -> Result<Option<u64>> {
+        match (self.size_at(at).await?, self.aside.of(at)) {
+            (None, Some(aside)) => self.size_at(&aside).await,
+            (size, _) => Ok(size),
+        }
+    }
+
+    async fn size_at(&self, at: &str) -> Result<Option<u64>> {
         match &self.place {
             Place::Local(local) => local.size(at).await,
             Place::Hdfs(hdfs) => hdfs.size(at).await,
         }
+    }
+
+    /// Takes a file that left the manifest out of its directory. Whoever reads it finds it under its old name until it is
+    /// deleted.
+    ///
+    /// # Errors
+    /// `Destination`; it may be aside then, and is found in either place.
+    pub async fn put_aside(&self, at: &str) -> Result<()> {
+        // noted first, so that a reader who does not find it any more looks there
+        let renames = [(at.to_owned(), self.aside.add(at))];
+        match &self.place {
+            Place::Local(local) => local.rename_all(&renames).await,
+            Place::Hdfs(hdfs) => hdfs.rename_all(&renames).await,
+        }
+    }
+
+    /// Where a file lies that was put aside.
+    pub fn aside(&self, at: &str) -> Option<String> {
+        self.aside.of(at)
     }
 
     /// The paths of all files below a directory.
@@ -300,23 +332,34 @@ impl Objects {
         }
     }
 
-    /// Removes a file; one that is not there is no error.
+    /// Removes a file, put aside or not; one that is not there is no error.
     ///
     /// # Errors
     /// `Destination`.
     pub async fn delete(&self, at: &str) -> Result<()> {
+        self.delete_at(at).await?;
+        if let Some(aside) = self.aside.of(at) {
+            self.delete_at(&aside).await?;
+            self.aside.remove(at);
+        }
+        Ok(())
+    }
+
+    async fn delete_at(&self, at: &str) -> Result<()> {
         match &self.place {
             Place::Local(local) => local.delete(at).await,
             Place::Hdfs(hdfs) => hdfs.delete(at).await,
         }
     }
 
-    /// Empties [`TMP_DIR`], with what the object store itself staged there.
+    /// Empties [`TMP_DIR`], with what the object store itself staged there, and [`RETIRED_DIR`], which queries before a
+    /// crash read.
     ///
     /// # Errors
     /// `Destination`.
-    pub async fn clear_tmp(&self) -> Result<()> {
-        self.remove_dir(TMP_DIR).await
+    pub async fn clear_hidden(&self) -> Result<()> {
+        self.remove_dir(TMP_DIR).await?;
+        self.remove_dir(RETIRED_DIR).await
     }
 
     /// Removes a directory with all that is in it.
@@ -367,10 +410,11 @@ impl Objects {
     }
 
     fn store(&self) -> Arc<dyn ObjectStore> {
-        match &self.place {
-            Place::Local(local) => local.store(),
-            Place::Hdfs(hdfs) => hdfs.clone(),
-        }
+        let from = match &self.place {
+            Place::Local(local) => Stored::Local(local.store()),
+            Place::Hdfs(hdfs) => Stored::Hdfs(hdfs.clone()),
+        };
+        Arc::new(Reading::new(from, self.aside.clone()))
     }
 }
 

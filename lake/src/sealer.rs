@@ -68,6 +68,19 @@ impl Sealer {
         &self.tables
     }
 
+    /// The table of a topic that is there and settles.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub fn table(&self, topic: &str) -> Result<&Arc<Table>> {
+        let table = self.tables.iter().find(|table| *table.topic == *topic);
+        table.filter(|_| self.settler.broker.catalog().topic(topic).is_some()).ok_or_else(|| {
+            let known: Vec<_> = self.tables.iter().map(|table| &*table.topic).collect();
+            let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
+            LakeError::new(crate::LakeErrorKind::NotFound, message)
+        })
+    }
+
     /// How a topic's table fares.
     pub fn state(&self, topic: &str) -> TableState {
         self.states.lock().get(topic).cloned().unwrap_or_default()
@@ -148,12 +161,7 @@ impl Sealer {
     /// # Errors
     /// `NotFound` when the topic does not settle or is not there; else what went wrong.
     pub async fn flush(self: &Arc<Self>, topic: &str) -> Result<Settling> {
-        let table = self.tables.iter().find(|table| *table.topic == *topic);
-        let (Some(table), true) = (table, self.settler.broker.catalog().topic(topic).is_some()) else {
-            let known: Vec<_> = self.tables.iter().map(|table| &*table.topic).collect();
-            let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
-            return Err(LakeError::new(crate::LakeErrorKind::NotFound, message));
-        };
+        let table = self.table(topic)?;
         let outcome = self.flush_table(table).await;
         self.note(topic, outcome.as_ref().err().cloned());
         outcome

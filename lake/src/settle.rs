@@ -39,6 +39,8 @@ pub enum Step {
     Renamed,
     /// All is done, nobody has been told.
     Published,
+    /// Of a merge: one more of the files that it replaced is out of its directory.
+    Removed,
 }
 
 /// Ends an attempt by an error; the attempt then leaves everything as a crash would.

@@ -88,6 +88,12 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
         if table.expire_after_ms.is_some() && table.archive_after_ms.is_none() {
             mistakes.push(format!("lake table {}: expire_after needs archive_after: set it too", table.topic));
         }
+        if table.merge.is_some_and(|merge| merge.to_bytes < merge.below_bytes || merge.files_min < 2) {
+            mistakes.push(format!(
+                "lake table {}: merge_to must be at least merge_below, and merge_files at least 2",
+                table.topic
+            ));
+        }
         if hidden(&table.topic) {
             mistakes.push(format!(
                 "lake table {}: Spark, Hive and pyarrow skip directories that begin with _ or ., name the topic otherwise",

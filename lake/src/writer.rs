@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
+use arrow::datatypes::Schema;
 use broker::{Offset, PartitionIndex, TimestampMs, TopicName};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -137,9 +138,7 @@ impl RangeWriter {
             slices.len() - 1
         });
         let slice = &mut slices[at];
-        // the part of shared buffers that is this slice's, so that no byte counts twice
-        let column_bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
-        let bytes = sliced.rows.columns().iter().map(column_bytes).sum::<usize>() + BATCH_OVERHEAD_BYTES;
+        let bytes = memory_bytes(&sliced.rows);
         slice.rows += sliced.rows.num_rows() as u64;
         slice.event_ms = match (slice.event_ms, sliced.event_ms) {
             (Some((least, most)), Some((low, high))) => Some((least.min(low), most.max(high))),
@@ -176,7 +175,7 @@ impl RangeWriter {
             let file = AsyncArrowWriter::try_new(
                 self.objects.create(&hidden).await?,
                 self.layout.file_schema().clone(),
-                Some(properties(&self.layout)?),
+                Some(properties(self.layout.file_schema())?),
             );
             slice.file = Some(file.map_err(|e| unwritten(&self.source, &e))?);
         }
@@ -231,7 +230,8 @@ impl Slice {
 }
 
 impl Source {
-    fn footer(&self, last: Offset, rows: u64) -> [(&'static str, String); 6] {
+    /// What the footer of a file says that ends with `last`.
+    pub fn footer(&self, last: Offset, rows: u64) -> [(&'static str, String); 6] {
         [
             ("millpond.format", FILE_FORMAT_VERSION.to_string()),
             ("millpond.topic", self.topic.to_string()),
@@ -245,16 +245,21 @@ impl Source {
     /// `<dir>/<slice>/<topic>-<partition>-<first>-<last>.parquet`; with `-e<n>` for the slice that shares its
     /// directory with null.
     fn path(&self, last: Offset, levels: &[Level]) -> String {
-        let Self { topic, dir, partition, first, .. } = self;
-        let empty = match empty_levels(levels) {
-            0 => String::new(),
-            mask => format!("-e{mask}"),
-        };
-        let name = format!("{topic}-{partition}-{first}-{last}{empty}.parquet");
+        let (dir, name) = (&self.dir, self.name(last, levels));
         match directory(levels) {
             none if none.is_empty() => format!("{dir}/{name}"),
             slice => format!("{dir}/{slice}/{name}"),
         }
+    }
+
+    /// The name of a file that ends with `last`.
+    pub fn name(&self, last: Offset, levels: &[Level]) -> String {
+        let Self { topic, partition, first, .. } = self;
+        let empty = match empty_levels(levels) {
+            0 => String::new(),
+            mask => format!("-e{mask}"),
+        };
+        format!("{topic}-{partition}-{first}-{last}{empty}.parquet")
     }
 }
 
@@ -273,9 +278,13 @@ pub fn is_published_name(topic: &str, name: &str) -> bool {
     }
 }
 
-fn properties(layout: &Layout) -> Result<WriterProperties> {
+/// How files of this schema are written.
+///
+/// # Errors
+/// `Bug`.
+pub fn properties(schema: &Schema) -> Result<WriterProperties> {
     let level = ZstdLevel::try_new(1).map_err(|e| LakeError::bug(format!("zstd 1: {e}")))?;
-    let by_offset = layout.file_schema().index_of(OFFSET_COLUMN).ok().and_then(|at| i32::try_from(at).ok());
+    let by_offset = schema.index_of(OFFSET_COLUMN).ok().and_then(|at| i32::try_from(at).ok());
     let sorting = by_offset.map(|column_idx| vec![SortingColumn { column_idx, descending: false, nulls_first: false }]);
     Ok(WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
@@ -285,7 +294,14 @@ fn properties(layout: &Layout) -> Result<WriterProperties> {
         .build())
 }
 
-fn unwritten(source: &Source, error: &dyn std::fmt::Display) -> LakeError {
+/// What rows take in memory: the part of shared buffers that is theirs, so that no byte counts twice.
+pub fn memory_bytes(rows: &RecordBatch) -> usize {
+    let column_bytes = |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or(0);
+    rows.columns().iter().map(column_bytes).sum::<usize>() + BATCH_OVERHEAD_BYTES
+}
+
+/// An error of writing, in words.
+pub fn unwritten(source: &Source, error: &dyn std::fmt::Display) -> LakeError {
     let Source { topic, partition, first, .. } = source;
     LakeError::destination(format!("records of {topic}-{partition} from offset {first} on cannot be written: {error}"))
 }

@@ -1,7 +1,7 @@
 //! From checked values to the lake's configuration.
 
 use engine::EngineConfig;
-use lake::{HdfsConfig, LakeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
+use lake::{HdfsConfig, LakeConfig, MergeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
 
 use super::build::{integer, small, text};
 use super::mistake::{Mistakes, suggestion};
@@ -78,7 +78,24 @@ fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> 
         flush_age_ms: integer(entry, "flush_age"),
         archive_after_ms: entry.integer_or_none("archive_after"),
         expire_after_ms: entry.integer_or_none("expire_after"),
+        merge: merge(entry, mistakes),
     }
+}
+
+fn merge(entry: &Entry, mistakes: &mut Mistakes) -> Option<MergeConfig> {
+    let config = MergeConfig {
+        below_bytes: entry.unsigned("merge_below"),
+        to_bytes: entry.unsigned("merge_to"),
+        files_min: entry.count("merge_files"),
+    };
+    if config.to_bytes < config.below_bytes {
+        let message = format!(
+            "{} bytes are less than merge_below, {}: a merged file must be larger than those it is made of",
+            config.to_bytes, config.below_bytes
+        );
+        mistakes.add(&entry.place("merge_to"), entry.path_of("merge_to"), message);
+    }
+    entry.bool("merge").then_some(config)
 }
 
 fn transform(entry: &Entry, mistakes: &mut Mistakes) -> TransformConfig {

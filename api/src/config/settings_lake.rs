@@ -46,7 +46,7 @@ pub const LAKE: [Field; 9] = [
     ),
 ];
 
-const LAKE_TABLE: [Field; 10] = [
+const LAKE_TABLE: [Field; 14] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
     Field::optional(
         "zone",
@@ -84,6 +84,25 @@ const LAKE_TABLE: [Field; 10] = [
         Kind::Duration(MINUTE, 36_500 * DAY),
         "\"730d\"",
         "Age at which an archived slice is deleted; it is then gone from SQL too.",
+    ),
+    Field::with_default(
+        "merge",
+        Kind::Bool,
+        "true",
+        "Whether small files that are neighbours in a slice become one. While one merge takes their place, readers that list directories meet their rows twice for moments; readers of tables never do.",
+    ),
+    Field::with_default("merge_below", Kind::Size(KIB, 16 * GIB), "16MiB", "Files that are smaller are merged."),
+    Field::with_default(
+        "merge_to",
+        Kind::Size(KIB, 16 * GIB),
+        "128MiB",
+        "Bytes of files that become one file, at most.",
+    ),
+    Field::with_default(
+        "merge_files",
+        Kind::Integer(2, 1_000),
+        "8",
+        "Neighbours that are worth a merge. In a slice that got nothing for an hour, two are.",
     ),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional(

@@ -182,13 +182,15 @@ fn an_unknown_variable_is_a_warning() {
 #[test]
 fn names_must_lead_somewhere() {
     let found = mistakes(&format!(
-        "{STREAM}\n[[lake.tables]]\ntopic = \"listen\"\n[[lake.tables]]\ntopic = \"listens\"\nslice = [\"date\", \"gener\"]\n"
+        "{STREAM}\n[[lake.tables]]\ntopic = \"listen\"\n[[lake.tables]]\ntopic = \"listens\"\nslice = [\"date\", \"gener\"]\nmerge_below = \"1MiB\"\nmerge_to = \"64KiB\"\nmerge_files = 1\n"
     ));
     assert_eq!(
         found,
         [
             "a.toml:9: lake.tables[0].topic: no stream is declared over the topic listen: declare it under [[streams]]; did you mean listens?",
             "a.toml:12: lake.tables[1].slice: gener is not a column of the stream; did you mean genre?",
+            "a.toml:14: lake.tables[1].merge_to: 65536 bytes are less than merge_below, 1048576: a merged file must be larger than those it is made of",
+            "a.toml:15: lake.tables[1].merge_files: \"1\" is not a whole number from 2 to 1000",
         ]
     );
 }

@@ -1,33 +1,21 @@
-//! HDFS as DataFusion and Parquet's reader see it: published files, read by ranges. Nothing is written or listed this
-//! way; queries take names and sizes from the manifest.
+//! Published files on HDFS, read by ranges, with the object store's words.
 
-use std::fmt;
 use std::ops::Range;
-use std::pin::Pin;
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use hdfs_native::HdfsError;
 use object_store::path::Path;
-use object_store::{
-    Attributes, CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload,
-    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
+use object_store::{Attributes, Error, GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, Result};
 
 use super::hdfs::Hdfs;
 
-/// What `#[async_trait]` makes of an `async fn`.
-type Answer<'call, T> = Pin<Box<dyn Future<Output = Result<T>> + Send + 'call>>;
-
-impl fmt::Display for Hdfs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.url())
-    }
-}
-
 impl Hdfs {
-    async fn get_range_of(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+    /// What was asked for of a file.
+    ///
+    /// # Errors
+    /// `NotFound`, or what HDFS says.
+    pub async fn get_range_of(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         let failed = |error| store_error(location, error);
         let size = match options.head {
             true => self.status(location.as_ref()).await.map_err(failed)?.map(|status| status.length),
@@ -48,8 +36,11 @@ impl Hdfs {
         Ok(result(location, size, range, bytes))
     }
 
-    /// Opens the file once for all ranges.
-    async fn get_ranges_of(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+    /// Ranges of a file, which is opened once for all of them.
+    ///
+    /// # Errors
+    /// `NotFound`, or what HDFS says.
+    pub async fn get_ranges_of(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let failed = |error| store_error(location, error);
         let file = self.open_file(location.as_ref()).await.map_err(failed)?;
         let mut parts = Vec::with_capacity(ranges.len());
@@ -89,99 +80,4 @@ fn store_error(location: &Path, error: HdfsError) -> Error {
 fn generic(location: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     tracing::debug!(%location, %error, "reading from HDFS failed");
     Error::Generic { store: "hdfs", source: Box::new(error) }
-}
-
-fn not_this_way<T>() -> Result<T> {
-    Err(Error::NotSupported { source: "queries only read published files".into() })
-}
-
-impl ObjectStore for Hdfs {
-    fn get_opts<'store, 'path, 'call>(
-        &'store self,
-        location: &'path Path,
-        options: GetOptions,
-    ) -> Answer<'call, GetResult>
-    where
-        'store: 'call,
-        'path: 'call,
-        Self: 'call,
-    {
-        Box::pin(self.get_range_of(location, options))
-    }
-
-    fn get_ranges<'store, 'path, 'ranges, 'call>(
-        &'store self,
-        location: &'path Path,
-        ranges: &'ranges [Range<u64>],
-    ) -> Answer<'call, Vec<Bytes>>
-    where
-        'store: 'call,
-        'path: 'call,
-        'ranges: 'call,
-        Self: 'call,
-    {
-        Box::pin(self.get_ranges_of(location, ranges))
-    }
-
-    fn put_opts<'store, 'path, 'call>(
-        &'store self,
-        _location: &'path Path,
-        _payload: PutPayload,
-        _options: PutOptions,
-    ) -> Answer<'call, PutResult>
-    where
-        'store: 'call,
-        'path: 'call,
-        Self: 'call,
-    {
-        Box::pin(async { not_this_way() })
-    }
-
-    fn put_multipart_opts<'store, 'path, 'call>(
-        &'store self,
-        _location: &'path Path,
-        _options: PutMultipartOptions,
-    ) -> Answer<'call, Box<dyn MultipartUpload>>
-    where
-        'store: 'call,
-        'path: 'call,
-        Self: 'call,
-    {
-        Box::pin(async { not_this_way() })
-    }
-
-    fn delete_stream(&self, _locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        stream::once(async { not_this_way() }).boxed()
-    }
-
-    fn list(&self, _prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        stream::once(async { not_this_way() }).boxed()
-    }
-
-    fn list_with_delimiter<'store, 'path, 'call>(
-        &'store self,
-        _prefix: Option<&'path Path>,
-    ) -> Answer<'call, ListResult>
-    where
-        'store: 'call,
-        'path: 'call,
-        Self: 'call,
-    {
-        Box::pin(async { not_this_way() })
-    }
-
-    fn copy_opts<'store, 'from, 'to, 'call>(
-        &'store self,
-        _from: &'from Path,
-        _to: &'to Path,
-        _options: CopyOptions,
-    ) -> Answer<'call, ()>
-    where
-        'store: 'call,
-        'from: 'call,
-        'to: 'call,
-        Self: 'call,
-    {
-        Box::pin(async { not_this_way() })
-    }
 }

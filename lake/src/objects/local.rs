@@ -44,7 +44,7 @@ impl Local {
     }
 
     /// The files for queries.
-    pub fn store(&self) -> Arc<dyn ObjectStore> {
+    pub fn store(&self) -> Arc<LocalFileSystem> {
         self.store.clone()
     }
 

@@ -3,6 +3,8 @@
 mod archive;
 mod compacted;
 mod crash;
+mod merging;
+mod merging_crash;
 mod queries;
 mod samples;
 mod scanned;

@@ -60,7 +60,7 @@ impl Bench {
             BrokerConfig { data_dir: dir.path().join("data"), durability: Durability::Os, ..BrokerConfig::default() };
         let broker = Broker::open(config, Clock::system()).await.unwrap();
         broker.catalog().create(NewTopic { name: TOPIC.into(), partitions, config: BTreeMap::new() }).await.unwrap();
-        let slow = TableConfig { flush_age_ms: 86_400_000, ..TableConfig::of(TOPIC) };
+        let slow = TableConfig { flush_age_ms: 86_400_000, merge: None, ..TableConfig::of(TOPIC) };
         let url = dir.path().join("lake").display().to_string();
         let config = TableConfig { slice: vec![SliceColumn::Date, SliceColumn::Column("genre".into())], ..slow };
         Self { dir, broker, config, limits: WriteLimits::default(), sql: SqlLimits::default(), url }

@@ -1,0 +1,99 @@
+//! Files that left the manifest: deleted at once where no query reads them, else put aside, where readers of directories do
+//! not look, until the last query ends.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use crate::error::LakeError;
+use crate::manifest_bytes::FileEntry;
+use crate::objects::{Objects, RETIRED_DIR};
+
+/// Time between two looks at files that queries held.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// The files that left the manifest and are there yet. Nothing survives a crash: the start removes what the manifest does
+/// not know.
+#[derive(Default)]
+pub struct Retired {
+    gone: Mutex<Vec<Gone>>,
+    sweeping: tokio::sync::Mutex<()>,
+    waiting: AtomicBool,
+}
+
+/// A file that left the manifest. Who reads it holds it.
+#[derive(Clone)]
+pub struct Gone {
+    /// The file.
+    pub file: Arc<FileEntry>,
+    /// Whether its directory may be empty without it.
+    pub last: bool,
+}
+
+struct Swept {
+    left: bool,
+    error: Option<LakeError>,
+}
+
+impl Retired {
+    /// Takes files out of their directories, now as far as that can be done.
+    pub async fn retire(self: &Arc<Self>, objects: &Arc<Objects>, gone: impl IntoIterator<Item = Gone>) {
+        self.gone.lock().extend(gone);
+        let swept = self.sweep(objects).await;
+        if let Some(error) = swept.error {
+            tracing::warn!(%error, "an old file is still there, it is tried again");
+        }
+        if swept.left && !self.waiting.swap(true, Ordering::AcqRel) {
+            // what is left when the process ends is removed at the next start
+            tokio::spawn(self.clone().wait(objects.clone()));
+        }
+    }
+
+    async fn wait(self: Arc<Self>, objects: Arc<Objects>) {
+        loop {
+            tokio::time::sleep(SWEEP_EVERY).await;
+            if self.sweep(&objects).await.left {
+                continue;
+            }
+            self.waiting.store(false, Ordering::Release);
+            // what came in between found somebody waiting
+            if self.gone.lock().is_empty() || self.waiting.swap(true, Ordering::AcqRel) {
+                return;
+            }
+        }
+    }
+
+    /// Deletes what nobody reads and puts the rest aside.
+    async fn sweep(&self, objects: &Objects) -> Swept {
+        let _one = self.sweeping.lock().await;
+        let known = self.gone.lock().clone();
+        let (mut error, mut dirs) = (None, BTreeSet::new());
+        for gone in known {
+            let path = &gone.file.path;
+            // this one and the list's
+            let held = Arc::strong_count(&gone.file) > 2;
+            let aside = objects.aside(path).is_some();
+            let done = match (held, aside) {
+                (false, _) => objects.delete(path).await,
+                (true, false) => objects.put_aside(path).await,
+                (true, true) => continue,
+            };
+            if let Err(failed) = done {
+                error = Some(failed);
+                continue;
+            }
+            if !held {
+                self.gone.lock().retain(|known| !Arc::ptr_eq(&known.file, &gone.file));
+                dirs.extend(aside.then(|| RETIRED_DIR.to_owned()));
+                dirs.extend(path.rsplit_once('/').filter(|_| gone.last).map(|(dir, _)| dir.to_owned()));
+            }
+        }
+        for dir in dirs {
+            objects.remove_empty_dirs(&dir).await;
+        }
+        Swept { left: !self.gone.lock().is_empty(), error }
+    }
+}
