@@ -1,7 +1,7 @@
-//! The lake on a real HDFS with replication 2: every record once across kills of the server, of a data node and of the name
-//! node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed.
+//! The lake on a real HDFS with replication 2: every record once across kills of the server, while files are merged, of a data
+//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed.
 
-use crate::oracle::{everything, listeners, music, oracle, report};
+use crate::oracle::{everything, listeners, merging, music, oracle, report, settle};
 use crate::support::hdfs::Hdfs;
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, spark};
@@ -65,6 +65,7 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     listeners(&server);
     let mut simulator = simulate(&scratch, &server);
     for kill in 0..5 {
+        let merges = merging(&server, "listens");
         thread::sleep(Duration::from_millis(2_500));
         match kill {
             1 => hdfs.kill_data_node(0),
@@ -72,6 +73,7 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
             _ => {}
         }
         server.kill9();
+        merges.join().unwrap();
         server.start_again();
         assert!(simulator.exited().is_none(), "the simulator gave up after kill {kill}:\n{}", simulator.tail());
     }
@@ -81,7 +83,7 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     simulator.wait(Duration::from_secs(120));
 
     report("oracle", oracle(&server, &system).arg("--sent").arg(scratch.path("sent.jsonl")));
-    server.http.post("/v1/lake/listens/flush", &Value::Null);
+    settle(&server, "listens");
     let rows =
         server.http.sql("SELECT _partition, count(*), count(DISTINCT _offset) FROM listens GROUP BY 1 ORDER BY 1");
     assert!(rows.len() == 6 && rows.iter().all(|row| row[1] == row[2]), "{rows:?}");
@@ -90,6 +92,8 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     assert!(found["panels"].as_u64().unwrap() >= 29 && found["panels"] == found["shown"], "{found}");
     let files = hdfs.files("lake/listens");
     assert!(files.len() > 10 && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
+    let slices = server.http.sql("SELECT count(*) FROM (SELECT DISTINCT _partition, date, genre FROM listens)");
+    assert_eq!(slices[0][0], files.len(), "one file per partition and slice");
     hdfs.wait_for_two_copies("lake/listens");
 
     let same = "SELECT _partition, count(*) AS n, count(DISTINCT _offset) AS offsets, sum(user_id) AS users, \

@@ -90,6 +90,10 @@ fn every_number_from_avro_to_the_warehouse() {
     assert_eq!(warehouse(&hdfs), before, "a day that is run again gives the same files");
 
     let lake = scratch.path("lake");
+    for topic in ["events-raw", "activities", "logs", "metrics"] {
+        // no merge of its own accord comes while the directories are copied
+        server.http.post(&format!("/v1/lake/{topic}/merge"), &Value::Null);
+    }
     hdfs.shell(&["-get", "/lake", &lake.display().to_string()]);
     let check = |arguments: &[&str]| {
         let mut command = python("clients/orangescrum.py");
@@ -208,6 +212,19 @@ fn old_slices_move_to_the_archive(hdfs: &Hdfs, server: &Server) {
     });
     assert!(place("raw", &young) > 0, "the young slice stays");
     assert_eq!(count(), before, "no row is lost or doubled");
+    // late rows of both days make more small files, which are merged where they lie
+    simulate_with(server, ("events", 300), &old, "14");
+    simulate_with(server, ("events", 300), &young, "15");
+    server.http.post("/v1/lake/events-raw/flush", &Value::Null);
+    run_job(server, "maintenance", &date(0));
+    let (before, small) = (count(), place("archive", &old) + place("raw", &young));
+    let merged = server.http.post("/v1/lake/events-raw/merge", &Value::Null);
+    assert!(merged["merges"].as_u64() > Some(0), "{merged}");
+    let partitions = server.http.sql("SELECT count(DISTINCT _partition) FROM raw_events")[0][0].as_u64().unwrap();
+    for (zone, day) in [("archive", &old), ("raw", &young)] {
+        assert!(place(zone, day) as u64 <= partitions, "{zone}: one file per partition of the slice, {small} before");
+    }
+    assert_eq!(count(), before, "no row is lost or doubled by merging");
 }
 
 /// Runs a job for a day and waits for its end; the run's number.
