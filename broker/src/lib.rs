@@ -150,6 +150,7 @@ impl Broker {
         tokio::spawn(log::retention::run(Arc::downgrade(&broker), every));
         tokio::spawn(log::compaction::run(Arc::downgrade(&broker)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
+        tokio::spawn(group::run_sweeps(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
     }
