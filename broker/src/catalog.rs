@@ -96,7 +96,7 @@ impl Topic {
     }
 }
 
-/// All topics. Holds: them by name and by id. Changes are made one at a time under `changing` and become visible when
+/// All topics. Holds: them by name, by flat name and by id. Changes are made one at a time under `changing` and become visible when
 /// they are durable. A crash keeps them.
 pub struct Catalog {
     store: Arc<Store>,
@@ -113,13 +113,27 @@ pub struct Catalog {
 struct Snapshot {
     by_name: BTreeMap<TopicName, Arc<Topic>>,
     by_id: BTreeMap<TopicId, Arc<Topic>>,
+    /// Names by what Kafka's metrics make of them ([`flat`]); no two topics have the same.
+    by_flat: BTreeMap<String, TopicName>,
 }
 
 impl Snapshot {
     fn insert(&mut self, topic: &Arc<Topic>) {
         self.by_name.insert(topic.name.clone(), topic.clone());
         self.by_id.insert(topic.id, topic.clone());
+        self.by_flat.insert(flat(&topic.name), topic.name.clone());
     }
+
+    fn remove(&mut self, topic: &Topic) {
+        self.by_name.remove(&topic.name);
+        self.by_id.remove(&topic.id);
+        self.by_flat.remove(&flat(&topic.name));
+    }
+}
+
+/// Kafka's metric names replace '.' by '_', so it refuses names that differ only there.
+fn flat(name: &str) -> String {
+    name.replace('.', "_")
 }
 
 impl Catalog {
@@ -184,9 +198,7 @@ impl Catalog {
         if topics.by_name.contains_key(new.name.as_str()) {
             return Err(Error::new(Kind::TopicAlreadyExists, format!("topic '{}' already exists", new.name)));
         }
-        // Kafka's metric names replace '.' by '_', so it refuses names that differ only there
-        let flat = new.name.replace('.', "_");
-        if let Some(other) = topics.by_name.keys().find(|other| other.replace('.', "_") == flat) {
+        if let Some(other) = topics.by_flat.get(&flat(&new.name)) {
             let message =
                 format!("topic '{}' collides with existing topic '{other}': '.' and '_' count as equal", new.name);
             return Err(Error::new(Kind::InvalidTopic, message));
@@ -287,11 +299,7 @@ impl Catalog {
     pub async fn delete(&self, name: &str) -> Result<()> {
         let _changing = self.changing.lock().await;
         let topic = self.known(name)?;
-        {
-            let mut topics = self.topics.write();
-            topics.by_name.remove(name);
-            topics.by_id.remove(&topic.id);
-        }
+        self.topics.write().remove(&topic);
         self.changes.fetch_add(1, Ordering::Release);
         let partitions = topic.partitions();
         partitions.iter().for_each(|partition| partition.mark_deleted());

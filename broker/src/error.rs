@@ -60,6 +60,8 @@ kinds! {
     CoordinatorLoadInProgress = 14, Retry;
     /// The group coordinator cannot serve now.
     CoordinatorNotAvailable = 15, Retry;
+    /// There was not enough of something in time.
+    RequestTimedOut = 7, Retry;
     /// Another broker coordinates the group.
     NotCoordinator = 16, Retry;
     /// A topic name that Kafka does not allow.

@@ -156,6 +156,7 @@ impl Broker {
         log::blocking(move || Ok(looking.look())).await?;
         tokio::spawn(disk::watch(Arc::downgrade(&broker.room)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
+        tokio::spawn(group::run_sweeps(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
         Ok(broker)
     }

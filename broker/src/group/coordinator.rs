@@ -15,11 +15,10 @@ use super::offsets::{self, Committed};
 use super::records::{self, GroupRecord};
 use super::state::{Event, Group, MemberId, Phase, SteadyMs};
 use super::{Caller, Groups, NAME_BYTES_MAX, OFFSETS_MAX, check_group_id, check_names, consumer};
-use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
 use crate::store::Family;
-use crate::types::{PartitionIndex, TimestampMs, TopicId};
+use crate::types::{PartitionIndex, TopicId};
 
 /// A group and those who wait for it. Always true: a member with a waiting JoinGroup or SyncGroup has at most one of
 /// each here; when somebody asks again, the earlier request ends without an answer that matters.
@@ -84,12 +83,12 @@ impl Groups {
         check_names(names.into_iter().chain(protocol_names).chain(&join.instance_id))?;
         // before a group is made for it
         self.limits.check_session_timeout(join.session_timeout_ms)?;
-        let create = join.member_id.is_empty();
+        let (create, is_new) = (join.member_id.is_empty(), self.cell(id).is_none());
         let find = || match self.cell(id) {
             None if create => self.cell_or_new(id),
             known => known.ok_or_else(|| unknown_member(id)),
         };
-        self.in_cell(find, |cell, shared| {
+        let answer = self.in_cell(find, |cell, shared| {
             let (outcome, effects) = self.turn(cell, |turn| turn.join(join));
             let (sender, answer) = oneshot::channel();
             if let Ok(Outcome::Waits(member)) = &outcome {
@@ -100,7 +99,11 @@ impl Groups {
                 Outcome::Now(joined) => after(stored, joined),
                 Outcome::Waits(_) => waiting(answer),
             })
-        })?
+        })?;
+        if answer.is_err() && is_new {
+            self.forget_if_unused(id);
+        }
+        answer
     }
 
     /// A member asks for its assignment, or brings everybody's; the answer comes when the leader's is recorded.
@@ -175,6 +178,9 @@ impl Groups {
             tracing::warn!(group = id, "{message}");
             return Err(Error::new(Kind::CoordinatorNotAvailable, message));
         }
+        if commits.is_empty() && who.generation < 0 && self.cell(id).is_none() {
+            return Ok(now(())); // no group begins with nothing
+        }
         let find = || match self.cell(id) {
             None if who.generation < 0 => self.cell_or_new(id),
             known => known.ok_or_else(|| no_group(id)),
@@ -236,7 +242,7 @@ impl Groups {
     }
 
     /// Marks a group as deleted and removes what is stored of it. Its caller takes it off the map.
-    fn bury(&self, cell: &mut Cell) -> Later<()> {
+    pub(super) fn bury(&self, cell: &mut Cell) -> Later<()> {
         let id = cell.group.id();
         let (from, to) = records::offset_range(id);
         let (pending_from, pending_to) = records::pending_range(id);
@@ -277,7 +283,7 @@ impl Groups {
         deleted.unwrap_or_else(|| Err(no_group(id)))
     }
 
-    fn remove_offsets(
+    pub(super) fn remove_offsets(
         self: &Arc<Self>,
         cell: &mut Cell,
         shared: &SharedCell,
@@ -303,31 +309,6 @@ impl Groups {
             Ok(())
         });
         Box::pin(async move { applied.await.unwrap_or_else(|_| Err(stopping())) })
-    }
-
-    /// Removes offsets that expired or whose topic is gone, then groups that have nothing left.
-    ///
-    /// # Errors
-    /// `CoordinatorNotAvailable` when the store failed.
-    pub(crate) async fn sweep(self: &Arc<Self>, catalog: &Catalog) -> Result<()> {
-        let (wall, retention) = (self.clock.now_ms(), self.limits.offsets_retention_ms);
-        for shared in self.all_cells() {
-            let id = shared.lock().group.id().clone();
-            let removed = self.in_group(&id, |cell, shared| {
-                let gone =
-                    if cell.commits_under_way == 0 { due(&cell.group, (wall, retention), catalog) } else { vec![] };
-                (!gone.is_empty()).then(|| self.remove_offsets(cell, shared, gone))
-            });
-            if let Some(removed) = removed.flatten() {
-                removed.await?;
-            }
-            let buried = self.in_group(&id, |cell, _| cell.is_forgettable().then(|| self.bury(cell)));
-            if let Some(buried) = buried.flatten() {
-                self.forget(&id, &shared);
-                buried.await?;
-            }
-        }
-        Ok(())
     }
 
     /// Does what is due in every group.
@@ -396,9 +377,6 @@ impl Groups {
     /// anybody is told of the facts.
     pub(super) fn settle(self: &Arc<Self>, cell: &mut Cell, shared: &SharedCell, effects: Effects) -> Later<()> {
         let stored = self.store_facts(cell, &effects.facts);
-        if let Some(regexes) = effects.lookup {
-            self.look_up(cell.group.id().clone(), regexes);
-        }
         for (member, answer) in effects.answers {
             cell.answer(&member, answer);
         }
@@ -448,16 +426,8 @@ pub(super) struct Effects {
     answers: Vec<(MemberId, Answer)>,
     records: Vec<Record>,
     facts: Vec<Fact>,
-    lookup: Option<BTreeSet<Arc<str>>>,
-}
-
-fn due(group: &Group, (wall, retention): (TimestampMs, i64), catalog: &Catalog) -> Vec<(TopicId, PartitionIndex)> {
-    let name_of = |topic| catalog.topic_by_id(topic).map(|topic| topic.name().clone());
-    let mut gone = offsets::expired(group, wall, retention);
-    gone.extend(offsets::unsubscribed(group, (wall, retention), name_of));
-    let orphans = group.offsets().all().filter(|(topic, ..)| catalog.topic_by_id(*topic).is_none());
-    gone.extend(orphans.map(|(topic, partition, _)| (topic, partition)));
-    gone
+    /// Regular expressions that are to be looked up, of a heartbeat alone.
+    pub(super) lookup: Option<BTreeSet<Arc<str>>>,
 }
 
 /// `value`, when what it says is stored.

@@ -19,6 +19,7 @@ pub(crate) mod pending;
 mod rebalance;
 pub(crate) mod records;
 pub(crate) mod state;
+mod sweep;
 mod timers;
 mod transactions;
 
@@ -32,6 +33,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use parking_lot::Mutex;
 
 pub use overview::{CommittedOffset, GroupDescription, GroupOverview, MemberDescription};
+pub(crate) use sweep::run as run_sweeps;
 pub(crate) use timers::run as run_timers;
 
 use crate::catalog::Catalog;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -14,7 +15,7 @@ use super::state::{Event, Group, MemberId, Phase, Protocol};
 use super::{Caller, Limits};
 use crate::error::{Kind, Result};
 use crate::types::TopicId;
-use crate::{Broker, BrokerConfig, Clock, GroupConsumerConfig, NewTopic};
+use crate::{Ack, Append, Broker, BrokerConfig, Change, Clock, GroupConsumerConfig, NewTopic, Origin};
 
 const SESSION: i32 = 10_000;
 const REBALANCE: i32 = 60_000;
@@ -532,6 +533,54 @@ async fn offsets_go_with_their_topic_their_group_and_their_time() {
     assert!(groups.list().is_empty());
     let family = crate::Family::Groups;
     assert!(broker.store().last_in(family, &[], &[0xff]).unwrap().is_none(), "nothing is left in the store");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sweep_that_waits_for_the_disk_does_not_keep_silent_members() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000_000);
+    let broker = broker(dir.path(), &clock).await;
+    let id = topic(&broker).await;
+    let groups = broker.groups();
+    let commits: Vec<_> = (0..300)
+        .map(|number| groups.commit(&format!("g{number}"), &ADMIN, vec![commit(id, 0, 5, 1_000_000)]).unwrap())
+        .collect();
+    futures::future::try_join_all(commits).await.unwrap();
+    let direct = |id: &str| Join { needs_id_first: false, ..newcomer(id) };
+    groups.join("first", direct("a")).unwrap().await.unwrap();
+    tokio::time::sleep(Duration::from_millis(2_500)).await; // a sweep was thought of
+    // the disk stands still
+    let partition = broker.catalog().topic("t").unwrap().partition(0).unwrap();
+    let still = partition.writer.lock();
+    let mut batch = crate::BatchBuilder::new();
+    batch.push(0, None, Some(b"x"), &[]);
+    let append = Append { partition: partition.clone(), batch: batch.build().unwrap(), origin: Origin::Internal };
+    drop(broker.lane().commit(vec![Change::Append(append)], Ack::Durable));
+    clock.advance(2_000_000);
+    tokio::time::sleep(Duration::from_millis(2_500)).await; // the sweep waits
+    assert!(groups.offsets("g7").is_some());
+    let joined = groups.join("second", direct("b")).unwrap();
+    assert_eq!(groups.describe("second").unwrap().members.len(), 1);
+    clock.advance(i64::from(SESSION));
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    assert!(groups.describe("second").unwrap().members.is_empty(), "a silent member stays");
+    drop((still, joined));
+    let until = std::time::Instant::now() + Duration::from_secs(20);
+    while groups.list().iter().any(|group| group.id.starts_with('g')) {
+        assert!(std::time::Instant::now() < until, "the sweep does not go on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_makes_no_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = broker(dir.path(), &Clock::manual(0)).await;
+    let groups = broker.groups();
+    let refused = groups.join("g", Join { protocols: Vec::new(), ..newcomer("a") });
+    assert_eq!(refused.err().unwrap().kind, Kind::InconsistentGroupProtocol);
+    groups.commit("h", &ADMIN, Vec::new()).unwrap().await.unwrap();
+    assert!(groups.list().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,4 +1,4 @@
-//! When which group has something due. One task sleeps until the earliest.
+//! When which group has something due. One task sleeps until the earliest; it never waits for the disk.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -12,8 +12,8 @@ use super::coordinator::Cell;
 use super::state::SteadyMs;
 use crate::Broker;
 
-/// How often offsets are looked through for expired ones (`offsets.retention.check.interval.ms`).
-const SWEEP_EVERY_MS: i64 = 600_000;
+/// Longest sleep while nothing is due at all.
+const IDLE: Duration = Duration::from_secs(600);
 /// Longest sleep while something is due later: bounds what a clock that was moved by hand can be behind.
 const SLEEP_MAX: Duration = Duration::from_secs(1);
 
@@ -62,7 +62,7 @@ impl Timers {
     async fn wait(&self, now: SteadyMs) {
         let next = self.due.lock().peek().map(|Reverse((earliest, _))| *earliest);
         let left = next.map(|next| Duration::from_millis(u64::try_from(next - now).unwrap_or(0)));
-        let sleep = left.map_or(Duration::from_millis(SWEEP_EVERY_MS.unsigned_abs()), |left| left.min(SLEEP_MAX));
+        let sleep = left.map_or(IDLE, |left| left.min(SLEEP_MAX));
         tokio::select! {
             () = tokio::time::sleep(sleep) => {}
             () = self.earlier.notified() => {}
@@ -72,18 +72,10 @@ impl Timers {
 
 /// Does for all groups what is due, until the broker is dropped.
 pub(crate) async fn run(broker: Weak<Broker>) {
-    let mut swept_at = None;
     loop {
         let Some(strong) = broker.upgrade() else { return };
         let groups = strong.groups().clone();
-        let now = strong.clock().steady_ms();
         groups.tick();
-        if now - *swept_at.get_or_insert(now) >= SWEEP_EVERY_MS {
-            swept_at = Some(now);
-            if let Err(error) = groups.sweep(strong.catalog()).await {
-                tracing::warn!(%error, "offsets that expired could not be removed, the next round tries again");
-            }
-        }
         let (timers, now) = (groups.timers.clone(), groups.clock.steady_ms());
         // nothing that holds the store is kept while it sleeps
         drop((strong, groups));

@@ -3,7 +3,7 @@
 //!
 //! - Heartbeat: a member joins with epoch 0, leaves with -1, and is away for a while with -2 (static members). A field that
 //!   is null (or -1) did not change. From version 1 on members bring an id of their own and may subscribe by a regular
-//!   expression. The assignment is told when it changed or the request said everything.
+//!   expression, which stands for topics that the member may look at. The assignment is told when it changed or the request said everything.
 //! - The answer comes when what changed is durable, so a broker that starts again knows members, epochs and assignments.
 //! - Describe: a classic group is GROUP_ID_NOT_FOUND, so that clients ask DescribeGroups. Topics that do not exist any more
 //!   are left out.
@@ -11,13 +11,13 @@
 use kafka_protocol::messages::consumer_group_describe_response as described;
 use kafka_protocol::messages::consumer_group_heartbeat_response as beaten;
 use kafka_protocol::messages::{
-    ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, ConsumerGroupHeartbeatRequest,
-    ConsumerGroupHeartbeatResponse, GroupId, TopicName,
+    ConsumerGroupDescribeRequest, ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use uuid::Uuid;
 
 use super::groups::{copy, shown};
+use super::list_reply::{ListReply, Shape};
 use super::{Context, Reply, text};
 use crate::error::{Error, Kind};
 use crate::group::consumer::heartbeat::{Beat, Beaten};
@@ -40,7 +40,9 @@ pub(crate) fn heartbeat(context: &Context, version: i16, request: ConsumerGroupH
     if version == 0 && beat.member_id.is_empty() && beat.epoch == 0 {
         beat.member_id = Uuid::new_v4().to_string().into();
     }
-    match context.broker.groups().beat(&group, version, &beat) {
+    let sees = context.clone();
+    let sees = move |name: &str| sees.may(Operation::Describe, Resource::Topic(name));
+    match context.broker.groups().beat(&group, (version, &beat), sees) {
         Err(error) => refused(version, &error),
         Ok(later) => Reply::later(async move {
             match later.await {
@@ -98,21 +100,27 @@ fn refused(version: i16, error: &Error) -> Reply {
 
 /// Answers ConsumerGroupDescribe.
 pub(crate) fn describe(context: &Context, version: i16, request: ConsumerGroupDescribeRequest) -> Reply {
-    let operations = request.include_authorized_operations;
-    let describe = |id: GroupId| {
-        if let Err(denied) = context.authorize(Operation::Describe, Resource::Group(&id)) {
-            return described::DescribedGroup::default().with_group_id(id).with_error_code(denied.kind.code());
+    let (context, operations) = (context.clone(), request.include_authorized_operations);
+    Reply::later(async move {
+        let mut groups = ListReply::new(&context, Shape { version, throttled: true, flexible: true });
+        for id in request.group_ids {
+            let allowed = context.authorize(Operation::Describe, Resource::Group(&id)).and_then(|()| groups.room());
+            let described = match allowed {
+                Ok(()) => describe_one(&context, (version, operations), &id),
+                Err(error) => described::DescribedGroup::default().with_error_code(error.kind.code()),
+            };
+            groups.push(&described.with_group_id(id)).await;
         }
-        let found = match context.broker.groups().describe_consumers(&id) {
-            Some(group) => found(context, version, group),
-            None => missing(&id),
-        };
-        let found =
-            if operations { found.with_authorized_operations(context.operations(Resource::Group(&id))) } else { found };
-        found.with_group_id(id)
+        groups.finish()
+    })
+}
+
+fn describe_one(context: &Context, (version, operations): (i16, bool), id: &str) -> described::DescribedGroup {
+    let found = match context.broker.groups().describe_consumers(id) {
+        Some(group) => found(context, version, group),
+        None => missing(id),
     };
-    let groups = request.group_ids.into_iter().map(describe).collect();
-    Reply::message(version, &ConsumerGroupDescribeResponse::default().with_groups(groups))
+    if operations { found.with_authorized_operations(context.operations(Resource::Group(id))) } else { found }
 }
 
 fn missing(id: &str) -> described::DescribedGroup {

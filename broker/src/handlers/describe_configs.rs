@@ -12,10 +12,9 @@ use kafka_protocol::messages::describe_configs_response::{
     DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
 };
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
-use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeConfigsResponse, ListConfigResourcesRequest, ListConfigResourcesResponse,
-};
+use kafka_protocol::messages::{DescribeConfigsRequest, ListConfigResourcesRequest, ListConfigResourcesResponse};
 
+use super::list_reply::{ListReply, Shape};
 use super::topics::unknown;
 use super::{Context, Reply, text};
 use crate::Broker;
@@ -44,31 +43,35 @@ struct View<'a> {
 
 /// Answers DescribeConfigs.
 pub(crate) fn describe_configs(context: &Context, version: i16, request: DescribeConfigsRequest) -> Reply {
-    let view = View {
-        settings: context.broker.settings(),
-        version,
-        synonyms: request.include_synonyms,
-        documentation: request.include_documentation,
-    };
-    // one that nobody knows fails all, as in Kafka
-    let unknown_type = request.resources.iter().map(|one| one.resource_type).find(|one| !ALL_TYPES.contains(one));
-    let results = request.resources.into_iter().map(|resource| {
-        let asked = (resource.resource_type, resource.resource_name.as_str());
-        let described = match unknown_type {
-            Some(one) => Err(unsupported(one)),
-            None => {
-                authorize(context, Operation::DescribeConfigs, asked).and_then(|()| describe(context, view, &resource))
-            }
+    let context = context.clone();
+    Reply::later(async move {
+        let view = View {
+            settings: context.broker.settings(),
+            version,
+            synonyms: request.include_synonyms,
+            documentation: request.include_documentation,
         };
-        let result = DescribeConfigsResult::default()
-            .with_resource_type(resource.resource_type)
-            .with_resource_name(resource.resource_name);
-        match described {
-            Ok(configs) => result.with_error_message(None).with_configs(configs),
-            Err(error) => result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
+        // one that nobody knows fails all, as in Kafka
+        let unknown_type = request.resources.iter().map(|one| one.resource_type).find(|one| !ALL_TYPES.contains(one));
+        let mut results = ListReply::new(&context, Shape { version, throttled: true, flexible: version >= 4 });
+        for resource in request.resources {
+            let asked = (resource.resource_type, resource.resource_name.as_str());
+            let allowed = match unknown_type {
+                Some(one) => Err(unsupported(one)),
+                None => authorize(&context, Operation::DescribeConfigs, asked),
+            };
+            let described = allowed.and_then(|()| results.room()).and_then(|()| describe(&context, view, &resource));
+            let result = DescribeConfigsResult::default()
+                .with_resource_type(resource.resource_type)
+                .with_resource_name(resource.resource_name);
+            let result = match described {
+                Ok(configs) => result.with_error_message(None).with_configs(configs),
+                Err(error) => result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
+            };
+            results.push(&result).await;
         }
-    });
-    Reply::message(version, &DescribeConfigsResponse::default().with_results(results.collect()))
+        results.finish()
+    })
 }
 
 /// Settings of topics and groups are rights on these, all others on the cluster.

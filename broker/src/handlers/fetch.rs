@@ -7,7 +7,7 @@
 //! - The records go onto the wire as they lie in the log: the answer is a list of chunks, headers of our own between
 //!   batches that are not copied.
 //! - An answer holds its share of the memory for replies until its last byte has left. When memory is short, answers
-//!   get shorter, and wait when there is none.
+//!   get shorter; when there is none until `max_wait_ms` are over, they have no records.
 //! - Sessions (KIP-227) are in `fetch_sessions`; a session may add partitions to a request and leave some out of the answer.
 //! - OFFSET_OUT_OF_RANGE carries the high watermark and the log start. Leader epochs: older FENCED_LEADER_EPOCH, newer
 //!   UNKNOWN_LEADER_EPOCH; `last_fetched_epoch` gives the diverging epoch (KIP-595).
@@ -21,7 +21,7 @@ use std::time::Duration;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, TopicName};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::fetch_sessions::{Begun, FetchSessions, Key, Outcome, key};
@@ -37,8 +37,6 @@ use crate::types::{LeaderEpoch, Offset, TopicId};
 
 /// Most bytes of records in one answer, whatever the client asks (Kafka's `fetch.max.bytes` of a broker).
 const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
-/// Least share of the memory for replies with which an answer is made.
-const SHARE_BYTES_MIN: usize = 64 * 1024;
 /// Longest wait, whatever the client asks.
 const WAIT_MAX: Duration = Duration::from_secs(300);
 /// First version with compact lengths and tagged fields.
@@ -94,7 +92,7 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
     let asked: Vec<Asked> = topics.into_iter().map(|topic| look_up(context, version, topic)).collect();
     let context = context.clone();
     Reply::later(async move {
-        let (given, share) = collect(&context, &asked, &limits).await;
+        let Pass { given, share, .. } = collect(&context, &asked, &limits).await;
         if let Some(limit) = quota
             && let bytes = given.iter().flat_map(|one| &one.batches).map(|batch| batch.bytes().len()).sum()
             && let throttle_ms = throttle(&context, limit, bytes)
@@ -103,11 +101,7 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
             return Reply::Now(vec![Encoder::throttled((version, begun.id), throttle_ms).finish_empty()]);
         }
         let (asked, given) = to_tell(context.broker.fetch_sessions(), &begun, asked, given);
-        let mut chunks = encode((version, begun.id), asked, given);
-        if let Some(bytes) = chunks.pop() {
-            chunks.push(Bytes::from_owner(Held { bytes, _share: share }));
-        }
-        Reply::Now(chunks)
+        Reply::Held(encode((version, begun.id), asked, given), share)
     })
 }
 
@@ -145,18 +139,6 @@ fn to_tell(
     asked.retain(|topic| !topic.partitions.is_empty());
     let given = given.into_iter().zip(&told).filter(|(_, told)| **told).map(|(given, _)| given);
     (asked, given.collect())
-}
-
-/// The last chunk of an answer, and the answer's share of the memory for replies.
-struct Held {
-    bytes: Bytes,
-    _share: OwnedSemaphorePermit,
-}
-
-impl AsRef<[u8]> for Held {
-    fn as_ref(&self) -> &[u8] {
-        &self.bytes
-    }
 }
 
 struct Limits {
@@ -205,13 +187,13 @@ struct Pass {
 }
 
 /// Reads until there is enough, an error, or no time left.
-async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> (Vec<Given>, OwnedSemaphorePermit) {
-    let first = read_all(context, asked, limits).await;
+async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
+    let deadline = Instant::now() + limits.wait;
+    let first = read_all(context, asked, (limits, deadline)).await;
     if first.enough || limits.wait.is_zero() {
-        return (first.given, first.share);
+        return first;
     }
     drop(first);
-    let deadline = Instant::now() + limits.wait;
     let waiter = Waiter::new();
     for partition in asked.iter().flat_map(|topic| &topic.partitions).filter_map(|p| p.partition.as_ref().ok()) {
         partition.watch(&waiter);
@@ -219,21 +201,21 @@ async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> (Vec<Gi
     let mut ending = context.ending.clone();
     loop {
         // what was published before the waiter was there has not woken it: look again before waiting
-        let pass = read_all(context, asked, limits).await;
+        let pass = read_all(context, asked, (limits, deadline)).await;
         if pass.enough {
-            return (pass.given, pass.share);
+            return pass;
         }
         tokio::select! {
             () = waiter.woken() => {}
-            () = sleep_until(deadline) => return (pass.given, pass.share),
-            _ = ending.wait_for(|end| *end) => return (pass.given, pass.share),
+            () = sleep_until(deadline) => return pass,
+            _ = ending.wait_for(|end| *end) => return pass,
         }
     }
 }
 
-/// One pass over all partitions.
-async fn read_all(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
-    let mut share = claim(&context.reply_budget, limits.bytes).await;
+/// One pass over all partitions. Where there is no memory until the deadline, it gives their positions alone.
+async fn read_all(context: &Context, asked: &[Asked], (limits, deadline): (&Limits, Instant)) -> Pass {
+    let mut share = context.reply_memory.some(limits.bytes, deadline).await;
     let bytes_max = limits.bytes.min(share.num_permits());
     let mut total = 0;
     let mut failed = asked.is_empty();
@@ -241,7 +223,7 @@ async fn read_all(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
     for partition in asked.iter().flat_map(|topic| &topic.partitions) {
         let turn = Turn {
             bytes_left: bytes_max.saturating_sub(total),
-            first: total == 0,
+            first: total == 0 && share.num_permits() > 0,
             committed_only: limits.committed_only,
         };
         let one = read(partition, turn).await;
@@ -253,22 +235,6 @@ async fn read_all(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
         drop(share.split(unused));
     }
     Pass { given, share, enough: failed || total >= limits.least.min(bytes_max) }
-}
-
-/// A share of the memory for replies: what is wanted, or less when it is short.
-async fn claim(budget: &Arc<Semaphore>, wanted: usize) -> OwnedSemaphorePermit {
-    let mut bytes = wanted.clamp(SHARE_BYTES_MIN, FETCH_BYTES_MAX);
-    loop {
-        let permits = u32::try_from(bytes).expect("at most FETCH_BYTES_MAX");
-        if let Ok(share) = budget.clone().try_acquire_many_owned(permits) {
-            return share;
-        }
-        if bytes == SHARE_BYTES_MIN {
-            let share = budget.clone().acquire_many_owned(permits).await;
-            return share.expect("the budget is never closed");
-        }
-        bytes = (bytes / 4).max(SHARE_BYTES_MIN);
-    }
 }
 
 /// What one partition may give: at most `bytes_left`, but at least one batch if `first`.

@@ -10,11 +10,11 @@ use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
-    ListGroupsRequest, ListGroupsResponse,
+    DeleteGroupsRequest, DeleteGroupsResponse, DescribeGroupsRequest, GroupId, ListGroupsRequest, ListGroupsResponse,
 };
 use kafka_protocol::protocol::StrBytes;
 
+use super::list_reply::{ListReply, Shape};
 use super::{Context, Reply, text};
 use crate::error::Kind;
 use crate::group::{GroupDescription, GroupOverview, MemberDescription};
@@ -24,21 +24,29 @@ const CLASSIC: &str = "classic";
 
 /// Answers DescribeGroups.
 pub(crate) fn describe_groups(context: &Context, version: i16, request: DescribeGroupsRequest) -> Reply {
-    let describe = |id: GroupId| {
-        if let Err(error) = context.authorize(Operation::Describe, Resource::Group(&id)) {
-            return DescribedGroup::default().with_group_id(id).with_error_code(error.kind.code());
+    let context = context.clone();
+    Reply::later(async move {
+        let shape = Shape { version, throttled: version >= 1, flexible: version >= 5 };
+        let mut groups = ListReply::new(&context, shape);
+        for id in request.groups {
+            let allowed = context.authorize(Operation::Describe, Resource::Group(&id)).and_then(|()| groups.room());
+            let described = match allowed {
+                Ok(()) => describe(&context, (version, request.include_authorized_operations), &id),
+                Err(error) => DescribedGroup::default().with_error_code(error.kind.code()),
+            };
+            groups.push(&described.with_group_id(id)).await;
         }
-        let found = context.broker.groups().describe(&id).filter(|group| group.overview.kind == CLASSIC);
-        let described = found.map_or_else(|| missing(version), |group| shown(version, group));
-        let described = if request.include_authorized_operations && described.error_code == 0 {
-            described.with_authorized_operations(context.operations(Resource::Group(&id)))
-        } else {
-            described
-        };
-        described.with_group_id(id)
-    };
-    let groups = request.groups.into_iter().map(describe).collect();
-    Reply::message(version, &DescribeGroupsResponse::default().with_groups(groups))
+        groups.finish()
+    })
+}
+
+fn describe(context: &Context, (version, operations): (i16, bool), id: &str) -> DescribedGroup {
+    let found = context.broker.groups().describe(id).filter(|group| group.overview.kind == CLASSIC);
+    let described = found.map_or_else(|| missing(version), |group| shown(version, group));
+    if operations && described.error_code == 0 {
+        return described.with_authorized_operations(context.operations(Resource::Group(id)));
+    }
+    described
 }
 
 fn missing(version: i16) -> DescribedGroup {

@@ -2,7 +2,8 @@
 //!
 //! - OffsetCommit is answered when the offsets are durable. Unknown topics and partitions are UNKNOWN_TOPIC_OR_PARTITION,
 //!   metadata above 4096 bytes is OFFSET_METADATA_TOO_LARGE, each for its partition alone. An error of the group (member,
-//!   generation, epoch) is given for every partition. `retention_time_ms` (versions 2 to 4) is honoured.
+//!   generation, epoch) is given for every partition that is there and allowed; without any the group is
+//!   not asked. `retention_time_ms` (versions 2 to 4) is honoured.
 //! - Offsets belong to a topic's id: a topic that was created again begins without them.
 //! - OffsetFetch: one group up to version 7, many from version 8 on; null topics are all topics that have offsets. What is
 //!   not committed is offset -1 without an error. From version 9 on a member of the consumer protocol says its epoch:
@@ -10,12 +11,13 @@
 //!   (version 7 on) what an open transaction may still move is UNSTABLE_OFFSET_COMMIT (KIP-447).
 //! - OffsetDelete: topics that a live group of consumers reads are GROUP_SUBSCRIBED_TO_TOPIC.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic};
 use kafka_protocol::messages::offset_delete_response::{OffsetDeleteResponsePartition, OffsetDeleteResponseTopic};
+use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
 use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions, OffsetFetchResponseTopic,
     OffsetFetchResponseTopics,
@@ -25,6 +27,7 @@ use kafka_protocol::messages::{
     OffsetFetchResponse, TopicName,
 };
 
+use super::list_reply::{ListReply, Shape};
 use super::{Context, Reply, text};
 use crate::catalog::Topic;
 use crate::error::{Error, Kind, Result};
@@ -36,6 +39,11 @@ use crate::types::{PartitionIndex, TimestampMs, TopicId};
 
 /// First version of OffsetCommit and OffsetFetch with member epochs (KIP-848).
 const MEMBER_EPOCHS_SINCE: i16 = 9;
+
+/// Whether the coordinator is not asked for a partition with this code; it stays, whatever is said of the others.
+fn is_of_topic(code: i16) -> bool {
+    [Kind::TopicAuthorizationFailed, Kind::UnknownTopicOrPartition].iter().any(|kind| kind.code() == code)
+}
 
 /// Answers OffsetCommit. The offsets are submitted when this returns.
 pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetCommitRequest) -> Reply {
@@ -65,12 +73,17 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
     };
     let allowed = context.authorize(Operation::Read, Resource::Group(&request.group_id));
     let of_group = allowed.is_err();
-    let submitted = allowed
-        .and_then(|()| check_version(context, version, &request.group_id, &who))
-        .and_then(|()| broker.groups().commit(&request.group_id, &who, commits));
+    let is_asked = answers.iter().flat_map(|(_, codes)| codes).any(|(_, code)| !is_of_topic(*code));
+    let submitted = match allowed {
+        Ok(()) if is_asked => check_version(context, version, &request.group_id, &who)
+            .and_then(|()| broker.groups().commit(&request.group_id, &who, commits))
+            .map(Some),
+        other => other.map(|()| None),
+    };
     Reply::later(async move {
         let done = match submitted {
-            Ok(stored) => stored.await,
+            Ok(Some(stored)) => stored.await,
+            Ok(None) => Ok(()),
             Err(error) => Err(error),
         };
         let failed = done.err().map(|error| match error.kind {
@@ -80,7 +93,7 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
         });
         let topics = answers.into_iter().map(|(name, codes)| {
             let partitions = codes.into_iter().map(|(index, code)| {
-                let own = code == Kind::TopicAuthorizationFailed.code() && !of_group;
+                let own = is_of_topic(code) && !of_group;
                 let code = if own { code } else { failed.unwrap_or(code) };
                 OffsetCommitResponsePartition::default().with_partition_index(index).with_error_code(code)
             });
@@ -152,39 +165,27 @@ impl Found {
 pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetchRequest) -> Reply {
     let stable = version >= 7 && request.require_stable;
     if version >= 8 {
-        let groups = request.groups.into_iter().map(|asked| {
-            let caller = (asked.member_id.as_deref(), asked.member_epoch);
-            if let Err(error) = context.broker.groups().check_fetch(&asked.group_id, caller) {
-                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
-                return refused.with_error_code(error.kind.code());
+        let context = context.clone();
+        return Reply::later(async move {
+            let mut groups = ListReply::new(&context, Shape { version, throttled: true, flexible: true });
+            for asked in request.groups {
+                let allowed = context.authorize(Operation::Describe, Resource::Group(&asked.group_id));
+                let group = match allowed.and_then(|()| groups.room()) {
+                    Ok(()) => group_fetched(&context, asked, stable),
+                    Err(error) => OffsetFetchResponseGroup::default()
+                        .with_group_id(asked.group_id)
+                        .with_error_code(error.kind.code()),
+                };
+                groups.push(&group).await;
             }
-            let wanted = asked.topics;
-            let wanted: Wanted = wanted.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
-            let denied = context.authorize(Operation::Describe, Resource::Group(&asked.group_id)).err();
-            if let Some(error) = denied {
-                let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
-                return refused.with_error_code(error.kind.code());
-            }
-            let topics = find(context, &asked.group_id, wanted, stable).into_iter().map(|(name, found)| {
-                let partitions = found.into_iter().map(|found| {
-                    OffsetFetchResponsePartitions::default()
-                        .with_partition_index(found.partition)
-                        .with_error_code(found.code)
-                        .with_committed_offset(found.offset)
-                        .with_committed_leader_epoch(found.leader_epoch)
-                        .with_metadata(Some(text(&found.note)))
-                });
-                OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
-            });
-            OffsetFetchResponseGroup::default().with_group_id(asked.group_id).with_topics(topics.collect())
+            groups.finish()
         });
-        return Reply::message(version, &OffsetFetchResponse::default().with_groups(groups.collect()));
     }
     if let Err(error) = context.authorize(Operation::Describe, Resource::Group(&request.group_id)) {
         return Reply::message(version, &group_denied(version, request, error.kind.code()));
     }
     // the list can be null from version 2 on
-    let wanted = request.topics.map(|all| all.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+    let wanted = request.topics.map(|all| once(all.into_iter().map(|t| (t.name, t.partition_indexes))));
     let topics = find(context, &request.group_id, wanted, stable).into_iter().map(|(name, found)| {
         let partitions = found.into_iter().map(|found| {
             OffsetFetchResponsePartition::default()
@@ -197,6 +198,42 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
         OffsetFetchResponseTopic::default().with_name(name).with_partitions(partitions.collect())
     });
     Reply::message(version, &OffsetFetchResponse::default().with_topics(topics.collect()))
+}
+
+/// One group of a request from version 8 on.
+fn group_fetched(context: &Context, asked: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
+    let caller = (asked.member_id.as_deref(), asked.member_epoch);
+    if let Err(error) = context.broker.groups().check_fetch(&asked.group_id, caller) {
+        let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
+        return refused.with_error_code(error.kind.code());
+    }
+    let wanted = asked.topics.map(|all| once(all.into_iter().map(|t| (t.name, t.partition_indexes))));
+    let topics = find(context, &asked.group_id, wanted, stable).into_iter().map(|(name, found)| {
+        let partitions = found.into_iter().map(|found| {
+            OffsetFetchResponsePartitions::default()
+                .with_partition_index(found.partition)
+                .with_error_code(found.code)
+                .with_committed_offset(found.offset)
+                .with_committed_leader_epoch(found.leader_epoch)
+                .with_metadata(Some(text(&found.note)))
+        });
+        OffsetFetchResponseTopics::default().with_name(name).with_partitions(partitions.collect())
+    });
+    OffsetFetchResponseGroup::default().with_group_id(asked.group_id).with_topics(topics.collect())
+}
+
+/// Each partition once: its note may be long, and a request may name it many times.
+fn once(topics: impl Iterator<Item = (TopicName, Vec<PartitionIndex>)>) -> Vec<(TopicName, Vec<PartitionIndex>)> {
+    let mut seen = HashSet::new();
+    let mut kept: Vec<(TopicName, Vec<PartitionIndex>)> = Vec::new();
+    for (name, mut partitions) in topics {
+        let none = partitions.is_empty();
+        partitions.retain(|partition| seen.insert((name.clone(), *partition)));
+        if none || !partitions.is_empty() {
+            kept.push((name, partitions));
+        }
+    }
+    kept
 }
 
 /// An error of the group has a place of its own from version 2 on.

@@ -14,9 +14,9 @@ use kafka_protocol::messages::offset_fetch_request::{
 use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use super::{Context, Listener, Reply, api, encode};
+use super::{Context, Listener, Reply, ReplyMemory, api, encode};
 use crate::security::Principal;
 use crate::security::session::Session;
 use crate::{Broker, BrokerConfig, Clock, NewTopic};
@@ -46,7 +46,7 @@ impl Client {
             client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             session: Arc::new(Session::open(Principal::default())),
             ending,
-            reply_budget: Arc::new(Semaphore::new(1 << 20)),
+            reply_memory: ReplyMemory::new(1 << 20),
         };
         Self { context, _end: end, _dir: dir }
     }
@@ -66,7 +66,9 @@ impl Client {
         while let Reply::Later(answer) = reply {
             reply = answer.await;
         }
-        let Reply::Now(chunks) = reply else { panic!("key {} version {version}: no reply", Q::KEY) };
+        let (Reply::Now(chunks) | Reply::Held(chunks, _)) = reply else {
+            panic!("key {} version {version}: no reply", Q::KEY)
+        };
         Q::Response::decode(&mut Bytes::from(chunks.concat()), version).unwrap()
     }
 
@@ -218,6 +220,30 @@ async fn consumer_groups_answer_in_every_version_and_keep_their_members_over_a_r
     client.restart().await;
     let shown = client.ask(5, &ListGroupsRequest::default()).await.groups;
     assert!(shown.is_empty(), "nothing is left in the store: {shown:?}");
+}
+
+/// As Kafka's broker, which looks at the topics before it asks the coordinator, and asks it for the others alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_that_are_not_there_say_so_whatever_the_group_says() {
+    let client = Client::new().await;
+    client.group("g", [9, 5, 9]).await;
+    for (partitions, expected) in [(vec![1, 2], vec![25, 3]), (vec![2], vec![3])] {
+        let of = |index| OffsetCommitRequestPartition::default().with_partition_index(index).with_committed_offset(1);
+        let topic = OffsetCommitRequestTopic::default().with_name(TopicName(text("t")));
+        let topics = vec![topic.with_partitions(partitions.into_iter().map(of).collect())];
+        let asked = OffsetCommitRequest::default()
+            .with_group_id(GroupId(text("g")))
+            .with_generation_id_or_member_epoch(1)
+            .with_member_id(text("stranger"))
+            .with_topics(topics);
+        let answer = client.ask(9, &asked).await;
+        let codes: Vec<i16> = answer.topics[0].partitions.iter().map(|partition| partition.error_code).collect();
+        assert_eq!(codes, expected);
+        // nor does a group begin to be
+        let alone = asked.with_group_id(GroupId(text("new"))).with_generation_id_or_member_epoch(-1);
+        client.ask(9, &alone.with_member_id(text("")).with_topics(vec![])).await;
+        assert_eq!(client.ask(5, &ListGroupsRequest::default()).await.groups.len(), 1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,7 +8,7 @@
 //!   what it finds there).
 //! - DescribeCluster for controllers is refused as a Kafka broker does: controllers are not asked through brokers.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
@@ -61,7 +61,9 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
         let mut seen = HashSet::new();
         let mut topics = Vec::new();
         for asked in request.topics.unwrap_or_default() {
-            if !seen.insert((asked.name.clone(), asked.topic_id)) {
+            // an id that is given decides
+            let name = if asked.topic_id.is_nil() { asked.name.clone() } else { None };
+            if !seen.insert((name, asked.topic_id)) {
                 continue;
             }
             topics.push(match find_or_create(&context, &asked, create).await {
@@ -211,13 +213,16 @@ pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: Descri
     let catalog = context.broker.catalog();
     let topics = match request.topics {
         None => catalog.topics().iter().map(|topic| sizes(topic, |_| true)).collect(),
-        Some(asked) => asked
-            .iter()
-            .filter_map(|DescribableLogDirTopic { topic, partitions, .. }| {
-                let topic = catalog.topic(topic)?;
-                Some(sizes(&topic, |index| partitions.contains(&index)))
-            })
-            .collect(),
+        Some(asked) => {
+            let mut wanted: HashMap<TopicName, HashSet<i32>> = HashMap::new();
+            let mut names = Vec::new();
+            for DescribableLogDirTopic { topic, partitions, .. } in asked {
+                names.extend((!wanted.contains_key(&topic)).then(|| topic.clone()));
+                wanted.entry(topic).or_default().extend(partitions);
+            }
+            let known = names.iter().filter_map(|name| Some((catalog.topic(name)?, wanted.get(name)?)));
+            known.map(|(topic, indexes)| sizes(&topic, |index| indexes.contains(&index))).collect()
+        }
     };
     let mut result = DescribeLogDirsResult::default().with_log_dir(text(&log_dir(&context.broker))).with_topics(topics);
     if version >= 4 {

@@ -10,6 +10,8 @@
 mod acls;
 mod api_versions;
 mod authorize;
+#[cfg(test)]
+mod bound_tests;
 mod client_quotas;
 mod configs;
 mod consumer_groups;
@@ -24,12 +26,14 @@ mod group_offsets;
 #[cfg(test)]
 mod group_tests;
 mod groups;
+mod list_reply;
 mod metadata;
 mod positions;
 mod produce;
 mod producer_ids;
 mod quorum;
 mod replicas;
+mod reply_memory;
 #[cfg(test)]
 pub(crate) mod samples;
 #[cfg(test)]
@@ -38,6 +42,8 @@ mod samples_admin;
 mod samples_txn;
 pub(crate) mod sasl;
 mod scram_users;
+#[cfg(test)]
+mod sight_tests;
 #[cfg(test)]
 mod tests;
 pub(crate) mod throttle;
@@ -55,9 +61,10 @@ use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use kafka_protocol::messages::{self, ApiKey};
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 
 pub(crate) use self::fetch_sessions::FetchSessions;
+pub(crate) use self::reply_memory::ReplyMemory;
 use crate::Broker;
 use crate::security::session::Session;
 
@@ -66,6 +73,8 @@ use crate::security::session::Session;
 pub(crate) enum Reply {
     /// The answer is ready.
     Now(Vec<Bytes>),
+    /// The answer is ready, and has its share of the memory for replies.
+    Held(Vec<Bytes>, OwnedSemaphorePermit),
     /// The order is fixed, the answer comes when this resolves. It is first polled when the replies before it have
     /// left, so whatever it does itself happens in the order of the requests, too.
     Later(BoxFuture<'static, Reply>),
@@ -79,6 +88,7 @@ impl fmt::Debug for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reply::Now(chunks) => write!(f, "Now({} chunks)", chunks.len()),
+            Reply::Held(chunks, share) => write!(f, "Held({} chunks, {} bytes)", chunks.len(), share.num_permits()),
             Reply::Later(_) => f.write_str("Later"),
             Reply::Silent => f.write_str("Silent"),
             Reply::Close(reason) => write!(f, "Close({reason})"),
@@ -136,8 +146,8 @@ pub(crate) struct Context {
     pub(crate) session: Arc<Session>,
     /// Turns true when the connection is about to end, so that long waits can end early.
     pub(crate) ending: watch::Receiver<bool>,
-    /// Memory for records in replies that have not left yet, one permit a byte, for all connections together.
-    pub(crate) reply_budget: Arc<Semaphore>,
+    /// Memory for replies that have not left yet, of all connections together.
+    pub(crate) reply_memory: Arc<ReplyMemory>,
 }
 
 /// One line of the list.

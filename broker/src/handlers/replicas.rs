@@ -8,6 +8,8 @@
 //!   NO_REASSIGNMENT_IN_PROGRESS, as none ever is, and so the list of them is empty.
 //! - AlterReplicaLogDirs: the data directory is granted, another is LOG_DIR_NOT_FOUND.
 
+use std::collections::HashMap;
+
 use kafka_protocol::messages::alter_partition_reassignments_request::ReassignablePartition;
 use kafka_protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
@@ -149,6 +151,7 @@ pub(crate) fn alter_replica_log_dirs(context: &Context, version: i16, request: A
     let allowed = context.authorize(Operation::Alter, Resource::Cluster);
     let own = log_dir(&context.broker);
     let mut results: Vec<AlterReplicaLogDirTopicResult> = Vec::new();
+    let mut places: HashMap<&TopicName, usize> = HashMap::new();
     for dir in &request.dirs {
         for topic in &dir.topics {
             let partitions = topic.partitions.iter().map(|index| {
@@ -158,14 +161,11 @@ pub(crate) fn alter_replica_log_dirs(context: &Context, version: i16, request: A
                     .with_partition_index(*index)
                     .with_error_code(moved.map_or_else(|error| error.kind.code(), |()| 0))
             });
-            match results.iter_mut().find(|result| result.topic_name == topic.name) {
-                Some(result) => result.partitions.extend(partitions),
-                None => results.push(
-                    AlterReplicaLogDirTopicResult::default()
-                        .with_topic_name(topic.name.clone())
-                        .with_partitions(partitions.collect()),
-                ),
+            let place = *places.entry(&topic.name).or_insert(results.len());
+            if place == results.len() {
+                results.push(AlterReplicaLogDirTopicResult::default().with_topic_name(topic.name.clone()));
             }
+            results[place].partitions.extend(partitions);
         }
     }
     Reply::message(version, &AlterReplicaLogDirsResponse::default().with_results(results))

@@ -15,27 +15,32 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
-use super::{APIS, Context, Listener, Reply, api, encode, samples};
+use super::{APIS, Context, Listener, Reply, ReplyMemory, api, encode, samples};
 use crate::security::Principal;
 use crate::security::session::Session;
 use crate::types::TopicId;
-use crate::{Batch, BatchBuilder, Broker, BrokerConfig, Clock, NewTopic, batches_in};
+use crate::{Batch, BatchBuilder, Broker, BrokerConfig, Clock, NewTopic, SecurityConfig, batches_in};
 
 const NOW: i64 = 1_700_000_000_000;
 
-struct Node {
-    context: Context,
-    id: TopicId,
+pub(super) struct Node {
+    pub(super) context: Context,
+    pub(super) id: TopicId,
     _end: watch::Sender<bool>,
     _dir: tempfile::TempDir,
 }
 
-async fn node() -> Node {
+pub(super) async fn node() -> Node {
+    node_with(SecurityConfig::default()).await
+}
+
+pub(super) async fn node_with(security: SecurityConfig) -> Node {
     let dir = tempfile::tempdir().unwrap();
     let config = BrokerConfig {
         data_dir: dir.path().to_owned(),
+        security,
         group_initial_rebalance_delay_ms: 0,
         ..BrokerConfig::default()
     };
@@ -43,10 +48,10 @@ async fn node() -> Node {
     let (end, ending) = watch::channel(false);
     let listener = Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 });
     let client_host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let reply_budget = Arc::new(Semaphore::new(16 << 20));
+    let reply_memory = ReplyMemory::new(16 << 20);
     let client_id = "test".into();
     let session = Arc::new(Session::open(Principal::default()));
-    let context = Context { broker, listener, client_id, client_host, session, ending, reply_budget };
+    let context = Context { broker, listener, client_id, client_host, session, ending, reply_memory };
     let node = Node { context, id: TopicId::nil(), _end: end, _dir: dir };
     let id = node.create("t", 2, &[]).await;
     node.create("compacted", 1, &[("cleanup.policy", "compact")]).await;
@@ -61,7 +66,7 @@ impl Node {
         self.context.broker.catalog().create(new).await.unwrap().id()
     }
 
-    async fn call<Q: kafka_protocol::protocol::Request>(&self, version: i16, request: &Q) -> Reply {
+    pub(super) async fn call<Q: kafka_protocol::protocol::Request>(&self, version: i16, request: &Q) -> Reply {
         let body = encode(version, request).unwrap();
         let mut reply = (api(Q::KEY).unwrap().handle)(&self.context, version, body).unwrap();
         while let Reply::Later(answer) = reply {
@@ -70,7 +75,7 @@ impl Node {
         reply
     }
 
-    async fn ask<Q: kafka_protocol::protocol::Request>(&self, version: i16, request: &Q) -> Q::Response {
+    pub(super) async fn ask<Q: kafka_protocol::protocol::Request>(&self, version: i16, request: &Q) -> Q::Response {
         decode(version, self.call(version, request).await)
     }
 
@@ -80,7 +85,7 @@ impl Node {
 }
 
 fn decode<R: Decodable>(version: i16, reply: Reply) -> R {
-    let Reply::Now(chunks) = reply else { panic!("no reply") };
+    let (Reply::Now(chunks) | Reply::Held(chunks, _)) = reply else { panic!("no reply") };
     let mut body = Bytes::from(chunks.concat());
     let response = R::decode(&mut body, version).unwrap();
     assert!(body.is_empty(), "{} bytes are left over", body.len());
@@ -256,23 +261,28 @@ async fn replies_hold_their_share_of_memory_until_they_have_left() {
     for _ in 0..3 {
         produce(&node, 9, "t", batch(1, 1000)).await;
     }
-    let budget = &node.context.reply_budget;
-    let free = budget.available_permits();
+    let memory = &node.context.reply_memory;
+    let free = memory.free_bytes();
     let request = fetch_request(12, &node, vec![from(0, 0)]);
-    let Reply::Now(mut chunks) = node.call(12, &request).await else { panic!("no reply") };
+    let Reply::Held(chunks, share) = node.call(12, &request).await else { panic!("no reply") };
     let bytes = 3 * batch(1, 1000).len();
-    assert_eq!(budget.available_permits(), free - bytes);
-    let last = chunks.pop();
     drop(chunks);
-    assert_eq!(budget.available_permits(), free - bytes);
-    drop(last);
-    assert_eq!(budget.available_permits(), free);
+    assert_eq!((share.num_permits(), memory.free_bytes()), (bytes, free - bytes));
+    drop(share);
+    assert_eq!(memory.free_bytes(), free);
     // with little left an answer is shorter, but never empty
-    let held = budget.clone().acquire_many_owned((free - 70_000) as u32).await.unwrap();
+    let soon = || tokio::time::Instant::now() + Duration::from_millis(100);
+    let held = memory.all(free - 70_000, soon()).await.unwrap();
     produce(&node, 9, "t", batch(1, 100_000)).await;
     assert_eq!(bases(&fetch(&node, 12, &request).await[0]), vec![0, 1, 2]);
     assert_eq!(bases(&fetch(&node, 12, &fetch_request(12, &node, vec![from(0, 3)])).await[0]), vec![3]);
-    drop(held);
+    // with nothing left it has no records, and comes when it is due
+    let rest = memory.all(70_000, soon()).await.unwrap();
+    let asked = Instant::now();
+    let got = fetch(&node, 12, &request.with_max_wait_ms(200)).await.remove(0);
+    assert_eq!((got.error_code, got.high_watermark, bases(&got)), (0, 4, vec![]));
+    assert!(asked.elapsed() < Duration::from_secs(5));
+    drop((held, rest));
 }
 
 #[tokio::test]

@@ -72,6 +72,9 @@ impl Used {
         let throttle_ms = i32::try_from(self.bytes_ms.max(time_ms)).unwrap_or(i32::MAX);
         match (reply, place(self.key, self.version)) {
             (Reply::Now(body), Some(place)) if throttle_ms > 0 => Reply::Now(place.put(body, throttle_ms)),
+            (Reply::Held(body, share), Some(place)) if throttle_ms > 0 => {
+                Reply::Held(place.put(body, throttle_ms), share)
+            }
             (reply, _) => reply,
         }
     }

@@ -1,7 +1,8 @@
 //! DescribeProducers (61) 0, DescribeTransactions (65) 0, ListTransactions (66) 0 to 2, WriteTxnMarkers (27) 1: what
 //! kafka-transactions.sh and consoles look at, and how they abort a transaction that hangs (KIP-664, KIP-994, KIP-1152).
 //!
-//! - DescribeTransactions gives partitions only, no place of Kafka's `__consumer_offsets`: offsets are not a topic here.
+//! - DescribeTransactions gives partitions of topics that the client may look at, and no place of Kafka's
+//!   `__consumer_offsets`: offsets are not a topic here.
 //! - ListTransactions filters by state, producer, age of the open transaction (version 1) and pattern of the id (version 2).
 //! - WriteTxnMarkers ends a transaction in a partition without the coordinator: what the producer writes there later begins
 //!   anew. Markers of an old producer or coordinator epoch are refused.
@@ -16,17 +17,19 @@ use kafka_protocol::messages::write_txn_markers_response::{
     WritableTxnMarkerPartitionResult, WritableTxnMarkerResult, WritableTxnMarkerTopicResult,
 };
 use kafka_protocol::messages::{
-    DescribeProducersRequest, DescribeProducersResponse, DescribeTransactionsRequest, DescribeTransactionsResponse,
-    ListTransactionsRequest, ListTransactionsResponse, ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest,
-    WriteTxnMarkersResponse,
+    DescribeProducersRequest, DescribeTransactionsRequest, ListTransactionsRequest, ListTransactionsResponse,
+    ProducerId, TopicName, TransactionalId, WriteTxnMarkersRequest, WriteTxnMarkersResponse,
 };
 use kafka_protocol::protocol::StrBytes;
+use regex::Regex;
 
+use super::list_reply::{ListReply, Shape};
 use super::{Context, Reply, text};
 use crate::builder::transaction_marker;
 use crate::catalog::Catalog;
 use crate::error::{Error, Kind, Result};
 use crate::group::Later;
+use crate::group::consumer::regex::compile;
 use crate::lane::{Ack, Append, Change, Marker, Origin};
 use crate::log::Partition;
 use crate::security::acl::{Operation, Resource};
@@ -36,19 +39,27 @@ use crate::types::{PartitionIndex, TimestampMs};
 /// States of Kafka's coordinator that no transaction of ours is ever in, but that may be filtered for.
 const OTHER_STATES: [&str; 4] = ["PrepareCommit", "PrepareAbort", "PrepareEpochFence", "Dead"];
 
+/// The answers of DescribeProducers and DescribeTransactions.
+const FLEXIBLE: Shape = Shape { version: 0, throttled: true, flexible: true };
+
 /// Answers DescribeProducers.
-pub(crate) fn describe_producers(context: &Context, version: i16, request: DescribeProducersRequest) -> Reply {
+pub(crate) fn describe_producers(context: &Context, _: i16, request: DescribeProducersRequest) -> Reply {
     let context = context.clone();
     Reply::later(async move {
-        let mut topics = Vec::with_capacity(request.topics.len());
+        let mut topics = ListReply::new(&context, FLEXIBLE);
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
             for index in topic.partition_indexes {
-                partitions.push(producers(&context, &topic.name, index).await);
+                let partition = match topics.room() {
+                    Ok(()) => producers(&context, &topic.name, index).await,
+                    Err(error) => refused(PartitionResponse::default().with_partition_index(index), &error),
+                };
+                topics.expect(&partition).await;
+                partitions.push(partition);
             }
-            topics.push(TopicResponse::default().with_name(topic.name).with_partitions(partitions));
+            topics.push(&TopicResponse::default().with_name(topic.name).with_partitions(partitions)).await;
         }
-        Reply::message(version, &DescribeProducersResponse::default().with_topics(topics))
+        topics.finish()
     })
 }
 
@@ -74,8 +85,12 @@ async fn producers(context: &Context, topic: &TopicName, index: PartitionIndex) 
                 })
                 .collect(),
         ),
-        Err(error) => response.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
+        Err(error) => refused(response, &error),
     }
+}
+
+fn refused(response: PartitionResponse, error: &Error) -> PartitionResponse {
+    response.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message)))
 }
 
 fn partition(catalog: &Catalog, topic: &TopicName, index: PartitionIndex) -> Result<Arc<Partition>> {
@@ -85,30 +100,33 @@ fn partition(catalog: &Catalog, topic: &TopicName, index: PartitionIndex) -> Res
 }
 
 /// Answers DescribeTransactions.
-pub(crate) fn describe_transactions(context: &Context, version: i16, request: DescribeTransactionsRequest) -> Reply {
-    let catalog = context.broker.catalog();
-    let described = request.transactional_ids.into_iter().map(|id| {
-        let found = context.broker.transactions().read(|state| state.get(&id).cloned());
-        let response = TransactionState::default().with_transactional_id(id.clone());
-        if let Err(denied) = context.authorize(Operation::Describe, Resource::TransactionalId(&id)) {
-            return response.with_error_code(denied.kind.code());
-        }
-        match found {
-            Some(txn) => shown(response, catalog, &txn),
-            None => {
+pub(crate) fn describe_transactions(context: &Context, _: i16, request: DescribeTransactionsRequest) -> Reply {
+    let context = context.clone();
+    Reply::later(async move {
+        let mut states = ListReply::new(&context, FLEXIBLE);
+        for id in request.transactional_ids {
+            let asked = Resource::TransactionalId(&id);
+            let found = context.authorize(Operation::Describe, asked).and_then(|()| states.room()).and_then(|()| {
                 let kind = if id.is_empty() { Kind::InvalidRequest } else { Kind::TransactionalIdNotFound };
-                response.with_error_code(kind.code())
-            }
+                let found = context.broker.transactions().read(|state| state.get(&id).cloned());
+                found.ok_or_else(|| Error::new(kind, "there is no such transactional id"))
+            });
+            let response = TransactionState::default().with_transactional_id(id);
+            let response = match found {
+                Ok(txn) => shown(response, &context, &txn),
+                Err(error) => response.with_error_code(error.kind.code()),
+            };
+            states.push(&response).await;
         }
-    });
-    let described = described.collect();
-    Reply::message(version, &DescribeTransactionsResponse::default().with_transaction_states(described))
+        states.finish()
+    })
 }
 
-fn shown(response: TransactionState, catalog: &Catalog, txn: &Txn) -> TransactionState {
+/// The transaction with those of its topics that the client may look at.
+fn shown(response: TransactionState, context: &Context, txn: &Txn) -> TransactionState {
     let mut topics: Vec<TopicData> = Vec::new();
     for (topic, index) in &txn.places {
-        let Some(topic) = catalog.topic_by_id(*topic) else { continue };
+        let Some(topic) = context.broker.catalog().topic_by_id(*topic) else { continue };
         match topics.last_mut().filter(|last| *last.topic.0 == **topic.name()) {
             Some(last) => last.partitions.push(*index),
             None => {
@@ -117,6 +135,7 @@ fn shown(response: TransactionState, catalog: &Catalog, txn: &Txn) -> Transactio
             }
         }
     }
+    topics.retain(|topic| context.may(Operation::Describe, Resource::Topic(&topic.topic)));
     response
         .with_transaction_state(StrBytes::from_static_str(txn.phase.name()))
         .with_transaction_timeout_ms(txn.timeout_ms)
@@ -137,10 +156,8 @@ pub(crate) fn list_transactions(context: &Context, version: i16, request: ListTr
         Phase::ALL.iter().any(|phase| phase.name() == name.as_str()) || OTHER_STATES.contains(&name.as_str())
     };
     let unknown = request.state_filters.iter().filter(|name| !known(name)).cloned().collect();
-    let listed = context.broker.transactions().read(|state| {
-        let allowed = |id: &str| context.may(Operation::Describe, Resource::TransactionalId(id));
-        let wanted = state.all().filter(|(id, txn)| filter.takes(id, txn) && allowed(id));
-        let shown = wanted.map(|(id, txn)| {
+    let mut listed: Vec<ListedTransaction> = context.broker.transactions().read(|state| {
+        let shown = state.all().filter(|(_, txn)| filter.takes(txn)).map(|(id, txn)| {
             ListedTransaction::default()
                 .with_transactional_id(TransactionalId(text(id)))
                 .with_producer_id(ProducerId(txn.producer_id))
@@ -148,6 +165,9 @@ pub(crate) fn list_transactions(context: &Context, version: i16, request: ListTr
         });
         shown.collect()
     });
+    // patterns take their time, and nobody shall wait for the lock so long
+    let allowed = |id: &str| context.may(Operation::Describe, Resource::TransactionalId(id));
+    listed.retain(|one| filter.matches(&one.transactional_id) && allowed(&one.transactional_id));
     Reply::message(version, &response.with_unknown_state_filters(unknown).with_transaction_states(listed))
 }
 
@@ -157,31 +177,31 @@ struct Filter<'a> {
     producers: &'a [ProducerId],
     /// When an open transaction must have begun.
     began_before: Option<TimestampMs>,
-    pattern: Option<regex::Regex>,
+    pattern: Option<Regex>,
 }
 
 impl<'a> Filter<'a> {
     fn of(version: i16, request: &'a ListTransactionsRequest, now: TimestampMs) -> Result<Filter<'a>> {
         let pattern = request.transactional_id_pattern.as_deref().filter(|pattern| version >= 2 && !pattern.is_empty());
-        // Kafka's patterns match whole ids
-        let pattern = pattern.map(|pattern| regex::Regex::new(&format!("^(?:{pattern})$")));
-        let pattern = pattern.transpose().map_err(|error| {
-            Error::new(Kind::InvalidRegularExpression, format!("the pattern of transactional ids is none: {error}"))
-        })?;
         Ok(Filter {
             states: &request.state_filters,
             producers: &request.producer_id_filters,
             began_before: (version >= 1 && request.duration_filter >= 0)
                 .then(|| now.saturating_sub(request.duration_filter)),
-            pattern,
+            // Kafka's patterns match whole ids
+            pattern: pattern.map(compile).transpose()?,
         })
     }
 
-    fn takes(&self, id: &str, txn: &Txn) -> bool {
+    fn takes(&self, txn: &Txn) -> bool {
         let by_state = self.states.is_empty() || self.states.iter().any(|name| name.as_str() == txn.phase.name());
         let by_producer = self.producers.is_empty() || self.producers.iter().any(|one| one.0 == txn.producer_id);
         let by_age = self.began_before.is_none_or(|before| txn.started_at >= 0 && txn.started_at < before);
-        by_state && by_producer && by_age && self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
+        by_state && by_producer && by_age
+    }
+
+    fn matches(&self, id: &str) -> bool {
+        self.pattern.as_ref().is_none_or(|pattern| pattern.is_match(id))
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Reading and answering run side by side: the reader hands each request to its handler, which fixes the order of its
 //! effects, and puts the reply, ready or still to come, into a bounded queue; the writer awaits the replies one by one
-//! and sends them. A peer that does not read its replies fills the queue, and then its requests are not read.
+//! and sends them. A peer that does not read its replies fills the queue, and then its requests are not read. Replies hold
+//! their share of the memory for replies until they have left; when others wait for it, a peer that does not read loses
+//! its connection soon.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -13,14 +15,16 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use futures::FutureExt;
+use kafka_protocol::messages::ApiKey;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::frame::{self, End, Frame, FrameReader};
+use super::pace::Pace;
 use super::{header, shapes};
-use crate::handlers::{self, Context, Reply};
+use crate::handlers::{self, Context, Reply, ReplyMemory};
 
 /// Requests of one connection that may be handled before the first of them is answered.
 const REPLIES_MAX: usize = 64;
@@ -28,8 +32,12 @@ const REPLIES_MAX: usize = 64;
 const GATHER_BYTES: usize = 256 * 1024;
 /// Chunks in one vectored write.
 const SLICES_MAX: usize = 128;
-/// How long a peer may leave its reply unread.
+/// How long a peer may leave its reply unread (`pace.rs`): a consumer may be at work on what it got before.
 const UNREAD: Duration = Duration::from_secs(600);
+/// And how long when others wait for memory.
+const UNREAD_WHEN_SHORT: Duration = Duration::from_secs(5);
+/// Replies below this size are not charged to the memory for replies.
+const UNCHARGED_BYTES_MAX: usize = 4 * 1024;
 /// Stands for no end: how long a connection without requests may stay where `connections.max.idle.ms` sets no bound.
 const FOR_EVER: Duration = Duration::from_secs(100 * 365 * 86_400);
 /// How long replies that are still owed may take after the peer's last request.
@@ -87,7 +95,7 @@ pub(super) async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
     let (queue, replies) = mpsc::channel(REPLIES_MAX);
     let (end, ending) = watch::channel(false);
     context.ending = ending;
-    let broker = context.broker.clone();
+    let (broker, memory) = (context.broker.clone(), context.reply_memory.clone());
     let outstanding = Arc::new(AtomicUsize::new(0));
     let reader = Reader {
         frames: FrameReader::new(input, shared.frame_bytes_max, shared.budget.clone()),
@@ -99,7 +107,8 @@ pub(super) async fn run<R: AsyncRead + Unpin, W: AsyncWrite + Unpin>(
         known_by,
         frame_bytes_max: shared.frame_bytes_max,
     };
-    let writer = Writer { output, replies, outstanding, current: None, chunks: VecDeque::new(), bytes: 0 };
+    let (waiting, chunks) = (memory.waiting(), VecDeque::new());
+    let writer = Writer { output, replies, outstanding, memory, waiting, current: None, chunks, bytes: 0 };
     let writing = writer.run();
     tokio::pin!(writing);
     let closed = tokio::select! {
@@ -188,12 +197,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         let Frame { bytes, mut share } = frame;
         if self.context.session.awaits_raw_token() {
             let reply = handlers::sasl::raw_token(&self.context, &bytes);
-            let last = matches!(reply, Reply::Close(_));
-            return self.queue(Head::Token, reply, Some(share)).await && !last;
+            return self.queue(Head::Token, reply, Some(share)).await;
         }
         match self.answer(bytes, &mut share, budget).await {
             Ok((head, reply)) => {
-                let last = matches!(reply, Reply::Close(_)) || self.context.session.has_ended();
+                let last = self.context.session.has_ended();
                 self.queue(head, reply, Some(share)).await && !last
             }
             Err(reason) => {
@@ -223,7 +231,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.context.session.admit(handlers::sasl::asked(api.key), self.context.broker.clock().now_ms())?;
         let (client_id, body_at) = header::rest(&frame, api.key.request_header_version(version))?;
         self.set_client_id(client_id);
-        let body = frame.slice(body_at..);
+        let mut body = frame.slice(body_at..);
+        if api.key == ApiKey::Produce {
+            // batches may lie in the lane when the connection has ended: their share goes with them
+            let share = share.split(frame.len());
+            body = share.map_or(body.clone(), |share| Bytes::from_owner(Held { bytes: body, _share: share }));
+        }
         let elements = shapes::check(start.api_key, version, &body)
             .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
         if elements > ELEMENT_BYTES {
@@ -242,9 +255,12 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         }
     }
 
+    /// False if the reply was the last.
     async fn queue(&mut self, head: Head, reply: Reply, share: Option<OwnedSemaphorePermit>) -> bool {
+        let reply = charged(reply, &self.context.reply_memory).await;
+        let last = matches!(reply, Reply::Close(_));
         self.outstanding.fetch_add(1, Ordering::Relaxed);
-        self.queue.send(Queued { head, reply, _share: share }).await.is_ok()
+        self.queue.send(Queued { head, reply, _share: share }).await.is_ok() && !last
     }
 
     /// Lets the replies before it leave, then closes.
@@ -254,8 +270,41 @@ impl<R: AsyncRead + Unpin> Reader<R> {
     }
 }
 
+/// Bytes of a reply that has yet to get its share of the memory for replies; 0 if it needs none.
+fn uncharged_bytes(reply: &Reply) -> usize {
+    let Reply::Now(body) = reply else { return 0 };
+    let bytes = body.iter().map(Bytes::len).sum();
+    if bytes < UNCHARGED_BYTES_MAX { 0 } else { bytes }
+}
+
+/// The reply with its share of the memory for replies.
+async fn charged(reply: Reply, memory: &ReplyMemory) -> Reply {
+    match (uncharged_bytes(&reply), reply) {
+        (bytes @ 1.., Reply::Now(body)) => match memory.all(bytes, Instant::now() + frame::STALL).await {
+            Some(share) => Reply::Held(body, share),
+            None => Reply::Close("the memory for replies is used up; try again later".to_owned()),
+        },
+        (_, reply) => reply,
+    }
+}
+
+/// Bytes that keep their share of memory as long as they are there.
+struct Held {
+    bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 struct Writer<W> {
     output: W,
+    memory: Arc<ReplyMemory>,
+    /// How many wait for memory.
+    waiting: watch::Receiver<usize>,
     replies: mpsc::Receiver<Queued>,
     outstanding: Arc<AtomicUsize>,
     /// The reply whose turn it is.
@@ -272,9 +321,11 @@ impl<W> Drop for Writer<W> {
         let Ok(runtime) = Handle::try_current() else { return };
         let left = self.current.take().into_iter().chain(std::iter::from_fn(|| self.replies.try_recv().ok()));
         for queued in left {
-            if let Reply::Later(answer) = queued.reply {
-                runtime.spawn(timeout(DETACHED, answer));
-            }
+            let Queued { reply: Reply::Later(answer), _share: share, .. } = queued else { continue };
+            runtime.spawn(async move {
+                let _ = timeout(DETACHED, answer).await;
+                drop(share);
+            });
         }
     }
 }
@@ -284,10 +335,14 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     async fn run(mut self) -> Result<(), Closed> {
         while self.next().await? {
             if let Some(Queued { reply: Reply::Later(answer), .. }) = &mut self.current {
-                let ready = match answer.now_or_never() {
+                let mut ready = match answer.now_or_never() {
                     Some(ready) => ready,
                     None => self.wait().await?,
                 };
+                if uncharged_bytes(&ready) > 0 {
+                    self.flush().await?;
+                    ready = charged(ready, &self.memory).await;
+                }
                 if let Some(current) = &mut self.current {
                     current.reply = ready;
                 }
@@ -329,17 +384,23 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
     /// Takes a reply that is ready.
     fn gather(&mut self, queued: Queued) -> Result<(), Closed> {
         self.outstanding.fetch_sub(1, Ordering::Relaxed);
-        match queued.reply {
-            Reply::Silent => Ok(()),
-            Reply::Close(reason) => Err(Closed::Refused(reason)),
-            Reply::Later(_) => Err(Closed::Refused("a reply was sent before it was ready".to_owned())),
-            Reply::Now(body) => {
-                let body_bytes: usize = body.iter().map(Bytes::len).sum();
-                self.push(queued.head.encode(body_bytes).map_err(Closed::Refused)?);
-                body.into_iter().for_each(|chunk| self.push(chunk));
-                Ok(())
+        let body = match queued.reply {
+            Reply::Silent => return Ok(()),
+            Reply::Close(reason) => return Err(Closed::Refused(reason)),
+            Reply::Later(_) => return Err(Closed::Refused("a reply was sent before it was ready".to_owned())),
+            Reply::Now(body) => body,
+            Reply::Held(mut body, share) => {
+                body.retain(|chunk| !chunk.is_empty()); // the last one that leaves keeps the share
+                if let Some(bytes) = body.pop() {
+                    body.push(Bytes::from_owner(Held { bytes, _share: share }));
+                }
+                body
             }
-        }
+        };
+        let body_bytes: usize = body.iter().map(Bytes::len).sum();
+        self.push(queued.head.encode(body_bytes).map_err(Closed::Refused)?);
+        body.into_iter().for_each(|chunk| self.push(chunk));
+        Ok(())
     }
 
     fn push(&mut self, chunk: Bytes) {
@@ -351,6 +412,7 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
 
     /// Writes all chunks, many at a time, without copying them.
     async fn flush(&mut self) -> Result<(), Closed> {
+        let mut pace = Pace::begin(UNREAD_WHEN_SHORT);
         while !self.chunks.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let mut used = 0;
@@ -358,24 +420,17 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
                 *slice = IoSlice::new(chunk);
                 used += 1;
             }
-            let written = match timeout(UNREAD, self.output.write_vectored(&slices[..used])).await {
-                Ok(Ok(0)) => return Err(Closed::Lost("the peer takes no more bytes".to_owned())),
-                Ok(Ok(written)) => written,
-                Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Ok(Err(error)) => return Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
-                Err(_) => {
-                    return Err(Closed::Lost(format!("the peer did not read its reply for {} s", UNREAD.as_secs())));
-                }
+            let writing = self.output.write_vectored(&slices[..used]);
+            let written = match read_in_time(&pace, &mut self.waiting, writing).await? {
+                0 => return Err(Closed::Lost("the peer takes no more bytes".to_owned())),
+                written => written,
             };
+            pace.moved(written);
             self.bytes -= written;
             self.advance(written);
         }
         // with TLS some of it may still be on its way to the socket
-        match timeout(UNREAD, self.output.flush()).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Closed::Lost(format!("the reply could not be sent: {error}"))),
-            Err(_) => Err(Closed::Lost(format!("the peer did not read its reply for {} s", UNREAD.as_secs()))),
-        }
+        read_in_time(&pace, &mut self.waiting, self.output.flush()).await
     }
 
     fn advance(&mut self, mut written: usize) {
@@ -386,6 +441,30 @@ impl<W: AsyncWrite + Unpin> Writer<W> {
             }
             written -= first.len();
             self.chunks.pop_front();
+        }
+    }
+}
+
+/// What comes of `writing`, unless the peer reads too slowly: above all when others wait for memory.
+async fn read_in_time<T>(
+    pace: &Pace,
+    waiting: &mut watch::Receiver<usize>,
+    writing: impl Future<Output = io::Result<T>>,
+) -> Result<T, Closed> {
+    tokio::pin!(writing);
+    loop {
+        let short = *waiting.borrow_and_update() > 0;
+        let until = if short { pace.until() } else { pace.until_after(UNREAD) };
+        tokio::select! {
+            biased;
+            written = &mut writing => {
+                return written.map_err(|error| Closed::Lost(format!("the reply could not be sent: {error}")));
+            }
+            _ = waiting.wait_for(|count| (*count > 0) != short) => {}
+            () = sleep_until(until) => {
+                let why = if short { "others wait for its memory" } else { "it had long enough" };
+                return Err(Closed::Lost(format!("the peer does not read its reply; {why}")));
+            }
         }
     }
 }

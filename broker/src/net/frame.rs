@@ -2,7 +2,8 @@
 //!
 //! A length that is negative, zero, too short for a header or larger than `frame_bytes_max` is refused. Memory grows
 //! with the bytes that really arrive: what is not there yet costs the connection its read buffer of 64 KiB at most, and
-//! beyond that never more than a MiB or twice of what was sent, for at most [`STALL`]. All requests that are whole, or
+//! beyond that never more than a MiB or twice of what was sent, and a request must come at a least rate (`pace.rs`, with
+//! [`STALL`] for patience). All requests that are whole, or
 //! larger than a read buffer, share the budget; who cannot get a share in time is closed, so requests that wait for
 //! each other's memory cannot wait for ever.
 
@@ -13,9 +14,10 @@ use std::time::Duration;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use super::header::START_BYTES;
+use super::pace::Pace;
 
 /// First allocation for a request that does not fit the read buffer; it doubles as bytes arrive. A connection that has
 /// sent larger requests whole starts with their size, up to the second figure.
@@ -24,7 +26,7 @@ const GROWTH_BYTES_MAX: usize = 1024 * 1024;
 /// Smallest and largest room for one read. A connection that fills its reads gets more.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 64 * 1024;
-/// Longest silence in the middle of a request, and longest wait for a share of the budget.
+/// Longest wait for what the least rate asks of a request, and for a share of the budget.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
 
 /// One whole request without its length, and its share of the memory for requests: keep the share until the
@@ -98,16 +100,17 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// The next request.
     pub(crate) async fn next(&mut self) -> Result<Frame, End> {
         self.wait().await?;
+        let mut pace = Pace::begin(self.stall);
         while self.buffer.len() < 4 {
-            self.fill_in_time(READ_BYTES_MIN).await?;
+            self.fill_in_time(READ_BYTES_MIN, &mut pace).await?;
         }
         let claimed = self.buffer.get_i32();
         let length = self.length(claimed)?;
         if length > READ_BYTES_MAX {
-            return self.large(length).await;
+            return self.large(length, pace).await;
         }
         while self.buffer.len() < length {
-            self.fill_in_time(length - self.buffer.len()).await?;
+            self.fill_in_time(length - self.buffer.len(), &mut pace).await?;
         }
         let share = share(&self.budget, length, self.stall).await?;
         Ok(Frame { bytes: self.buffer.split_to(length).freeze(), share })
@@ -129,27 +132,29 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// A request with an allocation of its own, which grows as its bytes arrive, once there is more of it than the read
     /// buffer holds.
-    async fn large(&mut self, length: usize) -> Result<Frame, End> {
+    async fn large(&mut self, length: usize, mut pace: Pace) -> Result<Frame, End> {
         while self.buffer.len() < READ_BYTES_MAX {
-            self.fill_in_time(READ_BYTES_MAX - self.buffer.len()).await?;
+            self.fill_in_time(READ_BYTES_MAX - self.buffer.len(), &mut pace).await?;
         }
         let mut room = length.min(self.growth_bytes);
         let mut held = share(&self.budget, room, self.stall).await?;
+        pace = Pace::begin(self.stall); // nobody is to blame for having waited
         let mut bytes = BytesMut::with_capacity(room);
         bytes.put(self.buffer.split_to(self.buffer.len().min(length)));
         while bytes.len() < length {
             if bytes.len() == room {
                 let more = room.min(length - room);
                 held.merge(share(&self.budget, more, self.stall).await?);
+                pace = Pace::begin(self.stall);
                 bytes.reserve(more);
                 room += more;
             }
             let missing = room - bytes.len();
             let mut space = (&mut bytes).limit(missing);
-            let read =
-                timeout(self.stall, self.input.read_buf(&mut space)).await.map_err(|_| stalled(self.stall))??;
-            if read == 0 {
-                return Err(cut_off());
+            let read = timeout_at(pace.until(), self.input.read_buf(&mut space)).await;
+            match read.map_err(|_| stalled(self.stall))?? {
+                0 => return Err(cut_off()),
+                read => pace.moved(read),
             }
         }
         self.growth_bytes = self.growth_bytes.max(length).min(GROWTH_BYTES_MAX);
@@ -167,11 +172,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok(read)
     }
 
-    async fn fill_in_time(&mut self, least: usize) -> Result<(), End> {
-        match timeout(self.stall, self.fill(least)).await {
+    async fn fill_in_time(&mut self, least: usize, pace: &mut Pace) -> Result<(), End> {
+        match timeout_at(pace.until(), self.fill(least)).await {
             Err(_) => Err(stalled(self.stall)),
             Ok(Ok(0)) => Err(cut_off()),
-            Ok(Ok(_)) => Ok(()),
+            Ok(Ok(read)) => {
+                pace.moved(read);
+                Ok(())
+            }
             Ok(Err(end)) => Err(end),
         }
     }
@@ -192,5 +200,5 @@ fn cut_off() -> End {
 }
 
 fn stalled(stall: Duration) -> End {
-    End::Refused(format!("no byte for {} s in the middle of a request", stall.as_secs()))
+    End::Refused(format!("a request came too slowly: too little of it in {} s", stall.as_secs()))
 }

@@ -6,6 +6,7 @@
 //! door.rs        TLS, and what a new connection may ask
 //! connection.rs  read → handle in order → reply in order
 //! frame.rs       length prefix and memory for requests
+//! pace.rs        how long a peer may take
 //! header.rs      request header
 //! shapes.rs      every length and count is checked before anything is decoded; shapes_table.rs and shapes_admin.rs are its data
 //! ```
@@ -18,6 +19,9 @@ mod frame;
 mod header;
 #[cfg(test)]
 mod login_tests;
+#[cfg(test)]
+mod memory_tests;
+mod pace;
 #[cfg(test)]
 mod right_tests;
 pub(crate) mod shapes;
@@ -44,13 +48,13 @@ use self::door::Door;
 use crate::Broker;
 use crate::config::ListenerConfig;
 use crate::error::{Error, Kind, Result};
-use crate::handlers::{Context, Listener};
+use crate::handlers::{Context, Listener, ReplyMemory};
 use crate::security::Principal;
 use crate::security::session::Session;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// Least memory for records in replies, whatever `inflight_bytes_max` says.
+/// Least memory for replies, whatever `inflight_bytes_max` says.
 const REPLY_BYTES_MIN: usize = 16 * 1024 * 1024;
 /// How long a stop waits for replies that are still owed.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -103,9 +107,7 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
             idle: u64::try_from(broker.settings().whole("connections.max.idle.ms")).ok().map(Duration::from_millis),
             stopping,
         }),
-        reply_budget: Arc::new(Semaphore::new(
-            config.inflight_bytes_max.clamp(REPLY_BYTES_MIN, Semaphore::MAX_PERMITS),
-        )),
+        reply_memory: ReplyMemory::new(config.inflight_bytes_max.max(REPLY_BYTES_MIN)),
         open: AtomicUsize::new(0),
         admission: Arc::default(),
         broker: broker.clone(),
@@ -124,8 +126,7 @@ pub async fn serve(broker: Arc<Broker>) -> Result<Listening> {
 struct Port {
     shared: Arc<Shared>,
     broker: Arc<Broker>,
-    /// Memory for records in replies, one permit a byte.
-    reply_budget: Arc<Semaphore>,
+    reply_memory: Arc<ReplyMemory>,
     /// Connections open now.
     open: AtomicUsize,
     admission: Arc<Admission>,
@@ -220,7 +221,7 @@ impl Port {
             client_host: peer.ip(),
             session: Arc::new(Session::open(Principal::default())),
             ending: self.shared.stopping.clone(),
-            reply_budget: self.reply_budget.clone(),
+            reply_memory: self.reply_memory.clone(),
         }
     }
 }

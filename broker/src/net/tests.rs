@@ -462,12 +462,32 @@ async fn a_claim_costs_no_memory_until_its_bytes_arrive() {
 }
 
 #[tokio::test]
+async fn who_dribbles_is_closed() {
+    for length in [50, 200_000] {
+        let (mut far, near) = tokio::io::duplex(1024);
+        let mut frames = FrameReader::new(near, 1 << 20, Arc::new(Semaphore::new(1 << 20)));
+        frames = frames.with_stall(Duration::from_millis(200));
+        far.write_all(&i32::to_be_bytes(length)).await.unwrap();
+        let dribble = async {
+            while far.write_all(&[1]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(Duration::from_secs(2), frames.next()) => ended,
+            () = dribble => panic!("the reader went away"),
+        };
+        assert!(matches!(ended, Ok(Err(End::Refused(reason))) if reason.contains("too slowly")), "{length} bytes");
+    }
+}
+
+#[tokio::test]
 async fn who_stalls_or_finds_no_memory_is_closed() {
     let (mut far, near) = tokio::io::duplex(1024);
     let budget = Arc::new(Semaphore::new(100));
     let mut frames = FrameReader::new(near, 1000, budget.clone()).with_stall(Duration::from_millis(50));
     far.write_all(&[0, 0, 0, 50, 1, 2, 3]).await.unwrap();
-    assert!(matches!(frames.next().await, Err(End::Refused(reason)) if reason.contains("no byte for")));
+    assert!(matches!(frames.next().await, Err(End::Refused(reason)) if reason.contains("too slowly")));
     let held = budget.clone().acquire_many_owned(80).await.unwrap();
     let (mut far, near) = tokio::io::duplex(1024);
     let mut frames = FrameReader::new(near, 1000, budget.clone()).with_stall(Duration::from_millis(50));

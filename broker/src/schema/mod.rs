@@ -35,11 +35,12 @@ pub const SCHEMA_BYTES_MAX: usize = 1 << 20;
 pub const SUBJECT_BYTES_MAX: usize = 1024;
 
 /// The registry. Holds: all schemas in memory, as the store has them. Changes are decided one at a time under
-/// `changing`, and are seen once they are durable. A crash keeps every change that was answered.
+/// `changing`, and are seen once they are durable. Who looks, looks at the state of one moment and holds no lock, for
+/// schemas take their time to be parsed and compared. A crash keeps every change that was answered.
 pub struct Schemas {
     lane: Arc<Lane>,
     changing: Arc<tokio::sync::Mutex<()>>,
-    state: Arc<RwLock<SchemaState>>,
+    state: Arc<RwLock<Arc<SchemaState>>>,
 }
 
 impl Schemas {
@@ -52,12 +53,16 @@ impl Schemas {
         for record in records::stored(store) {
             state.apply(&record?);
         }
-        Ok(Self { lane, changing: Arc::default(), state: Arc::new(RwLock::new(state)) })
+        Ok(Self { lane, changing: Arc::default(), state: Arc::new(RwLock::new(Arc::new(state))) })
     }
 
     /// Looks at the state as it is now.
     pub fn read<T>(&self, look: impl FnOnce(&SchemaState) -> T) -> T {
-        look(&self.state.read())
+        look(&self.now())
+    }
+
+    fn now(&self) -> Arc<SchemaState> {
+        self.state.read().clone()
     }
 
     /// The schema of an id, also when every version with it was deleted: records written with it must stay readable.
@@ -85,7 +90,7 @@ impl Schemas {
         E: From<crate::Error>,
     {
         let changing = self.changing.clone().lock_owned().await;
-        let (records, answer) = decide(&self.state.read())?;
+        let (records, answer) = decide(&self.now())?;
         if records.is_empty() {
             return Ok(answer);
         }
@@ -95,7 +100,9 @@ impl Schemas {
         let applied = tokio::spawn(async move {
             commit.await?;
             let mut state = state.write();
-            records.iter().for_each(|record| state.apply(record));
+            // a copy only where somebody still looks at it as it was
+            let next = Arc::make_mut(&mut state);
+            records.iter().for_each(|record| next.apply(record));
             drop(changing);
             Ok(())
         });

@@ -83,11 +83,14 @@ impl SchemaState {
         let subject = &registration.subject;
         check_subject(subject)?;
         self.writable(subject)?;
-        if registration.id.is_some() && self.mode(subject) != RegistryMode::Import {
-            let message = format!("Subject {subject} is not in import mode: PUT /mode/{subject} first, or send no id");
-            return Err(SchemaFault::NotPermitted(message));
-        }
-        Ok(())
+        let message = match (registration.id, self.mode(subject)) {
+            (Some(_), RegistryMode::Import) | (None, RegistryMode::Readwrite) => return Ok(()),
+            (Some(_), _) => {
+                format!("Subject {subject} is not in import mode: PUT /mode/{subject} first, or send no id")
+            }
+            (None, _) => format!("Subject {subject} is not in read-write mode: send the id that the schema has"),
+        };
+        Err(SchemaFault::NotPermitted(message))
     }
 
     fn writable(&self, subject: &str) -> Result<(), SchemaFault> {
@@ -97,7 +100,8 @@ impl SchemaState {
         }
     }
 
-    /// Registers a schema that is valid and fits. The same schema in a subject again changes nothing.
+    /// Registers a schema that is valid and fits. The same schema in a subject again changes nothing, and so it is
+    /// answered in every mode: serializers register what is there each time they start.
     ///
     /// # Errors
     /// As [`SchemaState::admits`], `IdTaken`, `Full`.
@@ -106,13 +110,13 @@ impl SchemaState {
         registration: &Registration,
         schema: NewSchema,
     ) -> Result<(Vec<SchemaRecord>, SchemaVersion), SchemaFault> {
-        self.admits(registration)?;
         let subject = &registration.subject;
         if let Some(present) = self.find(subject, &schema, false)
             && registration.id.is_none_or(|id| id == present.id)
         {
             return Ok((Vec::new(), present));
         }
+        self.admits(registration)?;
         let known = self.id_of(schema.kind, &schema.text, &schema.references);
         let mut records = Vec::new();
         let id = match (registration.id, known) {

@@ -184,11 +184,11 @@ pub struct Settings {
 }
 
 /// All schemas. Holds: what the records applied so far say. `apply` alone changes it.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct SchemaState {
     schemas: BTreeMap<SchemaId, Arc<Schema>>,
     /// Canonical form → id, so that one schema has one id in all subjects.
-    identities: HashMap<String, SchemaId>,
+    identities: HashMap<Arc<str>, SchemaId>,
     subjects: BTreeMap<String, BTreeMap<u32, SchemaVersion>>,
     /// By subject; the empty name is for all.
     settings: BTreeMap<String, Settings>,
@@ -200,7 +200,7 @@ impl SchemaState {
         match record {
             SchemaRecord::Schema(schema) => {
                 let key = identity(schema.kind, &schema.text, &schema.references);
-                self.identities.entry(key).or_insert(schema.id);
+                self.identities.entry(key.into()).or_insert(schema.id);
                 self.schemas.insert(schema.id, schema.clone());
             }
             SchemaRecord::Version(subject, version) => {
@@ -240,7 +240,7 @@ impl SchemaState {
 
     /// The id of a schema that is known under the same canonical form.
     pub fn id_of(&self, kind: SchemaType, text: &str, references: &[Reference]) -> Option<SchemaId> {
-        self.identities.get(&identity(kind, text, references)).copied()
+        self.identities.get(&*identity(kind, text, references)).copied()
     }
 
     /// Subjects by name, with their versions in order, deleted ones among them.

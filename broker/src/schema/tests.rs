@@ -101,11 +101,19 @@ fn modes_and_references_hold_what_they_say() {
     records.iter().for_each(|record| state.apply(record));
     let decided = state.register(&import, new(SchemaType::Avro, "\"bytes\""));
     assert_eq!(done(&mut state, decided).unwrap(), SchemaVersion { version: 5, id: 77, deleted: false });
+    let unnumbered = state.register(&at("x"), new(SchemaType::Avro, "\"double\""));
+    assert!(matches!(unnumbered, Err(SchemaFault::NotPermitted(_))), "an import brings its ids");
+    assert_eq!(register(&mut state, "x", "\"bytes\""), (77, 5), "what is there is found");
     let taken = Registration { id: Some(77), ..at("x") };
     assert_eq!(state.register(&taken, new(SchemaType::Avro, "\"float\"")).unwrap_err(), SchemaFault::IdTaken(77));
     let records = state.set_mode("", Some(RegistryMode::ReadonlyOverride), false).unwrap();
     records.iter().for_each(|record| state.apply(record));
     assert!(matches!(state.admits(&at("x")), Err(SchemaFault::NotPermitted(_))));
+    assert_eq!(
+        register(&mut state, "other", "\"int\""),
+        (1, 1),
+        "what is there is found, also where nothing is let in"
+    );
     for bad in ["", "__GLOBAL", "a\nb", &"x".repeat(1025)] {
         assert!(matches!(SchemaState::default().admits(&at(bad)), Err(SchemaFault::InvalidSubject(_))), "{bad:?}");
     }
@@ -166,5 +174,31 @@ async fn a_restart_finds_everything_again() {
         assert_eq!(state.compatibility("a"), Compatibility::Full);
         assert_eq!(state.schema(2).unwrap().text, "\"long\"");
     });
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looks_for_long_holds_up_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = BrokerConfig { data_dir: dir.path().to_path_buf(), ..BrokerConfig::default() };
+    let broker = crate::Broker::open(config, Clock::manual(0)).await.unwrap();
+    let schemas = broker.schemas().clone();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let (begin, begun) = std::sync::mpsc::channel();
+    let looking = std::thread::spawn(move || {
+        schemas.read(|state| {
+            begin.send(()).unwrap();
+            let _ = ended.recv();
+            state.max_id()
+        })
+    });
+    begun.recv().unwrap();
+    let fault = |fault: SchemaFault| Error::new(crate::Kind::Bug, format!("{fault:?}"));
+    let register = |state: &SchemaState| state.register(&at("a"), new(SchemaType::Avro, "\"int\"")).map_err(fault);
+    let changed = tokio::time::timeout(std::time::Duration::from_secs(5), broker.schemas().change(register)).await;
+    drop(end);
+    assert!(changed.is_ok(), "the change waits for the reader");
+    assert_eq!(looking.join().unwrap(), 0, "the reader saw the state as it was");
+    assert!(broker.schemas().schema(1).is_some());
     broker.stop().await.unwrap();
 }

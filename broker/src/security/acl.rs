@@ -1,6 +1,7 @@
 //! Access control lists as data: what a rule says, what it matches, and Kafka's numbers for it all.
 
 use std::fmt;
+use std::net::IpAddr;
 
 /// What a rule is about. The numbers are Kafka's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -165,7 +166,7 @@ pub struct Acl {
     pub name: String,
     /// `Type:name`, or [`EVERYBODY`].
     pub principal: String,
-    /// An address, or [`WILDCARD`].
+    /// An address as it was given, in any spelling, or [`WILDCARD`].
     pub host: String,
     /// What is allowed or denied.
     pub operation: Operation,
@@ -190,8 +191,15 @@ impl Acl {
 
     /// Whether it speaks of this principal on this host.
     pub fn is_for(&self, principal: &str, host: &str) -> bool {
-        (self.principal == EVERYBODY || self.principal == principal) && (self.host == WILDCARD || self.host == host)
+        (self.principal == EVERYBODY || self.principal == principal)
+            && (self.host == WILDCARD || is_same_host(&self.host, host))
     }
+}
+
+/// Whether a rule's host is this one. IPv6 addresses have many spellings: Java writes out what Rust shortens.
+fn is_same_host(rule: &str, host: &str) -> bool {
+    let parsed = |text: &str| text.parse::<IpAddr>().ok().map(|address| address.to_canonical());
+    rule == host || (rule.contains(':') && parsed(rule).is_some_and(|address| parsed(host) == Some(address)))
 }
 
 impl fmt::Display for Acl {
@@ -330,6 +338,16 @@ pub(crate) mod tests {
         ] {
             assert_eq!(count(&other), 0, "{other:?}");
         }
+    }
+
+    #[test]
+    fn an_address_is_the_same_however_it_is_written() {
+        let is_for = |host: &str, from| acl(&format!("deny topic literal t User:* {host} read")).is_for("User:a", from);
+        for written in ["2001:db8:0:0:0:0:0:1", "2001:db8::1", "2001:DB8::1", "2001:0db8::0001"] {
+            assert!(is_for(written, "2001:db8::1"), "{written}");
+        }
+        assert!(is_for("0:0:0:0:0:0:0:1", "::1") && is_for("::ffff:10.0.0.1", "10.0.0.1"));
+        assert!(!is_for("2001:db8::2", "2001:db8::1") && !is_for("10.0.0.1", "10.0.0.2") && !is_for("a:b", "::1"));
     }
 
     #[test]

@@ -118,7 +118,8 @@ impl Security {
         Ok(Self { config, lane, clock, changing: Arc::default(), state, rates: Mutex::default(), audit, secret })
     }
 
-    /// Gives the users of the configuration the credentials that their passwords make, where they have others.
+    /// Gives the users of the configuration the credentials that their passwords make, where they have others, and takes
+    /// those away that the configuration gave to users whom it names no longer.
     ///
     /// # Errors
     /// `Storage`.
@@ -129,7 +130,7 @@ impl Security {
             .collect();
         let own = self.clone();
         let records = crate::log::blocking(move || {
-            let mut records = Vec::new();
+            let mut records = own.read(|state| state.configure(&own.config.users));
             for user in &own.config.users {
                 for mechanism in offered.iter().copied() {
                     let known = own.read(|state| state.credential(&user.name, mechanism).cloned());

@@ -5,6 +5,8 @@
 //!         → format u8
 //! meta  "scram" ++ mechanism u8 ++ user
 //!         → format u8 ++ iterations u32 ++ salt length u8 ++ salt ++ StoredKey ++ ServerKey
+//! meta  "configured-user" ++ user
+//!         → format u8: the user's credentials come from the configuration
 //! meta  "quota" ++ part(user) ++ part(client id) ++ part(ip)
 //!         → JSON {"v":1,"producer_byte_rate":1024.0,…}, each left out when unset
 //! ```
@@ -24,6 +26,7 @@ use crate::store::{Family, Store};
 
 const ACL_PREFIX: &[u8] = b"acl";
 const SCRAM_PREFIX: &[u8] = b"scram";
+const CONFIGURED_PREFIX: &[u8] = b"configured-user";
 const QUOTA_PREFIX: &[u8] = b"quota";
 const FORMAT: u8 = 1;
 /// Longest name of anything here, so that a length takes 16 bits.
@@ -42,6 +45,10 @@ pub enum SecurityRecord {
     Credential(String, ScramMechanism, Credential),
     /// A user can no longer log in by a mechanism.
     CredentialGone(String, ScramMechanism),
+    /// A user's credentials come from the configuration.
+    Configured(String),
+    /// A user's credentials come from the configuration no longer.
+    ConfiguredGone(String),
     /// The limits of an entity; none of them takes the entry away.
     Quota(Entity, Limits),
 }
@@ -56,6 +63,8 @@ impl SecurityRecord {
                 Change::Put(Family::Meta, scram_key(user, *mechanism), credential_value(credential)?)
             }
             Self::CredentialGone(user, mechanism) => Change::Delete(Family::Meta, scram_key(user, *mechanism)),
+            Self::Configured(user) => Change::Put(Family::Meta, configured_key(user), vec![FORMAT]),
+            Self::ConfiguredGone(user) => Change::Delete(Family::Meta, configured_key(user)),
             Self::Quota(entity, limits) if limits.is_empty() => Change::Delete(Family::Meta, quota_key(entity)?),
             Self::Quota(entity, limits) => Change::Put(Family::Meta, quota_key(entity)?, quota_value(limits)?),
         })
@@ -73,6 +82,10 @@ fn acl_key(acl: &Acl) -> Result<Vec<u8>> {
 
 fn scram_key(user: &str, mechanism: ScramMechanism) -> Vec<u8> {
     [SCRAM_PREFIX, &[mechanism as u8], user.as_bytes()].concat()
+}
+
+fn configured_key(user: &str) -> Vec<u8> {
+    [CONFIGURED_PREFIX, user.as_bytes()].concat()
 }
 
 fn credential_value(credential: &Credential) -> Result<Vec<u8>> {
@@ -120,6 +133,7 @@ pub(super) fn stored(store: &Store) -> impl Iterator<Item = Result<SecurityRecor
     let read = [
         (ACL_PREFIX, read_acl as fn(&[u8], &[u8]) -> Option<SecurityRecord>),
         (SCRAM_PREFIX, read_credential),
+        (CONFIGURED_PREFIX, read_configured),
         (QUOTA_PREFIX, read_quota),
     ];
     read.into_iter().flat_map(move |(prefix, read)| {
@@ -163,6 +177,11 @@ fn read_credential(key: &[u8], value: &[u8]) -> Option<SecurityRecord> {
         server_key: server_key.to_vec(),
     };
     (server_key.len() == mechanism.key_bytes()).then_some(SecurityRecord::Credential(user, mechanism, credential))
+}
+
+fn read_configured(user: &[u8], value: &[u8]) -> Option<SecurityRecord> {
+    let user = String::from_utf8(user.to_vec()).ok()?;
+    (value == [FORMAT]).then_some(SecurityRecord::Configured(user))
 }
 
 fn read_quota(key: &[u8], value: &[u8]) -> Option<SecurityRecord> {
@@ -228,6 +247,13 @@ mod tests {
         assert_eq!(read_credential(&key[5..], &value[..value.len() - 1]), None);
         let gone = SecurityRecord::CredentialGone("ann".into(), ScramMechanism::Sha256);
         assert_eq!(put(&gone), (key, Vec::new()));
+
+        let configured = SecurityRecord::Configured("ann".into());
+        let (key, value) = put(&configured);
+        assert_eq!((&key[..], &value[..]), (&b"configured-userann"[..], &[1][..]));
+        assert_eq!(read_configured(&key[15..], &value), Some(configured));
+        assert_eq!(read_configured(&key[15..], &[2]), None);
+        assert_eq!(put(&SecurityRecord::ConfiguredGone("ann".into())), (key, Vec::new()));
 
         let entity = Entity { user: Some(Part::Named("ann".into())), client_id: Some(Part::Default), ip: None };
         let mut limits = Limits::default();

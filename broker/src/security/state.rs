@@ -1,13 +1,13 @@
 //! Rules, credentials and limits as they are, changed by records alone, and the pure decisions about changing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::acl::{Acl, AclFilter, CLUSTER_NAME, ResourceType};
 use super::quota::{Entity, Limits, Quotas};
 use super::records::{NAME_BYTES_MAX, SALT_BYTES_MAX, SecurityRecord};
 use super::rules::Rules;
 use super::scram::{Credential, ITERATIONS_MAX, ITERATIONS_MIN, ScramMechanism};
-use super::{ACLS_MAX, CREDENTIALS_MAX, QUOTAS_MAX};
+use super::{ACLS_MAX, CREDENTIALS_MAX, QUOTAS_MAX, UserConfig};
 use crate::error::{Error, Kind, Result};
 
 /// What is stored, in memory. Only [`SecurityState::apply`] changes it, live and in recovery alike.
@@ -16,6 +16,7 @@ pub struct SecurityState {
     pub(super) rules: Rules,
     pub(super) quotas: Quotas,
     credentials: BTreeMap<String, BTreeMap<ScramMechanism, Credential>>,
+    configured: BTreeSet<String>,
 }
 
 impl SecurityState {
@@ -25,6 +26,8 @@ impl SecurityState {
             SecurityRecord::Acl(acl) => self.rules.insert(acl),
             SecurityRecord::AclGone(acl) => self.rules.remove(acl),
             SecurityRecord::Quota(entity, limits) => self.quotas.apply(entity, limits),
+            SecurityRecord::Configured(user) => drop(self.configured.insert(user.clone())),
+            SecurityRecord::ConfiguredGone(user) => drop(self.configured.remove(user)),
             SecurityRecord::Credential(user, mechanism, credential) => {
                 self.credentials.entry(user.clone()).or_default().insert(*mechanism, credential.clone());
             }
@@ -55,6 +58,20 @@ impl SecurityState {
     pub fn users(&self) -> BTreeMap<String, Vec<(ScramMechanism, u32)>> {
         let shown = |own: &BTreeMap<ScramMechanism, Credential>| own.iter().map(|(m, c)| (*m, c.iterations)).collect();
         self.credentials.iter().map(|(user, own)| (user.clone(), shown(own))).collect()
+    }
+
+    /// What keeps users that the configuration names no longer from logging in, and remembers those that it names.
+    pub(super) fn configure(&self, users: &[UserConfig]) -> Vec<SecurityRecord> {
+        let named: BTreeSet<&str> = users.iter().map(|user| &*user.name).collect();
+        let mut records = Vec::new();
+        for user in self.configured.iter().filter(|user| !named.contains(user.as_str())) {
+            let own = self.credentials.get(user).into_iter().flat_map(BTreeMap::keys);
+            records.extend(own.map(|mechanism| SecurityRecord::CredentialGone(user.clone(), *mechanism)));
+            records.push(SecurityRecord::ConfiguredGone(user.clone()));
+        }
+        let new = named.into_iter().filter(|user| !self.configured.contains(*user));
+        records.extend(new.map(|user| SecurityRecord::Configured(user.to_owned())));
+        records
     }
 
     /// Entities that have limits.

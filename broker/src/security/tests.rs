@@ -81,6 +81,31 @@ async fn what_was_answered_is_there_after_a_restart() {
 }
 
 #[tokio::test]
+async fn who_is_taken_out_of_the_configuration_cannot_log_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), with_user("one")).await;
+    let decided = broker.security().change(|state| {
+        Ok::<_, Error>((vec![state.set_credential("bob", ScramMechanism::Sha512, (b"salt", 4096, &[7; 64]))?], ()))
+    });
+    decided.await.unwrap();
+    broker.stop().await.unwrap();
+    drop(broker);
+    let broker = open(dir.path(), SecurityConfig { users: Vec::new(), ..with_user("one") }).await;
+    let users = broker.security().read(SecurityState::users);
+    assert_eq!(users.keys().collect::<Vec<_>>(), ["bob"], "who was made by a tool stays");
+    // who is made anew is no longer the configuration's
+    let decided = broker.security().change(|state| {
+        Ok::<_, Error>((vec![state.set_credential("ann", ScramMechanism::Sha256, (b"salt", 4096, &[7; 32]))?], ()))
+    });
+    decided.await.unwrap();
+    broker.stop().await.unwrap();
+    drop(broker);
+    let broker = open(dir.path(), SecurityConfig { users: Vec::new(), ..with_user("one") }).await;
+    assert!(broker.security().read(|state| state.credential("ann", ScramMechanism::Sha256).is_some()));
+    broker.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn who_may_do_what() {
     let dir = tempfile::tempdir().unwrap();
     let broker = open(dir.path(), with_user("one")).await;

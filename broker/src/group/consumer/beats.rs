@@ -52,11 +52,17 @@ impl Topics for Catalog {
 }
 
 impl Groups {
-    /// A member of the consumer protocol shows that it lives. The answer comes when what changed is durable.
+    /// A member of the consumer protocol shows that it lives. The answer comes when what changed is durable. What the group's
+    /// regular expressions stand for is looked up, when it is time, as the member may see it, as in Kafka.
     ///
     /// # Errors
     /// Those of [`Beat::check`] and `Turn::beat`; `InvalidRequest` for names that are too long.
-    pub(crate) fn beat(self: &Arc<Self>, id: &str, version: i16, beat: &Beat) -> Result<Later<Beaten>> {
+    pub(crate) fn beat(
+        self: &Arc<Self>,
+        id: &str,
+        (version, beat): (i16, &Beat),
+        sees: impl Fn(&str) -> bool + Send + 'static,
+    ) -> Result<Later<Beaten>> {
         beat.check(id, version)?;
         check_group_id(id)?;
         let optional = [&beat.instance_id, &beat.rack_id, &beat.assignor, &beat.regex];
@@ -68,7 +74,10 @@ impl Groups {
             known => known.ok_or_else(|| no_consumer_group(id)),
         };
         let answer = self.in_cell(find, |cell, shared| {
-            let (beaten, effects) = self.turn_without_tick(cell, |turn| turn.beat(beat));
+            let (beaten, mut effects) = self.turn_without_tick(cell, |turn| turn.beat(beat));
+            if let Some(regexes) = effects.lookup.take() {
+                self.look_up(cell.group.id().clone(), regexes, sees);
+            }
             let stored = self.settle(cell, shared, effects);
             beaten.map(|beaten| after(stored, beaten))
         })?;
@@ -90,12 +99,21 @@ impl Groups {
     }
 
     /// Looks up regular expressions aside, because it may take long, and tells the group.
-    pub(in crate::group) fn look_up(self: &Arc<Self>, id: Arc<str>, regexes: BTreeSet<Arc<str>>) {
+    fn look_up(
+        self: &Arc<Self>,
+        id: Arc<str>,
+        regexes: BTreeSet<Arc<str>>,
+        sees: impl Fn(&str) -> bool + Send + 'static,
+    ) {
         let groups = self.clone();
         tokio::spawn(async move {
             let changes = Topics::changes(&*groups.catalog);
             let names = groups.catalog.names();
-            let found = tokio::task::spawn_blocking(move || resolve(&regexes, &names)).await;
+            let resolved = move || {
+                let names: Vec<Arc<str>> = names.into_iter().filter(|name| sees(name)).collect();
+                resolve(&regexes, &names)
+            };
+            let found = tokio::task::spawn_blocking(resolved).await;
             let found = found.unwrap_or_default();
             groups.in_group(&id, |cell, shared| {
                 let ((), effects) = groups.turn(cell, |turn| turn.resolved(found, changes));
