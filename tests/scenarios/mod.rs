@@ -9,6 +9,7 @@ mod admin;
 mod answers;
 mod calls;
 mod groups;
+mod many;
 mod security_calls;
 mod transactions;
 
@@ -204,6 +205,10 @@ fn send(request: &toml::Value, client: &mut Client) -> Result<Result<Value, Stri
     }
     if security_calls::NAMES.contains(&request["call"].as_str().unwrap_or_default()) {
         return Ok(SecurityCall::send(request.clone().try_into()?, client));
+    }
+    if many::is_here(request) {
+        let call: many::ManyCall = request.clone().try_into()?;
+        return Ok(call.send(client));
     }
     if admin::is_here(request) {
         let call: admin::AdminCall = request.clone().try_into()?;
