@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use broker::HashedSecret;
+use broker::{Ack, Append, BatchBuilder, Change, HashedSecret, Origin};
 use lake::RowFilter;
 use serde_json::{Value, json};
 
@@ -334,10 +334,13 @@ async fn no_stream_over_refused_or_late_rows_shows_what_a_filter_hides() {
         config.engine.streams.push(stream);
     }
     let running = crate::start(config).await.unwrap();
-    let event = |ms: i64| json!({"value": {"genre": "pop", "ms": ms, "ts": "2026-11-20T12:00:30Z"}});
-    let records = json!({"records": [event(-OTHER_MS), event(OTHER_MS)]}).to_string();
-    let reply = with(running.http(), "POST /v1/topics/listens/records", Some(WRITE), &records).await;
-    assert_eq!(reply.status, 200, "{}", reply.body);
+    // as a client of Kafka, whom nobody corrects
+    let mut batch = BatchBuilder::new();
+    let refused = json!({"genre": "pop", "ms": -OTHER_MS, "ts": "2026-11-20T12:00:30Z"}).to_string();
+    batch.push(running.broker().clock().now_ms(), None, Some(refused.as_bytes()), &[]);
+    let partition = running.broker().catalog().topic("listens").unwrap().partition(0).unwrap();
+    let append = Append { partition, batch: batch.build().unwrap(), origin: Origin::Internal };
+    running.broker().lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
     let begin = std::time::Instant::now();
     loop {
         let reply = sql(&running, "SELECT count(*) FROM refused", READ).await;
