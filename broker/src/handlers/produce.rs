@@ -588,7 +588,7 @@ mod tests {
             client_host: [127, 0, 0, 1].into(),
             session: Arc::new(crate::security::session::Session::open(crate::Principal::default())),
             ending: tokio::sync::watch::channel(false).1,
-            reply_budget: Arc::new(tokio::sync::Semaphore::new(1 << 20)),
+            reply_memory: super::super::reply_memory::ReplyMemory::new(1 << 20),
         }
     }
 

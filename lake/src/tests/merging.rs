@@ -193,10 +193,10 @@ fn wider(bench: &Bench) -> Arc<Table> {
         dir: plain.dir.clone(),
         layout: Arc::new(Layout::new(schema, "ts", &bench.config.slice).unwrap()),
         decode: Arc::new(move |partition, batches| {
-            let rows = decode(partition, batches)?;
+            let (rows, taken) = decode(partition, batches)?;
             let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
             columns.insert(3, Arc::new(Int64Array::from(vec![7; rows.num_rows()])));
-            Ok(RecordBatch::try_new(wide.clone(), columns).unwrap())
+            Ok((RecordBatch::try_new(wide.clone(), columns).unwrap(), taken))
         }),
         settles: Some(bench.config.clone()),
     })
