@@ -74,7 +74,7 @@ impl Bench {
             layout: Arc::new(Layout::new(schema(), "ts", &self.config.slice).unwrap()),
             decode: Arc::new(|partition, batches| {
                 // never all that a reader has, so that each reader goes on where decoding left off
-                let taken = batches.len().min(20);
+                let taken = batches.len().div_ceil(2);
                 Ok((decode(partition, &batches[..taken])?, taken))
             }),
             settles: Some(self.config.clone()),
