@@ -29,7 +29,8 @@ pub(super) struct Deduplicate {
     stream: String,
     columns: Vec<usize>,
     within_ms: i64,
-    /// How far behind the event watermark accepted rows are kept.
+    /// How far behind the event watermark accepted rows are kept: so that a row behind it by lateness and twice `within` finds
+    /// all that may be near it.
     kept_ms: i64,
     converter: RowConverter,
 }
@@ -80,7 +81,7 @@ impl Deduplicate {
             stream: stream.to_string(),
             columns,
             within_ms: config.within_ms,
-            kept_ms: lateness_ms.saturating_add(config.within_ms.saturating_mul(2)),
+            kept_ms: lateness_ms.saturating_add(config.within_ms.saturating_mul(3)),
             converter,
         })
     }

@@ -57,7 +57,7 @@ impl Model {
             return;
         }
         if let Some(amount) = amount {
-            let kept_ms = LATENESS_MS + 2 * WITHIN_MS;
+            let kept_ms = LATENESS_MS + 3 * WITHIN_MS;
             let kept_from = self.event_watermark.map(|watermark| (watermark - kept_ms).div_euclid(WITHIN_MS));
             if kept_from.is_some_and(|kept_from| ts.div_euclid(WITHIN_MS) - 1 < kept_from) {
                 self.too_old += 1;

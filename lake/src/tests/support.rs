@@ -72,11 +72,7 @@ impl Bench {
             topic: TOPIC.into(),
             dir: self.config.zone.as_ref().map_or_else(|| TOPIC.into(), |zone| format!("{zone}/{TOPIC}")),
             layout: Arc::new(Layout::new(schema(), "ts", &self.config.slice).unwrap()),
-            decode: Arc::new(|partition, batches| {
-                // never all that a reader has, so that each reader goes on where decoding left off
-                let taken = batches.len().min(20);
-                Ok((decode(partition, &batches[..taken])?, taken))
-            }),
+            decode: Arc::new(|partition, batches| Ok((decode(partition, batches)?, batches.len()))),
             settles: Some(self.config.clone()),
         })
     }
