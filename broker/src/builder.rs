@@ -2,7 +2,8 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_END, Batch, HeaderRef, write_crc};
+use crate::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_END, Batch, write_crc};
+use crate::records::HeaderRef;
 use crate::types::{ProducerId, TimestampMs};
 
 /// Attributes of a transaction marker: transactional, control.

@@ -22,6 +22,7 @@ mod loggers;
 pub mod net;
 mod producer_ids;
 mod random;
+mod records;
 mod schema;
 mod secret;
 pub mod security;
@@ -39,7 +40,7 @@ use std::time::Duration;
 
 use settings::BrokerSettings;
 
-pub use batch::{Batch, Record, RecordRef, Records, batches_in};
+pub use batch::{Batch, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use clock::Clock;
@@ -52,6 +53,7 @@ pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
 pub use log::{Aborted, Compacted, Partition, Waiter};
 pub use loggers::{Apply, Levels, Loggers, ROOT};
 pub use random::Random;
+pub use records::{HeaderRef, Record, RecordRef, Records};
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
     SchemaId, SchemaRecord, SchemaState, SchemaType, SchemaVersion, Schemas, Settings,

@@ -74,7 +74,7 @@ impl ListReply {
     }
 
     /// Counts something that will be in the next part.
-    pub(super) async fn expect(&mut self, piece: &impl Encodable) {
+    pub(super) async fn reserve(&mut self, piece: &impl Encodable) {
         self.coming += piece.compute_size(self.shape.version).unwrap_or(0);
         self.pay().await;
     }

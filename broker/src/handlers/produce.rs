@@ -28,12 +28,13 @@ use kafka_protocol::messages::produce_response::{
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
 
 use super::{Context, Reply, text};
-use crate::batch::{BATCH_HEADER_BYTES, Batch, NewRecords, Records, batches_in};
+use crate::batch::{BATCH_HEADER_BYTES, Batch, NewRecords, batches_in};
 use crate::catalog::Topic;
 use crate::codec::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Append, Appended, Change, Origin};
 use crate::log::Partition;
+use crate::records::Records;
 use crate::security::acl::{Operation, Resource};
 use crate::topic_config::TopicConfig;
 use crate::txn::Producer;
@@ -411,7 +412,7 @@ fn invalid(message: impl Into<String>) -> Error {
 mod tests {
     use super::*;
     use crate::BatchBuilder;
-    use crate::batch::Record;
+    use crate::Record;
 
     const NOW: TimestampMs = 1_700_000_000_000;
     const CODECS: [(&str, Compression); 5] = [

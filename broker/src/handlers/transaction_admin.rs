@@ -54,7 +54,7 @@ pub(crate) fn describe_producers(context: &Context, _: i16, request: DescribePro
                     Ok(()) => producers(&context, &topic.name, index).await,
                     Err(error) => refused(PartitionResponse::default().with_partition_index(index), &error),
                 };
-                topics.expect(&partition).await;
+                topics.reserve(&partition).await;
                 partitions.push(partition);
             }
             topics.push(&TopicResponse::default().with_name(topic.name).with_partitions(partitions)).await;

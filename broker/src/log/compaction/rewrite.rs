@@ -11,10 +11,11 @@ use bytes::Bytes;
 
 use super::key_map::KeyMap;
 use super::transactions::Standing;
-use crate::batch::{Batch, NewRecords, RecordRef};
+use crate::batch::{Batch, NewRecords};
 use crate::builder::{put_nullable, put_varlong};
 use crate::codec::Compression;
 use crate::error::Result;
+use crate::records::RecordRef;
 use crate::types::{Offset, TimestampMs};
 
 /// What becomes of a batch.
