@@ -3,6 +3,7 @@
 //! The order of a run: start-up times, then `rounds` passes over every cell of the matrix (record size × partitions ×
 //! acks × durability) in which the brokers take turns, the disk once per round, the engine last. Figures are medians over
 //! the rounds. `settings` lists the variables, `report` prints and writes `benches/RESULTS.md`.
+#![allow(clippy::disallowed_methods, reason = "a load is paced by its threads")]
 
 mod brokers;
 mod disk;

@@ -107,7 +107,8 @@ fn client_version() -> String {
 fn summary(text: &mut String, figures: &[Figures]) -> Outcome<()> {
     let find = |product| figures.iter().find(|figures| figures.product == product);
     let (Some(millpond), Some(kafka)) = (find(Product::Millpond), find(Product::Kafka)) else { return Ok(()) };
-    let columns: [(&str, fn(&Measured) -> f64); 7] = [
+    type Figure = fn(&Measured) -> f64;
+    let columns: [(&str, Figure); 7] = [
         ("produce MiB/s", |one| one.produce.mib),
         ("produce CPU s/GiB", |one| one.produce.cpu_per_gib),
         ("fetch MiB/s", |one| one.fetch.mib),

@@ -15,8 +15,10 @@ use std::thread;
 const CONSUMER: &[(&str, &str)] = &[("MEMBER_PROTOCOL", "consumer")];
 const COOPERATIVE: &[(&str, &str)] = &[("MEMBER_PROTOCOL", "cooperative")];
 
+type Members = BTreeMap<String, (i32, Vec<i32>)>;
+
 /// Each member's epoch and partitions, and the group's state; none for what is not a group of the protocol.
-fn described(address: &str, group: &str) -> Option<(String, BTreeMap<String, (i32, Vec<i32>)>)> {
+fn described(address: &str, group: &str) -> Option<(String, Members)> {
     let group = GroupId(StrBytes::from_string(group.to_owned()));
     let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group]);
     let answer = Client::try_connect(address).ok()?.call(&request, 1).ok()?;
@@ -155,7 +157,7 @@ fn kafka_tools_see_and_change_groups_of_both_protocols() {
     let broker = Broker::start(&scratch);
     let address = broker.address();
     create_topic(address, "tools", PARTITIONS as i32);
-    let mut members = vec![
+    let mut members = [
         Script::Java.member_as(CONSUMER, [address, "tools", "tools-new"], &scratch.path("new")),
         Script::Java.member_as(COOPERATIVE, [address, "tools", "tools-old"], &scratch.path("old")),
     ];

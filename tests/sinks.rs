@@ -220,7 +220,7 @@ fn write(producer: &Writer, going_on: &AtomicBool, seed: u64) -> Sent {
                 row
             });
         }
-        if count % 50 == 0 {
+        if count.is_multiple_of(50) {
             std::thread::sleep(Duration::from_millis(10));
         }
     }

@@ -76,7 +76,10 @@ fn matches(rule: &ThresholdConfig, value: &Value) -> bool {
     let above = rule.above.is_none_or(|limit| figure.is_some_and(|figure| figure > limit));
     let equals = rule.equals.as_ref().is_none_or(|wanted| match value {
         Value::String(text) => text == wanted,
-        other => other.to_string() == *wanted || figure.is_some() && figure == wanted.parse().ok(),
+        other => {
+            let text = other.to_string();
+            text == *wanted || figure.is_some() && figure == wanted.parse().ok()
+        }
     });
     below && above && equals
 }

@@ -156,7 +156,10 @@ impl Drawn {
         names.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
         self.total = names.len();
         names.truncate(top);
-        self.rows.rows.retain(|row| names.iter().any(|(name, _)| *name == row[series].to_string()));
+        self.rows.rows.retain(|row| {
+            let text = row[series].to_string();
+            names.iter().any(|(name, _)| *name == text)
+        });
         self
     }
 

@@ -155,7 +155,11 @@ impl Broker {
         });
         broker.begin().await?;
         broker.security.set_up_users().await?;
-        log::blocking(move || Ok(looking.look())).await?;
+        log::blocking(move || {
+            looking.look();
+            Ok(())
+        })
+        .await?;
         tokio::spawn(disk::watch(Arc::downgrade(&broker.room)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(group::run_sweeps(Arc::downgrade(&broker)));

@@ -105,10 +105,10 @@ impl Check {
         if met.true_count() == met.len() {
             return;
         }
-        for row in 0..met.len() {
+        for (row, good) in good.iter_mut().enumerate().take(met.len()) {
             let is_true = met.is_valid(row) && met.value(row);
-            if !is_true && good[row] {
-                good[row] = false;
+            if !is_true && *good {
+                *good = false;
                 let outcome = if met.is_valid(row) { "false" } else { "null" };
                 faults.push((row, self.name.clone(), format!("check {} is {outcome}: {}", self.name, self.sql)));
             }
@@ -117,18 +117,18 @@ impl Check {
 
     /// An expression can fail on one row (a division by zero, say): then each row is looked at alone.
     fn mark_one_by_one(&self, rows: &RecordBatch, good: &mut [bool], faults: &mut Vec<Fault>) {
-        for row in 0..rows.num_rows() {
-            if !good[row] {
+        for (row, good) in good.iter_mut().enumerate().take(rows.num_rows()) {
+            if !*good {
                 continue;
             }
             match sql::condition(&self.condition, &rows.slice(row, 1)) {
                 Ok(met) if met.is_valid(0) && met.value(0) => {}
                 Ok(_) => {
-                    good[row] = false;
+                    *good = false;
                     faults.push((row, self.name.clone(), format!("check {} is not true: {}", self.name, self.sql)));
                 }
                 Err(error) => {
-                    good[row] = false;
+                    *good = false;
                     faults.push((row, "check_failed".into(), format!("check {} failed: {error}", self.name)));
                 }
             }

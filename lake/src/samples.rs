@@ -249,7 +249,8 @@ impl ScalarUDFImpl for Draw {
             // arguments that are all constants come as one value for every row
             let places = if texts.len() == 1 { 0 } else { 1 };
             for (row, hash) in hashes.iter_mut().enumerate() {
-                let text = texts.is_valid(row * places).then(|| texts.value(row * places)).unwrap_or_default();
+                let at = row * places;
+                let text = if texts.is_valid(at) { texts.value(at) } else { "" };
                 *hash = text
                     .bytes()
                     .chain([0xff])

@@ -136,7 +136,7 @@ impl<'a> Producer<'a> {
         let id = TransactionalId(StrBytes::from_string(format!("checker-{}", number % IDS)));
         let random = StdRng::seed_from_u64(seed ^ (number + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         // both versions meet under the same id
-        let two = number % 3 != 0;
+        let two = !number.is_multiple_of(3);
         Producer { shared, number, id, two, random, client: None, identity: None, count: 0 }
     }
 

@@ -62,7 +62,7 @@ fn filter(entry: &Entry, mistakes: &mut Mistakes) -> FilterConfig {
     let name = text(entry, "name");
     let mut wrong = |key: &str, message: String| mistakes.add(&entry.place(key), entry.path_of(key), message);
     let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
-    if !name.is_empty() && !(starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) {
+    if !(name.is_empty() || starts && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')) {
         wrong("name", "is a parameter of SQL: letters, digits and _ only, and a letter first".into());
     }
     if RESERVED.contains(&name.as_str()) {

@@ -63,6 +63,7 @@ pub struct SinkConfig {
 
 /// Where a sink's rows go.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a configuration has few")]
 pub enum SinkKind {
     /// A table.
     Postgres(PostgresSinkConfig),
@@ -143,6 +144,7 @@ pub enum FileFormat {
 
 /// When something happens again.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "a configuration has few")]
 pub enum Timing {
     /// So many milliseconds after the last time.
     Every(i64),

@@ -272,7 +272,8 @@ impl<'a> Diff<'a> {
             (None, Some(_)) => self.fault(&format!("{}_ADDED", upper(key)), &place),
             // Every multiple of the old one must be a multiple of the new one.
             (Some(old), Some(new)) if key == "multipleOf" => {
-                if new == 0.0 || (old / new).fract() != 0.0 {
+                let fits = new != 0.0 && (old / new).fract() == 0.0;
+                if !fits {
                     self.fault("MULTIPLE_OF_CHANGED", &place);
                 }
             }

@@ -13,6 +13,7 @@ use super::protobuf::{self, Protobuf};
 const REFERRED_MAX: usize = 100;
 
 /// A valid schema.
+#[allow(clippy::large_enum_variant, reason = "held while one schema is looked at")]
 pub enum Meaning {
     /// Of Avro.
     Avro(Avro),

@@ -536,6 +536,7 @@ async fn offsets_go_with_their_topic_their_group_and_their_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::await_holding_lock, reason = "the lane, a thread of its own, is to stand still meanwhile")]
 async fn a_sweep_that_waits_for_the_disk_does_not_keep_silent_members() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::manual(1_000_000);

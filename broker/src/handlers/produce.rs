@@ -449,7 +449,7 @@ mod tests {
     }
 
     fn refusal(config: &TopicConfig, batch: Batch) -> (i16, Vec<i32>) {
-        let refused = check(config, batch, NOW).err().expect("refused");
+        let Err(refused) = check(config, batch, NOW) else { panic!("it was to be refused") };
         (refused.error.kind.code(), refused.records.iter().map(|(at, _)| *at).collect())
     }
 

@@ -125,7 +125,7 @@ fn place(key: ApiKey, version: i16) -> Option<Place> {
         _ => Some(0),
     };
     let in_version = since.is_some_and(|since| version >= since);
-    in_version.then(|| match key {
+    in_version.then_some(match key {
         // behind all topics; no tagged fields of ours follow but their count
         ApiKey::Produce => Place::End(if version >= 9 { 5 } else { 4 }),
         ApiKey::OffsetDelete => Place::Start(2),

@@ -42,10 +42,13 @@ const ABORTABLE: i16 = 4;
 /// First version of EndTxn and TxnOffsetCommit of transactions version 2.
 const VERSION_TWO: i16 = 5;
 
+/// Partitions, and why each cannot be part of the transaction.
+type Verdicts = Vec<(PartitionIndex, Option<Kind>)>;
+
 /// Answers AddPartitionsToTxn. The partitions belong to the transaction when this returns.
 pub(crate) fn add_partitions_to_txn(context: &Context, version: i16, request: AddPartitionsToTxnRequest) -> Reply {
     let mut found: Vec<(Place, Arc<Partition>)> = Vec::new();
-    let mut asked: Vec<(TopicName, Vec<(PartitionIndex, Option<Kind>)>)> = Vec::new();
+    let mut asked: Vec<(TopicName, Verdicts)> = Vec::new();
     let denied_id = denied_id(context, &request.v3_and_below_transactional_id);
     for AddPartitionsToTxnTopic { name, partitions, .. } in request.v3_and_below_topics {
         let denied = context.authorize(Operation::Write, Resource::Topic(&name)).err().map(|error| error.kind);

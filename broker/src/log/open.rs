@@ -102,7 +102,8 @@ impl OpenTransactions {
         let mut taken_back = None;
         match origin {
             Origin::Client if batch.is_transactional() => {
-                if self.write(producer, epoch, offset) {
+                let begins = self.write(producer, epoch, offset);
+                if begins {
                     writes.put(Family::Txns, &key(log, producer), &encode(epoch, offset));
                 }
             }

@@ -141,6 +141,7 @@ async fn answers_that_nobody_reads_are_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::await_holding_lock, reason = "the lane, a thread of its own, is to stand still meanwhile")]
 async fn what_waits_for_the_disk_is_charged_when_its_connection_has_ended() {
     let node = node().await;
     let partition = node.context.broker.catalog().topic("t").unwrap().partition(0).unwrap();

@@ -202,6 +202,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "the file is written by a thread of its own")]
     fn refusals_do_not_hide_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("audit.log");

@@ -23,6 +23,7 @@ pub(crate) struct Session {
     still_until: Mutex<Option<Instant>>,
 }
 
+#[allow(clippy::large_enum_variant, reason = "a connection has one")]
 enum State {
     /// Requests are answered.
     Open(Option<Login>),

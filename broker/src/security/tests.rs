@@ -51,7 +51,7 @@ async fn what_was_answered_is_there_after_a_restart() {
 
     let broker = open(dir.path(), with_user("one")).await;
     let security = broker.security();
-    assert_eq!(security.read(|state| state.acls(&EVERY)), [rule.clone()]);
+    assert_eq!(security.read(|state| state.acls(&EVERY)), std::slice::from_ref(&rule));
     let again = security.read(|state| state.credential("ann", ScramMechanism::Sha256).cloned()).unwrap();
     assert_eq!(first, again, "the same password makes no new credential");
     let users = security.read(SecurityState::users);

@@ -274,7 +274,9 @@ mod tests {
         }
         assert_eq!(ALL.len(), ROWS.len() + SETTINGS.iter().filter(|row| row.broker_name.is_some()).count());
         for row in rows().chain(HIDDEN) {
-            row.default.map(|default| row.check(default).unwrap());
+            if let Some(default) = row.default {
+                row.check(default).unwrap();
+            }
             assert!(row.doc.ends_with('.'), "{}", row.name);
         }
         let names = FAMILIES.iter().copied().flatten().map(|(name, _)| *name);

@@ -39,6 +39,9 @@ enum Halt {
     Failed(EngineError),
 }
 
+/// Where the store keeps that a row's key was published; none where rows need not be unique.
+type SeenKey = Option<Vec<u8>>;
+
 impl From<EngineError> for Halt {
     fn from(error: EngineError) -> Halt {
         Halt::Failed(error)
@@ -363,7 +366,7 @@ impl Run<'_> {
     }
 
     /// The records whose keys were not published before, with the store's key of each, and how many were.
-    fn unseen(&self, ready: Vec<Ready>) -> Result<(Vec<Ready>, Vec<Option<Vec<u8>>>, u64)> {
+    fn unseen(&self, ready: Vec<Ready>) -> Result<(Vec<Ready>, Vec<SeenKey>, u64)> {
         if self.config().unique.is_empty() {
             let keys = vec![None; ready.len()];
             return Ok((ready, keys, 0));

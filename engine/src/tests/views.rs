@@ -416,7 +416,7 @@ async fn every_aggregate_merges_as_datafusion_defines_it() {
             let is_near = match (got.parse::<f64>(), wanted.parse::<f64>()) {
                 (Ok(got), Ok(wanted)) => {
                     (got - wanted).abs() <= 1e-9 * wanted.abs().max(1.0)
-                        || column >= 16 && column <= 17 && (got - wanted).abs() < 5.0
+                        || (16..=17).contains(&column) && (got - wanted).abs() < 5.0
                 }
                 _ => got == wanted,
             };

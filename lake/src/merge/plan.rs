@@ -142,7 +142,7 @@ mod tests {
         // a file of 1 byte after the other: each merge replaces its inputs by their sum
         let (mut sizes, mut written) = (Vec::new(), 0);
         for _ in 0..90 {
-            sizes.push(1);
+            sizes.extend([1]);
             while let [first, .., last] = next(&of(&sizes), 0, &[])[..] {
                 let sum: u64 = sizes.drain(first as usize / 10..=last as usize / 10).sum();
                 sizes.insert(first as usize / 10, sum);

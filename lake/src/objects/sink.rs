@@ -10,6 +10,7 @@ use super::hdfs::HdfsFile;
 /// A file being written. Dropped before it is completed it leaves a hidden file at most.
 pub struct FileSink(Kind);
 
+#[allow(clippy::large_enum_variant, reason = "one per file that is written")]
 enum Kind {
     Local(ParquetObjectWriter),
     Hdfs(Box<HdfsFile>),

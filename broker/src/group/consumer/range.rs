@@ -63,7 +63,8 @@ mod tests {
     #[test]
     fn topics_are_cut_into_runs() {
         let both: &[u128] = &[1, 2];
-        let cases: &[(&[(&str, Option<&str>, &[u128])], &[i32], &[&str])] = &[
+        type Members<'a> = &'a [(&'a str, Option<&'a str>, &'a [u128])];
+        let cases: &[(Members<'_>, &[i32], &[&str])] = &[
             (&[("a", None, both), ("b", None, both)], &[3, 3], &["a: 1/0-1 2/0-1", "b: 1/2-2 2/2-2"]),
             (&[("a", None, both), ("b", None, &[2])], &[3, 3], &["a: 1/0-2 2/0-1", "b: 2/2-2"]),
             (&[("a", None, &[1]), ("b", None, &[1]), ("c", None, &[1])], &[2], &["a: 1/0-0", "b: 1/1-1", "c:"]),

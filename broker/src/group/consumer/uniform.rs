@@ -167,7 +167,8 @@ mod tests {
     #[test]
     fn shares_are_even() {
         let both: &[u128] = &[1, 2];
-        let cases: &[(&[(&str, &[u128])], &[i32], &[usize])] = &[
+        type Members<'a> = &'a [(&'a str, &'a [u128])];
+        let cases: &[(Members<'_>, &[i32], &[usize])] = &[
             (&[("a", both), ("b", both)], &[3, 3], &[3, 3]),
             (&[("a", both), ("b", both), ("c", both)], &[4, 4], &[3, 3, 2]),
             (&[("a", &[1]), ("b", both)], &[4, 4], &[4, 4]),
