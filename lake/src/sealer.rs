@@ -89,15 +89,16 @@ impl Sealer {
     /// Works until `stop` turns true.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         loop {
-            self.round(&stop).await;
+            let pause = if self.round(&stop).await { Duration::ZERO } else { TICK };
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => return,
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
 
-    async fn round(self: &Arc<Self>, stop: &watch::Receiver<bool>) {
+    /// One look at every partition; whether anything was settled.
+    async fn round(self: &Arc<Self>, stop: &watch::Receiver<bool>) -> bool {
         let retired = {
             let _one = self.settling.lock().await;
             self.retire().await
@@ -105,9 +106,10 @@ impl Sealer {
         if let Err(error) = retired {
             tracing::warn!(%error, "files of deleted topics cannot be put aside yet");
         }
+        let mut is_busy = false;
         for table in &self.tables {
             if *stop.borrow() {
-                return;
+                return false;
             }
             let waits = self.states.lock().get(&*table.topic).and_then(|state| state.retry);
             if waits.is_some_and(|(until, _)| until > Instant::now()) {
@@ -115,22 +117,24 @@ impl Sealer {
                 continue;
             }
             let outcome = self.seal_due(table, stop).await;
+            is_busy |= outcome.as_ref().is_ok_and(|settled| *settled);
             self.note(&table.topic, outcome.err());
         }
+        is_busy
     }
 
-    /// Settles the partitions of a table that are due.
-    async fn seal_due(self: &Arc<Self>, table: &Arc<Table>, stop: &watch::Receiver<bool>) -> Result<()> {
+    /// Settles one range of each partition of a table that is due; whether there was any. A partition that is due again by
+    /// then, as they are on a slow destination, waits for the others' turns.
+    async fn seal_due(self: &Arc<Self>, table: &Arc<Table>, stop: &watch::Receiver<bool>) -> Result<bool> {
         self.hold(table);
-        let (Some(topic), Some(config)) = (self.topic(table), &table.settles) else { return Ok(()) };
+        let mut is_busy = false;
+        let (Some(topic), Some(config)) = (self.topic(table), &table.settles) else { return Ok(false) };
         for partition in topic.partitions().iter() {
-            while !*stop.borrow() && self.is_due(table, config, partition).await? {
-                if self.settle(table, partition, partition.last_stable_offset()).await?.is_none() {
-                    break;
-                }
+            if !*stop.borrow() && self.is_due(table, config, partition).await? {
+                is_busy |= self.settle(table, partition, partition.last_stable_offset()).await?.is_some();
             }
         }
-        Ok(())
+        Ok(is_busy)
     }
 
     async fn is_due(&self, table: &Table, config: &TableConfig, partition: &Arc<Partition>) -> Result<bool> {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use std::collections::BTreeMap;
 
 use broker::{Ack, Change, Kind, NewTopic};
@@ -85,6 +87,29 @@ async fn a_table_settles_by_rows_and_by_age_on_its_own() {
     wait_for(|| lake.status().tables[0].marks[&0] == 25).await;
     assert!(lake.verify(TOPIC).await.unwrap().is_sound());
     lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_always_due_leaves_the_others_their_turns() {
+    let mut bench = Bench::new(2).await;
+    bench.config.flush_age_ms = 0;
+    let bench = Arc::new(bench);
+    let row = || [value(0, json!("a"), 1)];
+    bench.append(0, &row()).await;
+    bench.append(1, &row()).await;
+    let (writing, runtime) = (bench.clone(), tokio::runtime::Handle::current());
+    // whenever a range is published, partition 0 has more
+    let fault: crate::settle::Fault = Arc::new(move |at| {
+        if at == crate::settle::Step::Published {
+            let (bench, runtime) = (writing.clone(), runtime.clone());
+            let append = move || runtime.block_on(async { bench.append(0, &row()).await });
+            std::thread::spawn(append).join().expect("the append is taken");
+        }
+        Ok(())
+    });
+    let lake = bench.try_lake(Some(fault)).await.unwrap();
+    wait_for(|| lake.status().tables[0].marks[&1] == 1).await;
+    lake.crash().await;
 }
 
 pub async fn wait_for(done: impl Fn() -> bool) {
