@@ -1,6 +1,5 @@
-use std::sync::Arc;
-
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use broker::{Ack, Change, Kind, NewTopic};
 use parquet::file::reader::{FileReader, SerializedFileReader};
