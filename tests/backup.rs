@@ -3,8 +3,8 @@
 use crate::support::kafka::run;
 use crate::support::server::{Options, Server, millpond};
 use crate::support::{Scratch, beside_one, eventually};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
+use rdkafka::{ClientConfig, Offset};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
@@ -81,7 +81,9 @@ fn commit(kafka: &str) -> i64 {
         if read >= 200 { Ok(()) } else { Err(format!("{read} read")) }
     });
     consumer.commit_consumer_state(CommitMode::Sync).unwrap();
-    consumer.committed(Duration::from_secs(10)).unwrap().elements().iter().filter_map(|e| e.offset().to_raw()).sum()
+    let committed = consumer.committed(Duration::from_secs(10)).unwrap();
+    let offsets = committed.elements().into_iter().map(|element| element.offset());
+    offsets.filter_map(|offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None }).sum()
 }
 
 fn committed(server: &Server) -> i64 {
