@@ -141,7 +141,8 @@ fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) 
         if table["error"].is_null() && table["files"].as_u64() > Some(0) { Ok(()) } else { Err(table.to_string()) }
     });
     hdfs.kill_name_node();
-    let error = eventually("the status says that HDFS is away", Duration::from_secs(60), || {
+    // a portion under way waits a minute for the data nodes before it gives up
+    let error = eventually("the status says that HDFS is away", Duration::from_secs(150), || {
         listens(server)["error"].as_str().map(str::to_owned).ok_or_else(|| "no error".to_owned())
     });
     assert!(error.contains("hdfs://") && error.contains("tried again"), "{error}");
