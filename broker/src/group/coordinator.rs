@@ -83,12 +83,13 @@ impl Groups {
         check_names(names.into_iter().chain(protocol_names).chain(&join.instance_id))?;
         // before a group is made for it
         self.limits.check_session_timeout(join.session_timeout_ms)?;
-        let (create, is_new) = (join.member_id.is_empty(), self.cell(id).is_none());
+        let create = join.member_id.is_empty();
         let find = || match self.cell(id) {
             None if create => self.cell_or_new(id),
             known => known.ok_or_else(|| unknown_member(id)),
         };
-        let answer = self.in_cell(find, |cell, shared| {
+        // one that is refused leaves its new group until the next sweep, as in Kafka
+        self.in_cell(find, |cell, shared| {
             let (outcome, effects) = self.turn(cell, |turn| turn.join(join));
             let (sender, answer) = oneshot::channel();
             if let Ok(Outcome::Waits(member)) = &outcome {
@@ -99,11 +100,7 @@ impl Groups {
                 Outcome::Now(joined) => after(stored, joined),
                 Outcome::Waits(_) => waiting(answer),
             })
-        })?;
-        if answer.is_err() && is_new {
-            self.forget_if_unused(id);
-        }
-        answer
+        })?
     }
 
     /// A member asks for its assignment, or brings everybody's; the answer comes when the leader's is recorded.

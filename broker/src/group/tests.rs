@@ -574,13 +574,16 @@ async fn a_sweep_that_waits_for_the_disk_does_not_keep_silent_members() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_refused_makes_no_group() {
+async fn a_refused_join_leaves_a_group_until_the_sweep_and_nothing_to_commit_makes_none() {
     let dir = tempfile::tempdir().unwrap();
     let broker = broker(dir.path(), &Clock::manual(0)).await;
     let groups = broker.groups();
     let refused = groups.join("g", Join { protocols: Vec::new(), ..newcomer("a") });
     assert_eq!(refused.err().unwrap().kind, Kind::InconsistentGroupProtocol);
     groups.commit("h", &ADMIN, Vec::new()).unwrap().await.unwrap();
+    let names: Vec<Arc<str>> = groups.list().into_iter().map(|group| group.id).collect();
+    assert_eq!(names, ["g".into()], "Kafka lists it too");
+    groups.sweep(broker.catalog()).await.unwrap();
     assert!(groups.list().is_empty());
 }
 
