@@ -7,6 +7,7 @@ use crate::support::scripts::{Member, json_of};
 use crate::support::server::Server;
 use crate::support::{Scratch, beside_one, cache, eventually};
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -74,7 +75,6 @@ fn read(scratch: &Scratch, address: &str, sends: &[Send]) {
     }
 }
 
-/// Two members share four partitions; one leaves, the other reads on; nothing is lost.
 fn groups(scratch: &Scratch, address: &str, client: &str) {
     let topic = format!("group-{client}");
     create_topic(address, &topic, 4);
@@ -83,23 +83,35 @@ fn groups(scratch: &Scratch, address: &str, client: &str) {
         command.args([&topic, &format!("{client}-group")]);
         Member::new(Process::start(command, &scratch.path(&format!("{client}-{number}"))))
     };
-    let (mut one, mut two) = (start(1), start(2));
-    let has = |member: &mut Member, count: usize| match member.assigned() {
+    let mut pair = (start(1), start(2));
+    two_share(&mut pair, &topic);
+    one_goes_on(pair, (scratch, &topic), |plan| drop(json_of(go(client, "produce", address).arg(plan))));
+}
+
+fn has(member: &mut Member, count: usize, topic: &str) -> Result<(), String> {
+    match member.assigned() {
         Some(partitions) if partitions.len() == count => Ok(()),
-        partitions => Err(format!("{partitions:?}")),
-    };
-    eventually("both share the partitions", PATIENCE, || has(&mut one, 2).and(has(&mut two, 2)));
+        partitions => Err(format!("{topic}: {partitions:?}")),
+    }
+}
+
+/// Two members share a topic's four partitions.
+pub fn two_share((one, two): &mut (Member, Member), topic: &str) {
+    eventually("both share the partitions", PATIENCE, || has(one, 2, topic).and(has(two, 2, topic)));
+}
+
+/// One of them leaves, the other reads on; nothing is lost of what `produce` sends by a plan.
+pub fn one_goes_on((mut one, mut two): (Member, Member), (scratch, topic): (&Scratch, &str), produce: impl Fn(&Path)) {
     one.leave();
-    eventually("one has all partitions", PATIENCE, || has(&mut two, 4));
-    let plan = plan::records(7, 100);
+    eventually("one has all partitions", PATIENCE, || has(&mut two, 4, topic));
+    let records = plan::records(7, 100);
     let sends: Vec<Send> = (0..4)
-        .map(|partition| Send { topic: topic.clone(), partition, codec: "none".into(), records: plan.clone() })
+        .map(|partition| Send { topic: topic.into(), partition, codec: "none".into(), records: records.clone() })
         .collect();
-    let plan = scratch.write(&format!("group-{client}.json"), &json!({ "sends": sends }).to_string());
-    json_of(go(client, "produce", address).arg(plan));
+    produce(&scratch.write(&format!("{topic}.json"), &json!({ "sends": sends }).to_string()));
     eventually("all is read", PATIENCE, || match two.read().len() {
         400 => Ok(()),
-        n => Err(format!("{n} records")),
+        n => Err(format!("{topic}: {n} records")),
     });
     two.leave();
 }

@@ -117,12 +117,16 @@ pub(crate) fn transaction_marker(
 }
 
 pub(crate) fn put_varlong(out: &mut Vec<u8>, value: i64) {
-    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    put_unsigned(out, ((value << 1) ^ (value >> 63)).cast_unsigned());
+}
+
+/// A number without sign, base 128, least significant group first.
+pub(crate) fn put_unsigned(out: &mut impl BufMut, mut rest: u64) {
     while rest >= 0x80 {
-        out.push((rest & 0x7f) as u8 | 0x80);
+        out.put_u8((rest & 0x7f) as u8 | 0x80);
         rest >>= 7;
     }
-    out.push(rest as u8);
+    out.put_u8(rest as u8);
 }
 
 pub(crate) fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {

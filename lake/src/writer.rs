@@ -265,25 +265,18 @@ impl Source {
 
 /// The partition and the range, with both ends in it, of a file name that [`RangeWriter`] gives to files of `topic`.
 pub fn published_range(topic: &str, name: &str) -> Option<(PartitionIndex, Offset, Offset)> {
-    if !is_published_name(topic, name) {
-        return None;
-    }
-    let mut parts = name.strip_prefix(topic)?.split(['-', '.']).skip(1);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// Whether a file name is one that [`RangeWriter`] gives to files of `topic`.
-pub fn is_published_name(topic: &str, name: &str) -> bool {
-    let parts =
-        name.strip_prefix(topic).and_then(|rest| rest.strip_prefix('-')).and_then(|rest| rest.strip_suffix(".parquet"));
-    let Some(parts) = parts else { return false };
+    let parts = name.strip_prefix(topic)?.strip_prefix('-')?.strip_suffix(".parquet")?;
     let parts: Vec<&str> = parts.split('-').collect();
-    let number = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    match parts.as_slice() {
-        [numbers @ .., empty] if empty.starts_with('e') => {
-            numbers.len() == 3 && numbers.iter().all(number) && number(&&empty[1..])
+    let number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = match parts.as_slice() {
+        [numbers @ .., empty] if empty.strip_prefix('e').is_some_and(number) => numbers,
+        numbers => numbers,
+    };
+    match numbers {
+        [partition, first, last] if numbers.iter().all(|part| number(part)) => {
+            Some((partition.parse().ok()?, first.parse().ok()?, last.parse().ok()?))
         }
-        numbers => numbers.len() == 3 && numbers.iter().all(number),
+        _ => None,
     }
 }
 

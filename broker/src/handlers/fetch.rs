@@ -28,6 +28,7 @@ use super::fetch_sessions::{Begun, FetchSessions, Key, Outcome, key};
 use super::positions::fence;
 use super::{Context, Reply};
 use crate::batch::Batch;
+use crate::builder::put_unsigned;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Aborted, Partition, Waiter};
 use crate::security::Security;
@@ -425,12 +426,7 @@ impl Encoder {
             self.buffer.put_i32(i32::try_from(count).expect("an answer holds less than 2 GiB"));
             return;
         }
-        let mut rest = count + 1;
-        while rest >= 0x80 {
-            self.buffer.put_u8((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        self.buffer.put_u8(rest as u8);
+        put_unsigned(&mut self.buffer, count as u64 + 1);
     }
 
     fn null(&mut self) {

@@ -169,8 +169,12 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
         return Reply::later(async move {
             let mut groups = ListReply::new(&context, Shape { version, throttled: true, flexible: true });
             for asked in request.groups {
-                let allowed = context.authorize(Operation::Describe, Resource::Group(&asked.group_id));
-                let group = match allowed.and_then(|()| groups.room()) {
+                let caller = (asked.member_id.as_deref(), asked.member_epoch);
+                let allowed = context
+                    .authorize(Operation::Describe, Resource::Group(&asked.group_id))
+                    .and_then(|()| groups.room())
+                    .and_then(|()| context.broker.groups().check_fetch(&asked.group_id, caller));
+                let group = match allowed {
                     Ok(()) => group_fetched(&context, asked, stable),
                     Err(error) => OffsetFetchResponseGroup::default()
                         .with_group_id(asked.group_id)
@@ -202,11 +206,6 @@ pub(crate) fn offset_fetch(context: &Context, version: i16, request: OffsetFetch
 
 /// One group of a request from version 8 on.
 fn group_fetched(context: &Context, asked: OffsetFetchRequestGroup, stable: bool) -> OffsetFetchResponseGroup {
-    let caller = (asked.member_id.as_deref(), asked.member_epoch);
-    if let Err(error) = context.broker.groups().check_fetch(&asked.group_id, caller) {
-        let refused = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
-        return refused.with_error_code(error.kind.code());
-    }
     let wanted = asked.topics.map(|all| once(all.into_iter().map(|t| (t.name, t.partition_indexes))));
     let topics = find(context, &asked.group_id, wanted, stable).into_iter().map(|(name, found)| {
         let partitions = found.into_iter().map(|found| {

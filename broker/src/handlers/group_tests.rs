@@ -1,9 +1,6 @@
 //! The answers about groups that have something in them, in every version: the codec refuses a field that a version lacks,
 //! so each of them has to be tried.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-
 use bytes::Bytes;
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
@@ -16,9 +13,8 @@ use kafka_protocol::messages::*;
 use kafka_protocol::protocol::{Decodable, Request, StrBytes};
 use tokio::sync::watch;
 
-use super::{Context, Listener, Reply, ReplyMemory, api, encode};
-use crate::security::Principal;
-use crate::security::session::Session;
+use super::tests::context;
+use super::{Context, Reply, api, encode};
 use crate::{Broker, BrokerConfig, Clock, NewTopic};
 
 struct Client {
@@ -39,15 +35,7 @@ impl Client {
         let new = NewTopic { name: "t".into(), partitions: 2, ..NewTopic::default() };
         broker.catalog().create(new).await.unwrap();
         let (end, ending) = watch::channel(false);
-        let context = Context {
-            broker,
-            listener: Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 }),
-            client_id: "test".into(),
-            client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            session: Arc::new(Session::open(Principal::default())),
-            ending,
-            reply_memory: ReplyMemory::new(1 << 20),
-        };
+        let context = context(broker, ending);
         Self { context, _end: end, _dir: dir }
     }
 

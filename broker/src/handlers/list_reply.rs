@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::reply_memory::SHARE_BYTES_MIN;
 use super::{Context, Reply, ReplyMemory};
+use crate::builder::put_unsigned;
 use crate::error::{Error, Kind, Result};
 
 /// Most bytes of one answer: as many as a request may have in Kafka (`socket.request.max.bytes`).
@@ -117,7 +118,7 @@ impl ListReply {
             head.put_i32(0);
         }
         if self.shape.flexible {
-            put_compact(&mut head, self.count + 1);
+            put_unsigned(&mut head, self.count as u64 + 1);
         } else {
             head.put_i32(i32::try_from(self.count).expect("as many parts as a request has elements"));
         }
@@ -128,13 +129,4 @@ impl ListReply {
             None => Reply::Now(body),
         }
     }
-}
-
-/// A number without sign, seven bits a byte.
-fn put_compact(out: &mut BytesMut, mut rest: usize) {
-    while rest >= 0x80 {
-        out.put_u8((rest & 0x7f) as u8 | 0x80);
-        rest >>= 7;
-    }
-    out.put_u8(rest as u8);
 }

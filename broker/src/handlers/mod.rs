@@ -45,7 +45,7 @@ mod scram_users;
 #[cfg(test)]
 mod sight_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod throttle;
 mod topic_partitions;
 mod topics;

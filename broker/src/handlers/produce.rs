@@ -582,15 +582,7 @@ mod tests {
         let broker = Broker::open(settings, Clock::manual(NOW)).await.unwrap();
         let new = NewTopic { name: "t".into(), partitions: 1, ..NewTopic::default() };
         broker.catalog().ensure(new).await.unwrap();
-        Context {
-            broker,
-            listener: Arc::new(super::super::Listener { name: "test".into(), host: "mill".into(), port: 9 }),
-            client_id: "test".into(),
-            client_host: [127, 0, 0, 1].into(),
-            session: Arc::new(crate::security::session::Session::open(crate::Principal::default())),
-            ending: tokio::sync::watch::channel(false).1,
-            reply_memory: super::super::reply_memory::ReplyMemory::new(1 << 20),
-        }
+        super::super::tests::context(broker, tokio::sync::watch::channel(false).1)
     }
 
     #[tokio::test]

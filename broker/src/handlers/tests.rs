@@ -32,6 +32,19 @@ pub(super) struct Node {
     _dir: tempfile::TempDir,
 }
 
+/// A client of a broker, logged in as nobody.
+pub(crate) fn context(broker: Arc<Broker>, ending: watch::Receiver<bool>) -> Context {
+    Context {
+        broker,
+        listener: Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 }),
+        client_id: "test".into(),
+        client_host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        session: Arc::new(Session::open(Principal::default())),
+        ending,
+        reply_memory: ReplyMemory::new(16 << 20),
+    }
+}
+
 pub(super) async fn node() -> Node {
     node_with(SecurityConfig::default()).await
 }
@@ -46,12 +59,7 @@ pub(super) async fn node_with(security: SecurityConfig) -> Node {
     };
     let broker = Broker::open(config, Clock::manual(NOW)).await.unwrap();
     let (end, ending) = watch::channel(false);
-    let listener = Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 });
-    let client_host = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let reply_memory = ReplyMemory::new(16 << 20);
-    let client_id = "test".into();
-    let session = Arc::new(Session::open(Principal::default()));
-    let context = Context { broker, listener, client_id, client_host, session, ending, reply_memory };
+    let context = context(broker, ending);
     let node = Node { context, id: TopicId::nil(), _end: end, _dir: dir };
     let id = node.create("t", 2, &[]).await;
     node.create("compacted", 1, &[("cleanup.policy", "compact")]).await;

@@ -14,9 +14,8 @@ use tokio::time::{Instant, sleep};
 
 use super::connection::{self, Shared};
 use super::tests::{reply, request};
-use crate::handlers::{Context, Listener, ReplyMemory, encode};
-use crate::security::Principal;
-use crate::security::session::Session;
+use crate::handlers::tests::context;
+use crate::handlers::{Context, encode};
 use crate::{Ack, Append, BatchBuilder, Broker, BrokerConfig, Change, Clock, NewTopic, Origin};
 
 const MIB: usize = 1 << 20;
@@ -36,15 +35,7 @@ async fn node() -> Node {
     let new = NewTopic { name: "t".to_owned(), partitions: 1, ..NewTopic::default() };
     broker.catalog().create(new).await.unwrap();
     let (stop, stopping) = watch::channel(false);
-    let context = Context {
-        broker,
-        listener: Arc::new(Listener { name: "test".into(), host: "mill".into(), port: 9 }),
-        client_id: "test".into(),
-        client_host: [127, 0, 0, 1].into(),
-        session: Arc::new(Session::open(Principal::default())),
-        ending: stopping.clone(),
-        reply_memory: ReplyMemory::new(16 * MIB),
-    };
+    let context = context(broker, stopping.clone());
     let budget = Arc::new(Semaphore::new(16 * MIB));
     let shared = Arc::new(Shared { budget, frame_bytes_max: 10 * MIB, idle: None, stopping });
     Node { context, shared, _stop: stop, _dir: dir }
