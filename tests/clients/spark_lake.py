@@ -8,8 +8,11 @@ DIRECTORY is read by partition discovery as the table `found`; with DDL.sql its 
 import datetime
 import decimal
 import json
+import os
 import sys
+import tempfile
 
+from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 
@@ -20,12 +23,28 @@ def plain(value):
 
 
 def main():
+    # the first DDL makes Spark's warehouse, which would else lie in the folder in which the tests were started
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            report(folder)
+        except Py4JJavaError as error:
+            # the causes first: whoever shortens the output leaves out its middle
+            cause, causes = error.java_exception, []
+            while cause is not None:
+                causes.append(cause.toString())
+                cause = cause.getCause()
+            sys.exit("\n caused by ".join(causes))
+
+
+def report(folder):
     directory, sql = sys.argv[1:3]
     builder = SparkSession.builder.master("local[1]").appName("millpond-tests")
     settings = {
         "spark.ui.enabled": "false",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
+        "spark.sql.warehouse.dir": os.path.join(folder, "warehouse"),
+        "spark.local.dir": os.path.join(folder, "local"),
         "spark.driver.memory": "700m",
         "spark.sql.shuffle.partitions": "1",
         "spark.sql.session.timeZone": "UTC",

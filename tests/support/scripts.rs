@@ -78,7 +78,11 @@ pub fn python(script: &str) -> Command {
 /// A Python script that runs Apache Spark.
 pub fn spark(script: &str) -> Command {
     let mut command = Command::new(cache().join("spark/bin/python"));
-    command.arg("-B").arg(source(script)).env("PYSPARK_PYTHON", cache().join("spark/bin/python"));
+    command
+        .arg("-B")
+        .arg(source(script))
+        .env("PYSPARK_PYTHON", cache().join("spark/bin/python"))
+        .env("SPARK_LOCAL_IP", "127.0.0.1");
     command
 }
 
