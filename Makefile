@@ -42,6 +42,8 @@ web: api/web/node_modules/.package-lock.json
 api/web/node_modules/.package-lock.json: api/web/package.json api/web/package-lock.json
 	@$(MAKE) --no-print-directory setup
 	cd api/web && npm ci --no-audit --no-fund --loglevel=error
+	@# as old as the file that names them, so that they alone do not make cargo compile the page anew
+	@find api/web/node_modules -exec touch --no-dereference --reference=api/web/package-lock.json {} +
 	@touch $@
 
 setup:

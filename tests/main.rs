@@ -40,6 +40,7 @@ mod scenarios;
 mod security;
 mod sftp;
 mod sinks;
+mod source_times;
 mod spotify;
 mod streams;
 mod systems;
