@@ -50,7 +50,8 @@ pub enum Call {
         producer_epoch: i16,
         #[serde(default)]
         sequence: i32,
-        /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count`, `base`, `append_time` or `newest`.
+        /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count`, `base`, `append_time`,
+        /// `newest`, `gzip` (the codec it says and does not have) or `control`.
         damage: Option<String>,
         /// With one, the batch belongs to a transaction.
         transactional_id: Option<String>,
@@ -210,6 +211,9 @@ pub enum Call {
     },
     ApiVersions {
         version: i16,
+        /// Name and version of the client.
+        #[serde(default = "software")]
+        software: (String, String),
     },
     DescribeCluster {
         version: i16,
@@ -315,6 +319,9 @@ pub struct NewTopic {
     replication: i16,
     #[serde(default)]
     configs: BTreeMap<String, String>,
+    /// Settings that are sent without a value.
+    #[serde(default)]
+    unset: Vec<String>,
     /// Never made: nobody waits for it.
     #[serde(default, rename = "refused")]
     _refused: bool,
@@ -355,6 +362,9 @@ fn a_mebibyte() -> i32 {
 fn a_minute() -> i32 {
     60_000
 }
+fn software() -> (String, String) {
+    ("tests".into(), "1".into())
+}
 fn session() -> i32 {
     30_000
 }
@@ -373,11 +383,11 @@ pub(super) fn group_id(value: &str) -> GroupId {
 }
 
 /// Which APIs a broker has is its own matter: what is compared are the error, and that the request's own key is offered.
-fn api_versions(client: &mut Client, version: i16) -> Result<Value, String> {
-    let software = |request: ApiVersionsRequest| {
-        request.with_client_software_name(text("tests")).with_client_software_version(text("1"))
-    };
-    let request = if version >= 3 { software(ApiVersionsRequest::default()) } else { ApiVersionsRequest::default() };
+fn api_versions(client: &mut Client, version: i16, (name, release): (String, String)) -> Result<Value, String> {
+    let mut request = ApiVersionsRequest::default();
+    if version >= 3 {
+        request = request.with_client_software_name(text(&name)).with_client_software_version(text(&release));
+    }
     let answer = client.call(&request, version)?;
     let own = answer.api_keys.iter().find(|key| key.api_key == 18).map(|key| (key.min_version, key.max_version));
     Ok(json!({ "error_code": answer.error_code, "own": own }))
@@ -445,11 +455,14 @@ impl Call {
                             .with_name(text(name))
                             .with_value(Some(text(value)))
                     });
+                    let unset = topic.unset.iter().map(|name| {
+                        create_topics_request::CreatableTopicConfig::default().with_name(text(name)).with_value(None)
+                    });
                     create_topics_request::CreatableTopic::default()
                         .with_name(topic_name(&topic.name))
                         .with_num_partitions(topic.partitions)
                         .with_replication_factor(topic.replication)
-                        .with_configs(configs.collect())
+                        .with_configs(configs.chain(unset).collect())
                 });
                 ask(
                     client,
@@ -797,7 +810,7 @@ impl Call {
                 &DescribeGroupsRequest::default().with_groups(groups.iter().map(|group| group_id(group)).collect()),
                 version,
             ),
-            Call::ApiVersions { version } => api_versions(client, version),
+            Call::ApiVersions { version, software } => api_versions(client, version, software),
             Call::DescribeCluster { version } => ask(client, &DescribeClusterRequest::default(), version),
             Call::DescribeLogDirs { version, topic } => {
                 let topic = describe_log_dirs_request::DescribableLogDirTopic::default()
@@ -914,7 +927,7 @@ fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(u32::MAX, step)
 }
 
-fn damaged(batch: Bytes, damage: Option<&str>) -> Bytes {
+pub(super) fn damaged(batch: Bytes, damage: Option<&str>) -> Bytes {
     let mut bytes = batch.to_vec();
     match damage {
         None => {}
@@ -925,10 +938,12 @@ fn damaged(batch: Bytes, damage: Option<&str>) -> Bytes {
         Some("count") => bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes()),
         Some("base") => bytes[7] = 1,
         Some("append_time") => bytes[22] |= 1 << 3,
+        Some("gzip") => bytes[22] |= 1,
+        Some("control") => bytes[22] |= 1 << 5,
         Some("newest") => bytes[35..43].copy_from_slice(&1_800_000_000_000_i64.to_be_bytes()),
         Some(other) => panic!("unknown damage {other}"),
     }
-    if matches!(damage, Some("count" | "append_time" | "newest")) {
+    if matches!(damage, Some("count" | "append_time" | "newest" | "gzip" | "control")) {
         let crc = crc32c::crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     }

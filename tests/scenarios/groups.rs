@@ -183,7 +183,7 @@ where
 }
 
 /// What this broker says of a topic: its id is its own.
-fn known(client: &mut Client, name: &str) -> Result<metadata_response::MetadataResponseTopic, String> {
+pub(super) fn known(client: &mut Client, name: &str) -> Result<metadata_response::MetadataResponseTopic, String> {
     let wanted = metadata_request::MetadataRequestTopic::default().with_name(Some(topic_name(name)));
     let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(false);
     Ok(client.call(&request, 12)?.topics.remove(0))

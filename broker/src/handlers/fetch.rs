@@ -18,19 +18,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
-use super::fetch_sessions::{Begun, FetchSessions, Key, Outcome, key};
-use super::positions::fence;
+use super::fetch_answer::{BY_ID, Encoder, Given, refused};
+use super::fetch_sessions::{Begun, FetchSessions, Key, key};
+use super::positions::{fence, known_isolation};
 use super::{Context, Reply};
 use crate::batch::Batch;
-use crate::builder::put_unsigned;
 use crate::error::{Error, Kind, Result};
-use crate::log::{Aborted, Partition, Waiter};
+use crate::log::{Partition, Waiter};
 use crate::security::Security;
 use crate::security::acl::{Operation, Resource};
 use crate::security::quota::{Limit, Quota};
@@ -40,10 +40,6 @@ use crate::types::{LeaderEpoch, Offset, TopicId};
 const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
 /// Longest wait, whatever the client asks.
 const WAIT_MAX: Duration = Duration::from_secs(300);
-/// First version with compact lengths and tagged fields.
-const FLEXIBLE: i16 = 12;
-/// First version that names topics by id.
-const BY_ID: i16 = 13;
 
 /// A topic of the request.
 struct Asked {
@@ -58,21 +54,11 @@ struct AskedPartition {
     partition: Result<Arc<Partition>>,
 }
 
-/// What one partition gives.
-#[derive(Default)]
-struct Given {
-    code: i16,
-    high_watermark: Offset,
-    last_stable: Offset,
-    log_start: Offset,
-    /// Only for readers of committed data.
-    aborted: Option<Vec<Aborted>>,
-    diverging: Option<(LeaderEpoch, Offset)>,
-    batches: Vec<Batch>,
-}
-
 /// Answers Fetch.
 pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> Reply {
+    if let Err(error) = known_isolation(request.isolation_level) {
+        return Reply::Now(refused(version, request, &error));
+    }
     let settings = context.broker.settings();
     let bytes_max = usize::try_from(settings.whole("fetch.max.bytes")).unwrap_or(0).min(FETCH_BYTES_MAX);
     let quota = context.broker.security().limit(Quota::ConsumerByteRate, &context.principal(), &context.client_id);
@@ -90,7 +76,7 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
         Err(kind) => return Reply::Now(vec![Encoder::new(version, (kind.code(), 0), 0).finish_empty()]),
     };
     let topics = std::mem::take(&mut begun.topics);
-    let asked: Vec<Asked> = topics.into_iter().map(|topic| look_up(context, version, topic)).collect();
+    let asked = failed_last(topics.into_iter().map(|topic| look_up(context, version, topic)).collect());
     let context = context.clone();
     Reply::later(async move {
         let Pass { given, share, .. } = collect(&context, &asked, &limits).await;
@@ -175,6 +161,18 @@ fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
         AskedPartition { asked, partition }
     };
     Asked { name, id, partitions: partitions.into_iter().map(find).collect() }
+}
+
+/// Kafka answers what there is in the order of the request, and after that what there is not.
+fn failed_last(asked: Vec<Asked>) -> Vec<Asked> {
+    let (mut found, mut failed) = (Vec::with_capacity(asked.len()), Vec::new());
+    for Asked { name, id, partitions } in asked {
+        let (good, bad): (Vec<_>, Vec<_>) = partitions.into_iter().partition(|one| one.partition.is_ok());
+        failed.extend((!bad.is_empty()).then(|| Asked { name: name.clone(), id, partitions: bad }));
+        found.extend((!good.is_empty()).then_some(Asked { name, id, partitions: good }));
+    }
+    found.extend(failed);
+    found
 }
 
 /// What one pass over all partitions gave.
@@ -262,7 +260,7 @@ async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, turn: Turn
     if partition.is_deleted() {
         return Err(Error::new(Kind::UnknownTopicOrPartition, "the topic was deleted"));
     }
-    fence(partition, asked.current_leader_epoch)?;
+    fence(partition, asked.current_leader_epoch.max(-1))?; // less than none is none, here
     let mut given = Given { diverging: diverging(asked, partition)?, ..Given::default() };
     given.last_stable = partition.last_stable_offset();
     if given.diverging.is_none() {
@@ -298,26 +296,6 @@ fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(Le
     Ok(parts.then_some((epoch, end)))
 }
 
-impl Given {
-    fn outcome(&self) -> Outcome {
-        Outcome {
-            high_watermark: self.high_watermark,
-            log_start: self.log_start,
-            records: !self.batches.is_empty(),
-            urgent: self.code != 0 || self.diverging.is_some(),
-            failed: self.code != 0,
-        }
-    }
-
-    fn refused(error: &Error) -> Given {
-        let code = error.kind.code();
-        // null, or none: Kafka sends none for a partition that it does not have
-        let none = [Kind::UnknownTopicOrPartition, Kind::TopicAuthorizationFailed].contains(&error.kind);
-        let aborted = none.then(Vec::new);
-        Given { code, high_watermark: -1, last_stable: -1, log_start: -1, aborted, ..Given::default() }
-    }
-}
-
 /// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.
 fn encode((version, session): (i16, i32), asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
     let mut out = Encoder::new(version, (0, session), asked.len());
@@ -331,117 +309,4 @@ fn encode((version, session): (i16, i32), asked: Vec<Asked>, given: Vec<Given>) 
     }
     out.no_tags();
     out.finish()
-}
-
-/// Writes FetchResponse by hand, because the crate's encoder copies all records.
-struct Encoder {
-    version: i16,
-    chunks: Vec<Bytes>,
-    buffer: BytesMut,
-}
-
-impl Encoder {
-    fn new(version: i16, (code, session): (i16, i32), topics: usize) -> Encoder {
-        let mut out = Encoder { version, chunks: Vec::new(), buffer: BytesMut::with_capacity(256) };
-        out.buffer.put_i32(0); // throttle_time_ms
-        if version >= 7 {
-            out.buffer.put_i16(code);
-            out.buffer.put_i32(session);
-        }
-        out.count(topics);
-        out
-    }
-
-    /// An answer without topics, for a client that is to be still first.
-    fn throttled((version, session): (i16, i32), throttle_ms: i32) -> Encoder {
-        let mut out = Encoder::new(version, (0, session), 0);
-        out.buffer[..4].copy_from_slice(&throttle_ms.to_be_bytes());
-        out
-    }
-
-    fn topic(&mut self, name: &str, id: TopicId, partitions: usize) {
-        if self.version >= BY_ID {
-            self.buffer.put_slice(id.as_bytes());
-        } else if self.version >= FLEXIBLE {
-            self.count(name.len());
-            self.buffer.put_slice(name.as_bytes());
-        } else {
-            self.buffer
-                .put_i16(i16::try_from(name.len()).expect("the request carried the name with a length of 16 bits"));
-            self.buffer.put_slice(name.as_bytes());
-        }
-        self.count(partitions);
-    }
-
-    fn partition(&mut self, index: i32, given: Given) {
-        self.buffer.put_i32(index);
-        self.buffer.put_i16(given.code);
-        self.buffer.put_i64(given.high_watermark);
-        self.buffer.put_i64(given.last_stable);
-        if self.version >= 5 {
-            self.buffer.put_i64(given.log_start);
-        }
-        self.aborted(given.aborted.as_deref());
-        if self.version >= 11 {
-            self.buffer.put_i32(-1); // preferred_read_replica
-        }
-        self.count(given.batches.iter().map(|batch| batch.bytes().len()).sum());
-        if !given.batches.is_empty() {
-            self.chunks.push(self.buffer.split().freeze());
-            self.chunks.extend(given.batches.iter().map(|batch| batch.bytes().clone()));
-        }
-        match given.diverging {
-            Some((epoch, end)) if self.version >= FLEXIBLE => self.diverging_epoch(epoch, end),
-            _ => self.no_tags(),
-        }
-    }
-
-    fn aborted(&mut self, transactions: Option<&[Aborted]>) {
-        let Some(transactions) = transactions else { return self.null() };
-        self.count(transactions.len());
-        for aborted in transactions {
-            self.buffer.put_i64(aborted.producer_id);
-            self.buffer.put_i64(aborted.first);
-            self.no_tags();
-        }
-    }
-
-    /// The tagged field 0 of a partition: epoch, end offset and no tagged fields of its own.
-    fn diverging_epoch(&mut self, epoch: LeaderEpoch, end: Offset) {
-        self.buffer.put_slice(&[1, 0, 4 + 8 + 1]);
-        self.buffer.put_i32(epoch);
-        self.buffer.put_i64(end);
-        self.buffer.put_u8(0);
-    }
-
-    fn no_tags(&mut self) {
-        if self.version >= FLEXIBLE {
-            self.buffer.put_u8(0);
-        }
-    }
-
-    /// The count of a list, or the length of bytes.
-    fn count(&mut self, count: usize) {
-        if self.version < FLEXIBLE {
-            self.buffer.put_i32(i32::try_from(count).expect("an answer holds less than 2 GiB"));
-            return;
-        }
-        put_unsigned(&mut self.buffer, count as u64 + 1);
-    }
-
-    fn null(&mut self) {
-        if self.version >= FLEXIBLE { self.buffer.put_u8(0) } else { self.buffer.put_i32(-1) }
-    }
-
-    fn finish_empty(mut self) -> Bytes {
-        self.no_tags();
-        self.buffer.freeze()
-    }
-
-    fn finish(mut self) -> Vec<Bytes> {
-        if !self.buffer.is_empty() {
-            self.chunks.push(self.buffer.freeze());
-        }
-        self.chunks
-    }
 }

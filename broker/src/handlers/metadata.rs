@@ -1,9 +1,9 @@
 //! Metadata (3) 0 to 13, DescribeCluster (60) 0 to 2, DescribeLogDirs (35) 1 to 4: what there is, and where.
 //!
 //! - The address is that of the listener that the request came in on. This broker leads, replicates and controls all.
-//! - Metadata: version 0 asks for all topics by an empty list, later ones by null; from version 10 on topics may be
-//!   named by id. An unknown name is created where broker and request allow it, and described at once, not by an error
-//!   that has the client ask again.
+//! - Metadata: version 0 asks for all topics by an empty list, later ones by null. Topics may be named by id from version 12
+//!   on, and then those named otherwise are passed over; an older version that does it is refused whole. An unknown name is
+//!   created where broker and request allow it, and described at once, not by an error that has the client ask again.
 //! - Without an authorizer everything is allowed, and so the authorized operations are all there are (kafka-ui offers
 //!   what it finds there).
 //! - DescribeCluster for controllers is refused as a Kafka broker does: controllers are not asked through brokers.
@@ -34,6 +34,8 @@ use crate::log::Partition;
 use crate::security::acl::{Operation, Resource};
 use crate::types::TopicId;
 
+/// First version that asks for topics by id.
+const BY_ID: i16 = 12;
 /// In place of operations that were not asked for.
 const NOT_ASKED: i32 = i32::MIN;
 /// DescribeCluster's words for what is described.
@@ -46,6 +48,10 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
         None => true,
         Some(topics) => version == 0 && topics.is_empty(),
     };
+    if version < BY_ID && request.topics.iter().flatten().any(|topic| topic.name.is_none() || !topic.topic_id.is_nil())
+    {
+        return refused(version, request);
+    }
     let operations = request.include_topic_authorized_operations;
     let cluster = if request.include_cluster_authorized_operations { cluster_operations(context) } else { NOT_ASKED };
     let context = context.clone();
@@ -60,7 +66,11 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
     Reply::later(async move {
         let mut seen = HashSet::new();
         let mut topics = Vec::new();
-        for asked in request.topics.unwrap_or_default() {
+        let mut wanted = request.topics.unwrap_or_default();
+        if wanted.iter().any(|asked| !asked.topic_id.is_nil()) {
+            wanted.retain(|asked| !asked.topic_id.is_nil());
+        }
+        for asked in wanted {
             // an id that is given decides
             let name = if asked.topic_id.is_nil() { asked.name.clone() } else { None };
             if !seen.insert((name, asked.topic_id)) {
@@ -73,6 +83,15 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
         }
         view.answer(&context, topics, cluster)
     })
+}
+
+/// The answer to a version that cannot ask by id and does: nothing but the error, for each topic.
+fn refused(version: i16, request: MetadataRequest) -> Reply {
+    let topics = request.topics.into_iter().flatten().map(|asked| {
+        let name = Some(asked.name.unwrap_or_default());
+        MetadataResponseTopic::default().with_name(name).with_error_code(Kind::InvalidRequest.code())
+    });
+    Reply::message(version, &MetadataResponse::default().with_topics(topics.collect()))
 }
 
 /// The bits of what the client may do to the cluster; none for who may not even look at it.

@@ -18,6 +18,7 @@ mod consumer_groups;
 mod describe_configs;
 mod features;
 mod fetch;
+mod fetch_answer;
 mod fetch_sessions;
 #[cfg(test)]
 pub(crate) mod golden_tests;

@@ -40,6 +40,9 @@ const NOTHING: Found = (-1, -1, -1);
 
 /// Answers ListOffsets.
 pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsetsRequest) -> Reply {
+    if let Err(error) = known_isolation(request.isolation_level) {
+        return not_listed(version, request, &error);
+    }
     let context = context.clone();
     Reply::later(async move {
         let mut seen = HashSet::new();
@@ -59,6 +62,23 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
         }
         Reply::message(version, &ListOffsetsResponse::default().with_topics(topics))
     })
+}
+
+fn not_listed(version: i16, request: ListOffsetsRequest, error: &Error) -> Reply {
+    let topics = request.topics.into_iter().map(|topic| {
+        let refused = |asked: &ListOffsetsPartition| listed(version, asked.partition_index, Err(error.clone()));
+        let partitions = topic.partitions.iter().map(refused).collect();
+        ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions)
+    });
+    Reply::message(version, &ListOffsetsResponse::default().with_topics(topics.collect()))
+}
+
+/// Readers of everything (0) and of what is committed (1); Kafka has no better error for another than that of a failure.
+pub(super) fn known_isolation(level: i8) -> Result<()> {
+    if (0..=1).contains(&level) {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Bug, format!("there is no isolation level {level}; 0 reads everything, 1 what is committed")))
 }
 
 /// How a request looks at logs.

@@ -31,6 +31,9 @@ use crate::security::acl::{Operation, Resource};
 use crate::topic_config::{SETTINGS, TopicConfig};
 use crate::types::TopicId;
 
+/// Most partitions that one request makes.
+const PARTITIONS_MAX: i64 = 10_000;
+
 /// A change that goes on when the client goes away: what was begun is finished.
 pub(super) fn finished(change: impl Future<Output = Reply> + Send + 'static) -> Reply {
     Reply::later(async move {
@@ -50,6 +53,12 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
     let context = context.clone();
     finished(async move {
         let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
+        let may = |name: &TopicName| context.authorize_or_cluster(Operation::Create, Resource::Topic(name));
+        let counted = request.topics.iter().filter(|topic| !twice.contains(&topic.name) && may(&topic.name).is_ok());
+        if let Err(error) = check_count(&context.broker, counted) {
+            let topics = request.topics.into_iter().map(|topic| not_created(version, topic.name, &error));
+            return Reply::message(version, &CreateTopicsResponse::default().with_topics(topics.collect()));
+        }
         let mut answered = HashSet::new();
         let mut topics = Vec::with_capacity(request.topics.len());
         for asked in request.topics {
@@ -61,7 +70,7 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
                 }
                 continue;
             }
-            let result = match context.authorize_or_cluster(Operation::Create, Resource::Topic(&name)) {
+            let result = match may(&name) {
                 Ok(()) => create(&context.broker, asked, request.validate_only).await,
                 Err(denied) => Err(denied),
             };
@@ -74,6 +83,21 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
         }
         Reply::message(version, &CreateTopicsResponse::default().with_topics(topics))
     })
+}
+
+/// Kafka makes so many partitions by one request, or none.
+fn check_count<'a>(broker: &Broker, topics: impl Iterator<Item = &'a CreatableTopic>) -> Result<()> {
+    let count = |topic: &CreatableTopic| match (topic.assignments.len(), topic.num_partitions) {
+        (0, -1) => i64::from(broker.config().num_partitions),
+        (0, count) => i64::from(count.max(0)),
+        (given, _) => given as i64,
+    };
+    let total: i64 = topics.map(count).sum();
+    if total <= PARTITIONS_MAX {
+        return Ok(());
+    }
+    let message = format!("{total} partitions in one request are too many, at most {PARTITIONS_MAX}; ask for fewer");
+    Err(Error::new(Kind::PolicyViolation, message))
 }
 
 /// A topic that was created, or could be.
@@ -201,8 +225,13 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
     finished(async move {
         let mut responses = Vec::with_capacity(asked.len());
         let twice = repeated(asked.iter().map(|topic| (topic.name.clone(), topic.topic_id)));
+        let mut answered = HashSet::new();
         for topic in asked {
-            let deleted = if twice.contains(&(topic.name.clone(), topic.topic_id)) {
+            let key = (topic.name.clone(), topic.topic_id);
+            let deleted = if twice.contains(&key) {
+                if !answered.insert(key) {
+                    continue;
+                }
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
                 delete(&context, version, &topic).await
@@ -242,7 +271,9 @@ async fn delete(context: &Context, version: i16, asked: &DeleteTopicState) -> Re
     let catalog = context.broker.catalog();
     let topic = match (&asked.name, asked.topic_id) {
         (Some(name), id) if id.is_nil() => {
-            context.authorize_or_cluster(Operation::Delete, Resource::Topic(name))?;
+            if !context.may(Operation::Delete, Resource::Cluster) {
+                context.authorize(Operation::Describe, Resource::Topic(name))?; // else whether it is there is not told
+            }
             catalog.topic(name).ok_or_else(|| unknown(name))?
         }
         (None, id) if !id.is_nil() => catalog
@@ -261,8 +292,12 @@ pub(crate) fn create_partitions(context: &Context, version: i16, request: Create
     finished(async move {
         let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
         let mut results = Vec::with_capacity(request.topics.len());
+        let mut answered = HashSet::new();
         for topic in request.topics {
             let grown = if twice.contains(&topic.name) {
+                if !answered.insert(topic.name.clone()) {
+                    continue;
+                }
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
                 match context.authorize(Operation::Alter, Resource::Topic(&topic.name)) {
