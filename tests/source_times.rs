@@ -42,12 +42,12 @@ impl Clones {
 
     /// Makes everything that is known ten minutes older, as if the last clone had been then.
     fn ten_minutes_later(&self) {
-        let aged = fs::read_to_string(&self.known).unwrap().lines().map(|line| {
+        let known = fs::read_to_string(&self.known).unwrap();
+        let aged = known.lines().map(|line| {
             let [name, time, path] = line.splitn(3, ' ').collect::<Vec<_>>().try_into().unwrap();
             format!("{name} {} {path}\n", time.parse::<u64>().unwrap() - 600)
         });
-        let aged: String = aged.collect();
-        fs::write(&self.known, aged).unwrap();
+        fs::write(&self.known, aged.collect::<String>()).unwrap();
     }
 }
 

@@ -29,7 +29,7 @@ impl Dialect {
     }
 }
 
-/// A table's statements.
+/// A table's statements. Slices are only looked for where there are files: Spark fails where the directory is not there yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableDdl {
     /// The table's name in SQL.
@@ -38,12 +38,13 @@ pub struct TableDdl {
     pub statements: Vec<String>,
 }
 
-/// The statements for a topic's table, and for what of it is archived.
-pub fn of_topic(table: &Table, root: &str, dialect: Dialect) -> Vec<TableDdl> {
-    let mut found = vec![of(&table.name, &table.layout, &format!("{root}/{}", table.dir), dialect)];
+/// The statements for a topic's table, and for what of it is archived. `has_files` tells of directories below the root.
+pub fn of_topic(table: &Table, root: &str, dialect: Dialect, has_files: impl Fn(&str) -> bool) -> Vec<TableDdl> {
+    let place = |dir: &str| Place { url: format!("{root}/{dir}"), has_files: has_files(dir) };
+    let mut found = vec![of(&table.name, &table.layout, &place(&table.dir), dialect)];
     if table.settles.as_ref().is_some_and(|settles| settles.archive_after_ms.is_some()) {
         let name = format!("{}_{ARCHIVE_ZONE}", table.name);
-        found.push(of(&name, &table.layout, &format!("{root}/{ARCHIVE_ZONE}/{}", table.topic), dialect));
+        found.push(of(&name, &table.layout, &place(&format!("{ARCHIVE_ZONE}/{}", table.topic)), dialect));
     }
     found
 }
@@ -51,17 +52,24 @@ pub fn of_topic(table: &Table, root: &str, dialect: Dialect) -> Vec<TableDdl> {
 /// The statements for a table that SQL writes; none while its query cannot be planned.
 pub fn of_written(table: &WrittenTable, root: &str, dialect: Dialect) -> Option<TableDdl> {
     let planned = table.planned.get()?;
-    Some(of(&table.config.name, &planned.layout, &format!("{root}/{}", table.dir()), dialect))
+    let place = Place { url: format!("{root}/{}", table.dir()), has_files: !table.files().is_empty() };
+    Some(of(&table.config.name, &planned.layout, &place, dialect))
 }
 
-fn of(name: &str, layout: &Layout, location: &str, dialect: Dialect) -> TableDdl {
+/// Where a table lies.
+struct Place {
+    url: String,
+    has_files: bool,
+}
+
+fn of(name: &str, layout: &Layout, place: &Place, dialect: Dialect) -> TableDdl {
     let column = |name: &str, kind: &DataType| format!("  {} {}", quoted(name), sql_type(kind));
     let in_file = layout.file_schema().fields().iter().map(|field| column(field.name(), field.data_type()));
     let levels: Vec<String> = layout.level_fields().map(|field| column(field.name(), field.data_type())).collect();
     let level_names: Vec<String> = layout.level_fields().map(|field| quoted(field.name())).collect();
     let table = quoted(name);
     // one quote in a path ends the text in neither dialect
-    let location = location.replace('\\', "\\\\").replace('\'', "\\'");
+    let location = place.url.replace('\\', "\\\\").replace('\'', "\\'");
     let mut create = String::new();
     let kind = if dialect == Dialect::Hive { "EXTERNAL TABLE" } else { "TABLE" };
     let columns: Vec<String> = match dialect {
@@ -80,7 +88,7 @@ fn of(name: &str, layout: &Layout, location: &str, dialect: Dialect) -> TableDdl
     };
     let _ = write!(create, "LOCATION '{location}'");
     let mut statements = vec![create];
-    if !levels.is_empty() {
+    if place.has_files && !levels.is_empty() {
         statements.push(match dialect {
             Dialect::Hive => format!("MSCK REPAIR TABLE {table}"),
             Dialect::Spark => format!("ALTER TABLE {table} RECOVER PARTITIONS"),
@@ -144,7 +152,8 @@ mod tests {
             Field::new("date", DataType::Date32, true),
         ]);
         let layout = Layout::of_columns(Arc::new(rows), &[SliceColumn::Date]).unwrap();
-        let hive = of("t", &layout, "hdfs://nn/lake/processed/t", Dialect::Hive);
+        let place = |url: &str, has_files| Place { url: url.to_owned(), has_files };
+        let hive = of("t", &layout, &place("hdfs://nn/lake/processed/t", true), Dialect::Hive);
         assert_eq!(
             hive.statements,
             [
@@ -153,7 +162,7 @@ mod tests {
                 "MSCK REPAIR TABLE `t`",
             ]
         );
-        let spark = of("t", &layout, "file:///a'b", Dialect::Spark);
+        let spark = of("t", &layout, &place("file:///a'b", true), Dialect::Spark);
         assert_eq!(
             spark.statements,
             [
@@ -162,5 +171,7 @@ mod tests {
                 "ALTER TABLE `t` RECOVER PARTITIONS",
             ]
         );
+        let empty = of("t", &layout, &place("file:///a'b", false), Dialect::Spark);
+        assert_eq!(empty.statements, spark.statements[..1], "there is no directory yet");
     }
 }

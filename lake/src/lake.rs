@@ -283,14 +283,22 @@ impl Lake {
         self.backups.run(url, keep).await
     }
 
-    /// Statements with which Hive or Spark read the tables of the lake, or one of them.
+    /// Statements with which Hive or Spark read the tables of the lake, or one of them. To be run again for slices that are new
+    /// since.
     ///
     /// # Errors
     /// `NotFound` for a table that is not in the lake.
     pub fn ddl(&self, dialect: Dialect, table: Option<&str>) -> Result<Vec<TableDdl>> {
         let root = self.destination.url();
+        let manifest = &self.sealer.settler().manifest;
+        let settled = manifest.snapshot(&manifest.logs());
+        let has_files = |dir: &str| {
+            let below = |path: &str| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
+            settled.iter().flat_map(|settled| settled.files.iter()).any(|file| below(&file.path))
+        };
+        let tables = self.sealer.tables().iter();
         let mut found: Vec<TableDdl> =
-            self.sealer.tables().iter().flat_map(|table| ddl::of_topic(table, &root, dialect)).collect();
+            tables.flat_map(|table| ddl::of_topic(table, &root, dialect, &has_files)).collect();
         found.extend(self.queries.source().written.iter().filter_map(|table| ddl::of_written(table, &root, dialect)));
         let Some(name) = table else { return Ok(found) };
         let known: Vec<String> = found.iter().map(|ddl| ddl.table.clone()).collect();

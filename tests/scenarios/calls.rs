@@ -50,8 +50,8 @@ pub enum Call {
         producer_epoch: i16,
         #[serde(default)]
         sequence: i32,
-        /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count`, `base`, `append_time`,
-        /// `newest`, `gzip` (the codec it says and does not have) or `control`.
+        /// Damage done to the batch before it is sent: `crc`, `magic`, `cut`, `count`, `base`, `append_time`, `newest` or
+        /// `control`.
         damage: Option<String>,
         /// With one, the batch belongs to a transaction.
         transactional_id: Option<String>,
@@ -938,12 +938,11 @@ pub(super) fn damaged(batch: Bytes, damage: Option<&str>) -> Bytes {
         Some("count") => bytes[57..61].copy_from_slice(&i32::MAX.to_be_bytes()),
         Some("base") => bytes[7] = 1,
         Some("append_time") => bytes[22] |= 1 << 3,
-        Some("gzip") => bytes[22] |= 1,
         Some("control") => bytes[22] |= 1 << 5,
         Some("newest") => bytes[35..43].copy_from_slice(&1_800_000_000_000_i64.to_be_bytes()),
         Some(other) => panic!("unknown damage {other}"),
     }
-    if matches!(damage, Some("count" | "append_time" | "newest" | "gzip" | "control")) {
+    if matches!(damage, Some("count" | "append_time" | "newest" | "control")) {
         let crc = crc32c::crc32c(&bytes[21..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
     }

@@ -124,23 +124,10 @@ pub struct Credential {
     mechanism: i8,
     #[serde(default)]
     iterations: i32,
-    #[serde(default = "salt")]
-    salt: String,
-    /// Bytes of the salted password, in place of what the mechanism has.
-    password_bytes: Option<usize>,
 }
 
 fn any() -> i8 {
     1
-}
-
-fn salt() -> String {
-    "some salt".into()
-}
-
-/// Bytes of a password salted by this mechanism.
-fn length(mechanism: i8) -> usize {
-    if mechanism == 2 { 64 } else { 32 }
 }
 
 fn text(value: &str) -> StrBytes {
@@ -263,8 +250,8 @@ fn alter_users(deletions: &[Credential], upsertions: &[Credential]) -> AlterUser
             .with_name(text(&one.user))
             .with_mechanism(one.mechanism)
             .with_iterations(one.iterations)
-            .with_salt(Bytes::from(one.salt.clone()))
-            .with_salted_password(Bytes::from(vec![7; one.password_bytes.unwrap_or(length(one.mechanism))]))
+            .with_salt(Bytes::from_static(b"some salt"))
+            .with_salted_password(Bytes::from(vec![7; if one.mechanism == 2 { 64 } else { 32 }]))
     });
     AlterUserScramCredentialsRequest::default()
         .with_deletions(deletions.collect())

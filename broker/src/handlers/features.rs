@@ -55,7 +55,7 @@ fn check(context: &Context, version: i16, asked: &FeatureUpdateKey) -> Result<(&
         (0, _) => asked.allow_downgrade,
         (_, UPGRADE) => false,
         (_, SAFE_DOWNGRADE | UNSAFE_DOWNGRADE) => true,
-        (_, other) => return Err(Error::new(Kind::InvalidRequest, format!("there is no upgrade type {other}"))),
+        (_, other) => return Err(Error::new(Kind::InvalidUpdateVersion, format!("there is no upgrade type {other}"))),
     };
     let feature = context.broker.features().check(&asked.feature, asked.max_version_level, may_lower)?;
     Ok((feature, asked.max_version_level))

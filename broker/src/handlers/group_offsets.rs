@@ -303,6 +303,10 @@ pub(crate) fn offset_delete(context: &Context, version: i16, request: OffsetDele
     if let Err(error) = context.authorize(Operation::Delete, Resource::Group(&request.group_id)) {
         return Reply::message(version, &OffsetDeleteResponse::default().with_error_code(error.kind.code()));
     }
+    if request.group_id.is_empty() {
+        let code = Kind::InvalidGroupId.code();
+        return Reply::message(version, &OffsetDeleteResponse::default().with_error_code(code));
+    }
     let catalog = context.broker.catalog();
     let mut known = Vec::new();
     let mut asked = Vec::with_capacity(request.topics.len());

@@ -34,6 +34,8 @@ use crate::security::acl::{Operation, Resource};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+/// First version of SyncGroup that says which protocol it is about.
+const PROTOCOL_SAID: i16 = 5;
 /// Bytes of the client id that a member id begins with.
 const ID_PREFIX_CHARS_MAX: usize = 249;
 
@@ -176,6 +178,10 @@ pub(crate) fn sync_group(context: &Context, version: i16, request: SyncGroupRequ
         generation: request.generation_id,
     };
     let protocol = (request.protocol_type.as_deref(), request.protocol_name.as_deref());
+    if version >= PROTOCOL_SAID && (protocol.0.is_none() || protocol.1.is_none()) {
+        let message = "SyncGroup names the type and the name of the protocol from version 5 on";
+        return synced_reply(version, Err(Error::new(Kind::InconsistentGroupProtocol, message)));
+    }
     let assignments = request.assignments.iter();
     let assignments = assignments.map(|given| (copy(&given.member_id), Bytes::copy_from_slice(&given.assignment)));
     let later = match context.broker.groups().sync(&request.group_id, &who, protocol, assignments.collect()) {

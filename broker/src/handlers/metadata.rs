@@ -240,7 +240,8 @@ pub(crate) fn describe_log_dirs(context: &Context, version: i16, request: Descri
                 wanted.entry(topic).or_default().extend(partitions);
             }
             let known = names.iter().filter_map(|name| Some((catalog.topic(name)?, wanted.get(name)?)));
-            known.map(|(topic, indexes)| sizes(&topic, |index| indexes.contains(&index))).collect()
+            let known = known.map(|(topic, indexes)| sizes(&topic, |index| indexes.contains(&index)));
+            known.filter(|topic| !topic.partitions.is_empty()).collect()
         }
     };
     let mut result = DescribeLogDirsResult::default().with_log_dir(text(&log_dir(&context.broker))).with_topics(topics);

@@ -21,6 +21,7 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse, TopicName,
 };
 
+use super::topics::repeated;
 use super::{Context, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
@@ -45,16 +46,23 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
     }
     let context = context.clone();
     Reply::later(async move {
-        let mut seen = HashSet::new();
+        let all = request.topics.iter();
+        let all =
+            all.flat_map(|topic| topic.partitions.iter().map(|asked| (topic.name.clone(), asked.partition_index)));
+        let twice = repeated(all);
+        let mut answered = HashSet::new();
         let look = Look { version, committed_only: request.isolation_level != 0 };
         let mut topics = Vec::with_capacity(request.topics.len());
         for topic in request.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for asked in &topic.partitions {
-                let found = if seen.insert((topic.name.clone(), asked.partition_index)) {
+                let key = (topic.name.clone(), asked.partition_index);
+                let found = if !twice.contains(&key) {
                     find(&context, look, &topic.name, asked).await
-                } else {
+                } else if answered.insert(key) {
                     Err(Error::new(Kind::InvalidRequest, "the partition is asked for twice"))
+                } else {
+                    continue;
                 };
                 partitions.push(listed(version, asked.partition_index, found));
             }

@@ -156,6 +156,10 @@ fn append(
     terms: &Terms<'_>,
     (topic, index, records): (&Topic, PartitionIndex, Option<Bytes>),
 ) -> Outcome {
+    let partition = topic.partition(index).ok_or_else(|| {
+        let message = format!("topic {} has no partition {index}", topic.name());
+        Error::new(Kind::UnknownTopicOrPartition, message)
+    })?;
     let ack = match terms.acks {
         -1 | 1 => Ack::Durable,
         0 => Ack::Written,
@@ -168,10 +172,6 @@ fn append(
         let message = format!("topic {} is written by the broker alone", topic.name());
         return Err(Error::new(Kind::InvalidTopic, message).into());
     }
-    let partition = topic.partition(index).ok_or_else(|| {
-        let message = format!("topic {} has no partition {index}", topic.name());
-        Error::new(Kind::UnknownTopicOrPartition, message)
-    })?;
     context.broker.check_room()?;
     let batch = the_batch(terms.version, records.unwrap_or_default())?;
     if batch.is_transactional() {

@@ -18,6 +18,9 @@ use kafka_protocol::messages::alter_replica_log_dirs_response::{
     AlterReplicaLogDirPartitionResult, AlterReplicaLogDirTopicResult,
 };
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
+use kafka_protocol::messages::list_partition_reassignments_response::{
+    OngoingPartitionReassignment, OngoingTopicReassignment,
+};
 use kafka_protocol::messages::{
     AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse, AlterReplicaLogDirsRequest,
     AlterReplicaLogDirsResponse, ElectLeadersRequest, ElectLeadersResponse, ListPartitionReassignmentsRequest,
@@ -96,16 +99,11 @@ pub(crate) fn alter_partition_reassignments(
     version: i16,
     request: AlterPartitionReassignmentsRequest,
 ) -> Reply {
-    if let Err(denied) = context.authorize(Operation::Alter, Resource::Cluster) {
-        let refused = AlterPartitionReassignmentsResponse::default()
-            .with_error_code(denied.kind.code())
-            .with_error_message(Some(text(&denied.message)));
-        return Reply::message(version, &refused);
-    }
+    let allowed = context.authorize(Operation::Alter, Resource::Cluster);
     let responses = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
             let answer = ReassignablePartitionResponse::default().with_partition_index(asked.partition_index);
-            match reassign(context, &topic.name, asked) {
+            match allowed.clone().and_then(|()| reassign(context, &topic.name, asked)) {
                 Ok(()) => answer.with_error_message(None),
                 Err(e) => answer.with_error_code(e.kind.code()).with_error_message(Some(text(&e.message))),
             }
@@ -114,6 +112,9 @@ pub(crate) fn alter_partition_reassignments(
     });
     let mut response =
         AlterPartitionReassignmentsResponse::default().with_error_message(None).with_responses(responses.collect());
+    if let Err(denied) = allowed {
+        response = response.with_error_code(denied.kind.code()).with_error_message(Some(text(&denied.message)));
+    }
     if version >= 1 {
         response = response.with_allow_replication_factor_change(request.allow_replication_factor_change);
     }
@@ -136,12 +137,24 @@ fn reassign(context: &Context, topic: &TopicName, asked: &ReassignablePartition)
 pub(crate) fn list_partition_reassignments(
     context: &Context,
     version: i16,
-    _: ListPartitionReassignmentsRequest,
+    request: ListPartitionReassignmentsRequest,
 ) -> Reply {
     let response = ListPartitionReassignmentsResponse::default();
     let response = match context.authorize(Operation::Describe, Resource::Cluster) {
         Ok(()) => response.with_error_message(None),
-        Err(denied) => response.with_error_code(denied.kind.code()).with_error_message(Some(text(&denied.message))),
+        Err(denied) => {
+            // as Kafka does, with what was asked for
+            let topics = request.topics.into_iter().flatten().map(|topic| {
+                let partitions = topic.partition_indexes.iter();
+                let partitions =
+                    partitions.map(|index| OngoingPartitionReassignment::default().with_partition_index(*index));
+                OngoingTopicReassignment::default().with_name(topic.name.clone()).with_partitions(partitions.collect())
+            });
+            response
+                .with_error_code(denied.kind.code())
+                .with_error_message(Some(text(&denied.message)))
+                .with_topics(topics.collect())
+        }
     };
     Reply::message(version, &response)
 }

@@ -43,7 +43,7 @@ pub(super) fn finished(change: impl Future<Output = Reply> + Send + 'static) -> 
 }
 
 /// The values that occur more than once.
-fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashSet<T> {
+pub(super) fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashSet<T> {
     let mut seen = HashSet::new();
     all.filter(|one| !seen.insert(one.clone())).collect()
 }
@@ -129,7 +129,9 @@ async fn create(broker: &Broker, asked: CreatableTopic, validate_only: bool) -> 
 /// How many partitions are asked for.
 fn partitions_of(broker: &Broker, asked: &CreatableTopic) -> Result<i32> {
     if asked.assignments.is_empty() {
+        let counts = asked.num_partitions == -1 || asked.num_partitions > 0;
         match asked.replication_factor {
+            _ if asked.replication_factor > 0 && !counts => {} // that is told first
             -1 => check_default_factor(broker)?,
             factor => check_factor(broker, factor.into())?,
         }

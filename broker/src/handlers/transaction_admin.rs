@@ -26,7 +26,7 @@ use regex::Regex;
 use super::list_reply::{ListReply, Shape};
 use super::{Context, Reply, text};
 use crate::builder::transaction_marker;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, check_name};
 use crate::error::{Error, Kind, Result};
 use crate::group::Later;
 use crate::group::consumer::regex::compile;
@@ -66,10 +66,12 @@ pub(crate) fn describe_producers(context: &Context, _: i16, request: DescribePro
 async fn producers(context: &Context, topic: &TopicName, index: PartitionIndex) -> PartitionResponse {
     let response = PartitionResponse::default().with_partition_index(index);
     let allowed = context.authorize(Operation::Read, Resource::Topic(topic));
-    let found = match allowed.and_then(|()| partition(context.broker.catalog(), topic, index)) {
-        Ok(partition) => partition.active_producers().await,
-        Err(error) => Err(error),
-    };
+    let found =
+        match allowed.and_then(|()| check_name(topic)).and_then(|()| partition(context.broker.catalog(), topic, index))
+        {
+            Ok(partition) => partition.active_producers().await,
+            Err(error) => Err(error),
+        };
     match found {
         Ok(active) => response.with_active_producers(
             active

@@ -147,7 +147,8 @@ pub(crate) fn txn_offset_commit(context: &Context, version: i16, request: TxnOff
     let mut answers: Vec<(TopicName, Vec<(PartitionIndex, i16)>)> = Vec::with_capacity(request.topics.len());
     let group = Resource::Group(&request.group_id);
     let denied_all = denied_id(context, &request.transactional_id)
-        .or_else(|| context.authorize(Operation::Read, group).err().map(|error| error.kind));
+        .or_else(|| context.authorize(Operation::Read, group).err().map(|error| error.kind))
+        .or_else(|| request.group_id.is_empty().then_some(Kind::InvalidGroupId));
     for asked in request.topics {
         let topic = broker.catalog().topic(&asked.name);
         let denied = denied_all

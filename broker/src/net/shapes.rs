@@ -3,8 +3,8 @@
 //! That crate reserves memory for a list by the count it reads from the wire: eight bytes can ask it for gigabytes,
 //! and a failed allocation ends the process. So each request is walked first, by a table of our own
 //! (`shapes_table.rs`): every length and count must fit in the bytes that are left, known tagged fields must be as
-//! long as they claim (the crate does not look), nothing may be left over, and the number of list elements, which
-//! decoding turns into structs larger than their bytes, has a bound.
+//! long as they claim (the crate does not look), and the number of list elements, which decoding turns into structs
+//! larger than their bytes, has a bound. Bytes after the request are passed over, as Kafka does.
 
 use super::shapes_table;
 
@@ -118,10 +118,7 @@ pub(crate) fn check(key: i16, version: i16, body: &[u8]) -> Result<usize, String
     let shape = shapes_table::shape(key).ok_or_else(|| format!("no shape is known for api key {key}"))?;
     let mut walk = Walk { left: body, version, flexible: version >= shape.flexible_from, elements: 0 };
     walk.structure(shape.fields)?;
-    match walk.left.len() {
-        0 => Ok(walk.elements),
-        n => Err(format!("{n} bytes are left over after the request")),
-    }
+    Ok(walk.elements)
 }
 
 /// Skips the tagged fields at the start of `bytes` (of a request header, where none is known) and returns the rest.

@@ -41,8 +41,11 @@ const SUM: &str = "SELECT count(*), sum(amount), count(DISTINCT _offset * 2 + _p
 async fn old_slices_move_to_the_archive_and_are_read_from_there() {
     let bench = zoned().await;
     let lake = bench.lake().await;
+    let slices_sought = |name: &str| lake.ddl(Dialect::Spark, Some(name)).unwrap()[0].statements.len() == 2;
+    assert!(!slices_sought("listens"), "nothing has settled");
     fill(&bench, &lake).await;
     assert_eq!(zones(&bench), (8, 0));
+    assert!(slices_sought("listens") && !slices_sought("listens_archive"), "nothing is archived");
     let report = lake.archive(NOW).await.unwrap();
     assert_eq!((report.slices, report.files, report.expired_files), (4, 6, 0));
     assert_eq!(zones(&bench), (2, 6));
