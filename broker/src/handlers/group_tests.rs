@@ -84,11 +84,15 @@ impl Client {
         assert_eq!(joined.members[0].group_instance_id.is_some(), join >= 5);
         let id = joined.member_id;
         let given = SyncGroupRequestAssignment::default().with_member_id(id.clone()).with_assignment(Bytes::from("a"));
-        let asked = SyncGroupRequest::default()
+        let mut asked = SyncGroupRequest::default()
             .with_group_id(GroupId(text(name)))
             .with_generation_id(1)
             .with_member_id(id.clone())
             .with_assignments(vec![given]);
+        if sync >= 5 {
+            assert_eq!(self.ask(sync, &asked).await.error_code, 23, "it says no protocol");
+            asked = asked.with_protocol_type(Some(text("consumer"))).with_protocol_name(Some(text("range")));
+        }
         let synced = self.ask(sync, &asked).await;
         assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"a"[..]), "version {sync}");
         assert_eq!(synced.protocol_name.is_some(), sync >= 5);

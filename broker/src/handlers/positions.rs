@@ -60,7 +60,8 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
                 let found = if !twice.contains(&key) {
                     find(&context, look, &topic.name, asked).await
                 } else if answered.insert(key) {
-                    Err(Error::new(Kind::InvalidRequest, "the partition is asked for twice"))
+                    let twice = Error::new(Kind::InvalidRequest, "the partition is asked for twice");
+                    context.authorize(Operation::Describe, Resource::Topic(&topic.name)).and(Err(twice))
                 } else {
                     continue;
                 };

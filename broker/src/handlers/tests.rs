@@ -302,7 +302,6 @@ async fn fetch_says_what_is_wrong() {
         (from(0, 3), 1, (-1, -1)),
         (from(0, -1), 1, (-1, -1)),
         (from(9, 0), 3, (-1, -1)),
-        (from(0, 0).with_current_leader_epoch(-2), 74, (-1, -1)),
         (from(0, 0).with_current_leader_epoch(8), 75, (-1, -1)),
         (from(0, 0).with_last_fetched_epoch(8), 1, (-1, -1)),
     ];
@@ -456,7 +455,9 @@ async fn metadata_finds_lists_and_creates() {
     assert_eq!(ask(12, Some(vec![topic(Some("t"), 0), topic(Some("t"), 0)]), false).await, vec![some("t", 0, 2)]);
     assert_eq!(ask(12, Some(vec![topic(None, node.id.as_u128())]), false).await, vec![some("t", 0, 2)]);
     assert_eq!(ask(12, Some(vec![topic(None, 4)]), true).await, vec![(None, 100, 0)]);
-    assert_eq!(ask(10, Some(vec![topic(None, 4)]), true).await, vec![some("", 100, 0)]);
+    let by_id = MetadataRequest::default().with_topics(Some(vec![topic(None, node.id.as_u128())]));
+    let refused = node.ask(11, &by_id).await;
+    assert_eq!((refused.brokers.len(), refused.topics[0].error_code), (0, 42), "ids are for version 12 on");
     assert_eq!(ask(9, Some(vec![topic(Some("new"), 0)]), false).await, vec![some("new", 3, 0)]);
     assert_eq!(ask(9, Some(vec![topic(Some("no/name"), 0)]), true).await, vec![some("no/name", 17, 0)]);
     assert_eq!(ask(9, Some(vec![topic(Some("no/name"), 0)]), false).await, vec![some("no/name", 17, 0)]);

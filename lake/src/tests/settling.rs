@@ -134,8 +134,8 @@ async fn bounds_of_memory_files_and_slices_end_ranges_early() {
             let values: Vec<_> = (0..9_000).map(|n| value(n, json!(format!("g{}", chance.below(8))), batch)).collect();
             bench.append(0, &values).await;
         }
-        let report = lake.flush(TOPIC).await.unwrap();
-        assert_eq!(report.rows, 27_000);
+        // the sealer, which goes on where a range was fixed, may have settled some
+        assert!(lake.flush(TOPIC).await.unwrap().rows <= 27_000);
         let rows = rows_in_files(&bench.topic_dir());
         assert_eq!(rows, (0..27_000).map(|offset| (0, offset)).collect::<Vec<_>>());
         assert!(lake.verify(TOPIC).await.unwrap().is_sound());
