@@ -165,9 +165,13 @@ fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
 
 /// Kafka answers what there is in the order of the request, and after that what there is not.
 fn failed_last(asked: Vec<Asked>) -> Vec<Asked> {
+    let is_there = |one: &AskedPartition| one.partition.is_ok();
+    if asked.iter().all(|topic| !topic.partitions.is_empty() && topic.partitions.iter().all(is_there)) {
+        return asked; // as nearly always
+    }
     let (mut found, mut failed) = (Vec::with_capacity(asked.len()), Vec::new());
     for Asked { name, id, partitions } in asked {
-        let (good, bad): (Vec<_>, Vec<_>) = partitions.into_iter().partition(|one| one.partition.is_ok());
+        let (good, bad): (Vec<_>, Vec<_>) = partitions.into_iter().partition(is_there);
         failed.extend((!bad.is_empty()).then(|| Asked { name: name.clone(), id, partitions: bad }));
         found.extend((!good.is_empty()).then_some(Asked { name, id, partitions: good }));
     }

@@ -6,8 +6,6 @@
 //! - ListGroups: filters by state (from version 4 on) and by type (from version 5 on) without regard to case.
 //! - DeleteGroups: a group with members is NON_EMPTY_GROUP. The answer comes when the deletion is durable.
 
-use std::collections::HashSet;
-
 use kafka_protocol::messages::delete_groups_response::DeletableGroupResult;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::list_groups_response::ListedGroup;
@@ -17,6 +15,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 
 use super::list_reply::{ListReply, Shape};
+use super::topics::once;
 use super::{Context, Reply, text};
 use crate::error::Kind;
 use crate::group::{GroupDescription, GroupOverview, MemberDescription};
@@ -110,9 +109,8 @@ pub(crate) fn delete_groups(context: &Context, version: i16, request: DeleteGrou
         let allowed = context.authorize(Operation::Delete, Resource::Group(&id));
         (allowed.and_then(|()| context.broker.groups().delete(&id)), id)
     };
-    let mut named = HashSet::new();
-    let once = request.groups_names.into_iter().filter(|id| named.insert(id.clone()));
-    let started: Vec<_> = once.map(start).collect();
+    let named = once(request.groups_names, GroupId::clone).into_iter().map(|(id, _)| id);
+    let started: Vec<_> = named.map(start).collect();
     Reply::later(async move {
         let mut results = Vec::with_capacity(started.len());
         for (deletion, id) in started {

@@ -21,7 +21,6 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse, TopicName,
 };
 
-use super::topics::repeated;
 use super::{Context, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
@@ -71,6 +70,12 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
         }
         Reply::message(version, &ListOffsetsResponse::default().with_topics(topics))
     })
+}
+
+/// The values that occur more than once.
+fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashSet<T> {
+    let mut seen = HashSet::new();
+    all.filter(|one| !seen.insert(one.clone())).collect()
 }
 
 fn not_listed(version: i16, request: ListOffsetsRequest, error: &Error) -> Reply {

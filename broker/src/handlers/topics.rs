@@ -7,7 +7,8 @@
 //! - DeleteTopics by id from version 6 on. Offsets that groups committed go with the topic.
 //! - Left out: `timeout_ms` (nothing is awaited from others), quotas on creation (KIP-599).
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::Arc;
 
@@ -42,37 +43,51 @@ pub(super) fn finished(change: impl Future<Output = Reply> + Send + 'static) -> 
     })
 }
 
-/// The values that occur more than once.
-pub(super) fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashSet<T> {
-    let mut seen = HashSet::new();
-    all.filter(|one| !seen.insert(one.clone())).collect()
+/// What is asked for by different keys, in order, and whether its key is there again: such are answered once.
+pub(super) fn once<T, K: Eq + std::hash::Hash>(
+    asked: impl IntoIterator<Item = T>,
+    key: impl Fn(&T) -> K,
+) -> Vec<(T, bool)> {
+    let mut places: HashMap<K, usize> = HashMap::new();
+    let mut firsts: Vec<(T, bool)> = Vec::new();
+    for one in asked {
+        match places.entry(key(&one)) {
+            Entry::Occupied(place) => firsts[*place.get()].1 = true,
+            Entry::Vacant(place) => {
+                place.insert(firsts.len());
+                firsts.push((one, false));
+            }
+        }
+    }
+    firsts
 }
 
 /// Answers CreateTopics.
 pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopicsRequest) -> Reply {
     let context = context.clone();
     finished(async move {
-        let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
-        let may = |name: &TopicName| context.authorize_or_cluster(Operation::Create, Resource::Topic(name));
-        let counted = request.topics.iter().filter(|topic| !twice.contains(&topic.name) && may(&topic.name).is_ok());
+        let names: Vec<TopicName> = request.topics.iter().map(|topic| topic.name.clone()).collect();
+        // asked once, as each refusal is a line in the audit log
+        let checked = once(request.topics, |topic| topic.name.clone()).into_iter().map(|(topic, twice)| {
+            let allowed = if twice {
+                Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
+            } else {
+                context.authorize_or_cluster(Operation::Create, Resource::Topic(&topic.name))
+            };
+            (topic, allowed)
+        });
+        let checked: Vec<_> = checked.collect();
+        let counted = checked.iter().filter(|(_, allowed)| allowed.is_ok()).map(|(topic, _)| topic);
         if let Err(error) = check_count(&context.broker, counted) {
-            let topics = request.topics.into_iter().map(|topic| not_created(version, topic.name, &error));
+            let topics = names.into_iter().map(|name| not_created(version, name, &error));
             return Reply::message(version, &CreateTopicsResponse::default().with_topics(topics.collect()));
         }
-        let mut answered = HashSet::new();
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for asked in request.topics {
+        let mut topics = Vec::with_capacity(checked.len());
+        for (asked, allowed) in checked {
             let name = asked.name.clone();
-            if twice.contains(&name) {
-                if answered.insert(name.clone()) {
-                    let error = Error::new(Kind::InvalidRequest, "the topic is named twice in the request");
-                    topics.push(not_created(version, name, &error));
-                }
-                continue;
-            }
-            let result = match may(&name) {
+            let result = match allowed {
                 Ok(()) => create(&context.broker, asked, request.validate_only).await,
-                Err(denied) => Err(denied),
+                Err(refused) => Err(refused),
             };
             let shown = context.may(Operation::DescribeConfigs, Resource::Topic(&name));
             topics.push(match result {
@@ -226,14 +241,8 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
     };
     finished(async move {
         let mut responses = Vec::with_capacity(asked.len());
-        let twice = repeated(asked.iter().map(|topic| (topic.name.clone(), topic.topic_id)));
-        let mut answered = HashSet::new();
-        for topic in asked {
-            let key = (topic.name.clone(), topic.topic_id);
-            let deleted = if twice.contains(&key) {
-                if !answered.insert(key) {
-                    continue;
-                }
+        for (topic, twice) in once(asked, |topic| (topic.name.clone(), topic.topic_id)) {
+            let deleted = if twice {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
                 delete(&context, version, &topic).await
@@ -292,14 +301,9 @@ async fn delete(context: &Context, version: i16, asked: &DeleteTopicState) -> Re
 pub(crate) fn create_partitions(context: &Context, version: i16, request: CreatePartitionsRequest) -> Reply {
     let context = context.clone();
     finished(async move {
-        let twice = repeated(request.topics.iter().map(|topic| topic.name.clone()));
         let mut results = Vec::with_capacity(request.topics.len());
-        let mut answered = HashSet::new();
-        for topic in request.topics {
-            let grown = if twice.contains(&topic.name) {
-                if !answered.insert(topic.name.clone()) {
-                    continue;
-                }
+        for (topic, twice) in once(request.topics, |topic| topic.name.clone()) {
+            let grown = if twice {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
                 match context.authorize(Operation::Alter, Resource::Topic(&topic.name)) {
