@@ -8,7 +8,7 @@ use crate::support::server::millpond;
 use crate::support::{Scratch, alone, eventually};
 use std::time::{Duration, Instant};
 
-/// What the issue allows all four together.
+/// What all four together may take at any time, while their files are written and loaded, too.
 const RESIDENT_BYTES_MAX: u64 = 500 << 20;
 
 #[test]
@@ -49,8 +49,8 @@ fn all_systems_run_in_one_process_and_every_page_is_whole() {
     });
     let found = report("systems", node("clients/systems.js").arg(http.url("")).arg(scratch.path("shots")));
     assert!(found["pages"].as_u64().unwrap() >= 16 && found["numbers"].as_u64().unwrap() >= 6, "{found}");
-    let resident = demo.resident_bytes();
-    eprintln!("systems: {} MiB resident", resident >> 20);
-    assert!(resident <= RESIDENT_BYTES_MAX, "{} MiB resident", resident >> 20);
+    let (resident, peak) = (demo.resident_bytes(), demo.peak_bytes());
+    eprintln!("systems: {} MiB resident, {} MiB at most", resident >> 20, peak >> 20);
+    assert!(peak <= RESIDENT_BYTES_MAX, "{} MiB resident at most", peak >> 20);
     assert!(demo.terminate(Duration::from_secs(30)).success());
 }
