@@ -2,7 +2,7 @@
 
 use crate::support::kafka::run;
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset};
 use serde_json::{Value, json};
@@ -94,7 +94,7 @@ fn committed(server: &Server) -> i64 {
 
 #[test]
 fn a_restored_backup_agrees_with_itself() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("backup");
     let backups = scratch.path("backups");
     let config = scratch.write("backup.toml", &system(&backups));

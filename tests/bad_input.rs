@@ -5,7 +5,7 @@ use crate::support::http::rows;
 use crate::support::process::Process;
 use crate::support::raw::{Client, Identity, PlainRecord, batch, records_in};
 use crate::support::server::{Server, serve};
-use crate::support::{Scratch, beside_one, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use broker::{Ack, Broker, BrokerConfig, Change, Clock, Family};
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -182,7 +182,7 @@ sql = "CREATE MATERIALIZED VIEW wrong_sql AS SELEC count(*) FROM orders"
 
 #[test]
 fn no_bytes_from_strangers_hurt() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("strangers");
     let mut server = Server::with_config(&scratch, "[[topics]]\nname = \"kept\"\n");
     produce(&server, 200);
@@ -204,7 +204,7 @@ fn no_bytes_from_strangers_hurt() {
 #[test]
 fn batches_that_unfold_a_thousandfold_are_decoded_a_few_at_a_time() {
     const BATCHES: usize = 40;
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("unfolding");
     let topics = "[[topics]]\nname = \"folded\"\n[[topics]]\nname = \"folded_rows\"\n";
     let mut server = Server::with_config(&scratch, topics);

@@ -5,7 +5,7 @@ use crate::support::plan::{self, Send};
 use crate::support::raw::Client;
 use crate::support::scripts::{SCRIPTS, Script};
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one};
+use crate::support::{Scratch, beside_others};
 use bytes::Bytes;
 use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, TopicName, create_topics_request, fetch_request};
 use kafka_protocol::protocol::StrBytes;
@@ -77,7 +77,7 @@ pub fn create_topic_with(address: &str, name: &str, partitions: i32, settings: &
 
 #[test]
 fn every_client_reads_what_every_client_wrote() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("clients");
     let broker = Broker::start(&scratch);
     let address = broker.address().to_owned();
@@ -346,7 +346,7 @@ fn kcat_writes_with_every_codec() {
 
 #[test]
 fn java_console_and_perf_tools_write_and_read() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("java");
     let broker = Broker::start(&scratch);
     let address = broker.address();
@@ -440,7 +440,7 @@ fn perf(address: &str, scratch: &Scratch) {
 
 #[test]
 fn java_admin_tools_see_and_change_topics_and_groups() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("java-admin");
     let broker = Broker::start(&scratch);
     let address = broker.address();

@@ -6,7 +6,7 @@ use crate::support::kafka::java;
 use crate::support::process::Process;
 use crate::support::raw::Client;
 use crate::support::server::{Options, Server};
-use crate::support::{Scratch, beside_one, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, MetadataRequest, incremental_alter_configs_request};
 use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
@@ -117,7 +117,7 @@ fn read(address: &str) -> Vec<(i64, String, Option<String>)> {
 
 #[test]
 fn kill_9_while_the_cleaner_runs() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("compaction");
     let mut random = StdRng::seed_from_u64(seed("compaction"));
     let mut server = Server::with_config(&scratch, CLEANER);
@@ -205,7 +205,7 @@ fn tombstones(server: &Server, newest: &Newest, sent: u64) {
 /// per key. Its topics get small segments as soon as they are there, so that the cleaner works on them meanwhile.
 #[test]
 fn kafkas_log_compaction_tester_passes() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("compaction-tester");
     let path = scratch.write("test.toml", CLEANER);
     let server = Server::start_with(&scratch, Options { configs: vec![path], ..Options::default() });

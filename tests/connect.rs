@@ -6,7 +6,7 @@ use crate::support::kafka::{ApacheKafka, connect_java, free_port};
 use crate::support::process::Process;
 use crate::support::reader::committed;
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::json;
@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 #[test]
 fn a_connect_worker_moves_files_and_goes_on_after_kills() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("connect");
     let mut server = Server::start(&scratch);
     let (source, sink) = (scratch.path("source.txt"), scratch.path("sink.txt"));
@@ -51,7 +51,7 @@ fn a_connect_worker_moves_files_and_goes_on_after_kills() {
 
 #[test]
 fn mirror_maker_copies_from_apache_kafka_and_back() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("mirror");
     let apache = ApacheKafka::start(&scratch);
     let server = Server::start(&scratch);

@@ -6,7 +6,7 @@ use crate::groups::{PARTITIONS, PATIENCE, all, produce, read_by, wait_until_read
 use crate::support::kafka;
 use crate::support::raw::Client;
 use crate::support::scripts::{Member, Script};
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, GroupId, ListGroupsRequest};
 use kafka_protocol::protocol::StrBytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -39,7 +39,7 @@ fn kind(address: &str, group: &str) -> Option<String> {
 
 #[test]
 fn consumers_keep_their_epochs_over_kill_9() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("consumer-groups");
     let mut broker = Broker::start(&scratch);
     let name = "consumers";
@@ -88,7 +88,7 @@ fn consumers_keep_their_epochs_over_kill_9() {
 
 #[test]
 fn a_group_moves_to_the_consumer_protocol_and_back_without_losing_or_doubling_a_record() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("migration");
     let mut broker = Broker::start(&scratch);
     let name = "moving";
@@ -152,7 +152,7 @@ fn line<'a>(table: &'a str, words: &[&str]) -> Vec<&'a str> {
 
 #[test]
 fn kafka_tools_see_and_change_groups_of_both_protocols() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("group-tools");
     let broker = Broker::start(&scratch);
     let address = broker.address();

@@ -6,6 +6,10 @@ use crate::oracle::{lake, merging, music, oracle, report, settle};
 use crate::support::process::Process;
 use crate::support::server::{Options, Server, millpond};
 use crate::support::{Scratch, alone, eventually, seed};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -117,6 +121,44 @@ fn lose_what_was_not_flushed(server: &Server) {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|end| end == "log") {
             std::fs::write(path, "").unwrap();
+        }
+    }
+}
+
+/// KIP-951: who fetches with the epoch of before the crash is told the new one and where its leader is.
+#[test]
+fn a_reader_from_before_a_crash_is_told_who_leads() {
+    let scratch = Scratch::new("leads");
+    let mut server = Server::start(&scratch);
+    create_topic(&server.kafka, LEDGER, 1);
+    let mut client = server.connect();
+    let asked = vec![MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(LEDGER))))];
+    let request = MetadataRequest::default().with_topics(Some(asked));
+    let before = client.call(&request, 12).unwrap();
+    let (id, partition) = (before.topics[0].topic_id, &before.topics[0].partitions[0]);
+    server.kill9();
+    server.start_again();
+    let mut client = server.connect();
+    let after = client.call(&request, 12).unwrap().topics.remove(0).partitions.remove(0);
+    assert!(after.leader_epoch > partition.leader_epoch, "a crash begins an epoch: {after:?}");
+    let partition = FetchPartition::default().with_current_leader_epoch(partition.leader_epoch);
+    let topic = FetchTopic::default().with_topic_id(id).with_partitions(vec![partition]);
+    let request = FetchRequest::default().with_topics(vec![topic]).with_max_wait_ms(60_000);
+    for version in [15, 16, 17] {
+        let answer = client.call(&request, version).unwrap();
+        let told = &answer.responses[0].partitions[0];
+        assert_eq!(told.error_code, 74, "{told:?}");
+        let hinted = (told.current_leader.leader_id.0, told.current_leader.leader_epoch);
+        let reached: Vec<String> = answer
+            .node_endpoints
+            .iter()
+            .map(|node| format!("{}={}:{}", node.node_id.0, &*node.host, node.port))
+            .collect();
+        if version < 16 {
+            assert_eq!((hinted, reached.len()), ((-1, -1), 0), "version {version}");
+        } else {
+            assert_eq!(hinted, (after.leader_id.0, after.leader_epoch), "version {version}");
+            assert_eq!(reached, [format!("{}={}", after.leader_id.0, server.kafka)], "version {version}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::support::scripts::{json_of, node, python};
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::{Duration, UNIX_EPOCH};
@@ -195,7 +195,7 @@ fn cents(invoices: &[Value], keep: impl Fn(&Value) -> bool) -> i64 {
 
 #[test]
 fn every_panel_shows_what_was_sent_at_each_width() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("dashboards");
     let (server, invoices) = start(&scratch);
     let euros = |cents: i64| cents as f64 / 100.0;

@@ -4,7 +4,7 @@
 use crate::support::kafka::run;
 use crate::support::scripts::{json_of, python};
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, source};
+use crate::support::{Scratch, beside_others, source};
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ fn mentioned(text: &str) -> BTreeSet<String> {
 
 #[test]
 fn dashboards_and_rules_name_metrics_that_are_exported() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("deploy");
     let server = Server::with_config(&scratch, &fs::read_to_string(root("config/music/system.toml")).unwrap());
     let text = server.http.text("/metrics");

@@ -3,7 +3,7 @@
 
 use crate::support::http::rows;
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, seed};
+use crate::support::{Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -76,7 +76,7 @@ type Sent = BTreeMap<u64, (u64, u64)>;
 
 #[test]
 fn a_derived_stream_survives_kill_9() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("derived");
     let seed = seed("derived");
     let mut server = Server::with_config(&scratch, CONFIG);

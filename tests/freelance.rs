@@ -7,7 +7,7 @@ use crate::support::kafka::run;
 use crate::support::postgres::Postgres;
 use crate::support::scripts::{json_of, node, python};
 use crate::support::server::{Options, Server, millpond, serve};
-use crate::support::{Scratch, beside_one, eventually, seed, source};
+use crate::support::{Scratch, beside_others, eventually, seed, source};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
@@ -118,7 +118,7 @@ fn kill_in_mid_load(server: &mut Server, postgres: &mut Postgres, random: &mut S
 
 #[test]
 fn every_number_from_files_to_pages_and_tables() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("freelance");
     let mut random = StdRng::seed_from_u64(seed("freelance"));
     let folder = scratch.path("input");

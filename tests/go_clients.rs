@@ -5,7 +5,7 @@ use crate::support::plan::{self, Send};
 use crate::support::process::Process;
 use crate::support::scripts::{Member, json_of};
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, cache, eventually};
+use crate::support::{Scratch, beside_others, cache, eventually};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::process::Command;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn franz_go_and_sarama_do_what_their_users_do() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     if !cache().join("go/goclients").exists() {
         eprintln!("go_clients: there is no Go here, franz-go and sarama are not run");
         return;

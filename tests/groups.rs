@@ -2,7 +2,7 @@
 
 use crate::clients::{Broker, create_topic};
 use crate::support::scripts::{MEMBERS, Member, Script};
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::collections::BTreeSet;
@@ -15,7 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn three_consumers_rebalance_and_resume_after_kill_9() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("groups");
     let mut broker = Broker::start(&scratch);
     for script in MEMBERS {

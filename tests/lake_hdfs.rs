@@ -6,7 +6,7 @@ use crate::support::hdfs::Hdfs;
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, spark};
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
@@ -54,7 +54,7 @@ fn labels() -> Vec<Value> {
 
 #[test]
 fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("lake-hdfs");
     let mut hdfs = Hdfs::start(&scratch);
     let system = music(&scratch);

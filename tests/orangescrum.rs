@@ -7,7 +7,7 @@ use crate::support::hdfs::Hdfs;
 use crate::support::kafka::run;
 use crate::support::scripts::python;
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_one, eventually, source};
+use crate::support::{Scratch, beside_others, eventually, source};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
@@ -61,7 +61,7 @@ fn rows_of(server: &Server, table: &str) -> u64 {
 
 #[test]
 fn every_number_from_avro_to_the_warehouse() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("orangescrum");
     let hdfs = Hdfs::start(&scratch);
     let args = vec!["--lake".to_owned(), hdfs.url("lake")];

@@ -3,7 +3,7 @@
 use crate::support::kafka::{free_port, java_source, tool};
 use crate::support::scripts::{json_of, node, platformatic, python};
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one};
+use crate::support::{Scratch, beside_others};
 use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -171,7 +171,7 @@ fn assert_read(client: &str, spec: &Value, report: &Value) {
 
 #[test]
 fn real_clients_log_in_and_are_held_to_their_rights() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let secured = secured("security-clients", 0);
     for topic in CLIENTS.iter().flat_map(|client| [format!("orders-{client}"), format!("mutual-{client}")]) {
         secured.tool("org.apache.kafka.tools.TopicCommand", &["--create", "--topic", &topic]);
@@ -221,7 +221,7 @@ fn gone(secured: &Secured) {
 
 #[test]
 fn logins_are_renewed_and_quotas_throttle() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let secured = secured("security-quotas", 3000);
     let password = "SCRAM-SHA-512=[password=ann-secret]";
     secured.config(&["--alter", "--add-config", password, "--entity-type", "users", "--entity-name", "ann"]);

@@ -3,7 +3,7 @@
 
 use crate::support::postgres::Postgres;
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -93,7 +93,7 @@ struct Sent {
 
 #[test]
 fn tables_equal_stream_and_view_after_both_sides_were_killed() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("sinks");
     let mut random = StdRng::seed_from_u64(seed("sinks"));
     let mut postgres = Postgres::start();

@@ -6,7 +6,7 @@ use crate::support::files::offer;
 use crate::support::kafka::run;
 use crate::support::scripts::{json_of, python};
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_one, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -65,7 +65,7 @@ fn loaded(server: &Server) {
 
 #[test]
 fn a_load_that_is_killed_again_and_again_has_each_row_once() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("spotify");
     let mut random = StdRng::seed_from_u64(seed("spotify"));
     let file = scratch.path("tracks.csv");

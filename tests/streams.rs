@@ -6,7 +6,7 @@ use crate::support::kafka::connect_java;
 use crate::support::process::Process;
 use crate::support::reader::committed;
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, eventually, source};
+use crate::support::{Scratch, beside_others, eventually, source};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ const ROUND: usize = 2000;
 
 #[test]
 fn word_counts_survive_kills_and_are_restored() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     for guarantee in ["at_least_once", "exactly_once_v2"] {
         counts(guarantee);
     }

@@ -4,7 +4,7 @@
 use crate::clients::Broker;
 use crate::support::kafka::java_source;
 use crate::support::scripts::json_of;
-use crate::support::{Scratch, beside_one};
+use crate::support::{Scratch, beside_others};
 use serde_json::{Value, json};
 use std::process::Stdio;
 
@@ -31,7 +31,7 @@ const ELECT: &str = "LeaderElectionCommand";
 
 #[test]
 fn kafkas_tools_say_what_they_say_of_apache_kafka() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("tools");
     let broker = Broker::start(&scratch);
     let runs: Vec<Run> =
@@ -162,7 +162,7 @@ fn cluster(scratch: &Scratch) -> Vec<Run> {
 
 #[test]
 fn a_refresh_of_kafka_ui_succeeds_on_an_empty_and_on_a_full_broker() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("refresh");
     let broker = Broker::start(&scratch);
     let refresh = || json_of(java_source("clients/AdminRefresh.java").arg(broker.address()));

@@ -16,7 +16,7 @@ mod transactions;
 use crate::support::kafka::ApacheKafka;
 use crate::support::raw::Client;
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, source};
+use crate::support::{Scratch, beside_others, source};
 use calls::Call;
 use security_calls::SecurityCall;
 use serde::Deserialize;
@@ -70,7 +70,7 @@ struct Step {
 
 #[test]
 fn millpond_and_apache_kafka_answer_alike() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("scenarios");
     let reference = ApacheKafka::start(&scratch);
     // `MILLPOND_SCENARIO_SECOND=apache` plays against a second Apache Kafka: what still differs is the scenario's fault.
@@ -85,7 +85,7 @@ fn millpond_and_apache_kafka_answer_alike() {
 /// With logins and ACLs: `golden/scenarios/secured`.
 #[test]
 fn millpond_and_apache_kafka_refuse_alike() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("scenarios-secured");
     let reference = ApacheKafka::start_secured(&scratch, USERS);
     let users: String = USERS

@@ -38,36 +38,37 @@ pub fn source(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(relative)
 }
 
-/// Cores that cases share out among themselves, and the queue for them: who waits for many is not passed by who wants few.
-static FREE: Mutex<usize> = Mutex::new(CORES);
+/// Places that big cases share out among themselves, and the queue for them: who waits for all is not passed by who wants one. They
+/// are more than cores, as most cases wait for their clients a third of their time.
+static FREE: Mutex<usize> = Mutex::new(PLACES);
 static FREED: Condvar = Condvar::new();
 static QUEUE: Mutex<()> = Mutex::new(());
-const CORES: usize = 2;
+const PLACES: usize = 3;
 
-/// Cores that a case holds.
-pub struct Cores(usize);
+/// Places that a case holds.
+pub struct Places(usize);
 
 /// For a case that needs both cores, as it measures or has limits of time: no other big one runs meanwhile.
-pub fn alone() -> Cores {
-    cores(CORES)
+pub fn alone() -> Places {
+    places(PLACES)
 }
 
-/// For a big case that often waits for its clients or for time to pass: one other runs beside it.
-pub fn beside_one() -> Cores {
-    cores(CORES / 2)
+/// For a big case that often waits for its clients or for time to pass: others run beside it.
+pub fn beside_others() -> Places {
+    places(1)
 }
 
-fn cores(wanted: usize) -> Cores {
+fn places(wanted: usize) -> Places {
     let _first = QUEUE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut free = FREE.lock().unwrap_or_else(PoisonError::into_inner);
     while *free < wanted {
         free = FREED.wait(free).unwrap_or_else(PoisonError::into_inner);
     }
     *free -= wanted;
-    Cores(wanted)
+    Places(wanted)
 }
 
-impl Drop for Cores {
+impl Drop for Places {
     fn drop(&mut self) {
         *FREE.lock().unwrap_or_else(PoisonError::into_inner) += self.0;
         FREED.notify_all();

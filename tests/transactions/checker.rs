@@ -7,7 +7,7 @@ use super::history::{Outcome, Reads, Transaction, mistakes};
 use crate::clients::create_topic;
 use crate::support::raw::{Client, Identity, PlainRecord, batch};
 use crate::support::server::{Options, Server};
-use crate::support::{Scratch, beside_one, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -38,7 +38,7 @@ struct Shared {
 
 #[test]
 fn histories_of_concurrent_transactions_hold() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("transactions-checker");
     let seed = seed("transactions-checker");
     let seconds = std::env::var("MILLPOND_TRANSACTIONS_SECONDS").map_or(45, |text| text.parse().unwrap());

@@ -5,7 +5,7 @@ use crate::support::kafka::{java, tool};
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, python};
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ const NUMBERS: u64 = 6_000;
 /// while the broker is killed; each number arrives once and in order.
 #[test]
 fn java_copies_exactly_once_through_kill_9() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("transactions-java");
     let mut random = StdRng::seed_from_u64(seed("transactions-java"));
     let mut server = Server::with_config(&scratch, &stream_of("copies"));

@@ -10,7 +10,8 @@
 //!   get shorter; when there is none until `max_wait_ms` are over, they have no records.
 //! - Sessions (KIP-227) are in `fetch_sessions`; a session may add partitions to a request and leave some out of the answer.
 //! - OFFSET_OUT_OF_RANGE carries the high watermark and the log start. Leader epochs: older FENCED_LEADER_EPOCH, newer
-//!   UNKNOWN_LEADER_EPOCH; `last_fetched_epoch` gives the diverging epoch (KIP-595).
+//!   UNKNOWN_LEADER_EPOCH; `last_fetched_epoch` gives the diverging epoch (KIP-595). Who believes in an older epoch, as after a crash of
+//!   the broker, is told the new one and where its leader is (KIP-951), and need not ask Metadata first.
 //! - Readers of committed data get nothing from the last stable offset on, and the aborted transactions that have records in
 //!   what they get, by first offset; they pass over those themselves.
 //! - Left out: replicas and racks.
@@ -24,7 +25,7 @@ use kafka_protocol::messages::{FetchRequest, TopicName};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
-use super::fetch_answer::{BY_ID, Encoder, Given, refused};
+use super::fetch_answer::{BY_ID, Encoder, Endpoint, Given, refused};
 use super::fetch_sessions::{Begun, FetchSessions, Key, key};
 use super::positions::{fence, known_isolation};
 use super::{Context, Reply};
@@ -88,7 +89,7 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
             return Reply::Now(vec![Encoder::throttled((version, begun.id), throttle_ms).finish_empty()]);
         }
         let (asked, given) = to_tell(context.broker.fetch_sessions(), &begun, asked, given);
-        Reply::Held(encode((version, begun.id), asked, given), share)
+        Reply::Held(encode(&context, (version, begun.id), asked, given), share)
     })
 }
 
@@ -229,7 +230,7 @@ async fn read_all(context: &Context, asked: &[Asked], (limits, deadline): (&Limi
             first: total == 0 && share.num_permits() > 0,
             committed_only: limits.committed_only,
         };
-        let one = read(partition, turn).await;
+        let one = read(partition, turn, context.broker.config().node_id).await;
         total += one.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
         failed |= one.code != 0 || one.diverging.is_some();
         given.push(one);
@@ -248,7 +249,7 @@ struct Turn {
     committed_only: bool,
 }
 
-async fn read(asked: &AskedPartition, turn: Turn) -> Given {
+async fn read(asked: &AskedPartition, turn: Turn, node: i32) -> Given {
     let AskedPartition { asked, partition } = asked;
     let partition = match partition {
         Ok(partition) => partition,
@@ -256,7 +257,10 @@ async fn read(asked: &AskedPartition, turn: Turn) -> Given {
     };
     match try_read(asked, partition, turn).await {
         Ok(given) => given,
-        Err(error) => Given::refused(&error),
+        Err(error) => {
+            let leader = (error.kind == Kind::FencedLeaderEpoch).then(|| (node, partition.leader_epoch()));
+            Given { leader, ..Given::refused(&error) }
+        }
     }
 }
 
@@ -301,16 +305,19 @@ fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(Le
 }
 
 /// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.
-fn encode((version, session): (i16, i32), asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
+fn encode(context: &Context, (version, session): (i16, i32), asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
     let mut out = Encoder::new(version, (0, session), asked.len());
-    let mut given = given.into_iter();
+    let (mut given, mut leader) = (given.into_iter(), None);
     for topic in asked {
         out.topic(&topic.name, topic.id, topic.partitions.len());
         for (asked, given) in topic.partitions.iter().zip(&mut given) {
+            leader = leader.or(given.leader);
             out.partition(asked.asked.partition, given);
         }
         out.no_tags();
     }
-    out.no_tags();
+    let endpoint =
+        |(node, _)| Endpoint { node, host: context.listener.host.to_string(), port: i32::from(context.listener.port) };
+    out.end(leader.map(endpoint).as_ref());
     out.finish()
 }

@@ -14,6 +14,8 @@ use crate::types::{LeaderEpoch, Offset, TopicId};
 const FLEXIBLE: i16 = 12;
 /// First version that names topics by id.
 pub(super) const BY_ID: i16 = 13;
+/// First version that tells who leads, to clients that believe something else (KIP-951).
+const LEADER_HINTS: i16 = 16;
 
 /// What one partition gives.
 #[derive(Default)]
@@ -25,6 +27,8 @@ pub(super) struct Given {
     /// Only for readers of committed data.
     pub(super) aborted: Option<Vec<Aborted>>,
     pub(super) diverging: Option<(LeaderEpoch, Offset)>,
+    /// The leader and its epoch, for a client that believes in an older one.
+    pub(super) leader: Option<(i32, LeaderEpoch)>,
     pub(super) batches: Vec<Batch>,
 }
 
@@ -47,6 +51,13 @@ impl Given {
         let aborted = none.then(Vec::new);
         Given { code, high_watermark: -1, last_stable: -1, log_start: -1, aborted, ..Given::default() }
     }
+}
+
+/// Where a broker is reached.
+pub(super) struct Endpoint {
+    pub(super) node: i32,
+    pub(super) host: String,
+    pub(super) port: i32,
 }
 
 /// The answer to a request of which nothing is done: its error on top and, for clients that do not know topic ids, on each
@@ -122,9 +133,23 @@ impl Encoder {
             self.chunks.push(self.buffer.split().freeze());
             self.chunks.extend(given.batches.iter().map(|batch| batch.bytes().clone()));
         }
-        match given.diverging {
-            Some((epoch, end)) if self.version >= FLEXIBLE => self.diverging_epoch(epoch, end),
-            _ => self.no_tags(),
+        let diverging = given.diverging.filter(|_| self.version >= FLEXIBLE);
+        let leader = given.leader.filter(|_| self.version >= LEADER_HINTS);
+        match (diverging, leader) {
+            (None, None) => self.no_tags(),
+            // one tagged field each: its number, its size, and behind its own fields no tagged ones
+            (Some((epoch, end)), _) => {
+                self.buffer.put_slice(&[1, 0, 4 + 8 + 1]);
+                self.buffer.put_i32(epoch);
+                self.buffer.put_i64(end);
+                self.buffer.put_u8(0);
+            }
+            (None, Some((leader, epoch))) => {
+                self.buffer.put_slice(&[1, 1, 4 + 4 + 1]);
+                self.buffer.put_i32(leader);
+                self.buffer.put_i32(epoch);
+                self.buffer.put_u8(0);
+            }
         }
     }
 
@@ -138,12 +163,21 @@ impl Encoder {
         }
     }
 
-    /// The tagged field 0 of a partition: epoch, end offset and no tagged fields of its own.
-    fn diverging_epoch(&mut self, epoch: LeaderEpoch, end: Offset) {
-        self.buffer.put_slice(&[1, 0, 4 + 8 + 1]);
-        self.buffer.put_i32(epoch);
-        self.buffer.put_i64(end);
-        self.buffer.put_u8(0);
+    /// The end of the answer; `leader` is where the one lives of whom a partition told.
+    pub(super) fn end(&mut self, leader: Option<&Endpoint>) {
+        let Some(Endpoint { node, host, port }) = leader.filter(|_| self.version >= LEADER_HINTS) else {
+            return self.no_tags();
+        };
+        let mut field = BytesMut::new();
+        put_unsigned(&mut field, 1 + 1); // one endpoint
+        field.put_i32(*node);
+        put_unsigned(&mut field, host.len() as u64 + 1);
+        field.put_slice(host.as_bytes());
+        field.put_i32(*port);
+        field.put_slice(&[0, 0]); // no rack, no tagged fields
+        self.buffer.put_slice(&[1, 0]);
+        put_unsigned(&mut self.buffer, field.len() as u64);
+        self.buffer.put_slice(&field);
     }
 
     pub(super) fn no_tags(&mut self) {

@@ -14,7 +14,7 @@
 //! - Transactional batches: the partition must have been added to the producer's transaction; from version 12 on writing adds it
 //!   (KIP-890). Else INVALID_TXN_STATE, from version 11 on TRANSACTION_ABORTABLE; a fenced producer gets
 //!   INVALID_PRODUCER_EPOCH. Without a transactional id in the request: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in Kafka.
-//! - Left out: leader hints (KIP-951: one broker leads all).
+//! - Leader hints (KIP-951) go with NOT_LEADER_OR_FOLLOWER alone, which the only broker never says.
 
 use std::sync::Arc;
 
