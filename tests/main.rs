@@ -46,4 +46,5 @@ mod streams;
 mod systems;
 mod tools;
 mod transactions;
+mod windows;
 mod wire;

@@ -142,7 +142,7 @@ impl Catalog<'_> {
             let more = json!({
                 "columns": columns(&info.schema),
                 "keys": info.keys,
-                "window_ms": info.window.map(engine::Window::nominal_ms),
+                "window_ms": info.windows.map(engine::Windows::nominal_ms),
                 "sql": info.sql,
                 "fresh_as_of": watermark.map(time_text),
             });

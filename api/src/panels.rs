@@ -178,7 +178,7 @@ impl Panel {
     /// Whether a range of time changes what it shows: a view without windows and SQL without `$from` are all of history.
     pub fn has_range(&self) -> bool {
         match &self.source {
-            Source::View(shape) => shape.window_ms.is_some(),
+            Source::View(shape) => shape.windowed,
             Source::Sql(question) => question.asks_for("from") || question.asks_for("to"),
         }
     }
@@ -195,9 +195,9 @@ impl Panel {
         request: &PanelRequest,
     ) -> Answer<Parts> {
         // Without windows there is no range: the view is its whole history.
-        let (from, to) = if shape.window_ms.is_some() { (from, to) } else { (None, None) };
+        let (from, to) = if shape.windowed { (from, to) } else { (None, None) };
         let (keys, several) = request.keys_of(shape);
-        let order = match (&shape.x, shape.raw && shape.window_ms.is_some()) {
+        let order = match (&shape.x, shape.raw && shape.windowed) {
             (_, true) => vec![(WINDOW_START.to_owned(), true)],
             (Some(x), false) => vec![(x.clone(), false)],
             (None, false) => Vec::new(),
@@ -342,7 +342,7 @@ mod tests {
             stream: "s".to_owned(),
             schema: Shared::new(Schema::new(fields)),
             keys: vec!["genre".to_owned()],
-            window: None,
+            windows: None,
         }
     }
 

@@ -23,7 +23,9 @@ pub struct Shape {
     pub view: String,
     /// Its key columns: what the page can filter by.
     pub keys: Vec<String>,
-    /// The width of its windows, in ms.
+    /// Whether it has windows.
+    pub windowed: bool,
+    /// From one of its windows to the next, in ms; None for sessions.
     pub window_ms: Option<i64>,
     /// The column along the x axis.
     pub x: Option<String>,
@@ -69,17 +71,28 @@ impl Shape {
             return Err(format!("a colour depends on {other}, which is not in y: add it there, or write sql"));
         }
         let grouped = |name: &str| x.as_deref() == Some(name) || config.series.as_deref() == Some(name);
-        let combines = windowed && !grouped(WINDOW_START) || info.keys.iter().any(|key| !grouped(key));
+        let over_windows = windowed && !grouped(WINDOW_START);
+        let combines = over_windows || info.keys.iter().any(|key| !grouped(key));
+        let twice = over_windows && info.windows.is_some_and(engine::Windows::overlap);
         let mut y = Vec::new();
         if !raw {
             for name in value_columns(config, info) {
-                y.push((name.clone(), check_value(info, &name, combines)?));
+                let combine = check_value(info, &name, combines)?;
+                if twice && combine == Combine::Sum {
+                    return Err(format!(
+                        "the windows of view {} overlap, so {name} cannot be added up over them: make window_start the x or \
+                         the series, or use a view of TUMBLE",
+                        info.name
+                    ));
+                }
+                y.push((name, combine));
             }
         }
         Ok(Shape {
             view: info.name.clone(),
             keys: info.keys.clone(),
-            window_ms: info.window.map(engine::Window::nominal_ms),
+            windowed,
+            window_ms: info.windows.and_then(engine::Windows::step_ms),
             x,
             series: config.series.clone(),
             y,
@@ -158,7 +171,7 @@ impl Drawing {
     pub fn of(shape: &Shape, rows: &[RecordBatch], kind: PanelKind, top: usize) -> Answer<Drawing> {
         let mut groups = Groups::default();
         let mut course = Groups::default();
-        let windowed = kind == PanelKind::Number && shape.window_ms.is_some();
+        let windowed = kind == PanelKind::Number && shape.windowed;
         for batch in rows {
             let x = shape.x.as_deref().map(|name| cells_of(batch, name)).transpose()?;
             let series = shape.series.as_deref().map(|name| cells_of(batch, name)).transpose()?;
@@ -335,7 +348,7 @@ mod tests {
             stream,
             schema: rows().schema(),
             keys,
-            window: Some(engine::Window::Fixed(60_000)),
+            windows: Some(engine::Windows::Tumble(engine::Window::Fixed(60_000))),
         }
     }
 
@@ -353,6 +366,19 @@ mod tests {
         let shape = Shape::bind(config, &info()).unwrap();
         let drawing = Drawing::of(&shape, &[rows()], config.kind, top).unwrap();
         serde_json::from_str(&format!("{{{}}}", drawing.body(&shape, &[rows()], &rows().schema()))).unwrap()
+    }
+
+    #[test]
+    fn overlapping_windows_are_not_added_up() {
+        let hop = engine::Hop::new(engine::Window::Fixed(60_000), engine::Window::Fixed(120_000)).unwrap();
+        let info = ViewInfo { windows: Some(engine::Windows::Hop(hop)), ..info() };
+        let mistake = Shape::bind(&config(PanelKind::Number), &info).err().unwrap();
+        assert!(mistake.contains("overlap"), "{mistake}");
+        let line = Shape::bind(&config(PanelKind::Line), &info).unwrap();
+        assert_eq!((line.windowed, line.window_ms), (true, Some(60_000)));
+        let info = ViewInfo { windows: Some(engine::Windows::Session(60_000)), ..info };
+        let number = Shape::bind(&config(PanelKind::Number), &info).unwrap();
+        assert_eq!((number.windowed, number.window_ms), (true, None));
     }
 
     #[test]

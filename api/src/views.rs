@@ -62,7 +62,7 @@ fn describe(info: &ViewInfo, status: Option<&ViewStatus>) -> Value {
         "sql": info.sql,
         "columns": columns(&info.schema),
         "keys": info.keys,
-        "window_ms": info.window.map(engine::Window::nominal_ms),
+        "window_ms": info.windows.map(engine::Windows::nominal_ms),
         "status": status.map(status_json),
     })
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::finish::Finished;
-use crate::member::{ViewMember, ViewStep};
+use crate::member::LateRow;
 use crate::stream::{META_COLUMNS, Rejected};
 use crate::view::ViewPlan;
 
@@ -123,7 +123,7 @@ pub(crate) fn push_gone(outbox: &mut Outbox, plan: &ViewPlan, rows: &RecordBatch
 
 /// The keys of groups in the view's topic, one a line.
 fn group_keys(plan: &ViewPlan, rows: &RecordBatch) -> Result<Vec<u8>> {
-    let identity: Vec<usize> = match plan.window {
+    let identity: Vec<usize> = match plan.windows {
         // window_end follows from window_start.
         Some(_) => [0].into_iter().chain(2..plan.identity_columns()).collect(),
         None => (0..plan.identity_columns()).collect(),
@@ -132,22 +132,26 @@ fn group_keys(plan: &ViewPlan, rows: &RecordBatch) -> Result<Vec<u8>> {
 }
 
 /// Groups that a view cannot finish: refused by their key. No record is at fault.
-pub(crate) fn unfinished(view: &ViewMember, step: &ViewStep, now_ms: TimestampMs) -> Result<Vec<Rejected>> {
-    let (Some(groups), false) = (&step.shown, step.unfinished.is_empty()) else { return Ok(Vec::new()) };
-    let keys = group_keys(&view.plan, &groups.rows)?;
+pub(crate) fn unfinished(
+    plan: &ViewPlan,
+    groups: &Finished,
+    which: &[(usize, String)],
+    now_ms: TimestampMs,
+) -> Result<Vec<Rejected>> {
+    let keys = group_keys(plan, &groups.rows)?;
     let keys: Vec<&[u8]> = keys.split(|byte| *byte == b'\n').collect();
     let refuse = |(row, reason): &(usize, String)| Rejected {
         partition: -1,
         offset: -1,
         records: 0,
-        rule: format!("view:{}", view.plan.name).into(),
+        rule: format!("view:{}", plan.name).into(),
         reason: format!("the group is not shown until it can be computed: {reason}"),
         key: Some(Bytes::copy_from_slice(keys[*row])),
         value: None,
         timestamp: now_ms,
         headers: Vec::new(),
     };
-    Ok(step.unfinished.iter().map(refuse).collect())
+    Ok(which.iter().map(refuse).collect())
 }
 
 /// Rows of a derived stream: value = JSON of the row, timestamp = that of the source's record. With a key column the key is
@@ -190,18 +194,19 @@ fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
     Ok(writer.into_inner())
 }
 
-/// A late row: the record as it was written, and headers that say where it stands and which window it missed.
+/// A late row: the record as it was written, and headers that say where it stands, which window it missed, and from which
+/// one on it counts all the same, if it does.
 pub(crate) fn push_late(
     outbox: &mut Outbox,
     plan: &ViewPlan,
     record: &RecordRef<'_>,
-    place: (i32, i64),
+    (partition, late): (i32, &LateRow),
     now_ms: TimestampMs,
 ) -> Result<()> {
-    let (partition, window_start) = place;
     let partition = partition.to_string();
     let offset = record.offset.to_string();
-    let window = window_start.to_string();
+    let window = late.window_start.to_string();
+    let counted_from = late.counted_from.map(|start| start.to_string());
     // Headers that cannot be read were accepted with the batch; the record is handed on without them.
     let mut headers = record.headers().unwrap_or_default();
     let ours: [(&[u8], &[u8]); 4] = [
@@ -211,6 +216,7 @@ pub(crate) fn push_late(
         (b"window_start", window.as_bytes()),
     ];
     headers.extend(ours.map(|(name, value)| (name, Some(value))));
+    headers.extend(counted_from.iter().map(|start| (&b"counted_from"[..], Some(start.as_bytes()))));
     outbox.push(now_ms, record.key, record.value, &headers);
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::start::prepare;
 use crate::status::{StreamStatus, TableStatus, ViewStatus, stream_status, table_status, view_status};
 use crate::stream::Stream;
 use crate::table::view_table;
-use crate::window::Window;
+use crate::windows::Windows;
 
 /// Streams and views at work over a broker.
 ///
@@ -60,7 +60,7 @@ pub struct ViewInfo {
     /// The names of its keys.
     pub keys: Vec<String>,
     /// How event time is cut; None for a view without a window.
-    pub window: Option<Window>,
+    pub windows: Option<Windows>,
 }
 
 impl Engine {
@@ -134,7 +134,7 @@ impl Engine {
             stream: view.plan.stream.name().to_string(),
             schema: view.plan.schema.clone(),
             keys: view.plan.keys.clone(),
-            window: view.plan.window,
+            windows: view.plan.windows,
         };
         self.views.iter().map(info).collect()
     }

@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, RecordBatch, TimestampMillisecondArray, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMillisecondArray, new_null_array};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
 use datafusion::common::{DataFusionError, Result as DfResult};
 
+use crate::keyed::Groups;
 use crate::sql;
 use crate::view::ViewPlan;
+use crate::windows::Windows;
 
 /// What readers see of groups, in their order. A group whose results cannot be computed (a division by an empty count,
 /// say) stands there with its keys alone and is not shown.
@@ -64,33 +66,37 @@ impl Parts {
 
 impl ViewPlan {
     /// States, one per group → what readers see. What fails is halved until the groups at fault stand alone.
-    pub(crate) async fn finish(&self, states: RecordBatch) -> DfResult<Finished> {
+    pub(crate) async fn finish(&self, groups: Groups) -> DfResult<Finished> {
         let mut finished = Parts::default();
-        let mut open = vec![states];
-        while let Some(states) = open.pop() {
-            match self.aggregation.finish(states.clone()).await {
-                Ok(results) => self.show_each(states, results, &mut finished)?,
-                Err(error) if states.num_rows() <= 1 => finished.fail(self.keys_alone(&states)?, &error),
-                Err(_) => open.extend(halves(&states)),
+        let mut open = vec![groups];
+        while let Some(groups) = open.pop() {
+            match self.aggregation.finish(groups.states.clone()).await {
+                Ok(results) => self.show_each(groups, results, &mut finished)?,
+                Err(error) if groups.states.num_rows() <= 1 => finished.fail(self.keys_alone(&groups.states)?, &error),
+                Err(_) => open.extend(group_halves(&groups)),
             }
         }
         finished.whole(&self.schema)
     }
 
-    fn show_each(&self, states: RecordBatch, results: RecordBatch, finished: &mut Parts) -> DfResult<()> {
-        let mut open = vec![(states, results)];
-        while let Some((states, results)) = open.pop() {
-            match self.show(&results) {
+    fn show_each(&self, groups: Groups, results: RecordBatch, finished: &mut Parts) -> DfResult<()> {
+        let mut open = vec![(groups, results)];
+        while let Some((groups, results)) = open.pop() {
+            match self.show(&results, groups.ends.as_ref()) {
                 Ok((rows, having)) => finished.add(rows, having.as_ref()),
-                Err(error) if states.num_rows() <= 1 => finished.fail(self.keys_alone(&states)?, &error),
-                Err(_) => open.extend(halves(&states).into_iter().zip(halves(&results))),
+                Err(error) if results.num_rows() <= 1 => finished.fail(self.keys_alone(&groups.states)?, &error),
+                Err(_) => open.extend(group_halves(&groups).into_iter().zip(halves(&results))),
             }
         }
         Ok(())
     }
 
     /// The columns of results, and which of them meet HAVING (None = all).
-    fn show(&self, results: &RecordBatch) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
+    fn show(
+        &self,
+        results: &RecordBatch,
+        ends: Option<&TimestampMillisecondArray>,
+    ) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
         let mut shown: Option<BooleanArray> = None;
         for condition in &self.having {
             let met = sql::mask(sql::condition(condition, results)?);
@@ -99,7 +105,7 @@ impl ViewPlan {
                 None => met,
             });
         }
-        let mut arrays = self.window_columns(results);
+        let mut arrays = self.window_columns(results, ends);
         for expr in &self.output {
             arrays.push(expr.evaluate(results)?.into_array(results.num_rows())?);
         }
@@ -107,23 +113,33 @@ impl ViewPlan {
     }
 
     /// window_start and window_end of groups, whose first column is window_start; nothing without a window.
-    fn window_columns(&self, groups: &RecordBatch) -> Vec<ArrayRef> {
-        let Some(window) = self.window else { return Vec::new() };
-        let starts = groups.column(0).as_any().downcast_ref::<TimestampMillisecondArray>();
-        let starts = starts.expect("the first group column is window_start, a timestamp");
-        let ends = starts.unary::<_, TimestampMillisecondType>(|start| window.end_of(start));
+    fn window_columns(&self, groups: &RecordBatch, ends: Option<&TimestampMillisecondArray>) -> Vec<ArrayRef> {
+        let starts = || groups.column(0).as_primitive::<TimestampMillisecondType>();
+        let ends = match (self.windows, ends) {
+            (None, _) => return Vec::new(),
+            (Some(Windows::Tumble(window)), _) => starts().unary(|start| window.end_of(start)),
+            (Some(Windows::Hop(hop)), _) => starts().unary(|start| hop.end_of(hop.starting(start))),
+            (Some(Windows::Session(_)), Some(ends)) => ends.clone(),
+            // Where a session is only named, its start does that.
+            (Some(Windows::Session(_)), None) => starts().clone(),
+        };
         vec![groups.column(0).clone(), Arc::new(ends.with_timezone("UTC"))]
     }
 
     /// Groups, whose columns are the first ones of states, as rows without values.
     pub(crate) fn keys_alone(&self, groups: &RecordBatch) -> DfResult<RecordBatch> {
-        let mut arrays = self.window_columns(groups);
+        let mut arrays = self.window_columns(groups, None);
         arrays.extend_from_slice(&groups.columns()[1..=self.keys.len()]);
         for field in &self.schema.fields()[arrays.len()..] {
             arrays.push(new_null_array(field.data_type(), groups.num_rows()));
         }
         Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
     }
+}
+
+fn group_halves(groups: &Groups) -> [Groups; 2] {
+    let (count, half) = (groups.states.num_rows(), groups.states.num_rows() / 2);
+    [groups.slice(half, count - half), groups.slice(0, half)]
 }
 
 /// The second half, then the first: what is taken from the end comes in order.

@@ -42,8 +42,7 @@ pub(crate) async fn identify(broker: &Arc<Broker>, plan: &ViewPlan) -> Result<u3
         let left = Definition { view_id: known.view_id, fingerprint: LEFT };
         broker.lane().commit(vec![Change::Put(Family::State, key, left.encode())], Ack::Durable).await?;
         empty_topic(broker, &plan.name).await?;
-        let (from, to) = state::state_range(known.view_id);
-        changes.push(Change::DeleteRange(Family::State, from, to));
+        changes.extend(state::forget(known.view_id));
         changes.push(Change::Delete(Family::State, state::view_progress_key(known.view_id)));
     }
     broker.lane().commit(changes, Ack::Durable).await?;

@@ -10,17 +10,33 @@ use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
 use crate::error::{EngineError, Result};
 use crate::state;
 use crate::view::ViewPlan;
-use crate::window::{NO_WINDOW_END, Window};
+use crate::window::NO_WINDOW_END;
+use crate::windows::{Place, Windows};
 
 /// Distinct values that one group of a view may hold for `count(DISTINCT …)`: each step that touches the group rewrites them.
 /// Rows beyond are refused, see `member.rs`; `approx_distinct` has no such bound.
 pub(crate) const DISTINCT_MAX: usize = if cfg!(test) { 1_000 } else { 100_000 };
 
+/// States of groups, one row each.
+#[derive(Clone)]
+pub(crate) struct Groups {
+    pub(crate) states: RecordBatch,
+    /// Of sessions: where each ends, which does not follow from where it starts.
+    pub(crate) ends: Option<TimestampMillisecondArray>,
+}
+
+impl Groups {
+    pub(crate) fn slice(&self, from: usize, count: usize) -> Groups {
+        let ends = self.ends.as_ref().map(|ends| ends.slice(from, count));
+        Groups { states: self.states.slice(from, count), ends }
+    }
+}
+
 /// Encodes and decodes one view's groups. Never changes after it is made.
 pub(crate) struct StateCodec {
     view_id: u32,
     fingerprint: u64,
-    window: Option<Window>,
+    windows: Option<Windows>,
     schema: SchemaRef,
     /// None when the view has no keys.
     keys: Option<RowConverter>,
@@ -43,12 +59,21 @@ impl StateCodec {
         Ok(StateCodec {
             view_id,
             fingerprint: plan.fingerprint,
-            window: plan.window,
+            windows: plan.windows,
             keys: converter(1, group_count)?,
             values: converter(group_count, schema.fields().len())?,
             schema: schema.clone(),
             group_count,
         })
+    }
+
+    pub(crate) fn view_id(&self) -> u32 {
+        self.view_id
+    }
+
+    /// The value of the first group column of a stored key.
+    pub(crate) fn label_of(&self, key: &[u8]) -> Result<i64> {
+        Ok(self.split(key)?.0)
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -57,17 +82,51 @@ impl StateCodec {
 
     /// The store's key of each group.
     pub(crate) fn keys(&self, states: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        let starts = states.column(0).as_any().downcast_ref::<TimestampMillisecondArray>();
-        let starts = starts.ok_or_else(|| EngineError::bug("the first group column is not window_start"))?;
-        let groups = rows(self.keys.as_ref(), &states.columns()[1..self.group_count])?;
+        let labels = labels_of(states)?;
+        let groups = self.groups(states)?;
         let key = |row: usize| {
-            let end = self.window.map_or(NO_WINDOW_END, |window| window.end_of(starts.value(row)));
-            match &groups {
-                Some(groups) => state::state_key(self.view_id, end, groups.row(row).data()),
-                None => state::state_key(self.view_id, end, &[]),
-            }
+            let mut key = self.place(labels.value(row));
+            key.extend_from_slice(group_of(&groups, row));
+            key
         };
         Ok((0..states.num_rows()).map(key).collect())
+    }
+
+    /// The rows of the group columns that are no window; None when there are none.
+    pub(crate) fn groups(&self, states: &RecordBatch) -> Result<Option<Rows>> {
+        rows(self.keys.as_ref(), &states.columns()[1..self.group_count])
+    }
+
+    /// What the keys of all groups begin with that have this value in the first group column.
+    fn place(&self, label: i64) -> Vec<u8> {
+        match self.windows {
+            None => state::state_bound(self.view_id, NO_WINDOW_END),
+            Some(Windows::Tumble(window)) => state::state_bound(self.view_id, window.end_of(label)),
+            Some(Windows::Session(_)) => state::state_bound(self.view_id, label),
+            Some(Windows::Hop(hop)) => {
+                let place = hop.place(label);
+                // Panes have 1,440 windows at most.
+                let missed = u16::try_from(place.missed).unwrap_or(u16::MAX);
+                let mut key = state::state_bound(self.view_id, hop.pane_end(place.pane));
+                key.extend_from_slice(&missed.to_be_bytes());
+                key
+            }
+        }
+    }
+
+    /// The value of the first group column of a stored key, and the group key.
+    fn split<'k>(&self, key: &'k [u8]) -> Result<(i64, &'k [u8])> {
+        let (at, group) = state::split_state_key(key)?;
+        Ok(match self.windows {
+            None => (0, group),
+            Some(Windows::Tumble(window)) => (window.start_before(at), group),
+            Some(Windows::Session(_)) => (at, group),
+            Some(Windows::Hop(hop)) => {
+                let missed = group.first_chunk::<2>().ok_or_else(|| EngineError::bug("a pane's key is too short"))?;
+                let place = Place { pane: hop.pane_ending(at), missed: i64::from(u16::from_be_bytes(*missed)) };
+                (hop.label(place), &group[2..])
+            }
+        })
     }
 
     /// The keys of groups that hold more distinct values than a group may.
@@ -87,25 +146,44 @@ impl StateCodec {
     }
 
     /// The store's value of each group.
-    pub(crate) fn values(&self, states: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        let columns = rows(self.values.as_ref(), &states.columns()[self.group_count..])?;
-        let value = |row: usize| match &columns {
-            Some(columns) => state::encode_state(self.fingerprint, columns.row(row).data()),
-            None => state::encode_state(self.fingerprint, &[]),
+    pub(crate) fn values(&self, groups: &Groups) -> Result<Vec<Vec<u8>>> {
+        let columns = rows(self.values.as_ref(), &groups.states.columns()[self.group_count..])?;
+        let value = |row: usize| match &groups.ends {
+            None => state::encode_state(self.fingerprint, group_of(&columns, row)),
+            Some(ends) => {
+                let value = [&ends.value(row).to_be_bytes(), group_of(&columns, row)].concat();
+                state::encode_state(self.fingerprint, &value)
+            }
         };
-        Ok((0..states.num_rows()).map(value).collect())
+        Ok((0..groups.states.num_rows()).map(value).collect())
     }
 
-    /// Stored entries → a state batch, in their order.
-    pub(crate) fn decode<'a>(&self, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<RecordBatch> {
+    /// Where the session of a stored value ends.
+    pub(crate) fn end_of(&self, value: &[u8]) -> Result<i64> {
+        let columns = state::decode_state(self.fingerprint, value)?;
+        let end = columns.first_chunk().ok_or_else(|| EngineError::bug("a session has no end"))?;
+        Ok(i64::from_be_bytes(*end))
+    }
+
+    /// Stored entries → states, in their order.
+    pub(crate) fn decode<'a>(&self, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Groups> {
         let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) = entries.unzip();
         let mut columns = RowReader::new(self.values.as_ref());
+        let mut ends: Option<Vec<i64>> = matches!(self.windows, Some(Windows::Session(_))).then(Vec::new);
         for value in values {
-            columns.push(state::decode_state(self.fingerprint, value)?);
+            let stored = state::decode_state(self.fingerprint, value)?;
+            match &mut ends {
+                None => columns.push(stored),
+                Some(ends) => {
+                    ends.push(self.end_of(value)?);
+                    columns.push(&stored[8..]);
+                }
+            }
         }
         let mut arrays = self.group_columns(keys.iter().copied())?;
         arrays.extend(columns.finish()?);
-        Ok(RecordBatch::try_new(self.schema.clone(), arrays)?)
+        let states = RecordBatch::try_new(self.schema.clone(), arrays)?;
+        Ok(Groups { states, ends: ends.map(|ends| TimestampMillisecondArray::from(ends).with_timezone("UTC")) })
     }
 
     /// Stored keys → the group columns of a state batch, in their order.
@@ -118,8 +196,8 @@ impl StateCodec {
         let mut starts: Vec<i64> = Vec::new();
         let mut groups = RowReader::new(self.keys.as_ref());
         for key in keys {
-            let (end, group) = state::split_state_key(key)?;
-            starts.push(self.window.map_or(0, |window| window.start_before(end)));
+            let (start, group) = self.split(key)?;
+            starts.push(start);
             groups.push(group);
         }
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(TimestampMillisecondArray::from(starts).with_timezone("UTC"))];
@@ -145,6 +223,24 @@ impl StateCodec {
         }
         Ok(RecordBatch::try_new(states.schema(), arrays)?)
     }
+}
+
+/// The first group column of states.
+pub(crate) fn labels_of(states: &RecordBatch) -> Result<&TimestampMillisecondArray> {
+    let labels = states.column(0).as_any().downcast_ref::<TimestampMillisecondArray>();
+    labels.ok_or_else(|| EngineError::bug("the first group column is not window_start"))
+}
+
+/// The same states under other values in the first group column.
+pub(crate) fn with_labels(states: &RecordBatch, labels: Vec<i64>) -> Result<RecordBatch> {
+    let mut arrays = states.columns().to_vec();
+    arrays[0] = Arc::new(TimestampMillisecondArray::from(labels).with_timezone("UTC"));
+    Ok(RecordBatch::try_new(states.schema(), arrays)?)
+}
+
+/// The bytes of a row; nothing where there are no columns.
+pub(crate) fn group_of(rows: &Option<Rows>, row: usize) -> &[u8] {
+    rows.as_ref().map_or(&[], |rows| rows.row(row).data())
 }
 
 fn rows(converter: Option<&RowConverter>, columns: &[ArrayRef]) -> Result<Option<Rows>> {
@@ -217,6 +313,16 @@ impl HotStates {
         if self.young_bytes > self.generation_bytes_max {
             self.old = std::mem::take(&mut self.young);
             self.old_bytes = std::mem::take(&mut self.young_bytes);
+        }
+    }
+
+    /// Forgets a group that is no more.
+    pub(crate) fn remove(&mut self, key: &[u8]) {
+        if let Some(value) = self.young.remove(key) {
+            self.young_bytes -= key.len() + ENTRY_BYTES + value.len();
+        }
+        if let Some(value) = self.old.remove(key) {
+            self.old_bytes -= key.len() + ENTRY_BYTES + value.len();
         }
     }
 

@@ -1,7 +1,7 @@
 //! The engine: streams over topics, tables, streams derived from both, and materialized views in SQL; all exactly once.
 //!
 //! A record goes: `pipeline` (the loop of one stream) → `decode` (bytes → rows, refusals) → `window` (which window, late
-//! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups) → `state` (keys and
+//! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups; `sessions` and `spread` for windows that move or overlap) → `state` (keys and
 //! values) → one commit. On the way `derive` writes what other streams make of the rows, joined to the
 //! tables of `lookup`, and `quality` counts. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
 //! functions that forecast, find anomalies and match; queries know them by name.
@@ -10,6 +10,7 @@ mod aggregate;
 mod avro;
 mod budget;
 mod check;
+mod closing;
 mod columns;
 mod combine;
 mod conditions;
@@ -32,15 +33,19 @@ pub mod model;
 mod names;
 mod normalise;
 mod parse;
+mod parse_window;
 mod pipeline;
 mod quality;
 mod quality_table;
 mod read;
 mod read_when_planned;
 mod scalar;
+mod session;
+mod sessions;
 mod shared;
 mod source;
 pub mod sources;
+mod spread;
 mod sql;
 mod start;
 mod state;
@@ -53,6 +58,7 @@ mod tumble;
 mod view;
 mod watermark;
 mod window;
+mod windows;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -77,8 +83,9 @@ pub use sources::Sources;
 pub use sql::exact_sum;
 pub use status::{DerivedStatus, StreamStatus, TableStatus, ViewStatus};
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
-pub use tumble::tumble;
+pub use tumble::{only_in_views, tumble};
 pub use window::Window;
+pub use windows::{Hop, Windows};
 
 /// The next offset to be applied, per topic and partition.
 pub type Offsets = BTreeMap<TopicName, BTreeMap<PartitionIndex, Offset>>;

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{BooleanArray, RecordBatch, TimestampMillisecondArray};
 use arrow::compute::{concat_batches, filter_record_batch};
 use broker::{Broker, Change, Family, Store};
 use datafusion::common::{DataFusionError, Result as DfResult};
@@ -12,17 +12,17 @@ use datafusion::common::{DataFusionError, Result as DfResult};
 use crate::emit::{Outbox, push_gone};
 use crate::error::{EngineError, Result};
 use crate::finish::Finished;
-use crate::keyed::{DISTINCT_MAX, HotStates, StateCodec};
-use crate::state::{self, Progress};
+use crate::keyed::{DISTINCT_MAX, Groups, HotStates, StateCodec};
+use crate::state::{self, Mark, Progress};
 use crate::view::ViewPlan;
-use crate::window::{Finder, is_late};
+use crate::windows::{Judge, Lateness, Windows};
 
 /// Memory for the recently touched groups of one view.
 const HOT_BYTES_MAX: usize = 64 << 20;
 /// Groups that cannot be finished and of which that was told already.
 const UNFINISHED_MAX: usize = 10_000;
 /// Groups that one commit takes out.
-const TAKEN_OUT_MAX: usize = 10_000;
+pub(crate) const TAKEN_OUT_MAX: usize = 10_000;
 
 /// A view in its pipeline. Holds: the compiled view, its progress with the step under way, its hot groups. Only its
 /// pipeline changes it; a crash loses nothing but the hot groups.
@@ -30,11 +30,13 @@ pub(crate) struct ViewMember {
     pub(crate) plan: Arc<ViewPlan>,
     pub(crate) view_id: u32,
     pub(crate) progress: Progress,
-    codec: StateCodec,
-    hot: HotStates,
+    pub(crate) codec: StateCodec,
+    pub(crate) hot: HotStates,
     /// Groups that could not be finished when they were last touched; a restart forgets them.
     unfinished: HashSet<Vec<u8>>,
-    retired_until: i64,
+    pub(crate) retired_until: i64,
+    /// How far windows that overlap have come.
+    pub(crate) mark: Mark,
 }
 
 /// What one step does to a view.
@@ -42,21 +44,35 @@ pub(crate) struct ViewMember {
 pub(crate) struct ViewStep {
     /// Key and value of each changed group.
     pub(crate) groups: Vec<(Vec<u8>, Vec<u8>)>,
-    /// The changed groups as readers see them.
+    /// Sessions that have become one with others: their keys.
+    pub(crate) absorbed: Vec<Vec<u8>>,
+    /// Where the changed sessions are found by their groups: the start of the one that is, None where none is any more.
+    pub(crate) found: Vec<(Vec<u8>, Option<i64>)>,
+    /// The changed groups as readers see them; not of windows that overlap, which are told when they are closed.
     pub(crate) shown: Option<Finished>,
     /// Rows of `shown` that cannot be finished, but could before, and why.
     pub(crate) unfinished: Vec<(usize, String)>,
-    /// Rows (indexes into the step's) whose window is closed.
-    pub(crate) late: Vec<(usize, i64)>,
+    /// Rows that came when a window of theirs was closed.
+    pub(crate) late: Vec<LateRow>,
     /// Rows that the view's expressions cannot evaluate, and why.
     pub(crate) failed: Vec<(usize, String)>,
 }
 
+/// A row of a step (by its index) that came when a window of its was closed.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct LateRow {
+    pub(crate) row: usize,
+    /// The start of the first window that it missed.
+    pub(crate) window_start: i64,
+    /// The start of the first window that it counts in all the same.
+    pub(crate) counted_from: Option<i64>,
+}
+
 /// What became of rows that were evaluated together.
 #[derive(Default)]
-struct Counted {
-    late: Vec<(usize, i64)>,
-    failed: Vec<(usize, String)>,
+pub(crate) struct Counted {
+    pub(crate) late: Vec<LateRow>,
+    pub(crate) failed: Vec<(usize, String)>,
     applied: u64,
     filtered: u64,
 }
@@ -71,17 +87,19 @@ impl Counted {
 }
 
 /// Groups that go.
-struct Gone {
-    changes: Vec<Change>,
+pub(crate) struct Gone {
+    pub(crate) changes: Vec<Change>,
     /// Whether they are all that had to.
-    is_all: bool,
+    pub(crate) is_all: bool,
 }
 
 impl ViewMember {
-    pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress) -> Result<ViewMember> {
+    pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress, store: &Store) -> Result<ViewMember> {
         let codec = StateCodec::new(&plan, view_id)?;
         let (hot, unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
-        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until: i64::MIN })
+        let mark = store.get(Family::State, &state::mark_key(view_id))?;
+        let (retired_until, mark) = (i64::MIN, Mark::decode(mark.as_deref())?);
+        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark })
     }
 
     /// Applies rows to the groups they belong to and counts them in `progress`.
@@ -89,6 +107,9 @@ impl ViewMember {
         let mut step = ViewStep::default();
         if rows.num_rows() == 0 {
             return Ok(step);
+        }
+        if let Some(Windows::Session(gap_ms)) = self.plan.windows {
+            return self.apply_sessions(rows, gap_ms, store).await;
         }
         // Groups that are full: their rows are left out, and everything is evaluated once more without them.
         let mut full: HashSet<Vec<u8>> = HashSet::new();
@@ -106,15 +127,24 @@ impl ViewMember {
             }
             full.extend(overfull);
         };
-        self.progress.late += step.late.len() as u64;
+        self.progress.late += step.late.iter().filter(|late| late.counted_from.is_none()).count() as u64;
         self.progress.failed += step.failed.len() as u64;
-        if let Some(merged) = merged {
-            step.groups = self.codec.keys(&merged)?.into_iter().zip(self.codec.values(&merged)?).collect();
-            let finished = self.plan.finish(merged).await?;
-            step.unfinished = self.newly_unfinished(&step.groups, &finished);
-            step.shown = Some(finished);
+        if let Some(states) = merged {
+            self.take_in(Groups { states, ends: None }, &mut step).await?;
         }
         Ok(step)
+    }
+
+    /// The changed groups are the step's.
+    pub(crate) async fn take_in(&mut self, groups: Groups, step: &mut ViewStep) -> Result<()> {
+        step.groups = self.codec.keys(&groups.states)?.into_iter().zip(self.codec.values(&groups)?).collect();
+        if let Some(Windows::Hop(_)) = self.plan.windows {
+            return Ok(());
+        }
+        let finished = self.plan.finish(groups).await?;
+        step.unfinished = self.newly_unfinished(&step.groups, &finished);
+        step.shown = Some(finished);
+        Ok(())
     }
 
     /// Of the groups that cannot be finished those that could before: of each it is told once, until it can be again.
@@ -138,7 +168,11 @@ impl ViewMember {
     }
 
     /// Evaluates all rows together; when that fails, in halves, until the rows at fault stand alone.
-    async fn evaluate_all(&self, rows: &RecordBatch, full: &HashSet<Vec<u8>>) -> Result<(RecordBatch, Counted)> {
+    pub(crate) async fn evaluate_all(
+        &self,
+        rows: &RecordBatch,
+        full: &HashSet<Vec<u8>>,
+    ) -> Result<(RecordBatch, Counted)> {
         let mut states: Vec<RecordBatch> = Vec::new();
         let mut counted = Counted::default();
         let mut parts = vec![(0, rows.num_rows())];
@@ -165,7 +199,7 @@ impl ViewMember {
         (from, count): (usize, usize),
         full: &HashSet<Vec<u8>>,
     ) -> DfResult<(RecordBatch, Counted)> {
-        let (input, kept) = self.plan.select(&rows.slice(from, count))?;
+        let (input, kept) = self.plan.select(&rows.slice(from, count), self.progress.closed_until)?;
         let mut counted = Counted { filtered: (count - input.num_rows()) as u64, ..Counted::default() };
         let origin: Vec<usize> = match &kept {
             Some(kept) => kept.values().set_indices().map(|row| from + row).collect(),
@@ -177,27 +211,36 @@ impl ViewMember {
         Ok((self.plan.aggregation.partial(input).await?, counted))
     }
 
-    /// Takes out the rows whose window is closed. `origin` is the row of the step that each row is.
+    /// Takes out the rows whose windows are closed. `origin` is the row of the step that each row is.
     fn split_late(
         &self,
         input: RecordBatch,
         origin: Vec<usize>,
         counted: &mut Counted,
     ) -> DfResult<(RecordBatch, Vec<usize>)> {
-        let Some(window) = self.plan.window else { return Ok((input, origin)) };
-        let starts = input.column(input.num_columns() - 1).as_any().downcast_ref::<TimestampMillisecondArray>();
-        let starts = starts.expect("select puts window_start last");
-        let closed_until = self.progress.closed_until;
-        let mut finder = Finder::new(window);
-        let mut is_on_time = |start: &i64| !is_late(finder.bounds(*start).1, closed_until);
-        let on_time: Vec<bool> = starts.values().iter().map(&mut is_on_time).collect();
-        if on_time.iter().all(|on_time| *on_time) {
+        let Some(windows) = self.plan.windows else { return Ok((input, origin)) };
+        let labels = input.column(input.num_columns() - 1).as_any().downcast_ref::<TimestampMillisecondArray>();
+        let labels = labels.expect("select puts window_start last");
+        let mut judge = Judge::new(windows, self.progress.closed_until);
+        let mut counts = Vec::with_capacity(labels.len());
+        for (row, label) in labels.values().iter().enumerate() {
+            let row = origin[row];
+            let (window_start, counted_from) = match judge.lateness(*label) {
+                Lateness::OnTime => {
+                    counts.push(true);
+                    continue;
+                }
+                Lateness::Late { window_start } => (window_start, None),
+                Lateness::Partly { window_start, counted_from } => (window_start, Some(counted_from)),
+            };
+            counts.push(counted_from.is_some());
+            counted.late.push(LateRow { row, window_start, counted_from });
+        }
+        if counts.iter().all(|counts| *counts) {
             return Ok((input, origin));
         }
-        let late_rows = (0..on_time.len()).filter(|row| !on_time[*row]);
-        counted.late = late_rows.map(|row| (origin[row], starts.value(row))).collect();
-        let origin = origin.into_iter().zip(&on_time).filter(|(_, on_time)| **on_time).map(|(row, _)| row).collect();
-        Ok((filter_record_batch(&input, &BooleanArray::from(on_time))?, origin))
+        let origin = origin.into_iter().zip(&counts).filter(|(_, counts)| **counts).map(|(row, _)| row).collect();
+        Ok((filter_record_batch(&input, &BooleanArray::from(counts))?, origin))
     }
 
     /// Takes out the rows of groups that can take no more distinct values.
@@ -215,17 +258,24 @@ impl ViewMember {
         let groups = self.codec.normalize(self.plan.aggregation.groups_of(&input)?).map_err(external)?;
         let keys = self.codec.keys(&groups).map_err(external)?;
         let good: Vec<bool> = keys.iter().map(|key| !full.contains(key)).collect();
-        let reason = format!("its group has {DISTINCT_MAX} distinct values, which is the limit of count(DISTINCT …)");
         let refused = origin.into_iter().zip(&good).filter(|(_, good)| !**good);
-        counted.failed.extend(refused.map(|(row, _)| (row, reason.clone())));
+        counted.failed.extend(refused.map(|(row, _)| (row, full_group())));
         Ok(filter_record_batch(&input, &BooleanArray::from(good))?)
     }
 
     /// Merges this step's states with the stored ones of just the groups it touches.
     async fn merge(&self, partial: RecordBatch, store: &Store) -> Result<RecordBatch> {
+        let before = self.stored(self.codec.keys(&partial)?, store)?;
+        let before = self.codec.decode(before.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+        let states = concat_batches(self.codec.schema(), [&before.states, &partial])?;
+        Ok(self.plan.aggregation.reduce(states).await?)
+    }
+
+    /// What is stored under these keys.
+    pub(crate) fn stored(&self, keys: Vec<Vec<u8>>, store: &Store) -> Result<HashMap<Vec<u8>, Vec<u8>>> {
         let mut stored: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
         let mut missing: Vec<Vec<u8>> = Vec::new();
-        for key in self.codec.keys(&partial)? {
+        for key in keys {
             match self.hot.get(&key) {
                 Some(value) => drop(stored.insert(key, value.to_vec())),
                 None => missing.push(key),
@@ -236,9 +286,7 @@ impl ViewMember {
         let found = store.get_many(Family::State, &missing)?;
         let known = missing.into_iter().zip(found).filter_map(|(key, value)| value.map(|value| (key, value)));
         stored.extend(known);
-        let before = self.codec.decode(stored.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
-        let states = concat_batches(self.codec.schema(), [&before, &partial])?;
-        Ok(self.plan.aggregation.reduce(states).await?)
+        Ok(stored)
     }
 
     /// What the step writes for this view, and windows whose retention is over.
@@ -247,8 +295,18 @@ impl ViewMember {
         for (key, value) in &step.groups {
             changes.push(Change::Put(Family::State, key.clone(), value.clone()));
         }
-        if let Some(cutoff) = self.retire_cutoff() {
-            let gone = self.take_out(&state::state_bound(self.view_id, cutoff), broker)?;
+        changes.extend(step.absorbed.iter().map(|key| Change::Delete(Family::State, key.clone())));
+        changes.extend(step.found.iter().map(|(key, start_ms)| match start_ms {
+            Some(start_ms) => Change::Put(Family::State, key.clone(), start_ms.to_be_bytes().to_vec()),
+            None => Change::Delete(Family::State, key.clone()),
+        }));
+        // Windows that overlap go in commits of their own.
+        let cutoff = self.retire_cutoff().filter(|_| !matches!(self.plan.windows, Some(Windows::Hop(_))));
+        if let Some(cutoff) = cutoff {
+            let gone = match self.plan.windows {
+                Some(Windows::Session(_)) => self.take_out_sessions(cutoff, step, broker)?,
+                _ => self.take_out(&state::state_bound(self.view_id, cutoff), broker)?,
+            };
             changes.extend(gone.changes);
             if gone.is_all {
                 self.retired_until = cutoff;
@@ -274,31 +332,40 @@ impl ViewMember {
         }
         let is_all = to == until;
         let mut outbox = Outbox::to(broker, &self.plan.name)?;
-        let groups = self.codec.decode_keys(keys.iter().map(Vec::as_slice))?;
-        push_gone(&mut outbox, &self.plan, &self.plan.keys_alone(&groups)?, broker.clock().now_ms())?;
+        self.push_gone(&mut outbox, &keys, broker)?;
         let mut changes = outbox.finish();
         changes.push(Change::DeleteRange(Family::State, from, to));
         Ok(Gone { changes, is_all })
     }
 
+    /// A tombstone for each of these groups.
+    pub(crate) fn push_gone(&self, outbox: &mut Outbox, keys: &[Vec<u8>], broker: &Broker) -> Result<()> {
+        let groups = self.codec.decode_keys(keys.iter().map(Vec::as_slice))?;
+        push_gone(outbox, &self.plan, &self.plan.keys_alone(&groups)?, broker.clock().now_ms())
+    }
+
     /// Empties the view and its topic, a part at a time: what each commit writes. When nothing is left, it begins anew.
     pub(crate) fn begin_again(&mut self, broker: &Broker) -> Result<Option<Vec<Change>>> {
-        let (_, to) = state::state_range(self.view_id);
-        if self.progress != Progress::default() {
-            let gone = self.take_out(&to, broker)?;
-            if gone.is_all {
-                (self.hot, self.unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
-                (self.progress, self.retired_until) = (Progress::default(), i64::MIN);
-            }
-            return Ok(Some(gone.changes));
+        if self.progress == Progress::default() {
+            return Ok(None);
         }
-        Ok(None)
+        let (_, to) = state::state_range(self.view_id);
+        let mut gone = match self.plan.windows {
+            Some(Windows::Hop(hop)) => self.take_out_windows(hop, self.mark.told, broker)?,
+            _ => self.take_out(&to, broker)?,
+        };
+        if gone.is_all {
+            gone.changes.extend(state::forget(self.view_id));
+            (self.hot, self.unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
+            (self.progress, self.retired_until, self.mark) = (Progress::default(), i64::MIN, Mark::NONE);
+        }
+        Ok(Some(gone.changes))
     }
 
     /// Windows that end before this are to be forgotten: only closed ones, and not at every step.
-    fn retire_cutoff(&self) -> Option<i64> {
+    pub(crate) fn retire_cutoff(&self) -> Option<i64> {
         let retention_ms = self.plan.retention_ms?;
-        let width_ms = self.plan.window?.nominal_ms();
+        let width_ms = self.plan.windows?.nominal_ms();
         let cutoff = self.progress.event_watermark?.saturating_sub(retention_ms).min(self.progress.closed_until?);
         let step_ms = width_ms.max(retention_ms / 32);
         (cutoff.saturating_sub(self.retired_until) >= step_ms).then_some(cutoff)
@@ -306,6 +373,7 @@ impl ViewMember {
 
     /// After the commit: the step's groups are the hot ones.
     pub(crate) fn committed(&mut self, step: ViewStep) {
+        step.absorbed.iter().for_each(|key| self.hot.remove(key));
         for (key, value) in step.groups {
             self.hot.put(key, value);
         }
@@ -315,4 +383,9 @@ impl ViewMember {
     pub(crate) fn hot_size(&self) -> (usize, usize) {
         (self.hot.len(), self.hot.bytes())
     }
+}
+
+/// Why a row is refused.
+pub(crate) fn full_group() -> String {
+    format!("its group has {DISTINCT_MAX} distinct values, which is the limit of count(DISTINCT …)")
 }

@@ -1,42 +1,35 @@
 //! The text of `CREATE MATERIALIZED VIEW`: name, stream, window, and the query with the window made a plain column.
 //!
-//! `TUMBLE(ts, INTERVAL '1' MINUTE)` becomes the column `window_start`, which the engine computes for each row before it
-//! plans anything, and `window_end` becomes `window_start` plus the interval. A view without a window is grouped by a
-//! constant `window_start` that is never shown, so both kinds take the same way through the engine.
+//! `TUMBLE(ts, INTERVAL '1' MINUTE)` and its like become the column `window_start`, which the engine computes for each row before
+//! it plans anything, and `window_end` becomes `window_start` plus the interval. A view without a window is grouped by a
+//! constant `window_start` that is never shown, so all kinds take the same way through the engine.
 
 use std::ops::ControlFlow;
 
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
-use arrow::datatypes::IntervalMonthDayNano;
 use chrono_tz::Tz;
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, Ident, Interval, Query, Select,
-    SelectItem, SetExpr, Statement, TableFactor, Value, Visit, visit_expressions, visit_expressions_mut,
+    BinaryOperator, Expr, GroupByExpr, Ident, Interval, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
+    Value, Visit, visit_expressions, visit_expressions_mut,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::names::{is_topic_name, normalized, single_name};
+use crate::parse_window::{Windowed, window_call};
 use crate::window::Window;
+use crate::windows::Windows;
 
 /// The column of a window's start, inclusive.
 pub(crate) const WINDOW_START: &str = "window_start";
 /// The column of a window's end, exclusive.
 pub(crate) const WINDOW_END: &str = "window_end";
 
-/// A tumbling window: each row belongs to exactly one.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Tumble {
-    pub(crate) column: String,
-    pub(crate) window: Window,
-}
-
 /// A view's text, taken apart.
 #[derive(Debug, Clone)]
 pub(crate) struct ParsedView {
     pub(crate) name: String,
     pub(crate) stream: String,
-    pub(crate) tumble: Option<Tumble>,
+    pub(crate) windowed: Option<Windowed>,
     /// The query as it was written, in one spelling.
     pub(crate) canonical: String,
     /// The query with `window_start` as a column.
@@ -69,9 +62,9 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
     let select = plain_select(&mut query)?;
     check_items(select)?;
     let stream = stream_name(select)?;
-    let tumble = take_tumble(select)?;
-    group_by_window(select, tumble.as_ref())?;
-    Ok(ParsedView { name, stream, tumble, canonical, query })
+    let windowed = take_windows(select)?;
+    group_by_window(select, windowed.as_ref())?;
+    Ok(ParsedView { name, stream, windowed, canonical, query })
 }
 
 fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
@@ -92,7 +85,7 @@ fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
 fn check_items(select: &Select) -> Result<(), String> {
     for item in &select.projection {
         match item {
-            SelectItem::UnnamedExpr(expr) if is_column(expr) || tumble_call(expr).is_some() => {}
+            SelectItem::UnnamedExpr(expr) if is_column(expr) || window_call(expr).is_some() => {}
             SelectItem::ExprWithAlias { .. } => {}
             SelectItem::UnnamedExpr(expr) => return Err(format!("'{expr}' needs a name, write {expr} AS some_name")),
             other => return Err(format!("'{other}' is not supported in a view, name the columns")),
@@ -120,28 +113,28 @@ fn stream_name(select: &Select) -> Result<String, String> {
     }
 }
 
-/// Replaces every TUMBLE(…) by `window_start` and every `window_end` by `window_start` plus the width.
-fn take_tumble(select: &mut Select) -> Result<Option<Tumble>, String> {
-    let mut found: Option<Tumble> = None;
+/// Replaces every TUMBLE(…) and its like by `window_start` and every `window_end` by `window_start` plus the width.
+fn take_windows(select: &mut Select) -> Result<Option<Windowed>, String> {
+    let mut found: Option<Windowed> = None;
     let replaced = visit_expressions_mut(select, |expr| {
-        let Some(arguments) = tumble_call(expr) else { return ControlFlow::Continue(()) };
-        let tumble = match parse_tumble(arguments) {
-            Ok(tumble) => tumble,
+        let Some(call) = window_call(expr) else { return ControlFlow::Continue(()) };
+        let windowed = match call.parse() {
+            Ok(windowed) => windowed,
             Err(mistake) => return ControlFlow::Break(mistake),
         };
-        if found.as_ref().is_some_and(|other| *other != tumble) {
-            return ControlFlow::Break("all TUMBLE(…) of a view must be the same".to_string());
+        if found.as_ref().is_some_and(|other| *other != windowed) {
+            return ControlFlow::Break("all TUMBLE(…), HOP(…) and SESSION(…) of a view must be the same".to_string());
         }
-        found = Some(tumble);
+        found = Some(windowed);
         *expr = Expr::Identifier(Ident::new(WINDOW_START));
         ControlFlow::Continue(())
     });
     if let ControlFlow::Break(mistake) = replaced {
         return Err(mistake);
     }
-    let Some(tumble) = found else {
+    let Some(windowed) = found else {
         return if mentions_window(select) {
-            Err("window_start and window_end need GROUP BY TUMBLE(ts, INTERVAL '…')".into())
+            Err("window_start and window_end need GROUP BY TUMBLE(ts, INTERVAL '…'), HOP(…) or SESSION(…)".into())
         } else {
             Ok(None)
         };
@@ -150,17 +143,25 @@ fn take_tumble(select: &mut Select) -> Result<Option<Tumble>, String> {
         return Err("window_start and window_end cannot stand in WHERE, use the event time there or HAVING".into());
     }
     check_window_items(select)?;
-    match tumble.window {
-        Window::Fixed(width_ms) => replace_window_end(select, &format!("{width_ms} milliseconds")),
-        Window::Months(months, Tz::UTC) => replace_window_end(select, &format!("{months} months")),
-        Window::Days(..) | Window::Months(..) if mentions_window_end(select) => {
+    let width = match windowed.windows {
+        Windows::Tumble(window) => Some(window),
+        Windows::Hop(hop) => Some(hop.size()),
+        Windows::Session(_) => None,
+    };
+    match width {
+        Some(Window::Fixed(width_ms)) => replace_window_end(select, &format!("{width_ms} milliseconds")),
+        Some(Window::Months(months, Tz::UTC)) => replace_window_end(select, &format!("{months} months")),
+        _ if !mentions_window_end(select) => {}
+        None => {
+            return Err("the window_end of a session cannot stand in an expression, use max of the event time".into());
+        }
+        Some(Window::Days(..) | Window::Months(..)) => {
             return Err(
                 "the window_end of a window in a time zone cannot stand in an expression, use window_start".into()
             );
         }
-        Window::Days(..) | Window::Months(..) => {}
     }
-    Ok(Some(tumble))
+    Ok(Some(windowed))
 }
 
 fn mentions_window<N: Visit>(node: &N) -> bool {
@@ -231,7 +232,7 @@ fn replace_window_end(select: &mut Select, width: &str) {
     });
 }
 
-fn group_by_window(select: &mut Select, tumble: Option<&Tumble>) -> Result<(), String> {
+fn group_by_window(select: &mut Select, windowed: Option<&Windowed>) -> Result<(), String> {
     let GroupByExpr::Expressions(groups, modifiers) = &mut select.group_by else {
         return Err("GROUP BY ALL is not supported in a view, name the keys".into());
     };
@@ -242,104 +243,23 @@ fn group_by_window(select: &mut Select, tumble: Option<&Tumble>) -> Result<(), S
         return Err("GROUP BY by position is not supported in a view, name the keys".into());
     }
     let is_window = |group: &Expr| ident(group).is_some_and(|column| column == WINDOW_START);
-    match (tumble, groups.iter().filter(|group| is_window(group)).count()) {
-        (Some(_), 0) => return Err("TUMBLE(…) must stand in GROUP BY".into()),
-        (Some(_), 1) => {}
-        (Some(_), _) => return Err("TUMBLE(…) stands twice in GROUP BY".into()),
-        (None, _) => {}
+    if let Some(windowed) = windowed {
+        let name = windowed.windows.name();
+        match groups.iter().filter(|group| is_window(group)).count() {
+            0 => return Err(format!("{name}(…) must stand in GROUP BY")),
+            1 => {}
+            _ => return Err(format!("{name}(…) stands twice in GROUP BY")),
+        }
     }
     groups.retain(|group| !is_window(group));
     groups.insert(0, Expr::Identifier(Ident::new(WINDOW_START)));
     Ok(())
 }
 
-/// The arguments, if the expression is a call of TUMBLE.
-fn tumble_call(expr: &Expr) -> Option<&[FunctionArg]> {
-    let Expr::Function(call) = expr else { return None };
-    let name = single_name(&call.name)?;
-    match (&call.args, name.as_str()) {
-        (FunctionArguments::List(list), "tumble") => Some(&list.args),
-        _ => None,
-    }
-}
-
-fn parse_tumble(arguments: &[FunctionArg]) -> Result<Tumble, String> {
-    const FORM: &str = "write TUMBLE(ts, INTERVAL '1' MINUTE), or TUMBLE(ts, INTERVAL '1' MONTH, 'Europe/Paris'), with the stream's event-time column";
-    let plain = |argument: &FunctionArg| match argument {
-        FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => Some(expr.clone()),
-        _ => None,
-    };
-    let [Some(column), Some(Expr::Interval(interval))] =
-        [arguments.first(), arguments.get(1)].map(|argument| argument.and_then(plain))
-    else {
-        return Err(FORM.into());
-    };
-    let column = match &column {
-        Expr::Identifier(ident) => normalized(ident),
-        Expr::CompoundIdentifier(parts) => parts.last().map(normalized).ok_or(FORM)?,
-        _ => return Err(FORM.into()),
-    };
-    let zone = match (arguments.len(), arguments.get(2).and_then(plain)) {
-        (2, _) => None,
-        (3, Some(Expr::Value(value))) => Some(value.value.into_string().ok_or(FORM)?),
-        _ => return Err(FORM.into()),
-    };
-    Ok(Tumble { column, window: window_of(&interval_text(&interval)?, zone.as_deref())? })
-}
-
-/// The text of an interval with its unit.
-fn interval_text(interval: &Interval) -> Result<String, String> {
-    let value = match interval.value.as_ref() {
-        Expr::Value(value) => match &value.value {
-            Value::SingleQuotedString(text) => text.clone(),
-            Value::Number(text, _) => text.to_string(),
-            other => return Err(format!("'{other}' is not an interval, write INTERVAL '1' MINUTE")),
-        },
-        other => return Err(format!("'{other}' is not an interval, write INTERVAL '1' MINUTE")),
-    };
-    let unit = interval.leading_field.as_ref().map(|field| format!(" {field}")).unwrap_or_default();
-    Ok(format!("{value}{unit}").to_lowercase())
-}
-
-/// The window of an interval: a fixed width, or whole days or months of a time zone (UTC for months without one).
-fn window_of(text: &str, zone: Option<&str>) -> Result<Window, String> {
-    let parsed = parse_interval_month_day_nano(text).map_err(|error| format!("interval '{text}': {error}"))?;
-    let named = zone.map(|name| {
-        name.parse::<Tz>().map_err(|_| format!("'{name}' is not a time zone, use a name like Europe/Paris"))
-    });
-    let window = window_of_interval(parsed, named.transpose()?);
-    window.map_err(|mistake| format!("interval '{text}' cannot be a window: {mistake}"))
-}
-
-/// As SQL's `TUMBLE(ts, interval, zone)` means it; Err says what to use instead.
-pub(crate) fn window_of_interval(interval: IntervalMonthDayNano, zone: Option<Tz>) -> Result<Window, String> {
-    let nanoseconds = i128::from(interval.days) * 86_400_000_000_000 + i128::from(interval.nanoseconds);
-    if interval.months != 0 {
-        let months = u32::try_from(interval.months).ok().filter(|months| *months <= MONTHS_MAX && nanoseconds == 0);
-        let months = months.ok_or("use months and years without days, up to ten years")?;
-        return Ok(Window::Months(months, zone.unwrap_or(Tz::UTC)));
-    }
-    let width_ms = i64::try_from(nanoseconds / 1_000_000).unwrap_or(i64::MAX);
-    if nanoseconds % 1_000_000 != 0 || width_ms <= 0 || width_ms > WIDTH_MS_MAX {
-        return Err("use a whole number of milliseconds up to 3660 days, or of months".into());
-    }
-    match zone {
-        None => Ok(Window::Fixed(width_ms)),
-        Some(zone) if width_ms % 86_400_000 == 0 => {
-            Ok(Window::Days(u32::try_from(width_ms / 86_400_000).unwrap_or(1), zone))
-        }
-        Some(_) => Err("in a time zone, use whole days or months".into()),
-    }
-}
-
-/// Ten years and some: wide enough for any report, narrow enough that a window's end is always a printable time.
-const WIDTH_MS_MAX: i64 = 3_660 * 86_400_000;
-/// The same in months.
-const MONTHS_MAX: u32 = 120;
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::windows::Hop;
 
     fn parse(query: &str) -> Result<ParsedView, String> {
         parse_view(&format!("CREATE MATERIALIZED VIEW v AS {query}"))
@@ -367,9 +287,43 @@ mod tests {
         ];
         for (interval, expected) in cases {
             let sql = format!("SELECT g, count(*) AS n FROM s GROUP BY TUMBLE(ts, {interval}), g");
-            let window = parse(&sql).ok().and_then(|view| view.tumble).map(|tumble| tumble.window);
-            assert_eq!(window, expected, "{interval}: {:?}", parse(&sql).err());
+            let windows = parse(&sql).ok().and_then(|view| view.windowed).map(|windowed| windowed.windows);
+            assert_eq!(windows, expected.map(Windows::Tumble), "{interval}: {:?}", parse(&sql).err());
         }
+    }
+
+    #[test]
+    fn hops_and_sessions() {
+        let hop = |slide, size| Some(Windows::Hop(Hop::new(slide, size).unwrap()));
+        let days = |days| Window::Days(days, chrono_tz::Europe::Paris);
+        let cases = [
+            ("HOP(ts, INTERVAL '1' MINUTE, INTERVAL '1' HOUR)", hop(Window::Fixed(60_000), Window::Fixed(3_600_000))),
+            ("hop(s.ts, INTERVAL '1' DAY, INTERVAL '7' DAY, 'Europe/Paris')", hop(days(1), days(7))),
+            (
+                "HOP(ts, INTERVAL '1' MONTH, INTERVAL '1' YEAR)",
+                hop(Window::Months(1, Tz::UTC), Window::Months(12, Tz::UTC)),
+            ),
+            ("SESSION(ts, INTERVAL '30' MINUTE)", Some(Windows::Session(1_800_000))),
+            ("HOP(ts, INTERVAL '1' HOUR, INTERVAL '1' MINUTE)", None),
+            ("HOP(ts, INTERVAL '1' SECOND, INTERVAL '1' DAY)", None),
+            ("HOP(ts, INTERVAL '1' HOUR)", None),
+            ("HOP(ts, INTERVAL '1' HOUR, INTERVAL '2' HOUR, 'Europe/Paris')", None),
+            ("HOP(ts, INTERVAL '1' DAY, INTERVAL '1' MONTH)", None),
+            ("SESSION(ts, INTERVAL '1' MONTH)", None),
+            ("SESSION(ts, INTERVAL '1' DAY, 'Europe/Paris')", None),
+            ("SESSION(ts)", None),
+        ];
+        for (call, expected) in cases {
+            let parsed = parse(&format!("SELECT g, count(*) AS n FROM s GROUP BY {call}, g"));
+            let windows = parsed.as_ref().ok().and_then(|view| view.windowed.clone()).map(|windowed| windowed.windows);
+            assert_eq!(windows, expected, "{call}: {:?}", parsed.err());
+        }
+        let ends = parse(
+            "SELECT count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '2' MINUTE, INTERVAL '3' MINUTE) HAVING window_end > ts",
+        );
+        assert!(
+            ends.unwrap().query.to_string().ends_with("HAVING (window_start + INTERVAL '180000 milliseconds') > ts")
+        );
     }
 
     #[test]
@@ -415,6 +369,11 @@ mod tests {
                 "the same",
             ),
             ("SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts)", "write TUMBLE"),
+            ("SELECT count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' DAY)", "first the slide, then the size"),
+            (
+                "SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '1' DAY) HAVING window_end > ts",
+                "use max of the event time",
+            ),
         ];
         for (query, expected) in cases {
             let mistake = parse(query).expect_err(query);

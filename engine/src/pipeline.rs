@@ -114,6 +114,8 @@ impl Pipeline {
         self.source.follow_topic();
         self.hold_positions(&self.source.positions(&BTreeMap::new()));
         self.wait_for_tables().await;
+        // A crash may have come between a step and this.
+        self.tell_closed().await?;
         while !self.shared.is_stopping() {
             self.source.follow_topic();
             if self.source.is_replaced() {
@@ -235,16 +237,17 @@ impl Pipeline {
             let plan = &view.member.plan;
             if let Some(shown) = &view_step.shown {
                 let mut outbox = Outbox::to(&self.broker, &plan.name)?;
+                view.member.push_gone(&mut outbox, &view_step.absorbed, &self.broker)?;
                 push_groups(&mut outbox, plan, shown, now_ms)?;
                 changes.extend(outbox.finish());
             }
             if !view_step.late.is_empty() {
                 let mut outbox = Outbox::to(&self.broker, &format!("{}{LATE_SUFFIX}", plan.name))?;
-                let rows: Vec<usize> = view_step.late.iter().map(|(row, _)| *row).collect();
-                let mut windows = view_step.late.iter().map(|(_, window)| *window);
-                read.sources.visit(&rows, |_, partition, record| {
-                    let window = windows.next().unwrap_or_default();
-                    push_late(&mut outbox, plan, record, (partition, window), now_ms)
+                let rows: Vec<usize> = view_step.late.iter().map(|late| late.row).collect();
+                let mut late = view_step.late.iter();
+                read.sources.visit(&rows, |_, partition, record| match late.next() {
+                    Some(late) => push_late(&mut outbox, plan, record, (partition, late), now_ms),
+                    None => Ok(()),
                 })?;
                 changes.extend(outbox.finish());
             }
@@ -264,7 +267,9 @@ impl Pipeline {
                 records.push(rejected(partition, record, rule, reasons.next().unwrap_or_default()));
                 Ok(())
             })?;
-            records.extend(unfinished(&view.member, view_step, read.now_ms)?);
+            if let (Some(shown), false) = (&view_step.shown, view_step.unfinished.is_empty()) {
+                records.extend(unfinished(&view.member.plan, shown, &view_step.unfinished, read.now_ms)?);
+            }
         }
         if let Some(member) = &mut self.stream_member {
             for rejected in refused {
@@ -289,6 +294,7 @@ impl Pipeline {
         self.source.committed(&step.positions);
         self.hold_positions(&step.positions);
         self.shared.records.fetch_add(step.records, Ordering::Relaxed);
+        self.tell_closed().await?;
         for (view, view_step) in self.views.iter_mut().zip(step.views) {
             let rows_changed = !view_step.groups.is_empty();
             view.member.committed(view_step);
@@ -302,6 +308,16 @@ impl Pipeline {
         }
         if let Some(member) = &self.stream_member {
             member.published.publish(&member.progress, false);
+        }
+        Ok(())
+    }
+
+    /// Windows that are closed are told to the topics of views whose windows overlap, before anybody hears of the step.
+    async fn tell_closed(&mut self) -> Result<()> {
+        for view in &mut self.views {
+            while let Some(changes) = view.member.tell_closed(&self.broker)? {
+                self.broker.lane().commit(changes, self.ack).await?;
+            }
         }
         Ok(())
     }

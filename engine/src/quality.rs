@@ -8,6 +8,7 @@ use arrow::array::{Array, RecordBatch, TimestampMillisecondArray};
 use broker::{Broker, Change, Family, Store, TimestampMs};
 
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::member::LateRow;
 use crate::state;
 use crate::stream::{META_COLUMNS, Rejected};
 
@@ -162,8 +163,8 @@ impl Tally {
     }
 
     /// Adds rows that came too late for a view, or that it could not evaluate.
-    pub(crate) fn add_view(&mut self, days: &[i32], late: &[(usize, i64)], failed: &[(usize, String)]) {
-        self.add_days(late.iter().map(|(row, _)| days[*row]), QualityAction::Late, &LATE.into());
+    pub(crate) fn add_view(&mut self, days: &[i32], late: &[LateRow], failed: &[(usize, String)]) {
+        self.add_days(late.iter().map(|late| days[late.row]), QualityAction::Late, &LATE.into());
         self.add_days(failed.iter().map(|(row, _)| days[*row]), QualityAction::Failed, &FAILED.into());
     }
 }

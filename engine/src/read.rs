@@ -12,13 +12,15 @@ use crate::Offsets;
 use crate::budget::Held;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::guard::Guard;
-use crate::keyed::StateCodec;
+use crate::keyed::{Groups, StateCodec};
 use crate::names::closest;
 use crate::read_when_planned::Grow;
 use crate::shared::RunningView;
+use crate::spread::WindowScan;
 use crate::sql;
-use crate::state::{self, Progress};
+use crate::state::{self, Mark, Progress};
 use crate::view::ViewPlan;
+use crate::windows::{Hop, Windows};
 
 /// Groups finished at once.
 const CHUNK_GROUPS: usize = 32_768;
@@ -81,14 +83,20 @@ pub(crate) fn read_now(
     }
     let filters = Filters { keys: key_filters(plan, &request.keys)?, guard, grow };
     let order = order_columns(plan, &request.order)?;
-    let (from, to) = state_bounds(view, request)?;
+    if plan.windows.is_none() && (request.from.is_some() || request.to.is_some()) {
+        let message = format!("view {} has no window, leave out from and to", plan.name);
+        return Err(EngineError::bad_request(message));
+    }
     let snapshot = broker.store().snapshot();
     let progress = match snapshot.get(Family::State, &state::view_progress_key(view.view_id))? {
         Some(bytes) => Progress::decode(&bytes)?,
         None => Progress::default(),
     };
     let enough = if order.is_empty() { request.limit } else { None };
-    let mut rows = scan(view, &snapshot, (&from, &to), &filters, enough)?;
+    let mut rows = match plan.windows {
+        Some(Windows::Hop(hop)) => scan_windows(view, &snapshot, (hop, request), &filters, enough)?,
+        _ => scan(view, &snapshot, request, &filters, enough)?,
+    };
     drop(snapshot);
     let schema = guard.map_or_else(|| plan.schema.clone(), Guard::schema);
     if !order.is_empty() {
@@ -128,20 +136,16 @@ fn refuse_masked(plan: &ViewPlan, request: &ReadRequest, guard: &Guard) -> Resul
     }
 }
 
-fn state_bounds(view: &RunningView, request: &ReadRequest) -> Result<(Vec<u8>, Vec<u8>)> {
+fn state_bounds(view: &RunningView, request: &ReadRequest) -> (Vec<u8>, Vec<u8>) {
     let (all_from, all_to) = state::state_range(view.view_id);
-    let Some(window) = view.plan.window else {
-        if request.from.is_some() || request.to.is_some() {
-            let message = format!("view {} has no window, leave out from and to", view.plan.name);
-            return Err(EngineError::bad_request(message));
-        }
-        return Ok((all_from, all_to));
+    let bound = |start: i64| match view.plan.windows {
+        Some(Windows::Tumble(window)) => state::state_bound(view.view_id, window.end_from(start)),
+        _ => state::state_bound(view.view_id, start),
     };
-    let bound = |start: i64| state::state_bound(view.view_id, window.end_from(start));
     let from = request.from.map_or(all_from, bound);
     let to = request.to.map_or(all_to, bound);
     // The store does not take a range that ends before it begins.
-    Ok(if from <= to { (from, to) } else { (to.clone(), to) })
+    if from <= to { (from, to) } else { (to.clone(), to) }
 }
 
 fn column_index(plan: &ViewPlan, name: &str) -> Result<usize> {
@@ -172,23 +176,24 @@ fn order_columns(plan: &ViewPlan, order: &[(String, bool)]) -> Result<Vec<(usize
 fn scan(
     view: &RunningView,
     snapshot: &Snapshot<'_>,
-    range: (&[u8], &[u8]),
+    request: &ReadRequest,
     filters: &Filters<'_>,
     enough: Option<usize>,
 ) -> Result<Vec<RecordBatch>> {
     let plan = &view.plan;
     let codec = StateCodec::new(plan, view.view_id)?;
+    let (from, to) = state_bounds(view, request);
     let mut answer = Collected { rows: Vec::new(), count: 0, bytes: 0 };
     let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut groups = 0;
     let chunk_groups = enough.map_or(CHUNK_GROUPS, |enough| enough.clamp(256, CHUNK_GROUPS));
-    let mut scan = snapshot.scan(Family::State, range.0, range.1);
+    let mut scan = snapshot.scan(Family::State, &from, &to);
     while let Some(entry) = scan.next_ref() {
         let (key, value) = entry?;
         entries.push((key.to_vec(), value.to_vec()));
         if entries.len() >= chunk_groups {
             groups += entries.len();
-            answer.add(finish(plan, &codec, &entries, filters)?, plan, filters)?;
+            answer.add(finish(plan, decode(&codec, &entries)?, filters)?, plan, filters)?;
             entries.clear();
             if enough.is_some_and(|enough| answer.count >= enough) {
                 return Ok(answer.rows);
@@ -199,7 +204,36 @@ fn scan(
         }
     }
     if !entries.is_empty() {
-        answer.add(finish(plan, &codec, &entries, filters)?, plan, filters)?;
+        answer.add(finish(plan, decode(&codec, &entries)?, filters)?, plan, filters)?;
+    }
+    Ok(answer.rows)
+}
+
+/// Puts windows together from their panes and finishes them, some at a time; stops early when `enough` rows are there.
+fn scan_windows(
+    view: &RunningView,
+    snapshot: &Snapshot<'_>,
+    (hop, request): (Hop, &ReadRequest),
+    filters: &Filters<'_>,
+    enough: Option<usize>,
+) -> Result<Vec<RecordBatch>> {
+    let plan = &view.plan;
+    let codec = StateCodec::new(plan, view.view_id)?;
+    let mark = Mark::decode(snapshot.get(Family::State, &state::mark_key(view.view_id))?.as_deref())?;
+    let from = request.from.map_or(i64::MIN, |from| hop.first_from(from)).max(mark.gone);
+    let to = request.to.map_or(i64::MAX, |to| hop.first_from(to));
+    let mut windows = WindowScan::new((plan, &codec), hop, (from, to));
+    let mut answer = Collected { rows: Vec::new(), count: 0, bytes: 0 };
+    let mut groups = 0;
+    while let Some(states) = windows.next(snapshot)? {
+        groups += states.num_rows();
+        answer.add(finish(plan, Groups { states, ends: None }, filters)?, plan, filters)?;
+        if enough.is_some_and(|enough| answer.count >= enough) {
+            break;
+        }
+        if groups >= GROUPS_MAX {
+            return Err(too_large(plan));
+        }
     }
     Ok(answer.rows)
 }
@@ -227,15 +261,13 @@ fn too_large(plan: &ViewPlan) -> EngineError {
     EngineError::new(ErrorKind::TooLarge, message)
 }
 
-fn finish(
-    plan: &ViewPlan,
-    codec: &StateCodec,
-    entries: &[(Vec<u8>, Vec<u8>)],
-    filters: &Filters<'_>,
-) -> Result<RecordBatch> {
-    let states = codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
+fn decode(codec: &StateCodec, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<Groups> {
+    codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))
+}
+
+fn finish(plan: &ViewPlan, groups: Groups, filters: &Filters<'_>) -> Result<RecordBatch> {
     // Nothing in a plan over memory waits, so this drives it to its end without a runtime.
-    let mut rows = futures::executor::block_on(plan.finish(states))?.into_shown()?;
+    let mut rows = futures::executor::block_on(plan.finish(groups))?.into_shown()?;
     for (index, value) in &filters.keys {
         let equal = arrow::compute::kernels::cmp::eq(rows.column(*index), &value.to_scalar()?)?;
         rows = filter_record_batch(&rows, &sql::mask(equal))?;

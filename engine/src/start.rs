@@ -198,7 +198,7 @@ fn groups_of(broker: &Arc<Broker>, compiled: &Compiled, ids: &[u32], stream: &Ar
     for (plan, view_id) in compiled.views.iter().zip(ids).filter(|(plan, _)| plan.stream.name() == stream.name()) {
         let progress = load(broker, &state::view_progress_key(*view_id))?;
         let published = Arc::new(Published::new(progress.clone()));
-        let member = ViewMember::new(plan.clone(), *view_id, progress.clone())?;
+        let member = ViewMember::new(plan.clone(), *view_id, progress.clone(), broker.store())?;
         let counters = Counters::new(Writer::View, &plan.name);
         group_at(&mut groups, &progress).views.push((PipelineView { member, published, counters }, *view_id));
     }

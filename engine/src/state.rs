@@ -9,9 +9,11 @@
 //! 05 ++ derived stream name (UTF-8)                         progress of a derived stream
 //! 06 ++ table name (UTF-8)                                  fingerprint u64 ++ progress of a table
 //! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
+//! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows
 //! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)
 //! 11 ++ table name ++ 00 ++ key column                      01 ++ columns (both Arrow row format)
 //! 12 ++ derived stream name ++ 00 ++ bucket i64 ^ sign ++ key columns   event time i64 of the accepted row
+//! 13 ++ view id u32 ++ group key ++ window end i64 ^ sign   window start i64: of a session
 //!
 //! progress: 01 ++ closed until i64 ++ event watermark i64 (i64::MIN = none) ++ applied u64 ++ filtered u64 ++ late u64
 //!           ++ failed u64 ++ lost u64 ++ updated at i64
@@ -19,14 +21,17 @@
 //!           ++ rules u32, each: length u16 ++ name ++ count u64
 //! ```
 //! The group key is the Arrow row format of the key columns without `window_start`, so a view's states lie in the order
-//! of windows, then keys. A view without a window has the window end `i64::MAX`. The fingerprint covers this format's
+//! of windows, then keys. A view without a window has the window end `i64::MAX`. For overlapping windows the end is that of a
+//! pane, and the group key begins with a u16, the number of the pane's windows that the rows missed; the first window not
+//! yet told in the view's topic, and the first one not yet gone, are numbers as in `windows`. For a session the key has
+//! the window start in the place of the end, which stands before the state columns (i64). The fingerprint covers this format's
 //! version, DataFusion's version and the definitions of stream and view: state of another fingerprint is never read,
 //! the view gets a new id and is rebuilt; a table of another fingerprint is emptied and read again. A bucket is a span of
 //! event time as wide as the time within which rows are duplicates; day is days since 1970-01-01.
 
 use std::collections::BTreeMap;
 
-use broker::{LogId, Offset, PartitionIndex, TimestampMs};
+use broker::{Change, Family, LogId, Offset, PartitionIndex, TimestampMs};
 
 use crate::error::{EngineError, ErrorKind, Result};
 
@@ -37,9 +42,11 @@ const STREAM_PROGRESS: u8 = 0x04;
 const DERIVED_PROGRESS: u8 = 0x05;
 const TABLE_PROGRESS: u8 = 0x06;
 const QUALITY: u8 = 0x07;
+const MARK: u8 = 0x08;
 const STATE: u8 = 0x10;
 const TABLE_ROW: u8 = 0x11;
 const SEEN: u8 = 0x12;
+const SESSION: u8 = 0x13;
 /// Version of every value of the engine; a change rebuilds all views.
 const FORMAT: u8 = 1;
 /// Format byte and fingerprint before the state columns.
@@ -190,13 +197,6 @@ pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
-/// The key of one group's state.
-pub(crate) fn state_key(view_id: u32, window_end: i64, group: &[u8]) -> Vec<u8> {
-    let mut key = state_bound(view_id, window_end);
-    key.extend_from_slice(group);
-    key
-}
-
 /// The first key of a window: also the exclusive end of all windows that end before it.
 pub(crate) fn state_bound(view_id: u32, window_end: i64) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);
@@ -209,9 +209,12 @@ pub(crate) fn state_bound(view_id: u32, window_end: i64) -> Vec<u8> {
 
 /// The range of all of a view's states.
 pub(crate) fn state_range(view_id: u32) -> (Vec<u8>, Vec<u8>) {
-    let prefix = |id: u64| [&[STATE][..], &id.to_be_bytes()[4..]].concat();
-    let to = if view_id == u32::MAX { vec![STATE + 1] } else { prefix(u64::from(view_id) + 1) };
-    (prefix(u64::from(view_id)), to)
+    range(STATE, view_id)
+}
+
+fn range(kind: u8, view_id: u32) -> (Vec<u8>, Vec<u8>) {
+    let prefix = |id: u32| [&[kind][..], &id.to_be_bytes()].concat();
+    (prefix(view_id), view_id.checked_add(1).map_or_else(|| vec![kind + 1], prefix))
 }
 
 /// The window end and the group key in a state's key.
@@ -224,6 +227,51 @@ pub(crate) fn split_state_key(key: &[u8]) -> Result<(i64, &[u8])> {
         }
         _ => Err(damaged("state key")),
     }
+}
+
+/// How far windows that overlap have come, by their numbers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Mark {
+    /// Those before it are in the view's topic.
+    pub(crate) told: i64,
+    /// Those before it are gone from the view and its topic.
+    pub(crate) gone: i64,
+}
+
+impl Mark {
+    pub(crate) const NONE: Mark = Mark { told: i64::MIN, gone: i64::MIN };
+
+    pub(crate) fn encode(self) -> Vec<u8> {
+        [self.told.to_be_bytes(), self.gone.to_be_bytes()].concat()
+    }
+
+    pub(crate) fn decode(bytes: Option<&[u8]>) -> Result<Mark> {
+        let Some(bytes) = bytes else { return Ok(Mark::NONE) };
+        let mut reader = Reader(bytes);
+        Ok(Mark { told: i64::from_be_bytes(reader.take()?), gone: i64::from_be_bytes(reader.take()?) })
+    }
+}
+
+pub(crate) fn mark_key(view_id: u32) -> Vec<u8> {
+    [&[MARK][..], &view_id.to_be_bytes()].concat()
+}
+
+/// The key under which a session is found by its group: those of a group lie in the order of their ends.
+pub(crate) fn session_key(view_id: u32, group: &[u8], window_end: i64) -> Vec<u8> {
+    [&[SESSION][..], &view_id.to_be_bytes(), group, &(window_end ^ i64::MIN).to_be_bytes()].concat()
+}
+
+/// What deletes all of a view but its progress.
+pub(crate) fn forget(view_id: u32) -> Vec<Change> {
+    let ranges = [state_range(view_id), range(SESSION, view_id)];
+    let deleted = ranges.into_iter().map(|(from, to)| Change::DeleteRange(Family::State, from, to));
+    deleted.chain([Change::Delete(Family::State, mark_key(view_id))]).collect()
+}
+
+/// The end and the start of a session found by its group.
+pub(crate) fn decode_session(key: &[u8], value: &[u8]) -> Result<(i64, i64)> {
+    let end = key.last_chunk::<8>().ok_or_else(|| damaged("session key"))?;
+    Ok((i64::from_be_bytes(*end) ^ i64::MIN, i64::from_be_bytes(Reader(value).take()?)))
 }
 
 /// The value of one group's state.
@@ -366,6 +414,10 @@ fn damaged(what: &str) -> EngineError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn state_key(view_id: u32, window_end: i64, group: &[u8]) -> Vec<u8> {
+        [&state_bound(view_id, window_end), group].concat()
+    }
 
     fn hex(bytes: &[u8]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -17,7 +17,7 @@ pub(crate) fn view_table(broker: Arc<Broker>, view: Arc<RunningView>) -> Arc<dyn
     let (name, schema) = (view.plan.name.to_string(), view.plan.schema.clone());
     let read = move |filters: &[Expr], limit: Option<usize>, grow: Grow<'_>| {
         let mut request = ReadRequest { limit, ..ReadRequest::default() };
-        if view.plan.window.is_some() {
+        if view.plan.windows.is_some() {
             filters.iter().for_each(|filter| narrow(&mut request, filter));
         }
         let answer = read_now(&broker, &view, (&request, None), grow).map_err(|error| Box::new(error) as ReadError)?;

@@ -11,12 +11,70 @@ use datafusion::common::{Result as DfResult, ScalarValue, plan_err};
 use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
 
 use crate::columns::timestamp_type;
-use crate::parse::window_of_interval;
+use crate::parse_window::window_of_interval;
 use crate::window::{Finder, Window};
 
 /// The function, to be registered in a session that queries history.
 pub fn tumble() -> ScalarUDF {
     ScalarUDF::from(TumbleFunction { signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+/// HOP and SESSION, which no function of one row can be: they are known by name so that who writes them is told what to write.
+pub fn only_in_views() -> [ScalarUDF; 2] {
+    let function = |name, instead| {
+        ScalarUDF::from(OnlyInViews { name, instead, signature: Signature::user_defined(Volatility::Immutable) })
+    };
+    [
+        function(
+            "hop",
+            "a row is in several windows. Declare a view with GROUP BY HOP(ts, INTERVAL '1' MINUTE, INTERVAL '1' HOUR) and read \
+             that, or group by TUMBLE(ts, INTERVAL '1' MINUTE) and add up with sum(…) OVER (ORDER BY … ROWS 59 PRECEDING)",
+        ),
+        function(
+            "session",
+            "a row's session depends on its neighbours. Declare a view with GROUP BY SESSION(ts, INTERVAL '30' MINUTE) and read \
+             that, or find where sessions begin with ts - lag(ts) OVER (PARTITION BY … ORDER BY ts) > INTERVAL '30' MINUTE",
+        ),
+    ]
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct OnlyInViews {
+    name: &'static str,
+    instead: &'static str,
+    signature: Signature,
+}
+
+impl OnlyInViews {
+    fn refuse<T>(&self) -> DfResult<T> {
+        plan_err!("{} is for views only, as {}", self.name.to_uppercase(), self.instead)
+    }
+}
+
+impl ScalarUDFImpl for OnlyInViews {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, _: &[DataType]) -> DfResult<Vec<DataType>> {
+        self.refuse()
+    }
+
+    fn return_type(&self, _: &[DataType]) -> DfResult<DataType> {
+        self.refuse()
+    }
+
+    fn invoke_with_args(&self, _: ScalarFunctionArgs) -> DfResult<ColumnarValue> {
+        self.refuse()
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -23,11 +23,12 @@ use crate::aggregate::Aggregation;
 use crate::columns::timestamp_type;
 use crate::config::ViewConfig;
 use crate::names::closest;
-use crate::parse::{ParsedView, Tumble, WINDOW_END, WINDOW_START, parse_view};
+use crate::parse::{ParsedView, WINDOW_END, WINDOW_START, parse_view};
+use crate::parse_window::Windowed;
 use crate::sql;
 use crate::state;
 use crate::stream::Stream;
-use crate::window::{self, Window};
+use crate::windows::{self, Windows};
 
 /// Aggregates whose state stays small and merges exactly as DataFusion defines it.
 const AGGREGATES: [&str; 22] = [
@@ -60,7 +61,7 @@ pub(crate) struct ViewPlan {
     pub(crate) name: Arc<str>,
     pub(crate) sql: String,
     pub(crate) stream: Arc<Stream>,
-    pub(crate) window: Option<Window>,
+    pub(crate) windows: Option<Windows>,
     pub(crate) retention_ms: Option<i64>,
     /// What readers see: window_start, window_end (when there is a window), keys, values.
     pub(crate) schema: SchemaRef,
@@ -94,17 +95,22 @@ impl ViewPlan {
             let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
             return Err(format!("view {}: no stream '{}'{hint}", parsed.name, parsed.stream));
         };
-        if config.retention_ms.is_some_and(|retention_ms| retention_ms <= 0 || parsed.tumble.is_none()) {
+        if config.retention_ms.is_some_and(|retention_ms| retention_ms <= 0 || parsed.windowed.is_none()) {
             return Err(format!("view {}: retention must be positive, and needs a window", parsed.name));
         }
-        check_tumble(parsed.tumble.as_ref(), stream).map_err(|mistake| format!("view {}: {mistake}", parsed.name))?;
+        check_windowed(parsed.windowed.as_ref(), stream)
+            .map_err(|mistake| format!("view {}: {mistake}", parsed.name))?;
         compile(config, &parsed, stream).map_err(|mistake| format!("view {}: {mistake}", parsed.name))
     }
 
-    /// The rows the view counts, with only the columns it uses and `window_start`, and for each of them its row in
-    /// `rows`. An error means that some row cannot be evaluated.
-    pub(crate) fn select(&self, rows: &RecordBatch) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
-        let starts = window::window_starts(self.stream.event_times(rows), self.window);
+    /// The rows the view counts, with only the columns it uses and what stands for their window (`windows::labels`), and for
+    /// each of them its row in `rows`. An error means that some row cannot be evaluated.
+    pub(crate) fn select(
+        &self,
+        rows: &RecordBatch,
+        closed_until: Option<i64>,
+    ) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
+        let starts = windows::labels(self.windows, self.stream.event_times(rows), closed_until);
         let mut arrays: Vec<ArrayRef> = self.columns.iter().map(|index| rows.column(*index).clone()).collect();
         arrays.push(starts);
         let input = RecordBatch::try_new(self.aggregation.input_schema().clone(), arrays)?;
@@ -124,15 +130,16 @@ impl ViewPlan {
 
     /// Number of leading columns of [`schema`](Self::schema) that identify a row.
     pub(crate) fn identity_columns(&self) -> usize {
-        self.keys.len() + if self.window.is_some() { 2 } else { 0 }
+        self.keys.len() + if self.windows.is_some() { 2 } else { 0 }
     }
 }
 
-fn check_tumble(tumble: Option<&Tumble>, stream: &Stream) -> Result<(), String> {
-    match tumble {
-        Some(tumble) if tumble.column != stream.event_time() => Err(format!(
-            "TUMBLE is over '{}', but the event time of stream {} is '{}': use that column",
-            tumble.column,
+fn check_windowed(windowed: Option<&Windowed>, stream: &Stream) -> Result<(), String> {
+    match windowed {
+        Some(windowed) if windowed.column != stream.event_time() => Err(format!(
+            "{} is over '{}', but the event time of stream {} is '{}': use that column",
+            windowed.windows.name(),
+            windowed.column,
             stream.name(),
             stream.event_time()
         )),
@@ -143,7 +150,7 @@ fn check_tumble(tumble: Option<&Tumble>, stream: &Stream) -> Result<(), String> 
 fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Result<ViewPlan, String> {
     let all: Vec<usize> = (0..stream.schema().fields().len()).collect();
     let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all))?)?;
-    check_cut(&cut)?;
+    check_cut(&cut, parsed.windowed.as_ref())?;
     // Planned once more over just the columns it uses, so that nothing else is filtered or copied.
     let columns = used_columns(&cut, stream)?;
     let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns))?)?;
@@ -166,7 +173,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         name: parsed.name.as_str().into(),
         sql: config.sql.trim().to_string(),
         stream: stream.clone(),
-        window: parsed.tumble.as_ref().map(|tumble| tumble.window),
+        windows: parsed.windowed.as_ref().map(|windowed| windowed.windows),
         retention_ms: config.retention_ms,
         schema,
         keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),
@@ -243,7 +250,16 @@ fn unsupported(node: &LogicalPlan) -> String {
     )
 }
 
-fn check_cut(cut: &Cut) -> Result<(), String> {
+fn check_cut(cut: &Cut, windowed: Option<&Windowed>) -> Result<(), String> {
+    // A row is in many windows, or in one whose start is not known yet.
+    let is_known = windowed.is_none_or(|windowed| matches!(windowed.windows, Windows::Tumble(_)));
+    let inputs = cut.aggregate.group_expr.iter().skip(1).chain(&cut.aggregate.aggr_expr);
+    let mut columns = inputs.flat_map(Expr::column_refs);
+    if !is_known && columns.any(|column| column.name == WINDOW_START) {
+        return Err(
+            "the window of HOP and SESSION cannot stand in a key or within an aggregate, only beside them".into()
+        );
+    }
     for expr in &cut.aggregate.group_expr {
         if matches!(expr, Expr::GroupingSet(_)) {
             return Err("GROUPING SETS, ROLLUP and CUBE are not supported in a view".into());
@@ -341,7 +357,7 @@ fn output_schema(
     above: &DFSchema,
 ) -> Result<SchemaRef, String> {
     let mut fields = Vec::new();
-    if parsed.tumble.is_some() {
+    if parsed.windowed.is_some() {
         fields.push(Field::new(WINDOW_START, timestamp_type(), false));
         fields.push(Field::new(WINDOW_END, timestamp_type(), false));
     }

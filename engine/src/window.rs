@@ -1,8 +1,5 @@
 //! Tumbling windows and lateness, as pure rules over milliseconds.
 
-use std::sync::Arc;
-
-use arrow::array::{ArrayRef, TimestampMillisecondArray};
 use chrono::{DateTime, Datelike, Days, Months, NaiveDate, NaiveTime, TimeDelta, TimeZone};
 use chrono_tz::Tz;
 
@@ -75,6 +72,36 @@ impl Window {
         }
     }
 
+    /// The number of the window that holds the time: they are numbered in their order.
+    pub(crate) fn index_of(self, time_ms: i64) -> i64 {
+        match self {
+            Window::Fixed(width_ms) => time_ms.div_euclid(width_ms),
+            Window::Days(days, zone) => days_since_epoch(date_of(time_ms, zone)).div_euclid(i64::from(days)),
+            Window::Months(months, zone) => {
+                let date = date_of(time_ms, zone);
+                (i64::from(date.year()) * 12 + i64::from(date.month0())).div_euclid(i64::from(months))
+            }
+        }
+    }
+
+    /// The start of the window of this number.
+    pub(crate) fn start_at(self, index: i64) -> i64 {
+        match self {
+            Window::Fixed(width_ms) => index.saturating_mul(width_ms),
+            Window::Days(days, zone) => {
+                let past = TimeDelta::try_days(index.saturating_mul(i64::from(days)));
+                let date = past.and_then(|past| NaiveDate::default().checked_add_signed(past));
+                midnight_ms(date.unwrap_or_default(), zone)
+            }
+            Window::Months(months, zone) => {
+                let month = index.saturating_mul(i64::from(months));
+                let year = i32::try_from(month.div_euclid(12)).unwrap_or(i32::MAX);
+                let month = u32::try_from(month.rem_euclid(12)).unwrap_or(0) + 1;
+                midnight_ms(NaiveDate::from_ymd_opt(year, month, 1).unwrap_or_default(), zone)
+            }
+        }
+    }
+
     /// Its width in milliseconds: exact when [`is_fixed`](Self::is_fixed), else of 24-hour days and 30-day months.
     pub fn nominal_ms(self) -> i64 {
         match self {
@@ -97,10 +124,13 @@ fn date_of(time_ms: i64, zone: Tz) -> NaiveDate {
     DateTime::from_timestamp_millis(time_ms).unwrap_or_default().with_timezone(&zone).date_naive()
 }
 
+fn days_since_epoch(date: NaiveDate) -> i64 {
+    i64::from(date.num_days_from_ce()) - i64::from(NaiveDate::default().num_days_from_ce())
+}
+
 /// Days since the last multiple of `days`, counted from 1970-01-01.
 fn days_past(date: NaiveDate, days: u32) -> u32 {
-    let since = i64::from(date.num_days_from_ce()) - i64::from(NaiveDate::default().num_days_from_ce());
-    u32::try_from(since.rem_euclid(i64::from(days.max(1)))).unwrap_or(0)
+    u32::try_from(days_since_epoch(date).rem_euclid(i64::from(days.max(1)))).unwrap_or(0)
 }
 
 /// When a day begins: its midnight, the first one where clocks go back over it, and the end of the gap where they skip it.
@@ -119,18 +149,6 @@ pub(crate) fn is_late(window_end_ms: i64, closed_until: Option<i64>) -> bool {
 /// Up to where windows are closed: those that end at or before the event watermark less the lateness. Never goes back.
 pub(crate) fn closed_until(before: Option<i64>, event_watermark: Option<i64>, lateness_ms: i64) -> Option<i64> {
     before.max(event_watermark.map(|watermark| watermark.saturating_sub(lateness_ms)))
-}
-
-/// The window start of each event time; without a window the constant 0.
-pub(crate) fn window_starts(event_times: &TimestampMillisecondArray, window: Option<Window>) -> ArrayRef {
-    let starts: Vec<i64> = match window {
-        Some(window) => {
-            let mut finder = Finder::new(window);
-            event_times.values().iter().map(|time_ms| finder.bounds(*time_ms).0).collect()
-        }
-        None => vec![0; event_times.len()],
-    };
-    Arc::new(TimestampMillisecondArray::from(starts).with_timezone("UTC"))
 }
 
 /// Finds windows of many times that mostly lie in the same one, so that the calendar is asked once per window.
@@ -207,6 +225,8 @@ mod tests {
             assert_eq!(window.start_before(ms(end)), ms(start), "{window:?} {time}");
             assert_eq!(window.end_from(ms(start)), ms(end), "{window:?} {time}");
             assert_eq!(window.end_from(ms(start) + 1), window.end_of(ms(end)), "{window:?} {time}");
+            assert_eq!(window.start_at(window.index_of(ms(time))), ms(start), "{window:?} {time}");
+            assert_eq!(window.start_at(window.index_of(ms(time)) + 1), ms(end), "{window:?} {time}");
         }
     }
 

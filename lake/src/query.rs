@@ -188,8 +188,9 @@ impl Queries {
             .with_target_partitions(cores);
         let mut base =
             SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime).build();
-        base.register_udf(Arc::new(engine::tumble()))
-            .map_err(|e| LakeError::bug(format!("a function of SQL cannot be set up: {e}")))?;
+        for function in engine::only_in_views().into_iter().chain([engine::tumble()]) {
+            base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
+        }
         engine::model::register(&mut base).map_err(|e| LakeError::bug(format!("models cannot be named: {e}")))?;
         for function in engine::normalisers() {
             base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;

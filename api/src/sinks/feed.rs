@@ -90,7 +90,7 @@ impl Feed {
         match self {
             Feed::Stream(_) => Vec::new(),
             Feed::View(view) => {
-                let window = view.window.as_ref().map(|_| "window_start".to_owned());
+                let window = view.windows.as_ref().map(|_| "window_start".to_owned());
                 window.into_iter().chain(view.keys.iter().cloned()).collect()
             }
         }

@@ -11,6 +11,8 @@ mod oracle;
 mod replaced;
 mod speed;
 mod views;
+mod windows;
+mod windows_oracle;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

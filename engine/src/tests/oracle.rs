@@ -11,10 +11,10 @@ const WINDOWED: &str = "w AS SELECT genre, count(*) AS n, sum(amount) AS total, 
      avg(amount) AS mean FROM s WHERE uid <> 3 GROUP BY TUMBLE(ts, INTERVAL '10' SECOND), genre";
 const PLAIN: &str = "u AS SELECT uid, count(*) AS n, sum(amount) AS total FROM s GROUP BY uid";
 
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -44,14 +44,14 @@ fn random_value(random: &mut Random, now_ms: i64) -> String {
 }
 
 /// A row as an independent reader sees it: None when the stream must refuse the record.
-struct Row {
-    user: i64,
-    genre: Option<String>,
-    amount: Option<i64>,
-    ts: i64,
+pub(super) struct Row {
+    pub(super) user: i64,
+    pub(super) genre: Option<String>,
+    pub(super) amount: Option<i64>,
+    pub(super) ts: i64,
 }
 
-fn judge(record: &Record) -> Option<Row> {
+pub(super) fn judge(record: &Record) -> Option<Row> {
     let value: Value = serde_json::from_slice(record.value.as_deref()?).ok()?;
     let row = Row {
         user: value.get("uid")?.as_i64()?,

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::{ErrorKind, Window, check};
+use crate::{ErrorKind, Window, Windows, check};
 
 /// Every mistake at once, each naming what to do.
 #[test]
@@ -125,7 +125,10 @@ async fn aggregates_windows_and_reads() {
     assert_eq!(engine.read("one", request(&|r| r.from = Some(0))).await.unwrap_err().kind, ErrorKind::BadRequest);
 
     let info = engine.views();
-    assert_eq!((info[0].keys.as_slice(), info[0].window), (&["genre".to_string()][..], Some(Window::Fixed(60_000))));
+    assert_eq!(
+        (info[0].keys.as_slice(), info[0].windows),
+        (&["genre".to_string()][..], Some(Windows::Tumble(Window::Fixed(60_000))))
+    );
     let context = datafusion::prelude::SessionContext::new();
     context.register_table("m", engine.view_table("m").unwrap()).unwrap();
     let sql = "SELECT count(*) AS c, sum(n) AS n FROM m WHERE window_start >= TIMESTAMP '2026-11-20T10:01:00Z'";

@@ -1,0 +1,278 @@
+//! Windows that overlap and sessions, over random events out of order, late and twice, with restarts; then every number is
+//! computed again from the log and the recorded late rows, by the definition of the windows.
+
+use std::collections::BTreeMap;
+use std::time::UNIX_EPOCH;
+
+use serde_json::Value;
+
+use super::oracle::{Random, Row, judge};
+use super::*;
+use crate::scalar::parse_timestamp_ms;
+
+const VIEWS: [&str; 4] = [
+    "hops AS SELECT genre, count(*) AS n, sum(amount) AS total, min(amount) AS lo FROM s WHERE uid <> 3 \
+     GROUP BY HOP(ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND), genre",
+    "many AS SELECT count(*) AS n, max(amount) AS hi FROM s GROUP BY HOP(ts, INTERVAL '1' SECOND, INTERVAL '37' SECOND)",
+    "visits AS SELECT uid, count(*) AS n, sum(amount) AS total, max(ts) AS last FROM s WHERE uid <> 3 \
+     GROUP BY SESSION(ts, INTERVAL '900' MILLISECOND), uid",
+    "bursts AS SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '120' MILLISECOND)",
+];
+const LATENESS_MS: i64 = 3_000;
+
+fn windows_config() -> EngineConfig {
+    let mut config = config(&VIEWS);
+    config.streams[0].lateness_ms = LATENESS_MS;
+    config
+}
+
+/// Mostly good events behind a moving time, a few far behind it or dirty.
+fn random_value(random: &mut Random, now_ms: i64) -> String {
+    let behind = match random.below(20) {
+        0 => random.below(60_000),
+        1..5 => random.below(15_000),
+        _ => random.below(2_000),
+    };
+    let genre = ["jazz", "rock", "pop"][random.below(3) as usize];
+    let (user, ts) = (random.below(6), now_ms - behind as i64);
+    match random.below(30) {
+        0 => "{".to_string(),
+        1 => format!(r#"{{"uid":{user},"ts":{ts},"amount":-1}}"#),
+        2 => format!(r#"{{"uid":{user},"ts":{ts}}}"#),
+        _ => format!(r#"{{"uid":{user},"genre":"{genre}","amount":{},"ts":{ts}}}"#, random.below(500)),
+    }
+}
+
+/// What the log and a view's late topic say of a row.
+struct Told {
+    row: Row,
+    /// The start of the first window that it missed, and of the one from which on it counts.
+    late: Option<(i64, Option<i64>)>,
+}
+
+impl Told {
+    fn counts_from(&self) -> Option<i64> {
+        match self.late {
+            None => Some(i64::MIN),
+            Some((_, counted_from)) => counted_from,
+        }
+    }
+}
+
+/// The rows of the stream, as the view has judged them. `end` gives the end of the window that a late row missed; it must have been
+/// closed by rows that stand before it in its own partition, as the watermark is the least of all partitions.
+async fn told(broker: &Broker, view: &str, end: &dyn Fn(&Row, i64) -> i64) -> Vec<Told> {
+    let mut late: BTreeMap<(i32, i64), (i64, Option<i64>)> = BTreeMap::new();
+    for (_, record) in records(broker, &format!("{view}.late")).await {
+        let number = |name: &str| header(&record, name).parse::<i64>().unwrap();
+        let counted_from = record.headers.iter().any(|(name, _)| name.as_ref() == b"counted_from");
+        let place = (number("partition") as i32, number("offset"));
+        let told = (number("window_start"), counted_from.then(|| number("counted_from")));
+        assert_eq!(late.insert(place, told), None, "{view}: late twice");
+    }
+    let mut rows = Vec::new();
+    let mut newest: BTreeMap<i32, i64> = BTreeMap::new();
+    for (partition, record) in records(broker, "events").await {
+        let Some(row) = judge(&record) else { continue };
+        let late = late.remove(&(partition, record.offset));
+        let before = newest.entry(partition).or_insert(i64::MIN);
+        if let Some((window_start, _)) = late {
+            let closed = end(&row, window_start);
+            assert!(closed <= *before - LATENESS_MS, "{view} {partition}/{}: window not closed yet", record.offset);
+        }
+        *before = row.ts.max(*before);
+        rows.push(Told { row, late });
+    }
+    assert!(late.is_empty(), "{view}: late and not in the log: {late:?}");
+    rows
+}
+
+fn ms(text: &str) -> i64 {
+    parse_timestamp_ms(text).unwrap()
+}
+
+/// Each group's amounts and number of rows, by window and key.
+type Groups = BTreeMap<(i64, i64, String), (i64, Vec<i64>)>;
+
+/// By definition: each multiple of the slide is the start of a window.
+fn hops(rows: &[Told], (slide, size): (i64, i64), key: &dyn Fn(&Row) -> Option<String>) -> Groups {
+    let mut groups = Groups::new();
+    for told in rows {
+        let (Some(key), Some(counts_from)) = (key(&told.row), told.counts_from()) else { continue };
+        let mut start = told.row.ts - told.row.ts.rem_euclid(slide);
+        while start + size > told.row.ts {
+            if start >= counts_from {
+                let group = groups.entry((start, start + size, key.clone())).or_default();
+                group.0 += 1;
+                group.1.extend(told.row.amount);
+            }
+            start -= slide;
+        }
+    }
+    groups
+}
+
+/// By definition: rows in the order of their times, cut where more than the gap lies between two.
+fn sessions(rows: &[Told], gap: i64, key: &dyn Fn(&Row) -> Option<String>) -> Groups {
+    let mut by_key: BTreeMap<String, Vec<(i64, Option<i64>)>> = BTreeMap::new();
+    for told in rows.iter().filter(|told| told.late.is_none()) {
+        if let Some(key) = key(&told.row) {
+            by_key.entry(key).or_default().push((told.row.ts, told.row.amount));
+        }
+    }
+    let mut groups = Groups::new();
+    for (key, mut times) in by_key {
+        times.sort_unstable();
+        for session in times.chunk_by(|(a, _), (b, _)| b - a <= gap) {
+            let amounts = session.iter().filter_map(|(_, amount)| *amount).collect();
+            let bounds = (session[0].0, session[session.len() - 1].0 + gap, key.clone());
+            groups.insert(bounds, (session.len() as i64, amounts));
+        }
+    }
+    groups
+}
+
+fn number(value: Option<i64>) -> String {
+    value.map_or("∅".into(), |value| value.to_string())
+}
+
+fn same(view: &str, rows: &[Vec<String>], wanted: &Groups, values: &dyn Fn(&(i64, Vec<i64>)) -> Vec<String>) {
+    let keyed = |key: &String| match key.as_str() {
+        "-" => vec![],
+        "" => vec!["∅".to_string()],
+        key => vec![key.to_string()],
+    };
+    let got: Vec<(i64, i64, Vec<String>)> =
+        rows.iter().map(|row| (ms(&row[0]), ms(&row[1]), row[2..].to_vec())).collect();
+    let wanted: Vec<(i64, i64, Vec<String>)> =
+        wanted.iter().map(|((start, end, key), group)| (*start, *end, [keyed(key), values(group)].concat())).collect();
+    for (got, wanted) in got.iter().zip(&wanted) {
+        assert_eq!(got, wanted, "{view}");
+    }
+    assert_eq!(got.len(), wanted.len(), "{view}");
+}
+
+/// Key → the values that the view's topic had for it, in order; None is a tombstone.
+async fn history(broker: &Broker, view: &str) -> BTreeMap<String, Vec<Option<Value>>> {
+    let mut history: BTreeMap<String, Vec<Option<Value>>> = BTreeMap::new();
+    for (_, record) in records(broker, view).await {
+        let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+        let value = record.value.map(|value| serde_json::from_slice(&value).unwrap());
+        history.entry(key).or_default().push(value);
+    }
+    history
+}
+
+fn starts_and_counts(rows: &[Vec<String>], n: usize) -> Vec<(String, String, i64)> {
+    let mut all: Vec<_> = rows.iter().map(|row| (row[0].clone(), row[1].clone(), row[n].parse().unwrap())).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The topic has just the windows that are closed, each told once; or each session's newest value.
+async fn check_topic(broker: &Broker, (view, rows, n): (&str, &[Vec<String>], usize), closed_until: Option<i64>) {
+    let history = history(broker, view).await;
+    let newest = history.values().filter_map(|values| values.last().unwrap().as_ref());
+    let text = |value: &Value, name: &str| value[name].as_str().unwrap().to_string();
+    let mut shown: Vec<_> = newest
+        .map(|value| (text(value, "window_start"), text(value, "window_end"), value["n"].as_i64().unwrap()))
+        .collect();
+    shown.sort_unstable();
+    let mut wanted = starts_and_counts(rows, n);
+    if let Some(closed_until) = closed_until {
+        assert!(history.values().all(|values| values.len() == 1), "{view}: a closed window has changed");
+        wanted.retain(|(_, end, _)| ms(end) <= closed_until);
+        assert!(!wanted.is_empty());
+    }
+    assert_eq!(shown, wanted, "{view}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overlapping_windows_and_sessions_equal_a_recomputation() {
+    let nanos = UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(nanos | 1);
+    println!("SEED={seed}");
+    let mut random = Random(seed);
+    let dir = tempfile::tempdir().unwrap();
+    let mut broker = open_broker(dir.path()).await;
+    create(&broker, "events", 3).await;
+    let mut engine = Engine::start(broker.clone(), windows_config()).await.unwrap();
+    let mut now_ms = BASE_MS;
+    for round in 0..90 {
+        let values: Vec<String> = (0..1 + random.below(25)).map(|_| random_value(&mut random, now_ms)).collect();
+        let partition = random.below(3) as i32;
+        append(&broker, "events", partition, &values).await;
+        if random.below(8) == 0 {
+            append(&broker, "events", partition, &values).await;
+        }
+        now_ms += random.below(2_000) as i64 + if round == 50 { 400_000 } else { 0 };
+        match random.below(12) {
+            0 => {
+                engine.stop().await;
+                engine = Engine::start(broker.clone(), windows_config()).await.unwrap();
+            }
+            1 => {
+                engine.stop().await;
+                drop(engine);
+                broker.stop().await.unwrap();
+                drop(broker);
+                broker = open_broker(dir.path()).await;
+                engine = Engine::start(broker.clone(), windows_config()).await.unwrap();
+            }
+            2..7 => drop(read(&engine, "bursts").await),
+            _ => {}
+        }
+    }
+    compare(&broker, &engine).await;
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+async fn compare(broker: &Broker, engine: &Engine) {
+    let user = |row: &Row| (row.user != 3).then(|| row.user.to_string());
+    // No genre is null, which comes first.
+    let genre = |row: &Row| (row.user != 3).then(|| row.genre.clone().unwrap_or_default());
+    let one = |_: &Row| Some("-".to_string());
+    let total = |amounts: &[i64]| number((!amounts.is_empty()).then(|| amounts.iter().sum()));
+    let sums = |group: &(i64, Vec<i64>)| vec![group.0.to_string(), total(&group.1)];
+
+    let (hopping, many) = (read(engine, "hops").await, read(engine, "many").await);
+    let rows = told(broker, "hops", &|_, start| start + 10_000).await;
+    let wanted = hops(&rows, (4_000, 10_000), &genre);
+    same("hops", &hopping, &wanted, &|group| [sums(group), vec![number(group.1.iter().min().copied())]].concat());
+    let partly = rows.iter().filter(|told| told.late.is_some_and(|(_, counted_from)| counted_from.is_some())).count();
+    let late = rows.iter().filter(|told| told.late.is_some()).count() - partly;
+    assert!(partly > 0 && late > 0, "{partly} partly and {late} late of {}", rows.len());
+    let rows = told(broker, "many", &|_, start| start + 37_000).await;
+    same("many", &many, &hops(&rows, (1_000, 37_000), &one), &|group| {
+        vec![group.0.to_string(), number(group.1.iter().max().copied())]
+    });
+
+    let (visits, bursts) = (read(engine, "visits").await, read(engine, "bursts").await);
+    // The session that a late row missed began then, and ended after the row's time if it had others.
+    let rows = told(broker, "visits", &|row, _| row.ts).await;
+    assert!(rows.iter().any(|told| told.late.is_some()));
+    let last = visits.iter().map(|row| (ms(&row[1]) - 900, ms(&row[5])));
+    assert!(last.into_iter().all(|(end, last)| end == last), "a session ends the gap after its last row");
+    let visits: Vec<Vec<String>> = visits.iter().map(|row| row[..5].to_vec()).collect();
+    let wanted = sessions(&rows, 900, &user);
+    assert!(wanted.values().any(|(n, _)| *n > 3));
+    let mut by_start = visits.clone();
+    by_start.sort_by_key(|row| (ms(&row[0]), ms(&row[1])));
+    same("visits", &by_start, &wanted, &sums);
+    let rows = told(broker, "bursts", &|row, _| row.ts).await;
+    same("bursts", &bursts, &sessions(&rows, 120, &one), &|group| vec![group.0.to_string()]);
+
+    let status = engine.status();
+    let closed = |view: &str| status.iter().find(|status| status.view == view).unwrap().closed_until;
+    check_topic(broker, ("hops", &hopping, 3), closed("hops")).await;
+    check_topic(broker, ("many", &many, 2), closed("many")).await;
+    check_topic(broker, ("visits", &visits, 3), None).await;
+    check_topic(broker, ("bursts", &bursts, 2), None).await;
+    let refused = records(broker, "s.rejected").await.len() as u64;
+    let written = records(broker, "events").await.len() as u64;
+    for status in &status {
+        let all = status.rows_applied + status.rows_filtered + status.late + refused;
+        assert_eq!(all, written, "{}", status.view);
+    }
+}
