@@ -15,6 +15,7 @@ mod combine;
 mod conditions;
 mod config;
 mod decode;
+mod definitions;
 mod derive;
 mod emit;
 mod engine;
@@ -37,6 +38,7 @@ mod quality;
 mod quality_table;
 mod read;
 mod read_when_planned;
+mod running;
 mod scalar;
 mod shared;
 mod source;
@@ -54,6 +56,7 @@ mod view;
 mod watermark;
 mod window;
 mod wire;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -66,6 +69,7 @@ pub use config::{
     CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat, TableConfig,
     TableRows, ViewConfig,
 };
+pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use guard::{Guard, only_compares};
