@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::config::EngineConfig;
-use crate::definitions::Definitions;
+use crate::definitions::{Definitions, place};
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::follow::Follower;
 use crate::names::closest;
@@ -48,6 +48,17 @@ impl Running {
             let hint = closest(name, self.views.iter().map(|view| &*view.plan.name));
             EngineError::new(ErrorKind::Unknown, format!("no view '{name}'{hint}"))
         })
+    }
+
+    /// Where something is declared; None for an unknown name.
+    pub(crate) fn place_of(&self, name: &str) -> Option<String> {
+        let Compiled { streams, tables, views, .. } = &self.compiled;
+        let stream = streams.iter().find(|stream| stream.name() == name).map(|stream| &stream.config().source);
+        let table = tables.iter().find(|table| table.name() == name).map(|table| &table.config().source);
+        // Views are compiled in the order of their declarations.
+        let at = views.iter().position(|view| *view.name == *name);
+        let view = at.and_then(|at| self.config.views.get(at)).map(|view| &view.source);
+        stream.or(table).or(view).map(|source| place(source))
     }
 
     pub(crate) fn derived(&self, name: &str) -> Option<&RunningDerived> {

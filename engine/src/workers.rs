@@ -42,9 +42,10 @@ impl Workers {
 
     fn spawn(&self, what: Spawned, runtime: Handle, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let Spawned { name, shared, published } = what;
-        let mut guard = EndGuard { shared: shared.clone(), published, ended: false };
+        let seen = shared.clone();
         let run = move || {
             // A panic must be seen as a stopped pipeline, not as one that is forever late.
+            let mut guard = EndGuard { shared: seen, published, ended: false };
             runtime.block_on(work);
             guard.ended = true;
         };

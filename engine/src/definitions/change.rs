@@ -11,14 +11,15 @@ use tokio::sync::OwnedMutexGuard;
 use super::departure::clear;
 use super::draft::{Draft, Step, Surroundings};
 use super::script::Script;
-use super::{Kind, Mistake, State};
-use crate::Engine;
+use super::{Kind, Mistake};
 use crate::check::Compiled;
 use crate::error::{EngineError, Result};
 use crate::running::Running;
 use crate::shared::Who;
 use crate::start::{paused_view, prepare_more};
+use crate::stream::Stream;
 use crate::view::ViewPlan;
+use crate::{Engine, ViewInfo};
 
 /// The turn of one who may change what is declared. Nobody else can, as long as it lives.
 pub struct Turn {

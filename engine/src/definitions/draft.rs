@@ -8,7 +8,7 @@ use broker::{Broker, Change as StoreChange, Family, NewTopic};
 use super::script::Statement;
 use super::statement::{Action, Declares, read_one};
 use super::stored::{Definition, State, definition_key};
-use super::{Definitions, Done, Kind, Mistake, place_in};
+use super::{Done, Kind, Mistake};
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX, check_names, name_of};
 use crate::config::TableRows;
 use crate::derive::DerivedPlan;
@@ -182,10 +182,7 @@ impl<'a> Draft<'a> {
             return self.note(statement, "has this definition already");
         }
         views[at] = plan.clone();
-        let of_name = |sql: &str| crate::parse::parse_view(sql).is_ok_and(|parsed| parsed.name == name);
-        if let Some(declared) = self.after.config.views.iter_mut().find(|declared| of_name(&declared.sql)) {
-            *declared = config;
-        }
+        self.after.config.views[at] = config;
         self.keep(Kind::View, name, definition);
         self.steps.push(Step::Replace(plan));
         self.note(statement, "replaced")
@@ -215,9 +212,11 @@ impl<'a> Draft<'a> {
                 after.compiled.tables.retain(|table| table.name() != name);
             }
             Kind::View => {
-                after.compiled.views.retain(|view| *view.name != *name);
-                let is_other = |sql: &str| crate::parse::parse_view(sql).map_or(true, |parsed| parsed.name != name);
-                after.config.views.retain(|view| is_other(&view.sql));
+                let at = after.compiled.views.iter().position(|view| *view.name == *name);
+                if let Some(at) = at {
+                    after.compiled.views.remove(at);
+                    after.config.views.remove(at);
+                }
             }
         }
         self.steps.push(Step::Drop(kind, name.to_string()));
@@ -281,7 +280,7 @@ impl<'a> Draft<'a> {
     }
 
     fn place_of(&self, name: &str) -> String {
-        place_in(&self.after.config, name).unwrap_or_default()
+        self.after.place_of(name).unwrap_or_default()
     }
 
     /// The definition, if SQL made it: what a file declares is changed there.

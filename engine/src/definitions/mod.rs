@@ -98,11 +98,11 @@ impl Definitions {
                 definitions.0.insert(decode_key(key)?, Definition::decode(value)?);
             }
         }
-        let (leaving, kept) = definitions.0.into_iter().partition(|(_, known)| known.state == State::Leaving);
-        for ((kind, name), definition) in BTreeMap::from(leaving) {
-            clear(broker, kind, &name, &definition).await?;
+        for ((kind, name), definition) in definitions.0.iter().filter(|(_, known)| known.state == State::Leaving) {
+            clear(broker, *kind, name, definition).await?;
         }
-        Ok(Definitions(kept))
+        definitions.0.retain(|_, known| known.state != State::Leaving);
+        Ok(definitions)
     }
 
     /// The configuration with all of them behind what the files declare, in the order in which they were declared.
@@ -111,11 +111,11 @@ impl Definitions {
     /// `Config`, with each name that is in both on a line.
     pub(crate) fn join(&self, mut config: EngineConfig) -> Result<EngineConfig> {
         let mut mistakes = Vec::new();
-        let files = config.clone();
+        let files = places(&config);
         let mut all: Vec<_> = self.0.iter().collect();
         all.sort_by_key(|(_, definition)| definition.order);
         for ((kind, name), definition) in all {
-            if let Some(place) = place_in(&files, name) {
+            if let Some(place) = files.get(name) {
                 mistakes.push(format!(
                     "{} {name} was declared by SQL, and {place} declares the name as well: take it out of the file, start, \
                      then DROP {} {name}",
@@ -156,20 +156,24 @@ impl Declares {
     }
 }
 
-/// Where a configuration declares a name.
-pub(crate) fn place_in(config: &EngineConfig, name: &str) -> Option<String> {
+/// The names that a configuration declares, and where.
+fn places(config: &EngineConfig) -> BTreeMap<String, String> {
     let view_name = |sql: &str| crate::parse::parse_view(sql).map(|parsed| parsed.name).unwrap_or_default();
-    let stream = config.streams.iter().find(|stream| name_of(stream) == name).map(|stream| &stream.source);
-    let table = config.tables.iter().find(|table| table.name == name).map(|table| &table.source);
-    let view = config.views.iter().find(|view| view_name(&view.sql) == name).map(|view| &view.source);
-    let source = stream.or(table).or(view)?;
-    Some(if source.is_empty() { "the configuration".to_string() } else { source.clone() })
+    let streams = config.streams.iter().map(|stream| (name_of(stream), &stream.source));
+    let tables = config.tables.iter().map(|table| (table.name.clone(), &table.source));
+    let views = config.views.iter().map(|view| (view_name(&view.sql), &view.source));
+    streams.chain(tables).chain(views).map(|(name, source)| (name, place(source))).collect()
+}
+
+/// Where something was declared, as messages have it.
+pub(crate) fn place(source: &str) -> String {
+    if source.is_empty() { "the configuration".to_string() } else { source.to_string() }
 }
 
 impl crate::Engine {
     /// Where something is declared: `file:line`, or by SQL and when; None for an unknown name.
     pub fn declared_in(&self, name: &str) -> Option<String> {
-        place_in(&self.running().config, name)
+        self.running().place_of(name)
     }
 
     /// The statement that declared something by SQL.

@@ -28,7 +28,7 @@ pub(super) struct Options {
 impl Options {
     /// Reads them, if there are any.
     pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Options, ParserError> {
-        let place = parser.peek_token().span.start;
+        let place = next_or_last(parser);
         let mut options = Options { given: Vec::new(), known: Vec::new(), place };
         if !parser.parse_keyword(Keyword::WITH) {
             return Ok(options);
@@ -109,6 +109,14 @@ impl Options {
             };
             mistakes.push(at(*place, message));
         }
+    }
+}
+
+/// Where the next token begins, or at the end of the statement the last one.
+pub(super) fn next_or_last(parser: &Parser<'_>) -> Location {
+    match parser.peek_token() {
+        token if token.token == Token::EOF => parser.get_current_token().span.start,
+        token => token.span.start,
     }
 }
 

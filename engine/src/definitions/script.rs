@@ -199,14 +199,14 @@ mod tests {
     #[test]
     fn statements_are_cut_at_semicolons_outside_of_texts() {
         let script = change(
-            "-- é; a comment\nDROP STREAM a ;\n;\n CREATE MATERIALIZED VIEW \"v;1\" AS\n  SELECT count(*) AS n FROM s WHERE x = 'é;' -- end\n;",
+            "-- é; a comment\nDROP STREAM a ;\n;\n CREATE MATERIALIZED VIEW \"v.1\" AS\n  SELECT count(*) AS n FROM s WHERE x = 'é;' -- end\n;",
         );
         let texts: Vec<&str> = script.statements.iter().map(|statement| statement.text.as_str()).collect();
         assert_eq!(
             texts,
             [
                 "DROP STREAM a",
-                "CREATE MATERIALIZED VIEW \"v;1\" AS\n  SELECT count(*) AS n FROM s WHERE x = 'é;' -- end"
+                "CREATE MATERIALIZED VIEW \"v.1\" AS\n  SELECT count(*) AS n FROM s WHERE x = 'é;' -- end"
             ]
         );
         let mistake = script.statements[1].mistake("no column 'n' here");

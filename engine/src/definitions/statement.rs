@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
-use super::options::{Options, at};
+use super::options::{Options, at, next_or_last};
 use super::script::{byte_at, tokens};
 use super::{Kind, Mistake};
 use crate::config::{
@@ -63,22 +63,23 @@ pub(super) fn read_action(tokens: &[TokenWithSpan], text: &str, source: &str) ->
         Ok(action) if reading.mistakes.is_empty() => Ok(action),
         Ok(_) => Err(reading.mistakes),
         Err(error) => {
-            reading.mistakes.push(placed(&error));
+            let end = tokens.last().map_or(Location { line: 1, column: 1 }, |token| token.span.start);
+            reading.mistakes.push(placed(&error, end));
             Err(reading.mistakes)
         }
     }
 }
 
-/// An error of the parser, which says at its end where it stands.
-fn placed(error: &ParserError) -> Mistake {
+/// An error of the parser, which says behind its message where it stands, unless that is the end.
+fn placed(error: &ParserError, end: Location) -> Mistake {
     let (ParserError::ParserError(message) | ParserError::TokenizerError(message)) = error else {
-        return Mistake { line: 1, column: 1, message: "it is nested too deeply".to_string() };
+        return at(end, "it is nested too deeply".to_string());
     };
     let parts = message.rsplit_once(" at Line: ").and_then(|(message, place)| {
         let (line, column) = place.split_once(", Column: ")?;
         Some((message, Location { line: line.trim().parse().ok()?, column: column.trim().parse().ok()? }))
     });
-    let (message, place) = parts.unwrap_or((message, Location { line: 1, column: 1 }));
+    let (message, place) = parts.unwrap_or((message, end));
     at(place, message.to_string())
 }
 
@@ -96,8 +97,8 @@ struct Reading<'t> {
 struct Columns {
     columns: Vec<ColumnConfig>,
     checks: Vec<CheckConfig>,
-    /// `PRIMARY KEY`.
-    keys: Vec<String>,
+    /// `PRIMARY KEY`, and where.
+    keys: Vec<(String, Location)>,
 }
 
 impl Reading<'_> {
@@ -230,11 +231,10 @@ impl Reading<'_> {
     fn stream(&mut self, name: &str, columns: Columns, options: &mut Options) -> StreamConfig {
         const FORMATS: [(&str, StreamFormat); 3] =
             [("json", StreamFormat::Json), ("avro", StreamFormat::Avro), ("json_schema", StreamFormat::JsonSchema)];
-        if let Some(key) = columns.keys.first() {
-            let place = self.parser.peek_token().span.start;
+        if let Some((key, place)) = columns.keys.first() {
             let message =
                 format!("'{key}' PRIMARY KEY: a stream has none, write CREATE TABLE for the latest row per key");
-            self.mistakes.push(at(place, message));
+            self.mistakes.push(at(*place, message));
         }
         StreamConfig {
             name: name.to_string(),
@@ -264,16 +264,15 @@ impl Reading<'_> {
     fn table(&mut self, name: &str, columns: Columns, options: &mut Options) -> TableConfig {
         let key = match columns.keys.as_slice() {
             [] => options.required("key", &mut self.mistakes),
-            [key] => options.text("key").unwrap_or_else(|| key.clone()),
-            [_, second, ..] => {
-                let place = self.parser.peek_token().span.start;
-                self.mistakes
-                    .push(at(place, format!("'{second}' is a second PRIMARY KEY: a table has one key column")));
+            [(key, _)] => options.text("key").unwrap_or_else(|| key.clone()),
+            [_, (second, place), ..] => {
+                let message = format!("'{second}' is a second PRIMARY KEY: a table has one key column");
+                self.mistakes.push(at(*place, message));
                 String::new()
             }
         };
         if let Some(check) = columns.checks.first() {
-            let place = self.parser.peek_token().span.start;
+            let place = next_or_last(&self.parser);
             self.mistakes.push(at(place, format!("CHECK '{}': tables have no checks, streams do", check.name)));
         }
         TableConfig {
@@ -304,6 +303,7 @@ impl Reading<'_> {
     }
 
     fn column(&mut self, found: &mut Columns) -> Result<(), ParserError> {
+        let place = self.parser.peek_token().span.start;
         let name = normalized(&self.parser.parse_identifier()?);
         let mut column = ColumnConfig {
             sql_type: self.parser.parse_data_type()?.to_string(),
@@ -314,7 +314,7 @@ impl Reading<'_> {
             if self.parser.parse_keywords(&[Keyword::NOT, Keyword::NULL]) {
                 column.required = true;
             } else if self.parser.parse_keywords(&[Keyword::PRIMARY, Keyword::KEY]) {
-                found.keys.push(name.clone());
+                found.keys.push((name.clone(), place));
             } else if self.parser.parse_keyword(Keyword::FROM) {
                 column.from = Some(self.parser.parse_literal_string()?);
             } else {

@@ -105,7 +105,7 @@ mod tests {
         assert_eq!(definition_key(Kind::Stream, "s"), b"\x08\x00s");
         let definition =
             Definition { state: State::Paused, order: 3, declared_ms: 1_795_168_800_000, sql: "CREATE TABLE t".into() };
-        let bytes = b"\x01\x01\0\0\0\0\0\0\0\x03\0\0\x01\xa1\xf9\x5b\x45\0CREATE TABLE t";
+        let bytes = b"\x01\x01\0\0\0\0\0\0\0\x03\0\0\x01\xa1\xf8\x66\x0d\0CREATE TABLE t";
         assert_eq!(definition.encode(), bytes, "{:02x?}", definition.encode());
         assert_eq!(Definition::decode(bytes).unwrap(), definition);
         assert_eq!(definition.place(), "SQL at 2026-11-20T10:00:00Z");
