@@ -21,6 +21,7 @@ mod connect;
 mod consumer_groups;
 mod crash;
 mod dashboards;
+mod declare;
 mod deploy;
 mod derived;
 mod evaluate;

@@ -12,6 +12,7 @@ use crate::access::Caller;
 use crate::app::{App, Dashboard};
 use crate::config::NoteConfig;
 use crate::error::Answer;
+use crate::lineage::mentions;
 use crate::output::{columns, time_text};
 use crate::panels::{Source, ask};
 use crate::params::Params;
@@ -131,6 +132,14 @@ impl Catalog<'_> {
                 json!({"columns": list, "event_time": stream.event_time(), "fresh_as_of": watermark.map(time_text)});
             self.add(("stream", "streams"), &name, more);
             self.arrow(format!("topic:{topic}"), format!("stream:{name}"));
+            let status = statuses.iter().find(|status| status.stream == name);
+            if let Some(derived) = status.and_then(|status| status.derived.as_ref()) {
+                self.arrow(format!("stream:{}", derived.source), format!("topic:{topic}"));
+                derived.tables.iter().for_each(|table| self.arrow(format!("table:{table}"), format!("topic:{topic}")));
+            }
+        }
+        for table in self.app.engine.tables() {
+            table.topic.iter().for_each(|topic| self.arrow(format!("topic:{topic}"), format!("table:{}", table.table)));
         }
     }
 
@@ -242,16 +251,9 @@ impl Catalog<'_> {
 
     /// The tables whose names stand in a statement as words.
     fn named_in(&self, sql: &str) -> Vec<String> {
-        let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        let words: Vec<&str> = sql.split(|c| !is_word(c)).collect();
         let tables =
             self.entries.iter().filter(|entry| ["stream", "view", "table"].iter().any(|kind| entry["kind"] == *kind));
         let named = tables.filter_map(|entry| Some((entry["kind"].as_str()?, entry["name"].as_str()?)));
-        named
-            .filter(|(_, name)| {
-                words.iter().any(|word| word.eq_ignore_ascii_case(name)) || sql.contains(&format!("\"{name}\""))
-            })
-            .map(|(kind, name)| format!("{kind}:{name}"))
-            .collect()
+        named.filter(|(_, name)| mentions(sql, name)).map(|(kind, name)| format!("{kind}:{name}")).collect()
     }
 }

@@ -13,6 +13,10 @@ mod collect;
 mod colours;
 pub mod config;
 mod dashboards;
+mod declare;
+#[cfg(test)]
+mod declare_tests;
+mod describe;
 mod error;
 mod export;
 mod figures;
@@ -189,7 +193,7 @@ async fn serve(
 ) -> Result<Running, StartError> {
     let dashboards =
         dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
-    let access = Access::new(&config.tokens, &access::lineage(engine, lake, config), lake);
+    let access = Access::new(config, engine, lake);
     let access = access.map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;
     let sources = Sources::start(broker.clone(), config.sources.clone()).await.map_err(|e| failed("sources")(&e))?;

@@ -6,6 +6,13 @@ use serde_json::{Value, json};
 
 use crate::config::{Config, SinkKind, SinkSource, StepAction, Timing};
 
+/// Whether the name of a table stands in a statement, as a word.
+pub fn mentions(sql: &str, name: &str) -> bool {
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    let mut words = sql.split(|c| !is_word(c));
+    words.any(|word| word.eq_ignore_ascii_case(name)) || sql.contains(&format!("\"{name}\""))
+}
+
 /// Entries and arrows of the catalog that follow from the configuration alone.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {

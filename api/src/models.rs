@@ -35,6 +35,12 @@ impl Models {
         Models { declared, latest: Mutex::default() }
     }
 
+    /// The models of which a statement meets a condition.
+    pub fn naming(&self, meets: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+        let naming = self.declared.iter().filter(move |model| meets(&model.predict) || meets(&model.truth));
+        naming.map(|model| model.name.as_str())
+    }
+
     fn find(&self, name: &str) -> Answer<&ModelConfig> {
         self.declared.iter().find(|model| model.name == name).ok_or_else(|| {
             let names: Vec<&str> = self.declared.iter().map(|model| model.name.as_str()).collect();

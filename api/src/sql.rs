@@ -1,4 +1,4 @@
-//! `POST /v1/sql`: one read-only statement over topics, views and the lake.
+//! `POST /v1/sql`: one statement that reads topics, views and the lake, or a script that changes what is declared.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::access::{Caller, Need};
 use crate::app::App;
+use crate::declare;
 use crate::error::{Answer, Problem};
 use crate::output::{Format, Table, offsets_json};
 use crate::params::Params;
@@ -30,7 +31,7 @@ pub fn routes(routes: Routes) -> Routes {
         "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         "application/vnd.apache.arrow.stream",
     ];
-    let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …")
+    let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …. CREATE, DROP, PAUSE and RESUME of streams, tables and views need the scope admin")
         .need(Need::Read)
         .query(QUERY)
         .body(r#"{"sql": "SELECT genre, count(*) AS plays FROM listens WHERE country = $1 GROUP BY genre", "params": ["FR"]}"#)
@@ -72,6 +73,9 @@ async fn run(
         }
         limit => limit.unwrap_or(most),
     };
+    if let Some(table) = declare::answer(&app, &caller, &request.sql).await? {
+        return table.respond(format);
+    }
     // One row more than fits tells a cut answer from a whole one.
     let request = SqlRequest {
         sql: request.sql,

@@ -50,7 +50,11 @@ async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<J
     let views: Value = views
         .iter()
         .filter(|info| caller.sees(&info.name))
-        .map(|info| describe(info, statuses.iter().find(|status| status.view == info.name)))
+        .map(|info| {
+            let mut view = describe(info, statuses.iter().find(|status| status.view == info.name));
+            view["declared"] = json!(app.engine.declared_in(&info.name));
+            view
+        })
         .collect();
     Ok(Json(json!({"views": views})))
 }
@@ -83,8 +87,20 @@ fn status_json(status: &ViewStatus) -> Value {
         "hot_groups": status.hot_groups,
         "hot_bytes": status.hot_bytes,
         "engine_cpu_ms": status.engine_cpu_ms,
+        "state": state_word(status),
+        "fill_left": status.fill_left,
         "error": status.error,
     })
+}
+
+/// In a word: `filling` until all is applied that was in the log when it began, `live`, `paused` or `stopped`.
+pub fn state_word(status: &ViewStatus) -> &'static str {
+    match status {
+        ViewStatus { paused: true, .. } => "paused",
+        ViewStatus { error: Some(_), .. } => "stopped",
+        ViewStatus { fill_left: Some(_), .. } => "filling",
+        _ => "live",
+    }
 }
 
 /// The view of that name, or the problem that lists those there are.

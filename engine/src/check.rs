@@ -30,6 +30,7 @@ pub fn streams(config: &EngineConfig) -> Vec<Arc<Stream>> {
 }
 
 /// A compiled configuration.
+#[derive(Clone, Default)]
 pub(crate) struct Compiled {
     /// Declared and derived ones; a derived one comes after what it reads.
     pub(crate) streams: Vec<Arc<Stream>>,
@@ -118,7 +119,7 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
 }
 
 /// The name of a stream, which a derived one has in its SQL.
-fn name_of(stream: &StreamConfig) -> String {
+pub(crate) fn name_of(stream: &StreamConfig) -> String {
     let derived = stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok());
     derived.map_or_else(|| stream.name.clone(), |parsed| parsed.name)
 }
@@ -128,7 +129,7 @@ fn source_of(stream: &StreamConfig) -> Option<String> {
 }
 
 /// Streams, tables, views and the topics the engine writes must not meet under one name.
-fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistakes: &mut Vec<String>) {
+pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistakes: &mut Vec<String>) {
     // Topics that are written, and by whom.
     let mut written: Vec<(String, String)> = Vec::new();
     // Names in SQL, and whose they are.

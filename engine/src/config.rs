@@ -51,6 +51,8 @@ pub struct StreamConfig {
     pub sql: Option<String>,
     /// Where it was declared (`file:line`), for messages.
     pub source: String,
+    /// Whether SQL declared it while the server ran.
+    pub by_sql: bool,
     /// Only with `sql`: the column whose text is the key of the records. Without it they keep key and partition.
     pub key: Option<String>,
     /// Only with `sql`: a row with the key of an earlier one is refused.
@@ -72,6 +74,7 @@ impl Default for StreamConfig {
             checks: Vec::new(),
             sql: None,
             source: String::new(),
+            by_sql: false,
             key: None,
             deduplicate: None,
         }

@@ -79,7 +79,8 @@ impl Follower {
         Offsets::from([(self.topic.clone(), self.ends(broker))])
     }
 
-    fn ends(&self, broker: &Broker) -> BTreeMap<PartitionIndex, Offset> {
+    /// The same by partition.
+    pub(crate) fn ends(&self, broker: &Broker) -> BTreeMap<PartitionIndex, Offset> {
         let partitions = broker.catalog().topic(&self.topic).map(|topic| topic.partitions());
         let all = partitions.iter().flat_map(|all| all.iter());
         all.map(|partition| (partition.index(), partition.last_stable_offset())).collect()

@@ -16,6 +16,7 @@ mod combine;
 mod conditions;
 mod config;
 mod decode;
+mod definitions;
 mod derive;
 mod emit;
 mod engine;
@@ -39,6 +40,7 @@ mod quality;
 mod quality_table;
 mod read;
 mod read_when_planned;
+mod running;
 mod scalar;
 mod session;
 mod sessions;
@@ -60,6 +62,7 @@ mod watermark;
 mod window;
 mod windows;
 mod wire;
+mod workers;
 
 use std::collections::BTreeMap;
 
@@ -72,6 +75,7 @@ pub use config::{
     CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat, TableConfig,
     TableRows, ViewConfig,
 };
+pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use guard::{Guard, only_compares};

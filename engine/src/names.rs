@@ -1,6 +1,7 @@
 //! Names: what may be one, and which one was probably meant.
 
 use datafusion::sql::sqlparser::ast::{Ident, ObjectName};
+use datafusion::sql::sqlparser::tokenizer::Word;
 
 /// Longest name of a view or stream: topics derived from it (`<name>.rejected`) must stay within Kafka's 249 characters.
 const NAME_BYTES_MAX: usize = 200;
@@ -40,6 +41,11 @@ pub(crate) fn normalized(ident: &Ident) -> String {
         Some(_) => ident.value.clone(),
         None => ident.value.to_lowercase(),
     }
+}
+
+/// The name that a word of a statement is.
+pub(crate) fn normalized_word(word: &Word) -> String {
+    if word.quote_style.is_some() { word.value.clone() } else { word.value.to_lowercase() }
 }
 
 /// Levenshtein distance, case ignored.

@@ -2,7 +2,7 @@
 //!
 //! All views of a stream that stand at the same positions share one pipeline, and so one reading and one decoding. A
 //! new or rebuilt view begins at the log's start in a pipeline of its own and joins the others at the next start of the
-//! engine. Exactly one pipeline per stream records the stream's refused records.
+//! engine. A member that is dropped or paused leaves between two steps; the pipeline ends with its last one. Exactly one pipeline per stream records the stream's refused records.
 //!
 //! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work. A step ends
 //! in one commit of the lane: changed groups, progress, counters, rows for derived streams, `<view>`, `<view>.late` and
@@ -26,7 +26,7 @@ use crate::error::Result;
 use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
 use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally, Writer};
-use crate::shared::{PipelineShared, Published, SharedHold};
+use crate::shared::{PipelineShared, Published, SharedHold, Who};
 use crate::source::Source;
 use crate::state::{self, Position, Progress};
 use crate::stream::{Decoded, Rejected, Stream};
@@ -65,8 +65,6 @@ pub(crate) struct Pipeline {
     /// The tables that they join: at the start they are read first.
     pub(crate) tables: Vec<Follower>,
     pub(crate) event_watermark: Option<TimestampMs>,
-    /// When a step counts as done: who reads what it writes must find it as soon as its offsets are told.
-    pub(crate) ack: Ack,
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
 }
@@ -117,6 +115,9 @@ impl Pipeline {
         // A crash may have come between a step and this.
         self.tell_closed().await?;
         while !self.shared.is_stopping() {
+            if !self.let_go() {
+                return Ok(());
+            }
             self.source.follow_topic();
             if self.source.is_replaced() {
                 self.begin_again().await?;
@@ -135,15 +136,34 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Lets members go that are dropped or paused: what they have committed is all they did. Whether any is left.
+    fn let_go(&mut self) -> bool {
+        for leave in self.shared.take_leaves() {
+            match &leave.who {
+                Who::Reading => self.stream_member = None,
+                Who::Derived(name) => self.derived.retain(|member| member.plan.stream.name() != name),
+                Who::View(name) => self.views.retain(|view| *view.member.plan.name != **name),
+            }
+            if !self.has_members() {
+                self.hold.release(self.number);
+            }
+        }
+        self.has_members()
+    }
+
+    fn has_members(&self) -> bool {
+        self.stream_member.is_some() || !self.views.is_empty() || !self.derived.is_empty()
+    }
+
     fn tick_ms(&self) -> u64 {
         let idle_ms = u64::try_from(self.stream.config().idle_timeout_ms / 4).unwrap_or(0);
         if idle_ms == 0 { TICK_MS_MAX } else { idle_ms.clamp(10, TICK_MS_MAX) }
     }
 
     /// What is in the tables' topics at the start is in the tables before the first row is joined to them.
-    async fn wait_for_tables(&self) {
-        for table in &self.tables {
-            if self.shared.is_stopping() {
+    async fn wait_for_tables(&mut self) {
+        for table in &self.tables.clone() {
+            if self.shared.is_stopping() || !self.let_go() {
                 return;
             }
             if let Err(error) = table.wait(&self.broker, TABLES_WAIT_MS).await {
@@ -290,7 +310,7 @@ impl Pipeline {
 
     /// The one commit of a step, then what it makes true in memory.
     async fn commit(&mut self, changes: Vec<Change>, step: Step) -> Result<()> {
-        self.broker.lane().commit(changes, self.ack).await?;
+        self.broker.lane().commit(changes, self.shared.ack()).await?;
         self.source.committed(&step.positions);
         self.hold_positions(&step.positions);
         self.shared.records.fetch_add(step.records, Ordering::Relaxed);
@@ -359,7 +379,7 @@ impl Pipeline {
         self.event_watermark = None;
         self.advance(&BTreeMap::new(), self.broker.clock().now_ms());
         let changes = self.progress_changes()?;
-        self.broker.lane().commit(changes, self.ack).await?;
+        self.broker.lane().commit(changes, self.shared.ack()).await?;
         self.source.begun_again();
         self.hold_positions(&self.source.positions(&BTreeMap::new()));
         self.views.iter().for_each(|view| view.published.publish(&view.member.progress, true));
@@ -384,9 +404,7 @@ impl Pipeline {
     }
 
     fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {
-        for position in positions.values() {
-            self.hold.set(self.number, position.log, position.next_offset);
-        }
+        self.hold.set_all(self.number, positions);
     }
 }
 

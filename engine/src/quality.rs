@@ -196,7 +196,12 @@ impl Counters {
 
 /// What forgets the counts of a view that is computed again.
 pub(crate) fn forget_view(view: &str) -> Change {
-    let prefix = state::quality_prefix(Writer::View as u8, view);
+    forget(Writer::View, view)
+}
+
+/// What forgets all counts of a writer.
+pub(crate) fn forget(writer: Writer, name: &str) -> Change {
+    let prefix = state::quality_prefix(writer as u8, name);
     let end = state::after(&prefix);
     Change::DeleteRange(Family::State, prefix, end)
 }

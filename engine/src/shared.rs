@@ -2,22 +2,44 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use broker::{Hold, LogId, Offset, Waiter};
+use broker::{Ack, Hold, LogId, Offset, PartitionIndex, Waiter};
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::derive::DerivedPlan;
 use crate::follow::Follower;
 use crate::lookup::LookupTable;
-use crate::state::Progress;
+use crate::state::{Position, Progress};
 use crate::view::ViewPlan;
 
-/// One pipeline, seen from outside. The pipeline alone writes it, but for `stopping`.
+/// A member of a pipeline.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Who {
+    /// The stream or table itself: what counts and records its refused records.
+    Reading,
+    /// A derived stream.
+    Derived(String),
+    /// A view.
+    View(String),
+}
+
+/// A member that is to go, and who waits for it.
+pub(crate) struct Leave {
+    pub(crate) who: Who,
+    /// Dropped once the member is gone.
+    pub(crate) _left: oneshot::Sender<()>,
+}
+
+/// One pipeline, seen from outside. The pipeline alone writes it, but for `stopping`, `is_read` and `leaves`.
 pub(crate) struct PipelineShared {
     /// Set by `stop`: the pipeline ends after the step under way.
     pub(crate) stopping: AtomicBool,
+    /// Whether a stream or table reads on from what its steps write.
+    is_read: AtomicBool,
+    /// Members that are to go after the step under way; None once the pipeline has ended.
+    leaves: Mutex<Option<Vec<Leave>>>,
     /// Wakes the pipeline.
     pub(crate) waiter: Arc<Waiter>,
     /// Why it ended by itself.
@@ -29,9 +51,11 @@ pub(crate) struct PipelineShared {
 }
 
 impl PipelineShared {
-    pub(crate) fn new(waiter: Arc<Waiter>) -> PipelineShared {
+    pub(crate) fn new(waiter: Arc<Waiter>, ack: Ack) -> PipelineShared {
         PipelineShared {
             stopping: AtomicBool::new(false),
+            is_read: AtomicBool::new(ack == Ack::Durable),
+            leaves: Mutex::new(Some(Vec::new())),
             waiter,
             failure: Mutex::new(None),
             busy_ns: AtomicU64::new(0),
@@ -47,6 +71,38 @@ impl PipelineShared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// When a step counts as done: who reads what it writes must find it as soon as its offsets are told.
+    pub(crate) fn ack(&self) -> Ack {
+        if self.is_read.load(Ordering::Acquire) { Ack::Durable } else { Ack::Written }
+    }
+
+    /// From now on somebody reads what its steps write.
+    pub(crate) fn be_read(&self) {
+        self.is_read.store(true, Ordering::Release);
+    }
+
+    /// Has a member go, and waits until it is gone: after the commit of the step under way.
+    pub(crate) async fn leave(&self, who: Who) {
+        let (left, gone) = oneshot::channel();
+        match self.leaves.lock().as_mut() {
+            Some(leaves) => leaves.push(Leave { who, _left: left }),
+            None => return,
+        }
+        self.waiter.wake();
+        // Either way of ending tells that the member is gone.
+        let _ = gone.await;
+    }
+
+    /// The members that are to go.
+    pub(crate) fn take_leaves(&self) -> Vec<Leave> {
+        self.leaves.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The pipeline has ended: nobody is waited for any more.
+    pub(crate) fn end(&self) {
+        *self.leaves.lock() = None;
     }
 }
 
@@ -89,15 +145,21 @@ pub(crate) struct RunningView {
     pub(crate) plan: Arc<ViewPlan>,
     pub(crate) view_id: u32,
     pub(crate) follower: Follower,
+    /// Where its topic ended when it began to be filled; empty for one that goes with its stream.
+    pub(crate) fill_to: BTreeMap<PartitionIndex, Offset>,
+    /// The number under which its log is held while it is paused.
+    pub(crate) paused: Option<usize>,
 }
 
 /// A derived stream with its runtime handles: it follows the topic of its source.
+#[derive(Clone)]
 pub(crate) struct RunningDerived {
     pub(crate) plan: Arc<DerivedPlan>,
     pub(crate) follower: Follower,
 }
 
 /// A table with its runtime handles; one that is written out follows nothing.
+#[derive(Clone)]
 pub(crate) struct RunningTable {
     pub(crate) table: Arc<LookupTable>,
     pub(crate) follower: Option<Follower>,
@@ -107,11 +169,38 @@ pub(crate) struct RunningTable {
 pub(crate) struct SharedHold {
     hold: Hold,
     floors: Mutex<HashMap<LogId, BTreeMap<usize, Offset>>>,
+    next_number: AtomicUsize,
 }
 
 impl SharedHold {
     pub(crate) fn new(hold: Hold) -> SharedHold {
-        SharedHold { hold, floors: Mutex::new(HashMap::new()) }
+        SharedHold { hold, floors: Mutex::new(HashMap::new()), next_number: AtomicUsize::new(0) }
+    }
+
+    /// A number for one more pipeline.
+    pub(crate) fn number(&self) -> usize {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Says where a pipeline stands in all its logs.
+    pub(crate) fn set_all(&self, pipeline: usize, positions: &BTreeMap<PartitionIndex, Position>) {
+        for position in positions.values() {
+            self.set(pipeline, position.log, position.next_offset);
+        }
+    }
+
+    /// Forgets a pipeline that reads no further.
+    pub(crate) fn release(&self, pipeline: usize) {
+        self.floors.lock().retain(|log, of_log| {
+            if of_log.remove(&pipeline).is_none() {
+                return true;
+            }
+            match of_log.values().min() {
+                Some(floor) => self.hold.set(*log, *floor),
+                None => self.hold.clear(*log),
+            }
+            !of_log.is_empty()
+        });
     }
 
     /// Says where a pipeline stands in a log.

@@ -1,6 +1,6 @@
 //! Bringing the engine up: topics, view ids, stored progress, and which members share a pipeline.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use broker::{Ack, Broker, Change, Family, NewTopic};
@@ -18,8 +18,10 @@ use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, Run
 use crate::source::Source;
 use crate::state::{self, Progress};
 use crate::stream::Stream;
+use crate::view::ViewPlan;
 
 /// The pipelines, ready to run, and what is seen of them.
+#[derive(Default)]
 pub(crate) struct Prepared {
     pub(crate) feeds: Vec<TableFeed>,
     pub(crate) pipelines: Vec<Pipeline>,
@@ -58,36 +60,97 @@ impl Group {
     }
 }
 
-/// Creates topics, gives ids to new views, throws away the state of changed ones, and groups members by position.
-pub(crate) async fn prepare(broker: &Arc<Broker>, compiled: &Compiled) -> Result<Prepared> {
+/// Creates topics, gives ids to new views, throws away the state of changed ones, and groups members by position. Views
+/// that are paused are shown only.
+pub(crate) async fn prepare(
+    broker: &Arc<Broker>,
+    compiled: &Compiled,
+    paused: &BTreeSet<String>,
+    hold: &Arc<SharedHold>,
+) -> Result<Prepared> {
     ensure_topics(broker, compiled).await?;
+    let mut prepared = Prepared::default();
     let mut ids = Vec::new();
     for plan in &compiled.views {
-        ids.push(identify(broker, plan).await?);
+        let view_id = identify(broker, plan).await?;
+        match paused.contains(&*plan.name) {
+            true => prepared.views.push(paused_view(broker, plan, view_id, hold)?),
+            false => ids.push((plan.clone(), view_id)),
+        }
     }
-    let hold = Arc::new(SharedHold::new(broker.holds().register("engine")));
-    let mut prepared = Prepared {
-        feeds: Vec::new(),
-        pipelines: Vec::new(),
-        tables: Vec::new(),
-        derived: Vec::new(),
-        views: Vec::new(),
-        streams: Vec::new(),
-    };
     for table in &compiled.tables {
         let ack = ack_for(compiled, &[format!("{}{REJECTED_SUFFIX}", table.name())]);
-        prepare_table(broker, (table, ack), &hold, &mut prepared).await?;
+        prepare_table(broker, (table, ack), hold, &mut prepared).await?;
     }
     for stream in &compiled.streams {
         for group in groups_of(broker, compiled, &ids, stream)? {
             let ack = ack_for(compiled, &group.writes(stream));
-            run_group(broker, (stream, ack), group, &hold, &mut prepared);
+            run_group(broker, (stream, ack), group, hold, &mut prepared);
         }
     }
     // In the order of the configuration, whatever pipeline they are in.
     let place = |view: &RunningView| compiled.views.iter().position(|plan| plan.name == view.plan.name);
     prepared.views.sort_by_key(place);
     Ok(prepared)
+}
+
+/// The same for what comes to what runs already: each of `new` has a pipeline of its own, as nothing stands where it stands.
+/// `tables` are those that run, `whole` is everything with `new`.
+pub(crate) async fn prepare_more(
+    broker: &Arc<Broker>,
+    (new, whole): (&Compiled, &Compiled),
+    tables: &[RunningTable],
+    hold: &Arc<SharedHold>,
+) -> Result<Prepared> {
+    ensure_topics(broker, new).await?;
+    let mut prepared = Prepared { tables: tables.to_vec(), ..Prepared::default() };
+    for table in &new.tables {
+        let ack = ack_for(whole, &[format!("{}{REJECTED_SUFFIX}", table.name())]);
+        prepare_table(broker, (table, ack), hold, &mut prepared).await?;
+    }
+    let mut groups: Vec<(Arc<Stream>, Group)> = Vec::new();
+    for stream in &new.streams {
+        groups.push((stream.clone(), reading_group(broker, stream)?));
+    }
+    for plan in &new.derived {
+        let member = derived_member(broker, plan)?;
+        let mut group = Group::new(member.progress.clone());
+        group.derived.push(member);
+        groups.push((plan.source.clone(), group));
+    }
+    for plan in &new.views {
+        let (view, view_id) = view_member(broker, plan, identify(broker, plan).await?)?;
+        let mut group = Group::new(view.member.progress.clone());
+        group.views.push((view, view_id));
+        groups.push((plan.stream.clone(), group));
+    }
+    for (stream, group) in groups {
+        let ack = ack_for(whole, &group.writes(&stream));
+        run_group(broker, (&stream, ack), group, hold, &mut prepared);
+    }
+    Ok(prepared)
+}
+
+/// A view that stands still: it is read as of where it stands, and the log is kept from there on.
+pub(crate) fn paused_view(
+    broker: &Arc<Broker>,
+    plan: &Arc<ViewPlan>,
+    view_id: u32,
+    hold: &Arc<SharedHold>,
+) -> Result<RunningView> {
+    let progress = load(broker, &state::view_progress_key(view_id))?;
+    let shared = PipelineShared::new(broker::Waiter::new(), Ack::Written);
+    *shared.failure.lock() = Some(format!("it is paused: RESUME MATERIALIZED VIEW \"{}\" lets it go on", plan.name));
+    shared.end();
+    let number = hold.number();
+    hold.set_all(number, &progress.positions);
+    let follower = Follower {
+        what: format!("view {}", plan.name).into(),
+        topic: plan.stream.topic().clone(),
+        published: Arc::new(Published::new(progress)),
+        pipeline: Arc::new(shared),
+    };
+    Ok(RunningView { plan: plan.clone(), view_id, follower, fill_to: BTreeMap::new(), paused: Some(number) })
 }
 
 /// When the steps of who writes these topics are done. Offsets are told as applied after the commit; where somebody waits
@@ -157,7 +220,7 @@ async fn prepare_table(
     }
     let progress = known.unwrap_or_default();
     let source = Source::new(broker.clone(), topic.clone(), progress.positions.clone());
-    let shared = Arc::new(PipelineShared::new(source.waiter().clone()));
+    let shared = Arc::new(PipelineShared::new(source.waiter().clone(), ack));
     let published = Arc::new(Published::new(progress.clone()));
     let follower = Follower {
         what: format!("table {}", table.name()).into(),
@@ -166,7 +229,7 @@ async fn prepare_table(
         pipeline: shared.clone(),
     };
     prepared.feeds.push(TableFeed {
-        number: prepared.feeds.len(),
+        number: hold.number(),
         broker: broker.clone(),
         table: table.clone(),
         source,
@@ -175,34 +238,54 @@ async fn prepare_table(
         shared,
         hold: hold.clone(),
         counters: Counters::new(Writer::Table, table.name()),
-        ack,
     });
     prepared.tables.push(RunningTable { table: table.clone(), follower: Some(follower) });
     Ok(())
 }
 
 /// The members of a stream: itself, the streams derived from it, and its views.
-fn groups_of(broker: &Arc<Broker>, compiled: &Compiled, ids: &[u32], stream: &Arc<Stream>) -> Result<Vec<Group>> {
+fn groups_of(
+    broker: &Arc<Broker>,
+    compiled: &Compiled,
+    views: &[(Arc<ViewPlan>, u32)],
+    stream: &Arc<Stream>,
+) -> Result<Vec<Group>> {
+    let mut groups = vec![reading_group(broker, stream)?];
+    for plan in compiled.derived.iter().filter(|plan| plan.source.name() == stream.name()) {
+        let member = derived_member(broker, plan)?;
+        let progress = member.progress.clone();
+        group_at(&mut groups, &progress).derived.push(member);
+    }
+    for (plan, view_id) in views.iter().filter(|(plan, _)| plan.stream.name() == stream.name()) {
+        let member = view_member(broker, plan, *view_id)?;
+        let progress = member.0.member.progress.clone();
+        group_at(&mut groups, &progress).views.push(member);
+    }
+    Ok(groups)
+}
+
+/// The stream itself: what records its refused records.
+fn reading_group(broker: &Arc<Broker>, stream: &Stream) -> Result<Group> {
     let progress = load(broker, &state::stream_progress_key(stream.name()))?;
     let published = Arc::new(Published::new(progress.clone()));
     let counters = Counters::new(Writer::Stream, stream.name());
-    let mut first = Group::new(progress.clone());
-    first.stream_member = Some(StreamMember { progress, published, counters });
-    let mut groups = vec![first];
-    for plan in compiled.derived.iter().filter(|plan| plan.source.name() == stream.name()) {
-        let progress = load(broker, &state::derived_progress_key(plan.stream.name()))?;
-        let published = Arc::new(Published::new(progress.clone()));
-        let member = DerivedMember::new(plan.clone(), progress.clone(), published);
-        group_at(&mut groups, &progress).derived.push(member);
-    }
-    for (plan, view_id) in compiled.views.iter().zip(ids).filter(|(plan, _)| plan.stream.name() == stream.name()) {
-        let progress = load(broker, &state::view_progress_key(*view_id))?;
-        let published = Arc::new(Published::new(progress.clone()));
-        let member = ViewMember::new(plan.clone(), *view_id, progress.clone(), broker.store())?;
-        let counters = Counters::new(Writer::View, &plan.name);
-        group_at(&mut groups, &progress).views.push((PipelineView { member, published, counters }, *view_id));
-    }
-    Ok(groups)
+    let mut group = Group::new(progress.clone());
+    group.stream_member = Some(StreamMember { progress, published, counters });
+    Ok(group)
+}
+
+fn derived_member(broker: &Arc<Broker>, plan: &Arc<DerivedPlan>) -> Result<DerivedMember> {
+    let progress = load(broker, &state::derived_progress_key(plan.stream.name()))?;
+    let published = Arc::new(Published::new(progress.clone()));
+    Ok(DerivedMember::new(plan.clone(), progress, published))
+}
+
+fn view_member(broker: &Arc<Broker>, plan: &Arc<ViewPlan>, view_id: u32) -> Result<(PipelineView, u32)> {
+    let progress = load(broker, &state::view_progress_key(view_id))?;
+    let published = Arc::new(Published::new(progress.clone()));
+    let member = ViewMember::new(plan.clone(), view_id, progress, broker.store())?;
+    let counters = Counters::new(Writer::View, &plan.name);
+    Ok((PipelineView { member, published, counters }, view_id))
 }
 
 fn group_at<'g>(groups: &'g mut Vec<Group>, progress: &Progress) -> &'g mut Group {
@@ -221,8 +304,10 @@ fn run_group(
     hold: &Arc<SharedHold>,
     prepared: &mut Prepared,
 ) {
+    let number = hold.number();
+    hold.set_all(number, &group.stands.positions);
     let source = Source::new(broker.clone(), stream.topic().clone(), group.stands.positions);
-    let shared = Arc::new(PipelineShared::new(source.waiter().clone()));
+    let shared = Arc::new(PipelineShared::new(source.waiter().clone(), ack));
     let follower = |what: String, published: &Arc<Published>| Follower {
         what: what.into(),
         topic: stream.topic().clone(),
@@ -240,15 +325,14 @@ fn run_group(
         });
     }
     for (view, view_id) in &group.views {
-        prepared.views.push(RunningView {
-            plan: view.member.plan.clone(),
-            view_id: *view_id,
-            follower: follower(format!("view {}", view.member.plan.name), &view.published),
-        });
+        let follower = follower(format!("view {}", view.member.plan.name), &view.published);
+        let fill_to = if group.stream_member.is_none() { follower.ends(broker) } else { BTreeMap::new() };
+        let plan = view.member.plan.clone();
+        prepared.views.push(RunningView { plan, view_id: *view_id, follower, fill_to, paused: None });
     }
     let tables = tables_of(&group.derived, prepared);
     prepared.pipelines.push(Pipeline {
-        number: prepared.feeds.len() + prepared.pipelines.len(),
+        number,
         broker: broker.clone(),
         stream: stream.clone(),
         source,
@@ -257,7 +341,6 @@ fn run_group(
         derived: group.derived,
         tables,
         event_watermark: group.stands.event_watermark,
-        ack,
         shared,
         hold: hold.clone(),
     });

@@ -48,7 +48,11 @@ pub struct ViewStatus {
     pub hot_bytes: u64,
     /// CPU time of the view's pipeline (shared with other views of the stream) since the start, in milliseconds.
     pub engine_cpu_ms: u64,
-    /// Why the view does not advance, when it does not.
+    /// Offsets that were in the log when the view began to be filled and are not applied yet; None once it is filled.
+    pub fill_left: Option<i64>,
+    /// Whether it stands still by order.
+    pub paused: bool,
+    /// Why the view does not advance, when it does not and is not paused.
     pub error: Option<String>,
 }
 
@@ -123,6 +127,8 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
     let follower = &view.follower;
     let stands = stands(broker, follower);
     let Stands { progress, positions, lag_records, lag_ms } = stands;
+    let fill_left = lag(&positions, &Offsets::from([(follower.topic.clone(), view.fill_to.clone())]));
+    let error = follower.pipeline.failure.lock().clone();
     ViewStatus {
         view: view.plan.name.to_string(),
         stream: view.plan.stream.name().to_string(),
@@ -140,7 +146,9 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
         hot_groups: follower.published.hot_groups.load(Ordering::Relaxed),
         hot_bytes: follower.published.hot_bytes.load(Ordering::Relaxed),
         engine_cpu_ms: follower.pipeline.busy_ns.load(Ordering::Relaxed) / 1_000_000,
-        error: follower.pipeline.failure.lock().clone(),
+        fill_left: (fill_left > 0).then_some(fill_left),
+        paused: view.paused.is_some(),
+        error: error.filter(|_| view.paused.is_none()),
     }
 }
 

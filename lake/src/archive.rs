@@ -59,7 +59,7 @@ impl Archiver {
         self.sealer.clean().await?;
         let objects = self.sealer.settler().destination.get().await?;
         let mut report = ArchiveReport::default();
-        for table in self.sealer.tables() {
+        for table in &self.sealer.tables() {
             let Some(config) = &table.settles else { continue };
             if let Some(after) = config.archive_after_ms {
                 while self.move_old(table, &objects, now - after, &mut report).await? {}

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::archive::{ArchiveReport, Archiver};
 use crate::backup::{BackupReport, Backups};
-use crate::config::{Costs, LakeConfig};
+use crate::config::{self, Costs, LakeConfig};
 use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
@@ -28,7 +28,7 @@ use crate::retired::Retired;
 use crate::sealer::Sealer;
 use crate::settle::{Fault, Settler};
 use crate::system_tables::{self, Cost, Stored};
-use crate::tables::{self, Table};
+use crate::tables::{self, Table, Tables};
 use crate::transform::{self, Runner, TransformInfo, TransformReport, WrittenTable};
 use crate::verify::{self, VerifyReport};
 use crate::writer::WriteLimits;
@@ -45,6 +45,9 @@ pub struct Lake {
     merger: Arc<Merger>,
     backups: Backups,
     destination: Arc<Destination>,
+    /// Of the configuration: how topics settle, and whether in zones.
+    declared: Vec<config::TableConfig>,
+    zones: bool,
     stop: watch::Sender<bool>,
     working: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -157,6 +160,7 @@ impl Lake {
         };
         let spill_dir = broker.config().data_dir.join("lake-spill");
         let taken = tables.iter().map(|table| table.name.clone()).chain(views.names()).collect();
+        let tables = Arc::new(Tables::new(tables));
         let written = written(&broker, &config, &taken)?;
         let source = Source {
             broker,
@@ -191,7 +195,45 @@ impl Lake {
         let source = queries.source().clone();
         let backups = Backups::new(source.broker.clone(), source, config.hdfs);
         let working = Mutex::new(working);
-        Ok(Arc::new(Self { sealer, queries, runner, archiver, merger, backups, destination, stop, working }))
+        Ok(Arc::new(Self {
+            sealer,
+            queries,
+            runner,
+            archiver,
+            merger,
+            backups,
+            destination,
+            declared: config.tables,
+            zones: config.zones,
+            stop,
+            working,
+        }))
+    }
+
+    /// Whether the lake could settle these streams.
+    ///
+    /// # Errors
+    /// `Config`, with all mistakes at once.
+    pub fn check_streams(&self, streams: Vec<Arc<engine::Stream>>) -> Result<()> {
+        self.tables_of(streams).map(|_| ())
+    }
+
+    /// Goes on with these streams: the topics of new ones settle and can be read, those of dropped ones keep their files.
+    ///
+    /// # Errors
+    /// As [`check_streams`](Self::check_streams).
+    pub async fn follow_streams(&self, streams: Vec<Arc<engine::Stream>>) -> Result<()> {
+        let (before, after) = (self.sealer.tables(), self.tables_of(streams)?);
+        let settles = |topic: &TopicName| after.iter().any(|table| table.topic == *topic && table.settles.is_some());
+        let gone: Vec<Arc<Table>> = before.into_iter().filter(|table| !settles(&table.topic)).collect();
+        self.queries.source().tables.set(after);
+        self.sealer.let_go(&gone).await;
+        Ok(())
+    }
+
+    fn tables_of(&self, streams: Vec<Arc<engine::Stream>>) -> Result<Vec<Arc<Table>>> {
+        let config = LakeConfig { tables: self.declared.clone(), zones: self.zones, ..LakeConfig::default() };
+        tables::tables(streams, &config)
     }
 
     /// Ends in order: the range that is being written is finished, further ones are not begun; a merge whose file is not
@@ -233,7 +275,7 @@ impl Lake {
         if let Some(view) = source.views.table(name) {
             return Some(view.schema());
         }
-        if let Some(table) = source.tables.iter().find(|table| table.name == name) {
+        if let Some(table) = source.tables.now().iter().find(|table| table.name == name) {
             return Some(table.layout.table_schema().clone());
         }
         let written = source.written.iter().find(|table| table.config.name == name)?;
@@ -296,9 +338,9 @@ impl Lake {
             let below = |path: &str| path.strip_prefix(dir).is_some_and(|rest| rest.starts_with('/'));
             settled.iter().flat_map(|settled| settled.files.iter()).any(|file| below(&file.path))
         };
-        let tables = self.sealer.tables().iter();
+        let tables = self.sealer.tables();
         let mut found: Vec<TableDdl> =
-            tables.flat_map(|table| ddl::of_topic(table, &root, dialect, &has_files)).collect();
+            tables.iter().flat_map(|table| ddl::of_topic(table, &root, dialect, &has_files)).collect();
         found.extend(self.queries.source().written.iter().filter_map(|table| ddl::of_written(table, &root, dialect)));
         let Some(name) = table else { return Ok(found) };
         let known: Vec<String> = found.iter().map(|ddl| ddl.table.clone()).collect();
@@ -337,10 +379,10 @@ impl Lake {
     /// # Errors
     /// `NotFound` for a topic that does not settle, `Destination` or `Broker` when something cannot be read.
     pub async fn verify(&self, topic: &str) -> Result<VerifyReport> {
-        let table = self.sealer.tables().iter().find(|table| *table.topic == *topic).ok_or_else(|| {
+        let table = self.sealer.tables().into_iter().find(|table| *table.topic == *topic).ok_or_else(|| {
             LakeError::new(LakeErrorKind::NotFound, format!("no topic {topic} that settles in the lake"))
         })?;
-        verify::verify(self.sealer.settler(), table).await
+        verify::verify(self.sealer.settler(), &table).await
     }
 
     /// How the lake fares.
@@ -405,8 +447,8 @@ impl Lake {
     /// Holds what a query of the topic would.
     pub(crate) fn pin_for_test(&self, topic: &str) -> crate::hybrid::Boundary {
         let settler = self.sealer.settler();
-        let table = self.sealer.tables().iter().find(|table| *table.topic == *topic).unwrap();
-        crate::hybrid::Boundary::read(table, &settler.broker, &settler.manifest, &settler.floors)
+        let table = self.sealer.tables().into_iter().find(|table| *table.topic == *topic).unwrap();
+        crate::hybrid::Boundary::read(&table, &settler.broker, &settler.manifest, &settler.floors)
     }
 
     /// Merges what is worth it at `now`.

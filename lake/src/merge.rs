@@ -139,7 +139,7 @@ impl Merger {
 
     /// Merges what is worth it at `now`, table by table.
     pub async fn look(self: &Arc<Self>, now: TimestampMs, stop: &watch::Receiver<bool>) {
-        for table in self.sealer.tables() {
+        for table in &self.sealer.tables() {
             let waits = self.state(&table.topic).retry.is_some_and(|(until, _)| until > Instant::now());
             if !waits && !*stop.borrow() {
                 // what went wrong is noted
@@ -153,7 +153,7 @@ impl Merger {
     /// # Errors
     /// `NotFound` when the topic does not settle, `Refused` when its table is not merged; else what went wrong.
     pub async fn merge(self: &Arc<Self>, topic: &str, stop: watch::Receiver<bool>) -> Result<MergeReport> {
-        let table = self.sealer.table(topic)?.clone();
+        let table = self.sealer.table(topic)?;
         if table.settles.as_ref().is_some_and(|config| config.merge.is_none()) {
             let message = format!("files of {topic} are not merged: set merge = true in its [[lake.tables]]");
             return Err(LakeError::new(LakeErrorKind::Refused, message));

@@ -45,7 +45,7 @@ use crate::query_log::{QueryKind, QueryLog, Running};
 use crate::read_only::{param, refuse_explain, refuse_writes, refused_write, takes_limit};
 use crate::reader::Reader;
 use crate::session::{Reads, Room};
-use crate::tables::Table;
+use crate::tables::Tables;
 use crate::transform::WrittenTable;
 
 /// The catalog of every session.
@@ -139,7 +139,7 @@ pub struct Source {
     /// The log.
     pub broker: Arc<Broker>,
     /// The tables.
-    pub tables: Vec<Arc<Table>>,
+    pub tables: Arc<Tables>,
     /// The tables that SQL writes.
     pub written: Vec<Arc<WrittenTable>>,
     /// The views.

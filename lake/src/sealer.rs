@@ -15,7 +15,7 @@ use crate::clean;
 use crate::config::TableConfig;
 use crate::error::{LakeError, Result};
 use crate::settle::{Settler, Settling};
-use crate::tables::Table;
+use crate::tables::{Table, Tables};
 use crate::transform::WrittenTable;
 
 /// Time between two looks at the partitions.
@@ -27,7 +27,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(30);
 /// being settled. Nothing here survives a crash; plans and marks are in the manifest.
 pub struct Sealer {
     settler: Settler,
-    tables: Vec<Arc<Table>>,
+    tables: Arc<Tables>,
     written: Vec<Arc<WrittenTable>>,
     settling: Arc<tokio::sync::Mutex<()>>,
     cleaned: AtomicBool,
@@ -46,8 +46,7 @@ pub struct TableState {
 
 impl Sealer {
     /// A sealer of those tables that settle. It cleans up for those that SQL writes, too.
-    pub fn new(settler: Settler, tables: Vec<Arc<Table>>, written: Vec<Arc<WrittenTable>>) -> Self {
-        let tables = tables.into_iter().filter(|table| table.settles.is_some()).collect();
+    pub fn new(settler: Settler, tables: Arc<Tables>, written: Vec<Arc<WrittenTable>>) -> Self {
         Self {
             settler,
             tables,
@@ -64,18 +63,19 @@ impl Sealer {
     }
 
     /// The tables that settle.
-    pub fn tables(&self) -> &[Arc<Table>] {
-        &self.tables
+    pub fn tables(&self) -> Vec<Arc<Table>> {
+        self.tables.now().iter().filter(|table| table.settles.is_some()).cloned().collect()
     }
 
     /// The table of a topic that is there and settles.
     ///
     /// # Errors
     /// `NotFound`.
-    pub fn table(&self, topic: &str) -> Result<&Arc<Table>> {
-        let table = self.tables.iter().find(|table| *table.topic == *topic);
+    pub fn table(&self, topic: &str) -> Result<Arc<Table>> {
+        let tables = self.tables();
+        let table = tables.iter().find(|table| *table.topic == *topic).cloned();
         table.filter(|_| self.settler.broker.catalog().topic(topic).is_some()).ok_or_else(|| {
-            let known: Vec<_> = self.tables.iter().map(|table| &*table.topic).collect();
+            let known: Vec<_> = tables.iter().map(|table| &*table.topic).collect();
             let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
             LakeError::new(crate::LakeErrorKind::NotFound, message)
         })
@@ -107,7 +107,7 @@ impl Sealer {
             tracing::warn!(%error, "files of deleted topics cannot be put aside yet");
         }
         let mut is_busy = false;
-        for table in &self.tables {
+        for table in &self.tables() {
             if *stop.borrow() {
                 return false;
             }
@@ -166,7 +166,7 @@ impl Sealer {
     /// `NotFound` when the topic does not settle or is not there; else what went wrong.
     pub async fn flush(self: &Arc<Self>, topic: &str) -> Result<Settling> {
         let table = self.table(topic)?;
-        let outcome = self.flush_table(table).await;
+        let outcome = self.flush_table(&table).await;
         self.note(topic, outcome.as_ref().err().cloned());
         outcome
     }
@@ -193,6 +193,9 @@ impl Sealer {
         end: Offset,
     ) -> Result<Option<Settling>> {
         let one = self.settling.clone().lock_owned().await;
+        if !self.tables.while_there(table, || {}) {
+            return Ok(None);
+        }
         self.clean_once().await?;
         if self.settler.manifest.settled(partition.id()).mark.is_none() {
             // a topic may have been made again under its old name: its files must not meet its predecessor's
@@ -218,7 +221,8 @@ impl Sealer {
         }
         let objects = self.settler.destination.get().await?;
         self.retire().await?;
-        let tables: Vec<&Table> = self.tables.iter().map(|table| &**table).collect();
+        let tables = self.tables();
+        let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
         clean::remove_orphans(&objects, &self.settler.manifest, &self.settler.broker, &tables).await?;
         clean::remove_table_orphans(&objects, &self.written).await?;
         self.cleaned.store(true, Ordering::Release);
@@ -259,8 +263,22 @@ impl Sealer {
         for partition in topic.partitions().iter() {
             if !self.settler.floors.has_mark(partition.id()) {
                 let mark = self.settler.manifest.settled(partition.id()).mark;
-                self.settler.floors.set_mark(partition.id(), mark.map_or(partition.log_start(), |mark| mark.offset));
+                let offset = mark.map_or(partition.log_start(), |mark| mark.offset);
+                self.tables.while_there(table, || self.settler.floors.set_mark(partition.id(), offset));
             }
+        }
+    }
+
+    /// Gives up the hold on tables that are gone, once nothing of theirs is being settled. What is settled stays.
+    pub async fn let_go(&self, gone: &[Arc<Table>]) {
+        let _one = self.settling.lock().await;
+        for table in gone {
+            let partitions = self.topic(table).map(|topic| topic.partitions());
+            partitions
+                .iter()
+                .flat_map(|all| all.iter())
+                .for_each(|partition| self.settler.floors.clear(partition.id()));
+            self.states.lock().remove(&*table.topic);
         }
     }
 

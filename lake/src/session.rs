@@ -98,7 +98,7 @@ impl Queries {
     /// The names of the tables and views that are declared.
     pub(crate) fn names(&self) -> Vec<String> {
         let source = self.source();
-        let mut names: Vec<String> = source.tables.iter().map(|table| table.name.clone()).collect();
+        let mut names: Vec<String> = source.tables.now().iter().map(|table| table.name.clone()).collect();
         names.extend(source.written.iter().map(|table| table.config.name.clone()));
         names.extend(source.views.names());
         names
@@ -119,8 +119,9 @@ impl Queries {
                 names.add(&view, table)?;
             }
         }
-        let mut hybrids = Vec::with_capacity(self.source().tables.len());
-        for table in &self.source().tables {
+        let tables = self.source().tables.now();
+        let mut hybrids = Vec::with_capacity(tables.len());
+        for table in tables.iter() {
             let boundary =
                 named.contains(&table.name).then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
             if let Some(boundary) = &boundary {

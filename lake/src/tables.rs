@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use broker::{Batch, Offset, PartitionIndex, TopicName};
+use parking_lot::RwLock;
 
 use crate::config::{LakeConfig, RAW_ZONE, TableConfig};
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -16,7 +17,7 @@ use crate::writer::OFFSET_COLUMN;
 /// one, as are to be held at once, however far they unfold; gives how many those are.
 pub type Decode = Arc<dyn Fn(PartitionIndex, &[Batch]) -> Result<(RecordBatch, usize)> + Send + Sync>;
 
-/// One table. Nobody changes it while the lake runs.
+/// One table. Nobody changes it.
 pub struct Table {
     /// Its name in SQL: the stream's.
     pub name: String,
@@ -30,6 +31,37 @@ pub struct Table {
     pub decode: Decode,
     /// How it settles; none: it is read from the log only.
     pub settles: Option<TableConfig>,
+}
+
+/// The tables that there are. Another list takes its place when a stream is declared or dropped.
+#[derive(Default)]
+pub struct Tables(RwLock<Arc<[Arc<Table>]>>);
+
+impl Tables {
+    /// Those at the start.
+    pub fn new(tables: Vec<Arc<Table>>) -> Self {
+        Self(RwLock::new(tables.into()))
+    }
+
+    /// Those that there are now.
+    pub fn now(&self) -> Arc<[Arc<Table>]> {
+        self.0.read().clone()
+    }
+
+    /// From now on there are these.
+    pub fn set(&self, tables: Vec<Arc<Table>>) {
+        *self.0.write() = tables.into();
+    }
+
+    /// Does something unless the table is gone; it does not go meanwhile. Whether it was done.
+    pub fn while_there(&self, table: &Table, act: impl FnOnce()) -> bool {
+        let tables = self.0.read();
+        let is_there = tables.iter().any(|known| known.name == table.name && known.settles.is_some());
+        if is_there {
+            act();
+        }
+        is_there
+    }
 }
 
 impl Table {
@@ -110,10 +142,13 @@ pub fn tables(streams: Vec<Arc<engine::Stream>>, config: &LakeConfig) -> Result<
     }
     let declared = |topic: &str| config.tables.iter().find(|table| table.topic == topic);
     mistakes.extend(two_of_a_topic(&streams, declared));
-    let mut tables = Vec::with_capacity(streams.len());
+    let mut tables: Vec<Arc<Table>> = Vec::with_capacity(streams.len());
     for stream in streams {
         let settles = declared(stream.topic()).cloned().unwrap_or_else(|| TableConfig::of(stream.topic().to_string()));
-        let is_settled = settles.stream.as_ref().is_none_or(|name| stream.name() == name) && !hidden(&settles.topic);
+        // What SQL declares over a topic that settles already reads its log alone.
+        let is_second = tables.iter().any(|other| *other.topic == **stream.topic() && other.settles.is_some());
+        let is_named = settles.stream.as_ref().is_none_or(|name| stream.name() == name);
+        let is_settled = is_named && !is_second && !hidden(&settles.topic);
         match Layout::new(stream.schema(), stream.event_time(), &settles.slice) {
             Err(error) => mistakes.push(format!("lake table {}: {error}", settles.topic)),
             Ok(layout) => tables.push(Arc::new(Table {
@@ -136,7 +171,8 @@ fn two_of_a_topic<'a>(
     declared: impl Fn(&str) -> Option<&'a TableConfig>,
 ) -> Vec<String> {
     let mut names: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    streams.iter().for_each(|stream| names.entry(stream.topic()).or_default().push(stream.name()));
+    let of_files = streams.iter().filter(|stream| !stream.config().by_sql);
+    of_files.for_each(|stream| names.entry(stream.topic()).or_default().push(stream.name()));
     let unclear = |topic: &str| !hidden(topic) && declared(topic).is_none_or(|table| table.stream.is_none());
     let mistake = |(topic, names): (&str, Vec<&str>)| {
         format!(

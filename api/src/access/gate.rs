@@ -92,7 +92,8 @@ pub async fn registry_gate(mut request: Request, next: Next) -> Response {
     response
 }
 
-fn problem(refusal: &Refusal) -> Problem {
+/// A refusal as it is answered.
+pub fn problem(refusal: &Refusal) -> Problem {
     let unauthorized =
         |detail: &str| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "a token is needed", detail);
     match refusal {

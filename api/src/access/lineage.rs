@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use engine::Engine;
+use engine::{Engine, Kind, Made};
 use lake::{Lake, SYSTEM_TABLES};
 
 /// The table of the engine that counts the records of all streams.
@@ -18,7 +18,7 @@ pub enum Node {
 }
 
 /// From what each is made. A stream is made of its topic, and a topic of the stream or view that writes it.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Lineage {
     from: BTreeMap<Node, BTreeSet<Node>>,
     /// What holds what queries and rows of any table say.
@@ -26,9 +26,9 @@ pub struct Lineage {
 }
 
 impl Lineage {
-    /// The lineage of everything that is declared.
-    pub fn of(engine: &Engine, lake: &Lake) -> Lineage {
-        let mut lineage = Lineage::default();
+    /// Adds everything that runs.
+    pub fn add_running(&mut self, engine: &Engine, lake: &Lake) {
+        let lineage = self;
         for stream in engine.streams() {
             lineage.arrow(topic(stream.topic()), table(stream.name()));
             lineage.refuses(table(stream.name()), stream.name());
@@ -56,8 +56,28 @@ impl Lineage {
                 lineage.arrow(table(from), table(&transform.config.name));
             }
         }
-        lineage.everything = SYSTEM_TABLES.into_iter().chain([QUALITY]).map(table).collect();
-        lineage
+        lineage.everything.extend(SYSTEM_TABLES.into_iter().chain([QUALITY]).map(table));
+    }
+
+    /// Adds what is about to run.
+    pub fn add(&mut self, made: &Made) {
+        let name = &made.name;
+        match (made.kind, &made.topic) {
+            (Kind::View, _) => {
+                self.arrow(table(name), topic(name));
+                made.from.iter().for_each(|from| self.arrow(table(from), topic(&format!("{name}.late"))));
+            }
+            (Kind::Stream | Kind::Table, read) => {
+                read.iter().for_each(|read| self.arrow(topic(read), table(name)));
+                self.refuses(table(name), name);
+                // a derived stream writes the topic that it reads back
+                let written = read.iter().flat_map(|read| made.from.iter().map(move |from| (from, read)));
+                for (from, read) in written.collect::<Vec<_>>() {
+                    self.arrow(table(from), topic(read));
+                }
+            }
+        }
+        made.from.iter().for_each(|from| self.arrow(table(from), table(name)));
     }
 
     /// Notes that a topic holds rows of any table.

@@ -17,24 +17,27 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use engine::{Answer as ViewAnswer, Engine, Guard, ReadRequest};
+use engine::{Answer as ViewAnswer, Engine, Guard, Made, ReadRequest};
 use lake::{Lake, Reader, Sight, matches};
+use parking_lot::RwLock;
 
 use crate::app::App;
 use crate::base64::unbase64;
 use crate::config::{Config, Scopes, SinkKind, SinkSource, TokenConfig};
 use crate::error::{Answer, Problem};
 
-pub use gate::{Need, gate, registry_gate};
-pub use lineage::Lineage;
-use lineage::Node;
+pub use gate::{Need, gate, problem, registry_gate};
+use lineage::{Lineage, Node};
 
 /// Most bytes of an Authorization header that are looked at.
 const HEADER_BYTES_MAX: usize = 4_096;
 
-/// The tokens of the server. Never changes while it runs; none: everybody may do everything.
+/// The tokens of the server; none: everybody may do everything. Tokens never change while it runs, but what they reach
+/// does, with what is declared.
 pub struct Access {
-    tokens: Vec<(TokenConfig, Caller)>,
+    tokens: RwLock<Arc<[(TokenConfig, Caller)]>>,
+    /// What the configuration says beside streams, tables and views.
+    beside: Lineage,
 }
 
 /// Who asks, as far as the handlers care.
@@ -70,9 +73,9 @@ impl Access {
     ///
     /// # Errors
     /// One line for each filter that names no table or does not fit its columns.
-    pub fn new(tokens: &[TokenConfig], lineage: &Lineage, lake: &Lake) -> Result<Access, Vec<String>> {
+    pub fn new(config: &Config, engine: &Engine, lake: &Lake) -> Result<Access, Vec<String>> {
         let mut mistakes = Vec::new();
-        for token in tokens {
+        for token in &config.tokens {
             for (table, filter) in &token.filters {
                 let fits = match lake.columns(table) {
                     None => Err("there is no such table".to_owned()),
@@ -86,8 +89,27 @@ impl Access {
         if !mistakes.is_empty() {
             return Err(mistakes);
         }
-        let caller = |token: &TokenConfig| (token.clone(), Caller(Arc::new(rights(token, lineage))));
-        Ok(Access { tokens: tokens.iter().map(caller).collect() })
+        let beside = beside(config);
+        let lineage = lineage(&beside, engine, lake);
+        let caller = |token: &TokenConfig| (token.clone(), Caller(Arc::new(rights(token, &lineage))));
+        let tokens = RwLock::new(config.tokens.iter().map(caller).collect());
+        Ok(Access { tokens, beside })
+    }
+
+    /// Looks again at what is computed from what, with what is about to be made.
+    pub fn follow(&self, engine: &Engine, lake: &Lake, made: &[Made]) {
+        let mut lineage = lineage(&self.beside, engine, lake);
+        made.iter().for_each(|made| lineage.add(made));
+        let mut tokens = self.tokens.write();
+        let caller = |token: &TokenConfig| (token.clone(), Caller(Arc::new(rights(token, &lineage))));
+        *tokens = tokens.iter().map(|(token, _)| caller(token)).collect();
+    }
+
+    /// The tokens that have a filter for a table.
+    pub fn filters_of(&self, table: &str) -> Vec<String> {
+        let tokens = self.tokens.read();
+        let filtering = tokens.iter().filter(|(token, _)| token.filters.contains_key(table));
+        filtering.map(|(token, _)| format!("token {} (a filter)", token.name)).collect()
     }
 
     /// Whose request it is.
@@ -95,7 +117,8 @@ impl Access {
     /// # Errors
     /// No token, or one that is not known.
     pub fn admit(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
-        if self.tokens.is_empty() {
+        let tokens = self.tokens.read().clone();
+        if tokens.is_empty() {
             return Ok(Caller::everyone());
         }
         let Some(value) = headers.get(header::AUTHORIZATION) else { return Err(Refusal::Missing) };
@@ -103,7 +126,7 @@ impl Access {
         let (user, secret) = credentials(text).ok_or(Refusal::Unknown)?;
         // Every token is compared, so that the time does not tell which one is near.
         let mut found = None;
-        for (token, caller) in &self.tokens {
+        for (token, caller) in tokens.iter() {
             if token.secret.is(&secret) && user.as_ref().is_none_or(|user| *user == token.name) {
                 found = Some(caller.clone());
             }
@@ -113,12 +136,12 @@ impl Access {
 
     /// Whether every request is taken.
     pub fn is_open(&self) -> bool {
-        self.tokens.is_empty()
+        self.tokens.read().is_empty()
     }
 
     /// Says it in the log when a port can be reached from elsewhere and asks for nothing.
     pub fn warn_when_open(&self, address: SocketAddr, what: &str) {
-        if self.tokens.is_empty() && !address.ip().is_loopback() {
+        if self.is_open() && !address.ip().is_loopback() {
             tracing::warn!(
                 %address,
                 "{what} can be reached from other machines and takes every request: declare [[tokens]], or bind 127.0.0.1"
@@ -171,6 +194,11 @@ impl Caller {
             reader: None,
             topics: None,
         }))
+    }
+
+    /// The token's name; none where no tokens are declared.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
     }
 
     /// Refuses what needs a scope that the token has not.
@@ -312,9 +340,16 @@ pub async fn read_view(
     Ok(engine.read_guarded(view, request, guard).await?)
 }
 
-/// The lineage of everything, and the topics into which notices go.
-pub fn lineage(engine: &Engine, lake: &Lake, config: &Config) -> Lineage {
-    let mut lineage = Lineage::of(engine, lake);
+/// The lineage of what runs, on top of what the configuration says beside.
+fn lineage(beside: &Lineage, engine: &Engine, lake: &Lake) -> Lineage {
+    let mut lineage = beside.clone();
+    lineage.add_running(engine, lake);
+    lineage
+}
+
+/// The topics into which notices and refused records of sources and sinks go.
+fn beside(config: &Config) -> Lineage {
+    let mut lineage = Lineage::default();
     let alerts = config.work.alerts.iter().map(|alert| &alert.channels);
     let channels = alerts.chain(config.work.jobs.iter().map(|job| &job.channels));
     channels.filter_map(|channels| channels.topic.as_deref()).for_each(|topic| lineage.mixes(topic));
@@ -348,7 +383,7 @@ mod unit {
     fn access() -> Access {
         let tokens = [token("a", "secret-of-a"), token("b", "secret-of-b")];
         let caller = |token: &TokenConfig| (token.clone(), Caller(Arc::new(rights(token, &Lineage::default()))));
-        Access { tokens: tokens.iter().map(caller).collect() }
+        Access { tokens: RwLock::new(tokens.iter().map(caller).collect()), beside: Lineage::default() }
     }
 
     fn admitted(value: &str) -> Result<String, Refusal> {
@@ -368,13 +403,13 @@ mod unit {
             assert_eq!(admitted(wrong).unwrap_err(), Refusal::Unknown, "{wrong}");
         }
         assert_eq!(access().admit(&HeaderMap::new()).unwrap_err(), Refusal::Missing);
-        let open = Access { tokens: Vec::new() };
+        let open = Access { tokens: RwLock::default(), beside: Lineage::default() };
         assert!(open.admit(&HeaderMap::new()).unwrap().may(Need::Admin).is_ok());
     }
 
     #[test]
     fn a_scope_that_is_missing_is_named() {
-        let caller = &access().tokens[0].1;
+        let caller = &access().tokens.read()[0].1.clone();
         assert!(caller.may(Need::Read).is_ok() && caller.may(Need::ReadAll).is_ok());
         assert_eq!(caller.may(Need::Write).unwrap_err(), Refusal::Scope("a".into(), "write"));
         let narrow = TokenConfig { data: vec!["plays*".into()], ..token("c", "secret-of-c") };

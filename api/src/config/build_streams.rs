@@ -49,7 +49,8 @@ pub(super) fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
         idle_timeout_ms: integer(entry, "idle_timeout"),
         max_ahead_ms: integer(entry, "max_ahead"),
         checks: entry.tables("checks").iter().map(check).collect(),
-        source: if sql.is_some() { entry.place("sql").to_string() } else { String::new() },
+        source: entry.place(if sql.is_some() { "sql" } else { "name" }).to_string(),
+        by_sql: false,
         sql,
         key: entry.text_or_none("key"),
         deduplicate: entry.table("deduplicate").map(|deduplicate| DeduplicateConfig {

@@ -32,8 +32,6 @@ pub(crate) struct TableFeed {
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
     pub(crate) counters: Counters,
-    /// As of a pipeline: for those who read its refused records.
-    pub(crate) ack: Ack,
 }
 
 impl TableFeed {
@@ -52,6 +50,12 @@ impl TableFeed {
         self.source.follow_topic();
         self.hold_positions(&self.source.positions(&BTreeMap::new()));
         while !self.shared.is_stopping() {
+            // A table is the only member of its feed.
+            let leaves = self.shared.take_leaves();
+            if !leaves.is_empty() {
+                self.hold.release(self.number);
+                return Ok(());
+            }
             self.source.follow_topic();
             if self.source.is_replaced() {
                 self.begin_again().await?;
@@ -93,7 +97,7 @@ impl TableFeed {
         self.progress.lost += self.source.take_lost();
         self.progress.updated_at = now_ms;
         changes.push(self.progress_change());
-        self.broker.lane().commit(changes, self.ack).await?;
+        self.broker.lane().commit(changes, self.shared.ack()).await?;
         rows.committed(changed);
         self.source.committed(&positions);
         self.hold_positions(&positions);
@@ -150,8 +154,6 @@ impl TableFeed {
     }
 
     fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {
-        for position in positions.values() {
-            self.hold.set(self.number, position.log, position.next_offset);
-        }
+        self.hold.set_all(self.number, positions);
     }
 }

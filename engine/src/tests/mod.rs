@@ -4,6 +4,7 @@ mod avro;
 mod chain;
 mod compacted;
 mod decode;
+mod definitions;
 mod derived;
 mod derived_oracle;
 mod faults;

@@ -1,0 +1,289 @@
+//! A change of what is declared, from its rules to its effects: one commit of all rows of a script, then what follows.
+//!
+//! Only one change is under way. What it starts is shown when it runs; what it takes away is not shown any more before its
+//! pipeline lets it go. After a crash behind the commit, the next start finds the rows and does the same.
+
+use std::sync::Arc;
+
+use broker::{Ack, TopicName};
+use tokio::sync::OwnedMutexGuard;
+
+use super::departure::clear;
+use super::draft::{Draft, Step, Surroundings};
+use super::script::Script;
+use super::{Kind, Mistake};
+use crate::check::Compiled;
+use crate::error::{EngineError, Result};
+use crate::running::Running;
+use crate::shared::Who;
+use crate::start::{paused_view, prepare_more};
+use crate::stream::Stream;
+use crate::view::ViewPlan;
+use crate::{Engine, ViewInfo};
+
+/// The turn of one who may change what is declared. Nobody else can, as long as it lives.
+pub struct Turn {
+    engine: Arc<Engine>,
+    alone: OwnedMutexGuard<()>,
+}
+
+/// A script that may be applied.
+pub struct Change {
+    turn: Turn,
+    after: Running,
+    rows: Vec<broker::Change>,
+    steps: Vec<Step>,
+    done: Vec<Done>,
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Done {
+    /// What it was about.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// `created`, `dropped`, or why there was nothing to do.
+    pub result: &'static str,
+}
+
+/// Something new, and what it is made of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// What it is.
+    pub kind: Kind,
+    /// Its name.
+    pub name: String,
+    /// The topic that it reads; of a derived stream, that it writes and reads back.
+    pub topic: Option<TopicName>,
+    /// The streams and tables that it is computed from.
+    pub from: Vec<String>,
+}
+
+impl Engine {
+    /// Waits for the turn to change what is declared.
+    pub async fn turn(self: &Arc<Self>) -> Turn {
+        Turn { engine: self.clone(), alone: self.changing.clone().lock_owned().await }
+    }
+}
+
+impl Turn {
+    /// Checks a script against what is declared. Nothing is changed yet.
+    ///
+    /// # Errors
+    /// Everything that is wrong in it.
+    pub fn decide(self, script: &Script, outside: &Surroundings<'_>) -> std::result::Result<Change, Vec<Mistake>> {
+        let running = self.engine.running();
+        let mut draft = Draft::new(&self.engine.broker, &running, outside);
+        draft.take_all(&script.statements)?;
+        let Draft { after, rows, steps, done, .. } = draft;
+        Ok(Change { turn: self, after, rows, steps, done })
+    }
+}
+
+impl Change {
+    /// What it will start, and what that is made of: whoever restricts what readers see knows it before it is there.
+    pub fn made(&self) -> Vec<Made> {
+        let mut made = Vec::new();
+        for step in &self.steps {
+            match step {
+                Step::Start(new) => made.extend(made_by(new)),
+                Step::Replace(plan) => made.push(of_view(plan)),
+                Step::Drop(..) | Step::Pause(_) | Step::Resume(_) => {}
+            }
+        }
+        made
+    }
+
+    /// The views that it will give another definition, as they will be.
+    pub fn replaced(&self) -> Vec<ViewInfo> {
+        let replaced = self.steps.iter().filter_map(|step| match step {
+            Step::Replace(plan) => Some(ViewInfo::of(plan)),
+            _ => None,
+        });
+        replaced.collect()
+    }
+
+    /// All streams that there will be.
+    pub fn streams(&self) -> Vec<Arc<Stream>> {
+        self.after.compiled.streams.clone()
+    }
+
+    /// Whether it changes anything.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Applies it, to its end even if the caller goes away.
+    ///
+    /// # Errors
+    /// `Storage`: nothing was changed, or, as the message says then, the rest follows at the next start.
+    pub async fn apply(self) -> Result<Vec<Done>> {
+        let done = tokio::spawn(self.run()).await;
+        done.map_err(|error| EngineError::bug(format!("a change of declarations was broken off: {error}")))?
+    }
+
+    async fn run(self) -> Result<Vec<Done>> {
+        let Change { turn, after, rows, steps, done } = self;
+        let engine = &turn.engine;
+        if !rows.is_empty() {
+            engine.broker.lane().commit(rows, Ack::Durable).await?;
+        }
+        let mut work = Work { engine, running: (*engine.running()).clone(), after };
+        for step in steps {
+            let taken = work.take(step).await;
+            taken.map_err(|error| EngineError {
+                message: format!("{}; it is declared, and what is left to do follows at the next start", error.message),
+                ..error
+            })?;
+        }
+        // As the draft has it: places and order of the declarations.
+        work.running.config = work.after.config.clone();
+        work.running.by_sql = work.after.by_sql.clone();
+        work.running.compiled = work.after.compiled.clone();
+        engine.show(&work.running);
+        drop(turn.alone);
+        Ok(done)
+    }
+}
+
+/// A change at work.
+struct Work<'e> {
+    engine: &'e Arc<Engine>,
+    /// What runs now.
+    running: Running,
+    /// What will.
+    after: Running,
+}
+
+impl Work<'_> {
+    async fn take(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Start(new) => self.start(&new).await,
+            Step::Replace(plan) => {
+                self.let_view_go(&plan.name).await;
+                self.start(&Compiled { views: vec![plan], ..Compiled::default() }).await
+            }
+            Step::Drop(kind, name) => self.drop_one(kind, &name).await,
+            Step::Pause(name) => self.pause(&name).await,
+            Step::Resume(name) => {
+                let plan = self.running.view(&name)?.plan.clone();
+                self.let_view_go(&name).await;
+                self.start(&Compiled { views: vec![plan], ..Compiled::default() }).await
+            }
+        }
+    }
+
+    /// Starts what is new; a view of a known name takes the place of that.
+    async fn start(&mut self, new: &Compiled) -> Result<()> {
+        // Who writes what is read from now on must have it visible when it says so.
+        let topics = new.streams.iter().map(|stream| stream.topic()).chain(new.tables.iter().filter_map(|t| t.topic()));
+        for topic in topics {
+            self.running.writers(topic).iter().for_each(|writer| writer.pipeline.be_read());
+        }
+        let engine = self.engine;
+        let whole = &self.after.compiled;
+        let mut prepared = prepare_more(&engine.broker, (new, whole), &self.running.tables, &engine.hold).await?;
+        engine.workers.start(&mut prepared)?;
+        let held: Vec<usize> = prepared
+            .views
+            .iter()
+            .filter_map(|view| self.running.view(&view.plan.name).ok().and_then(|known| known.paused))
+            .collect();
+        self.running.add(&mut prepared);
+        engine.show(&self.running);
+        held.into_iter().for_each(|number| engine.hold.release(number));
+        Ok(())
+    }
+
+    /// Ends the work of a view that stays to be seen.
+    async fn let_view_go(&self, name: &str) {
+        if let Ok(view) = self.running.view(name) {
+            view.follower.pipeline.leave(Who::View(name.to_string())).await;
+        }
+    }
+
+    async fn pause(&mut self, name: &str) -> Result<()> {
+        let view = self.running.view(name)?.clone();
+        // Held before it is let go: between the two nothing may be deleted.
+        let number = self.engine.hold.number();
+        self.engine.hold.set_all(number, &view.follower.published.progress.lock().positions.clone());
+        self.let_view_go(name).await;
+        let paused = paused_view(&self.engine.broker, &view.plan, view.view_id, &self.engine.hold)?;
+        self.engine.hold.release(number);
+        let views = self.running.views.iter_mut().filter(|known| *known.plan.name == *name);
+        let paused = Arc::new(paused);
+        views.for_each(|known| *known = paused.clone());
+        self.engine.show(&self.running);
+        // Who waited for it must not wait for what no longer comes.
+        view.follower.published.advanced.send_modify(|count| *count += 1);
+        Ok(())
+    }
+
+    async fn drop_one(&mut self, kind: Kind, name: &str) -> Result<()> {
+        let (followers, held) = self.take_out(kind, name);
+        let key = (kind, name.to_string());
+        let Some(definition) = self.running.by_sql.0.remove(&key) else { return Ok(()) };
+        self.engine.show(&self.running);
+        for (follower, who) in followers {
+            follower.pipeline.leave(who).await;
+            follower.published.advanced.send_modify(|count| *count += 1);
+        }
+        held.into_iter().for_each(|number| self.engine.hold.release(number));
+        clear(&self.engine.broker, kind, name, &definition).await
+    }
+
+    /// Takes a declaration out of what is shown; gives who has to let it go, and the number of a hold on the log.
+    fn take_out(&mut self, kind: Kind, name: &str) -> (Vec<(crate::follow::Follower, Who)>, Option<usize>) {
+        let running = &mut self.running;
+        let mut followers = Vec::new();
+        let mut held = None;
+        match kind {
+            Kind::View => {
+                let gone = running.views.iter().filter(|view| *view.plan.name == *name);
+                for view in gone {
+                    held = view.paused;
+                    followers.push((view.follower.clone(), Who::View(name.to_string())));
+                }
+                running.views.retain(|view| *view.plan.name != *name);
+            }
+            Kind::Stream => {
+                let derived = running.derived.iter().filter(|known| known.plan.stream.name() == name);
+                followers.extend(derived.map(|known| (known.follower.clone(), Who::Derived(name.to_string()))));
+                let reading = running.streams.iter().filter(|(stream, _)| stream.name() == name);
+                followers.extend(reading.map(|(_, follower)| (follower.clone(), Who::Reading)));
+                running.derived.retain(|known| known.plan.stream.name() != name);
+                running.streams.retain(|(stream, _)| stream.name() != name);
+            }
+            Kind::Table => {
+                let gone = running.tables.iter().filter(|known| known.table.name() == name);
+                followers.extend(gone.filter_map(|known| Some((known.follower.clone()?, Who::Reading))));
+                running.tables.retain(|known| known.table.name() != name);
+            }
+        }
+        (followers, held)
+    }
+}
+
+fn made_by(new: &Compiled) -> Vec<Made> {
+    let stream = |stream: &Arc<Stream>| {
+        let derived = new.derived.iter().find(|plan| plan.stream.name() == stream.name());
+        let tables = derived.iter().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
+        let from = derived.iter().map(|plan| plan.source.name().to_string()).chain(tables).collect();
+        Made { kind: Kind::Stream, name: stream.name().to_string(), topic: Some(stream.topic().clone()), from }
+    };
+    let mut made: Vec<Made> = new.streams.iter().map(stream).collect();
+    made.extend(new.tables.iter().map(|table| Made {
+        kind: Kind::Table,
+        name: table.name().to_string(),
+        topic: table.topic().cloned(),
+        from: Vec::new(),
+    }));
+    made.extend(new.views.iter().map(of_view));
+    made
+}
+
+fn of_view(plan: &Arc<ViewPlan>) -> Made {
+    let from = vec![plan.stream.name().to_string()];
+    Made { kind: Kind::View, name: plan.name.to_string(), topic: None, from }
+}

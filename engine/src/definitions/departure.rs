@@ -1,0 +1,74 @@
+//! What a dropped stream, table or view leaves, and deleting it: topics that only it wrote, its state, its counters. The
+//! row of the definition goes last, so that a crash only begins this once more.
+
+use std::sync::Arc;
+
+use broker::{Ack, Broker, Change, Family};
+
+use super::statement::{Action, Declares, read_one};
+use super::stored::definition_key;
+use super::{Definition, Kind};
+use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::error::Result;
+use crate::quality::{Writer, forget};
+use crate::state;
+
+/// Deletes all that is left of a dropped one. The topic of a declared stream or of a table is its user's, and stays.
+pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definition: &Definition) -> Result<()> {
+    let is_derived = kind == Kind::Stream && is_derived(definition);
+    for topic in topics(kind, name, is_derived) {
+        if broker.catalog().topic(&topic).is_some() {
+            broker.catalog().delete(&topic).await?;
+        }
+    }
+    let mut changes = match kind {
+        Kind::View => view_changes(broker, name)?,
+        Kind::Stream => vec![forget(Writer::Stream, name), delete(state::stream_progress_key(name))],
+        Kind::Table => {
+            let rows = delete_below(state::table_row_prefix(name));
+            vec![forget(Writer::Table, name), delete(state::table_progress_key(name)), rows]
+        }
+    };
+    if is_derived {
+        let seen = delete_below(state::seen_prefix(name));
+        changes.extend([forget(Writer::Derived, name), delete(state::derived_progress_key(name)), seen]);
+    }
+    changes.push(delete(definition_key(kind, name)));
+    broker.lane().commit(changes, Ack::Durable).await?;
+    Ok(())
+}
+
+/// The topics that nobody else writes.
+fn topics(kind: Kind, name: &str, is_derived: bool) -> Vec<String> {
+    match kind {
+        Kind::View => vec![name.to_string(), format!("{name}{LATE_SUFFIX}")],
+        Kind::Stream if is_derived => vec![name.to_string(), format!("{name}{REJECTED_SUFFIX}")],
+        Kind::Stream | Kind::Table => vec![format!("{name}{REJECTED_SUFFIX}")],
+    }
+}
+
+fn is_derived(definition: &Definition) -> bool {
+    let read = read_one(&definition.sql, "");
+    matches!(read, Ok(Action::Create { declares: Declares::Stream(stream), .. }) if stream.sql.is_some())
+}
+
+fn view_changes(broker: &Broker, name: &str) -> Result<Vec<Change>> {
+    let key = state::definition_key(name);
+    let stored = broker.store().get(Family::State, &key)?;
+    let mut changes = vec![forget(Writer::View, name)];
+    if let Some(known) = stored.as_deref().and_then(state::Definition::decode) {
+        changes.extend(state::forget(known.view_id));
+        changes.push(delete(state::view_progress_key(known.view_id)));
+    }
+    changes.push(delete(key));
+    Ok(changes)
+}
+
+fn delete(key: Vec<u8>) -> Change {
+    Change::Delete(Family::State, key)
+}
+
+fn delete_below(prefix: Vec<u8>) -> Change {
+    let end = state::after(&prefix);
+    Change::DeleteRange(Family::State, prefix, end)
+}

@@ -1,0 +1,80 @@
+//! How a view is computed, step by step, as it runs now.
+
+use std::sync::Arc;
+
+use datafusion::sql::sqlparser::ast::SetExpr;
+
+use crate::Engine;
+use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::error::Result;
+use crate::parse::{WINDOW_START, parse_view};
+use crate::running::Running;
+use crate::shared::RunningView;
+
+impl Engine {
+    /// The steps of a view, each with what it does.
+    ///
+    /// # Errors
+    /// `Unknown`.
+    pub fn explain(&self, view: &str) -> Result<Vec<(&'static str, String)>> {
+        let running = self.running();
+        let view = running.view(view)?;
+        let plan = &view.plan;
+        let stream = &plan.stream;
+        let used: Vec<&str> = plan
+            .aggregation
+            .input_schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .filter(|name| *name != WINDOW_START)
+            .collect();
+        let mut steps = vec![
+            ("read", format!("topic {} as stream {}, {}", stream.topic(), stream.name(), shared_with(&running, view))),
+            ("decode", format!("all columns of {}; of them the view uses: {}", stream.name(), used.join(", "))),
+        ];
+        let (condition, having) = conditions(&plan.sql);
+        steps.extend(condition.map(|condition| ("filter", condition)));
+        if let Some(window) = plan.window {
+            let lateness_ms = stream.config().lateness_ms;
+            let what = format!("{window:?} over {}, closed {lateness_ms} ms behind its end", stream.event_time());
+            steps.push(("window", what));
+        }
+        let state = plan.aggregation.state_schema();
+        let kept = state.fields().iter().map(|field| field.name().as_str()).collect::<Vec<&str>>().join(", ");
+        steps.push(("aggregate", format!("by window and keys ({}); kept per group: {kept}", plan.keys.join(", "))));
+        steps.push((
+            "write",
+            format!(
+                "changed groups to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
+                 commit with the state and the offsets",
+                plan.name,
+                stream.name()
+            ),
+        ));
+        steps.extend(plan.retention_ms.map(|ms| ("forget", format!("windows that closed {ms} ms ago"))));
+        steps.extend(having.map(|having| ("when read: filter", having)));
+        let columns: Vec<&str> = plan.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        steps.push(("when read: columns", columns.join(", ")));
+        Ok(steps)
+    }
+}
+
+/// The texts of WHERE and HAVING.
+fn conditions(sql: &str) -> (Option<String>, Option<String>) {
+    let Ok(parsed) = parse_view(sql) else { return (None, None) };
+    let SetExpr::Select(select) = parsed.query.body.as_ref() else { return (None, None) };
+    let text = |expr: &Option<datafusion::sql::sqlparser::ast::Expr>| expr.as_ref().map(ToString::to_string);
+    (text(&select.selection), text(&select.having))
+}
+
+/// The views that are computed from the same reading and decoding.
+fn shared_with(running: &Running, view: &RunningView) -> String {
+    let shared = &view.follower.pipeline;
+    let same = running.views.iter().filter(|other| Arc::ptr_eq(&other.follower.pipeline, shared));
+    let others: Vec<&str> = same.map(|other| &*other.plan.name).filter(|name| *name != &*view.plan.name).collect();
+    match others.is_empty() {
+        true => "in a reading of its own".to_string(),
+        false => format!("in one reading with {}", others.join(", ")),
+    }
+}

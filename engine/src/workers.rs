@@ -1,0 +1,125 @@
+//! The threads of pipelines and tables: starting them, ending them, and their time.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use crate::error::{EngineError, ErrorKind, Result};
+use crate::shared::{PipelineShared, Published};
+use crate::start::Prepared;
+
+/// A thread per pipeline. Holds: the threads that work, and what those that have ended did.
+#[derive(Default)]
+pub(crate) struct Workers(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    threads: Vec<(Arc<PipelineShared>, JoinHandle<()>)>,
+    /// CPU time and records of threads that have ended.
+    ended: (u64, u64),
+}
+
+impl Workers {
+    /// Starts all that is prepared. Must be called within a Tokio runtime.
+    pub(crate) fn start(&self, prepared: &mut Prepared) -> Result<()> {
+        self.forget_ended();
+        let runtime = Handle::current();
+        for feed in std::mem::take(&mut prepared.feeds) {
+            let name = format!("engine-{}", feed.table.name());
+            let what = Spawned { name, shared: feed.shared.clone(), published: vec![feed.published.clone()] };
+            self.spawn(what, runtime.clone(), feed.run())?;
+        }
+        for pipeline in std::mem::take(&mut prepared.pipelines) {
+            let name = format!("engine-{}", pipeline.stream.name());
+            let what = Spawned { name, shared: pipeline.shared.clone(), published: pipeline.published() };
+            self.spawn(what, runtime.clone(), pipeline.run())?;
+        }
+        Ok(())
+    }
+
+    fn spawn(&self, what: Spawned, runtime: Handle, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+        let Spawned { name, shared, published } = what;
+        let seen = shared.clone();
+        let run = move || {
+            // A panic must be seen as a stopped pipeline, not as one that is forever late.
+            let mut guard = EndGuard { shared: seen, published, ended: false };
+            runtime.block_on(work);
+            guard.ended = true;
+        };
+        let thread = std::thread::Builder::new().name(name).spawn(run);
+        let thread =
+            thread.map_err(|error| EngineError::new(ErrorKind::Storage, format!("cannot start a thread: {error}")))?;
+        self.0.lock().threads.push((shared, thread));
+        Ok(())
+    }
+
+    /// Keeps of threads that have ended only what they did.
+    fn forget_ended(&self) {
+        let mut inner = self.0.lock();
+        let threads = std::mem::take(&mut inner.threads);
+        for (shared, thread) in threads {
+            if thread.is_finished() {
+                inner.ended.0 += shared.busy_ns.load(Ordering::Relaxed);
+                inner.ended.1 += shared.records.load(Ordering::Relaxed);
+            } else {
+                inner.threads.push((shared, thread));
+            }
+        }
+    }
+
+    /// Asks all to end after the step under way.
+    pub(crate) fn ask_to_end(&self) {
+        self.0.lock().threads.iter().for_each(|(shared, _)| shared.stop());
+    }
+
+    /// Waits until all have ended. Blocks.
+    pub(crate) fn join(&self) {
+        let threads = std::mem::take(&mut self.0.lock().threads);
+        let joined = threads.into_iter().map(|(shared, thread)| {
+            let ended = (shared.busy_ns.load(Ordering::Relaxed), shared.records.load(Ordering::Relaxed));
+            (thread.join().is_err(), ended)
+        });
+        for (panicked, (busy_ns, records)) in joined {
+            let mut inner = self.0.lock();
+            inner.ended.0 += busy_ns;
+            inner.ended.1 += records;
+            if panicked {
+                tracing::error!("a pipeline's thread had panicked, please report it");
+            }
+        }
+    }
+
+    /// CPU time in nanoseconds, and records read, of all threads since the start.
+    pub(crate) fn done(&self) -> (u64, u64) {
+        let inner = self.0.lock();
+        inner.threads.iter().fold(inner.ended, |(busy_ns, records), (shared, _)| {
+            (busy_ns + shared.busy_ns.load(Ordering::Relaxed), records + shared.records.load(Ordering::Relaxed))
+        })
+    }
+}
+
+/// A thread to be, and who must hear when it ends.
+struct Spawned {
+    name: String,
+    shared: Arc<PipelineShared>,
+    published: Vec<Arc<Published>>,
+}
+
+struct EndGuard {
+    shared: Arc<PipelineShared>,
+    published: Vec<Arc<Published>>,
+    ended: bool,
+}
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        if !self.ended {
+            *self.shared.failure.lock() = Some("its thread panicked, see the log and report it".to_string());
+            self.published.iter().for_each(|published| published.advanced.send_modify(|count| *count += 1));
+        }
+        self.shared.end();
+    }
+}

@@ -1,0 +1,216 @@
+//! Streams and views declared over HTTP while a client writes, with kill -9 in the middle of statements and of filling: what was answered
+//! holds, and each view equals a computation over what the client sent.
+
+use crate::support::http::rows;
+use crate::support::server::{Server, millpond};
+use crate::support::{Scratch, beside_one, seed};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+const KILLS: u32 = 6;
+const STATEMENTS: u32 = 5;
+const USERS: u64 = 50;
+/// Views by the kind of their definition; a name may have any of them.
+const QUERIES: [&str; 3] = [
+    "SELECT user_id, count(*) AS n, sum(ms) AS ms FROM plays GROUP BY user_id",
+    "SELECT user_id, max(ms) AS n, min(ms) AS ms FROM plays WHERE ms % 3 <> 0 GROUP BY user_id",
+    "SELECT user_id, count(*) AS n, sum(ms) AS ms FROM plays GROUP BY TUMBLE(ts, INTERVAL '1' SECOND), user_id",
+];
+const STREAM: &str = "CREATE STREAM plays (id BIGINT NOT NULL, user_id BIGINT NOT NULL, ms BIGINT, ts TIMESTAMP)
+    WITH (topic = 'raw_plays', event_time = 'ts', lateness = '1 day')";
+const BEGAN_MS: u64 = 1_795_168_800_000;
+
+/// What the client sent: ids below this; all else follows from the id.
+type Sent = u64;
+
+fn user(id: u64) -> u64 {
+    id * 7 % USERS
+}
+
+fn ms(id: u64) -> u64 {
+    id * 31 % 1_009
+}
+
+fn ts(id: u64) -> u64 {
+    BEGAN_MS + id % 10_000
+}
+
+#[test]
+fn views_come_and_go_under_kill_9() {
+    let _beside = beside_one();
+    let scratch = Scratch::new("declare");
+    let seed = seed("declare");
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut server = Server::start(&scratch);
+    declare(&server, STREAM);
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = thread::spawn({
+        let (address, stop) = (server.kafka.clone(), stop.clone());
+        move || write_until(&address, &stop)
+    });
+    // What each view must be, as far as answers told; one whose answer was lost may be either.
+    let mut known: BTreeMap<String, Option<usize>> = BTreeMap::new();
+    for _ in 0..KILLS {
+        for _ in 0..STATEMENTS {
+            let (name, kind, text) = statement(&mut random);
+            declare(&server, &text);
+            known.insert(name, kind);
+            thread::sleep(Duration::from_millis(random.random_range(0..60)));
+        }
+        let (name, kind, text) = statement(&mut random);
+        let http = server.http.clone();
+        let lost = thread::spawn(move || http.try_post("/v1/sql", &json!({ "sql": text })));
+        thread::sleep(Duration::from_millis(random.random_range(0..40)));
+        server.kill9();
+        let answered = matches!(lost.join().unwrap(), Ok((200, _)));
+        server.start_again();
+        let there = shown(&server);
+        for (name, kind) in known.iter().filter(|(known, _)| **known != name) {
+            assert_eq!(there.contains_key(name), kind.is_some(), "{name} after a restart: {there:?}");
+        }
+        let found = there.get(&name).map(|_| kind_of(&server, &name));
+        assert!(!answered || found == kind, "{name}: answered as {kind:?}, found {found:?}");
+        known.insert(name, found);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let sent = writer.join().unwrap();
+    eprintln!("declare: {sent} events, {known:?}");
+    assert!(sent > 1_000, "{sent} events are no load");
+    check(&server, &known, sent);
+    drop_all(&server, &known);
+    declare(&server, &format!("CREATE MATERIALIZED VIEW v0 AS {}", QUERIES[0]));
+    check(&server, &BTreeMap::from([("v0".to_owned(), Some(0))]), sent);
+    server.kill9();
+    server.start_again();
+    check(&server, &BTreeMap::from([("v0".to_owned(), Some(0))]), sent);
+    let mut command = millpond();
+    command.args([
+        "sql",
+        "--output",
+        "ndjson",
+        "--http",
+        &server.http.url(""),
+        "DROP MATERIALIZED VIEW v0; DROP STREAM plays",
+    ]);
+    let dropped = crate::support::kafka::run(&mut command);
+    assert_eq!(dropped.matches("dropped").count(), 2, "{dropped}");
+    assert_eq!(server.http.get("/v1/streams")["streams"], json!([]));
+    assert!(server.stop().success());
+}
+
+/// A statement about one of four views: its name, what it is if the statement is done, and the text.
+fn statement(random: &mut StdRng) -> (String, Option<usize>, String) {
+    let name = format!("v{}", random.random_range(0..4));
+    if random.random_bool(0.3) {
+        let text = format!("DROP MATERIALIZED VIEW IF EXISTS {name}");
+        return (name, None, text);
+    }
+    let kind = random.random_range(0..QUERIES.len());
+    let text = format!("CREATE OR REPLACE MATERIALIZED VIEW {name} AS {}", QUERIES[kind]);
+    (name, Some(kind), text)
+}
+
+fn declare(server: &Server, text: &str) -> Value {
+    server.http.post("/v1/sql", &json!({ "sql": text }))
+}
+
+/// The views that there are, and their definitions.
+fn shown(server: &Server) -> BTreeMap<String, String> {
+    let views = server.http.get("/v1/views");
+    let text = |view: &Value, key: &str| view[key].as_str().unwrap().to_owned();
+    views["views"].as_array().unwrap().iter().map(|view| (text(view, "name"), text(view, "sql"))).collect()
+}
+
+fn kind_of(server: &Server, name: &str) -> usize {
+    let sql = &shown(server)[name];
+    QUERIES.iter().position(|query| sql.ends_with(query)).unwrap_or_else(|| panic!("{name} is {sql}"))
+}
+
+/// Writes events until told to stop; then until all are acknowledged.
+fn write_until(address: &str, stop: &AtomicBool) -> Sent {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
+    config.set("linger.ms", "2").set("message.timeout.ms", "600000");
+    config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
+    let producer: BaseProducer = config.create().unwrap();
+    let mut next = 0;
+    while !stop.load(Ordering::Relaxed) {
+        for _ in 0..50 {
+            let event = json!({"id": next, "user_id": user(next), "ms": ms(next), "ts": ts(next)}).to_string();
+            let key = user(next).to_string();
+            match producer.send(BaseRecord::to("raw_plays").key(&key).payload(&event)) {
+                Ok(()) => next += 1,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => break,
+                Err((error, _)) => panic!("{error}"),
+            }
+        }
+        producer.poll(Duration::from_millis(10));
+    }
+    producer.flush(Duration::from_secs(120)).unwrap();
+    next
+}
+
+/// Window (0 without one) and user → n, ms.
+type Rows = BTreeMap<(u64, u64), (u64, u64)>;
+
+fn expected(kind: usize, sent: Sent) -> Rows {
+    let mut all = Rows::new();
+    for id in 0..sent {
+        let window = if kind == 2 { ts(id) / 1_000 } else { 0 };
+        let key = (window, user(id));
+        match kind {
+            1 if ms(id) % 3 == 0 => {}
+            1 => {
+                let group = all.entry(key).or_insert((0, u64::MAX));
+                *group = (group.0.max(ms(id)), group.1.min(ms(id)));
+            }
+            _ => {
+                let group = all.entry(key).or_insert((0, 0));
+                *group = (group.0 + 1, group.1 + ms(id));
+            }
+        }
+    }
+    all
+}
+
+fn check(server: &Server, known: &BTreeMap<String, Option<usize>>, sent: Sent) {
+    let there = shown(server);
+    assert_eq!(there.len(), known.values().flatten().count(), "{there:?} {known:?}");
+    for (name, kind) in known {
+        let Some(kind) = *kind else { continue };
+        assert_eq!(kind_of(server, name), kind, "{name}");
+        let answer = server.http.get(&format!("/v1/views/{name}?wait=30s"));
+        let number = |value: &Value| -> u64 { value.to_string().trim_matches('"').parse().unwrap() };
+        let rows = rows(&answer);
+        let found = rows.iter().map(|row| {
+            let at = row.len() - 3;
+            let window = row.first().and_then(Value::as_str).map_or(0, seconds);
+            ((window, number(&row[at])), (number(&row[at + 1]), number(&row[at + 2])))
+        });
+        assert_eq!(found.collect::<Rows>(), expected(kind, sent), "{name}: {}", there[name]);
+        let status = server.http.get("/v1/views");
+        let view = status["views"].as_array().unwrap().iter().find(|view| view["name"] == **name).unwrap().clone();
+        assert_eq!((&view["status"]["state"], &view["status"]["fill_left"]), (&json!("live"), &Value::Null), "{view}");
+    }
+}
+
+fn seconds(time: &str) -> u64 {
+    chrono::DateTime::parse_from_rfc3339(time).unwrap().timestamp().unsigned_abs()
+}
+
+fn drop_all(server: &Server, known: &BTreeMap<String, Option<usize>>) {
+    let drops: Vec<String> = known.keys().map(|name| format!("DROP MATERIALIZED VIEW IF EXISTS {name};")).collect();
+    declare(server, &drops.join("\n"));
+    assert_eq!(shown(server).len(), 0);
+    let topics = server.http.get("/v1/topics").to_string();
+    assert!(!topics.contains("\"v0\"") && topics.contains("\"raw_plays\""), "{topics}");
+}
