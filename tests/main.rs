@@ -31,6 +31,7 @@ mod go_clients;
 mod groups;
 mod jobs;
 mod lake_hdfs;
+mod lake_objects;
 mod music;
 mod oracle;
 mod orangescrum;

@@ -87,7 +87,7 @@ fn check_beside(app: &App, change: &Change) -> Answer<()> {
 }
 
 fn same_columns(before: &ViewInfo, after: &ViewInfo) -> bool {
-    before.schema.fields() == after.schema.fields() && before.keys == after.keys && before.window == after.window
+    before.schema.fields() == after.schema.fields() && before.keys == after.keys && before.windows == after.windows
 }
 
 /// What has this name, outside the engine.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Kind, Stream, StreamFormat, TableStatus, ViewInfo, ViewStatus, Window};
+use engine::{Kind, Stream, StreamFormat, TableStatus, ViewInfo, ViewStatus, Windows};
 
 use crate::access::Caller;
 use crate::app::App;
@@ -53,7 +53,7 @@ fn views(app: &App, caller: &Caller) -> Answer<Table> {
         vec![
             some(&view.name),
             some(&view.stream),
-            view.window.map(window_text),
+            view.windows.map(window_text),
             status.map(|status| state_word(status).to_owned()),
             status.map(|status| status.lag_records.to_string()),
             app.engine.declared_in(&view.name),
@@ -142,7 +142,7 @@ fn view_lines(app: &App, view: &ViewInfo) -> Lines {
         .collect();
     lines.extend([property("kind", "materialized view"), property("stream", &view.stream)]);
     lines.push(property("topic", &view.name));
-    lines.extend(view.window.map(|window| property("window", window_text(window))));
+    lines.extend(view.windows.map(|window| property("window", window_text(window))));
     let status = app.engine.status().into_iter().find(|status| status.view == view.name);
     lines.extend(status.iter().flat_map(status_lines));
     origin(app, Kind::View, &view.name, Some(&view.sql), &mut lines);
@@ -164,6 +164,11 @@ pub fn explain(app: &App, caller: &Caller, name: &str) -> Answer<Table> {
     texts(&["step", "what"], rows)
 }
 
-fn window_text(window: Window) -> String {
-    duration_text(window.nominal_ms())
+fn window_text(windows: Windows) -> String {
+    let width = duration_text(windows.nominal_ms());
+    match (windows, windows.step_ms()) {
+        (Windows::Hop(_), Some(step_ms)) => format!("HOP of {width} every {}", duration_text(step_ms)),
+        (Windows::Session(_), _) => format!("SESSION with a gap of {width}"),
+        _ => format!("TUMBLE of {width}"),
+    }
 }

@@ -13,7 +13,7 @@ use broker::{LogId, TimestampMs};
 use crate::config::{ARCHIVE_ZONE, TableConfig};
 use crate::error::Result;
 use crate::manifest_bytes::FileEntry;
-use crate::objects::{Objects, TMP_DIR};
+use crate::objects::{Copying, Objects, TMP_DIR};
 use crate::retired::{Gone, Retired};
 use crate::sealer::Sealer;
 use crate::settle::Step;
@@ -117,16 +117,17 @@ impl Archiver {
     async fn move_slice(&self, table: &Table, objects: &Arc<Objects>, slice: Vec<Owned>) -> Result<()> {
         let settler = self.sealer.settler();
         let attempt = format!("{}-{}", settler.manifest.epoch(), self.attempts.fetch_add(1, Ordering::Relaxed));
-        let (mut renames, mut moved) = (Vec::new(), Vec::new());
+        let (mut copies, mut moved) = (Vec::new(), Vec::new());
         for (at, (log, file)) in slice.iter().enumerate() {
             let hidden = format!("{TMP_DIR}/{}.archive.{attempt}.{at}.tmp", table.topic);
-            objects.copy(&file.path, &hidden).await?;
             let path = format!("{}/{}", archive_dir(table), below_table(file));
-            renames.push((hidden, path.clone()));
+            let copy = Copying { from: file.path.clone(), hidden, to: path.clone() };
+            objects.begin_copy(&copy).await?;
+            copies.push(copy);
             moved.push((*log, file.clone(), Some(FileEntry { path, ..(**file).clone() })));
         }
         settler.step(Step::Written)?;
-        objects.publish(&renames).await?;
+        objects.publish_copies(&copies).await?;
         settler.step(Step::Renamed)?;
         settler.manifest.rearrange(moved).await?;
         settler.step(Step::Published)?;

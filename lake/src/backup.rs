@@ -21,7 +21,7 @@ use bytes::Bytes;
 use parquet::arrow::async_writer::AsyncFileWriter;
 use serde::{Deserialize, Serialize};
 
-use crate::config::HdfsConfig;
+use crate::config::Access;
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::manifest::Settled;
 use crate::objects::{Address, OWNER_FILE, Objects, RETIRED_DIR};
@@ -37,6 +37,8 @@ const COPY_BYTES: usize = 1 << 20;
 const CHECKPOINT_DIR: &str = "backup-checkpoint";
 /// Below the data directory: what a restore writes until it is whole.
 const RESTORING_DIR: &str = "restoring";
+/// Below the data directory: what is known of uploads of a backup that are not ended.
+const UPLOADS_DIR: &str = "backup-uploads";
 const STORE_DIR: &str = "store";
 const LAKE_DIR: &str = "lake";
 
@@ -44,7 +46,7 @@ const LAKE_DIR: &str = "lake";
 pub struct Backups {
     broker: Arc<Broker>,
     source: Arc<Source>,
-    hdfs: HdfsConfig,
+    access: Access,
     running: tokio::sync::Mutex<()>,
 }
 
@@ -126,8 +128,8 @@ impl Held {
 
 impl Backups {
     /// What makes backups of a broker and the lake over it.
-    pub(crate) fn new(broker: Arc<Broker>, source: Arc<Source>, hdfs: HdfsConfig) -> Self {
-        Self { broker, source, hdfs, running: tokio::sync::Mutex::default() }
+    pub(crate) fn new(broker: Arc<Broker>, source: Arc<Source>, access: Access) -> Self {
+        Self { broker, source, access, running: tokio::sync::Mutex::default() }
     }
 
     /// Copies the store and the lake's files in the data directory to `url`, and removes what is older than the last
@@ -139,7 +141,8 @@ impl Backups {
     pub async fn run(&self, url: &str, keep: usize) -> Result<BackupReport> {
         let _alone = self.running.lock().await;
         let url = url.replace("{data_dir}", &self.broker.config().data_dir.display().to_string());
-        let address = Address { url, hdfs: self.hdfs.clone() };
+        let work_dir = self.broker.config().data_dir.join(UPLOADS_DIR);
+        let address = Address { url, access: self.access.clone(), work_dir };
         let runtime = tokio::runtime::Handle::current();
         let objects = Objects::open(&address, self.broker.cluster_id(), (false, &runtime)).await?;
         let at_ms = self.broker.clock().now_ms();
@@ -203,8 +206,8 @@ impl Backups {
 ///
 /// # Errors
 /// `Config` or `Destination` when the place cannot be read.
-pub async fn backups(url: &str, hdfs: &HdfsConfig) -> Result<Vec<String>> {
-    whole(&open(url, hdfs).await?).await
+pub async fn backups(url: &str, access: &Access) -> Result<Vec<String>> {
+    whole(&open(url, access).await?).await
 }
 
 /// Writes a backup into a data directory that has no store: `name`, or the newest. It appears whole or not at all.
@@ -212,14 +215,14 @@ pub async fn backups(url: &str, hdfs: &HdfsConfig) -> Result<Vec<String>> {
 /// # Errors
 /// `NotFound` for a backup that is not there, `Refused` for a directory that is in use, `Destination` when a file cannot
 /// be read, written, or is damaged.
-pub async fn restore((url, hdfs): (&str, &HdfsConfig), name: Option<&str>, data_dir: &Path) -> Result<RestoreReport> {
+pub async fn restore((url, access): (&str, &Access), name: Option<&str>, data_dir: &Path) -> Result<RestoreReport> {
     for taken in [STORE_DIR, LAKE_DIR].map(|dir| data_dir.join(dir)) {
         if std::fs::read_dir(&taken).is_ok_and(|mut entries| entries.next().is_some()) {
             let message = format!("{} is not empty: restore into a new data directory", taken.display());
             return Err(LakeError::new(LakeErrorKind::Refused, message));
         }
     }
-    let objects = open(url, hdfs).await?;
+    let objects = open(url, access).await?;
     let there = whole(&objects).await?;
     let name = match name {
         Some(name) => there.iter().find(|known| *known == name),
@@ -248,8 +251,9 @@ pub async fn restore((url, hdfs): (&str, &HdfsConfig), name: Option<&str>, data_
     Ok(RestoreReport { name: name.clone(), at_ms: manifest.at_ms, files, bytes })
 }
 
-async fn open(url: &str, hdfs: &HdfsConfig) -> Result<Objects> {
-    let address = Address { url: url.to_owned(), hdfs: hdfs.clone() };
+async fn open(url: &str, access: &Access) -> Result<Objects> {
+    // nothing is written there
+    let address = Address { url: url.to_owned(), access: access.clone(), work_dir: PathBuf::new() };
     Objects::open_any(&address, &tokio::runtime::Handle::current()).await
 }
 
@@ -420,7 +424,8 @@ mod tests {
     #[tokio::test]
     async fn the_last_ones_are_kept_and_halves_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let address = Address { url: dir.path().display().to_string(), hdfs: HdfsConfig::default() };
+        let address =
+            Address { url: dir.path().display().to_string(), access: Access::default(), work_dir: PathBuf::new() };
         let runtime = tokio::runtime::Handle::current();
         let objects = Objects::open(&address, "cluster", (false, &runtime)).await.unwrap();
         let names: Vec<String> = (0..5).map(|at| name_of(1_795_680_000_000 + at).unwrap()).collect();
@@ -440,8 +445,8 @@ mod tests {
     async fn a_damaged_file_and_a_used_directory_are_refused() {
         let (dir, data) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let url = dir.path().display().to_string();
-        let hdfs = HdfsConfig::default();
-        let address = Address { url: url.clone(), hdfs: hdfs.clone() };
+        let access = Access::default();
+        let address = Address { url: url.clone(), access: access.clone(), work_dir: PathBuf::new() };
         let runtime = tokio::runtime::Handle::current();
         let objects = Objects::open(&address, "cluster", (false, &runtime)).await.unwrap();
         let name = name_of(1_795_680_000_000).unwrap();
@@ -454,16 +459,16 @@ mod tests {
         let at = format!("{name}/{MANIFEST_FILE}");
         for (path, why) in [("store/CURRENT", "checksum"), ("store/../../x", "names"), ("etc/passwd", "names")] {
             objects.put_small(&at, write(path, 0).into()).await.unwrap();
-            let error = restore((&url, &hdfs), None, data.path()).await.unwrap_err();
+            let error = restore((&url, &access), None, data.path()).await.unwrap_err();
             assert!(error.message.contains(why), "{path}: {error}");
             assert!(!data.path().join("store").exists());
         }
         objects.put_small(&at, write("store/CURRENT", checksum(0, b"x")).into()).await.unwrap();
-        assert_eq!(restore((&url, &hdfs), Some(&name), data.path()).await.unwrap().files, 1);
+        assert_eq!(restore((&url, &access), Some(&name), data.path()).await.unwrap().files, 1);
         assert_eq!(std::fs::read(data.path().join("store/CURRENT")).unwrap(), b"x");
-        let again = restore((&url, &hdfs), None, data.path()).await.unwrap_err();
+        let again = restore((&url, &access), None, data.path()).await.unwrap_err();
         assert_eq!(again.kind, LakeErrorKind::Refused);
-        let absent = restore((&url, &hdfs), Some("x"), &data.path().join("other")).await.unwrap_err();
+        let absent = restore((&url, &access), Some("x"), &data.path().join("other")).await.unwrap_err();
         assert_eq!(absent.kind, LakeErrorKind::NotFound);
     }
 }

@@ -2,13 +2,19 @@
 
 use std::fmt;
 
+use broker::Secret;
+
+/// The schemes of URLs that files can be kept under.
+pub const SCHEMES: [&str; 10] =
+    ["file://", "hdfs://", "s3://", "s3a://", "gs://", "az://", "azure://", "adl://", "abfs://", "abfss://"];
+
 /// Settings of the lake.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LakeConfig {
-    /// A directory as a path, `file://` or `hdfs://` URL; empty: `lake` below the data directory.
+    /// A directory as a path, or a URL with one of [`SCHEMES`]; empty: `lake` below the data directory.
     pub url: String,
-    /// How HDFS is spoken to, where `url` names it.
-    pub hdfs: HdfsConfig,
+    /// How the place is spoken to that `url` names, and those of backups.
+    pub access: Access,
     /// Whether topics that name no zone lie in the zone `raw`.
     pub zones: bool,
     /// Topics that settle otherwise than by the defaults. A topic with a stream that is not named here settles by
@@ -47,7 +53,7 @@ impl Default for LakeConfig {
     fn default() -> Self {
         Self {
             url: String::new(),
-            hdfs: HdfsConfig::default(),
+            access: Access::default(),
             zones: false,
             tables: Vec::new(),
             transforms: Vec::new(),
@@ -56,6 +62,15 @@ impl Default for LakeConfig {
             costs: Costs::default(),
         }
     }
+}
+
+/// How places other than local directories are spoken to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Access {
+    /// HDFS.
+    pub hdfs: HdfsConfig,
+    /// Object stores.
+    pub cloud: CloudConfig,
 }
 
 /// How HDFS is spoken to.
@@ -70,6 +85,46 @@ pub struct HdfsConfig {
 impl Default for HdfsConfig {
     fn default() -> Self {
         Self { user: None, replication: 2 }
+    }
+}
+
+/// How object stores are spoken to: S3, Google Cloud Storage, Azure. What is none here is taken from the variables that
+/// the vendors' own tools read, as `AWS_ACCESS_KEY_ID`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CloudConfig {
+    /// Where the store answers, where that is not the vendor's own place.
+    pub endpoint: Option<String>,
+    /// S3's region.
+    pub region: Option<String>,
+    /// S3's key id, or Azure's account.
+    pub access_key: Option<String>,
+    /// S3's secret key, or the key of Azure's account.
+    pub secret_key: Option<Secret>,
+    /// Google's file of a service account or of application default credentials.
+    pub credentials_file: Option<String>,
+    /// Whether S3's buckets stand in the path of requests, else in the name of the host.
+    pub path_style: bool,
+    /// Whether a store without TLS may be spoken to.
+    pub allow_http: bool,
+    /// Longest wait for the answer of one request, in milliseconds.
+    pub request_time_ms: u64,
+    /// How often a request is tried again.
+    pub retries: usize,
+}
+
+impl Default for CloudConfig {
+    fn default() -> Self {
+        Self {
+            endpoint: None,
+            region: None,
+            access_key: None,
+            secret_key: None,
+            credentials_file: None,
+            path_style: true,
+            allow_http: false,
+            request_time_ms: 30_000,
+            retries: 3,
+        }
     }
 }
 

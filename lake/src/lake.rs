@@ -33,6 +33,8 @@ use crate::transform::{self, Runner, TransformInfo, TransformReport, WrittenTabl
 use crate::verify::{self, VerifyReport};
 use crate::writer::WriteLimits;
 
+/// Below the data directory: files that wait to be uploaded to an object store.
+const UPLOADS_DIR: &str = "lake-uploads";
 /// Longest wait for the destination at the start.
 const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -146,7 +148,8 @@ impl Lake {
             "" => broker.config().data_dir.join("lake").display().to_string(),
             url => url.to_owned(),
         };
-        let address = Address { url, hdfs: config.hdfs.clone() };
+        let work_dir = broker.config().data_dir.join(UPLOADS_DIR);
+        let address = Address { url, access: config.access.clone(), work_dir };
         let destination = Arc::new(Destination::new(address, broker.cluster_id().to_owned(), expected));
         let floors = Floors::new(broker.holds().register("lake"));
         let settler = Settler {
@@ -193,7 +196,7 @@ impl Lake {
         let working =
             vec![tokio::spawn(sealer.clone().run(stopping.clone())), tokio::spawn(merger.clone().run(stopping))];
         let source = queries.source().clone();
-        let backups = Backups::new(source.broker.clone(), source, config.hdfs);
+        let backups = Backups::new(source.broker.clone(), source, config.access);
         let working = Mutex::new(working);
         Ok(Arc::new(Self {
             sealer,
@@ -331,7 +334,7 @@ impl Lake {
     /// # Errors
     /// `NotFound` for a table that is not in the lake.
     pub fn ddl(&self, dialect: Dialect, table: Option<&str>) -> Result<Vec<TableDdl>> {
-        let root = self.destination.url();
+        let root = self.destination.hadoop_url();
         let manifest = &self.sealer.settler().manifest;
         let settled = manifest.snapshot(&manifest.logs());
         let has_files = |dir: &str| {

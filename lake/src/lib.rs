@@ -48,7 +48,8 @@ mod writer;
 pub use archive::ArchiveReport;
 pub use backup::{BackupReport, RestoreReport};
 pub use config::{
-    Costs, HdfsConfig, LakeConfig, MergeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode,
+    Access, CloudConfig, Costs, HdfsConfig, LakeConfig, MergeConfig, SCHEMES as LAKE_SCHEMES, SliceColumn, SqlLimits,
+    TableConfig, TransformConfig, TransformMode,
 };
 pub use ddl::{Dialect, TableDdl};
 pub use engine::Offsets;

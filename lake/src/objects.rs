@@ -1,22 +1,30 @@
-//! The destination of the files: a local directory or HDFS. `local` and `hdfs` are the two arms of [`Place`]; each knows
-//! what the object store interface does not say: how a file becomes durable. Only these files name `object_store`.
+//! The destination of the files: a local directory, HDFS or an object store. `local`, `hdfs` and `cloud` are the arms of
+//! [`Place`]; each knows what the object store interface does not say: how a file becomes durable, and what stands for a
+//! rename. Only these files name `object_store`.
 //!
 //! ```text
 //! <root>/_millpond.json                      whose lake it is; gone: the destination is not there
-//! <root>/_tmp/…                              files being written, unseen by Spark, Hive, DuckDB and pyarrow
+//! <root>/_tmp/…                              files being written, unseen by Spark, Hive, DuckDB and pyarrow; of an
+//!                                            object store these lie below the data directory
 //! <root>/_retired/…                          files that left the manifest and that running queries still read
 //! <root>/_deleted/<topic>-<log id>/…         files of topics that were deleted
 //! <root>/[<zone>/]<topic>/date=…/…           published files of topics
 //! <root>/<zone>/<table>/…                    published files of tables that SQL writes
 //! ```
 
+mod cloud;
+mod cloud_address;
+mod destination;
 mod hdfs;
 mod hdfs_read;
 mod local;
 mod reading;
 mod sink;
+mod staged;
+mod upload;
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -27,11 +35,14 @@ use object_store::{ObjectMeta, ObjectStore};
 use parquet::arrow::async_reader::ParquetObjectReader;
 use serde::{Deserialize, Serialize};
 
+use self::cloud::Cloud;
+use self::cloud_address::is_cloud;
+pub use self::destination::Destination;
 use self::hdfs::Hdfs;
 use self::local::Local;
 use self::reading::{Aside, Reading, Stored};
 pub use self::sink::FileSink;
-use crate::config::HdfsConfig;
+use crate::config::Access;
 use crate::error::{LakeError, Result};
 
 /// Where files are written before they are published.
@@ -57,6 +68,7 @@ pub struct Objects {
 enum Place {
     Local(Local),
     Hdfs(Arc<Hdfs>),
+    Cloud(Arc<Cloud>),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,44 +80,34 @@ struct Owner {
 /// What the configuration says of the destination.
 #[derive(Clone, Debug)]
 pub struct Address {
-    /// A path, a `file://` URL or an `hdfs://` URL.
+    /// A path, or a URL with one of [`crate::config::SCHEMES`].
     pub url: String,
-    /// How HDFS is spoken to.
-    pub hdfs: HdfsConfig,
+    /// How other places than directories are spoken to.
+    pub access: Access,
+    /// A directory for files that wait to be uploaded to an object store, for this destination alone; made when it is
+    /// needed.
+    pub work_dir: PathBuf,
 }
 
-/// The destination as it is configured, opened when it can be: a lake that is away does not keep the broker from
-/// starting.
-pub struct Destination {
-    address: Address,
-    owner: String,
-    expected: bool,
-    /// Where the connections to HDFS are served, whoever opens them.
-    runtime: tokio::runtime::Handle,
-    opened: tokio::sync::OnceCell<Arc<Objects>>,
+/// A copy of a file that becomes a file of the lake.
+#[derive(Clone, Debug)]
+pub struct Copying {
+    /// What is copied.
+    pub from: String,
+    /// Its hidden name until then, where the destination needs one.
+    pub hidden: String,
+    /// Its name in the end.
+    pub to: String,
 }
 
-impl Destination {
-    /// The destination at `address` for the cluster `owner`; `expected` says that files were published there before.
-    /// Must be called within the runtime that lives as long as the lake.
-    pub fn new(address: Address, owner: String, expected: bool) -> Self {
-        let runtime = tokio::runtime::Handle::current();
-        Self { address, owner, expected, runtime, opened: tokio::sync::OnceCell::new() }
-    }
-
-    /// The open destination.
-    ///
-    /// # Errors
-    /// As [`Objects::open`].
-    pub async fn get(&self) -> Result<Arc<Objects>> {
-        let open =
-            || async { Objects::open(&self.address, &self.owner, (self.expected, &self.runtime)).await.map(Arc::new) };
-        self.opened.get_or_try_init(open).await.cloned()
-    }
-
-    /// The destination for people: a `file://` or `hdfs://` URL.
-    pub fn url(&self) -> String {
-        self.opened.get().map_or_else(|| self.address.url.clone(), |objects| objects.url())
+impl Place {
+    /// The place at `address`, made where it can be made unless files are `expected` in it.
+    async fn open(address: &Address, (expected, runtime): (bool, &tokio::runtime::Handle)) -> Result<Self> {
+        Ok(match address.url.split_once("://") {
+            Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, expected).await?)),
+            Some((scheme, _)) if is_cloud(scheme) => Place::Cloud(Arc::new(Cloud::open(address)?)),
+            _ => Place::Local(Local::open(&address.url, expected)?),
+        })
     }
 }
 
@@ -121,10 +123,7 @@ impl Objects {
         owner: &str,
         (expected, runtime): (bool, &tokio::runtime::Handle),
     ) -> Result<Self> {
-        let place = match address.url.split_once("://") {
-            Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, expected).await?)),
-            _ => Place::Local(Local::open(&address.url, expected)?),
-        };
+        let place = Place::open(address, (expected, runtime)).await?;
         let objects = Self { place, owner: owner.to_owned(), aside: Arc::default() };
         match objects.read_owner().await? {
             Some(found) => objects.check_owner(&found)?,
@@ -138,6 +137,9 @@ impl Objects {
             }
             None => objects.take_ownership().await?,
         }
+        if let Place::Cloud(cloud) = &objects.place {
+            cloud.clear_left().await;
+        }
         Ok(objects)
     }
 
@@ -146,20 +148,26 @@ impl Objects {
     /// # Errors
     /// `Config` for a scheme that is not served, `Destination` when the place is away.
     pub async fn open_any(address: &Address, runtime: &tokio::runtime::Handle) -> Result<Self> {
-        let place = match address.url.split_once("://") {
-            Some(("hdfs", _)) => Place::Hdfs(Arc::new(Hdfs::open(address, runtime, true).await?)),
-            _ => Place::Local(Local::open(&address.url, true)?),
-        };
+        let place = Place::open(address, (true, runtime)).await?;
         let mut objects = Self { place, owner: String::new(), aside: Arc::default() };
         objects.owner = objects.read_owner().await?.unwrap_or_default();
         Ok(objects)
     }
 
-    /// The destination for people: a `file://` or `hdfs://` URL without a slash at its end.
+    /// The destination for people: a URL without a slash at its end.
     pub fn url(&self) -> String {
         match &self.place {
             Place::Local(local) => local.url(),
             Place::Hdfs(hdfs) => hdfs.url().to_owned(),
+            Place::Cloud(cloud) => cloud.url().to_owned(),
+        }
+    }
+
+    /// The URL by which Hive and Spark know the destination.
+    pub fn hadoop_url(&self) -> String {
+        match &self.place {
+            Place::Cloud(cloud) => cloud.hadoop_url().to_owned(),
+            _ => self.url(),
         }
     }
 
@@ -206,6 +214,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.read(at).await,
             Place::Hdfs(hdfs) => hdfs.read_small(at).await,
+            Place::Cloud(cloud) => cloud.read_small(at).await,
         }
     }
 
@@ -217,6 +226,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.put_owner(at, bytes.to_vec()).await?,
             Place::Hdfs(hdfs) => hdfs.put_small(at, bytes).await?,
+            Place::Cloud(cloud) => cloud.put_small(at, bytes).await?,
         }
         self.sync(&[at.to_owned()]).await
     }
@@ -235,7 +245,10 @@ impl Objects {
     async fn take_ownership(&self) -> Result<()> {
         let owner = Owner { v: OWNER_VERSION, cluster_id: self.owner.clone() };
         let bytes = serde_json::to_vec(&owner).map_err(|e| LakeError::bug(format!("owner file: {e}")))?;
-        self.put_small(OWNER_FILE, Bytes::from(bytes)).await
+        let Place::Cloud(cloud) = &self.place else { return self.put_small(OWNER_FILE, Bytes::from(bytes)).await };
+        // another cluster may take it at the same moment: the store says whose it is
+        cloud.create_small(OWNER_FILE, Bytes::from(bytes)).await?;
+        self.check_present().await
     }
 
     /// A writer for a new file, which is whole and durable in itself once it was completed.
@@ -246,6 +259,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.create(at),
             Place::Hdfs(hdfs) => hdfs.create(at).await,
+            Place::Cloud(cloud) => cloud.create(at).await,
         }
     }
 
@@ -257,30 +271,47 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.rename_all(renames).await?,
             Place::Hdfs(hdfs) => hdfs.rename_all(renames).await?,
+            Place::Cloud(cloud) => cloud.publish(renames).await?,
         }
         self.sync(&renames.iter().map(|(_, to)| to.clone()).collect::<Vec<_>>()).await
     }
 
+    /// Writes a copy under its hidden name. An object store needs none: a copy there appears whole.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn begin_copy(&self, copy: &Copying) -> Result<()> {
+        match &self.place {
+            Place::Local(local) => local.copy(&copy.from, &copy.hidden).await,
+            Place::Hdfs(hdfs) => hdfs.copy(&copy.from, &copy.hidden).await,
+            Place::Cloud(_) => Ok(()),
+        }
+    }
+
+    /// Gives copies that were begun their names, as [`Objects::publish`] does; what they were copied from stays.
+    ///
+    /// # Errors
+    /// `Destination`; some of the files may have their names then.
+    pub async fn publish_copies(&self, copies: &[Copying]) -> Result<()> {
+        let Place::Cloud(cloud) = &self.place else {
+            let renames: Vec<_> = copies.iter().map(|copy| (copy.hidden.clone(), copy.to.clone())).collect();
+            return self.publish(&renames).await;
+        };
+        for copy in copies {
+            cloud.copy(&copy.from, &copy.to).await?;
+        }
+        Ok(())
+    }
+
     /// Makes files and the directories that lead to them durable. HDFS keeps names in its own journal, and a file there
-    /// is durable when it was completed.
+    /// is durable when it was completed, as an object of a store is.
     ///
     /// # Errors
     /// `Destination`.
     pub async fn sync(&self, files: &[String]) -> Result<()> {
         match &self.place {
             Place::Local(local) => local.sync(files).await,
-            Place::Hdfs(_) => Ok(()),
-        }
-    }
-
-    /// Writes a copy of a file.
-    ///
-    /// # Errors
-    /// `Destination`.
-    pub async fn copy(&self, from: &str, to: &str) -> Result<()> {
-        match &self.place {
-            Place::Local(local) => local.copy(from, to).await,
-            Place::Hdfs(hdfs) => hdfs.copy(from, to).await,
+            Place::Hdfs(_) | Place::Cloud(_) => Ok(()),
         }
     }
 
@@ -299,6 +330,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.size(at).await,
             Place::Hdfs(hdfs) => hdfs.size(at).await,
+            Place::Cloud(cloud) => cloud.size(at).await,
         }
     }
 
@@ -313,6 +345,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.rename_all(&renames).await,
             Place::Hdfs(hdfs) => hdfs.rename_all(&renames).await,
+            Place::Cloud(cloud) => cloud.publish(&renames).await,
         }
     }
 
@@ -329,6 +362,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.list(dir).await,
             Place::Hdfs(hdfs) => hdfs.list_files(dir).await,
+            Place::Cloud(cloud) => cloud.list(dir).await,
         }
     }
 
@@ -349,6 +383,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.delete(at).await,
             Place::Hdfs(hdfs) => hdfs.delete(at).await,
+            Place::Cloud(cloud) => cloud.delete(at).await,
         }
     }
 
@@ -370,6 +405,7 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.remove_dir(dir).await,
             Place::Hdfs(hdfs) => hdfs.remove_dir(dir).await,
+            Place::Cloud(cloud) => cloud.remove_dir(dir).await,
         }
     }
 
@@ -379,6 +415,8 @@ impl Objects {
         match &self.place {
             Place::Local(local) => local.remove_empty_dirs(dir).await,
             Place::Hdfs(hdfs) => hdfs.remove_empty_dirs(dir).await,
+            // a store has no directories
+            Place::Cloud(_) => {}
         }
     }
 
@@ -401,18 +439,20 @@ impl Objects {
         Ok(ObjectMeta { location: path(at)?, last_modified, size: bytes, e_tag: None, version: None })
     }
 
-    /// The store, for reading whole files.
+    /// A reader of a whole file of this size.
     ///
     /// # Errors
     /// `Bug` for a path that no file can have.
-    pub fn reader(&self, at: &str) -> Result<ParquetObjectReader> {
-        Ok(ParquetObjectReader::new(self.store(), path(at)?))
+    pub fn reader(&self, at: &str, bytes: u64) -> Result<ParquetObjectReader> {
+        // with its size, because not every store reads from the end of a file
+        Ok(ParquetObjectReader::new(self.store(), path(at)?).with_file_size(bytes))
     }
 
     fn store(&self) -> Arc<dyn ObjectStore> {
         let from = match &self.place {
             Place::Local(local) => Stored::Local(local.store()),
             Place::Hdfs(hdfs) => Stored::Hdfs(hdfs.clone()),
+            Place::Cloud(cloud) => Stored::Cloud(cloud.store()),
         };
         Arc::new(Reading::new(from, self.aside.clone()))
     }
@@ -421,4 +461,12 @@ impl Objects {
 /// The object store's path of a relative path, taken as it is: `%` is part of Hive's names.
 fn path(at: &str) -> Result<Path> {
     Path::parse(at).map_err(|e| LakeError::bug(format!("{at:?} is not a path: {e}")))
+}
+
+/// Work with files of this machine, which no thread that serves others should do.
+async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(act).await {
+        Ok(result) => result,
+        Err(error) => Err(LakeError::bug(format!("work on the lake's files ended early: {error}"))),
+    }
 }

@@ -196,7 +196,7 @@ impl InFiles<'_> {
             report.differ(|| format!("partition {}: {} is not there as it was published", self.partition, entry.path));
             return Ok(());
         }
-        let reader = self.objects.reader(&entry.path)?;
+        let reader = self.objects.reader(&entry.path, entry.bytes)?;
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| unreadable(&entry, &e))?;
         let columns = ProjectionMask::columns(builder.parquet_schema(), [OFFSET_COLUMN]);
         let builder = builder.with_projection(columns).with_batch_size(CHUNK_ROWS);

@@ -1,7 +1,11 @@
 //! From checked values to the lake's configuration.
 
+use broker::Secret;
 use engine::EngineConfig;
-use lake::{HdfsConfig, LakeConfig, MergeConfig, SliceColumn, SqlLimits, TableConfig, TransformConfig, TransformMode};
+use lake::{
+    Access, CloudConfig, HdfsConfig, LAKE_SCHEMES, LakeConfig, MergeConfig, SliceColumn, SqlLimits, TableConfig,
+    TransformConfig, TransformMode,
+};
 
 use super::build::{integer, small, text};
 use super::mistake::{Mistakes, suggestion};
@@ -16,10 +20,12 @@ pub fn lake(
 ) -> LakeConfig {
     let url = entry.text_or_none("url").unwrap_or_else(|| data_dir.join("lake").display().to_string());
     if let Some((scheme, _)) = url.split_once("://")
-        && !["file", "hdfs"].contains(&scheme)
+        && !LAKE_SCHEMES.contains(&format!("{scheme}://").as_str())
     {
-        let message =
-            format!("{scheme}:// is not served by this version: give a directory, as a path, file:// or hdfs:// URL");
+        let message = format!(
+            "{scheme}:// is not served by this version: give a path or a URL with one of {}",
+            LAKE_SCHEMES.join(", ")
+        );
         mistakes.add(&entry.place("url"), entry.path_of("url"), message);
     }
     let limits = SqlLimits {
@@ -29,16 +35,33 @@ pub fn lake(
     };
     LakeConfig {
         url,
-        hdfs: HdfsConfig {
-            user: entry.text_or_none("hdfs_user"),
-            replication: small(entry, "hdfs_replication").unsigned_abs(),
-        },
+        access: access(entry),
         zones: entry.bool("zones"),
         transforms: lists.tables("transforms").iter().map(|entry| transform(entry, mistakes)).collect(),
         transform_time_ms: entry.unsigned("transform_time_max"),
         tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(),
         sql: limits,
         ..LakeConfig::default()
+    }
+}
+
+fn access(entry: &Entry) -> Access {
+    Access {
+        hdfs: HdfsConfig {
+            user: entry.text_or_none("hdfs_user"),
+            replication: small(entry, "hdfs_replication").unsigned_abs(),
+        },
+        cloud: CloudConfig {
+            endpoint: entry.text_or_none("cloud_endpoint"),
+            region: entry.text_or_none("cloud_region"),
+            access_key: entry.text_or_none("cloud_access_key"),
+            secret_key: entry.text_or_none("cloud_secret_key").map(Secret),
+            credentials_file: entry.text_or_none("cloud_credentials_file"),
+            path_style: entry.bool("cloud_path_style"),
+            allow_http: entry.bool("cloud_allow_http"),
+            request_time_ms: entry.unsigned("cloud_request_time_max"),
+            retries: entry.count("cloud_retries"),
+        },
     }
 }
 

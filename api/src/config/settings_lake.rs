@@ -3,18 +3,19 @@
 use super::schema::{Field, Kind};
 
 const MINUTE: i64 = 60_000;
-const DAY: i64 = 24 * 60 * MINUTE;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 const KIB: i64 = 1 << 10;
 const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
 
 /// `[lake]`.
-pub const LAKE: [Field; 9] = [
+pub const LAKE: [Field; 18] = [
     Field::optional(
         "url",
         Kind::Text,
         "\"file:///var/lib/millpond/lake\"",
-        "Where Parquet files go: a directory, as a path or file:// URL, or on HDFS, as hdfs://NAMENODE:8020/DIRECTORY. Without it: lake, below the data directory. HADOOP_CONF_DIR is read for HDFS.",
+        "Where Parquet files go: a directory, as a path or file:// URL; on HDFS, as hdfs://NAMENODE:8020/DIRECTORY; or in an object store, as s3://BUCKET/DIRECTORY, gs://BUCKET/DIRECTORY or az://CONTAINER/DIRECTORY. Without it: lake, below the data directory. HADOOP_CONF_DIR is read for HDFS, and the variables of the vendors for object stores (AWS_…, GOOGLE_…, AZURE_…), with the roles of instances where there are no keys.",
     ),
     Field::optional(
         "hdfs_user",
@@ -23,6 +24,60 @@ pub const LAKE: [Field; 9] = [
         "The user that owns the files on HDFS. Without it: HADOOP_USER_NAME, else the user of the process.",
     ),
     Field::with_default("hdfs_replication", Kind::Integer(1, 512), "2", "Copies that HDFS keeps of each block."),
+    Field::optional(
+        "cloud_endpoint",
+        Kind::Text,
+        "\"http://minio:9000\"",
+        "Where the object store answers, where that is not the vendor's own place: what speaks like S3, or an emulator (for Azure with the account at its end). Without it: AWS_ENDPOINT_URL or AZURE_STORAGE_ENDPOINT.",
+    ),
+    Field::optional(
+        "cloud_region",
+        Kind::Text,
+        "\"eu-central-1\"",
+        "The region of the bucket in S3. Without it: AWS_REGION, else us-east-1.",
+    ),
+    Field::optional(
+        "cloud_access_key",
+        Kind::Text,
+        "\"lake\"",
+        "S3: the id of the key, without it AWS_ACCESS_KEY_ID. Azure: the account, without it AZURE_STORAGE_ACCOUNT_NAME.",
+    ),
+    Field::optional(
+        "cloud_secret_key",
+        Kind::Text,
+        "\"secret\"",
+        "S3: the secret key, without it AWS_SECRET_ACCESS_KEY. Azure: the account's key, without it AZURE_STORAGE_ACCOUNT_KEY. Better ${NAME} or ${file:PATH} than its text.",
+    ),
+    Field::optional(
+        "cloud_credentials_file",
+        Kind::Text,
+        "\"/run/secrets/google.json\"",
+        "Google: the file of a service account. Without it: GOOGLE_APPLICATION_CREDENTIALS, else the account of the instance.",
+    ),
+    Field::with_default(
+        "cloud_path_style",
+        Kind::Bool,
+        "true",
+        "S3: whether the bucket stands in the path of requests; false: in the name of the host.",
+    ),
+    Field::with_default(
+        "cloud_allow_http",
+        Kind::Bool,
+        "false",
+        "Whether an object store without TLS may be spoken to.",
+    ),
+    Field::with_default(
+        "cloud_request_time_max",
+        Kind::Duration(100, HOUR),
+        "30s",
+        "Longest wait for the answer of one request to an object store; parts of 8 MiB must go through in it. A request is not tried again after that time.",
+    ),
+    Field::with_default(
+        "cloud_retries",
+        Kind::Integer(0, 20),
+        "3",
+        "How often a request to an object store is tried again within that time, with pauses; what settles is tried again later and without end.",
+    ),
     Field::with_default(
         "zones",
         Kind::Bool,

@@ -177,7 +177,7 @@ const STEP: [Field; 15] = [
         "backup",
         Kind::Text,
         "\"hdfs://namenode:8020/backups\"",
-        "A directory, as a path, file:// or hdfs:// URL ({data_dir} stands for broker.data_dir, which is better than no backup): the whole store is copied there, with the lake's files where the lake lies in the data directory. `millpond restore` takes it back.",
+        "A directory, as a path, or a URL as lake.url takes them ({data_dir} stands for broker.data_dir, which is better than no backup): the whole store is copied there, with the lake's files where the lake lies in the data directory. `millpond restore` takes it back.",
     ),
     Field::with_default("keep", Kind::Integer(1, 10_000), "7", "With backup: how many are kept."),
     Field::optional("sql", Kind::Text, "\"SELECT 1\"", "A query; $day is the run's day and $run its number."),

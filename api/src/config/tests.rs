@@ -410,3 +410,18 @@ fn a_source_on_a_server_needs_a_login() {
     let local = mistakes("[[sources]]\nname = \"s\"\ntopic = \"t\"\npath = \"/in\"\npassword = \"x\"\n").join("");
     assert!(local.contains("for paths that begin with sftp://"), "{local}");
 }
+
+#[test]
+fn object_stores_are_spoken_to_as_the_lake_says() {
+    let text = "[lake]\nurl = \"s3://bucket/lake\"\ncloud_endpoint = \"http://minio:9000\"\ncloud_access_key = \"lake\"\n\
+                cloud_secret_key = \"hidden\"\ncloud_path_style = false\ncloud_allow_http = true\n\
+                cloud_request_time_max = \"10s\"\ncloud_retries = 0\n";
+    let lake = load_texts(&[("a.toml", text)]).unwrap().config.lake;
+    let cloud = &lake.access.cloud;
+    assert_eq!((cloud.endpoint.as_deref(), cloud.access_key.as_deref()), (Some("http://minio:9000"), Some("lake")));
+    assert_eq!((cloud.path_style, cloud.allow_http, cloud.request_time_ms, cloud.retries), (false, true, 10_000, 0));
+    assert!(cloud.secret_key.as_ref().is_some_and(|key| key.0 == "hidden"));
+    assert!(!format!("{lake:?}").contains("hidden"), "a secret is shown");
+    let found = mistakes("[lake]\nurl = \"ftp://host/lake\"\n");
+    assert!(found.len() == 1 && found[0].contains("ftp://") && found[0].contains("abfss://"), "{found:?}");
+}

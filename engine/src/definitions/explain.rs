@@ -35,9 +35,10 @@ impl Engine {
         ];
         let (condition, having) = conditions(&plan.sql);
         steps.extend(condition.map(|condition| ("filter", condition)));
-        if let Some(window) = plan.window {
-            let lateness_ms = stream.config().lateness_ms;
-            let what = format!("{window:?} over {}, closed {lateness_ms} ms behind its end", stream.event_time());
+        if let Some(windows) = plan.windows {
+            let (name, width, lateness_ms) = (windows.name(), windows.nominal_ms(), stream.config().lateness_ms);
+            let what =
+                format!("{name} of {width} ms over {}, closed {lateness_ms} ms behind its end", stream.event_time());
             steps.push(("window", what));
         }
         let state = plan.aggregation.state_schema();

@@ -63,7 +63,7 @@ impl Merging {
     /// `Destination` when the file cannot be read, is not as it was published, or the merged one cannot be written.
     pub async fn take(&mut self, input: &FileEntry) -> Result<bool> {
         let unreadable = |why: &dyn std::fmt::Display| damaged(input, why);
-        let reader = self.objects.reader(&input.path)?;
+        let reader = self.objects.reader(&input.path, input.bytes)?;
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| unreadable(&e))?;
         // what the footer says of the file would else be said of the merged one, too
         let schema = Arc::new(Schema::new(builder.schema().fields().clone()));

@@ -60,14 +60,14 @@ impl Hdfs {
         let (server, root) = split(&address.url)?;
         let mut builder =
             ClientBuilder::new().with_url(&server).with_config(CLIENT_CONFIG).with_io_runtime(runtime.clone());
-        if let Some(user) = &address.hdfs.user {
+        if let Some(user) = &address.access.hdfs.user {
             builder = builder.with_user(user);
         }
         let client = builder.build().map_err(|e| {
             LakeError::config(format!("lake.url {}: {e}: check the URL and HADOOP_CONF_DIR", address.url))
         })?;
         let url = format!("{server}{}", root.trim_end_matches('/'));
-        let hdfs = Self { client, root, url, replication: address.hdfs.replication };
+        let hdfs = Self { client, root, url, replication: address.access.hdfs.replication };
         if !expected {
             hdfs.name_node("make", "", hdfs.client.mkdirs(&hdfs.root, DIR_PERMISSION, true)).await?;
         }

@@ -10,8 +10,9 @@ use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
-use super::path;
 use super::sink::FileSink;
+use super::{blocking, path};
+use crate::config::SCHEMES;
 use crate::error::{LakeError, Result};
 
 /// What one open file holds back before it is written on.
@@ -197,8 +198,8 @@ fn local_root(url: &str) -> Result<PathBuf> {
         }
         Some((scheme, _)) => {
             let message = format!(
-                "lake.url {url}: {scheme}:// is not served by this version: give a path, file:///directory or \
-                 hdfs://host:port/directory"
+                "lake.url {url}: {scheme}:// is not served by this version: give a path or a URL with one of {}",
+                SCHEMES.join(", ")
             );
             return Err(LakeError::config(message));
         }
@@ -232,11 +233,4 @@ fn away(root: &FilePath, error: &dyn std::fmt::Display) -> LakeError {
         root.display()
     );
     LakeError::destination(message)
-}
-
-async fn blocking<T: Send + 'static>(act: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(act).await {
-        Ok(result) => result,
-        Err(error) => Err(LakeError::bug(format!("work on the lake's files ended early: {error}"))),
-    }
 }

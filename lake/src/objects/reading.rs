@@ -22,6 +22,7 @@ use object_store::{
 use parking_lot::Mutex;
 
 use super::RETIRED_DIR;
+use super::cloud::Below;
 use super::hdfs::Hdfs;
 
 /// What `#[async_trait]` makes of an `async fn`.
@@ -45,6 +46,8 @@ pub enum Stored {
     Local(Arc<LocalFileSystem>),
     /// HDFS.
     Hdfs(Arc<Hdfs>),
+    /// A prefix of a bucket.
+    Cloud(Arc<Below>),
 }
 
 impl Aside {
@@ -86,6 +89,7 @@ impl Reading {
         match &self.from {
             Stored::Local(local) => local.get_opts(location, options).await,
             Stored::Hdfs(hdfs) => hdfs.get_range_of(location, options).await,
+            Stored::Cloud(cloud) => cloud.get_opts(location, options).await,
         }
     }
 
@@ -100,6 +104,7 @@ impl Reading {
         match &self.from {
             Stored::Local(local) => local.get_ranges(location, ranges).await,
             Stored::Hdfs(hdfs) => hdfs.get_ranges_of(location, ranges).await,
+            Stored::Cloud(cloud) => cloud.get_ranges(location, ranges).await,
         }
     }
 
@@ -114,6 +119,7 @@ impl fmt::Display for Reading {
         match &self.from {
             Stored::Local(local) => write!(f, "{local}"),
             Stored::Hdfs(hdfs) => f.write_str(hdfs.url()),
+            Stored::Cloud(cloud) => write!(f, "{cloud}"),
         }
     }
 }

@@ -87,8 +87,9 @@ async fn archived_slices_expire_once_the_log_has_let_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_crash_while_archiving_loses_and_doubles_nothing() {
-    for step in [Step::Written, Step::Renamed, Step::Published] {
-        let bench = zoned().await;
+    let steps = [Step::Written, Step::Renamed, Step::Published];
+    for (step, objects) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let bench = zoned().await.on(objects);
         let armed = Arc::new(AtomicBool::new(false));
         let fault: Fault = {
             let armed = armed.clone();
@@ -117,7 +118,12 @@ async fn a_crash_while_archiving_loses_and_doubles_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_topic_in_a_zone_is_put_aside_whole() {
-    let bench = zoned().await;
+    for objects in [false, true] {
+        is_put_aside_whole(zoned().await.on(objects)).await;
+    }
+}
+
+async fn is_put_aside_whole(bench: Bench) {
     let lake = bench.lake().await;
     fill(&bench, &lake).await;
     lake.archive(NOW).await.unwrap();

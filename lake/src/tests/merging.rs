@@ -43,7 +43,7 @@ fn files(bench: &Bench) -> Vec<String> {
 /// Nothing hidden is left, and outside readers and verify find each row once.
 pub async fn assert_whole(bench: &Bench, lake: &Lake, rows: usize, context: &str) {
     // a query may end a little after its answer
-    super::settling::wait_for(|| !Path::new(&bench.url).join("_retired").exists()).await;
+    super::settling::wait_for(|| parquet_files(&Path::new(&bench.url).join("_retired")).is_empty()).await;
     let listed = rows_in_files(&bench.topic_dir());
     assert!(listed.windows(2).all(|pair| pair[0] != pair[1]), "{context}: a row is listed twice");
     assert_eq!(table(lake, COUNT).await, [format!("{rows}|{rows}|{rows}")], "{context}");

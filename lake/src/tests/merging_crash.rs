@@ -49,8 +49,8 @@ fn listed(bench: &Bench) -> BTreeMap<(i32, i64), usize> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_row_is_there_once_after_crashes_at_any_step_of_a_merge() {
     let mut crashed = BTreeSet::new();
-    for seed in 0..3 {
-        let bench = merging(2).await;
+    for seed in 0..6 {
+        let bench = merging(2).await.on(seed % 2 == 1);
         let mut chance = Chance::new(seed);
         let mut good = BTreeSet::new();
         for round in 0..12 {
@@ -95,8 +95,9 @@ async fn every_row_is_there_once_after_crashes_at_any_step_of_a_merge() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_store_opened_again_knows_what_was_merged() {
-    for (step, before) in [(Step::Renamed, 4), (Step::Published, 4), (Step::Removed, 3)] {
-        let mut bench = merging(1).await;
+    let steps = [(Step::Renamed, 4), (Step::Published, 4), (Step::Removed, 3)];
+    for ((step, before), objects) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let mut bench = merging(1).await.on(objects);
         let (fault, armed) = crash_at(step, 0);
         let lake = bench.try_lake(Some(fault)).await.unwrap();
         for _ in 0..3 {

@@ -176,7 +176,8 @@ async fn wrong_destinations_are_refused_with_the_way_out() {
     let mut bench = Bench::new(1).await;
     for (url, says) in [
         ("hdfs://namenode:8020", "give the name node and a directory"),
-        ("s3://bucket/lake", "s3:// is not served by this version"),
+        ("ftp://host/lake", "ftp:// is not served by this version"),
+        ("s3:///lake", "give a bucket and a directory in it"),
         ("file://host/dir", "names a host"),
         ("/proc/version/lake", "check that it is a directory of yours"),
     ] {

@@ -35,6 +35,8 @@ pub struct Bench {
     pub limits: WriteLimits,
     pub sql: SqlLimits,
     pub url: String,
+    /// Whether the lake takes its directory for an object store.
+    pub objects: bool,
 }
 
 struct NoViews;
@@ -63,7 +65,12 @@ impl Bench {
         let slow = TableConfig { flush_age_ms: 86_400_000, merge: None, ..TableConfig::of(TOPIC) };
         let url = dir.path().join("lake").display().to_string();
         let config = TableConfig { slice: vec![SliceColumn::Date, SliceColumn::Column("genre".into())], ..slow };
-        Self { dir, broker, config, limits: WriteLimits::default(), sql: SqlLimits::default(), url }
+        Self { dir, broker, config, limits: WriteLimits::default(), sql: SqlLimits::default(), url, objects: false }
+    }
+
+    /// The same, on what the lake takes for an object store.
+    pub fn on(self, objects: bool) -> Self {
+        Self { objects, ..self }
     }
 
     pub fn table(&self) -> Arc<Table> {
@@ -95,7 +102,8 @@ impl Bench {
         config: LakeConfig,
         fault: Option<Fault>,
     ) -> Result<Arc<Lake>> {
-        let config = LakeConfig { url: self.url.clone(), sql: self.sql.clone(), ..config };
+        let url = if self.objects { format!("objects://{}", self.url) } else { self.url.clone() };
+        let config = LakeConfig { url, sql: self.sql.clone(), ..config };
         let (broker, views, limits) = (self.broker.clone(), Arc::new(NoViews), self.limits);
         Lake::assemble(Parts { broker, tables, views, config, limits, fault }).await
     }

@@ -146,8 +146,9 @@ fn crash_at(step: Step, after: u64) -> Fault {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_crash_at_any_step_readers_see_the_old_or_the_new() {
-    for step in [Step::HalfWritten, Step::Written, Step::Renamed, Step::Published] {
-        let bench = Bench::new(1).await;
+    let steps = [Step::HalfWritten, Step::Written, Step::Renamed, Step::Published];
+    for (step, objects) in steps.into_iter().flat_map(|step| [(step, false), (step, true)]) {
+        let bench = Bench::new(1).await.on(objects);
         let sql = "SELECT genre, amount FROM listens";
         let whole = || vec![transform("copy", TransformMode::Replace, &["genre"], sql)];
         let rows = |n: i64| [value(0, json!("a"), n), value(0, json!("b"), n), value(0, json!("b"), n + 1)];
