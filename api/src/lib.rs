@@ -38,6 +38,7 @@ mod queries;
 mod question;
 mod rates;
 mod registry;
+mod rest_catalog;
 mod routes;
 mod rows;
 mod server;

@@ -5,6 +5,7 @@
 //! <root>/_millpond.json                      whose lake it is; gone: the destination is not there
 //! <root>/_tmp/…                              files being written, unseen by Spark, Hive, DuckDB and pyarrow
 //! <root>/_retired/…                          files that left the manifest and that running queries still read
+//! <root>/_iceberg/lake/<table>/…             Iceberg metadata over the same files (iceberg/place)
 //! <root>/_deleted/<topic>-<log id>/…         files of topics that were deleted
 //! <root>/[<zone>/]<topic>/date=…/…           published files of topics
 //! <root>/<zone>/<table>/…                    published files of tables that SQL writes
@@ -57,6 +58,17 @@ pub struct Objects {
 enum Place {
     Local(Local),
     Hdfs(Arc<Hdfs>),
+}
+
+/// Whether a file has a second name now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linked {
+    /// It has.
+    Done,
+    /// There is no such file.
+    Gone,
+    /// The destination knows no second names.
+    Refused,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -219,6 +231,33 @@ impl Objects {
             Place::Hdfs(hdfs) => hdfs.put_small(at, bytes).await?,
         }
         self.sync(&[at.to_owned()]).await
+    }
+
+    /// Writes a small file, or replaces it: readers find the old one or the new one whole. [`Objects::sync`] makes it durable.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn put_whole(&self, at: &str, bytes: Bytes) -> Result<()> {
+        match &self.place {
+            Place::Local(local) => local.put_whole(at, bytes).await,
+            Place::Hdfs(hdfs) => hdfs.put_whole(at, bytes).await,
+        }
+    }
+
+    /// Gives a published file a second name, which stays when the first one goes. Done again, it changes nothing.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn link(&self, at: &str, to: &str) -> Result<Linked> {
+        match &self.place {
+            Place::Local(local) => local.link(at, to).await,
+            Place::Hdfs(_) => Ok(Linked::Refused),
+        }
+    }
+
+    /// Whether files here can have second names.
+    pub fn links(&self) -> bool {
+        matches!(self.place, Place::Local(_))
     }
 
     /// A range of a file, which must lie within it.
