@@ -118,7 +118,6 @@ def calls(uri, token):
         "load": attempt(lambda: client.load_table(NAME).name()),
         "drop": attempt(lambda: client.drop_table(NAME)),
         "create": attempt(lambda: client.create_namespace("sea")),
-        "append": attempt(lambda: client.load_table(NAME).append(client.load_table(NAME).scan().to_arrow())),
     }
 
 

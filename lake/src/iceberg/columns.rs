@@ -67,22 +67,19 @@ impl Ids<'_> {
     }
 
     fn field(&mut self, field: &Field, before: Option<&NestedField>) -> Option<NestedFieldRef> {
-        // taken back if the column is left out
-        let start = self.next;
         let fresh = self.next;
         self.next += 1;
         let old = before.map(|before| before.field_type.as_ref());
         let Some(kind) = self.type_of(field.data_type(), old) else {
-            self.next = start;
+            // what is left out takes no id
+            self.next = fresh;
             return None;
         };
-        let (id, kind) = match before {
-            Some(before) => match wider(&before.field_type, &kind) {
-                Some(kind) => (before.id, kind),
-                None => (fresh, kind),
-            },
-            None => (fresh, kind),
-        };
+        let kept = before.and_then(|before| Some((before.id, wider(&before.field_type, &kind)?)));
+        if kept.is_some() && self.next == fresh + 1 {
+            self.next = fresh;
+        }
+        let (id, kind) = kept.unwrap_or((fresh, kind));
         Some(NestedField::optional(id, field.name(), kind).into())
     }
 
@@ -233,7 +230,7 @@ mod tests {
     #[test]
     fn what_iceberg_lacks_is_left_out_and_takes_no_id() {
         let columns = [("a", DataType::UInt64), ("b", DataType::Boolean), ("c", DataType::Decimal128(20, 4))];
-        assert_eq!(told_of(&schema_of(None, &arrow(&columns)).unwrap()), ["1 b boolean", "2 c decimal(20,4)"]);
+        assert_eq!(told_of(&schema_of(None, &arrow(&columns)).unwrap()), ["1 b boolean", "2 c decimal(20, 4)"]);
     }
 
     #[test]

@@ -34,11 +34,10 @@ pub async fn load(objects: &Objects, place: Place, wanted: &Wanted) -> Result<Ic
             None => tracing::warn!(table = place.dir(), version, "Iceberg metadata cannot be used, an older one is"),
         }
     }
-    let last = versions.first().copied().unwrap_or(0);
     let hint = objects.read_small(&place.metadata("version-hint.text")).await?;
     let mut table = match loaded {
         Some(table) => table,
-        None => IcebergTable::new(place, last, wanted)?,
+        None => IcebergTable::new(place, wanted)?,
     };
     table.found(found, hint.as_deref());
     Ok(table)

@@ -80,6 +80,8 @@ pub struct IcebergTable {
     place: Place,
     metadata: TableMetadata,
     version: u64,
+    /// The version that is written next: no file has its name.
+    next: u64,
     is_written: bool,
     is_hinted: bool,
     reach: Reach,
@@ -106,11 +108,11 @@ struct Written {
 }
 
 impl IcebergTable {
-    /// A table that is not written yet; `version` is the last one that its directory has.
+    /// A table that is not written yet.
     ///
     /// # Errors
     /// `Bug` when the columns make no table.
-    pub fn new(place: Place, version: u64, wanted: &Wanted) -> Result<Self> {
+    pub fn new(place: Place, wanted: &Wanted) -> Result<Self> {
         let failed = || told("a new table");
         let schema = schema_of(None, &columns_of(wanted))?;
         let spec = partitioning(&schema, &wanted.levels)?;
@@ -123,16 +125,19 @@ impl IcebergTable {
         let builder = metadata.into_builder(None).set_properties(HashMap::from([(NAME_MAPPING.into(), mapping)]));
         let metadata = builder.and_then(TableMetadataBuilder::build).map_err(failed())?.metadata;
         let (reach, garbage) = (Reach::default(), BTreeSet::new());
-        Ok(Self { place, metadata, version, is_written: false, is_hinted: false, reach, garbage })
+        Ok(Self { place, metadata, version: 0, next: 1, is_written: false, is_hinted: false, reach, garbage })
     }
 
     /// A table as its directory has it.
     pub fn loaded(place: Place, metadata: TableMetadata, version: u64, reach: Reach) -> Self {
-        Self { place, metadata, version, is_written: true, is_hinted: false, reach, garbage: BTreeSet::new() }
+        let (next, garbage) = (version + 1, BTreeSet::new());
+        Self { place, metadata, version, next, is_written: true, is_hinted: false, reach, garbage }
     }
 
     /// Notes what was found in its directory: what nothing reaches is garbage.
     pub fn found(&mut self, files: Vec<String>, hint: Option<&[u8]>) {
+        let last = files.iter().filter_map(|at| self.place.version_of(at)).max();
+        self.next = self.next.max(last.unwrap_or(0) + 1);
         self.is_hinted = self.is_written && hint == Some(self.version.to_string().as_bytes());
         let logged: HashSet<&str> = self.metadata.metadata_log().iter().map(|log| log.metadata_file.as_str()).collect();
         let hint = self.place.metadata("version-hint.text");
@@ -326,16 +331,14 @@ impl IcebergTable {
         let built = builder.remove_snapshots(expired).build().map_err(failed())?;
         let json = serde_json::to_vec(&built.metadata).map_err(|e| LakeError::bug(format!("Iceberg metadata: {e}")))?;
         rules.step(Step::Listed)?;
-        let version = self.version + 1;
+        let version = self.next;
         let file = self.place.version(version);
         objects.put_whole(&file, Bytes::from(json)).await?;
         files.push(file);
         objects.sync(&files).await?;
         rules.step(Step::Hinted)?;
-        // a damaged one of before may have had its name
-        self.garbage.remove(&self.place.version(version));
         self.metadata = built.metadata;
-        (self.version, self.is_written) = (version, true);
+        (self.version, self.next, self.is_written) = (version, version + 1, true);
         self.hint(objects).await?;
         held.into_iter().for_each(|held| self.reach.push(held));
         let mut gone: Vec<String> = expired.iter().flat_map(|id| self.reach.forget(*id)).collect();
