@@ -29,6 +29,7 @@ mod freelance;
 mod fresh;
 mod go_clients;
 mod groups;
+mod iceberg;
 mod jobs;
 mod lake_hdfs;
 mod lake_objects;

@@ -42,6 +42,7 @@ mod queries;
 mod question;
 mod rates;
 mod registry;
+mod rest_catalog;
 mod routes;
 mod rows;
 mod server;

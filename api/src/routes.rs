@@ -25,7 +25,7 @@ use crate::error::{Answer, Problem};
 use crate::hosts::Hosts;
 use crate::{
     alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, queries,
-    registry, sinks, sources, sql, status, tables, topics, transforms, views,
+    registry, rest_catalog, sinks, sources, sql, status, tables, topics, transforms, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -130,6 +130,7 @@ fn all() -> Routes {
     let routes = lag::routes(routes);
     let routes = status::routes(routes);
     let routes = lake_admin::routes(routes);
+    let routes = rest_catalog::routes(routes);
     let routes = transforms::routes(routes);
     let routes = tables::routes(routes);
     let routes = dashboards::routes(routes);
@@ -171,6 +172,7 @@ pub fn http(app: Arc<App>, hosts: Hosts) -> Router {
         .layer(body_limit)
         .layer(middleware::from_fn_with_state(app.clone(), guard))
         .layer(middleware::from_fn(move |request: Request, next: Next| hosts.clone().check(request, next)))
+        .layer(middleware::from_fn(rest_catalog::shape))
         .layer(CompressionLayer::new())
         .with_state(app)
 }

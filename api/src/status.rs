@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use engine::DerivedStatus;
-use lake::{MergeReport, TableStatus};
+use lake::{IcebergStatus, MergeReport, TableStatus};
 use serde_json::{Map, Value, json};
 
 use crate::access::Caller;
@@ -132,7 +132,23 @@ async fn lake(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<J
     Params::of(&uri)?.finish()?;
     let status = app.lake.status();
     let tables = status.tables.iter().filter(|table| caller.sees(&table.table));
-    Ok(Json(json!({"url": status.url, "tables": tables.map(table_json).collect::<Vec<_>>()})))
+    let mut answer = json!({"url": status.url, "tables": tables.map(table_json).collect::<Vec<_>>()});
+    if let Some(iceberg) = app.lake.iceberg() {
+        let tables = iceberg.status().into_iter().filter(|table| caller.check_whole(&table.table).is_ok());
+        answer["iceberg"] = tables.map(iceberg_json).collect();
+    }
+    Ok(Json(answer))
+}
+
+fn iceberg_json(table: IcebergStatus) -> Value {
+    json!({
+        "table": table.table,
+        "metadata_location": table.metadata_location,
+        "snapshot_id": table.snapshot_id,
+        "snapshot_at": table.snapshot_ms.map(time_text),
+        "snapshots": table.snapshots,
+        "error": table.error,
+    })
 }
 
 fn table_json(table: &TableStatus) -> Value {

@@ -28,6 +28,9 @@ pub struct LakeConfig {
     pub sql: SqlLimits,
     /// What storing and reading costs.
     pub costs: Costs,
+    /// How long a snapshot of an Iceberg table can be read after another took its place, in milliseconds; none: there are no
+    /// Iceberg tables.
+    pub iceberg_keep_ms: Option<i64>,
 }
 
 /// Prices for the estimate of costs.
@@ -60,6 +63,7 @@ impl Default for LakeConfig {
             transform_time_ms: 3_600_000,
             sql: SqlLimits::default(),
             costs: Costs::default(),
+            iceberg_keep_ms: None,
         }
     }
 }

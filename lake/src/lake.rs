@@ -18,6 +18,7 @@ use crate::config::{self, Costs, LakeConfig};
 use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
+use crate::iceberg::Iceberg;
 use crate::manifest::Manifest;
 use crate::manifest_bytes::FileEntry;
 use crate::merge::{MergeReport, Merger, is_small};
@@ -152,19 +153,24 @@ impl Lake {
         let address = Address { url, access: config.access.clone(), work_dir };
         let destination = Arc::new(Destination::new(address, broker.cluster_id().to_owned(), expected));
         let floors = Floors::new(broker.holds().register("lake"));
+        let taken = tables.iter().map(|table| table.name.clone()).chain(views.names()).collect();
+        let written = written(&broker, &config, &taken)?;
+        let tables = Arc::new(Tables::new(tables));
+        let iceberg = config.iceberg_keep_ms.map(|keep_ms| {
+            let parts = (broker.clone(), destination.clone(), manifest.clone());
+            Arc::new(Iceberg::new(parts, (tables.clone(), written.clone()), keep_ms, fault.clone()))
+        });
         let settler = Settler {
             broker: broker.clone(),
             destination: destination.clone(),
             manifest: manifest.clone(),
             floors: floors.clone(),
+            iceberg: iceberg.clone(),
             limits,
             fault,
             attempts: AtomicU64::new(0),
         };
         let spill_dir = broker.config().data_dir.join("lake-spill");
-        let taken = tables.iter().map(|table| table.name.clone()).chain(views.names()).collect();
-        let tables = Arc::new(Tables::new(tables));
-        let written = written(&broker, &config, &taken)?;
         let source = Source {
             broker,
             tables: tables.clone(),
@@ -190,11 +196,14 @@ impl Lake {
         let time_max = Duration::from_millis(config.transform_time_ms);
         let runner = Arc::new(Runner::new(queries.clone(), sealer.clone(), time_max));
         let (stop, stopping) = watch::channel(false);
-        let retired = Arc::new(Retired::default());
+        let retired = Arc::new(Retired::new(iceberg.clone()));
         let archiver = Archiver::new(sealer.clone(), retired.clone());
         let merger = Arc::new(Merger::new(sealer.clone(), retired));
-        let working =
-            vec![tokio::spawn(sealer.clone().run(stopping.clone())), tokio::spawn(merger.clone().run(stopping))];
+        let mut working = vec![
+            tokio::spawn(sealer.clone().run(stopping.clone())),
+            tokio::spawn(merger.clone().run(stopping.clone())),
+        ];
+        working.extend(iceberg.map(|iceberg| tokio::spawn(iceberg.run(stopping))));
         let source = queries.source().clone();
         let backups = Backups::new(source.broker.clone(), source, config.access);
         let working = Mutex::new(working);
@@ -317,7 +326,12 @@ impl Lake {
     /// # Errors
     /// `Destination` or `Broker`; what was done before stays done.
     pub async fn archive(&self, now: TimestampMs) -> Result<ArchiveReport> {
-        self.archiver.archive(now).await
+        let done = self.archiver.archive(now).await;
+        if let Some(iceberg) = self.iceberg() {
+            // what goes wrong is noted and tried again
+            let _ = iceberg.sync_all().await;
+        }
+        done
     }
 
     /// Makes a backup at `url` and keeps the last `keep`: see [`crate::backup`].
@@ -328,8 +342,7 @@ impl Lake {
         self.backups.run(url, keep).await
     }
 
-    /// Statements with which Hive or Spark read the tables of the lake, or one of them. To be run again for slices that are new
-    /// since.
+    /// Statements with which Hive or Spark read the lake's tables, or one of them; to be run again for new slices.
     ///
     /// # Errors
     /// `NotFound` for a table that is not in the lake.
@@ -361,6 +374,7 @@ impl Lake {
     /// `NotFound` for a topic that does not settle, `Destination` when the files cannot be written.
     pub async fn flush(&self, topic: &str) -> Result<FlushReport> {
         let done = self.sealer.flush(topic).await?;
+        self.follow(topic).await;
         let status =
             self.sealer.tables().iter().find(|table| *table.topic == *topic).map(|table| self.table_status(table));
         let marks = status.map(|status| status.marks).unwrap_or_default();
@@ -373,7 +387,21 @@ impl Lake {
     /// `NotFound` for a topic that does not settle, `Refused` for one whose table is not merged, `Destination` when files
     /// cannot be read or written; what was done before stays done.
     pub async fn merge(&self, topic: &str) -> Result<MergeReport> {
-        self.merger.merge(topic, self.stop.subscribe()).await
+        let done = self.merger.merge(topic, self.stop.subscribe()).await;
+        self.follow(topic).await;
+        done
+    }
+
+    /// The Iceberg tables over the lake's files; none where they are not wanted.
+    pub fn iceberg(&self) -> Option<&Arc<Iceberg>> {
+        self.sealer.settler().iceberg.as_ref()
+    }
+
+    /// Readers of Iceberg see what was asked for when it is done.
+    async fn follow(&self, topic: &str) {
+        if let Some(iceberg) = self.iceberg() {
+            iceberg.sync(topic).await;
+        }
     }
 
     /// Compares files and log record by record: each offset of the log that is a row must be in exactly one file or above

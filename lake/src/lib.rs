@@ -6,6 +6,7 @@
 //! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
 //! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
 //! small ones, `archive` moves old ones; `retired` takes what they replaced out of the way of whoever lists directories.
+//! `iceberg` follows the manifest with snapshots for readers that know Iceberg.
 
 mod archive;
 pub mod backup;
@@ -18,6 +19,7 @@ mod file_scan;
 mod floors;
 mod guarded;
 mod hybrid;
+mod iceberg;
 mod lake;
 mod layout;
 mod log_scan;
@@ -45,6 +47,7 @@ mod verify;
 mod views;
 mod writer;
 
+pub use self::iceberg::{Iceberg, IcebergStatus, NAMESPACE as ICEBERG_NAMESPACE, ShownTable as IcebergTable};
 pub use archive::ArchiveReport;
 pub use backup::{BackupReport, RestoreReport};
 pub use config::{

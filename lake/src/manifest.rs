@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use broker::{Ack, Broker, Change, Family, LogId, Offset};
 use parking_lot::Mutex;
@@ -31,6 +32,7 @@ pub struct Manifest {
     epoch: u64,
     committing: tokio::sync::Mutex<()>,
     settled: Mutex<HashMap<LogId, Settled>>,
+    commits: AtomicU64,
 }
 
 impl Manifest {
@@ -46,12 +48,26 @@ impl Manifest {
         let epoch = before + 1;
         let fence = Change::Put(Family::Lake, EPOCH_KEY.to_vec(), epoch.to_be_bytes().to_vec());
         broker.lane().commit(vec![fence], Ack::Durable).await?;
-        Ok(Self { broker, epoch, committing: tokio::sync::Mutex::default(), settled: Mutex::new(settled) })
+        let (committing, commits) = (tokio::sync::Mutex::default(), AtomicU64::new(0));
+        Ok(Self { broker, epoch, committing, settled: Mutex::new(settled), commits })
     }
 
     /// The fencing epoch of this owner.
     pub fn epoch(&self) -> u64 {
         self.epoch
+    }
+
+    /// A number that changes with what is published.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Acquire)
+    }
+
+    /// Finds out that no other owner took over.
+    ///
+    /// # Errors
+    /// `Bug` when one did, `Broker` when the store fails.
+    pub fn check_owner(&self) -> Result<()> {
+        self.epoch_is_ours()
     }
 
     /// What one partition has now.
@@ -114,6 +130,7 @@ impl Manifest {
         Arc::make_mut(&mut after.files).extend(files.into_iter().map(Arc::new));
         after.mark = Some(mark);
         after.plan = None;
+        self.count();
         Ok(())
     }
 
@@ -144,6 +161,7 @@ impl Manifest {
         let _one = self.committing.lock().await;
         self.epoch_is_ours()?;
         self.broker.lane().commit(changes, Ack::Durable).await?;
+        self.count();
         Ok(())
     }
 
@@ -174,6 +192,7 @@ impl Manifest {
                 }
             }
         }
+        self.count();
         Ok(())
     }
 
@@ -204,6 +223,7 @@ impl Manifest {
             known[at] = Arc::new(merged);
         }
         known.retain(|file| !gone.contains(&(file.first, file.ordinal)));
+        self.count();
         Ok(())
     }
 
@@ -227,7 +247,12 @@ impl Manifest {
         ];
         self.broker.lane().commit(changes, Ack::Durable).await?;
         self.settled.lock().remove(&log);
+        self.count();
         Ok(())
+    }
+
+    fn count(&self) {
+        self.commits.fetch_add(1, Ordering::Release);
     }
 
     fn epoch_is_ours(&self) -> Result<()> {

@@ -7,6 +7,7 @@
 //! <root>/_tmp/…                              files being written, unseen by Spark, Hive, DuckDB and pyarrow; of an
 //!                                            object store these lie below the data directory
 //! <root>/_retired/…                          files that left the manifest and that running queries still read
+//! <root>/_iceberg/lake/<table>/…             Iceberg metadata over the same files (iceberg/place)
 //! <root>/_deleted/<topic>-<log id>/…         files of topics that were deleted
 //! <root>/[<zone>/]<topic>/date=…/…           published files of topics
 //! <root>/<zone>/<table>/…                    published files of tables that SQL writes
@@ -17,6 +18,7 @@ mod cloud_address;
 mod destination;
 mod hdfs;
 mod hdfs_read;
+mod linked;
 mod local;
 mod reading;
 mod sink;
@@ -39,6 +41,7 @@ use self::cloud::Cloud;
 use self::cloud_address::is_cloud;
 pub use self::destination::Destination;
 use self::hdfs::Hdfs;
+pub use self::linked::Linked;
 use self::local::Local;
 use self::reading::{Aside, Reading, Stored};
 pub use self::sink::FileSink;

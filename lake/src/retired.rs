@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::LakeError;
+use crate::iceberg::Iceberg;
 use crate::manifest_bytes::FileEntry;
 use crate::objects::{Objects, RETIRED_DIR};
 
@@ -17,8 +18,8 @@ const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 /// The files that left the manifest and are there yet. Nothing survives a crash: the start removes what the manifest does
 /// not know.
-#[derive(Default)]
 pub struct Retired {
+    iceberg: Option<Arc<Iceberg>>,
     gone: Mutex<Vec<Gone>>,
     sweeping: tokio::sync::Mutex<()>,
     waiting: AtomicBool,
@@ -39,6 +40,12 @@ struct Swept {
 }
 
 impl Retired {
+    /// Nothing that is gone. Where there are Iceberg tables, their snapshots let a file go before it leaves its place.
+    pub fn new(iceberg: Option<Arc<Iceberg>>) -> Self {
+        let (gone, sweeping, waiting) = (Mutex::default(), tokio::sync::Mutex::default(), AtomicBool::new(false));
+        Self { iceberg, gone, sweeping, waiting }
+    }
+
     /// Takes files out of their directories, now as far as that can be done.
     pub async fn retire(self: &Arc<Self>, objects: &Arc<Objects>, gone: impl IntoIterator<Item = Gone>) {
         self.gone.lock().extend(gone);
@@ -76,10 +83,15 @@ impl Retired {
             // this one and the list's
             let held = Arc::strong_count(&gone.file) > 2;
             let aside = objects.aside(path).is_some();
-            let done = match (held, aside) {
-                (false, _) => objects.delete(path).await,
-                (true, false) => objects.put_aside(path).await,
-                (true, true) => continue,
+            let let_go = match &self.iceberg {
+                Some(iceberg) => iceberg.let_go(&[path.as_str()]).await,
+                None => Ok(()),
+            };
+            let done = match (let_go, held, aside) {
+                (Err(failed), ..) => Err(failed),
+                (_, false, _) => objects.delete(path).await,
+                (_, true, false) => objects.put_aside(path).await,
+                (_, true, true) => continue,
             };
             if let Err(failed) = done {
                 error = Some(failed);

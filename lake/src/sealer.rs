@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::clean;
 use crate::config::TableConfig;
 use crate::error::{LakeError, Result};
+use crate::iceberg::ICEBERG_DIR;
 use crate::settle::{Settler, Settling};
 use crate::tables::{Table, Tables};
 use crate::transform::WrittenTable;
@@ -220,6 +221,12 @@ impl Sealer {
             return Ok(());
         }
         let objects = self.settler.destination.get().await?;
+        match &self.settler.iceberg {
+            // files that snapshots name where they lie are not cleaned away before the snapshots are
+            Some(iceberg) if !objects.links() => iceberg.sync_all().await?,
+            Some(_) => {}
+            None => objects.remove_dir(ICEBERG_DIR).await?,
+        }
         self.retire().await?;
         let tables = self.tables();
         let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
@@ -236,6 +243,11 @@ impl Sealer {
             return Ok(());
         }
         let objects = self.settler.destination.get().await?;
+        if let Some(iceberg) = &self.settler.iceberg {
+            let files: Vec<_> = gone.iter().map(|log| manifest.settled(*log).files).collect();
+            let paths: Vec<&str> = files.iter().flat_map(|files| files.iter().map(|file| file.path.as_str())).collect();
+            iceberg.let_go(&paths).await?;
+        }
         clean::retire_deleted(&objects, manifest, floors, &gone).await
     }
 

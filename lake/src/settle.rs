@@ -16,6 +16,7 @@ use broker::{Broker, Offset, Partition};
 use crate::clean::remove_hidden;
 use crate::error::{LakeError, Result};
 use crate::floors::Floors;
+use crate::iceberg::Iceberg;
 use crate::manifest::Manifest;
 use crate::manifest_bytes::Plan;
 use crate::objects::{Destination, Objects};
@@ -42,6 +43,10 @@ pub enum Step {
     Published,
     /// Of a merge: one more of the files that it replaced is out of its directory.
     Removed,
+    /// Of an Iceberg table: its manifests are written, nothing reaches them.
+    Listed,
+    /// Of an Iceberg table: the metadata is there, its hint names the one before.
+    Hinted,
 }
 
 /// Ends an attempt by an error; the attempt then leaves everything as a crash would.
@@ -69,6 +74,8 @@ pub struct Settler {
     pub manifest: Arc<Manifest>,
     /// What retention keeps.
     pub floors: Floors,
+    /// What follows the manifest; none: nothing does.
+    pub iceberg: Option<Arc<Iceberg>>,
     /// Bounds of one range.
     pub limits: WriteLimits,
     /// Only in tests.

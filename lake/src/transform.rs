@@ -16,6 +16,7 @@ mod statement;
 mod table;
 mod writer;
 
+pub use bytes::TableFile;
 pub use run::{Runner, TransformInfo, TransformReport, check, declare};
 pub use table::{TableFiles, WrittenScan, WrittenTable};
 pub use writer::is_table_file;

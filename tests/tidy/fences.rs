@@ -13,6 +13,7 @@ const FENCES: &[(&str, &[&str])] = &[
     ("datafusion", &["engine/src/", "lake/src/"]),
     ("object_store", &["lake/src/objects.rs", "lake/src/objects/"]),
     ("hdfs_native", &["lake/src/objects/hdfs"]),
+    ("iceberg", &["lake/src/iceberg"]),
     ("rdkafka", &["src/"]),
 ];
 

@@ -41,6 +41,7 @@ pub fn lake(
         transform_time_ms: entry.unsigned("transform_time_max"),
         tables: entry.tables("tables").iter().map(|table| lake_table(table, engine, mistakes)).collect(),
         sql: limits,
+        iceberg_keep_ms: entry.bool("iceberg").then(|| integer(entry, "iceberg_keep")),
         ..LakeConfig::default()
     }
 }

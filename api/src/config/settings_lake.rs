@@ -10,7 +10,7 @@ const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
 
 /// `[lake]`.
-pub const LAKE: [Field; 18] = [
+pub const LAKE: [Field; 20] = [
     Field::optional(
         "url",
         Kind::Text,
@@ -93,6 +93,18 @@ pub const LAKE: [Field; 18] = [
         "Most memory of SQL queries, all together.",
     ),
     Field::with_default("sql_rows_max", Kind::Integer(1, 10_000_000), "100000", "Most rows of one SQL answer."),
+    Field::with_default(
+        "iceberg",
+        Kind::Bool,
+        "false",
+        "Whether readers find the lake's tables as Iceberg tables, too: below _iceberg in the lake, and at /iceberg on the HTTP port (docs/iceberg.md). Off: what there was of them is deleted at the start.",
+    ),
+    Field::with_default(
+        "iceberg_keep",
+        Kind::Duration(MINUTE, 365 * DAY),
+        "1h",
+        "How long a snapshot of an Iceberg table can be read after another took its place, a thousand of them at most. On a local disk what was merged meanwhile takes space for as long.",
+    ),
     Field::optional(
         "tables",
         Kind::Tables(&LAKE_TABLE),

@@ -14,8 +14,8 @@ use hdfs_native::client::FileStatus;
 use hdfs_native::file::{FileReader, FileWriter};
 use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
 
-use super::Address;
 use super::sink::FileSink;
+use super::{Address, TMP_DIR};
 use crate::error::{LakeError, Result};
 
 /// Longest wait for one answer of the name node.
@@ -166,6 +166,19 @@ impl Hdfs {
         let mut file = self.create_file(at).await?;
         file.write(bytes).await?;
         file.close().await
+    }
+
+    /// Writes a small file, or replaces it, in one piece.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn put_whole(&self, at: &str, bytes: Bytes) -> Result<()> {
+        let hidden = format!("{TMP_DIR}/{}.whole.tmp", at.replace('/', "-"));
+        self.put_small(&hidden, bytes).await?;
+        let dir = at.rsplit_once('/').map_or("", |(dir, _)| dir);
+        self.name_node("make", dir, self.client.mkdirs(&self.absolute(dir), DIR_PERMISSION, true)).await?;
+        let (from, to) = (self.absolute(&hidden), self.absolute(at));
+        self.name_node("rename", &hidden, self.client.rename(&from, &to, true)).await
     }
 
     /// A writer for a new file, which replaces one that an attempt left open.

@@ -1,6 +1,7 @@
 //! A lake in a local directory: files become durable by syncing them and every directory that leads to them.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
 
 use super::sink::FileSink;
-use super::{blocking, path};
+use super::{Linked, blocking, path};
 use crate::config::SCHEMES;
 use crate::error::{LakeError, Result};
 
@@ -68,6 +69,24 @@ impl Local {
     pub async fn put_owner(&self, at: &str, bytes: Vec<u8>) -> Result<()> {
         let put = self.store.put(&path(at)?, PutPayload::from(bytes)).await;
         put.map(|_| ()).map_err(|e| unusable(&self.root, &e))
+    }
+
+    /// Writes a small file, or replaces it, in one piece.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn put_whole(&self, at: &str, bytes: Bytes) -> Result<()> {
+        let put = self.store.put(&path(at)?, PutPayload::from(bytes)).await;
+        put.map(|_| ()).map_err(|e| self.failed("write", at, &e))
+    }
+
+    /// Gives a file a second name: a hard link.
+    ///
+    /// # Errors
+    /// `Destination`.
+    pub async fn link(&self, at: &str, to: &str) -> Result<Linked> {
+        let (from, to) = (self.root.join(at), self.root.join(to));
+        blocking(move || link(&from, &to)).await
     }
 
     /// A writer for a new file.
@@ -186,6 +205,26 @@ impl Local {
             "cannot {what} {at} in {}, check that it is there and writable: {error}",
             self.url()
         ))
+    }
+}
+
+fn link(from: &FilePath, to: &FilePath) -> Result<Linked> {
+    let failed = |e: std::io::Error| LakeError::destination(format!("{} cannot be made: {e}", to.display()));
+    if let Some(dir) = to.parent() {
+        std::fs::create_dir_all(dir).map_err(failed)?;
+    }
+    match std::fs::hard_link(from, to) {
+        Ok(()) => Ok(Linked::Done),
+        Err(error) => match error.kind() {
+            // the name is made of what the file holds
+            ErrorKind::AlreadyExists => Ok(Linked::Done),
+            ErrorKind::NotFound => Ok(Linked::Gone),
+            ErrorKind::PermissionDenied
+            | ErrorKind::Unsupported
+            | ErrorKind::CrossesDevices
+            | ErrorKind::TooManyLinks => Ok(Linked::Refused),
+            _ => Err(failed(error)),
+        },
     }
 }
 

@@ -180,7 +180,7 @@ async fn merges_keep_their_bounds() {
 }
 
 /// The bench's table with one more column.
-fn wider(bench: &Bench) -> Arc<Table> {
+pub fn wider(bench: &Bench) -> Arc<Table> {
     let plain = bench.table();
     let mut fields: Vec<Field> =
         plain.layout.row_schema().fields().iter().map(|field| field.as_ref().clone()).collect();

@@ -24,6 +24,7 @@ use crate::Offsets;
 use crate::clean::remove_hidden;
 use crate::config::{LakeConfig, TransformConfig, TransformMode};
 use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::iceberg::Iceberg;
 use crate::layout::Layout;
 use crate::objects::Objects;
 use crate::query::{Prepared, Queries};
@@ -216,6 +217,9 @@ impl Runner {
             remove_hidden(&objects, &table.config.name).await;
         }
         let report = done?;
+        if let Some(iceberg) = &self.sealer.settler().iceberg {
+            iceberg.sync(&table.config.name).await;
+        }
         self.sweep(table, &objects).await;
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(table = %table.config.name, rows = report.rows, files = report.files, milliseconds, "a transform ran");
@@ -365,7 +369,8 @@ impl Runner {
 
     /// Deletes what fell out of the table; what queries still read is deleted later.
     async fn sweep(self: &Arc<Self>, table: &Arc<WrittenTable>, objects: &Arc<Objects>) {
-        if !delete_retired(table, objects).await {
+        let iceberg = self.sealer.settler().iceberg.clone();
+        if !delete_retired(table, objects, iceberg.as_ref()).await {
             return;
         }
         let (table, objects) = (table.clone(), objects.clone());
@@ -374,7 +379,7 @@ impl Runner {
             loop {
                 tokio::time::sleep(SWEEP_EVERY).await;
                 let _one = table.running.lock().await;
-                if !delete_retired(&table, &objects).await {
+                if !delete_retired(&table, &objects, iceberg.as_ref()).await {
                     return;
                 }
             }
@@ -410,10 +415,18 @@ impl Runner {
 }
 
 /// Deletes the files that nobody reads; says whether others are left.
-async fn delete_retired(table: &WrittenTable, objects: &Objects) -> bool {
+async fn delete_retired(table: &WrittenTable, objects: &Objects, iceberg: Option<&Arc<Iceberg>>) -> bool {
     let (free, left) = table.take_retired();
     for path in &free {
-        if let Err(error) = objects.delete(path).await {
+        let let_go = match iceberg {
+            Some(iceberg) => iceberg.let_go(&[path.as_str()]).await,
+            None => Ok(()),
+        };
+        let deleted = match let_go {
+            Ok(()) => objects.delete(path).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = deleted {
             tracing::warn!(%error, "an old file stays until the next start");
         }
     }
