@@ -3,7 +3,7 @@
 
 use crate::support::http::rows;
 use crate::support::server::{Server, millpond};
-use crate::support::{Scratch, beside_one, seed};
+use crate::support::{Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -46,7 +46,7 @@ fn ts(id: u64) -> u64 {
 
 #[test]
 fn views_come_and_go_under_kill_9() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("declare");
     let seed = seed("declare");
     let mut random = StdRng::seed_from_u64(seed);

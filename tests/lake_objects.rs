@@ -8,7 +8,7 @@ use crate::support::objects::{Kind, SECRET, Store};
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Which};
 use crate::support::server::{Options, Server, millpond, serve};
-use crate::support::{Scratch, beside_one, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -138,7 +138,7 @@ fn asking(server: &Server, path: &'static str) -> JoinHandle<()> {
 
 #[test]
 fn every_record_is_in_the_bucket_once() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("lake-s3");
     let store = Store::start(&scratch, Kind::S3);
     store.make_bucket(BUCKET);
@@ -276,7 +276,7 @@ fn blobs(server: &Server) {
 
 #[test]
 fn large_files_go_up_in_parts_and_what_a_kill_left_of_them_is_ended() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("lake-s3-parts");
     let store = Store::start(&scratch, Kind::S3);
     store.make_bucket(BUCKET);
@@ -368,7 +368,7 @@ fn wrong_buckets_keys_and_owners_are_told_and_gone_when_they_are_right() {
 
 #[test]
 fn a_lake_lives_in_azure_too() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("lake-azure");
     let store = Store::start(&scratch, Kind::Azure);
     let mut server = start(&scratch, &store, &[SYSTEM, BLOBS].concat());

@@ -4,7 +4,7 @@
 use crate::support::http::rows;
 use crate::support::reader::committed;
 use crate::support::server::Server;
-use crate::support::{Scratch, beside_one, seed};
+use crate::support::{Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -52,7 +52,7 @@ type Wanted = BTreeMap<(i64, i64, i64), (i64, i64)>;
 
 #[test]
 fn hops_and_sessions_survive_kill_9() {
-    let _beside = beside_one();
+    let _beside = beside_others();
     let scratch = Scratch::new("windows");
     let mut random = StdRng::seed_from_u64(seed("windows"));
     let mut server = Server::with_config(&scratch, CONFIG);
