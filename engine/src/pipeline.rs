@@ -336,7 +336,7 @@ impl Pipeline {
     async fn tell_closed(&mut self) -> Result<()> {
         for view in &mut self.views {
             while let Some(changes) = view.member.tell_closed(&self.broker)? {
-                self.broker.lane().commit(changes, self.ack).await?;
+                self.broker.lane().commit(changes, self.shared.ack()).await?;
             }
         }
         Ok(())
