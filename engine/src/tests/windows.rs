@@ -257,18 +257,18 @@ async fn many_windows_come_in_parts() {
     let dir = tempfile::tempdir().unwrap();
     let broker = open_broker(dir.path()).await;
     create(&broker, "events", 1).await;
-    let sql = "m AS SELECT uid, count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' SECOND, INTERVAL '100' SECOND), uid";
+    let sql = "m AS SELECT uid, count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' SECOND, INTERVAL '40' SECOND), uid";
     let engine = Engine::start(broker.clone(), config(&[sql])).await.unwrap();
-    let (keys, seconds) = (200_i64, 3_i64);
+    let (keys, seconds) = (130_i64, 3_i64);
     for second in 0..seconds {
         let events: Vec<String> = (0..keys).map(|uid| event(uid, "a", 1, second * 1_000)).collect();
         append(&broker, "events", 0, &events).await;
     }
     let rows = read(&engine, "m").await;
-    assert_eq!(rows.len() as i64, keys * (99 + seconds));
+    assert_eq!(rows.len() as i64, keys * (39 + seconds));
     assert!(rows.is_sorted_by_key(|row| (row[0].clone(), row[2].parse::<i64>().unwrap())));
     let counted: i64 = rows.iter().map(|row| row[3].parse::<i64>().unwrap()).sum();
-    assert_eq!(counted, keys * seconds * 100);
+    assert_eq!(counted, keys * seconds * 40);
     append(&broker, "events", 0, &[event(0, "a", 1, 600_000)]).await;
     read(&engine, "m").await;
     assert_eq!(live(&broker, "m").await.len(), rows.len());
