@@ -195,6 +195,7 @@ impl Lake {
         let source = queries.source().clone();
         let backups = Backups::new(source.broker.clone(), source, config.hdfs);
         let working = Mutex::new(working);
+        let (declared, zones) = (config.tables, config.zones);
         Ok(Arc::new(Self {
             sealer,
             queries,
@@ -203,8 +204,8 @@ impl Lake {
             merger,
             backups,
             destination,
-            declared: config.tables,
-            zones: config.zones,
+            declared,
+            zones,
             stop,
             working,
         }))
