@@ -21,9 +21,15 @@ use crate::output::Table;
 use crate::panels::Source;
 
 /// The answer to a statement about declarations; none for a query.
-pub async fn answer(app: &Arc<App>, caller: &Caller, sql: &str) -> Answer<Option<Table>> {
+pub async fn answer(app: &Arc<App>, caller: &Caller, (sql, read_only): (&str, bool)) -> Answer<Option<Table>> {
     match engine::command(sql) {
         Ok(None) => Ok(None),
+        Ok(Some(Command::Change(_))) if read_only => Err(Problem::new(
+            StatusCode::CONFLICT,
+            "statement-changes",
+            "the statement changes what is declared",
+            "it was sent with read_only: send it without, if it is to be applied",
+        )),
         Ok(Some(Command::Change(script))) => {
             may_change(caller)?;
             tracing::info!(token = caller.name(), sql, "declarations are being changed");

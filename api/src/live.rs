@@ -172,7 +172,7 @@ impl Viewer {
         loop {
             let started = Instant::now();
             let (look_sql, look_views) = (started >= due.sql, started >= due.views);
-            let changed = self.take_changed();
+            let changed = self.take_changed(&app);
             let wanted = |panel: &Panel| match panel.view() {
                 Some(view) => look_views || changed.iter().any(|name| name == view),
                 None => look_sql,
@@ -197,13 +197,19 @@ impl Viewer {
         }
     }
 
-    fn take_changed(&mut self) -> Vec<String> {
+    fn take_changed(&mut self, app: &App) -> Vec<String> {
         let mut changed = Vec::new();
         for (view, receiver) in &mut self.changes {
-            if receiver.has_changed().unwrap_or(false) {
-                receiver.mark_unchanged();
-                changed.push(view.clone());
+            match receiver.has_changed() {
+                Ok(true) => receiver.mark_unchanged(),
+                Ok(false) => continue,
+                // It was declared anew.
+                Err(_) => match app.engine.changes(view) {
+                    Some(again) => *receiver = again,
+                    None => continue,
+                },
             }
+            changed.push(view.clone());
         }
         changed
     }

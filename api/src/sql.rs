@@ -46,6 +46,9 @@ struct SqlBody {
     #[serde(default)]
     params: Vec<Value>,
     limit: Option<usize>,
+    /// Refuses what changes something: the page sends it for a statement that may come from a link.
+    #[serde(default)]
+    read_only: bool,
 }
 
 async fn run(
@@ -73,7 +76,7 @@ async fn run(
         }
         limit => limit.unwrap_or(most),
     };
-    if let Some(table) = declare::answer(&app, &caller, &request.sql).await? {
+    if let Some(table) = declare::answer(&app, &caller, (&request.sql, request.read_only)).await? {
         return table.respond(format);
     }
     // One row more than fits tells a cut answer from a whole one.

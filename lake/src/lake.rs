@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 
 use crate::archive::{ArchiveReport, Archiver};
 use crate::backup::{BackupReport, Backups};
-use crate::config::{self, Costs, LakeConfig};
+use crate::config::{Costs, LakeConfig};
 use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
@@ -48,9 +48,8 @@ pub struct Lake {
     merger: Arc<Merger>,
     backups: Backups,
     destination: Arc<Destination>,
-    /// Of the configuration: how topics settle, and whether in zones.
-    declared: Vec<config::TableConfig>,
-    zones: bool,
+    /// Of the configuration: how topics settle, and whether in zones. The rest is not kept.
+    config: LakeConfig,
     stop: watch::Sender<bool>,
     working: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -207,19 +206,8 @@ impl Lake {
         let source = queries.source().clone();
         let backups = Backups::new(source.broker.clone(), source, config.access);
         let working = Mutex::new(working);
-        Ok(Arc::new(Self {
-            sealer,
-            queries,
-            runner,
-            archiver,
-            merger,
-            backups,
-            destination,
-            declared: config.tables,
-            zones: config.zones,
-            stop,
-            working,
-        }))
+        let config = LakeConfig { tables: config.tables, zones: config.zones, ..LakeConfig::default() };
+        Ok(Arc::new(Self { sealer, queries, runner, archiver, merger, backups, destination, config, stop, working }))
     }
 
     /// Whether the lake could settle these streams.
@@ -244,8 +232,7 @@ impl Lake {
     }
 
     fn tables_of(&self, streams: Vec<Arc<engine::Stream>>) -> Result<Vec<Arc<Table>>> {
-        let config = LakeConfig { tables: self.declared.clone(), zones: self.zones, ..LakeConfig::default() };
-        tables::tables(streams, &config)
+        tables::tables(streams, &self.config)
     }
 
     /// Ends in order: the range that is being written is finished, further ones are not begun; a merge whose file is not

@@ -53,11 +53,11 @@ function stage({ stage: kind, name, records, seconds, count: views }) {
 }
 
 function viewTable(views) {
-  if (!views.length) return nothing("No views", "Declare one under [[views]] in the configuration: CREATE MATERIALIZED VIEW … AS SELECT ….");
+  if (!views.length) return nothing("No views", "Declare one in SQL, or under [[views]] in the configuration: CREATE MATERIALIZED VIEW … AS SELECT ….");
   return table("Views", [
     { title: "View", cell: (v) => el("span", { title: v.sql }, v.name) }, { title: "Stream", cell: (v) => v.stream }, { title: "Window", class: "num", cell: (v) => (v.window_ms ? duration(v.window_ms / 1000).replace(" 0 s", "").replace(" 0 min", "") : "none") },
     { title: "Events up to", class: "num", cell: (v) => time(v.status?.event_watermark) }, { title: "Rows applied", class: "num", cell: (v) => number(v.status?.rows_applied) }, { title: "Late", class: "num", cell: (v) => count(v.status?.late, "warn") },
-    { title: "Behind", class: "num", cell: (v) => (v.status?.error ? el("span", { class: "tag bad", title: v.status.error }, "stopped") : v.status?.lag_records ? `${number(v.status.lag_records)} · ${duration(v.status.lag_ms / 1000)}` : el("span", { class: "tag good" }, "up to date")) },
+    { title: "Behind", class: "num", cell: (v) => (v.status?.error ? el("span", { class: "tag bad", title: v.status.error }, "stopped") : v.status?.state === "paused" ? el("span", { class: "tag warn" }, "paused") : v.status?.fill_left ? `${number(v.status.fill_left)} to fill` : v.status?.lag_records ? `${number(v.status.lag_records)} · ${duration(v.status.lag_ms / 1000)}` : el("span", { class: "tag good" }, "up to date")) },
   ], views);
 }
 

@@ -20,7 +20,7 @@ export async function show(main, { query }, go) {
   text.addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) { event.preventDefault(); go(new URLSearchParams({ q: text.value })); }
   });
-  main.replaceChildren(el("div", { class: "head" }, el("div", { class: "grow" }, el("h1", {}, "SQL"), el("p", { class: "sub" }, "History in Parquet and the live log are one table. Reading only; times are compared in UTC."))),
+  main.replaceChildren(el("div", { class: "head" }, el("div", { class: "grow" }, el("h1", {}, "SQL"), el("p", { class: "sub" }, "History in Parquet and the live log are one table. CREATE and DROP change streams, tables and views. Times are compared in UTC."))),
     el("div", { class: "sql" },
       el("div", {}, el("section", { class: "card" }, text, el("div", { class: "run" }, button, file("csv", "CSV"), file("xlsx", "Excel"), status, el("span", {}, el("kbd", {}, "Ctrl"), " + ", el("kbd", {}, "Enter")))), result),
       el("aside", { class: "card" }, el("header", {}, el("h2", {}, "Tables")), names)));
@@ -31,16 +31,22 @@ export async function show(main, { query }, go) {
   const forget = onSettings(draw);
   if (text.value.trim()) {
     result.replaceChildren(el("section", { class: "card" }, el("div", { class: "body" }, loading())));
-    const started = performance.now();
-    try {
-      answer.last = await ask("/v1/sql", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql: text.value, limit: ROWS }) });
-      const ms = Math.round(performance.now() - started);
-      status.textContent = `${number(answer.last.rows.length)} ${answer.last.rows.length === 1 ? "row" : "rows"} in ${number(ms)} ms${answer.last.scanned ? ` · ${bytes(answer.last.scanned.bytes)} read` : ""}${answer.last.truncated ? ` · cut at ${number(ROWS)}: add LIMIT, or take CSV` : ""}`;
-      draw();
-    } catch (problem) {
-      status.textContent = "";
-      result.replaceChildren(el("section", { class: "card" }, failed(problem)));
-    }
+    // What changes something waits for a click: the statement may come from a link.
+    const run = async (read_only) => {
+      const started = performance.now();
+      try {
+        answer.last = await ask("/v1/sql", { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql: text.value, limit: ROWS, read_only }) });
+        const ms = Math.round(performance.now() - started);
+        status.textContent = `${number(answer.last.rows.length)} ${answer.last.rows.length === 1 ? "row" : "rows"} in ${number(ms)} ms${answer.last.scanned ? ` · ${bytes(answer.last.scanned.bytes)} read` : ""}${answer.last.truncated ? ` · cut at ${number(ROWS)}: add LIMIT, or take CSV` : ""}`;
+        draw();
+      } catch (problem) {
+        status.textContent = "";
+        const asks = read_only && problem.type === "urn:millpond:problem:statement-changes";
+        const apply = el("button", { type: "button", onclick: () => run(false) }, "Apply");
+        result.replaceChildren(el("section", { class: "card" }, asks ? el("div", { class: "body" }, el("p", {}, "This changes what is declared on the server."), apply) : failed(problem)));
+      }
+    };
+    await run(true);
   } else {
     result.replaceChildren(el("section", { class: "card" }, nothing("No query yet", "Write one above, or click a table on the side.")));
   }
@@ -79,7 +85,7 @@ async function download(sql, format, status) {
   if (!sql.trim()) return;
   status.textContent = "Asking…";
   try {
-    await save(`/v1/sql?format=${format}`, `millpond.${format}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql }) });
+    await save(`/v1/sql?format=${format}`, `millpond.${format}`, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ sql, read_only: true }) });
     status.textContent = "Downloaded";
   } catch (problem) {
     status.textContent = problem.detail ?? "the server does not answer";
