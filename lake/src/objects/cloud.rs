@@ -22,8 +22,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt;
 use futures::future::try_join_all;
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
@@ -36,7 +36,7 @@ use super::upload::{PART_BYTES, Upload, Uploads};
 use super::{Address, TMP_DIR, path};
 use crate::error::{LakeError, Result};
 
-/// Objects that are uploaded, copied or deleted at one time.
+/// Objects that are uploaded or moved at one time.
 const AT_ONCE: usize = 4;
 /// Largest object that the store copies by itself: it must be done within the time of one request, and S3 takes 5 GiB.
 const COPY_BYTES_MAX: u64 = 1 << 30;
@@ -295,12 +295,14 @@ impl Cloud {
         if dir == TMP_DIR {
             return self.staging.clear().await;
         }
-        for some in self.list(dir).await?.chunks(AT_ONCE) {
-            let mut under_way = Vec::with_capacity(some.len());
-            for at in some {
-                under_way.push(self.delete(at));
+        let found = self.list(dir).await?.into_iter().map(|at| Ok(Path::parse(at)?));
+        // in as few requests as the store can do it
+        let mut deleted = self.store.delete_stream(stream::iter(found).boxed());
+        while let Some(deleted) = deleted.next().await {
+            match deleted {
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(error) => return Err(self.failed("delete", dir, &error)),
             }
-            try_join_all(under_way).await?;
         }
         Ok(())
     }
