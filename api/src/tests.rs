@@ -214,6 +214,14 @@ async fn every_listed_route_answers_and_every_problem_is_json() {
             .replace("{sink}", "plays")
             .replace("{panel}", "1")
             .replace("{file}", "style.css");
+        if path.starts_with("/iceberg/") {
+            // off here, and with problems in the shape of Iceberg's spec
+            let reply = get(http, &concrete).await;
+            assert_eq!((reply.status, reply.json()["error"]["code"].as_u64()), (404, Some(404)), "{}", reply.body);
+            let wrong = send(http, &format!("DELETE {concrete} HTTP/1.1"), "").await;
+            assert_eq!((wrong.status, wrong.json()["error"]["code"].as_u64()), (406, Some(406)), "{}", wrong.body);
+            continue;
+        }
         let one_group = path == "/v1/groups/{group}";
         if methods["get"].is_object() && !one_group && !path.ends_with("/changes") && !path.ends_with("/live") {
             let reply = get(http, &concrete).await;

@@ -55,7 +55,7 @@ def read(uri, token, table_dir, sums):
         "partitioning": [field.name for field in table.spec().fields],
         "current": figures(rows, sums),
         "static": figures(static.scan().to_arrow(), sums),
-        "same": table.metadata_location == static.metadata_location and table.metadata == static.metadata,
+        "same": table.metadata_location.endswith(static.metadata_location.removeprefix("file://")) and table.metadata == static.metadata,
         "countries": by_country(rows),
         "one": table.scan(row_filter="country == 'FR' and cents > 150").to_arrow().num_rows,
         "nobody": len(list(table.scan(row_filter="cents > 1000000").plan_files())),

@@ -31,7 +31,11 @@ pub async fn load(objects: &Objects, place: Place, wanted: &Wanted) -> Result<Ic
                 loaded = Some(IcebergTable::loaded(place.clone(), metadata, *version, reach));
                 break;
             }
-            None => tracing::warn!(table = place.dir(), version, "Iceberg metadata cannot be used, an older one is"),
+            None => tracing::warn!(
+                table = place.dir(),
+                version,
+                "a version of the Iceberg metadata cannot be used, an older one is"
+            ),
         }
     }
     let hint = objects.read_small(&place.metadata("version-hint.text")).await?;
