@@ -252,7 +252,7 @@ impl Iceberg {
         (state.shown, state.snapshots) = (table.shown(), table.snapshots());
         let mut named = self.named.lock();
         named.retain(|_, table| *table != slot.of.name());
-        named.extend(table.unlinked().map(|at| (at.to_owned(), slot.of.name().clone())));
+        named.extend(table.unlinked().map(|at| (at.to_owned(), slot.of.name().to_owned())));
         *working = Some(table);
         Ok(())
     }
@@ -265,7 +265,7 @@ impl Iceberg {
         let Some(mut wanted) = self.wanted(slot)? else { return Ok(None) };
         let mut table = match known {
             Some(table) => table,
-            None => load::load(&objects, place::Place::new(&objects.url(), &slot.of.name()), &wanted).await?,
+            None => load::load(&objects, place::Place::new(&objects.url(), slot.of.name()), &wanted).await?,
         };
         for _ in 0..MOMENTS_MAX {
             if !objects.links() {
@@ -295,7 +295,7 @@ impl Iceberg {
 
     /// Whoever takes one of these files away from now on waits for the commit that is under way.
     fn announce(&self, slot: &Slot, wanted: &Wanted) {
-        let paths = wanted.files.iter().map(|file| (file.path.clone(), slot.of.name().clone()));
+        let paths = wanted.files.iter().map(|file| (file.path.clone(), slot.of.name().to_owned()));
         self.named.lock().extend(paths);
     }
 

@@ -28,7 +28,7 @@ pub async fn describe(
     (file, at, url): (&LakeFile, &str, &str),
     (schema, spec): (&Schema, &PartitionSpec),
 ) -> Result<DataFile> {
-    let mut reader = objects.reader(at)?.with_file_size(file.bytes);
+    let mut reader = objects.reader(at, file.bytes)?;
     let footer = reader.get_metadata(None).await;
     let footer = footer.map_err(|e| LakeError::destination(format!("the footer of {at} cannot be read: {e}")))?;
     let columns = Columns::of(&footer, schema);
