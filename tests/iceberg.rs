@@ -4,7 +4,7 @@
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, python, spark};
 use crate::support::server::Server;
-use crate::support::{Scratch, cache, eventually};
+use crate::support::{Scratch, beside_others, cache, eventually};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -65,6 +65,7 @@ fn iceberg(arguments: &[&str]) -> Value {
 
 #[test]
 fn pyiceberg_and_spark_read_what_sql_reads_and_what_it_read_before() {
+    let _beside = beside_others();
     let scratch = Scratch::new("iceberg");
     let mut server = Server::with_config(&scratch, SYSTEM);
     settle(&server, 0..40);
@@ -157,6 +158,7 @@ fn spark_reads_it(server: &Server, dir: &std::path::Path, older: i64) {
 
 #[test]
 fn a_reader_of_snapshots_sees_no_step_back_through_merges_and_kills() {
+    let _beside = beside_others();
     let scratch = Scratch::new("iceberg-kills");
     let mut server = Server::with_config(&scratch, SYSTEM);
     settle(&server, 0..8);

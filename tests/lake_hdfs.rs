@@ -6,16 +6,13 @@ use crate::support::hdfs::Hdfs;
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, spark};
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_others, cache, eventually};
+use crate::support::{Scratch, beside_others, eventually};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
 
 /// A stream with odd values in its slices, and tables over it and over the music system's stream.
 const MORE: &str = r#"
-[lake]
-iceberg = true
-
 [[topics]]
 name = "odd"
 
@@ -105,7 +102,6 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     assert_eq!(by_spark["rows"], Value::from(as_rows(server.http.sql(&same.replace("{}", "listens")))));
     odd_values_are_the_same_everywhere(&hdfs, &server);
     tables_of_sql_are_read_by_their_ddl(&scratch, &hdfs, &server);
-    iceberg_tables_say_the_same(&hdfs, &server);
     assert!(server.stop().success());
     // an attempt that the name node's end cut off leaves a hidden file, which goes at the next start
     server.start_again();
@@ -206,24 +202,6 @@ fn tables_of_sql_are_read_by_their_ddl(scratch: &Scratch, hdfs: &Hdfs, server: &
     let count = "SELECT count(*) FROM listens";
     let counted = read(&hdfs.url("lake/listens"), count, Some(&ddl));
     assert_eq!(counted["rows"], Value::from(as_rows(server.http.sql(count))));
-}
-
-/// Where there are no hard links, no snapshot names a file that is gone.
-fn iceberg_tables_say_the_same(hdfs: &Hdfs, server: &Server) {
-    settle(server, "listens");
-    server.http.post("/v1/lake/listens/flush", &Value::Null);
-    let tables = server.http.get("/v1/lake")["iceberg"].clone();
-    assert!(tables.as_array().unwrap().iter().all(|table| table["error"].is_null()), "{tables}");
-    let catalogs = json!({"files": {"type": "hadoop", "warehouse": hdfs.url("lake/_iceberg")}});
-    let same = "SELECT _partition, count(*) AS n, count(DISTINCT _offset) AS offsets, sum(user_id) AS users, \
-                count(DISTINCT genre) AS genres FROM {} GROUP BY _partition ORDER BY _partition";
-    let jar = std::fs::read_dir(cache().join("iceberg/jars")).unwrap().next().unwrap().unwrap().path();
-    let mut command = spark("clients/spark_iceberg.py");
-    command.args([jar.to_str().unwrap(), &catalogs.to_string(), &same.replace("{}", "files.lake.listens")]);
-    let answers = json_of(command.arg("SELECT count(*), sum(plays) FROM files.lake.plays_by_day"));
-    assert_eq!(answers[0], Value::from(as_rows(server.http.sql(&same.replace("{}", "listens")))));
-    let plays = server.http.sql("SELECT count(*), sum(plays) FROM plays_by_day");
-    assert_eq!(answers[1], Value::from(as_rows(plays)));
 }
 
 fn read(directory: &str, sql: &str, ddl: Option<&std::path::Path>) -> Value {
