@@ -216,7 +216,6 @@ async fn begin(shared: &Arc<SourceShared>, trigger: &str) -> Result<Started> {
     shared.tell(&report, &totals);
     let (shared, runtime) = (shared.clone(), tokio::runtime::Handle::current());
     let ended = tokio::task::spawn_blocking(move || {
-        let _busy = busy;
         let report = Run {
             quality: load::counters(&shared.config.name),
             shared: &shared,
@@ -239,6 +238,9 @@ async fn begin(shared: &Arc<SourceShared>, trigger: &str) -> Result<Started> {
             rejected = report.rejected,
             "a run of a source has ended"
         );
+        // the broker first: who waits for the end may close it then
+        drop(shared);
+        drop(busy);
         report
     });
     Ok(Started { run: number, ended })

@@ -271,7 +271,7 @@ async fn a_start_ends_what_a_crash_left_and_refuses_a_name_of_both() {
     append(&broker, "events", 0, &[event(1, "rock", 5, 0)]).await;
     done(&engine, BY_GENRE).await;
     read(&engine, "by_genre").await;
-    let key = b"\x08\x02by_genre".to_vec();
+    let key = b"\x09\x02by_genre".to_vec();
     let stored = broker.store().get(Family::State, &key).unwrap().unwrap();
     stop(broker, engine).await;
 
