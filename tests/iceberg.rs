@@ -168,9 +168,17 @@ fn a_reader_of_snapshots_sees_no_step_back_through_merges_and_kills() {
     let mut reader = Process::start(command, &scratch.path("reader"));
     let mut sent = 8;
     for kill in 0..4 {
-        for _ in 0..6 {
-            settle(&server, sent..sent + 4);
-            sent += 4;
+        for _ in 0..2 {
+            for _ in 0..3 {
+                settle(&server, sent..sent + 4);
+                sent += 4;
+            }
+            // the second one from here begins here
+            let reads = reader.stdout().lines().count();
+            eventually("the reader reads on", Duration::from_secs(60), || match reader.stdout().lines().count() {
+                now if now >= reads + 2 => Ok(()),
+                now => Err(format!("{now} reads, {reads} before\n{}", reader.tail())),
+            });
         }
         let http = server.http.clone();
         let merges = std::thread::spawn(move || {

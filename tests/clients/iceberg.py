@@ -91,6 +91,7 @@ def watch(table_dir, column, stop):
             sys.exit(f"{rows.num_rows} rows, {distinct} of them distinct")
         last, reads = rows.num_rows, reads + 1
         snapshots.add(table.current_snapshot().snapshot_id)
+        print("read", rows.num_rows, flush=True)
         # the oldest that can be read, too
         oldest = min(table.metadata.snapshots, key=lambda snapshot: snapshot.sequence_number)
         table.scan(snapshot_id=oldest.snapshot_id, selected_fields=("_partition",)).to_arrow()
