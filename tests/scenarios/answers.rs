@@ -18,6 +18,8 @@ const VOLATILE: &[&str] = &[
     "leader",
     "leader_epoch",
     "producer_id",
+    "error_message",
+    "batch_index_error_message",
     "session_id",
     "unknown_tagged_fields",
     "log_append_time_ms",
@@ -155,10 +157,7 @@ pub fn normalise(value: Value, ignore: &[String], saved: &BTreeMap<String, Value
             fields
                 .into_iter()
                 .filter(|(name, _)| !VOLATILE.contains(&name.as_str()) && !ignore.contains(name))
-                .map(|(name, value)| {
-                    let value = if name.ends_with("error_message") { said(value) } else { value };
-                    (name, normalise(value, ignore, saved))
-                })
+                .map(|(name, value)| (name, normalise(value, ignore, saved)))
                 .collect(),
         ),
         Value::Array(items) => {
@@ -174,14 +173,6 @@ pub fn normalise(value: Value, ignore: &[String], saved: &BTreeMap<String, Value
                 None => Value::String(text),
             }
         }
-        other => other,
-    }
-}
-
-/// Of a message only whether there is one: what it says is each broker's own.
-fn said(message: Value) -> Value {
-    match message {
-        Value::String(text) if !["", "NONE"].contains(&text.as_str()) => Value::String("…".into()),
         other => other,
     }
 }
