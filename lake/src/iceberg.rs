@@ -206,11 +206,12 @@ impl Iceberg {
     /// # Errors
     /// `Destination` or `Bug`; the files must stay.
     pub async fn let_go(self: &Arc<Self>, paths: &[&str]) -> Result<()> {
+        let slots = self.slots();
         for path in paths.iter().copied() {
             let table = self.named.lock().get(path).cloned();
-            let slot = table.and_then(|table| self.slots().into_iter().find(|slot| slot.of.name() == table));
+            let slot = table.and_then(|table| slots.iter().find(|slot| slot.of.name() == table));
             if let Some(slot) = slot {
-                self.bring_in_line(&slot).await?;
+                self.bring_in_line(slot).await?;
                 if self.named.lock().contains_key(path) {
                     return Err(LakeError::bug(format!("{path} leaves its place and is named by a snapshot")));
                 }

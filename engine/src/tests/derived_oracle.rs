@@ -2,28 +2,17 @@
 //! output can be computed again.
 
 use std::collections::BTreeMap;
-use std::time::UNIX_EPOCH;
 
 use serde_json::{Value, json};
 
 use super::derived::{append_keyed, derived, values, with};
+use super::oracle::Random;
 use super::*;
 use crate::{DeduplicateConfig, QualityAction};
 
 const WITHIN_MS: i64 = 20_000;
 /// As of `stream()`.
 const LATENESS_MS: i64 = 10_000;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
 
 fn the_config() -> EngineConfig {
     let mut enriched = derived(
@@ -83,10 +72,7 @@ impl Model {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_derived_stream_equals_a_recomputation() {
-    let nanos = UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(nanos | 1);
-    println!("SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::seeded();
     let dir = tempfile::tempdir().unwrap();
     let mut broker = open_broker(dir.path()).await;
     create(&broker, "events", 2).await;

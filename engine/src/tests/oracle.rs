@@ -11,9 +11,17 @@ const WINDOWED: &str = "w AS SELECT genre, count(*) AS n, sum(amount) AS total, 
      avg(amount) AS mean FROM s WHERE uid <> 3 GROUP BY TUMBLE(ts, INTERVAL '10' SECOND), genre";
 const PLAIN: &str = "u AS SELECT uid, count(*) AS n, sum(amount) AS total FROM s GROUP BY uid";
 
-pub(super) struct Random(pub(super) u64);
+pub(super) struct Random(u64);
 
 impl Random {
+    /// From SEED, or else from the clock; printed, so that a run can be had again.
+    pub(super) fn seeded() -> Random {
+        let nanos = UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+        let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(nanos | 1);
+        println!("SEED={seed}");
+        Random(seed)
+    }
+
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -82,10 +90,7 @@ async fn places(broker: &Broker, topic: &str) -> BTreeSet<(i32, i64)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn views_equal_a_recomputation_over_the_log() {
-    let nanos = UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(nanos | 1);
-    println!("SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::seeded();
     let dir = tempfile::tempdir().unwrap();
     let mut broker = open_broker(dir.path()).await;
     create(&broker, "events", 3).await;

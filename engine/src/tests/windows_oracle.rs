@@ -2,7 +2,6 @@
 //! computed again from the log and the recorded late rows, by the definition of the windows.
 
 use std::collections::BTreeMap;
-use std::time::UNIX_EPOCH;
 
 use serde_json::Value;
 
@@ -189,10 +188,7 @@ async fn check_topic(broker: &Broker, (view, rows, n): (&str, &[Vec<String>], us
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_windows_and_sessions_equal_a_recomputation() {
-    let nanos = UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(nanos | 1);
-    println!("SEED={seed}");
-    let mut random = Random(seed);
+    let mut random = Random::seeded();
     let dir = tempfile::tempdir().unwrap();
     let mut broker = open_broker(dir.path()).await;
     create(&broker, "events", 3).await;
