@@ -18,6 +18,7 @@ mod bad_input;
 mod clients;
 mod compaction;
 mod connect;
+mod consoles;
 mod consumer_groups;
 mod crash;
 mod dashboards;

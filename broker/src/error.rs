@@ -170,6 +170,8 @@ kinds! {
     InvalidRecord = 87, Refuse;
     /// Offsets of an open transaction hide the committed ones.
     UnstableOffsetCommit = 88, Retry;
+    /// A limit is used up; the answer says when to ask again.
+    ThrottlingQuotaExceeded = 89, Retry;
     /// A newer producer has the transactional id.
     ProducerFenced = 90, Refuse;
     /// A feature cannot be set to this level.

@@ -18,7 +18,6 @@ const VOLATILE: &[&str] = &[
     "leader",
     "leader_epoch",
     "producer_id",
-    "error_message",
     "batch_index_error_message",
     "session_id",
     "unknown_tagged_fields",
@@ -30,6 +29,9 @@ const VOLATILE: &[&str] = &[
     "client_id",
     "documentation",
 ];
+
+/// Kafka often says nothing where Millpond says why. Of a success it is compared: null is not the empty text.
+const ERROR_WORDS: &str = "error_message";
 
 /// The tree of a value's `{:?}`.
 pub fn tree(debug: &str) -> Value {
@@ -150,16 +152,17 @@ pub fn find<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
     }
 }
 
-/// Without volatile fields; saved values under their names; arrays of structures in a fixed order.
+/// Without volatile fields and the words of errors; saved values under their names; arrays of structures in a fixed order.
 pub fn normalise(value: Value, ignore: &[String], saved: &BTreeMap<String, Value>) -> Value {
     match value {
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .filter(|(name, _)| !VOLATILE.contains(&name.as_str()) && !ignore.contains(name))
-                .map(|(name, value)| (name, normalise(value, ignore, saved)))
-                .collect(),
-        ),
+        Value::Object(fields) => {
+            let failed = fields.get("error_code").is_some_and(|code| code != 0);
+            let compared = |name: &String| {
+                !VOLATILE.contains(&name.as_str()) && !ignore.contains(name) && !(failed && name == ERROR_WORDS)
+            };
+            let fields = fields.into_iter().filter(|(name, _)| compared(name));
+            Value::Object(fields.map(|(name, value)| (name, normalise(value, ignore, saved))).collect())
+        }
         Value::Array(items) => {
             let mut items: Vec<Value> = items.into_iter().map(|item| normalise(item, ignore, saved)).collect();
             if items.iter().all(Value::is_object) {

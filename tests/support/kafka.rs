@@ -45,7 +45,10 @@ impl ApacheKafka {
         let kafka = format!("127.0.0.1:{broker}");
         let properties = scratch.write("apache/server.properties", properties);
         let id = run(java("kafka.tools.StorageTool").arg("random-uuid"));
-        run(java("kafka.tools.StorageTool").args(["format", "--standalone", "-t", id.trim(), "-c"]).arg(&properties));
+        // replicas that may lead are of no use to one node, and make a setting of each topic one of the cluster (KIP-966)
+        let alone = ["--feature", "eligible.leader.replicas.version=0"];
+        let mut format = java("kafka.tools.StorageTool");
+        run(format.args(["format", "--standalone", "-t", id.trim(), "-c"]).arg(&properties).args(alone));
         let mut command = java_with("kafka.Kafka", &["-Xms256m", "-Xmx1g", "-XX:+UseG1GC"]);
         command.arg(&properties).current_dir(scratch.path("apache"));
         let mut process = Process::start(command, &scratch.path("apache/kafka"));
@@ -87,6 +90,12 @@ pub fn java(class: &str) -> Command {
 /// A Java file of the test tree, compiled and run by the launcher with Kafka's jars.
 pub fn java_source(file: &str) -> Command {
     java(&super::source(file).display().to_string())
+}
+
+/// The same with the older client that AKHQ uses.
+pub fn akhq_source(file: &str) -> Command {
+    let file = super::source(file).display().to_string();
+    java_from("akhq", &file, &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
 }
 
 /// A Java class of Streams', Connect's and MirrorMaker's jars.

@@ -183,7 +183,7 @@ impl Groups {
             known => known.ok_or_else(|| no_group(id)),
         };
         self.in_cell(find, |cell, shared| {
-            offsets::check_commit(&cell.group, who)?;
+            offsets::check_commit(&cell.group, who, &commits)?;
             let is_classic = cell.group.consumers().is_none();
             if is_classic && matches!(cell.group.phase(), Phase::Stable | Phase::PreparingRebalance { .. }) {
                 self.turn_without_tick(cell, |turn| turn.heard(&who.member_id.into()));

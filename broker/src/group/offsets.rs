@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::consumer::check_epoch_of;
+use super::consumer;
 use super::state::{Group, Phase};
 use crate::error::{Error, Kind, Result};
 use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
@@ -85,11 +85,11 @@ impl Offsets {
 ///
 /// # Errors
 /// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`, `StaleMemberEpoch`, `RebalanceInProgress`.
-pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>) -> Result<()> {
+pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>, commits: &[Commit]) -> Result<()> {
     if let Some(consumers) = group.consumers() {
         let by_nobody = who.generation < 0 && consumers.members().is_empty();
         let member = consumers.members().get(who.member_id);
-        return if by_nobody { Ok(()) } else { check_epoch_of(member, who.generation) };
+        return if by_nobody { Ok(()) } else { consumer::check_commit(member, who.generation, places(commits)) };
     }
     let anonymous = who.generation < 0 && who.member_id.is_empty() && who.instance_id.is_none();
     if who.generation < 0 && group.phase() == Phase::Empty {
@@ -111,17 +111,27 @@ pub(crate) fn check_commit(group: &Group, who: &super::Caller<'_>) -> Result<()>
 /// out, so without a member's name there is nothing to check.
 ///
 /// # Errors
-/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`, `StaleMemberEpoch`.
-pub(crate) fn check_transactional(group: &Group, who: &super::Caller<'_>) -> Result<()> {
+/// `UnknownMemberId`, `FencedInstanceId`, `IllegalGeneration`.
+pub(crate) fn check_transactional(group: &Group, who: &super::Caller<'_>, commits: &[Commit]) -> Result<()> {
     let anonymous = who.member_id.is_empty() && who.instance_id.is_none();
     if who.generation < 0 && (anonymous || group.phase() == Phase::Empty) {
         return Ok(());
     }
     if let Some(consumers) = group.consumers() {
-        return check_epoch_of(consumers.members().get(who.member_id), who.generation);
+        let member = consumers.members().get(who.member_id);
+        let checked = consumer::check_commit(member, who.generation, places(commits));
+        return checked.map_err(|error| match error.kind {
+            // the only word for it that producers know
+            Kind::StaleMemberEpoch => Error { kind: Kind::IllegalGeneration, ..error },
+            _ => error,
+        });
     }
     super::classic::check_member(group, who)?;
     super::classic::check_generation(group, who.generation)
+}
+
+fn places(commits: &[Commit]) -> impl Iterator<Item = (TopicId, PartitionIndex)> {
+    commits.iter().map(|(topic, partition, _)| (*topic, *partition))
 }
 
 /// Which offsets have expired (KIP-211): those of an empty group `retention_ms` after it became empty (or after the

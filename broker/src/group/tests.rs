@@ -408,7 +408,7 @@ fn the_protocol_is_voted_on() {
 fn who_may_commit() {
     let check = |bench: &Bench, id: &str, generation: i32| {
         let who = Caller { member_id: id, instance_id: None, generation };
-        super::offsets::check_commit(&bench.group, &who).map_err(|error| error.kind)
+        super::offsets::check_commit(&bench.group, &who, &[]).map_err(|error| error.kind)
     };
     let mut bench = Bench::new(0);
     assert_eq!(check(&bench, "", -1), Ok(()));

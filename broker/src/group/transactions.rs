@@ -42,7 +42,7 @@ impl Groups {
                 .ok_or_else(|| Error::new(Kind::IllegalGeneration, format!("there is no group '{id}', join it again"))),
         };
         self.in_cell(find, |cell, _| {
-            offsets::check_transactional(&cell.group, who)?;
+            offsets::check_transactional(&cell.group, who, &commits)?;
             if cell.group.undecided().len().saturating_add(commits.len()) > UNDECIDED_MAX {
                 let message =
                     format!("the group waits for {UNDECIDED_MAX} offsets of open transactions, end some first");

@@ -70,7 +70,7 @@ pub(crate) fn describe_acls(context: &Context, version: i16, request: DescribeAc
             .with_pattern_type(pattern.code())
             .with_acls(acls)
     });
-    let response = DescribeAclsResponse::default().with_error_message(None).with_resources(resources.collect());
+    let response = DescribeAclsResponse::default().with_resources(resources.collect());
     Reply::message(version, &response)
 }
 
@@ -110,7 +110,7 @@ pub(crate) fn create_acls(context: &Context, version: i16, request: CreateAclsRe
         };
         let results = added.unwrap_or_else(|error| vec![Err(error); count]);
         let results = results.into_iter().map(|result| match result {
-            Ok(()) => AclCreationResult::default().with_error_message(None),
+            Ok(()) => AclCreationResult::default(),
             Err(error) => AclCreationResult::default()
                 .with_error_code(error.kind.code())
                 .with_error_message(Some(text(&error.message))),

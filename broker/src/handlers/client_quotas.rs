@@ -1,8 +1,8 @@
 //! DescribeClientQuotas (48) and AlterClientQuotas (49), versions 0 to 1: limits of users, client ids and addresses
 //! (KIP-546, KIP-612). What they do is in `throttle.rs`, `fetch.rs` and `net/mod.rs`.
 //!
-//! - Limits: `producer_byte_rate`, `consumer_byte_rate`, `request_percentage` for users and client ids,
-//!   `connection_creation_rate` for addresses. `controller_mutation_rate` (KIP-599) is not counted here, so it is refused.
+//! - Limits: `producer_byte_rate`, `consumer_byte_rate`, `request_percentage`, `controller_mutation_rate` for users and client
+//!   ids, `connection_creation_rate` for addresses.
 //! - Entities have an outcome each; all that can be are changed in one commit, durable when the answer comes. With
 //!   `validate_only` they are checked and not changed.
 
@@ -82,7 +82,7 @@ pub(crate) fn describe(context: &Context, version: i16, request: DescribeClientQ
         });
         shown.collect::<Vec<_>>()
     });
-    let response = DescribeClientQuotasResponse::default().with_error_message(None).with_entries(Some(entries));
+    let response = DescribeClientQuotasResponse::default().with_entries(Some(entries));
     Reply::message(version, &response)
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn describe_configs(context: &Context, version: i16, request: Describ
                 .with_resource_type(resource.resource_type)
                 .with_resource_name(resource.resource_name);
             let result = match described {
-                Ok(configs) => result.with_error_message(None).with_configs(configs),
+                Ok(configs) => result.with_configs(configs),
                 Err(error) => result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
             };
             results.push(&result).await;

@@ -34,7 +34,7 @@ pub(crate) fn update_features(context: &Context, version: i16, request: UpdateFe
             (None, Some(stored)) => stored.await,
             (None, None) => Ok(()),
         };
-        let mut response = UpdateFeaturesResponse::default();
+        let mut response = UpdateFeaturesResponse::default().with_error_message(None);
         match done {
             Ok(()) if version <= 1 => {
                 response.results =

@@ -25,6 +25,7 @@ use kafka_protocol::messages::{
     MetadataRequest, MetadataResponse, TopicName,
 };
 
+use super::mutations::Mutations;
 use super::topics::check_default_factor;
 use super::{Context, Reply, text};
 use crate::Broker;
@@ -122,6 +123,11 @@ async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create:
     if create {
         context.authorize_or_cluster(Operation::Create, Resource::Topic(name))?;
         check_default_factor(&context.broker)?;
+        if catalog.check_new(&new).is_ok() {
+            let counted = Mutations::new(context, true).count(usize::try_from(new.partitions).unwrap_or(0));
+            // clients ask again for a topic that is not there yet
+            counted.map_err(|error| Error { kind: Kind::UnknownTopicOrPartition, ..error })?;
+        }
         return catalog.ensure(new).await;
     }
     match catalog.check_new(&new) {

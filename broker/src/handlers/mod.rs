@@ -29,6 +29,7 @@ mod group_tests;
 mod groups;
 mod list_reply;
 mod metadata;
+mod mutations;
 mod positions;
 mod produce;
 mod producer_ids;

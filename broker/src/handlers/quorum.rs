@@ -21,8 +21,7 @@ const EPOCH: i32 = 1;
 pub(crate) fn describe_quorum(context: &Context, version: i16, request: DescribeQuorumRequest) -> Reply {
     let mut response = DescribeQuorumResponse::default();
     if let Err(denied) = context.authorize(Operation::Describe, Resource::Cluster) {
-        response = response.with_error_code(denied.kind.code());
-        let response = if version >= 2 { response.with_error_message(Some(text(&denied.message))) } else { response };
+        response = response.with_error_code(denied.kind.code()).with_error_message(Some(text(&denied.message)));
         return Reply::message(version, &response);
     }
     let is_one = |topics: &[_]| topics.len() == 1;
@@ -30,11 +29,8 @@ pub(crate) fn describe_quorum(context: &Context, version: i16, request: Describe
         && request.topics[0].topic_name.as_str() == METADATA_TOPIC
         && request.topics[0].partitions.len() == 1
         && request.topics[0].partitions[0].partition_index == 0;
-    if version >= 2 {
-        response = response.with_error_message(None);
-    }
     if !known {
-        return Reply::message(version, &response.with_topics(unknown(version, request)));
+        return Reply::message(version, &response.with_topics(unknown(request)));
     }
     let node = BrokerId(context.broker.config().node_id);
     let end = context.broker.commits();
@@ -44,7 +40,6 @@ pub(crate) fn describe_quorum(context: &Context, version: i16, request: Describe
         own = own.with_last_fetch_timestamp(now).with_last_caught_up_timestamp(now);
     }
     let partition = PartitionData::default()
-        .with_error_message(None)
         .with_leader_id(node)
         .with_leader_epoch(EPOCH)
         .with_high_watermark(end)
@@ -67,14 +62,13 @@ fn metadata_topic(partitions: Vec<PartitionData>) -> TopicData {
 }
 
 /// Every partition that was asked for, as unknown.
-fn unknown(version: i16, request: DescribeQuorumRequest) -> Vec<TopicData> {
+fn unknown(request: DescribeQuorumRequest) -> Vec<TopicData> {
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| {
-            let unknown = PartitionData::default()
+            PartitionData::default()
                 .with_partition_index(asked.partition_index)
                 .with_error_code(Kind::UnknownTopicOrPartition.code())
-                .with_error_message(None);
-            if version >= 2 { unknown.with_error_message(Some(text(UNKNOWN))) } else { unknown }
+                .with_error_message(Some(text(UNKNOWN)))
         });
         TopicData::default().with_topic_name(topic.topic_name.clone()).with_partitions(partitions.collect())
     });

@@ -26,7 +26,7 @@ use crate::security::{SecurityRecord, SecurityState};
 
 /// Answers DescribeUserScramCredentials.
 pub(crate) fn describe(context: &Context, version: i16, request: DescribeUserScramCredentialsRequest) -> Reply {
-    let response = DescribeUserScramCredentialsResponse::default().with_error_message(None);
+    let response = DescribeUserScramCredentialsResponse::default();
     if let Err(error) = context.authorize(Operation::Describe, Resource::Cluster) {
         let refused = response.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message)));
         return Reply::message(version, &refused);
@@ -38,7 +38,7 @@ pub(crate) fn describe(context: &Context, version: i16, request: DescribeUserScr
     let twice: BTreeSet<String> = names.iter().filter(|name| !seen.insert((*name).clone())).cloned().collect();
     names = if names.is_empty() { users.keys().cloned().collect() } else { seen.into_iter().collect() };
     let results = names.into_iter().map(|name| {
-        let result = DescribeUserScramCredentialsResult::default().with_user(text(&name)).with_error_message(None);
+        let result = DescribeUserScramCredentialsResult::default().with_user(text(&name));
         let refused = |kind: Kind, message: String| {
             result.clone().with_error_code(kind.code()).with_error_message(Some(text(&message)))
         };

@@ -5,7 +5,8 @@
 //! - What is created, deleted or grown is durable when the answer comes. With `validate_only` nothing changes.
 //! - CreateTopics answers with the settings of the topic (version 5 on) and its id (version 7 on).
 //! - DeleteTopics by id from version 6 on. Offsets that groups committed go with the topic.
-//! - Left out: `timeout_ms` (nothing is awaited from others), quotas on creation (KIP-599).
+//! - `controller_mutation_rate` (`mutations.rs`) is told from CreateTopics 6, DeleteTopics 5 and CreatePartitions 3 on.
+//! - Left out: `timeout_ms` (nothing is awaited from others).
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
@@ -24,6 +25,7 @@ use kafka_protocol::messages::{
 };
 
 use super::describe_configs::source_of;
+use super::mutations::Mutations;
 use super::{Context, Reply, text};
 use crate::Broker;
 use crate::catalog::{NewTopic, Topic};
@@ -83,10 +85,11 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
             return Reply::message(version, &CreateTopicsResponse::default().with_topics(topics.collect()));
         }
         let mut topics = Vec::with_capacity(checked.len());
+        let mut mutations = Mutations::new(&context, version >= 6);
         for (asked, allowed) in checked {
             let name = asked.name.clone();
             let result = match allowed {
-                Ok(()) => create(&context.broker, asked, request.validate_only).await,
+                Ok(()) => create((&context.broker, &mut mutations), asked, request.validate_only).await,
                 Err(refused) => Err(refused),
             };
             let shown = context.may(Operation::DescribeConfigs, Resource::Topic(&name));
@@ -96,7 +99,8 @@ pub(crate) fn create_topics(context: &Context, version: i16, request: CreateTopi
                 Err(error) => not_created(version, name, &error),
             });
         }
-        Reply::message(version, &CreateTopicsResponse::default().with_topics(topics))
+        let response = CreateTopicsResponse::default().with_throttle_time_ms(mutations.throttle_ms());
+        Reply::message(version, &response.with_topics(topics))
     })
 }
 
@@ -122,7 +126,11 @@ struct Created {
     config: Arc<TopicConfig>,
 }
 
-async fn create(broker: &Broker, asked: CreatableTopic, validate_only: bool) -> Result<Created> {
+async fn create(
+    (broker, mutations): (&Broker, &mut Mutations<'_>),
+    asked: CreatableTopic,
+    validate_only: bool,
+) -> Result<Created> {
     let partitions = partitions_of(broker, &asked)?;
     let mut config = BTreeMap::new();
     for setting in &asked.configs {
@@ -133,8 +141,9 @@ async fn create(broker: &Broker, asked: CreatableTopic, validate_only: bool) -> 
         config.insert(setting.name.to_string(), value.to_string());
     }
     let new = NewTopic { name: asked.name.to_string(), partitions, config };
+    let config = Arc::new(broker.catalog().check_new(&new)?);
+    mutations.count(usize::try_from(partitions).unwrap_or(0))?;
     if validate_only {
-        let config = Arc::new(broker.catalog().check_new(&new)?);
         return Ok(Created { id: TopicId::nil(), partitions, config });
     }
     let topic = broker.catalog().create(new).await?;
@@ -241,11 +250,12 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
     };
     finished(async move {
         let mut responses = Vec::with_capacity(asked.len());
+        let mut mutations = Mutations::new(&context, version >= 5);
         for (topic, twice) in once(asked, |topic| (topic.name.clone(), topic.topic_id)) {
             let deleted = if twice {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
-                delete(&context, version, &topic).await
+                delete((&context, &mut mutations), version, &topic).await
             };
             let result = match deleted {
                 Ok(gone) => {
@@ -262,7 +272,8 @@ pub(crate) fn delete_topics(context: &Context, version: i16, request: DeleteTopi
             };
             responses.push(result);
         }
-        Reply::message(version, &DeleteTopicsResponse::default().with_responses(responses))
+        let response = DeleteTopicsResponse::default().with_throttle_time_ms(mutations.throttle_ms());
+        Reply::message(version, &response.with_responses(responses))
     })
 }
 
@@ -274,7 +285,11 @@ fn name_to_show(context: &Context, id: TopicId) -> Option<TopicName> {
     shown.then(|| TopicName(text(topic.name())))
 }
 
-async fn delete(context: &Context, version: i16, asked: &DeleteTopicState) -> Result<Arc<Topic>> {
+async fn delete(
+    (context, mutations): (&Context, &mut Mutations<'_>),
+    version: i16,
+    asked: &DeleteTopicState,
+) -> Result<Arc<Topic>> {
     if !context.broker.settings().is_on("delete.topic.enable") {
         let kind = if version < 3 { Kind::InvalidRequest } else { Kind::TopicDeletionDisabled };
         return Err(Error::new(kind, "delete.topic.enable is false; set it to true to delete topics"));
@@ -293,6 +308,7 @@ async fn delete(context: &Context, version: i16, asked: &DeleteTopicState) -> Re
         _ => return Err(Error::new(Kind::InvalidRequest, "name a topic either by name or by id")),
     };
     context.authorize_or_cluster(Operation::Delete, Resource::Topic(topic.name()))?;
+    mutations.count(topic.partitions().len())?;
     catalog.delete(topic.name()).await?;
     Ok(topic)
 }
@@ -302,12 +318,13 @@ pub(crate) fn create_partitions(context: &Context, version: i16, request: Create
     let context = context.clone();
     finished(async move {
         let mut results = Vec::with_capacity(request.topics.len());
+        let mut mutations = Mutations::new(&context, version >= 3);
         for (topic, twice) in once(request.topics, |topic| topic.name.clone()) {
             let grown = if twice {
                 Err(Error::new(Kind::InvalidRequest, "the topic is named twice in the request"))
             } else {
                 match context.authorize(Operation::Alter, Resource::Topic(&topic.name)) {
-                    Ok(()) => grow(&context.broker, &topic, request.validate_only).await,
+                    Ok(()) => grow((&context.broker, &mut mutations), &topic, request.validate_only).await,
                     Err(denied) => Err(denied),
                 }
             };
@@ -317,20 +334,26 @@ pub(crate) fn create_partitions(context: &Context, version: i16, request: Create
                 Err(error) => result.with_error_code(error.kind.code()).with_error_message(Some(text(&error.message))),
             });
         }
-        Reply::message(version, &CreatePartitionsResponse::default().with_results(results))
+        let response = CreatePartitionsResponse::default().with_throttle_time_ms(mutations.throttle_ms());
+        Reply::message(version, &response.with_results(results))
     })
 }
 
-async fn grow(broker: &Broker, asked: &CreatePartitionsTopic, validate_only: bool) -> Result<()> {
+async fn grow(
+    (broker, mutations): (&Broker, &mut Mutations<'_>),
+    asked: &CreatePartitionsTopic,
+    validate_only: bool,
+) -> Result<()> {
     let catalog = broker.catalog();
     catalog.check_grow(&asked.name, asked.count)?;
+    let present = catalog.topic(&asked.name).ok_or_else(|| unknown(&asked.name))?.partitions().len();
+    let added = usize::try_from(asked.count).unwrap_or(0).saturating_sub(present);
+    if let Some(given) = asked.assignments.as_ref().map(Vec::len).filter(|given| *given != added) {
+        let message = format!("{added} partitions are to be added, the assignment has {given}");
+        return Err(Error::new(Kind::InvalidReplicaAssignment, message));
+    }
+    mutations.count(added)?;
     if let Some(assignments) = &asked.assignments {
-        let present = catalog.topic(&asked.name).ok_or_else(|| unknown(&asked.name))?.partitions().len();
-        let added = usize::try_from(asked.count).unwrap_or(0).saturating_sub(present);
-        if assignments.len() != added {
-            let message = format!("{added} partitions are to be added, the assignment has {}", assignments.len());
-            return Err(Error::new(Kind::InvalidReplicaAssignment, message));
-        }
         assignments.iter().try_for_each(|given| check_replicas(broker, &given.broker_ids))?;
     }
     if validate_only { Ok(()) } else { catalog.grow(&asked.name, asked.count).await }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use kafka_protocol::messages::{ApiKey, FetchRequest, FetchResponse, fetch_request};
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use kafka_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use kafka_protocol::messages::{
+    ApiKey, CreateTopicsResponse, DeleteTopicsRequest, FetchRequest, FetchResponse, TopicName, fetch_request,
+};
 use kafka_protocol::protocol::{Decodable, StrBytes};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -223,7 +227,7 @@ async fn fetch_is_held_to_its_rate() {
     node.limit(everybody(), "consumer_byte_rate", (batch_bytes as f64 * 1.5 / 10.0).round()).await;
     let partition = fetch_request::FetchPartition::default().with_partition(0).with_partition_max_bytes(1 << 20);
     let topic = fetch_request::FetchTopic::default()
-        .with_topic(kafka_protocol::messages::TopicName(StrBytes::from_static_str(TOPIC)))
+        .with_topic(TopicName(StrBytes::from_static_str(TOPIC)))
         .with_partitions(vec![partition]);
     let body = FetchRequest::default().with_max_bytes(1 << 20).with_topics(vec![topic]);
     let body = encode(11, &body).unwrap();
@@ -257,5 +261,54 @@ async fn connections_are_held_to_their_rate() {
         served += usize::from(matches!(answered, Ok(Some(_))));
     }
     assert_eq!(served, 10, "ten seconds' worth at once, then they are held");
+    node.end().await;
+}
+
+/// Throttle time and code of one CreateTopics.
+async fn made(node: &Node, version: i16, name: &'static str, partitions: i32) -> (i32, i16) {
+    let topic = CreatableTopic::default()
+        .with_name(TopicName(StrBytes::from_static_str(name)))
+        .with_num_partitions(partitions)
+        .with_replication_factor(1);
+    let body = encode(version, &CreateTopicsRequest::default().with_topics(vec![topic])).unwrap();
+    let mut reply = node.body(ApiKey::CreateTopics, version, &body).await;
+    let answer = CreateTopicsResponse::decode(&mut reply, version).unwrap();
+    (answer.throttle_time_ms, answer.topics[0].error_code)
+}
+
+/// KIP-599: eleven seconds' worth at once, and one request more; then who knows the limit has to wait, and others are served and
+/// made to be still.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn partitions_are_made_and_deleted_at_their_rate() {
+    const EXCEEDED: i16 = 89;
+    let node = node(false).await;
+    node.limit(everybody(), "controller_mutation_rate", 2.0).await;
+    assert_eq!(made(&node, 7, "a", 21).await, (0, 0));
+    assert_eq!(made(&node, 7, "a", 21).await, (0, 36), "what cannot be is not counted");
+    assert_eq!(made(&node, 7, "b", 4).await, (0, 0));
+    assert_eq!(made(&node, 7, "c", 1).await, (1_500, EXCEEDED), "three too many at two a second");
+    assert_eq!(made(&node, 6, "c", 1).await, (1_500, EXCEEDED));
+    assert_eq!(made(&node, 5, "c", 1).await, (2_000, 0));
+    let name = |name| TopicName(StrBytes::from_static_str(name));
+    let gone = |version| encode(version, &DeleteTopicsRequest::default().with_topic_names(vec![name("a")])).unwrap();
+    let asked = MetadataRequestTopic::default().with_name(Some(name("e")));
+    let asked = MetadataRequest::default().with_topics(Some(vec![asked])).with_allow_auto_topic_creation(true);
+    let grown = |version| sample(ApiKey::CreatePartitions, version, node.id, &Bytes::new());
+    for (key, version, body, code) in [
+        (ApiKey::CreatePartitions, 2, grown(2), 0),
+        (ApiKey::CreatePartitions, 3, grown(3), EXCEEDED),
+        (ApiKey::DeleteTopics, 5, gone(5), EXCEEDED),
+        (ApiKey::DeleteTopics, 4, gone(4), 0),
+        (ApiKey::Metadata, 9, encode(9, &asked).unwrap(), 3),
+    ] {
+        let mut reply = node.body(key, version, &body).await;
+        let told = decode_response(key, version, &mut reply).unwrap();
+        assert!(told.contains(&format!("error_code: {code},")), "{key:?} {version}: {told}");
+        let still = !told.contains("throttle_time_ms: 0,");
+        assert_eq!(still, key != ApiKey::Metadata, "{key:?} {version}: {told}");
+    }
+    assert!(node.broker.catalog().topic("a").is_none());
+    node.limit(everybody(), "request_percentage", 1_000.0).await;
+    assert_eq!(made(&node, 7, "d", 1).await, (0, 0), "without the limit");
     node.end().await;
 }

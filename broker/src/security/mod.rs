@@ -24,6 +24,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tls;
+mod tokens;
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,6 +41,7 @@ pub use self::records::SecurityRecord;
 use self::rules::Verdict;
 use self::scram::{Credential, ScramMechanism};
 pub use self::state::SecurityState;
+use self::tokens::Buckets;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Lane};
@@ -97,6 +99,7 @@ pub struct Security {
     changing: Arc<tokio::sync::Mutex<()>>,
     state: Arc<RwLock<SecurityState>>,
     rates: Mutex<Rates>,
+    buckets: Mutex<Buckets>,
     audit: Audit,
     /// For this process alone: salts of users that are not there, comparison of passwords.
     secret: [u8; 24],
@@ -115,7 +118,8 @@ impl Security {
         let audit = Audit::open(config.audit_log.as_deref())?;
         let secret = scram::random().map_err(|error| Error::new(Kind::Config, error))?;
         let state = Arc::new(RwLock::new(state));
-        Ok(Self { config, lane, clock, changing: Arc::default(), state, rates: Mutex::default(), audit, secret })
+        let (changing, rates, buckets) = (Arc::default(), Mutex::default(), Mutex::default());
+        Ok(Self { config, lane, clock, changing, state, rates, buckets, audit, secret })
     }
 
     /// Gives the users of the configuration the credentials that their passwords make, where they have others, and takes
@@ -253,6 +257,14 @@ impl Security {
     /// Takes back what was counted for an answer that is not sent.
     pub(crate) fn unused(&self, quota: Quota, limit: Limit, amount: f64) {
         self.rates.lock().take_back(quota, limit, amount, self.clock.steady_ms());
+    }
+
+    /// Counts partitions that a client makes or deletes, and says for how many milliseconds it must be still.
+    ///
+    /// # Errors
+    /// With `strict`, nothing is counted while the limit is used up: for how many milliseconds it is.
+    pub(crate) fn mutates(&self, limit: Limit, partitions: f64, strict: bool) -> Result<i64, i64> {
+        self.buckets.lock().take(limit, partitions, strict, self.clock.steady_ms())
     }
 
     /// Counts a new connection of an address and says for how many milliseconds it makes too many.

@@ -13,14 +13,17 @@ pub enum Quota {
     RequestPercentage,
     /// Connections per second of one address.
     ConnectionCreationRate,
+    /// Partitions per second that are made and deleted (KIP-599).
+    ControllerMutationRate,
 }
 
 impl Quota {
-    const ALL: [(Quota, &'static str); 4] = [
+    const ALL: [(Quota, &'static str); 5] = [
         (Quota::ProducerByteRate, "producer_byte_rate"),
         (Quota::ConsumerByteRate, "consumer_byte_rate"),
         (Quota::RequestPercentage, "request_percentage"),
         (Quota::ConnectionCreationRate, "connection_creation_rate"),
+        (Quota::ControllerMutationRate, "controller_mutation_rate"),
     ];
 
     fn named(name: &str) -> Option<Quota> {
@@ -29,7 +32,7 @@ impl Quota {
 
     /// Kafka wants whole numbers for rates of bytes and of connections.
     fn is_whole(self) -> bool {
-        self != Quota::RequestPercentage
+        !matches!(self, Quota::RequestPercentage | Quota::ControllerMutationRate)
     }
 }
 
@@ -227,13 +230,15 @@ mod tests {
             ("producer_byte_rate", 1.5),
             ("request_percentage", f64::NAN),
             ("consumer_byte_rate", -1.0),
-            ("controller_mutation_rate", 1.0),
+            ("controller_mutation_rate", 0.0),
         ] {
             assert!(limits.set(name, Some(value)).is_err(), "{name} {value}");
         }
         assert!(limits.is_empty());
         limits.set("request_percentage", Some(0.5)).unwrap();
-        assert_eq!(limits.iter().collect::<Vec<_>>(), [("request_percentage", 0.5)]);
+        limits.set("controller_mutation_rate", Some(1.5)).unwrap();
+        let set = [("request_percentage", 0.5), ("controller_mutation_rate", 1.5)];
+        assert_eq!(limits.iter().collect::<Vec<_>>(), set);
         assert!(Limits::fits("request_percentage", &entity("u", "")));
         let ip = Entity { ip: Some(Part::Default), ..Entity::default() };
         assert!(Limits::fits("connection_creation_rate", &ip) && !Limits::fits("producer_byte_rate", &ip));

@@ -4,6 +4,7 @@
 //	goclients franz|sarama group BOOTSTRAP TOPIC GROUP
 //	goclients franz|sarama transact BOOTSTRAP TOPIC   {"committed": [values that a read_committed reader sees]}
 //	goclients franz|sarama admin BOOTSTRAP TOPIC      {"partitions", "retention", "listed", "gone"}
+//	goclients console pages BOOTSTRAP REGISTRY        what the pages of Redpanda Console show
 package main
 
 import (
@@ -58,6 +59,10 @@ type client interface {
 func main() {
 	clients := map[string]client{"franz": franz{}, "sarama": saramaClient{}}
 	name, mode, bootstrap, rest := os.Args[1], os.Args[2], os.Args[3], os.Args[4:]
+	if name == "console" {
+		say(console(bootstrap, rest[0]))
+		return
+	}
 	chosen := clients[name]
 	switch mode {
 	case "produce":

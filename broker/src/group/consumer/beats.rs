@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::classic_member::check_epoch_of;
+use super::epochs::check_epoch;
 use super::heartbeat::{Beat, Beaten, no_consumer_group};
 use super::regex::resolve;
 use super::settings::Timings;
@@ -143,8 +143,7 @@ impl Groups {
         if member_id.is_none() && epoch < 0 {
             return Ok(());
         }
-        let check =
-            |consumers: &Consumers| check_epoch_of(consumers.members().get(member_id.unwrap_or_default()), epoch);
+        let check = |consumers: &Consumers| check_epoch(consumers.members().get(member_id.unwrap_or_default()), epoch);
         self.read(id, |group| group.consumers().map_or(Ok(()), check)).unwrap_or(Ok(()))
     }
 

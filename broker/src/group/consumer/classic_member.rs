@@ -209,20 +209,6 @@ impl Turn<'_> {
     }
 }
 
-/// Whether a member says its own epoch, which OffsetCommit and OffsetFetch ask.
-///
-/// # Errors
-/// `UnknownMemberId`, `StaleMemberEpoch`, `IllegalGeneration`.
-pub(in crate::group) fn check_epoch_of(member: Option<&ConsumerMember>, epoch: i32) -> Result<()> {
-    let member = member.ok_or_else(unknown)?;
-    if member.epoch == epoch {
-        return Ok(());
-    }
-    let kind = if member.classic.is_some() { Kind::IllegalGeneration } else { Kind::StaleMemberEpoch };
-    let message = format!("epoch {epoch} is not the member's, {}; send a heartbeat and try again", member.epoch);
-    Err(Error::new(kind, message))
-}
-
 fn joined_member(old: &ConsumerMember, join: &Join, subscription: &Subscription) -> ConsumerMember {
     ConsumerMember {
         instance_id: join.instance_id.clone().or_else(|| old.instance_id.clone()),

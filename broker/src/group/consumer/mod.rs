@@ -13,6 +13,7 @@ pub(crate) mod assignor;
 mod beats;
 mod classic_member;
 pub(crate) mod embedded;
+mod epochs;
 mod fencing;
 pub(crate) mod heartbeat;
 mod migration;
@@ -34,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) use beats::ConsumerGroupDescription;
-pub(in crate::group) use classic_member::check_epoch_of;
+pub(in crate::group) use epochs::check_commit;
 pub(crate) use state::Consumers;
 pub(in crate::group) use subscription::preferred;
 
@@ -105,6 +106,8 @@ pub(crate) struct ConsumerMember {
     pub(crate) assigned: Partitions,
     /// What it must give up and may still have.
     pub(crate) revoking: Partitions,
+    /// The epoch in which it got each of these; where it is not said, its own.
+    pub(crate) since: BTreeMap<(TopicId, PartitionIndex), i32>,
 }
 
 impl ConsumerMember {
@@ -126,6 +129,7 @@ impl ConsumerMember {
             state: MemberState::Stable,
             assigned: Partitions::new(),
             revoking: Partitions::new(),
+            since: BTreeMap::new(),
         }
     }
 
@@ -215,6 +219,11 @@ pub(crate) fn without(from: &Partitions, other: &Partitions) -> Partitions {
         (*topic, left.copied().collect::<BTreeSet<_>>())
     });
     left.filter(|(_, partitions)| !partitions.is_empty()).collect()
+}
+
+/// The partitions one by one.
+pub(crate) fn each(partitions: &Partitions) -> impl Iterator<Item = (TopicId, PartitionIndex)> {
+    partitions.iter().flat_map(|(topic, partitions)| partitions.iter().map(|partition| (*topic, *partition)))
 }
 
 /// Whether any partition is in both.

@@ -29,6 +29,10 @@ pub(super) struct Step<'a> {
 impl Step<'_> {
     /// The member after the step; the same if it has to stay where it is.
     pub(super) fn next(&self) -> ConsumerMember {
+        self.moved().dated(self.member, self.target_epoch)
+    }
+
+    fn moved(&self) -> ConsumerMember {
         let member = self.member;
         match member.state {
             MemberState::Stable if member.epoch != self.target_epoch => self.towards_target(member.epoch),

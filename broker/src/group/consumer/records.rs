@@ -3,23 +3,24 @@
 //!
 //! ```text
 //! 10 ++ group id               → 0   1  version, 1     1   4  group epoch     5   4  target epoch     9   8  topics digest
-//! 11 ++ prefix ++ member id    → 0   1  version, 1
+//! 11 ++ prefix ++ member id    → 0   1  version, 2
 //!                                1   .  text instance id · text rack id · text client id · text client host ·
 //!                                       i32 rebalance timeout ms · texts topics · text regex · text assignor ·
 //!                                       u8 1 if it is of the classic protocol, then i32 session timeout ms and
 //!                                          u32 number of protocols, each text name · blob metadata ·
 //!                                       i32 epoch · i32 previous epoch · u8 state: 1 stable, 2 revoking, 3 waiting ·
-//!                                       partitions assigned · partitions revoking
+//!                                       partitions assigned · partitions revoking ·
+//!                                       i32 since which epoch, for each of both (version 1 has none)
 //! 12 ++ prefix ++ member id    → 0   1  version, 1     1   .  partitions: the target
 //! 13 ++ prefix ++ regex        → 0   1  version, 1     1   .  texts: the topics that it stands for
 //!
 //! texts: u32 number, texts     partitions: u32 number of topics, each topic id 16 · u32 number, i32 partitions
 //! ```
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{ClassicSide, ConsumerMember, Epochs, Fact, MemberState, Partitions};
+use super::{ClassicSide, ConsumerMember, Epochs, Fact, MemberState, Partitions, each};
 use crate::error::Result;
 use crate::group::records::{Reader, damaged, group_key, put_length, put_text};
 use crate::group::state::{MemberId, Protocol};
@@ -32,6 +33,7 @@ const MEMBER_KIND: u8 = 0x11;
 const TARGET_KIND: u8 = 0x12;
 const REGEX_KIND: u8 = 0x13;
 const VERSION: u8 = 1;
+const MEMBER_VERSION: u8 = 2;
 const STABLE: u8 = 1;
 const REVOKING: u8 = 2;
 const WAITING: u8 = 3;
@@ -92,7 +94,8 @@ pub(crate) fn decode(key: &[u8], value: &[u8]) -> Result<(Arc<str>, Fact)> {
 fn read(key: &[u8], value: &[u8]) -> Option<(Arc<str>, Fact)> {
     let (kind, rest) = key.split_first()?;
     let mut reader = Reader::new(value);
-    if reader.array()? != [VERSION] {
+    let [version] = reader.array()?;
+    if version != VERSION && (*kind, version) != (MEMBER_KIND, MEMBER_VERSION) {
         return None;
     }
     let whole = || std::str::from_utf8(rest).ok().map(Arc::<str>::from);
@@ -105,7 +108,7 @@ fn read(key: &[u8], value: &[u8]) -> Option<(Arc<str>, Fact)> {
         EPOCHS_KIND => (whole()?, Fact::Began(read_epochs(&mut reader)?)),
         MEMBER_KIND => {
             let (group, id) = split()?;
-            (group, Fact::Member(Box::new(read_member(id, &mut reader)?)))
+            (group, Fact::Member(Box::new(read_member(id, version, &mut reader)?)))
         }
         TARGET_KIND => {
             let (group, id) = split()?;
@@ -144,7 +147,7 @@ fn read_epochs(reader: &mut Reader<'_>) -> Option<Epochs> {
 }
 
 fn encode_member(member: &ConsumerMember) -> Vec<u8> {
-    let mut out = vec![VERSION];
+    let mut out = vec![MEMBER_VERSION];
     put_text(&mut out, member.instance_id.as_deref());
     put_text(&mut out, member.rack_id.as_deref());
     put_text(&mut out, Some(&member.client_id));
@@ -172,11 +175,15 @@ fn encode_member(member: &ConsumerMember) -> Vec<u8> {
     });
     put_partitions(&mut out, &member.assigned);
     put_partitions(&mut out, &member.revoking);
+    for place in each(&member.assigned).chain(each(&member.revoking)) {
+        let since = member.since.get(&place).copied().unwrap_or(member.epoch);
+        out.extend_from_slice(&since.to_be_bytes());
+    }
     out
 }
 
-fn read_member(id: MemberId, reader: &mut Reader<'_>) -> Option<ConsumerMember> {
-    Some(ConsumerMember {
+fn read_member(id: MemberId, version: u8, reader: &mut Reader<'_>) -> Option<ConsumerMember> {
+    let mut member = ConsumerMember {
         instance_id: reader.text()?,
         rack_id: reader.text()?,
         client_id: reader.text()??,
@@ -200,8 +207,14 @@ fn read_member(id: MemberId, reader: &mut Reader<'_>) -> Option<ConsumerMember> 
         },
         assigned: read_partitions(reader)?,
         revoking: read_partitions(reader)?,
+        since: BTreeMap::new(),
         id,
-    })
+    };
+    if version >= MEMBER_VERSION {
+        let all = each(&member.assigned).chain(each(&member.revoking));
+        member.since = all.map(|place| Some((place, reader.i32()?))).collect::<Option<_>>()?;
+    }
+    Some(member)
 }
 
 fn read_classic(reader: &mut Reader<'_>) -> Option<ClassicSide> {
@@ -274,6 +287,7 @@ mod tests {
             state: MemberState::Revoking,
             assigned: [(TopicId::from_u128(5), [0, 3].into())].into(),
             revoking: [(TopicId::from_u128(5), [1].into())].into(),
+            since: [(0, 4), (1, 5), (3, 7)].map(|(p, epoch)| ((TopicId::from_u128(5), p), epoch)).into(),
             id: "m".into(),
         }
     }
@@ -296,7 +310,7 @@ mod tests {
                 for cut in 0..value.len() {
                     assert!(decode(&key, &value[..cut]).is_err(), "{fact:?} {cut}");
                 }
-                let newer = [&[2], &value[1..]].concat();
+                let newer = [&[3], &value[1..]].concat();
                 assert!(decode(&key, &newer).is_err());
             }
         }
@@ -306,7 +320,7 @@ mod tests {
     fn members_have_golden_bytes() {
         let fact = Fact::Member(Box::new(member()));
         let golden = concat!(
-            "put 110001676d 01",
+            "put 110001676d 02",
             "000169",
             "ffff",
             "000163",
@@ -322,6 +336,9 @@ mod tests {
             "00000001000000000000000000000000000000050000000200000000",
             "00000003",
             "00000001000000000000000000000000000000050000000100000001",
+            "00000004",
+            "00000007",
+            "00000005",
         );
         assert_eq!(changes("g", &fact).iter().map(shown).collect::<Vec<_>>(), [golden]);
         whole("g", &fact);
