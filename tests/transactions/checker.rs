@@ -41,7 +41,7 @@ fn histories_of_concurrent_transactions_hold() {
     let _beside = beside_others();
     let scratch = Scratch::new("transactions-checker");
     let seed = seed("transactions-checker");
-    let seconds = std::env::var("MILLPOND_TRANSACTIONS_SECONDS").map_or(45, |text| text.parse().unwrap());
+    let seconds = std::env::var("MILLPOND_TRANSACTIONS_SECONDS").map_or(180, |text| text.parse().unwrap());
     let mut server = Server::start_with(&scratch, Options { durability: Some("os"), ..Options::default() });
     create_topic(&server.kafka, TOPIC, PARTITIONS);
     let shared = Arc::new(Shared {
