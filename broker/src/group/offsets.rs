@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::consumer;
 use super::state::{Group, Phase};
+use super::{Commit, consumer};
 use crate::error::{Error, Kind, Result};
 use crate::types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId};
 

@@ -68,9 +68,9 @@ pub(in crate::group) fn check_commit(
         return check_epoch(Some(member), epoch);
     }
     let too_old = |(topic, partition)| match member.has_since(topic, partition) {
-        None => Some(format!("partition {partition} of a topic is not the member's; commit what it has")),
+        None => Some(format!("partition {partition} of topic {topic} is not the member's; commit what it has")),
         Some(since) if epoch < since => {
-            Some(format!("the member has partition {partition} of a topic since epoch {since}, not {epoch}"))
+            Some(format!("the member has partition {partition} of topic {topic} since epoch {since}, not {epoch}"))
         }
         Some(_) => None,
     };

@@ -18,6 +18,7 @@ impl Turn<'_> {
             Beaten { member_id: member.id.clone(), epoch: beat.epoch, heartbeat_interval_ms: 0, assignment: None };
         if beat.epoch == AWAY_EPOCH {
             let away = ConsumerMember { epoch: AWAY_EPOCH, revoking: Partitions::new(), ..member.clone() };
+            let away = away.dated(member, member.epoch);
             let id = away.id.clone();
             self.record_fact(Fact::Member(Box::new(away)));
             if let Some(group) = self.group.consumers_mut() {

@@ -45,6 +45,7 @@ impl Turn<'_> {
         let epochs = Epochs { group: epoch, target: epoch, topics_digest: digest(&topics, self.topics) };
         let mut facts = vec![Fact::Began(epochs)];
         for member in members {
+            let member = member.dated(&ConsumerMember::new("".into()), epoch);
             facts.push(Fact::Target(member.id.clone(), member.assigned.clone()));
             facts.push(Fact::Member(Box::new(member)));
         }

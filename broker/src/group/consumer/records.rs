@@ -343,6 +343,10 @@ mod tests {
         assert_eq!(changes("g", &fact).iter().map(shown).collect::<Vec<_>>(), [golden]);
         whole("g", &fact);
         whole("g", &Fact::Member(Box::new(ConsumerMember::new("n".into()))));
+        let (key, value) = (key(MEMBER_KIND, "g", "m"), encode_member(&member()));
+        let older = [&[1], &value[1..value.len() - 3 * 4]].concat();
+        let undated = ConsumerMember { since: BTreeMap::new(), ..member() };
+        assert_eq!(decode(&key, &older).unwrap(), ("g".into(), Fact::Member(Box::new(undated))));
     }
 
     #[test]
