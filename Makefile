@@ -8,7 +8,7 @@ MILLPOND := $(CARGO_TARGET_DIR)/release/millpond
 # the systems of the demo, such as SYSTEM="music freelance"; empty: all
 SYSTEM ?=
 
-.PHONY: help run build test check bench web setup test-setup fmt
+.PHONY: help run build test check bench web setup fmt
 
 help:
 	@echo "make run     install what is missing, build, and run the demo (SYSTEM=music for one system, ARGS=...)"
@@ -24,7 +24,10 @@ run: build
 build: setup web
 	cargo build --release --locked --bin millpond
 
-test: setup web test-setup
+# What the tests run against is fetched while the code is compiled.
+test: setup web
+	@tests/support/setup & clients=$$!; cargo test --release --locked --workspace --no-run; compiled=$$?; \
+		wait $$clients && exit $$compiled
 	cargo test --release --locked --workspace --no-fail-fast $(ARGS)
 
 check: setup web
@@ -48,9 +51,6 @@ api/web/node_modules/.package-lock.json: api/web/package.json api/web/package-lo
 
 setup:
 	@scripts/setup
-
-test-setup: setup
-	@tests/support/setup
 
 fmt:
 	cargo fmt --all
