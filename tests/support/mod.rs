@@ -78,7 +78,7 @@ impl Drop for Places {
 }
 
 /// What a case may take, on a busy machine too.
-const CASE_MAX: Duration = Duration::from_secs(15 * 60);
+pub const CASE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// A folder of one test: gone when it passes, kept and named when it fails. A case that does not end ends the suite, which would
 /// otherwise wait for it until somebody loses patience.
@@ -89,15 +89,20 @@ pub struct Scratch {
 
 impl Scratch {
     pub fn new(test: &str) -> Scratch {
+        Scratch::lasting(test, CASE_MAX)
+    }
+
+    /// For a case that may take so long.
+    pub fn lasting(test: &str, longest: Duration) -> Scratch {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         let (ends, ended) = mpsc::channel::<()>();
         let test = test.to_owned();
         thread::spawn(move || {
-            if ended.recv_timeout(CASE_MAX) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if ended.recv_timeout(longest) == Err(mpsc::RecvTimeoutError::Timeout) {
                 // past the capture of a test's output
-                let _ = writeln!(std::io::stderr(), "{test} does not end ({CASE_MAX:?}): the suite gives up");
+                let _ = writeln!(std::io::stderr(), "{test} does not end ({longest:?}): the suite gives up");
                 std::process::exit(1);
             }
         });

@@ -7,7 +7,7 @@ use super::history::{Outcome, Reads, Transaction, mistakes};
 use crate::clients::create_topic;
 use crate::support::raw::{Client, Identity, PlainRecord, batch};
 use crate::support::server::{Options, Server};
-use crate::support::{Scratch, beside_others, eventually, seed};
+use crate::support::{CASE_MAX, Scratch, beside_others, eventually, seed};
 use bytes::Bytes;
 use kafka_protocol::messages::*;
 use kafka_protocol::protocol::StrBytes;
@@ -39,9 +39,9 @@ struct Shared {
 #[test]
 fn histories_of_concurrent_transactions_hold() {
     let _beside = beside_others();
-    let scratch = Scratch::new("transactions-checker");
     let seed = seed("transactions-checker");
     let seconds = std::env::var("MILLPOND_TRANSACTIONS_SECONDS").map_or(180, |text| text.parse().unwrap());
+    let scratch = Scratch::lasting("transactions-checker", CASE_MAX + Duration::from_secs(seconds));
     let mut server = Server::start_with(&scratch, Options { durability: Some("os"), ..Options::default() });
     create_topic(&server.kafka, TOPIC, PARTITIONS);
     let shared = Arc::new(Shared {
