@@ -16,6 +16,7 @@ mod access;
 mod backup;
 mod bad_input;
 mod clients;
+mod cold;
 mod compaction;
 mod connect;
 mod consoles;

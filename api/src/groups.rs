@@ -93,7 +93,7 @@ impl Lag {
             let Some(topic) = app.broker.catalog().topic_by_id(committed.topic) else { continue };
             let Some(partition) = topic.partition(committed.partition) else { continue };
             let end = partition.high_watermark();
-            let position = committed.offset.max(partition.log_start());
+            let position = committed.offset.max(partition.earliest());
             let records = (end - position).max(0);
             let age_ms = if records == 0 { 0 } else { age_of(&partition, position, now).await? };
             lag.records += records;

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
+use crate::cold::Cold;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
 use crate::log::{Deleted, Partition, keys};
@@ -103,6 +104,7 @@ pub struct Catalog {
     lane: Arc<Lane>,
     settings: Arc<BrokerSettings>,
     partitions_max: usize,
+    cold: Cold,
     changing: Arc<tokio::sync::Mutex<u32>>,
     giving_back: Arc<tokio::sync::Mutex<()>>,
     topics: Arc<RwLock<Snapshot>>,
@@ -161,6 +163,7 @@ impl Catalog {
             lane,
             settings,
             partitions_max,
+            cold: Cold::default(),
             changing,
             giving_back: Arc::default(),
             topics: Arc::new(RwLock::new(topics)),
@@ -205,14 +208,43 @@ impl Catalog {
         }
         drop(topics);
         self.check_partitions(0, new.partitions)?;
-        self.parse(&new.config)
+        let config = self.parse(&new.config)?;
+        self.check_tier(&new.name, (false, &config))?;
+        Ok(config)
     }
 
     /// Settings of a topic as they would act now.
     ///
     /// # Errors
     /// `InvalidConfig`.
-    pub fn parse(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
+    pub fn check_config(&self, topic: &Topic, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
+        let config = self.parse(overrides)?;
+        self.check_tier(&topic.name, (topic.config().is_tiered(), &config))?;
+        Ok(config)
+    }
+
+    /// A second tier is there only where the lake keeps whole records, and goes only with them, as in Kafka (KIP-950).
+    fn check_tier(&self, name: &str, (was_tiered, config): (bool, &TopicConfig)) -> Result<()> {
+        let message = match (was_tiered, config.is_tiered()) {
+            (false, true) if !self.cold.keeps(name) => format!(
+                "remote.storage.enable needs the whole records of topic {name} in the lake: set raw = true for it under [[lake.tables]]"
+            ),
+            (true, false) if !config.deletes_untiered() => {
+                "remote.storage.enable becomes false only together with remote.log.delete.on.disable=true, which deletes what \
+                 the log let go"
+                    .to_owned()
+            }
+            _ => return Ok(()),
+        };
+        Err(Error::new(Kind::InvalidConfig, message))
+    }
+
+    /// The way to what the log let go.
+    pub(crate) fn cold(&self) -> &Cold {
+        &self.cold
+    }
+
+    fn parse(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {
         TopicConfig::parse_over(overrides, &self.settings.topic_defaults())
     }
 
@@ -366,7 +398,7 @@ impl Catalog {
         let changing = self.changing.clone().lock_owned().await;
         let topic = self.known(name)?;
         let overrides = change(topic.config().overrides())?;
-        let config = Arc::new(self.parse(&overrides)?);
+        let config = Arc::new(self.check_config(&topic, &overrides)?);
         let commit = self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable);
         to_the_end(async move {
             commit.await?;

@@ -42,6 +42,9 @@ kinds! {
     Storage = 56, Stop;
     /// The disk is nearly full and takes no records in. Kafka's code for a full disk, after which its clients try again.
     DiskFull = 56, Retry;
+    /// The lake has records that the log let go, and does not answer. Kafka's code for a failed disk, after which its clients
+    /// try again without a word.
+    ColdLogAway = 56, Retry;
     /// The broker's own configuration is wrong.
     Config = -1, Refuse;
     /// A state that the code rules out.

@@ -26,7 +26,7 @@ use crate::log::producers::{self, ProducerState, Verdict};
 use crate::log::{Compacted, Partition, Stability, Writer};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
-use staging::{duplicate, stage_append, stage_drop, stage_log_start};
+use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start};
 
 /// One part of a commit.
 pub enum Change {
@@ -40,6 +40,8 @@ pub enum Change {
     DeleteRange(Family, Vec<u8>, Vec<u8>),
     /// Moves a partition's log start forward; never above the high watermark, never back.
     LogStart(Arc<Partition>, Offset),
+    /// Does the same, and has clients be served nothing below it from the cold log either.
+    Earliest(Arc<Partition>, Offset),
     /// Starts a new leader epoch at the partition's end.
     Epoch(Arc<Partition>, LeaderEpoch),
     /// A partition belongs to a producer's transaction from now on; the producer must begin with sequence 0 there if the
@@ -224,6 +226,7 @@ enum Effect {
     Appended(Arc<Partition>, Batch, IndexEntry, Stability),
     /// The log begins at the first offset; the first batch that stays begins at the second.
     Started(Arc<Partition>, Offset, Offset),
+    Floor(Arc<Partition>, Offset),
     Epoch(Arc<Partition>, LeaderEpoch, Offset),
     Dropped(Arc<Partition>),
     Compacted(Arc<Partition>, Offset, CleanState),
@@ -298,7 +301,9 @@ impl LaneWriter {
         for change in changes {
             match change {
                 Change::Append(append) => verdicts.push(self.check_append(append)?),
-                Change::LogStart(partition, offset) if *offset > partition.high_watermark() => {
+                Change::LogStart(partition, offset) | Change::Earliest(partition, offset)
+                    if *offset > partition.high_watermark() =>
+                {
                     let message =
                         format!("log start {offset} lies above the end of {}-{}", partition.topic(), partition.index());
                     return Err(Error::new(Kind::OffsetOutOfRange, message));
@@ -360,6 +365,7 @@ impl LaneWriter {
                     Verdict::Skip => {}
                 },
                 Change::LogStart(partition, offset) => stage_log_start(partition, offset, writes, effects)?,
+                Change::Earliest(partition, offset) => stage_earliest(partition, offset, writes, effects)?,
                 Change::Epoch(partition, epoch) => {
                     let start = partition.writer.lock().next_offset;
                     writes.put(Family::Meta, &keys::epoch_key(partition.id(), epoch), &start.to_be_bytes());
@@ -405,6 +411,7 @@ impl LaneWriter {
                     partition.publish_start(offset)?;
                     self.drop_before(&partition, keep)?;
                 }
+                Effect::Floor(partition, offset) => partition.publish_floor(offset),
                 Effect::Dropped(partition) => {
                     let (from, to) = keys::log_range(partition.id());
                     for family in [Family::Log, Family::Compacted, Family::Index] {

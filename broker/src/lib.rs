@@ -8,6 +8,7 @@ mod builder;
 pub mod catalog;
 mod clock;
 pub mod codec;
+mod cold;
 mod config;
 mod counters;
 mod disk;
@@ -22,6 +23,7 @@ mod loggers;
 pub mod net;
 mod producer_ids;
 mod random;
+mod rebuild;
 mod records;
 mod schema;
 mod secret;
@@ -44,15 +46,17 @@ pub use batch::{Batch, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use clock::Clock;
+pub use cold::ColdLog;
 pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};
 pub use counters::Counters;
 pub use error::{Act, Error, Kind, Result};
 pub use group::{CommittedOffset, GroupDescription, GroupOverview, Groups, MemberDescription};
 pub use hold::{Hold, Holds};
 pub use lane::{Ack, Append, Appended, Change, Lane, Marker, Origin};
-pub use log::{Aborted, Compacted, Partition, Waiter};
+pub use log::{Aborted, ColdRuns, Compacted, Partition, Waiter};
 pub use loggers::{Apply, Levels, Loggers, ROOT};
 pub use random::Random;
+pub use rebuild::{ColdRead, ColdRecord, Rebuild};
 pub use records::{HeaderRef, Record, RecordRef, Records};
 pub use schema::{
     Compatibility, Deletion, NewSchema, Reference, Registration, RegistryMode, SCHEMA_BYTES_MAX, Schema, SchemaFault,
@@ -284,6 +288,11 @@ impl Broker {
     /// Who may come in and what they may do.
     pub fn security(&self) -> &Arc<Security> {
         &self.security
+    }
+
+    /// Has records that the log let go be read here, as long as it lives.
+    pub fn serve_cold(&self, cold: &Arc<dyn ColdLog>) {
+        self.catalog.cold().serve(cold);
     }
 
     /// What retention must keep.

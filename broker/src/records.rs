@@ -40,7 +40,7 @@ pub type HeaderRef<'a> = (&'a [u8], Option<&'a [u8]>);
 
 impl<'a> RecordRef<'a> {
     /// The record's headers as they are stored, their count first.
-    pub(crate) fn stored_headers(&self) -> &'a [u8] {
+    pub fn stored_headers(&self) -> &'a [u8] {
         self.headers
     }
 

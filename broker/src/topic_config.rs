@@ -5,9 +5,12 @@
 //! Connect and the consoles send it; its doc says so. To add a setting: one row in [`SETTINGS`].
 //! Settings of stored topics pass through the same rules at each start, so a rule may be widened, never narrowed.
 
+mod tier;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use self::tier::Tier;
 use crate::codec::Compression;
 use crate::error::{Error, Kind, Result};
 use crate::types::TimestampMs;
@@ -48,8 +51,6 @@ pub enum Allowed {
     AnyOf(&'static [&'static str]),
     /// `*`, or `partition:broker` pairs.
     Replicas,
-    /// Only `false`, because what `true` asks for is not there.
-    Off(&'static str),
     /// Any decimal number.
     Number,
     /// `host:count` pairs.
@@ -91,7 +92,7 @@ const fn row(
     Setting { name, kind, default, allowed, broker_name, doc }
 }
 
-use Allowed::{AnyOf, Bool, Fraction, GzipLevel, Off, OneOf, Replicas, Whole};
+use Allowed::{AnyOf, Bool, Fraction, GzipLevel, OneOf, Replicas, Whole};
 use SettingType::{Boolean, Double, Int, List, Long, String as Text};
 
 /// Every topic setting of Kafka 4.1, by name.
@@ -122,9 +123,9 @@ pub static SETTINGS: &[Setting] = &[
     row("leader.replication.throttled.replicas", (List, ""), Replicas, "",
         "Accepted and kept. Has no effect on a single broker, which replicates nothing."),
     row("local.retention.bytes", (Long, "-2"), Whole(-2, i64::MAX), "log.local.retention.bytes",
-        "Accepted and kept. Has no effect: the log has one tier."),
+        "How many bytes of a partition the log itself keeps where remote.storage.enable is true and the lake has the rest; -2 as retention.bytes says."),
     row("local.retention.ms", (Long, "-2"), Whole(-2, i64::MAX), "log.local.retention.ms",
-        "Accepted and kept. Has no effect: the log has one tier."),
+        "For how many milliseconds the log itself keeps records where remote.storage.enable is true and the lake has the rest; -2 as retention.ms says."),
     row("max.compaction.lag.ms", (Long, NEVER), Whole(1, i64::MAX), "log.cleaner.max.compaction.lag.ms",
         "After how many milliseconds at the latest a record becomes due for compaction."),
     row("max.message.bytes", (Int, "1048588"), Whole(0, INT_MAX), "message.max.bytes",
@@ -144,11 +145,11 @@ pub static SETTINGS: &[Setting] = &[
     row("preallocate", (Boolean, "false"), Bool, "log.preallocate",
         "Accepted and kept. Has no effect: the store allocates its files itself."),
     row("remote.log.copy.disable", (Boolean, "false"), Bool, "",
-        "Accepted and kept. Has no effect: the log has one tier."),
+        "Accepted and kept. Has no effect: the lake keeps whole records as lake.tables.raw says."),
     row("remote.log.delete.on.disable", (Boolean, "false"), Bool, "",
-        "Accepted and kept. Has no effect: the log has one tier."),
-    row("remote.storage.enable", (Boolean, "false"), Off("tiered storage is not available, declare a lake table for the topic instead"), "",
-        "Only false: the log has one tier. Long histories belong into a lake table."),
+        "Must be true for remote.storage.enable to be set back to false: the lake's whole records of the topic are deleted then."),
+    row("remote.storage.enable", (Boolean, "false"), Bool, "",
+        "Whether consumers are served from the lake what the log let go; the lake must keep the topic's whole records (lake.tables.raw)."),
     row("retention.bytes", (Long, "-1"), Whole(i64::MIN, i64::MAX), "log.retention.bytes",
         "How many bytes a partition keeps before its oldest batches are deleted; a negative number sets no bound. Needs 'delete' in cleanup.policy."),
     row("retention.ms", (Long, "604800000"), Whole(-1, i64::MAX), "log.retention.ms",
@@ -196,7 +197,6 @@ impl Allowed {
     fn takes(&self, value: &str) -> bool {
         match self {
             Bool => boolean(value).is_some(),
-            Off(_) => boolean(value) == Some(false),
             Whole(least, most) => whole(value).is_some_and(|number| (*least..=*most).contains(&number)),
             GzipLevel => whole(value).is_some_and(|level| level == -1 || (1..=9).contains(&level)),
             Fraction => value.trim().parse::<f64>().is_ok_and(|number| (0.0..=1.0).contains(&number)),
@@ -218,7 +218,6 @@ impl Allowed {
     fn wanted(&self) -> String {
         match *self {
             Bool => "it must be true or false".into(),
-            Off(reason) => format!("it must be false, {reason}"),
             Whole(i64::MIN, i64::MAX) => "it must be a whole number".into(),
             Whole(least, i64::MAX) => format!("it must be a whole number, at least {least}"),
             Whole(least, most) => format!("it must be a whole number from {least} to {most}"),
@@ -263,6 +262,7 @@ pub struct TopicConfig {
     min_cleanable_dirty_ratio: f64,
     timestamp_before_max_ms: i64,
     timestamp_after_max_ms: i64,
+    tier: Tier,
 }
 
 impl Default for TopicConfig {
@@ -293,6 +293,7 @@ impl TopicConfig {
             );
             return Err(Error::new(Kind::InvalidConfig, message));
         }
+        config.tier.check((config.retention_ms, config.retention_bytes), config.compacts)?;
         Ok(config)
     }
 
@@ -330,6 +331,12 @@ impl TopicConfig {
             min_cleanable_dirty_ratio: text("min.cleanable.dirty.ratio").parse().unwrap_or(0.5),
             timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            tier: Tier {
+                on: boolean(text("remote.storage.enable")) == Some(true),
+                delete_on_disable: boolean(text("remote.log.delete.on.disable")) == Some(true),
+                local_ms: number("local.retention.ms"),
+                local_bytes: number("local.retention.bytes"),
+            },
             overrides: Arc::new(overrides.clone()),
             defaults: defaults.clone(),
         };
@@ -550,7 +557,7 @@ mod tests {
             ("compression.gzip.level", "0", "from 1 to 9, or -1"),
             ("min.cleanable.dirty.ratio", "NaN", "from 0 to 1"),
             ("preallocate", "1", "true or false"),
-            ("remote.storage.enable", "true", "lake table"),
+            ("remote.storage.enable", "yes", "true or false"),
             ("follower.replication.throttled.replicas", "0:", "partition:broker"),
             ("retention.msx", "1", "there are cleanup.policy"),
         ] {
@@ -560,5 +567,23 @@ mod tests {
         }
         let crossed = parse(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "4")]).unwrap_err();
         assert!(crossed.message.contains("must not be larger"));
+    }
+
+    #[test]
+    fn a_second_tier_must_fit_the_rest() {
+        let tiered = |more: &[(&str, &str)]| parse(&[&[("remote.storage.enable", "true")][..], more].concat());
+        let plain = tiered(&[("retention.ms", "1000"), ("retention.bytes", "77")]).unwrap();
+        assert!(plain.is_tiered() && !plain.deletes_untiered());
+        assert_eq!(plain.local_retention(), (1_000, 77), "-2 is as the topic's own");
+        let own = [("retention.ms", "-1"), ("local.retention.ms", "5"), ("local.retention.bytes", "-1")];
+        assert_eq!(tiered(&own).unwrap().local_retention(), (5, -1));
+        let refused = |more: &[(&str, &str)]| tiered(more).unwrap_err().message;
+        assert!(refused(&[("cleanup.policy", "compact,delete")]).contains("compacted topics"));
+        for local in ["1001", "-1"] {
+            let message = refused(&[("retention.ms", "1000"), ("local.retention.ms", local)]);
+            assert!(message.contains("must not be larger than retention.ms"), "{message}");
+            parse(&[("retention.ms", "1000"), ("local.retention.ms", local)]).unwrap();
+        }
+        assert!(refused(&[("retention.bytes", "5"), ("local.retention.bytes", "6")]).contains("retention.bytes (5)"));
     }
 }

@@ -11,6 +11,7 @@ use crate::floors::Floors;
 use crate::manifest::{Manifest, Settled};
 use crate::manifest_bytes::FileEntry;
 use crate::objects::{DELETED_DIR, Objects, TMP_DIR};
+use crate::raw::RAW_DIR;
 use crate::tables::Table;
 use crate::transform::{WrittenTable, is_table_file};
 use crate::writer::published_range;
@@ -26,7 +27,10 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, broker: &Bro
     let known: HashSet<String> = manifest
         .snapshot(&manifest.logs())
         .iter()
-        .flat_map(|settled| settled.files.iter().map(|file| file.path.clone()))
+        .flat_map(|settled| {
+            let raw = settled.raw.iter().map(|file| file.path.clone());
+            settled.files.iter().map(|file| file.path.clone()).chain(raw).collect::<Vec<_>>()
+        })
         .collect();
     for table in tables {
         let (mut removed, mut aside) = (0_u64, Vec::new());
@@ -36,7 +40,7 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, broker: &Bro
             partition.map(|partition| manifest.settled(partition.id())).unwrap_or_default()
         };
         let mut found = Vec::new();
-        for dir in dirs(table) {
+        for dir in dirs(table).into_iter().chain([format!("{RAW_DIR}/{}", table.topic)]) {
             found.extend(objects.list(&dir).await?);
         }
         let there: HashSet<&str> = found.iter().map(String::as_str).collect();
@@ -152,6 +156,14 @@ pub async fn retire_deleted(objects: &Objects, manifest: &Manifest, floors: &Flo
             }
         }
         objects.publish(&moves).await?;
+        // as in Kafka, nothing is left to consumers of a topic that was deleted
+        let raw = manifest.settled(log).raw;
+        for file in raw.iter() {
+            objects.delete(&file.path).await?;
+        }
+        if !raw.is_empty() {
+            objects.remove_empty_dirs(RAW_DIR).await;
+        }
         manifest.forget(log).await?;
         floors.clear(log);
         if let Some((dir, topic, _)) = files.first().map(|file| table_dir(file)) {

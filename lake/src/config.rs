@@ -155,6 +155,8 @@ pub struct TableConfig {
     pub expire_after_ms: Option<i64>,
     /// How its small files are merged; none: they are not.
     pub merge: Option<MergeConfig>,
+    /// Whether its whole records are kept too: key, value and headers as they were.
+    pub raw: bool,
 }
 
 /// When small files that are neighbours in a slice become one.
@@ -193,6 +195,7 @@ impl TableConfig {
             archive_after_ms: None,
             expire_after_ms: None,
             merge: Some(MergeConfig::default()),
+            raw: false,
         }
     }
 }

@@ -25,6 +25,7 @@ use crate::merge::{MergeReport, Merger, is_small};
 use crate::objects::{Address, Destination};
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
 use crate::query_log::QueryLog;
+use crate::raw::RawFiles;
 use crate::retired::Retired;
 use crate::sealer::Sealer;
 use crate::settle::{Fault, Settler};
@@ -159,11 +160,13 @@ impl Lake {
             let parts = (broker.clone(), destination.clone(), manifest.clone());
             Arc::new(Iceberg::new(parts, (tables.clone(), written.clone()), keep_ms, fault.clone()))
         });
+        let raw = RawFiles::serve(broker.clone(), manifest.clone(), destination.clone(), &config.tables);
         let settler = Settler {
             broker: broker.clone(),
             destination: destination.clone(),
             manifest: manifest.clone(),
             floors: floors.clone(),
+            raw: raw.clone(),
             iceberg: iceberg.clone(),
             limits,
             fault,
@@ -201,6 +204,7 @@ impl Lake {
         let mut working = vec![
             tokio::spawn(sealer.clone().run(stopping.clone())),
             tokio::spawn(merger.clone().run(stopping.clone())),
+            tokio::spawn(raw.run(sealer.clone(), stopping.clone())),
         ];
         working.extend(iceberg.map(|iceberg| tokio::spawn(iceberg.run(stopping))));
         let source = queries.source().clone();
@@ -478,6 +482,21 @@ impl Lake {
     pub(crate) async fn prepare_for_test(&self, sql: &str) -> crate::query::Prepared {
         let statement = self.queries.parse(sql).unwrap();
         self.queries.prepare_work(statement, "test").await.unwrap()
+    }
+
+    /// What it settles with.
+    pub(crate) fn settler_for_test(&self) -> &Settler {
+        self.sealer.settler()
+    }
+
+    /// The files of whole records.
+    pub(crate) fn raw_for_test(&self) -> Arc<RawFiles> {
+        self.sealer.settler().raw.clone()
+    }
+
+    /// Merges files of whole records.
+    pub(crate) async fn merge_raw_for_test(&self) {
+        self.raw_for_test().merge(&self.sealer, &self.stop.subscribe()).await.unwrap();
     }
 
     /// Ends as a crash would, once the step under way is over: the lakes of a test share one process.

@@ -6,7 +6,7 @@
 //! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
 //! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
 //! small ones, `archive` moves old ones; `retired` takes what they replaced out of the way of whoever lists directories.
-//! `iceberg` follows the manifest with snapshots for readers that know Iceberg.
+//! `raw` keeps whole records for consumers of what the log let go. `iceberg` follows the manifest with snapshots for readers that know Iceberg.
 
 mod archive;
 pub mod backup;
@@ -32,6 +32,7 @@ mod prune;
 mod query;
 mod query_error;
 mod query_log;
+mod raw;
 mod read_only;
 mod reader;
 mod retired;

@@ -12,6 +12,7 @@ use crate::error::{LakeError, Result};
 use crate::manifest_bytes::{
     EPOCH_KEY, FileEntry, Mark, Plan, epoch_of, file_key, files_of, log_of, mark_key, plan_key, ranges,
 };
+use crate::raw::{RawFile, raw_files_of, raw_key, raw_range};
 
 /// What one partition has in the lake, at one moment.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Settled {
     pub plan: Option<Plan>,
     /// Its files by (first offset, ordinal).
     pub files: Arc<Vec<Arc<FileEntry>>>,
+    /// Its files of whole records by first offset.
+    pub raw: Arc<Vec<Arc<RawFile>>>,
 }
 
 /// The manifest. Holds: the settled state of every partition. Changes are commits of the epoch's owner alone, one at a
@@ -109,7 +112,7 @@ impl Manifest {
     ///
     /// # Errors
     /// `Bug` when an invariant does not hold, `Broker` when the store fails; nothing has changed then.
-    pub async fn publish(&self, log: LogId, plan: Plan, files: Vec<FileEntry>) -> Result<()> {
+    pub async fn publish(&self, log: LogId, plan: Plan, files: Vec<FileEntry>, raw: Option<RawFile>) -> Result<()> {
         let _one = self.committing.lock().await;
         let before = self.settled(log);
         let mark = Mark { offset: plan.last + 1, moved_ms: self.broker.clock().now_ms() };
@@ -118,7 +121,11 @@ impl Manifest {
         mark_moves_forward(before.mark, mark)?;
         files_lie_in_plan(&plan, &files)?;
         ranges_do_not_overlap(&before.files, &plan)?;
-        let mut changes = Vec::with_capacity(files.len() + 2);
+        raw_is_the_plan(&plan, raw.as_ref())?;
+        let mut changes = Vec::with_capacity(files.len() + 3);
+        if let Some(raw) = &raw {
+            changes.push(Change::Put(Family::Lake, raw_key(log, raw.first), raw.encode()?));
+        }
         for file in &files {
             changes.push(Change::Put(Family::Lake, file_key(log, file.first, file.ordinal), file.encode()?));
         }
@@ -128,6 +135,9 @@ impl Manifest {
         let mut settled = self.settled.lock();
         let after = settled.entry(log).or_default();
         Arc::make_mut(&mut after.files).extend(files.into_iter().map(Arc::new));
+        if let Some(raw) = raw {
+            Arc::make_mut(&mut after.raw).push(Arc::new(raw));
+        }
         after.mark = Some(mark);
         after.plan = None;
         self.count();
@@ -227,6 +237,43 @@ impl Manifest {
         Ok(())
     }
 
+    /// Forgets files of whole records, the first of their partition.
+    ///
+    /// # Errors
+    /// `Bug` when another owner took over, `Broker` when the store fails; nothing has changed then.
+    pub async fn forget_raw(&self, log: LogId, gone: &[Arc<RawFile>]) -> Result<()> {
+        let _one = self.committing.lock().await;
+        self.epoch_is_ours()?;
+        let changes = gone.iter().map(|file| Change::Delete(Family::Lake, raw_key(log, file.first))).collect();
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        if let Some(settled) = self.settled.lock().get_mut(&log) {
+            Arc::make_mut(&mut settled.raw).retain(|file| !gone.iter().any(|gone| Arc::ptr_eq(gone, file)));
+        }
+        Ok(())
+    }
+
+    /// Puts one file of whole records in the place of those that it holds, in one commit.
+    ///
+    /// # Errors
+    /// `Bug` when an invariant does not hold, `Broker` when the store fails; nothing has changed then.
+    pub async fn merge_raw(&self, log: LogId, inputs: &[Arc<RawFile>], merged: RawFile) -> Result<()> {
+        let _one = self.committing.lock().await;
+        self.epoch_is_ours()?;
+        merged_raw_holds_its_inputs(&self.settled(log).raw, inputs, &merged)?;
+        let mut changes = vec![Change::Put(Family::Lake, raw_key(log, merged.first), merged.encode()?)];
+        // the first one's key is the merged file's
+        let others = inputs.iter().skip(1);
+        changes.extend(others.map(|input| Change::Delete(Family::Lake, raw_key(log, input.first))));
+        self.broker.lane().commit(changes, Ack::Durable).await?;
+        if let Some(settled) = self.settled.lock().get_mut(&log) {
+            let known = Arc::make_mut(&mut settled.raw);
+            known.retain(|file| !inputs.iter().any(|input| Arc::ptr_eq(input, file)));
+            let at = known.partition_point(|file| file.first < merged.first);
+            known.insert(at, Arc::new(merged));
+        }
+        Ok(())
+    }
+
     /// Whether a file is published as it is here.
     pub fn is_published(&self, log: LogId, file: &Arc<FileEntry>) -> bool {
         self.settled.lock().get(&log).is_some_and(|settled| file_is_published(&settled.files, file).is_ok())
@@ -239,9 +286,10 @@ impl Manifest {
     pub async fn forget(&self, log: LogId) -> Result<()> {
         let _one = self.committing.lock().await;
         self.epoch_is_ours()?;
-        let (from, to) = files_of(log);
+        let ((from, to), (raw_from, raw_to)) = (files_of(log), raw_files_of(log));
         let changes = vec![
             Change::DeleteRange(Family::Lake, from, to),
+            Change::DeleteRange(Family::Lake, raw_from, raw_to),
             Change::Delete(Family::Lake, mark_key(log)),
             Change::Delete(Family::Lake, plan_key(log)),
         ];
@@ -281,6 +329,12 @@ fn load(broker: &Broker) -> Result<(u64, HashMap<LogId, Settled>)> {
     }
     for (log, files) in files {
         settled.entry(log).or_default().files = Arc::new(files);
+    }
+    let (from, to) = raw_range();
+    for entry in store.scan(Family::Lake, &from, &to) {
+        let (key, value) = entry?;
+        let raw = &mut settled.entry(log_of(&key)?).or_default().raw;
+        Arc::make_mut(raw).push(Arc::new(RawFile::decode(&key, &value)?));
     }
     for entry in store.scan(Family::Lake, &mark_range.0, &mark_range.1) {
         let (key, value) = entry?;
@@ -326,6 +380,24 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
     let distinct = paths.len() == files.len() && ordinals.len() == files.len();
     let fits = distinct && files.iter().all(inside) && rows <= offsets;
     broken_unless(fits, || format!("files of {rows} rows do not fit the plan {plan:?}: {files:?}"))
+}
+
+/// A merged file of whole records has those of its inputs, which are published and follow one another.
+fn merged_raw_holds_its_inputs(known: &[Arc<RawFile>], inputs: &[Arc<RawFile>], merged: &RawFile) -> Result<()> {
+    let is_known = |input: &Arc<RawFile>| known.iter().any(|file| Arc::ptr_eq(file, input));
+    let ends = inputs.first().zip(inputs.last()).map(|(first, last)| (first.first, last.last));
+    let fits = inputs.iter().all(is_known)
+        && inputs.windows(2).all(|pair| pair[0].last + 1 == pair[1].first)
+        && ends == Some((merged.first, merged.last))
+        && merged.records == inputs.iter().map(|input| input.records).sum::<u64>()
+        && inputs.iter().all(|input| input.path != merged.path);
+    broken_unless(fits, || format!("{merged:?} does not hold what {inputs:?} do"))
+}
+
+/// The whole records of a range are in one file.
+fn raw_is_the_plan(plan: &Plan, raw: Option<&RawFile>) -> Result<()> {
+    let fits = raw.is_none_or(|raw| (raw.first, raw.last) == (plan.first, plan.last));
+    broken_unless(fits, || format!("{raw:?} does not have the range of {plan:?}"))
 }
 
 /// Only what is published is moved, merged or forgotten.

@@ -6,6 +6,7 @@
 //! "f" ++ log u32 ++ first u64 ++ ordinal u32   → one published file
 //! "m" ++ log u32                               → the mark of a partition
 //! "p" ++ log u32                               → the range that is being written
+//! "r" ++ log u32 ++ first u64                  → one file of whole records, drawn in raw/bytes.rs
 //! "t", "w"                                     → tables that SQL writes, drawn in transform/bytes.rs
 //!
 //! file                          mark                      plan
@@ -255,6 +256,11 @@ impl<'a> Reader<'a> {
                 Err(LakeError::new(LakeErrorKind::Broker, message))
             }
         }
+    }
+
+    /// Reads a key, or a part of one; keys have no version.
+    pub(crate) fn of_key(key: &'a [u8], what: &'static str) -> Self {
+        Self { left: key, what }
     }
 
     fn take(&mut self, count: usize) -> Result<&'a [u8]> {

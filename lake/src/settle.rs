@@ -20,6 +20,7 @@ use crate::iceberg::Iceberg;
 use crate::manifest::Manifest;
 use crate::manifest_bytes::Plan;
 use crate::objects::{Destination, Objects};
+use crate::raw::{self, RawFiles, WrittenRaw};
 use crate::tables::{Table, offsets};
 use crate::writer::{RangeWriter, Source, WriteLimits, Written};
 
@@ -63,6 +64,13 @@ pub struct Settling {
     pub bytes: u64,
 }
 
+/// A range whose files are written under their hidden names.
+struct Range {
+    plan: Plan,
+    files: Vec<Written>,
+    raw: Option<WrittenRaw>,
+}
+
 /// Settles ranges. Holds: the way to log, destination and manifest. One range at a time is settled by it; the sealer
 /// sees to that.
 pub struct Settler {
@@ -74,6 +82,8 @@ pub struct Settler {
     pub manifest: Arc<Manifest>,
     /// What retention keeps.
     pub floors: Floors,
+    /// What is told of whole records that were published.
+    pub raw: Arc<RawFiles>,
     /// What follows the manifest; none: nothing does.
     pub iceberg: Option<Arc<Iceberg>>,
     /// Bounds of one range.
@@ -102,9 +112,8 @@ impl Settler {
             first,
             attempt: format!("{}-{}", self.manifest.epoch(), self.attempts.fetch_add(1, Ordering::Relaxed)),
         };
-        let writer = RangeWriter::new(objects.clone(), table.layout.clone(), source, self.limits);
-        let published = match self.write(table, partition, plan, writer).await {
-            Ok((plan, written)) => self.publish(partition, &objects, plan, written).await,
+        let published = match self.write(table, partition, plan, (&objects, source)).await {
+            Ok(range) => self.publish(partition, &objects, range).await,
             Err(error) => Err(error),
         };
         if published.is_err() && self.fault.is_none() {
@@ -143,14 +152,18 @@ impl Settler {
         table: &Table,
         partition: &Arc<Partition>,
         plan: Plan,
-        mut writer: RangeWriter,
-    ) -> Result<(Plan, Vec<Written>)> {
+        (objects, source): (&Arc<Objects>, Source),
+    ) -> Result<Range> {
+        let mut writer = RangeWriter::new(objects.clone(), table.layout.clone(), source.clone(), self.limits);
         let last = self.fill(table, partition, plan, &mut writer).await?;
         self.step(Step::HalfWritten)?;
         // the files' names say the range, so it is fixed anew before they get them
         let plan = if last < plan.last { self.manifest.plan(partition.id(), plan.first, last).await? } else { plan };
-        let written = writer.finish(last, self.broker.clock().now_ms()).await?;
-        Ok((plan, written))
+        let now = self.broker.clock().now_ms();
+        let files = writer.finish(last, now).await?;
+        let keeps_raw = table.settles.as_ref().is_some_and(|settles| settles.raw);
+        let raw = if keeps_raw { Some(raw::write(objects, partition, &source, last, now).await?) } else { None };
+        Ok(Range { plan, files, raw })
     }
 
     /// Reads rows into the writer; gives the last offset that is in.
@@ -190,16 +203,12 @@ impl Settler {
         Ok(at - 1)
     }
 
-    async fn publish(
-        &self,
-        partition: &Partition,
-        objects: &Objects,
-        plan: Plan,
-        written: Vec<Written>,
-    ) -> Result<Settling> {
-        objects.sync(&written.iter().map(|file| file.hidden.clone()).collect::<Vec<_>>()).await?;
+    async fn publish(&self, partition: &Partition, objects: &Objects, range: Range) -> Result<Settling> {
+        let Range { plan, files: written, raw } = range;
+        let mut renames: Vec<_> = written.iter().map(|file| (file.hidden.clone(), file.entry.path.clone())).collect();
+        renames.extend(raw.iter().map(|raw| (raw.hidden.clone(), raw.file.path.clone())));
+        objects.sync(&renames.iter().map(|(hidden, _)| hidden.clone()).collect::<Vec<_>>()).await?;
         self.step(Step::Written)?;
-        let renames: Vec<_> = written.iter().map(|file| (file.hidden.clone(), file.entry.path.clone())).collect();
         objects.publish(&renames).await?;
         self.step(Step::Renamed)?;
         let done = Settling {
@@ -207,8 +216,10 @@ impl Settler {
             rows: written.iter().map(|file| file.entry.rows).sum(),
             bytes: written.iter().map(|file| file.entry.bytes).sum(),
         };
-        self.manifest.publish(partition.id(), plan, written.into_iter().map(|file| file.entry).collect()).await?;
+        let files = written.into_iter().map(|file| file.entry).collect();
+        self.manifest.publish(partition.id(), plan, files, raw.map(|raw| raw.file)).await?;
         self.step(Step::Published)?;
+        self.raw.tell(partition);
         self.floors.set_mark(partition.id(), plan.last + 1);
         Ok(done)
     }

@@ -89,8 +89,12 @@ pub fn stored(source: &Source) -> Vec<Stored> {
     let topics = source.broker.catalog().topics();
     for topic in &topics {
         for partition in topic.partitions().iter() {
-            for file in source.manifest.settled(partition.id()).files.iter() {
+            let settled = source.manifest.settled(partition.id());
+            for file in settled.files.iter() {
                 add(&file.path, topic.name(), (file.rows, file.bytes));
+            }
+            for file in settled.raw.iter() {
+                add(&file.path, topic.name(), (file.records, file.bytes));
             }
         }
     }

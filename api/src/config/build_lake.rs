@@ -109,6 +109,7 @@ fn lake_table(entry: &Entry, engine: &EngineConfig, mistakes: &mut Mistakes) -> 
         archive_after_ms: entry.integer_or_none("archive_after"),
         expire_after_ms: entry.integer_or_none("expire_after"),
         merge: merge(entry, mistakes),
+        raw: entry.bool("raw"),
     }
 }
 

@@ -113,7 +113,7 @@ pub const LAKE: [Field; 20] = [
     ),
 ];
 
-const LAKE_TABLE: [Field; 15] = [
+const LAKE_TABLE: [Field; 16] = [
     Field::required("topic", Kind::Text, "\"listens\"", "The topic; a stream must be declared over it."),
     Field::optional(
         "stream",
@@ -176,6 +176,12 @@ const LAKE_TABLE: [Field; 15] = [
         Kind::Integer(2, 1_000),
         "8",
         "Neighbours that are worth a merge. In a slice that got nothing for an hour, two are.",
+    ),
+    Field::with_default(
+        "raw",
+        Kind::Bool,
+        "false",
+        "Whether its whole records are kept too, below _raw/. With remote.storage.enable on the topic, consumers are served from there what the log let go.",
     ),
     Field::optional("owner", Kind::Text, "\"data team\"", "Who answers for it; shown in the catalog."),
     Field::optional(

@@ -177,7 +177,7 @@ async fn alter_topic(broker: &Broker, name: &str, target: &Target, validate_only
     };
     let edit = |present: &Values| target.edited(present, list_of);
     if validate_only {
-        return broker.catalog().parse(&edit(config.overrides())?).map(drop);
+        return broker.catalog().check_config(&topic, &edit(config.overrides())?).map(drop);
     }
     broker.catalog().change_config(topic.name(), edit).await
 }

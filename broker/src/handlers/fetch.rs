@@ -14,6 +14,9 @@
 //!   the broker, is told the new one and where its leader is (KIP-951), and need not ask Metadata first.
 //! - Readers of committed data get nothing from the last stable offset on, and the aborted transactions that have records in
 //!   what they get, by first offset; they pass over those themselves.
+//! - What the log of a tiered topic let go is read in the cold log: batches made anew from the same records, without those that
+//!   were aborted and without markers, for both levels of isolation; KAFKA_STORAGE_ERROR while it is away, after which clients
+//!   try again.
 //! - Left out: replicas and racks.
 
 use std::sync::Arc;
@@ -29,6 +32,7 @@ use super::fetch_answer::{BY_ID, Encoder, Endpoint, Given, refused};
 use super::fetch_sessions::{Begun, FetchSessions, Key, key};
 use super::positions::{fence, known_isolation};
 use super::{Context, Reply};
+use crate::Broker;
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Partition, Waiter};
@@ -230,7 +234,7 @@ async fn read_all(context: &Context, asked: &[Asked], (limits, deadline): (&Limi
             first: total == 0 && share.num_permits() > 0,
             committed_only: limits.committed_only,
         };
-        let one = read(partition, turn, context.broker.config().node_id).await;
+        let one = read(partition, turn, &context.broker).await;
         total += one.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
         failed |= one.code != 0 || one.diverging.is_some();
         given.push(one);
@@ -249,33 +253,36 @@ struct Turn {
     committed_only: bool,
 }
 
-async fn read(asked: &AskedPartition, turn: Turn, node: i32) -> Given {
+async fn read(asked: &AskedPartition, turn: Turn, broker: &Broker) -> Given {
     let AskedPartition { asked, partition } = asked;
     let partition = match partition {
         Ok(partition) => partition,
         Err(error) => return Given::refused(error),
     };
-    match try_read(asked, partition, turn).await {
+    match try_read(asked, partition, turn, broker).await {
         Ok(given) => given,
         Err(error) => {
+            let node = broker.config().node_id;
             let leader = (error.kind == Kind::FencedLeaderEpoch).then(|| (node, partition.leader_epoch()));
             Given { leader, ..Given::refused(&error) }
         }
     }
 }
 
-async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, turn: Turn) -> Result<Given> {
+async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, turn: Turn, broker: &Broker) -> Result<Given> {
     if partition.is_deleted() {
         return Err(Error::new(Kind::UnknownTopicOrPartition, "the topic was deleted"));
     }
     fence(partition, asked.current_leader_epoch.max(-1))?; // less than none is none, here
     let mut given = Given { diverging: diverging(asked, partition)?, ..Given::default() };
     given.last_stable = partition.last_stable_offset();
+    let mut cold = false;
     if given.diverging.is_none() {
         let limit = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(turn.bytes_left);
         let end = if turn.committed_only { given.last_stable } else { partition.high_watermark() };
         if turn.first || limit > 0 {
-            given.batches = partition.read_below(asked.fetch_offset, end, limit).await?;
+            let range = (asked.fetch_offset, end);
+            (given.batches, cold) = broker.catalog().cold().read(partition, range, limit).await?;
         }
         if !turn.first && given.batches.first().is_some_and(|batch| batch.bytes().len() > limit) {
             given.batches.clear();
@@ -283,10 +290,12 @@ async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, turn: Turn
     }
     if turn.committed_only {
         let end = given.batches.last().map_or(asked.fetch_offset, Batch::next_offset);
-        given.aborted = Some(partition.aborted_between(asked.fetch_offset, end).await?);
+        // what is cold was committed
+        let aborted = if cold { Vec::new() } else { partition.aborted_between(asked.fetch_offset, end).await? };
+        given.aborted = Some(aborted);
     }
     given.high_watermark = partition.high_watermark();
-    given.log_start = partition.log_start();
+    given.log_start = partition.earliest();
     Ok(given)
 }
 

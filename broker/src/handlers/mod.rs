@@ -13,6 +13,8 @@ mod authorize;
 #[cfg(test)]
 mod bound_tests;
 mod client_quotas;
+#[cfg(test)]
+mod cold_tests;
 mod configs;
 mod consumer_groups;
 mod describe_configs;

@@ -1,11 +1,12 @@
 //! ListOffsets (2) 1 to 10, OffsetForLeaderEpoch (23) 2 to 4, DeleteRecords (21) 0 to 2: where a log begins and ends.
 //!
-//! - ListOffsets: -1 high watermark, -2 and -4 log start, -3 first record with the largest timestamp, -5 nothing (there
-//!   is no second tier), from 0 on the first record that is at least so young; none of them gives -1 and no error.
+//! - ListOffsets: -1 high watermark, -2 where clients can begin, -3 first record with the largest timestamp that the log has, -4
+//!   where the log begins, -5 the last offset of the cold log (-1 without one), from 0 on the first record that is at least so
+//!   young, in the cold log or in the log; none of them gives -1 and no error.
 //!   A special value that the version does not know is UNSUPPORTED_VERSION, as in Kafka.
 //! - For readers of committed data (version 2 on) the log ends at the last stable offset: -1 gives that, and what lies at or
 //!   above it is not found.
-//! - DeleteRecords: -1 deletes up to the high watermark. A topic without `delete` in its `cleanup.policy` is
+//! - DeleteRecords: -1 deletes up to the high watermark, in the log and in the cold log. A topic without `delete` in its `cleanup.policy` is
 //!   POLICY_VIOLATION. Left out: waiting for other replicas, of which there are none.
 
 use std::collections::HashSet;
@@ -112,16 +113,25 @@ async fn find(context: &Context, look: Look, topic: &TopicName, asked: &ListOffs
     let at = |offset: Offset| (offset, -1, partition.epoch_at(offset));
     match asked.timestamp {
         LATEST => Ok((end, -1, partition.leader_epoch())),
-        EARLIEST => Ok(at(partition.log_start())),
+        EARLIEST => Ok(at(partition.earliest())),
         EARLIEST_LOCAL if version >= 8 => Ok(at(partition.log_start())),
-        LATEST_TIERED if version >= 9 => Ok(NOTHING),
+        LATEST_TIERED if version >= 9 => Ok(last_cold(&partition).map_or(NOTHING, at)),
         MAX_TIMESTAMP if version >= 7 => Ok(of_record(&partition, below(partition.max_timestamp_offset().await?))),
-        time if time >= 0 => Ok(of_record(&partition, below(partition.offset_for_timestamp(time).await?))),
+        time if time >= 0 => {
+            let found = context.broker.catalog().cold().offset_for_timestamp(&partition, time).await?;
+            Ok(of_record(&partition, below(found)))
+        }
         other => Err(Error::new(
             Kind::UnsupportedVersion,
             format!("timestamp {other} has no meaning in version {version} of ListOffsets"),
         )),
     }
+}
+
+/// The last offset that clients could read in the cold log.
+fn last_cold(partition: &Partition) -> Option<Offset> {
+    let (_, end) = partition.cold_run()?;
+    (end > partition.earliest()).then_some(end - 1)
 }
 
 fn of_record(partition: &Partition, found: Option<(Offset, TimestampMs)>) -> Found {
@@ -189,7 +199,7 @@ pub(crate) fn delete_records(context: &Context, version: i16, request: DeleteRec
             for (index, deletion) in started {
                 let start = match deletion {
                     Err(error) => Err(error),
-                    Ok((partition, done)) => done.await.map(|_| partition.log_start()),
+                    Ok((partition, done)) => done.await.map(|_| partition.earliest()),
                 };
                 let (code, low_watermark) = start.map_or_else(|e| (e.kind.code(), -1), |start| (0, start));
                 partitions.push(
@@ -220,7 +230,7 @@ fn start_deletion(context: &Context, topic: &TopicName, index: PartitionIndex, b
         let message = format!("cannot delete up to offset {before}, the log ends at {end}");
         return Err(Error::new(Kind::OffsetOutOfRange, message));
     }
-    let change = Change::LogStart(partition.clone(), before);
+    let change = Change::Earliest(partition.clone(), before);
     let done = context.broker.lane().commit(vec![change], Ack::Durable);
     Ok((partition, Box::pin(async move { done.await.map(drop) })))
 }

@@ -181,7 +181,7 @@ fn append(
         };
         context.authorize(Operation::Write, Resource::TransactionalId(id))?;
     }
-    let log_start = partition.log_start();
+    let log_start = partition.earliest();
     let checked = check(&partition.config(), batch, context.broker.clock().now_ms());
     let batch = checked.map_err(|refused| refused.by_log(log_start))?;
     let version = terms.version;

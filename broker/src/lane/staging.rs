@@ -17,7 +17,7 @@ pub(super) fn duplicate(append: &Append, kept: &Kept) -> Appended {
     Appended {
         base_offset: kept.base_offset,
         log_append_time: if append_time { kept.appended_at } else { -1 },
-        log_start: append.partition.log_start(),
+        log_start: append.partition.earliest(),
         duplicate: true,
     }
 }
@@ -78,7 +78,7 @@ pub(super) fn stage_append(
     }
     let stability = writer.open.follow(partition.id(), &batch, origin, writes);
     drop(writer);
-    let log_start = partition.log_start();
+    let log_start = partition.earliest();
     effects.push(Effect::Appended(partition, batch, entry, stability));
     Appended { base_offset, log_append_time: append_time.unwrap_or(-1), log_start, duplicate: false }
 }
@@ -107,6 +107,20 @@ pub(super) fn stage_log_start(
     Ok(())
 }
 
+pub(super) fn stage_earliest(
+    partition: Arc<Partition>,
+    offset: Offset,
+    writes: &mut Writes<'_>,
+    effects: &mut Vec<Effect>,
+) -> Result<()> {
+    if !partition.is_deleted() && offset > partition.writer.lock().floor {
+        partition.writer.lock().floor = offset;
+        writes.put(Family::Meta, &keys::floor_key(partition.id()), &offset.to_be_bytes());
+        effects.push(Effect::Floor(partition.clone(), offset));
+    }
+    stage_log_start(partition, offset, writes, effects)
+}
+
 pub(super) fn stage_drop(partition: &Partition, writes: &mut Writes<'_>) {
     let (from, to) = keys::log_range(partition.id());
     for family in [Family::Log, Family::Compacted, Family::Index, Family::Producers] {
@@ -115,7 +129,7 @@ pub(super) fn stage_drop(partition: &Partition, writes: &mut Writes<'_>) {
     for (from, to) in [aborted::range(partition.id()), open::range(partition.id())] {
         writes.delete_range(Family::Txns, &from, &to);
     }
-    for key in [keys::log_start_key, keys::segment_key, keys::compaction_key] {
+    for key in [keys::log_start_key, keys::floor_key, keys::segment_key, keys::compaction_key] {
         writes.delete(Family::Meta, &key(partition.id()));
     }
     let (from, to) = keys::epoch_range(partition.id());

@@ -146,6 +146,11 @@ pub fn log_start_key(log: LogId) -> Vec<u8> {
     [b"start", &log.0.to_be_bytes()[..]].concat()
 }
 
+/// Key of the offset below which nothing of a log is served, wherever it lies.
+pub fn floor_key(log: LogId) -> Vec<u8> {
+    [b"floor", &log.0.to_be_bytes()[..]].concat()
+}
+
 /// Key of a log's active segment.
 pub fn segment_key(log: LogId) -> Vec<u8> {
     [b"segment", &log.0.to_be_bytes()[..]].concat()
@@ -222,6 +227,7 @@ mod tests {
         assert_eq!(batch_key(LogId(7), 258), [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(base_offset_of(&batch_key(LogId(7), 258)).unwrap(), 258);
         assert_eq!(log_start_key(LogId(1)), b"start\0\0\0\x01");
+        assert_eq!(floor_key(LogId(1)), b"floor\0\0\0\x01");
         assert_eq!(epoch_key(LogId(1), 2), b"epoch\0\0\0\x01\0\0\0\x02");
         assert_eq!(epoch_of(&epoch_key(LogId(1), 2)).unwrap(), 2);
         assert_eq!(segment_key(LogId(1)), b"segment\0\0\0\x01");

@@ -11,6 +11,7 @@ pub(crate) mod producers;
 mod reading;
 pub(crate) mod retention;
 pub(crate) mod segment;
+mod tiers;
 mod waiters;
 
 pub use aborted::Aborted;
@@ -18,6 +19,7 @@ pub use compaction::Compacted;
 pub(crate) use deleted::Deleted;
 pub use partition::Partition;
 pub(crate) use partition::{Stability, Writer, blocking};
+pub use tiers::ColdRuns;
 pub use waiters::Waiter;
 
 #[cfg(test)]

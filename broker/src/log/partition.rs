@@ -14,6 +14,7 @@ use crate::log::keys::{self, IndexEntry};
 use crate::log::open::OpenTransactions;
 use crate::log::producers::ProducerState;
 use crate::log::segment::Segment;
+use crate::log::tiers::Tiers;
 use crate::log::waiters::{Waiter, Waiters};
 use crate::store::{Family, Store};
 use crate::topic_config::TopicConfig;
@@ -39,7 +40,8 @@ pub struct Partition {
     newest_timestamp: AtomicI64,
     newest_append: AtomicI64,
     leader_epoch: AtomicI32,
-    epochs: RwLock<Vec<(LeaderEpoch, Offset)>>,
+    pub(super) epochs: RwLock<Vec<(LeaderEpoch, Offset)>>,
+    pub(super) tiers: Tiers,
     deleted: AtomicBool,
     tail: Mutex<VecDeque<Batch>>,
     compaction: Progress,
@@ -55,6 +57,8 @@ pub(crate) struct Writer {
     pub(crate) running_bytes: i64,
     /// Where the log begins, ahead of what is published.
     pub(crate) log_start: Offset,
+    /// Below it nothing is served, in the cold log neither; ahead of what is published.
+    pub(crate) floor: Offset,
     /// The active segment; none before the first batch.
     pub(crate) segment: Option<Segment>,
     /// A cache of the `producers` family; may be emptied at any time.
@@ -80,10 +84,8 @@ impl Partition {
         (topic, index): (TopicName, PartitionIndex),
         config: Arc<TopicConfig>,
     ) -> Result<Arc<Self>> {
-        let log_start = match store.get(Family::Meta, &keys::log_start_key(id))? {
-            Some(value) => keys::offset_of(&value)?,
-            None => 0,
-        };
+        let stored = |key: Vec<u8>| store.get(Family::Meta, &key)?.map_or(Ok(0), |value| keys::offset_of(&value));
+        let (log_start, floor) = (stored(keys::log_start_key(id))?, stored(keys::floor_key(id))?);
         let (from, to) = keys::log_range(id);
         let newest = match store.last_in(Family::Index, &from, &to)? {
             Some((key, value)) => Some((keys::base_offset_of(&key)?, IndexEntry::decode(&value)?)),
@@ -117,6 +119,7 @@ impl Partition {
             newest_append: AtomicI64::new(newest.map_or(-1, |(_, entry)| entry.appended_at)),
             leader_epoch: AtomicI32::new(epochs.last().map_or(0, |(epoch, _)| *epoch)),
             epochs: RwLock::new(epochs),
+            tiers: Tiers::new(floor),
             deleted: AtomicBool::new(false),
             tail: Mutex::default(),
             compaction: Progress::recover(store, id)?,
@@ -126,6 +129,7 @@ impl Partition {
                 running_timestamp: newest.map_or(-1, |(_, entry)| entry.running_timestamp),
                 running_bytes: bytes,
                 log_start,
+                floor,
                 segment: Segment::recover(store, id, first)?,
                 producers: HashMap::new(),
                 open,
@@ -153,7 +157,7 @@ impl Partition {
         self.config.read().clone()
     }
 
-    /// First offset that can be read.
+    /// First offset that the log has. Clients may read from further back on: [`Partition::earliest`].
     pub fn log_start(&self) -> Offset {
         self.log_start.load(Ordering::Acquire)
     }
@@ -307,9 +311,7 @@ impl Partition {
 
     /// Leader epoch in which the record at `offset` was or will be appended.
     pub fn epoch_at(&self, offset: Offset) -> LeaderEpoch {
-        let epochs = self.epochs.read();
-        let after = epochs.partition_point(|(_, start)| *start <= offset);
-        after.checked_sub(1).and_then(|last| epochs.get(last)).map_or(0, |(epoch, _)| *epoch)
+        self.epoch_span(offset).0
     }
 
     /// The epoch that was current for `epoch`, and where it ended (KIP-101); (-1, -1) when it is not known.

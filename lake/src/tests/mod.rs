@@ -1,6 +1,7 @@
 //! The lake against a real broker, with a table of its own instead of the engine's streams.
 
 mod archive;
+mod cold;
 mod compacted;
 mod crash;
 mod faults;
