@@ -12,7 +12,8 @@ use datafusion::common::{DataFusionError, Result as DfResult};
 use crate::emit::{Outbox, push_gone};
 use crate::error::{EngineError, Result};
 use crate::finish::Finished;
-use crate::keyed::{DISTINCT_MAX, Groups, HotStates, StateCodec};
+use crate::keyed::{Groups, HotStates, StateCodec, full_group};
+use crate::parse_emit::Emit;
 use crate::state::{self, Mark, Progress};
 use crate::view::ViewPlan;
 use crate::windows::{Judge, Lateness, Windows};
@@ -37,6 +38,8 @@ pub(crate) struct ViewMember {
     pub(crate) retired_until: i64,
     /// How far windows that overlap have come.
     pub(crate) mark: Mark,
+    /// Of other windows that are told when they are closed: what lies before this key is told. See `finals`.
+    pub(crate) told: Vec<u8>,
 }
 
 /// What one step does to a view.
@@ -48,7 +51,7 @@ pub(crate) struct ViewStep {
     pub(crate) absorbed: Vec<Vec<u8>>,
     /// Where the changed sessions are found by their groups: the start of the one that is, None where none is any more.
     pub(crate) found: Vec<(Vec<u8>, Option<i64>)>,
-    /// The changed groups as readers see them; not of windows that overlap, which are told when they are closed.
+    /// The changed groups as readers see them; not of windows that are told when they are closed.
     pub(crate) shown: Option<Finished>,
     /// Rows of `shown` that cannot be finished, but could before, and why.
     pub(crate) unfinished: Vec<(usize, String)>,
@@ -97,9 +100,13 @@ impl ViewMember {
     pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress, store: &Store) -> Result<ViewMember> {
         let codec = StateCodec::new(&plan, view_id)?;
         let (hot, unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
-        let mark = store.get(Family::State, &state::mark_key(view_id))?;
-        let (retired_until, mark) = (i64::MIN, Mark::decode(mark.as_deref())?);
-        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark })
+        let stored = store.get(Family::State, &state::mark_key(view_id))?;
+        let (mark, told) = match plan.windows {
+            Some(Windows::Hop(_)) => (Mark::decode(stored.as_deref())?, Vec::new()),
+            _ => (Mark::NONE, stored.unwrap_or_default()),
+        };
+        let retired_until = i64::MIN;
+        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark, told })
     }
 
     /// Applies rows to the groups they belong to and counts them in `progress`.
@@ -138,7 +145,7 @@ impl ViewMember {
     /// The changed groups are the step's.
     pub(crate) async fn take_in(&mut self, groups: Groups, step: &mut ViewStep) -> Result<()> {
         step.groups = self.codec.keys(&groups.states)?.into_iter().zip(self.codec.values(&groups)?).collect();
-        if let Some(Windows::Hop(_)) = self.plan.windows {
+        if self.plan.emit == Emit::Final {
             return Ok(());
         }
         let finished = self.plan.finish(groups).await?;
@@ -243,7 +250,7 @@ impl ViewMember {
         Ok((filter_record_batch(&input, &BooleanArray::from(counts))?, origin))
     }
 
-    /// Takes out the rows of groups that can take no more distinct values.
+    /// Takes out the rows of groups that can take no more values.
     fn split_full(
         &self,
         input: RecordBatch,
@@ -300,8 +307,11 @@ impl ViewMember {
             Some(start_ms) => Change::Put(Family::State, key.clone(), start_ms.to_be_bytes().to_vec()),
             None => Change::Delete(Family::State, key.clone()),
         }));
-        // Windows that overlap go in commits of their own.
-        let cutoff = self.retire_cutoff().filter(|_| !matches!(self.plan.windows, Some(Windows::Hop(_))));
+        if self.plan.emit == Emit::Final {
+            changes.extend(state::list_untold(&step.found)?);
+        }
+        // Windows that are told when they are closed go after that, in commits of their own.
+        let cutoff = self.retire_cutoff().filter(|_| self.plan.emit == Emit::Changes);
         if let Some(cutoff) = cutoff {
             let gone = match self.plan.windows {
                 Some(Windows::Session(_)) => self.take_out_sessions(cutoff, step, broker)?,
@@ -318,7 +328,7 @@ impl ViewMember {
     }
 
     /// Takes groups below a key out of the view and of its topic, as many as one commit should.
-    fn take_out(&self, until: &[u8], broker: &Broker) -> Result<Gone> {
+    pub(crate) fn take_out(&self, until: &[u8], broker: &Broker) -> Result<Gone> {
         let (from, _) = state::state_range(self.view_id);
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut to = until.to_vec();
@@ -358,6 +368,7 @@ impl ViewMember {
             gone.changes.extend(state::forget(self.view_id));
             (self.hot, self.unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
             (self.progress, self.retired_until, self.mark) = (Progress::default(), i64::MIN, Mark::NONE);
+            self.told = Vec::new();
         }
         Ok(Some(gone.changes))
     }
@@ -383,9 +394,4 @@ impl ViewMember {
     pub(crate) fn hot_size(&self) -> (usize, usize) {
         (self.hot.len(), self.hot.bytes())
     }
-}
-
-/// Why a row is refused.
-pub(crate) fn full_group() -> String {
-    format!("its group has {DISTINCT_MAX} distinct values, which is the limit of count(DISTINCT …)")
 }

@@ -10,8 +10,8 @@ use broker::{Broker, Change, Family, Store};
 
 use crate::emit::Outbox;
 use crate::error::{EngineError, Result};
-use crate::keyed::{Groups, group_of, labels_of, with_labels};
-use crate::member::{Gone, LateRow, TAKEN_OUT_MAX, ViewMember, ViewStep, full_group};
+use crate::keyed::{Groups, full_group, group_of, labels_of, with_labels};
+use crate::member::{Gone, LateRow, TAKEN_OUT_MAX, ViewMember, ViewStep};
 use crate::session::{Joined, Session, join, spans};
 use crate::state;
 

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -23,15 +23,18 @@ use crate::aggregate::Aggregation;
 use crate::columns::timestamp_type;
 use crate::config::ViewConfig;
 use crate::names::closest;
+use crate::ordered::{is_ordered, order_by_event_time};
 use crate::parse::{ParsedView, WINDOW_END, WINDOW_START, parse_view};
+use crate::parse_emit::Emit;
 use crate::parse_window::Windowed;
 use crate::sql;
 use crate::state;
 use crate::stream::Stream;
+use crate::top_k;
 use crate::windows::{self, Windows};
 
-/// Aggregates whose state stays small and merges exactly as DataFusion defines it.
-const AGGREGATES: [&str; 22] = [
+/// Aggregates whose state is bounded, or has a bound (`keyed`), and merges in any order as DataFusion defines it.
+const AGGREGATES: [&str; 35] = [
     "count",
     "sum",
     "min",
@@ -47,6 +50,12 @@ const AGGREGATES: [&str; 22] = [
     "approx_distinct",
     "approx_median",
     "approx_percentile_cont",
+    "median",
+    "percentile_cont",
+    "first_value",
+    "last_value",
+    "array_agg",
+    "top_k",
     "bool_and",
     "bool_or",
     "bit_and",
@@ -54,6 +63,13 @@ const AGGREGATES: [&str; 22] = [
     "bit_xor",
     "regr_slope",
     "regr_intercept",
+    "regr_count",
+    "regr_r2",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_sxx",
+    "regr_syy",
+    "regr_sxy",
 ];
 
 /// A compiled view. Never changes after it is made.
@@ -62,6 +78,7 @@ pub(crate) struct ViewPlan {
     pub(crate) sql: String,
     pub(crate) stream: Arc<Stream>,
     pub(crate) windows: Option<Windows>,
+    pub(crate) emit: Emit,
     pub(crate) retention_ms: Option<i64>,
     /// What readers see: window_start, window_end (when there is a window), keys, values.
     pub(crate) schema: SchemaRef,
@@ -89,7 +106,7 @@ struct Cut {
 impl ViewPlan {
     /// Compiles a view over one of the streams; Err says what is wrong with it.
     pub(crate) fn new(config: &ViewConfig, streams: &[Arc<Stream>]) -> Result<ViewPlan, String> {
-        let parsed = parse_view(&config.sql)?;
+        let mut parsed = parse_view(&config.sql)?;
         let found = streams.iter().find(|stream| stream.name() == parsed.stream);
         let Some(stream) = found else {
             let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
@@ -98,7 +115,8 @@ impl ViewPlan {
         if config.retention_ms.is_some_and(|retention_ms| retention_ms <= 0 || parsed.windowed.is_none()) {
             return Err(format!("view {}: retention must be positive, and needs a window", parsed.name));
         }
-        check_windowed(parsed.windowed.as_ref(), stream)
+        order_by_event_time(&mut parsed.query, stream.event_time())
+            .and_then(|()| check_windowed(parsed.windowed.as_ref(), stream))
             .map_err(|mistake| format!("view {}: {mistake}", parsed.name))?;
         compile(config, &parsed, stream).map_err(|mistake| format!("view {}: {mistake}", parsed.name))
     }
@@ -174,6 +192,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         sql: config.sql.trim().to_string(),
         stream: stream.clone(),
         windows: parsed.windowed.as_ref().map(|windowed| windowed.windows),
+        emit: parsed.emit,
         retention_ms: config.retention_ms,
         schema,
         keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),
@@ -277,15 +296,28 @@ fn check_cut(cut: &Cut, windowed: Option<&Windowed>) -> Result<(), String> {
 fn check_aggregate(call: &AggregateFunction) -> Result<(), String> {
     let name = call.func.name();
     if !AGGREGATES.contains(&name) {
-        return Err(format!("aggregate {name} is not supported in a view yet, there are: {}", AGGREGATES.join(", ")));
+        let instead = match name {
+            "string_agg" => "; write array_to_string(array_agg(…), ', ')",
+            "nth_value" => "; write array_agg(…)[2]",
+            _ => "",
+        };
+        let known = AGGREGATES.join(", ");
+        return Err(format!("aggregate {name} is not supported in a view yet{instead}; there are: {known}"));
     }
-    if call.params.distinct && !matches!(name, "count" | "min" | "max" | "bool_and" | "bool_or") {
+    if call.params.distinct && !matches!(name, "count" | "min" | "max" | "bool_and" | "bool_or" | "array_agg") {
         return Err(format!("{name}(DISTINCT …) is not supported in a view, count(DISTINCT …) is"));
     }
-    if !call.params.order_by.is_empty() && !name.starts_with("approx_percentile") {
+    let takes_order = is_ordered(name) || name.contains("percentile");
+    if !call.params.order_by.is_empty() && !takes_order {
         return Err(format!("{name}(… ORDER BY …) is not supported in a view"));
     }
-    Ok(())
+    match call.params.args.as_slice() {
+        [_, Expr::Literal(ScalarValue::Int64(Some(count)), _)] if name == top_k::NAME => {
+            top_k::check_count(*count).map(|_| ())
+        }
+        [_, other] if name == top_k::NAME => Err(format!("{name}(…, {other}): how many values is a number, such as 3")),
+        _ => Ok(()),
+    }
 }
 
 /// Indexes of the stream's columns that stand anywhere below the aggregate's results.
@@ -361,12 +393,26 @@ fn output_schema(
         fields.push(Field::new(WINDOW_START, timestamp_type(), false));
         fields.push(Field::new(WINDOW_END, timestamp_type(), false));
     }
-    for ((name, _), expr) in shown.columns.iter().zip(output) {
+    for (at, ((name, _), expr)) in shown.columns.iter().zip(output).enumerate() {
         let kind = expr.data_type(above.as_arrow()).map_err(|error| sql::message(&error))?;
-        if matches!(kind, DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
-            return Err(format!("column '{name}' is of type {kind}, a view's columns are plain values"));
+        if at < shown.keys && kind.is_nested() {
+            return Err(format!("key '{name}' is of type {kind}, a view's keys are plain values"));
+        }
+        if !is_shown(&kind) {
+            return Err(format!("column '{name}' is of type {kind}, a view's values are plain, or lists of plain values"));
         }
         fields.push(Field::new(name, kind, true));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Plain values, lists of them, and lists of plain fields, as of `top_k`.
+fn is_shown(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) => fields.iter().all(|field| !field.data_type().is_nested()),
+            item => !item.is_nested(),
+        },
+        other => !other.is_nested(),
+    }
 }

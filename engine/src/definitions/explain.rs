@@ -8,6 +8,7 @@ use crate::Engine;
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::error::Result;
 use crate::parse::{WINDOW_START, parse_view};
+use crate::parse_emit::Emit;
 use crate::running::Running;
 use crate::shared::RunningView;
 
@@ -44,10 +45,14 @@ impl Engine {
         let state = plan.aggregation.state_schema();
         let kept = state.fields().iter().map(|field| field.name().as_str()).collect::<Vec<&str>>().join(", ");
         steps.push(("aggregate", format!("by window and keys ({}); kept per group: {kept}", plan.keys.join(", "))));
+        let told = match plan.emit {
+            Emit::Changes => "changed groups",
+            Emit::Final => "each group once, when its window is closed,",
+        };
         steps.push((
             "write",
             format!(
-                "changed groups to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
+                "{told} to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
                  commit with the state and the offsets",
                 plan.name,
                 stream.name()
