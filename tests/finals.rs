@@ -131,9 +131,8 @@ fn visits(clicks: &[Click]) -> Wanted {
     let mut sorted = clicks.to_vec();
     sorted.sort_by_key(|click| (click.user, click.ts));
     let together = |a: &Click, b: &Click| a.user == b.user && b.ts - a.ts <= 2_000;
-    let session = |clicks: &[Click]| {
-        ((clicks[0].ts, clicks[clicks.len() - 1].ts + 2_000, clicks[0].user), values(clicks))
-    };
+    let session =
+        |clicks: &[Click]| ((clicks[0].ts, clicks[clicks.len() - 1].ts + 2_000, clicks[0].user), values(clicks));
     sorted.chunk_by(together).map(session).collect()
 }
 
@@ -223,6 +222,7 @@ fn asked(server: &Server) {
     assert_eq!(rows(&hours).last().unwrap()[2..], [json!(24), json!(1)]);
     let told = committed(&server.kafka, "hours");
     assert_eq!(told.len(), rows(&hours).len() - 1, "all hours but the last");
-    let (status, text) = declare("SELECT price, top_k(user_id, 3) AS users FROM clicks WHERE ts > now() GROUP BY price");
+    let (status, text) =
+        declare("SELECT price, top_k(user_id, 3) AS users FROM clicks WHERE ts > now() GROUP BY price");
     assert_eq!(status, 200, "history knows the function too: {text}");
 }

@@ -61,6 +61,7 @@ mod table;
 mod tests;
 mod top_k;
 mod tumble;
+mod unnest;
 mod view;
 mod watermark;
 mod window;

@@ -206,15 +206,12 @@ impl ViewMember {
         (from, count): (usize, usize),
         full: &HashSet<Vec<u8>>,
     ) -> DfResult<(RecordBatch, Counted)> {
-        let (input, kept) = self.plan.select(&rows.slice(from, count), self.progress.closed_until)?;
-        let mut counted = Counted { filtered: (count - input.num_rows()) as u64, ..Counted::default() };
-        let origin: Vec<usize> = match &kept {
-            Some(kept) => kept.values().set_indices().map(|row| from + row).collect(),
-            None => (from..from + count).collect(),
-        };
+        let (input, mut origin) = self.plan.select(&rows.slice(from, count), self.progress.closed_until)?;
+        origin.iter_mut().for_each(|row| *row += from);
+        let mut counted = Counted { filtered: (count - different(&origin)) as u64, ..Counted::default() };
         let (input, origin) = self.split_late(input, origin, &mut counted)?;
-        let input = self.split_full(input, origin, full, &mut counted)?;
-        counted.applied = input.num_rows() as u64;
+        let (input, origin) = self.split_full(input, origin, full, &mut counted)?;
+        counted.applied = different(&origin) as u64;
         Ok((self.plan.aggregation.partial(input).await?, counted))
     }
 
@@ -241,7 +238,10 @@ impl ViewMember {
                 Lateness::Partly { window_start, counted_from } => (window_start, Some(counted_from)),
             };
             counts.push(counted_from.is_some());
-            counted.late.push(LateRow { row, window_start, counted_from });
+            // The items of a row are in the same windows.
+            if counted.late.last().is_none_or(|late| late.row != row) {
+                counted.late.push(LateRow { row, window_start, counted_from });
+            }
         }
         if counts.iter().all(|counts| *counts) {
             return Ok((input, origin));
@@ -257,17 +257,21 @@ impl ViewMember {
         origin: Vec<usize>,
         full: &HashSet<Vec<u8>>,
         counted: &mut Counted,
-    ) -> DfResult<RecordBatch> {
+    ) -> DfResult<(RecordBatch, Vec<usize>)> {
         if full.is_empty() {
-            return Ok(input);
+            return Ok((input, origin));
         }
         let external = |error: EngineError| DataFusionError::External(Box::new(error));
         let groups = self.codec.normalize(self.plan.aggregation.groups_of(&input)?).map_err(external)?;
         let keys = self.codec.keys(&groups).map_err(external)?;
-        let good: Vec<bool> = keys.iter().map(|key| !full.contains(key)).collect();
-        let refused = origin.into_iter().zip(&good).filter(|(_, good)| !**good);
-        counted.failed.extend(refused.map(|(row, _)| (row, full_group())));
-        Ok(filter_record_batch(&input, &BooleanArray::from(good))?)
+        // A row counts with all its items, or not at all.
+        let mut refused: Vec<usize> =
+            origin.iter().zip(&keys).filter(|(_, key)| full.contains(*key)).map(|(row, _)| *row).collect();
+        refused.dedup();
+        let good: Vec<bool> = origin.iter().map(|row| refused.binary_search(row).is_err()).collect();
+        let origin = origin.into_iter().zip(&good).filter(|(_, good)| **good).map(|(row, _)| row).collect();
+        counted.failed.extend(refused.into_iter().map(|row| (row, full_group())));
+        Ok((filter_record_batch(&input, &BooleanArray::from(good))?, origin))
     }
 
     /// Merges this step's states with the stored ones of just the groups it touches.
@@ -394,4 +398,9 @@ impl ViewMember {
     pub(crate) fn hot_size(&self) -> (usize, usize) {
         (self.hot.len(), self.hot.bytes())
     }
+}
+
+/// How many rows there are among ascending ones.
+fn different(rows: &[usize]) -> usize {
+    rows.chunk_by(|one, other| one == other).count()
 }

@@ -113,7 +113,10 @@ mod tests {
         let cases = [
             ("first(x) AS a", format!("first_value(x {by}) AS a")),
             ("LAST_VALUE(x ORDER BY s.\"At\") IGNORE NULLS AS a", format!("last_value(x {by}) IGNORE NULLS AS a")),
-            ("array_agg(x) FILTER (WHERE y > 0) AS a", format!("array_agg(x {by}) FILTER (WHERE (y > 0) IS TRUE) AS a")),
+            (
+                "array_agg(x) FILTER (WHERE y > 0) AS a",
+                format!("array_agg(x {by}) FILTER (WHERE (y > 0) IS TRUE) AS a"),
+            ),
             ("array_agg(DISTINCT x) AS a", "array_agg(DISTINCT x ORDER BY x) AS a".to_string()),
             ("count(*) AS a", "count(*) AS a".to_string()),
         ];

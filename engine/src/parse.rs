@@ -15,6 +15,7 @@ use datafusion::sql::sqlparser::ast::{
 use crate::names::{is_topic_name, normalized, single_name};
 use crate::parse_emit::{Emit, parse_with_emit};
 use crate::parse_window::{Windowed, window_call};
+use crate::unnest::{ParsedUnnest, take_unnest};
 use crate::window::Window;
 use crate::windows::Windows;
 
@@ -30,6 +31,8 @@ pub(crate) struct ParsedView {
     pub(crate) stream: String,
     pub(crate) windowed: Option<Windowed>,
     pub(crate) emit: Emit,
+    /// The list in FROM that is taken apart.
+    pub(crate) unnest: Option<ParsedUnnest>,
     /// The query as it was written, in one spelling, and EMIT where it is not what holds anyway.
     pub(crate) canonical: String,
     /// The query with `window_start` as a column.
@@ -61,6 +64,7 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
     let mut canonical = query.to_string();
     let select = plain_select(&mut query)?;
     check_items(select)?;
+    let unnest = take_unnest(select)?;
     let stream = stream_name(select)?;
     let windowed = take_windows(select)?;
     group_by_window(select, windowed.as_ref())?;
@@ -70,7 +74,12 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
     if emit != by_default {
         canonical.push_str(&format!(" EMIT {}", emit.word()));
     }
-    Ok(ParsedView { name, stream, windowed, emit, canonical, query })
+    if unnest.is_some() && matches!(windows, Some(Windows::Session(_))) {
+        return Err("UNNEST does not go with SESSION in a view, as a row could be late for some of its items: take the items out in a \
+                    derived stream, and declare the view over that"
+            .into());
+    }
+    Ok(ParsedView { name, stream, windowed, emit, unnest, canonical, query })
 }
 
 fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
@@ -404,7 +413,10 @@ mod tests {
                 "use max of the event time",
             ),
             ("SELECT count(*) AS n FROM s EMIT FINAL", "has none: write EMIT CHANGES"),
-            ("SELECT count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' DAY, INTERVAL '2' DAY) EMIT CHANGES", "EMIT FINAL"),
+            (
+                "SELECT count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' DAY, INTERVAL '2' DAY) EMIT CHANGES",
+                "EMIT FINAL",
+            ),
             ("SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY) EMIT ALL", "EMIT"),
         ];
         for (query, expected) in cases {

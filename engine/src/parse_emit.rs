@@ -36,9 +36,11 @@ impl Emit {
     /// What holds for these windows when it is asked for; Err says what to write instead.
     pub(crate) fn asked(self, windows: Option<Windows>) -> Result<Emit, String> {
         match (self, windows) {
-            (Emit::Final, None) => Err("EMIT FINAL tells each window once, when it is closed, and a view without a window has \
+            (Emit::Final, None) => {
+                Err("EMIT FINAL tells each window once, when it is closed, and a view without a window has \
                  none: write EMIT CHANGES, or group by TUMBLE(ts, INTERVAL '1' HOUR), HOP(…) or SESSION(…)"
-                .into()),
+                    .into())
+            }
             (Emit::Changes, Some(Windows::Hop(_))) => {
                 Err("EMIT CHANGES is not there for HOP, where one row changes size / slide windows: write EMIT FINAL, \
                  which HOP has by itself; reads show open windows too"

@@ -116,11 +116,7 @@ impl ViewMember {
     }
 
     fn by_group(&self, rows: &RecordBatch) -> Result<ByGroup> {
-        let (input, kept) = self.plan.select(rows, self.progress.closed_until)?;
-        let origin = match &kept {
-            Some(kept) => kept.values().set_indices().collect(),
-            None => (0..rows.num_rows()).collect(),
-        };
+        let (input, origin) = self.plan.select(rows, self.progress.closed_until)?;
         let columns = self.codec.normalize(self.plan.aggregation.groups_of(&input)?)?;
         let (times, keys) = (labels_of(&columns)?, self.codec.groups(&columns)?);
         let mut groups: HashMap<Vec<u8>, Vec<(i64, usize)>> = HashMap::new();

@@ -65,7 +65,9 @@ impl AggregateUDFImpl for TopK {
                 let value = if value.is_null() { DataType::Utf8 } else { value.clone() };
                 Ok(vec![value, DataType::Int64])
             }
-            _ => plan_err!("{NAME} takes a plain value and how many there are to be, as in {NAME}(genre, 3), not {types:?}"),
+            _ => plan_err!(
+                "{NAME} takes a plain value and how many there are to be, as in {NAME}(genre, 3), not {types:?}"
+            ),
         }
     }
 
@@ -129,7 +131,8 @@ impl Summary {
 
     /// The most frequent first, then by value.
     fn sorted(&self) -> Vec<(ScalarValue, i64)> {
-        let mut sorted: Vec<(ScalarValue, i64)> = self.counts.iter().map(|(value, count)| (value.clone(), *count)).collect();
+        let mut sorted: Vec<(ScalarValue, i64)> =
+            self.counts.iter().map(|(value, count)| (value.clone(), *count)).collect();
         sorted.sort_by(|(value, count), (other, others)| {
             others.cmp(count).then_with(|| value.partial_cmp(other).unwrap_or(Ordering::Equal))
         });
@@ -222,11 +225,13 @@ mod tests {
         let values: Vec<i64> = (0..20_000_i64).map(|at| if at % 3 == 0 { at % 7 } else { at * at % 997 }).collect();
         let mut truth: HashMap<i64, i64> = HashMap::new();
         values.iter().for_each(|value| *truth.entry(*value).or_default() += 1);
-        let parts = || values.chunks(61).map(|chunk| {
-            let mut part = summary();
-            add(&mut part, chunk);
-            part
-        });
+        let parts = || {
+            values.chunks(61).map(|chunk| {
+                let mut part = summary();
+                add(&mut part, chunk);
+                part
+            })
+        };
         let mut in_a_row = summary();
         parts().for_each(|part| merge(&mut in_a_row, part));
         let mut tree: Vec<Summary> = parts().collect();

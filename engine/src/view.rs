@@ -31,6 +31,7 @@ use crate::sql;
 use crate::state;
 use crate::stream::Stream;
 use crate::top_k;
+use crate::unnest::{ITEM, ParsedUnnest, Unnest};
 use crate::windows::{self, Windows};
 
 /// Aggregates whose state is bounded, or has a bound (`keyed`), and merges in any order as DataFusion defines it.
@@ -87,8 +88,10 @@ pub(crate) struct ViewPlan {
     pub(crate) aggregation: Aggregation,
     /// Of everything that decides what the stored state means.
     pub(crate) fingerprint: u64,
-    /// Indexes of the stream's columns that the view uses; `window_start` is put behind them.
+    /// Indexes of the stream's columns that the view uses; the items and `window_start` are put behind them.
     columns: Vec<usize>,
+    /// The list that is taken apart first.
+    pub(crate) unnest: Option<Unnest>,
     conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) having: Vec<Arc<dyn PhysicalExpr>>,
     /// Keys and values over the aggregation's result.
@@ -122,15 +125,20 @@ impl ViewPlan {
     }
 
     /// The rows the view counts, with only the columns it uses and what stands for their window (`windows::labels`), and for
-    /// each of them its row in `rows`. An error means that some row cannot be evaluated.
-    pub(crate) fn select(
-        &self,
-        rows: &RecordBatch,
-        closed_until: Option<i64>,
-    ) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
+    /// each of them its row in `rows`, ascending; one row can be several here. An error means that some row cannot be evaluated.
+    pub(crate) fn select(&self, rows: &RecordBatch, closed_until: Option<i64>) -> DfResult<(RecordBatch, Vec<usize>)> {
         let starts = windows::labels(self.windows, self.stream.event_times(rows), closed_until);
         let mut arrays: Vec<ArrayRef> = self.columns.iter().map(|index| rows.column(*index).clone()).collect();
-        arrays.push(starts);
+        let mut origin: Vec<usize> = (0..rows.num_rows()).collect();
+        match &self.unnest {
+            None => arrays.push(starts),
+            Some(unnest) => {
+                let items = unnest.items(rows)?;
+                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
+                arrays.extend([items.values.clone(), items.spread(&starts)?]);
+                origin = items.rows.values().iter().map(|row| *row as usize).collect();
+            }
+        }
         let input = RecordBatch::try_new(self.aggregation.input_schema().clone(), arrays)?;
         let mut kept: Option<BooleanArray> = None;
         for condition in &self.conditions {
@@ -141,8 +149,11 @@ impl ViewPlan {
             });
         }
         match kept.filter(|kept| kept.true_count() < kept.len()) {
-            Some(kept) => Ok((filter_record_batch(&input, &kept)?, Some(kept))),
-            None => Ok((input, None)),
+            Some(kept) => {
+                origin = kept.values().set_indices().map(|row| origin[row]).collect();
+                Ok((filter_record_batch(&input, &kept)?, origin))
+            }
+            None => Ok((input, origin)),
         }
     }
 
@@ -166,12 +177,13 @@ fn check_windowed(windowed: Option<&Windowed>, stream: &Stream) -> Result<(), St
 }
 
 fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Result<ViewPlan, String> {
+    let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &stream.schema())).transpose()?;
     let all: Vec<usize> = (0..stream.schema().fields().len()).collect();
-    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all))?)?;
+    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all, unnest.as_ref()))?)?;
     check_cut(&cut, parsed.windowed.as_ref())?;
     // Planned once more over just the columns it uses, so that nothing else is filtered or copied.
-    let columns = used_columns(&cut, stream)?;
-    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns))?)?;
+    let columns = used_columns(&cut, stream, unnest.as_ref())?;
+    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns, unnest.as_ref()))?)?;
     let below = cut.aggregate.input.schema().clone();
     let above = cut.aggregate.schema.clone();
     let context = sql::session();
@@ -183,7 +195,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
     let conditions = physical(&cut.conditions, &below)?;
     let having = physical(&cut.having, &above)?;
     let aggregation = plan_aggregation(&context, &cut.aggregate).map_err(|error| sql::message(&error))?;
-    let shown = shown_columns(&cut)?;
+    let shown = shown_columns(&cut, parsed.unnest.as_ref())?;
     let exprs: Vec<Expr> = shown.columns.iter().map(|(_, expr)| expr.clone()).collect();
     let output = physical(&exprs, &above)?;
     let schema = output_schema(parsed, &shown, &output, &above)?;
@@ -199,16 +211,18 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         fingerprint: state::fingerprint(&stream.definition(), &parsed.canonical),
         aggregation,
         columns,
+        unnest,
         conditions,
         having,
         output,
     })
 }
 
-/// Some columns of the stream, and `window_start` behind them.
-fn input_schema(stream: &Stream, columns: &[usize]) -> SchemaRef {
+/// Some columns of the stream, the items of its list, and `window_start` behind them.
+fn input_schema(stream: &Stream, columns: &[usize], unnest: Option<&Unnest>) -> SchemaRef {
     let schema = stream.schema();
     let mut fields: Vec<Field> = columns.iter().map(|index| schema.field(*index).clone()).collect();
+    fields.extend(unnest.map(|unnest| unnest.field.clone()));
     fields.push(Field::new(WINDOW_START, timestamp_type(), false));
     Arc::new(Schema::new(fields))
 }
@@ -264,6 +278,9 @@ fn cut_plan(plan: &LogicalPlan) -> Result<Cut, String> {
 fn unsupported(node: &LogicalPlan) -> String {
     let text = node.display().to_string();
     let name = text.split([':', ' ']).next().unwrap_or_default().to_string();
+    if node.exists(|below| Ok(matches!(below, LogicalPlan::Unnest(_)))).unwrap_or(false) {
+        return "unnest(…) cannot stand in the SELECT of a view: write FROM stream CROSS JOIN UNNEST(stream.items) AS u(item)".into();
+    }
     format!(
         "{name} is not supported in a view: write SELECT keys, aggregates FROM stream [WHERE …] GROUP BY … [HAVING …]"
     )
@@ -321,7 +338,7 @@ fn check_aggregate(call: &AggregateFunction) -> Result<(), String> {
 }
 
 /// Indexes of the stream's columns that stand anywhere below the aggregate's results.
-fn used_columns(cut: &Cut, stream: &Stream) -> Result<Vec<usize>, String> {
+fn used_columns(cut: &Cut, stream: &Stream, unnest: Option<&Unnest>) -> Result<Vec<usize>, String> {
     let mut names: Vec<Column> = Vec::new();
     let exprs = cut.conditions.iter().chain(&cut.aggregate.group_expr).chain(&cut.aggregate.aggr_expr);
     for expr in exprs {
@@ -334,7 +351,9 @@ fn used_columns(cut: &Cut, stream: &Stream) -> Result<Vec<usize>, String> {
         walked.map_err(|error| sql::message(&error))?;
     }
     let schema = stream.schema();
-    let used = |index: &usize| names.iter().any(|column| column.name == *schema.field(*index).name());
+    let of_list: Vec<usize> = unnest.into_iter().flat_map(Unnest::columns).collect();
+    let named = |index: &usize| names.iter().any(|column| column.name == *schema.field(*index).name());
+    let used = |index: &usize| of_list.contains(index) || named(index);
     Ok((0..schema.fields().len()).filter(used).collect())
 }
 
@@ -351,7 +370,7 @@ struct Shown {
 }
 
 /// Every key is shown, in the order of GROUP BY, under its name in the SELECT or its own; then the values in order.
-fn shown_columns(cut: &Cut) -> Result<Shown, String> {
+fn shown_columns(cut: &Cut, unnest: Option<&ParsedUnnest>) -> Result<Shown, String> {
     let mut values: Vec<(String, Expr)> = Vec::new();
     for item in &cut.projection {
         let name = item.qualified_name().1;
@@ -364,7 +383,10 @@ fn shown_columns(cut: &Cut) -> Result<Shown, String> {
         match values.iter().position(|(_, expr)| *expr == key) {
             Some(at) => columns.push(values.remove(at)),
             None => match group {
-                Expr::Column(column) => columns.push((column.name.clone(), key)),
+                Expr::Column(column) => {
+                    let item = unnest.filter(|_| column.name == ITEM).map(|unnest| &unnest.column);
+                    columns.push((item.unwrap_or(&column.name).clone(), key));
+                }
                 other => return Err(format!("the key '{other}' needs a name, add it to the SELECT with AS")),
             },
         }
@@ -399,7 +421,9 @@ fn output_schema(
             return Err(format!("key '{name}' is of type {kind}, a view's keys are plain values"));
         }
         if !is_shown(&kind) {
-            return Err(format!("column '{name}' is of type {kind}, a view's values are plain, or lists of plain values"));
+            return Err(format!(
+                "column '{name}' is of type {kind}, a view's values are plain, or lists of plain values"
+            ));
         }
         fields.push(Field::new(name, kind, true));
     }

@@ -11,6 +11,7 @@ use crate::parse::{WINDOW_START, parse_view};
 use crate::parse_emit::Emit;
 use crate::running::Running;
 use crate::shared::RunningView;
+use crate::unnest::ITEM;
 
 impl Engine {
     /// The steps of a view, each with what it does.
@@ -28,12 +29,13 @@ impl Engine {
             .fields()
             .iter()
             .map(|field| field.name().as_str())
-            .filter(|name| *name != WINDOW_START)
+            .filter(|name| ![WINDOW_START, ITEM].contains(name))
             .collect();
         let mut steps = vec![
             ("read", format!("topic {} as stream {}, {}", stream.topic(), stream.name(), shared_with(&running, view))),
             ("decode", format!("all columns of {}; of them the view uses: {}", stream.name(), used.join(", "))),
         ];
+        steps.extend(plan.unnest.as_ref().map(|unnest| ("unnest", format!("a row for each item of {}", unnest.text))));
         let (condition, having) = conditions(&plan.sql);
         steps.extend(condition.map(|condition| ("filter", condition)));
         if let Some(windows) = plan.windows {

@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::names::{is_topic_name, normalized, single_name};
+use crate::unnest::{ParsedUnnest, take_unnest};
 
 /// The column that says which row of the step a result comes from, below the SELECT.
 pub(super) const ROW: &str = "_row";
@@ -25,6 +26,8 @@ pub(crate) struct ParsedStream {
     pub(crate) stream: String,
     /// The tables it joins.
     pub(crate) tables: Vec<String>,
+    /// The list in FROM that is taken apart.
+    pub(super) unnest: Option<ParsedUnnest>,
     /// The query, with the source's row number as one more column.
     pub(super) query: Query,
 }
@@ -40,6 +43,7 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
     }
     let select = plain_select(&mut query)?;
     check_items(select)?;
+    let unnest = take_unnest(select)?;
     let [from] = select.from.as_slice() else {
         return Err("a derived stream reads FROM exactly one stream; further ones are joined as tables".into());
     };
@@ -52,7 +56,7 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
         expr: Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', ROW)]),
         alias: Ident::with_quote('"', SOURCE_ROW),
     });
-    Ok(ParsedStream { name, stream, tables, query })
+    Ok(ParsedStream { name, stream, tables, unnest, query })
 }
 
 fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {

@@ -131,7 +131,11 @@ async fn what_is_told_leaves_after_its_retention_and_with_its_definition() {
         assert_eq!(live(&broker, view).await, [""; 0]);
         assert_eq!(read(&engine, view).await.len(), 1, "{view}");
     }
-    assert_eq!(broker.store().scan(broker::Family::State, &[0x10], &[0x15]).count(), 4, "a group, and a listed session");
+    assert_eq!(
+        broker.store().scan(broker::Family::State, &[0x10], &[0x15]).count(),
+        4,
+        "a group, and a listed session"
+    );
     engine.stop().await;
 
     // The same text but for EMIT is another definition.

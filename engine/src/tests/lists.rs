@@ -16,7 +16,10 @@ fn mistakes_say_what_to_write() {
         ("v AS SELECT top_k(uid) AS x FROM s", "top_k(genre, 3)"),
         ("v AS SELECT last(uid ORDER BY price) AS x FROM s", "goes by event time"),
         ("v AS SELECT first(DISTINCT uid) AS x FROM s", "leave DISTINCT out"),
-        ("v AS SELECT string_to_array(genre, ',') AS k, count(*) AS n FROM s GROUP BY string_to_array(genre, ',')", "key 'k'"),
+        (
+            "v AS SELECT string_to_array(genre, ',') AS k, count(*) AS n FROM s GROUP BY string_to_array(genre, ',')",
+            "key 'k'",
+        ),
         ("v AS SELECT array_agg(string_to_array(genre, ',')) AS x FROM s", "lists of plain values"),
         ("v AS SELECT sum(uid ORDER BY ts) AS x FROM s", "ORDER BY"),
     ];
@@ -139,10 +142,8 @@ async fn the_most_frequent_of_many_values_are_found() {
     rows.extend(read(&engine, "h").await.iter().filter(|row| row[3] == "2000").map(|row| row[2..].to_vec()));
     assert!(rows.len() > 20);
     for row in rows {
-        let numbers: Vec<i64> = row[0]
-            .split(|c: char| !c.is_ascii_digit() && c != '-')
-            .filter_map(|part| part.parse().ok())
-            .collect();
+        let numbers: Vec<i64> =
+            row[0].split(|c: char| !c.is_ascii_digit() && c != '-').filter_map(|part| part.parse().ok()).collect();
         assert_eq!((row[1].as_str(), numbers[0], numbers[2]), ("2000", -1, -2), "{row:?}");
         assert!((400 - most..=400).contains(&numbers[1]) && (200 - most..=200).contains(&numbers[3]), "{row:?}");
     }

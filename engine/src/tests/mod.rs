@@ -13,6 +13,7 @@ mod lists;
 mod oracle;
 mod replaced;
 mod speed;
+mod unnest;
 mod views;
 mod windows;
 mod windows_oracle;
