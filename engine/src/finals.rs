@@ -93,7 +93,7 @@ impl ViewMember {
         Ok(Some(changes))
     }
 
-    fn tell_entries(&self, entries: &Entries, broker: &Broker) -> Result<Vec<Change>> {
+    fn tell_entries(&self, entries: &[(Vec<u8>, Vec<u8>)], broker: &Broker) -> Result<Vec<Change>> {
         let groups = self.codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
         self.tell_final(groups, broker)
     }

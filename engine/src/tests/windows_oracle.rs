@@ -112,7 +112,7 @@ type Groups<'r> = BTreeMap<(i64, i64, String), Vec<&'r Told>>;
 fn hops<'r, K: IntoIterator<Item = String>>(
     rows: &'r [Told],
     (slide, size): (i64, i64),
-    keys: &dyn Fn(&Row) -> K,
+    keys: impl Fn(&Row) -> K,
 ) -> Groups<'r> {
     let mut groups = Groups::new();
     for told in rows {
