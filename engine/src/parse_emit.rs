@@ -1,4 +1,4 @@
-//! `EMIT CHANGES` and `EMIT FINAL` at the end of a view's text, which the grammar of SQL does not have.
+//! `EMIT CHANGES` and `EMIT FINAL` at the end of a view's or stream's text, which the grammar of SQL does not have.
 
 use datafusion::sql::sqlparser::ast::Statement;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
@@ -53,10 +53,16 @@ impl Emit {
 
 /// The statements of a text, whose last two words may be EMIT CHANGES or EMIT FINAL.
 pub(crate) fn parse_with_emit(sql: &str) -> Result<(Vec<Statement>, Option<Emit>), ParserError> {
-    let mut tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location()?;
-    let emit = take_emit(&mut tokens);
+    let (tokens, emit) = tokens_and_emit(sql)?;
     let statements = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens).parse_statements()?;
     Ok((statements, emit))
+}
+
+/// The tokens of a text before these two words, and what they say.
+pub(crate) fn tokens_and_emit(sql: &str) -> Result<(Vec<TokenWithSpan>, Option<Emit>), ParserError> {
+    let mut tokens = Tokenizer::new(&GenericDialect {}, sql).tokenize_with_location()?;
+    let emit = take_emit(&mut tokens);
+    Ok((tokens, emit))
 }
 
 /// Takes the two words off the end, before `FROM s EMIT …` is read as another name for the stream.
