@@ -8,6 +8,7 @@ mod definitions;
 mod derived;
 mod derived_oracle;
 mod faults;
+mod fill;
 mod oracle;
 mod replaced;
 mod speed;

@@ -4,6 +4,7 @@ mod archive;
 mod compacted;
 mod crash;
 mod faults;
+mod history;
 mod iceberg;
 mod merging;
 mod merging_crash;
