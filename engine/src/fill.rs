@@ -157,8 +157,8 @@ impl Fill {
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut self.told.trouble, true) {
-                        let stream = stream.name();
-                        tracing::warn!(stream, partition = index, from, %error, "kept rows cannot be read now, it is tried again");
+                        tracing::warn!(stream = stream.name(), partition = index, from, %error,
+                            "kept rows cannot be read now, it is tried again");
                     }
                     return Some((error.message, LATER));
                 }
