@@ -27,6 +27,7 @@ mod declare;
 mod deploy;
 mod derived;
 mod evaluate;
+mod fill;
 mod finals;
 mod freelance;
 mod fresh;

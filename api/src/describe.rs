@@ -154,6 +154,8 @@ fn view_lines(app: &App, view: &ViewInfo) -> Lines {
 fn status_lines(status: &ViewStatus) -> Lines {
     let mut lines = vec![property("state", state_word(status)), property("lag_records", status.lag_records)];
     lines.extend(status.fill_left.map(|left| property("fill_left", left)));
+    lines.extend(status.fill.iter().map(|fill| property("fill_rows_per_s", fill.rows_per_s)));
+    lines.extend(status.fill.iter().filter_map(|fill| Some(property("fill_waits_for", fill.waits_for.as_ref()?))));
     lines
 }
 

@@ -71,7 +71,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use broker::{Broker, Clock, NewTopic};
-use engine::{Engine, Sources};
+use engine::{Engine, HistorySlot, Sources};
 use lake::Lake;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
@@ -169,7 +169,9 @@ async fn start_above(broker: &Arc<Broker>, config: Config, ports: Ports) -> Resu
         let failed = |error| StartError(format!("schema of subject {}: {error}", schema.subject));
         registry::declare(broker, schema).await.map_err(failed)?;
     }
-    let engine = Engine::start(broker.clone(), config.engine.clone()).await.map_err(|e| failed("engine")(&e))?;
+    // The lake is opened over the engine, and hands in what has left the log.
+    let engine = Engine::start_with(broker.clone(), config.engine.clone(), HistorySlot::awaited()).await;
+    let engine = engine.map_err(|e| failed("engine")(&e))?;
     let lake = match Lake::start(broker.clone(), engine.clone(), config.lake.clone()).await {
         Ok(lake) => lake,
         Err(error) => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
-use engine::{ReadRequest, ViewInfo, ViewStatus};
+use engine::{FillStatus, ReadRequest, ViewInfo, ViewStatus};
 use serde_json::{Value, json};
 
 use crate::access::{Caller, read_view};
@@ -90,8 +90,13 @@ fn status_json(status: &ViewStatus) -> Value {
         "engine_cpu_ms": status.engine_cpu_ms,
         "state": state_word(status),
         "fill_left": status.fill_left,
+        "fill": status.fill.as_ref().map(fill_json),
         "error": status.error,
     })
+}
+
+fn fill_json(fill: &FillStatus) -> Value {
+    json!({ "to": offsets_json(&fill.to), "rows_per_s": fill.rows_per_s, "waits_for": fill.waits_for })
 }
 
 /// In a word: `filling` until all is applied that was in the log when it began, `live`, `paused` or `stopped`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
 use crate::config::{CheckAction, CheckConfig};
@@ -68,6 +69,11 @@ impl Conditions {
             }
         }
         Conditions { checks }
+    }
+
+    /// Whether a check looks at the column of this index.
+    pub(crate) fn uses(&self, index: usize) -> bool {
+        self.checks.iter().any(|check| collect_columns(&check.condition).iter().any(|column| column.index() == index))
     }
 
     /// Splits rows into those that no check refuses and the refused ones, and says which the others warn about.

@@ -13,6 +13,7 @@ use crate::conditions::Judged;
 use crate::config::StreamFormat;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::fields::{Refusal, refusal};
+use crate::fill::visit_kept;
 use crate::scalar::timestamp_in_range;
 use crate::source::Decode;
 use crate::stream::{Decoded, Rejected, Stream};
@@ -25,15 +26,25 @@ pub(crate) struct Sources {
     batches: Vec<(PartitionIndex, Batch)>,
     /// Per row: index into `batches` and ordinal of the record in the batch. Ascending.
     places: Vec<(u32, u32)>,
+    /// Rows whose records have left the log, in the place of all batches.
+    kept: Option<RecordBatch>,
 }
 
 impl Sources {
+    /// Of rows that were kept: what is known of their records is in them.
+    pub(crate) fn kept(rows: RecordBatch) -> Sources {
+        Sources { kept: Some(rows), ..Sources::default() }
+    }
+
     /// Reads the records of the given rows (ascending) again, each batch once.
     pub(crate) fn visit(
         &self,
         rows: &[usize],
         mut visit: impl FnMut(usize, PartitionIndex, &RecordRef<'_>) -> Result<()>,
     ) -> Result<()> {
+        if let Some(kept) = &self.kept {
+            return visit_kept(kept, rows, visit);
+        }
         let mut rows = rows.iter().copied().peekable();
         while let Some(first) = rows.peek().copied() {
             let batch_index = self.places[first].0;

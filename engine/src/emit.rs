@@ -192,7 +192,7 @@ pub(crate) fn push_rows(
 }
 
 /// One JSON object per row and line; nulls are written out.
-fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
+pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
     let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
     writer.write(rows)?;
     writer.finish()?;

@@ -17,6 +17,7 @@ use crate::definitions::Definitions;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::follow::{Follower, wait_all};
 use crate::guard::Guard;
+use crate::history::{History, HistorySlot};
 use crate::lookup::lookup_table;
 use crate::parse_emit::Emit;
 use crate::quality::QualityCount;
@@ -24,7 +25,7 @@ use crate::quality_table::{QUALITY_TABLE, quality_table, read_counts};
 use crate::read::{Answer, ReadRequest, read_now};
 use crate::running::Running;
 use crate::shared::SharedHold;
-use crate::start::prepare;
+use crate::start::{Commons, prepare};
 use crate::status::{StreamStatus, TableStatus, ViewStatus, stream_status, table_status, view_status};
 use crate::stream::Stream;
 use crate::table::view_table;
@@ -44,6 +45,7 @@ pub struct Engine {
     pub(crate) changing: Arc<tokio::sync::Mutex<()>>,
     pub(crate) workers: Workers,
     pub(crate) hold: Arc<SharedHold>,
+    pub(crate) history: Arc<HistorySlot>,
     budget: Arc<Budget>,
 }
 
@@ -88,12 +90,25 @@ impl Engine {
     /// # Errors
     /// `Config` with every mistake on its own line; `Storage` when the store or the catalog fails.
     pub async fn start(broker: Arc<Broker>, config: EngineConfig) -> Result<Arc<Engine>> {
+        Engine::start_with(broker, config, Arc::default()).await
+    }
+
+    /// The same for an engine that will be given a history: a new or changed view begins with what has left the log.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_with(
+        broker: Arc<Broker>,
+        config: EngineConfig,
+        history: Arc<HistorySlot>,
+    ) -> Result<Arc<Engine>> {
         let by_sql = Definitions::load(&broker).await?;
         let config = by_sql.join(config)?;
         let compiled = compile(&config).map_err(|mistakes| EngineError::new(ErrorKind::Config, mistakes.join("\n")))?;
         compiled.streams.iter().for_each(|stream| stream.bind(broker.schemas().clone()));
         let hold = Arc::new(SharedHold::new(broker.holds().register("engine")));
-        let mut prepared = prepare(&broker, &compiled, &by_sql.paused(), &hold).await?;
+        let commons = Commons { hold: &hold, history: &history };
+        let mut prepared = prepare(&broker, &compiled, &by_sql.paused(), commons).await?;
         let mut running = Running { config, by_sql, compiled, ..Running::default() };
         running.add(&mut prepared);
         let workers = Workers::default();
@@ -104,8 +119,14 @@ impl Engine {
             changing: Arc::default(),
             workers,
             hold,
+            history,
             budget: Arc::default(),
         }))
+    }
+
+    /// From now on views find here what has left the log.
+    pub fn set_history(&self, history: Arc<dyn History>) {
+        self.history.set(history);
     }
 
     /// What runs now.

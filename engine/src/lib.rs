@@ -3,7 +3,7 @@
 //! A record goes: `pipeline` (the loop of one stream) → `decode` (bytes → rows, refusals) → `window` (which window, late
 //! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups; `sessions` and `spread` for windows that move or overlap) → `state` (keys and
 //! values) → one commit. On the way `derive` writes what other streams make of the rows, joined to the
-//! tables of `lookup`, and `quality` counts. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
+//! tables of `lookup`, and `quality` counts. What has left the log comes from the `history` by `fill`, for views. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
 //! functions that forecast, find anomalies and match; queries know them by name.
 
 mod aggregate;
@@ -22,10 +22,12 @@ mod emit;
 mod engine;
 mod error;
 mod fields;
+mod fill;
 mod finals;
 mod finish;
 mod follow;
 mod guard;
+mod history;
 mod identity;
 mod json;
 mod keyed;
@@ -84,6 +86,7 @@ pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surrou
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use guard::{Guard, only_compares};
+pub use history::{Found, History, HistorySlot, Wanted};
 pub use normalise::normalisers;
 pub use parse_emit::Emit;
 pub use quality::{QualityAction, QualityCount};
@@ -91,7 +94,7 @@ pub use read::{Answer, ReadRequest};
 pub use read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 pub use sources::Sources;
 pub use sql::exact_sum;
-pub use status::{DerivedStatus, StreamStatus, TableStatus, ViewStatus};
+pub use status::{DerivedStatus, FillStatus, StreamStatus, TableStatus, ViewStatus};
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
 pub use top_k::top_k;
 pub use tumble::{only_in_views, tumble};

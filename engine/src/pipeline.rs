@@ -1,8 +1,8 @@
 //! The loop of one stream: read → decode → windows → aggregate → one commit.
 //!
 //! All views of a stream that stand at the same positions share one pipeline, and so one reading and one decoding. A
-//! new or rebuilt view begins at the log's start in a pipeline of its own and joins the others at the next start of the
-//! engine. A member that is dropped or paused leaves between two steps; the pipeline ends with its last one. Exactly one pipeline per stream records the stream's refused records.
+//! new or rebuilt view begins at the log's start, or before it with what has left the log (`fill`), in a pipeline of its own
+//! and joins the others at the next start of the engine. A member that is dropped or paused leaves between two steps; the pipeline ends with its last one. Exactly one pipeline per stream records the stream's refused records.
 //!
 //! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work. A step ends
 //! in one commit of the lane: changed groups, progress, counters, rows for derived streams, `<view>`, `<view>.late` and
@@ -23,6 +23,7 @@ use crate::decode::{Decoder, Sources, rejected};
 use crate::derive::{DerivedMember, DerivedStep};
 use crate::emit::{Outbox, push_groups, push_late, push_rejected, unfinished};
 use crate::error::Result;
+use crate::fill::Fill;
 use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
 use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally, Writer};
@@ -64,6 +65,8 @@ pub(crate) struct Pipeline {
     pub(crate) derived: Vec<DerivedMember>,
     /// The tables that they join: at the start they are read first.
     pub(crate) tables: Vec<Follower>,
+    /// Reads what has left the log; only where all members are views.
+    pub(crate) fill: Option<Fill>,
     pub(crate) event_watermark: Option<TimestampMs>,
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
@@ -122,6 +125,10 @@ impl Pipeline {
             if self.source.is_replaced() {
                 self.begin_again().await?;
             }
+            if self.fill().await? {
+                self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+                continue;
+            }
             self.source.read_ahead().await?;
             if self.source.has_work() {
                 self.step().await?;
@@ -176,9 +183,17 @@ impl Pipeline {
     async fn step(&mut self) -> Result<()> {
         let stream = self.stream.clone();
         let mut decoder = Decoder::new(&stream);
-        let mut positions = self.source.decode_step(&mut decoder)?;
-        let (decoded, sources) = decoder.finish_with_sources()?;
-        let broker = self.broker.clone();
+        let positions = self.source.decode_step(&mut decoder)?;
+        self.take(decoder.finish_with_sources()?, positions).await
+    }
+
+    /// A step over these rows, which end at these positions.
+    pub(crate) async fn take(
+        &mut self,
+        (decoded, sources): (Decoded, Sources),
+        mut positions: BTreeMap<PartitionIndex, Position>,
+    ) -> Result<()> {
+        let (stream, broker) = (self.stream.clone(), self.broker.clone());
         let now_ms = broker.clock().now_ms();
         advance_event_times(&stream, &decoded, &mut positions, now_ms);
         let mut views: Vec<ViewStep> = Vec::new();

@@ -44,6 +44,8 @@ pub(crate) struct PipelineShared {
     pub(crate) waiter: Arc<Waiter>,
     /// Why it ended by itself.
     pub(crate) failure: Mutex<Option<String>>,
+    /// Why rows that have left the log cannot be read yet.
+    pub(crate) waits_for: Mutex<Option<String>>,
     /// CPU time of its thread.
     pub(crate) busy_ns: AtomicU64,
     /// Records read since the start, refused ones included.
@@ -58,6 +60,7 @@ impl PipelineShared {
             leaves: Mutex::new(Some(Vec::new())),
             waiter,
             failure: Mutex::new(None),
+            waits_for: Mutex::new(None),
             busy_ns: AtomicU64::new(0),
             records: AtomicU64::new(0),
         }
@@ -147,6 +150,8 @@ pub(crate) struct RunningView {
     pub(crate) follower: Follower,
     /// Where its topic ended when it began to be filled; empty for one that goes with its stream.
     pub(crate) fill_to: BTreeMap<PartitionIndex, Offset>,
+    /// When that was, by the broker's steady clock.
+    pub(crate) began_ms: i64,
     /// The number under which its log is held while it is paused.
     pub(crate) paused: Option<usize>,
 }

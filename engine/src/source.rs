@@ -10,7 +10,7 @@ use crate::state::Position;
 use crate::watermark::PartitionTime;
 
 /// Records of one step, at most one batch more.
-const STEP_RECORDS: usize = 65_536;
+pub(crate) const STEP_RECORDS: usize = 65_536;
 /// Bytes of the unfolded records of one step, at most one batch more.
 const STEP_BYTES: usize = 32 << 20;
 /// Bytes read from one partition at once.
@@ -46,6 +46,8 @@ pub(crate) struct Source {
     moved: BTreeMap<PartitionIndex, Position>,
     /// Whether the topic is another one than that which was read before.
     replaced: bool,
+    /// Whether what has left the log may be kept elsewhere: then its place is kept until that is known.
+    keeps_place: bool,
     /// The partition whose batch is decoded next, so that each gets its turn.
     turn: usize,
 }
@@ -59,11 +61,24 @@ struct Reading {
     ahead: VecDeque<Batch>,
 }
 
+impl Reading {
+    /// Whether the next record has left the log, and is not read ahead.
+    fn is_behind(&self) -> bool {
+        self.ahead.is_empty() && self.position.next_offset < self.partition.log_start() && !self.partition.is_deleted()
+    }
+}
+
 impl Source {
     pub(crate) fn new(broker: Arc<Broker>, topic: TopicName, resume: BTreeMap<PartitionIndex, Position>) -> Source {
         let waiter = Waiter::new();
         let (partitions, moved) = (BTreeMap::new(), BTreeMap::new());
-        Source { broker, topic, waiter, partitions, resume, lost: 0, moved, replaced: false, turn: 0 }
+        let (replaced, keeps_place) = (false, false);
+        Source { broker, topic, waiter, partitions, resume, lost: 0, moved, replaced, keeps_place, turn: 0 }
+    }
+
+    /// Has it stay at offsets that have left the log, until they were read elsewhere or are [skipped](Self::skip).
+    pub(crate) fn keep_place(&mut self) {
+        self.keeps_place = true;
     }
 
     /// Woken when any partition grows, and by `wake`.
@@ -88,7 +103,7 @@ impl Source {
                 let start = partition.log_start();
                 let fresh = Position { log: partition.id(), next_offset: start, max_event_ms: None };
                 let mut position = self.resume.remove(&index).unwrap_or(fresh);
-                if position.next_offset < start {
+                if position.next_offset < start && !self.keeps_place {
                     self.lost += start.abs_diff(position.next_offset);
                     position.next_offset = start;
                     self.moved.insert(index, position);
@@ -135,6 +150,7 @@ impl Source {
                     reading.ahead.extend(batches);
                 }
                 Err(_) if reading.partition.is_deleted() => {}
+                Err(_) if self.keeps_place && reading.is_behind() => {}
                 Err(error) if error.kind == Kind::OffsetOutOfRange => {
                     // Records were deleted on request before they were read: that is counted, and reading goes on.
                     let start = reading.partition.log_start();
@@ -150,6 +166,49 @@ impl Source {
             }
         }
         Ok(())
+    }
+
+    /// The partitions whose next records have left the log, where their places are kept.
+    pub(crate) fn behind(&self) -> Vec<Arc<Partition>> {
+        let behind = self.partitions.values().filter(|reading| self.keeps_place && reading.is_behind());
+        behind.map(|reading| reading.partition.clone()).collect()
+    }
+
+    /// The next offset of a partition and the one at which its log begins, if it has left the log.
+    pub(crate) fn left(&self, index: PartitionIndex) -> Option<(Offset, Offset)> {
+        let reading = self.partitions.get(&index).filter(|reading| reading.is_behind())?;
+        Some((reading.position.next_offset, reading.partition.log_start()))
+    }
+
+    /// Moves over offsets that are nowhere, in the next commit; gives how many they are.
+    pub(crate) fn skip(&mut self, index: PartitionIndex, to: Offset) -> u64 {
+        let Some(reading) = self.partitions.get_mut(&index) else { return 0 };
+        let skipped = to.saturating_sub(reading.position.next_offset).max(0).unsigned_abs();
+        reading.position.next_offset = reading.position.next_offset.max(to);
+        reading.read_offset = reading.read_offset.max(to);
+        self.moved.insert(index, reading.position);
+        skipped
+    }
+
+    /// Offsets count as lost.
+    pub(crate) fn lose(&mut self, offsets: u64) {
+        self.lost += offsets;
+    }
+
+    /// The positions after rows up to these offsets were read elsewhere, with those that moved before.
+    pub(crate) fn positions_at(
+        &mut self,
+        next: &BTreeMap<PartitionIndex, Offset>,
+    ) -> BTreeMap<PartitionIndex, Position> {
+        let mut after = std::mem::take(&mut self.moved);
+        let now_ms = self.broker.clock().now_ms();
+        for (index, next_offset) in next {
+            if let Some(reading) = self.partitions.get_mut(index) {
+                reading.last_read_ms = now_ms;
+                after.insert(*index, Position { next_offset: *next_offset, ..reading.position });
+            }
+        }
+        after
     }
 
     /// Decodes what is ahead, a batch of each partition in turn, up to the bounds of a step. Gives the positions after it.
@@ -180,6 +239,7 @@ impl Source {
         for (index, position) in positions {
             if let Some(reading) = self.partitions.get_mut(index) {
                 reading.position = *position;
+                reading.read_offset = reading.read_offset.max(position.next_offset);
             }
         }
     }

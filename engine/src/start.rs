@@ -3,12 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use broker::{Ack, Broker, Change, Family, NewTopic};
+use broker::{Ack, Broker, Change, Family, NewTopic, PartitionIndex, TopicName};
 
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::derive::{DerivedMember, DerivedPlan};
 use crate::error::Result;
+use crate::fill::Fill;
 use crate::follow::Follower;
+use crate::history::HistorySlot;
 use crate::identity::identify;
 use crate::lookup::{LookupTable, TableFeed};
 use crate::member::ViewMember;
@@ -16,7 +18,7 @@ use crate::pipeline::{Pipeline, PipelineView, StreamMember};
 use crate::quality::{Counters, Writer};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
 use crate::source::Source;
-use crate::state::{self, Progress};
+use crate::state::{self, Position, Progress};
 use crate::stream::Stream;
 use crate::view::ViewPlan;
 
@@ -30,6 +32,14 @@ pub(crate) struct Prepared {
     pub(crate) views: Vec<RunningView>,
     /// Each stream, and its reading end.
     pub(crate) streams: Vec<(Arc<Stream>, Follower)>,
+    /// Where pipelines of views find what has left the log.
+    history: Arc<HistorySlot>,
+}
+
+/// What all pipelines share.
+pub(crate) struct Commons<'a> {
+    pub(crate) hold: &'a Arc<SharedHold>,
+    pub(crate) history: &'a Arc<HistorySlot>,
 }
 
 /// Members of one stream that stand at the same positions.
@@ -66,10 +76,10 @@ pub(crate) async fn prepare(
     broker: &Arc<Broker>,
     compiled: &Compiled,
     paused: &BTreeSet<String>,
-    hold: &Arc<SharedHold>,
+    Commons { hold, history }: Commons<'_>,
 ) -> Result<Prepared> {
     ensure_topics(broker, compiled).await?;
-    let mut prepared = Prepared::default();
+    let mut prepared = Prepared { history: history.clone(), ..Prepared::default() };
     let mut ids = Vec::new();
     for plan in &compiled.views {
         let view_id = identify(broker, plan).await?;
@@ -83,7 +93,7 @@ pub(crate) async fn prepare(
         prepare_table(broker, (table, ack), hold, &mut prepared).await?;
     }
     for stream in &compiled.streams {
-        for group in groups_of(broker, compiled, &ids, stream)? {
+        for group in groups_of(broker, compiled, (ids.as_slice(), history), stream)? {
             let ack = ack_for(compiled, &group.writes(stream));
             run_group(broker, (stream, ack), group, hold, &mut prepared);
         }
@@ -100,10 +110,10 @@ pub(crate) async fn prepare_more(
     broker: &Arc<Broker>,
     (new, whole): (&Compiled, &Compiled),
     tables: &[RunningTable],
-    hold: &Arc<SharedHold>,
+    Commons { hold, history }: Commons<'_>,
 ) -> Result<Prepared> {
     ensure_topics(broker, new).await?;
-    let mut prepared = Prepared { tables: tables.to_vec(), ..Prepared::default() };
+    let mut prepared = Prepared { tables: tables.to_vec(), history: history.clone(), ..Prepared::default() };
     for table in &new.tables {
         let ack = ack_for(whole, &[format!("{}{REJECTED_SUFFIX}", table.name())]);
         prepare_table(broker, (table, ack), hold, &mut prepared).await?;
@@ -119,7 +129,7 @@ pub(crate) async fn prepare_more(
         groups.push((plan.source.clone(), group));
     }
     for plan in &new.views {
-        let (view, view_id) = view_member(broker, plan, identify(broker, plan).await?)?;
+        let (view, view_id) = view_member(broker, plan, identify(broker, plan).await?, history)?;
         let mut group = Group::new(view.member.progress.clone());
         group.views.push((view, view_id));
         groups.push((plan.stream.clone(), group));
@@ -150,7 +160,8 @@ pub(crate) fn paused_view(
         published: Arc::new(Published::new(progress)),
         pipeline: Arc::new(shared),
     };
-    Ok(RunningView { plan: plan.clone(), view_id, follower, fill_to: BTreeMap::new(), paused: Some(number) })
+    let (fill_to, paused) = (BTreeMap::new(), Some(number));
+    Ok(RunningView { plan: plan.clone(), view_id, follower, fill_to, began_ms: 0, paused })
 }
 
 /// When the steps of who writes these topics are done. Offsets are told as applied after the commit; where somebody waits
@@ -247,20 +258,25 @@ async fn prepare_table(
 fn groups_of(
     broker: &Arc<Broker>,
     compiled: &Compiled,
-    views: &[(Arc<ViewPlan>, u32)],
+    (views, history): (&[(Arc<ViewPlan>, u32)], &Arc<HistorySlot>),
     stream: &Arc<Stream>,
 ) -> Result<Vec<Group>> {
     let mut groups = vec![reading_group(broker, stream)?];
+    // Those that are behind the log read what nobody else does, wherever the others stand.
+    let mut behind: Vec<Group> = Vec::new();
     for plan in compiled.derived.iter().filter(|plan| plan.source.name() == stream.name()) {
         let member = derived_member(broker, plan)?;
         let progress = member.progress.clone();
         group_at(&mut groups, &progress).derived.push(member);
     }
     for (plan, view_id) in views.iter().filter(|(plan, _)| plan.stream.name() == stream.name()) {
-        let member = view_member(broker, plan, *view_id)?;
+        let member = view_member(broker, plan, *view_id, history)?;
         let progress = member.0.member.progress.clone();
-        group_at(&mut groups, &progress).views.push(member);
+        let is_behind = history.is_expected() && is_behind(broker, stream.topic(), &progress);
+        let groups = if is_behind { &mut behind } else { &mut groups };
+        group_at(groups, &progress).views.push(member);
     }
+    groups.append(&mut behind);
     Ok(groups)
 }
 
@@ -280,12 +296,40 @@ fn derived_member(broker: &Arc<Broker>, plan: &Arc<DerivedPlan>) -> Result<Deriv
     Ok(DerivedMember::new(plan.clone(), progress, published))
 }
 
-fn view_member(broker: &Arc<Broker>, plan: &Arc<ViewPlan>, view_id: u32) -> Result<(PipelineView, u32)> {
-    let progress = load(broker, &state::view_progress_key(view_id))?;
+fn view_member(
+    broker: &Arc<Broker>,
+    plan: &Arc<ViewPlan>,
+    view_id: u32,
+    history: &HistorySlot,
+) -> Result<(PipelineView, u32)> {
+    let mut progress = load(broker, &state::view_progress_key(view_id))?;
+    if progress == Progress::default() && history.is_expected() {
+        progress.positions = first_positions(broker, plan.stream.topic());
+    }
     let published = Arc::new(Published::new(progress.clone()));
     let member = ViewMember::new(plan.clone(), view_id, progress, broker.store())?;
     let counters = Counters::new(Writer::View, &plan.name);
     Ok((PipelineView { member, published, counters }, view_id))
+}
+
+/// Where a view begins that reads what has left the log too: at the very first offsets. None where all is in the log.
+fn first_positions(broker: &Broker, topic: &TopicName) -> BTreeMap<PartitionIndex, Position> {
+    let partitions = broker.catalog().topic(topic).map(|topic| topic.partitions());
+    let all: Vec<_> = partitions.iter().flat_map(|all| all.iter()).collect();
+    if all.iter().all(|partition| partition.log_start() == 0) {
+        return BTreeMap::new();
+    }
+    let first = |log| Position { log, next_offset: 0, max_event_ms: None };
+    all.into_iter().map(|partition| (partition.index(), first(partition.id()))).collect()
+}
+
+/// Whether the log no longer has what comes next.
+fn is_behind(broker: &Broker, topic: &TopicName, progress: &Progress) -> bool {
+    let Some(topic) = broker.catalog().topic(topic) else { return false };
+    topic.partitions().iter().any(|partition| {
+        let position = progress.positions.get(&partition.index()).filter(|position| position.log == partition.id());
+        position.is_some_and(|position| position.next_offset < partition.log_start())
+    })
 }
 
 fn group_at<'g>(groups: &'g mut Vec<Group>, progress: &Progress) -> &'g mut Group {
@@ -306,7 +350,14 @@ fn run_group(
 ) {
     let number = hold.number();
     hold.set_all(number, &group.stands.positions);
-    let source = Source::new(broker.clone(), stream.topic().clone(), group.stands.positions);
+    let mut source = Source::new(broker.clone(), stream.topic().clone(), group.stands.positions);
+    let is_of_views = group.stream_member.is_none() && group.derived.is_empty();
+    let fill = (is_of_views && prepared.history.is_expected()).then(|| {
+        source.keep_place();
+        let plans: Vec<&ViewPlan> = group.views.iter().map(|(view, _)| &*view.member.plan).collect();
+        // What was committed before has its time.
+        Fill::new(prepared.history.clone(), stream, &plans, group.stands.updated_at == 0)
+    });
     let shared = Arc::new(PipelineShared::new(source.waiter().clone(), ack));
     let follower = |what: String, published: &Arc<Published>| Follower {
         what: what.into(),
@@ -327,8 +378,8 @@ fn run_group(
     for (view, view_id) in &group.views {
         let follower = follower(format!("view {}", view.member.plan.name), &view.published);
         let fill_to = if group.stream_member.is_none() { follower.ends(broker) } else { BTreeMap::new() };
-        let plan = view.member.plan.clone();
-        prepared.views.push(RunningView { plan, view_id: *view_id, follower, fill_to, paused: None });
+        let (plan, began_ms) = (view.member.plan.clone(), broker.clock().steady_ms());
+        prepared.views.push(RunningView { plan, view_id: *view_id, follower, fill_to, began_ms, paused: None });
     }
     let tables = tables_of(&group.derived, prepared);
     prepared.pipelines.push(Pipeline {
@@ -340,6 +391,7 @@ fn run_group(
         views: group.views.into_iter().map(|(view, _)| view).collect(),
         derived: group.derived,
         tables,
+        fill,
         event_watermark: group.stands.event_watermark,
         shared,
         hold: hold.clone(),

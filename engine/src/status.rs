@@ -48,12 +48,25 @@ pub struct ViewStatus {
     pub hot_bytes: u64,
     /// CPU time of the view's pipeline (shared with other views of the stream) since the start, in milliseconds.
     pub engine_cpu_ms: u64,
-    /// Offsets that were in the log when the view began to be filled and are not applied yet; None once it is filled.
+    /// Offsets up to the log's end when the view began to be filled that are not applied yet; None once it is filled.
     pub fill_left: Option<i64>,
+    /// How the filling goes, while it goes.
+    pub fill: Option<FillStatus>,
     /// Whether it stands still by order.
     pub paused: bool,
     /// Why the view does not advance, when it does not and is not paused.
     pub error: Option<String>,
+}
+
+/// How a view is being filled.
+#[derive(Debug, Clone)]
+pub struct FillStatus {
+    /// Where the log ended when it began: there it is filled.
+    pub to: Offsets,
+    /// Rows a second since it began.
+    pub rows_per_s: u64,
+    /// Why rows that have left the log cannot be read yet, if they cannot.
+    pub waits_for: Option<String>,
 }
 
 /// How a stream stands: its refused records, and for a derived one how far it is.
@@ -127,7 +140,9 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
     let follower = &view.follower;
     let stands = stands(broker, follower);
     let Stands { progress, positions, lag_records, lag_ms } = stands;
-    let fill_left = lag(&positions, &Offsets::from([(follower.topic.clone(), view.fill_to.clone())]));
+    let fill_to = Offsets::from([(follower.topic.clone(), view.fill_to.clone())]);
+    let fill_left = lag(&positions, &fill_to);
+    let fill = (fill_left > 0).then(|| fill_status(broker, view, fill_to));
     let error = follower.pipeline.failure.lock().clone();
     ViewStatus {
         view: view.plan.name.to_string(),
@@ -147,9 +162,17 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
         hot_bytes: follower.published.hot_bytes.load(Ordering::Relaxed),
         engine_cpu_ms: follower.pipeline.busy_ns.load(Ordering::Relaxed) / 1_000_000,
         fill_left: (fill_left > 0).then_some(fill_left),
+        fill,
         paused: view.paused.is_some(),
         error: error.filter(|_| view.paused.is_none()),
     }
+}
+
+fn fill_status(broker: &Broker, view: &RunningView, to: Offsets) -> FillStatus {
+    let pipeline = &view.follower.pipeline;
+    let took_ms = broker.clock().steady_ms().saturating_sub(view.began_ms).max(1).unsigned_abs();
+    let rows_per_s = pipeline.records.load(Ordering::Relaxed).saturating_mul(1_000) / took_ms;
+    FillStatus { to, rows_per_s, waits_for: pipeline.waits_for.lock().clone() }
 }
 
 /// How far a follower is.

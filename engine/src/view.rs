@@ -157,6 +157,11 @@ impl ViewPlan {
         }
     }
 
+    /// Whether it looks at the stream's column of this index.
+    pub(crate) fn uses(&self, index: usize) -> bool {
+        self.columns.contains(&index)
+    }
+
     /// Number of leading columns of [`schema`](Self::schema) that identify a row.
     pub(crate) fn identity_columns(&self) -> usize {
         self.keys.len() + if self.windows.is_some() { 2 } else { 0 }

@@ -18,6 +18,7 @@ use crate::config::{Costs, LakeConfig};
 use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
+use crate::history::SettledRows;
 use crate::iceberg::Iceberg;
 use crate::manifest::Manifest;
 use crate::manifest_bytes::FileEntry;
@@ -135,10 +136,19 @@ impl Lake {
     /// manifest cannot be read.
     pub async fn start(broker: Arc<Broker>, engine: Arc<engine::Engine>, config: LakeConfig) -> Result<Arc<Self>> {
         let tables = tables::tables(engine.streams(), &config)?;
-        let parts = Parts { broker, tables, views: engine, config, limits: WriteLimits::default(), fault: None };
+        let views = engine.clone();
+        let parts = Parts { broker, tables, views, config, limits: WriteLimits::default(), fault: None };
         // boxed: what awaits it would else be a future too deep for the compiler
         let assembled: BoxFuture<'_, Result<Arc<Self>>> = Box::pin(Self::assemble(parts));
-        assembled.await
+        let lake = assembled.await?;
+        engine.set_history(Arc::new(lake.settled_rows()));
+        Ok(lake)
+    }
+
+    /// What has left the log.
+    pub(crate) fn settled_rows(&self) -> SettledRows {
+        let (settler, tables) = (self.sealer.settler(), self.queries.source().tables.clone());
+        SettledRows { tables, manifest: settler.manifest.clone(), destination: settler.destination.clone() }
     }
 
     pub(crate) async fn assemble(parts: Parts) -> Result<Arc<Self>> {

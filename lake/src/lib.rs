@@ -5,8 +5,9 @@
 //! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `session` (names, as
 //! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
 //! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
-//! small ones, `archive` moves old ones; `retired` takes what they replaced out of the way of whoever lists directories.
-//! `raw` keeps whole records for consumers of what the log let go. `iceberg` follows the manifest with snapshots for readers that know Iceberg.
+//! small ones, `archive` moves old ones; `history` gives the engine rows that have left the log; `retired` takes what they replaced
+//! out of the way of whoever lists directories. `raw` keeps whole records for consumers of what the log let go. `iceberg` follows
+//! the manifest with snapshots for readers that know Iceberg.
 
 mod archive;
 pub mod backup;
@@ -18,6 +19,7 @@ mod error;
 mod file_scan;
 mod floors;
 mod guarded;
+mod history;
 mod hybrid;
 mod iceberg;
 mod lake;

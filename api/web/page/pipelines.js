@@ -57,7 +57,7 @@ function viewTable(views) {
   return table("Views", [
     { title: "View", cell: (v) => el("span", { title: v.sql }, v.name) }, { title: "Stream", cell: (v) => v.stream }, { title: "Window", class: "num", cell: (v) => (v.window_ms ? duration(v.window_ms / 1000).replace(" 0 s", "").replace(" 0 min", "") : "none") },
     { title: "Events up to", class: "num", cell: (v) => time(v.status?.event_watermark) }, { title: "Rows applied", class: "num", cell: (v) => number(v.status?.rows_applied) }, { title: "Late", class: "num", cell: (v) => count(v.status?.late, "warn") },
-    { title: "Behind", class: "num", cell: (v) => (v.status?.error ? el("span", { class: "tag bad", title: v.status.error }, "stopped") : v.status?.state === "paused" ? el("span", { class: "tag warn" }, "paused") : v.status?.fill_left ? `${number(v.status.fill_left)} to fill` : v.status?.lag_records ? `${number(v.status.lag_records)} · ${duration(v.status.lag_ms / 1000)}` : el("span", { class: "tag good" }, "up to date")) },
+    { title: "Behind", class: "num", cell: (v) => (v.status?.error ? el("span", { class: "tag bad", title: v.status.error }, "stopped") : v.status?.state === "paused" ? el("span", { class: "tag warn" }, "paused") : v.status?.fill_left ? el("span", { title: v.status.fill?.waits_for }, `${number(v.status.fill_left)} to fill, ${number(v.status.fill?.rows_per_s ?? 0)}/s`) : v.status?.lag_records ? `${number(v.status.lag_records)} · ${duration(v.status.lag_ms / 1000)}` : el("span", { class: "tag good" }, "up to date")) },
   ], views);
 }
 

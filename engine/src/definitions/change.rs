@@ -16,7 +16,7 @@ use crate::check::Compiled;
 use crate::error::{EngineError, Result};
 use crate::running::Running;
 use crate::shared::Who;
-use crate::start::{paused_view, prepare_more};
+use crate::start::{Commons, paused_view, prepare_more};
 use crate::stream::Stream;
 use crate::view::ViewPlan;
 use crate::{Engine, ViewInfo};
@@ -183,7 +183,8 @@ impl Work<'_> {
         }
         let engine = self.engine;
         let whole = &self.after.compiled;
-        let mut prepared = prepare_more(&engine.broker, (new, whole), &self.running.tables, &engine.hold).await?;
+        let commons = Commons { hold: &engine.hold, history: &engine.history };
+        let mut prepared = prepare_more(&engine.broker, (new, whole), &self.running.tables, commons).await?;
         engine.workers.start(&mut prepared)?;
         let held: Vec<usize> = prepared
             .views

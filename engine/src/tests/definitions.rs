@@ -20,7 +20,7 @@ async fn run(engine: &Arc<Engine>, text: &str) -> Result<Vec<Done>, Vec<Mistake>
     Ok(change.apply().await.unwrap())
 }
 
-async fn done(engine: &Arc<Engine>, text: &str) -> Vec<&'static str> {
+pub(super) async fn done(engine: &Arc<Engine>, text: &str) -> Vec<&'static str> {
     run(engine, text).await.unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).iter().map(|done| done.result).collect()
 }
 

@@ -9,6 +9,7 @@ mod derived;
 mod derived_oracle;
 mod emit_final;
 mod faults;
+mod fill;
 mod lists;
 mod oracle;
 mod replaced;

@@ -5,6 +5,7 @@ mod cold;
 mod compacted;
 mod crash;
 mod faults;
+mod history;
 mod iceberg;
 mod merging;
 mod merging_crash;

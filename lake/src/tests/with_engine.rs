@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use broker::{Ack, Append, BatchBuilder, Broker, BrokerConfig, Change, Clock, Durability, NewTopic, Origin};
-use engine::{ColumnConfig, Engine, EngineConfig, StreamConfig, ViewConfig};
+use engine::{
+    ColumnConfig, Command, Engine, EngineConfig, HistorySlot, StreamConfig, Surroundings, ViewConfig, command,
+};
 use serde_json::json;
 
 use super::support::{lines, sql, table};
@@ -114,6 +116,76 @@ async fn streams_and_views_are_tables() {
     let about = ["cost_estimate", "data_quality", "plays", "plays_by_genre", "query_log", "stored_bytes"];
     assert_eq!(tables, about);
     assert!(lake.verify("music.plays").await.unwrap().is_sound());
+    lake.stop().await.unwrap();
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+async fn declare(engine: &Arc<Engine>, text: &str) {
+    let Ok(Some(Command::Change(script))) = command(text) else { panic!("{text}") };
+    let turn = engine.turn().await;
+    let change = turn.decide(&script, &Surroundings { taken: &|_| None, readers: &|_| Vec::new() });
+    change.unwrap_or_else(|wrong| panic!("{wrong:?}")).apply().await.unwrap();
+}
+
+/// What a view over all plays has, and the same from files and log.
+const VIEWED: &str = "SELECT genre, n, users, dear, since FROM by_genre ORDER BY genre";
+const RECOMPUTED: &str =
+    "SELECT genre, count(*), sum(user_id), max(price), min(released) FROM plays GROUP BY genre ORDER BY genre";
+const BY_GENRE: &str = "CREATE MATERIALIZED VIEW by_genre AS SELECT genre, count(*) AS n, sum(user_id) AS users, \
+                        max(price) AS dear, min(released) AS since FROM plays GROUP BY TUMBLE(ts, INTERVAL '1' HOUR), genre";
+
+/// Declared while producers go on, and in the configuration of the next start: each time most of what it counts is in files alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_declared_later_equals_a_computation_over_files_and_log() {
+    let Running { _dir, broker, engine } = running().await;
+    let levels = ["date", "genre", "released"].map(SliceColumn::parse).to_vec();
+    let config = LakeConfig {
+        tables: vec![TableConfig { slice: levels, ..TableConfig::of("music.plays") }],
+        ..LakeConfig::default()
+    };
+    let lake = Lake::start(broker.clone(), engine.clone(), config.clone()).await.unwrap();
+    let some = |from: i64| {
+        let genre = |n: i64| ["jazz", "pop", "", "rock & roll"][n as usize % 4];
+        let one = |n: i64| if n % 11 == 0 { "oops".to_owned() } else { play(genre(n), n) };
+        (from..from + 100).map(one).collect::<Vec<_>>()
+    };
+    for round in 0..12 {
+        produce(&broker, &some(round * 100)).await;
+        if round % 2 == 0 {
+            lake.flush("music.plays").await.unwrap();
+        }
+    }
+    lake.merge("music.plays").await.unwrap();
+    let partition = broker.catalog().topic("music.plays").unwrap().partition(0).unwrap();
+    let trim = async |to: i64| {
+        broker.lane().commit(vec![Change::LogStart(partition.clone(), to)], Ack::Durable).await.unwrap();
+    };
+    trim(1_033).await;
+    let going_on = async {
+        for round in 12..20 {
+            produce(&broker, &some(round * 100)).await;
+        }
+    };
+    tokio::join!(declare(&engine, BY_GENRE), going_on);
+    let expected = table(&lake, RECOMPUTED).await;
+    assert_eq!((expected.len(), table(&lake, "SELECT count(*) FROM plays").await[0].as_str()), (4, "1818"));
+    assert_eq!(table(&lake, VIEWED).await, expected);
+    let status = engine.status().into_iter().find(|status| status.view == "by_genre").unwrap();
+    assert_eq!((status.lost, status.rows_applied, status.late), (0, 1_818, 0));
+    declare(&engine, "DROP MATERIALIZED VIEW by_genre").await;
+    lake.flush("music.plays").await.unwrap();
+    trim(2_000).await;
+    produce(&broker, &some(2_000)).await;
+    lake.stop().await.unwrap();
+    engine.stop().await;
+
+    let mut again = pipeline();
+    again.views.push(ViewConfig { sql: BY_GENRE.into(), ..ViewConfig::default() });
+    let engine = Engine::start_with(broker.clone(), again, HistorySlot::awaited()).await.unwrap();
+    let lake = Lake::start(broker.clone(), engine.clone(), config).await.unwrap();
+    assert_eq!(table(&lake, VIEWED).await, table(&lake, RECOMPUTED).await);
+    assert_eq!(table(&lake, "SELECT sum(n) FROM by_genre").await, ["1909"]);
     lake.stop().await.unwrap();
     engine.stop().await;
     broker.stop().await.unwrap();

@@ -1,0 +1,313 @@
+//! Filling views from rows whose records have left the log: read from the history in steps as large as those from the log, each
+//! one commit, until every partition stands where its log begins. From there on the log is read, so the boundary is read once.
+//!
+//! A row that was kept has passed the checks that there were then; those that there are now are asked again. What is refused
+//! is left out: the stream's own pipeline has recorded what it refused. A row that comes too late for a window, or that a view
+//! cannot evaluate, is handed on as a record again, made of the columns that were read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
+};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::{Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
+use broker::{BatchBuilder, LogId, Offset, Partition, PartitionIndex, RecordRef};
+
+use crate::decode::Sources;
+use crate::emit::json_lines;
+use crate::error::Result;
+use crate::history::{Found, HistorySlot, Wanted};
+use crate::pipeline::Pipeline;
+use crate::quality::timestamps;
+use crate::source::{STEP_RECORDS, Source};
+use crate::stream::{Decoded, META_COLUMNS, Stream};
+use crate::view::ViewPlan;
+
+/// Memory for rows that are read ahead, over all partitions.
+const AHEAD_BYTES: usize = 32 << 20;
+/// The least of it for one partition.
+const PARTITION_BYTES_MIN: usize = 1 << 20;
+/// Rows of one partition before it is the next one's turn.
+const TURN_ROWS: usize = 8_192;
+/// Records that are made again at a time.
+const REMADE_ROWS: usize = 1_024;
+/// How soon is asked again who does not know the stream yet.
+const SOON: Duration = Duration::from_millis(50);
+/// How soon is tried again what failed.
+const LATER: Duration = Duration::from_secs(1);
+/// Header of a record that was made of kept columns.
+const REMADE_HEADER: &[u8] = b"made_of";
+const REMADE_OF: &[u8] = b"columns";
+
+/// The history's reading end of a pipeline of views. Holds: rows read ahead. Only its pipeline changes it; a crash loses
+/// nothing, as positions are in the commits of the steps.
+pub(crate) struct Fill {
+    slot: Arc<HistorySlot>,
+    /// The columns that are read: `_offset` is the last.
+    schema: SchemaRef,
+    /// All columns of the stream, those that are not read as nulls.
+    whole: SchemaRef,
+    /// For each column of the stream its place in what is read.
+    places: Vec<Option<usize>>,
+    /// Whether nothing was counted before: where nothing is kept, such views begin with the log, and lack nothing.
+    is_new: bool,
+    ahead: BTreeMap<PartitionIndex, Kept>,
+    told: Told,
+}
+
+/// Rows of one partition that are read ahead.
+struct Kept {
+    log: LogId,
+    rows: RecordBatch,
+    next: Offset,
+}
+
+/// What was logged, so that it is logged once.
+#[derive(Default)]
+struct Told {
+    /// Rows since the fill began.
+    rows: u64,
+    /// Offsets that were nowhere.
+    gone: u64,
+    trouble: bool,
+}
+
+/// Whether there is something to take a step over.
+enum Ahead {
+    Rows,
+    Nothing,
+    /// Not yet: why, and how soon to look again.
+    Wait(String, Duration),
+}
+
+impl Fill {
+    pub(crate) fn new(slot: Arc<HistorySlot>, stream: &Stream, plans: &[&ViewPlan], is_new: bool) -> Fill {
+        let all = stream.schema();
+        let declared = all.fields().len() - META_COLUMNS.len();
+        let is_read = |index: usize| {
+            let of_all = index >= declared || !all.field(index).is_nullable();
+            of_all || stream.conditions().uses(index) || plans.iter().any(|plan| plan.uses(index))
+        };
+        let nullable = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
+        let whole: Vec<Field> = all.fields().iter().map(nullable).collect();
+        let (mut places, mut read) = (Vec::new(), Vec::new());
+        for (index, field) in whole.iter().enumerate() {
+            places.push(is_read(index).then_some(read.len()));
+            read.extend(is_read(index).then(|| field.clone()));
+        }
+        let (schema, whole) = (Arc::new(Schema::new(read)), Arc::new(Schema::new(whole)));
+        Fill { slot, schema, whole, places, is_new, ahead: BTreeMap::new(), told: Told::default() }
+    }
+
+    /// Reads ahead in every partition that is behind its log and has nothing ahead.
+    async fn read_ahead(&mut self, source: &mut Source, stream: &Stream) -> Ahead {
+        let behind = source.behind();
+        let is_behind = |index: &PartitionIndex, kept: &mut Kept| {
+            behind.iter().any(|partition| partition.index() == *index && partition.id() == kept.log)
+        };
+        self.ahead.retain(is_behind);
+        if behind.is_empty() {
+            self.tell_end(stream);
+            return Ahead::Nothing;
+        }
+        let bytes_max = (AHEAD_BYTES / behind.len()).max(PARTITION_BYTES_MIN);
+        for partition in &behind {
+            if let Some((why, again)) = self.read_partition(source, (stream, partition), bytes_max).await {
+                return Ahead::Wait(why, again);
+            }
+        }
+        if self.ahead.is_empty() { Ahead::Nothing } else { Ahead::Rows }
+    }
+
+    /// Reads until rows of the partition are ahead or it has reached its log; gives why it has to wait, if it has.
+    async fn read_partition(
+        &mut self,
+        source: &mut Source,
+        (stream, partition): (&Stream, &Arc<Partition>),
+        bytes_max: usize,
+    ) -> Option<(String, Duration)> {
+        let index = partition.index();
+        while !self.ahead.contains_key(&index)
+            && let Some((from, to)) = source.left(index)
+        {
+            let Some(history) = self.slot.get() else { return Some(("the lake is being opened".into(), SOON)) };
+            let wanted = Wanted {
+                stream: stream.name().to_string(),
+                partition: partition.clone(),
+                range: (from, to),
+                schema: self.schema.clone(),
+                bytes_max,
+            };
+            match history.read(wanted).await {
+                Ok(Found::NotYet) => return Some(("the lake is told of the stream".into(), SOON)),
+                Ok(Found::Nothing) => {
+                    let skipped = source.skip(index, to);
+                    self.lose(source, if self.is_new { 0 } else { skipped });
+                }
+                Ok(Found::Gap { next }) => {
+                    let skipped = source.skip(index, next.min(to));
+                    self.lose(source, skipped);
+                }
+                Ok(Found::Rows { rows, next }) => {
+                    self.told.trouble = false;
+                    self.ahead.insert(index, Kept { log: partition.id(), rows, next });
+                }
+                Err(error) => {
+                    if !std::mem::replace(&mut self.told.trouble, true) {
+                        tracing::warn!(stream = stream.name(), partition = index, from, %error,
+                            "kept rows cannot be read now, it is tried again");
+                    }
+                    return Some((error.message, LATER));
+                }
+            }
+        }
+        None
+    }
+
+    fn lose(&mut self, source: &mut Source, offsets: u64) {
+        source.lose(offsets);
+        self.told.gone += offsets;
+    }
+
+    fn tell_end(&mut self, stream: &Stream) {
+        let Told { rows, gone, .. } = std::mem::take(&mut self.told);
+        if rows > 0 {
+            tracing::info!(stream = stream.name(), rows, "views have read what had left the log");
+        }
+        if gone > 0 {
+            tracing::warn!(
+                stream = stream.name(),
+                offsets = gone,
+                "views lack offsets that are neither in the log nor kept"
+            );
+        }
+    }
+
+    /// The rows of a step, of each partition in turn, and the offset behind those of each.
+    fn take(&mut self) -> (Vec<RecordBatch>, BTreeMap<PartitionIndex, Offset>) {
+        let (mut parts, mut next) = (Vec::new(), BTreeMap::new());
+        let mut room = STEP_RECORDS;
+        let mut has_all = true;
+        // One that is at its end is read on before the others go further.
+        while has_all && room > 0 && !self.ahead.is_empty() {
+            for (index, kept) in &mut self.ahead {
+                let count = kept.rows.num_rows().min(TURN_ROWS).min(room);
+                let part = kept.rows.slice(0, count);
+                kept.rows = kept.rows.slice(count, kept.rows.num_rows() - count);
+                room -= count;
+                let is_end = kept.rows.num_rows() == 0;
+                next.extend(end_of(&part).filter(|_| !is_end).or(is_end.then_some(kept.next)).map(|end| (*index, end)));
+                has_all &= !is_end;
+                parts.push(part);
+            }
+            self.ahead.retain(|_, kept| kept.rows.num_rows() > 0);
+        }
+        self.told.rows += parts.iter().map(|part| part.num_rows() as u64).sum::<u64>();
+        (parts, next)
+    }
+
+    /// What of these rows the stream has, as if it was decoded.
+    fn decode(&self, stream: &Stream, parts: &[RecordBatch]) -> Result<(Decoded, Sources)> {
+        let read = concat_batches(&self.schema, parts)?;
+        let column = |(field, place): (&Arc<Field>, &Option<usize>)| match place {
+            Some(at) => read.column(*at).clone(),
+            None => new_null_array(field.data_type(), read.num_rows()),
+        };
+        let columns: Vec<ArrayRef> = self.whole.fields().iter().zip(&self.places).map(column).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(read.num_rows()));
+        let rows = RecordBatch::try_new_with_options(self.whole.clone(), columns, &options)?;
+        let rows = stream.conditions().judge(complete(stream, rows)?)?.rows;
+        let known: Vec<usize> = (0..self.places.len()).filter(|index| self.places[*index].is_some()).collect();
+        let sources = Sources::kept(rows.project(&known)?);
+        Ok((Decoded { rows, rejected: Vec::new(), warned: Vec::new() }, sources))
+    }
+}
+
+/// The offset behind the last of these rows.
+fn end_of(rows: &RecordBatch) -> Option<Offset> {
+    let offsets = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
+    offsets.last().map(|last| last + 1)
+}
+
+/// The rows that have all that is required now and are not too far ahead of their timestamps.
+fn complete(stream: &Stream, rows: RecordBatch) -> Result<RecordBatch> {
+    let mut good = vec![true; rows.num_rows()];
+    for (column, field) in rows.columns().iter().zip(stream.schema().fields()) {
+        if !field.is_nullable() && column.null_count() > 0 {
+            good.iter_mut().enumerate().for_each(|(row, good)| *good &= column.is_valid(row));
+        }
+    }
+    let (times, max_ahead_ms) = (stream.event_times(&rows), stream.config().max_ahead_ms);
+    if let Some(stamped) = timestamps(&rows) {
+        for (row, good) in good.iter_mut().enumerate().filter(|(row, _)| stamped.is_valid(*row)) {
+            *good &= times.value(row) <= stamped.value(row).saturating_add(max_ahead_ms);
+        }
+    }
+    match good.iter().all(|good| *good) {
+        true => Ok(rows),
+        false => Ok(filter_record_batch(&rows, &BooleanArray::from(good))?),
+    }
+}
+
+/// Makes records again of the given rows (ascending): key and timestamp as they were, the columns as JSON.
+pub(crate) fn visit_kept(
+    rows: &RecordBatch,
+    which: &[usize],
+    mut visit: impl FnMut(usize, PartitionIndex, &RecordRef<'_>) -> Result<()>,
+) -> Result<()> {
+    let declared = rows.num_columns() - META_COLUMNS.len();
+    for part in which.chunks(REMADE_ROWS) {
+        let places = UInt32Array::from_iter_values(part.iter().filter_map(|row| u32::try_from(*row).ok()));
+        let taken = take_record_batch(rows, &places)?;
+        let values = json_lines(&taken.project(&(0..declared).collect::<Vec<usize>>())?)?;
+        let keys = taken.column(declared).as_binary::<i32>();
+        let times = taken.column(declared + 1).as_primitive::<TimestampMillisecondType>();
+        let partitions = taken.column(declared + 2).as_primitive::<Int32Type>();
+        let offsets = taken.column(declared + 3).as_primitive::<Int64Type>();
+        let mut builder = BatchBuilder::new();
+        for (at, value) in values.split(|byte| *byte == b'\n').enumerate().take(taken.num_rows()) {
+            let timestamp = if times.is_valid(at) { times.value(at) } else { -1 };
+            let key = keys.is_valid(at).then(|| keys.value(at));
+            builder.push(timestamp, key, Some(value), &[(REMADE_HEADER, Some(REMADE_OF))]);
+        }
+        let Some(batch) = builder.build() else { continue };
+        let mut records = batch.records()?;
+        for (at, row) in part.iter().enumerate() {
+            let Some(record) = records.next_ref() else { break };
+            let mut record = record?;
+            record.offset = offsets.value(at);
+            visit(*row, partitions.value(at), &record)?;
+        }
+    }
+    Ok(())
+}
+
+impl Pipeline {
+    /// A step over rows that have left the log, as long as there are such. Whether there was anything to do.
+    pub(crate) async fn fill(&mut self) -> Result<bool> {
+        let Some(fill) = &mut self.fill else { return Ok(false) };
+        match fill.read_ahead(&mut self.source, &self.stream).await {
+            Ahead::Nothing => {
+                *self.shared.waits_for.lock() = None;
+                return Ok(false);
+            }
+            Ahead::Wait(why, again) => {
+                *self.shared.waits_for.lock() = Some(why);
+                let until = tokio::time::Instant::now() + again;
+                while tokio::time::Instant::now() < until && !self.shared.is_stopping() {
+                    tokio::time::sleep(SOON).await;
+                }
+                return Ok(true);
+            }
+            Ahead::Rows => *self.shared.waits_for.lock() = None,
+        }
+        let (parts, next) = fill.take();
+        let read = fill.decode(&self.stream, &parts)?;
+        let positions = self.source.positions_at(&next);
+        self.take(read, positions).await?;
+        Ok(true)
+    }
+}
