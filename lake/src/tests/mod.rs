@@ -7,6 +7,7 @@ mod faults;
 mod iceberg;
 mod merging;
 mod merging_crash;
+mod proof;
 mod queries;
 mod samples;
 mod scanned;
