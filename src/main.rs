@@ -19,6 +19,7 @@ mod sql;
 mod systems;
 mod table;
 mod topics;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -44,6 +45,9 @@ enum Command {
     Load(load::Args),
     /// Ask a running server by SQL
     Sql(sql::Args),
+    /// Compare what a running server serves and stores with what it was made of
+    #[command(subcommand)]
+    Verify(verify::Command),
     /// Measure the models of a running server and print their figures
     Evaluate(evaluate::Args),
     /// Write the sample files of a system
@@ -72,6 +76,7 @@ fn main() -> ExitCode {
         Command::Simulate(args) => simulate::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Sql(args) => sql::run(&args),
+        Command::Verify(command) => verify::run(&command),
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Ddl(args) => ddl::run(&args),

@@ -88,7 +88,7 @@ fn write_format(server: &Server, version: u32) {
 }
 
 /// Changes the stopped server's store.
-fn change_store(server: &Server, change: impl FnOnce(&Broker) -> Change) {
+pub fn change_store(server: &Server, change: impl FnOnce(&Broker) -> Change) {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let config = BrokerConfig { data_dir: server.data_dir(), listeners: Vec::new(), ..BrokerConfig::default() };

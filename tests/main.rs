@@ -53,5 +53,6 @@ mod streams;
 mod systems;
 mod tools;
 mod transactions;
+mod verify;
 mod windows;
 mod wire;

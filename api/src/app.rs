@@ -18,6 +18,7 @@ use crate::panels::{Asked, Panel, PanelData};
 use crate::rates::Rates;
 use crate::shared::Shared;
 use crate::uptime::Uptime;
+use crate::verify::Verifications;
 use crate::work::Work;
 
 /// The parts of the running server and the bounds of the HTTP side. Shared by all requests, never changed by one
@@ -69,6 +70,8 @@ pub struct App {
     pub spread: AtomicU32,
     /// Models and their latest figures.
     pub models: Models,
+    /// Verifications of views and of the lake.
+    pub verifications: Verifications,
 }
 
 /// A dashboard with its panels bound to the views they read.

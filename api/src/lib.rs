@@ -57,6 +57,7 @@ mod tables;
 mod topics;
 mod transforms;
 mod uptime;
+mod verify;
 mod views;
 mod work;
 
@@ -86,6 +87,7 @@ use crate::rates::Rates;
 use crate::server::Port;
 use crate::shared::Shared;
 use crate::uptime::Uptime;
+use crate::verify::Verifications;
 use crate::work::Work;
 
 /// Longest time each part is given to stop; what was acknowledged is durable before.
@@ -227,6 +229,7 @@ async fn serve(
         streams: Arc::new(Semaphore::new(config.http.streams_max)),
         spread: AtomicU32::new(0),
         models: Models::new(config.models.clone()),
+        verifications: Verifications::default(),
         http: config.http.clone(),
     });
     let (http_address, registry_address) = (http.address(), registry.as_ref().map(Port::address));

@@ -25,7 +25,7 @@ use crate::error::{Answer, Problem};
 use crate::hosts::Hosts;
 use crate::{
     alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, queries,
-    registry, rest_catalog, sinks, sources, sql, status, tables, topics, transforms, views,
+    registry, rest_catalog, sinks, sources, sql, status, tables, topics, transforms, verify, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -123,6 +123,7 @@ impl Routes {
 fn all() -> Routes {
     let routes = Routes { router: Router::new(), docs: Vec::new() };
     let routes = views::routes(routes);
+    let routes = verify::routes(routes);
     let routes = sql::routes(routes);
     let routes = collect::routes(routes);
     let routes = topics::routes(routes);

@@ -200,7 +200,8 @@ async fn merge(State(app): State<Arc<App>>, Path(topic): Path<String>, uri: Uri)
     Ok(Json(answer))
 }
 
-fn settles(app: &App, topic: &str) -> Answer<()> {
+/// The problem with a topic that does not settle.
+pub fn settles(app: &App, topic: &str) -> Answer<()> {
     crate::topics::find(app, topic)?;
     if app.lake.status().tables.iter().any(|table| *table.topic == *topic) {
         return Ok(());

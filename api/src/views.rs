@@ -53,6 +53,7 @@ async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<J
         .map(|info| {
             let mut view = describe(info, statuses.iter().find(|status| status.view == info.name));
             view["declared"] = json!(app.engine.declared_in(&info.name));
+            view["verified"] = json!(app.verifications.of_view(&info.name));
             view
         })
         .collect();

@@ -7,7 +7,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMillisecondType};
 use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use broker::{Append, BatchBuilder, Broker, Change, Origin, Partition, RecordRef, TimestampMs};
+use broker::{Append, BatchBuilder, Broker, Change, LogId, Origin, Partition, RecordRef, TimestampMs};
 use bytes::Bytes;
 
 use crate::error::{EngineError, ErrorKind, Result};
@@ -199,16 +199,38 @@ pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
     Ok(writer.into_inner())
 }
 
+/// The header with the number of the state in which a row does not count: a view that is computed anew has another.
+pub(crate) const STATE_HEADER: &str = "view_id";
+/// The header with the number of the log that a row stands in: a topic that is made again has others.
+pub(crate) const LOG_HEADER: &str = "log_id";
+
+/// In which state, and of which log, a row does not count.
+pub(crate) fn state_headers(view_id: u32, log: Option<LogId>) -> Vec<(Bytes, Option<Bytes>)> {
+    let header = |name: &'static str, number: u32| {
+        (Bytes::from_static(name.as_bytes()), Some(Bytes::from(number.to_string().into_bytes())))
+    };
+    std::iter::once(header(STATE_HEADER, view_id)).chain(log.map(|log| header(LOG_HEADER, log.0))).collect()
+}
+
+/// Of which view and log a row is late.
+pub(crate) struct LateOf<'a> {
+    pub(crate) plan: &'a ViewPlan,
+    pub(crate) view_id: u32,
+    pub(crate) log: Option<LogId>,
+    pub(crate) partition: i32,
+}
+
 /// A late row: the record as it was written, and headers that say where it stands, which window it missed, and from which
 /// one on it counts all the same, if it does.
 pub(crate) fn push_late(
     outbox: &mut Outbox,
-    plan: &ViewPlan,
+    of: &LateOf<'_>,
     record: &RecordRef<'_>,
-    (partition, late): (i32, &LateRow),
+    late: &LateRow,
     now_ms: TimestampMs,
 ) -> Result<()> {
-    let partition = partition.to_string();
+    let partition = of.partition.to_string();
+    let state = state_headers(of.view_id, of.log);
     let offset = record.offset.to_string();
     let window = late.window_start.to_string();
     let counted_from = late.counted_from.map(|start| start.to_string());
@@ -217,10 +239,11 @@ pub(crate) fn push_late(
     let ours: [(&[u8], &[u8]); 4] = [
         (b"partition", partition.as_bytes()),
         (b"offset", offset.as_bytes()),
-        (b"view", plan.name.as_bytes()),
+        (b"view", of.plan.name.as_bytes()),
         (b"window_start", window.as_bytes()),
     ];
     headers.extend(ours.map(|(name, value)| (name, Some(value))));
+    headers.extend(state.iter().map(|(name, value)| (name.as_ref(), value.as_deref())));
     headers.extend(counted_from.iter().map(|start| (&b"counted_from"[..], Some(start.as_bytes()))));
     outbox.push(now_ms, record.key, record.value, &headers);
     Ok(())

@@ -15,6 +15,7 @@ mod columns;
 mod combine;
 mod conditions;
 mod config;
+mod declared;
 mod decode;
 mod definitions;
 mod derive;
@@ -82,6 +83,7 @@ pub use config::{
     CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat, TableConfig,
     TableRows, ViewConfig,
 };
+pub use declared::{DeclaredView, DeclaredWindows, NotCounted};
 pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};

@@ -16,12 +16,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arrow::array::{Array, Int32Array};
-use broker::{Ack, Broker, Change, Family, PartitionIndex, TimestampMs};
+use broker::{Ack, Broker, Change, Family, LogId, PartitionIndex, TimestampMs};
 
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::decode::{Decoder, Sources, rejected};
 use crate::derive::{DerivedMember, DerivedStep};
-use crate::emit::{Outbox, push_groups, push_late, push_rejected, unfinished};
+use crate::emit::{LateOf, Outbox, push_groups, push_late, push_rejected, state_headers, unfinished};
 use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
@@ -78,6 +78,13 @@ struct Step {
     views: Vec<ViewStep>,
     derived: Vec<DerivedStep>,
     records: u64,
+}
+
+impl Step {
+    /// The log that a partition of the step is.
+    fn log_of(&self, partition: PartitionIndex) -> Option<LogId> {
+        self.positions.get(&partition).map(|position| position.log)
+    }
 }
 
 /// What a step has read: rows, refusals, and where each row was written.
@@ -280,8 +287,12 @@ impl Pipeline {
                 let mut outbox = Outbox::to(&self.broker, &format!("{}{LATE_SUFFIX}", plan.name))?;
                 let rows: Vec<usize> = view_step.late.iter().map(|late| late.row).collect();
                 let mut late = view_step.late.iter();
+                let view_id = view.member.view_id;
                 read.sources.visit(&rows, |_, partition, record| match late.next() {
-                    Some(late) => push_late(&mut outbox, plan, record, (partition, late), now_ms),
+                    Some(late) => {
+                        let of = LateOf { plan, view_id, log: step.log_of(partition), partition };
+                        push_late(&mut outbox, &of, record, late, now_ms)
+                    }
                     None => Ok(()),
                 })?;
                 changes.extend(outbox.finish());
@@ -299,7 +310,9 @@ impl Pipeline {
             let mut reasons = view_step.failed.iter().map(|(_, reason)| reason.clone());
             read.sources.visit(&rows, |_, partition, record| {
                 let rule = format!("view:{}", view.member.plan.name).into();
-                records.push(rejected(partition, record, rule, reasons.next().unwrap_or_default()));
+                let mut refused = rejected(partition, record, rule, reasons.next().unwrap_or_default());
+                refused.headers.extend(state_headers(view.member.view_id, step.log_of(partition)));
+                records.push(refused);
                 Ok(())
             })?;
             if let (Some(shown), false) = (&view_step.shown, view_step.unfinished.is_empty()) {

@@ -138,6 +138,11 @@ impl Hop {
         }
     }
 
+    /// The interval from a window's start to that of the next one.
+    pub(crate) fn slide(self) -> Window {
+        Hop { size: self.slide, ..self }.size()
+    }
+
     /// Most windows that a time lies in.
     pub(crate) fn overlap(self) -> i64 {
         (self.size + self.slide - 1) / self.slide

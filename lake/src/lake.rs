@@ -24,6 +24,7 @@ use crate::manifest::Manifest;
 use crate::manifest_bytes::FileEntry;
 use crate::merge::{MergeReport, Merger, is_small};
 use crate::objects::{Address, Destination};
+use crate::proof::{self, ViewReport, ViewScope};
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
 use crate::query_log::QueryLog;
 use crate::raw::RawFiles;
@@ -414,7 +415,17 @@ impl Lake {
         let table = self.sealer.tables().into_iter().find(|table| *table.topic == *topic).ok_or_else(|| {
             LakeError::new(LakeErrorKind::NotFound, format!("no topic {topic} that settles in the lake"))
         })?;
-        verify::verify(self.sealer.settler(), &table).await
+        let sealer = self.sealer.clone();
+        let run = self.queries.spawn(async move { verify::verify(sealer.settler(), &table).await })?;
+        run.await.map_err(|e| LakeError::bug(format!("the verification ended early: {e}")))?
+    }
+
+    /// Compares what a view serves with what its declaration gives over its stream's table: see [`ViewReport`].
+    ///
+    /// # Errors
+    /// `NotFound` for no view, `NotFresh`, `TimeLimit`, `MemoryLimit`, `Destination`.
+    pub async fn verify_view(&self, engine: &Arc<engine::Engine>, view: &str, scope: ViewScope) -> Result<ViewReport> {
+        proof::verify(&self.queries, engine, (view, scope), self.runner.time_max()).await
     }
 
     /// How the lake fares.

@@ -320,6 +320,30 @@ impl Queries {
         Ok(Prepared { state, plan, offsets, running, _reads: reads })
     }
 
+    /// Plans a statement that verifies something, in the transforms' memory and disk. It reads the tables that are named and one
+    /// of its own; sums are exact in it, as in views.
+    ///
+    /// # Errors
+    /// As [`Queries::sql`].
+    pub(crate) async fn prepare_proof(
+        &self,
+        sql: &str,
+        named: &BTreeSet<String>,
+        (name, own): (&str, Arc<dyn TableProvider>),
+    ) -> Result<Prepared> {
+        let running = self.log.begin(QueryKind::Verify, None, sql);
+        let room = Room { runtime: self.work.clone(), meter: running.meter().clone(), reader: None };
+        let (mut offsets, mut reads) = (Offsets::new(), Reads::default());
+        let mut state = self.session(named, &room, &mut offsets, &mut reads).await?;
+        state.register_udaf(Arc::new(engine::exact_sum())).map_err(|e| self.explain(&e))?;
+        let schema = state.schema_for_ref(name).map_err(|e| self.explain(&e))?;
+        schema.register_table(name.to_owned(), own).map_err(|e| self.explain(&e))?;
+        let plan = state.statement_to_plan(self.parse(sql)?).await;
+        let plan = plan.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
+        let plan = plan.map_err(|e| self.explain(&e))?;
+        Ok(Prepared { state, plan, offsets, running, _reads: reads })
+    }
+
     /// Plans a query, without reading anything: its columns.
     ///
     /// # Errors

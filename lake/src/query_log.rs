@@ -32,6 +32,8 @@ pub enum QueryKind {
     Model,
     /// A table that SQL writes.
     Transform,
+    /// The verification of a view.
+    Verify,
 }
 
 impl QueryKind {
@@ -45,6 +47,7 @@ impl QueryKind {
             QueryKind::Sink => "sink",
             QueryKind::Model => "model",
             QueryKind::Transform => "transform",
+            QueryKind::Verify => "verify",
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Comparing what is settled with the log it came from: the offsets of a partition's files and those of its log are read side
-//! by side, in their order, so that memory does not grow with the table.
+//! Comparing what is settled with the log it came from: the rows of a partition's files and those of its log are read side
+//! by side, in the order of their offsets, so that memory does not grow with the table. Values are compared by their checksums.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -8,18 +8,17 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use broker::{Offset, Partition, PartitionIndex};
 use futures::TryStreamExt;
-use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
 use crate::error::{LakeError, Result};
 use crate::manifest_bytes::FileEntry;
 use crate::objects::Objects;
+use crate::row_sums::SummedColumns;
 use crate::settle::Settler;
 use crate::tables::{Table, offsets};
-use crate::writer::OFFSET_COLUMN;
 
 const READ_BYTES: usize = 1 << 20;
-/// Offsets of one file that are kept at a time.
+/// Rows of one file that are kept at a time.
 const CHUNK_ROWS: usize = 1_024;
 /// Most differences that are named one by one.
 const DIFFERENCES_MAX: usize = 100;
@@ -67,12 +66,13 @@ pub async fn verify(settler: &Settler, table: &Table) -> Result<VerifyReport> {
         let mark = settled.mark.map_or(partition.log_start(), |mark| mark.offset);
         let files = InFiles {
             objects: &objects,
+            table,
             partition: partition.index(),
             ahead: settled.files.iter().cloned().collect(),
             open: Vec::new(),
             next: BinaryHeap::new(),
         };
-        let log = InLog { table, partition, at: 0, to: mark, rows: VecDeque::new() };
+        let log = InLog { table, partition, at: 0, to: mark, rows: VecDeque::new(), read: None };
         compare(partition, log, files, &mut report).await?;
         report.live_rows += live_rows(table, partition, mark).await?;
     }
@@ -103,24 +103,32 @@ async fn compare(
     let (mut in_log, mut in_files) = (log.next().await?, files.next(report).await?);
     loop {
         match (in_log, in_files) {
-            (logged, Some(offset)) if logged.is_none_or(|logged| logged >= offset) => {
-                let is_logged = logged == Some(offset);
+            (logged, Some(found)) if logged.is_none_or(|(logged, _)| logged >= found.offset) => {
+                let offset = found.offset;
+                let place = logged.filter(|(logged, _)| *logged == offset).map(|(_, place)| place);
                 // where the log is not whole, after retention or compaction, the files alone know
-                if !is_logged && offset >= partition.log_start().max(partition.compacted_to()) {
+                if place.is_none() && offset >= partition.log_start().max(partition.compacted_to()) {
                     report
                         .differ(|| format!("partition {index}: offset {offset} is in a file and is no row of the log"));
                 }
-                if is_logged {
+                if let Some(place) = place {
                     report.checked_rows += 1;
+                    if log.sum(place, &found.columns)? != Some(found.sum) {
+                        let path = &found.entry.path;
+                        report.differ(|| {
+                            format!("partition {index}: offset {offset} has other values in {path} than in the log")
+                        });
+                    }
                     in_log = log.next().await?;
                 }
                 in_files = files.next(report).await?;
-                while in_files == Some(offset) {
+                while in_files.as_ref().is_some_and(|next| next.offset == offset) {
                     report.differ(|| format!("partition {index}: offset {offset} is in the files twice"));
                     in_files = files.next(report).await?;
                 }
             }
-            (Some(offset), _) => {
+            (Some((offset, _)), found) => {
+                in_files = found;
                 report.checked_rows += 1;
                 report.differ(|| format!("partition {index}: offset {offset} is settled and in no file"));
                 in_log = log.next().await?;
@@ -130,17 +138,26 @@ async fn compare(
     }
 }
 
-/// The offsets of rows below `to` that the log has.
+/// The rows below `to` that the log has.
 struct InLog<'a> {
     table: &'a Table,
     partition: &'a Arc<Partition>,
     at: Offset,
     to: Offset,
-    rows: VecDeque<Offset>,
+    /// Offsets that were not given out, and the places of their rows in what was read last.
+    rows: VecDeque<(Offset, usize)>,
+    read: Option<ReadRows>,
+}
+
+/// Rows that were read together, and their checksums over the columns that were asked for last.
+struct ReadRows {
+    rows: RecordBatch,
+    sums: Option<(SummedColumns, Vec<u32>)>,
 }
 
 impl InLog<'_> {
-    async fn next(&mut self) -> Result<Option<Offset>> {
+    /// The next row's offset, and its place for `sum` until the next call.
+    async fn next(&mut self) -> Result<Option<(Offset, usize)>> {
         while self.rows.is_empty() {
             self.at = self.at.max(self.partition.log_start());
             if self.at >= self.to {
@@ -149,46 +166,73 @@ impl InLog<'_> {
             let batches = self.partition.read_committed(self.at, READ_BYTES).await?;
             let Some(next) = batches.last().map(|last| last.next_offset()) else { return Ok(None) };
             let (rows, next) = self.table.rows(self.partition.index(), &batches, (self.at, next.min(self.to)))?;
-            self.rows.extend(offsets(&rows)?);
+            self.rows.extend(offsets(&rows)?.iter().copied().zip(0..));
+            self.read = Some(ReadRows { rows, sums: None });
             self.at = next;
         }
         Ok(self.rows.pop_front())
     }
+
+    /// The checksum of a row of those that were read last.
+    fn sum(&mut self, place: usize, columns: &SummedColumns) -> Result<Option<u32>> {
+        let Some(read) = &mut self.read else { return Ok(None) };
+        if let Some((of, sums)) = &read.sums
+            && of == columns
+        {
+            return Ok(sums.get(place).copied());
+        }
+        let sums = columns.of_rows(&read.rows)?;
+        let sum = sums.get(place).copied();
+        read.sums = Some((columns.clone(), sums));
+        Ok(sum)
+    }
 }
 
-/// The offsets in all files of a partition, in their order. A file is open while the others are within its range.
+/// The rows in all files of a partition, in the order of their offsets. A file is open while the others are within its range.
 struct InFiles<'a> {
     objects: &'a Objects,
+    table: &'a Table,
     partition: PartitionIndex,
     /// By their first offsets.
     ahead: VecDeque<Arc<FileEntry>>,
     open: Vec<Option<OpenFile>>,
-    next: BinaryHeap<Reverse<(Offset, usize)>>,
+    next: BinaryHeap<Reverse<(Offset, usize, u32)>>,
+}
+
+/// A row of a file.
+struct FileRow {
+    offset: Offset,
+    sum: u32,
+    columns: SummedColumns,
+    entry: Arc<FileEntry>,
 }
 
 struct OpenFile {
     entry: Arc<FileEntry>,
+    columns: SummedColumns,
     stream: ParquetRecordBatchStream<ParquetObjectReader>,
-    rows: VecDeque<Offset>,
+    rows: VecDeque<(Offset, u32)>,
     count: u64,
     last: Offset,
     astray: bool,
 }
 
 impl InFiles<'_> {
-    async fn next(&mut self, report: &mut VerifyReport) -> Result<Option<Offset>> {
+    async fn next(&mut self, report: &mut VerifyReport) -> Result<Option<FileRow>> {
         // whatever may hold a lower offset is opened first
         while let Some(file) = self.ahead.front() {
-            if self.next.peek().is_some_and(|Reverse((least, _))| *least < file.first) {
+            if self.next.peek().is_some_and(|Reverse((least, ..))| *least < file.first) {
                 break;
             }
             if let Some(file) = self.ahead.pop_front() {
                 self.begin(file, report).await?;
             }
         }
-        let Some(Reverse((offset, at))) = self.next.pop() else { return Ok(None) };
+        let Some(Reverse((offset, at, sum))) = self.next.pop() else { return Ok(None) };
+        let of = |file: &OpenFile| FileRow { offset, sum, columns: file.columns.clone(), entry: file.entry.clone() };
+        let row = self.open.get(at).and_then(Option::as_ref).map(of);
         self.advance(at, report).await?;
-        Ok(Some(offset))
+        Ok(row)
     }
 
     async fn begin(&mut self, entry: Arc<FileEntry>, report: &mut VerifyReport) -> Result<()> {
@@ -198,11 +242,10 @@ impl InFiles<'_> {
         }
         let reader = self.objects.reader(&entry.path, entry.bytes)?;
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| unreadable(&entry, &e))?;
-        let columns = ProjectionMask::columns(builder.parquet_schema(), [OFFSET_COLUMN]);
-        let builder = builder.with_projection(columns).with_batch_size(CHUNK_ROWS);
-        let stream = builder.build().map_err(|e| unreadable(&entry, &e))?;
+        let columns = SummedColumns::of(builder.schema(), &self.table.layout);
+        let stream = builder.with_batch_size(CHUNK_ROWS).build().map_err(|e| unreadable(&entry, &e))?;
         let last = entry.first - 1;
-        let file = OpenFile { entry, stream, rows: VecDeque::new(), count: 0, last, astray: false };
+        let file = OpenFile { entry, columns, stream, rows: VecDeque::new(), count: 0, last, astray: false };
         let at = self.open.iter().position(Option::is_none).unwrap_or(self.open.len());
         match self.open.get_mut(at) {
             Some(free) => *free = Some(file),
@@ -217,7 +260,10 @@ impl InFiles<'_> {
         while file.rows.is_empty() {
             let read: Option<RecordBatch> = file.stream.try_next().await.map_err(|e| unreadable(&file.entry, &e))?;
             match read {
-                Some(rows) => file.receive(offsets(&rows)?),
+                Some(rows) => {
+                    let sums = file.columns.of_rows(&rows)?;
+                    file.receive(offsets(&rows)?, &sums);
+                }
                 None => {
                     file.close(self.partition, report);
                     self.open[at] = None;
@@ -225,15 +271,15 @@ impl InFiles<'_> {
                 }
             }
         }
-        self.next.extend(file.rows.pop_front().map(|offset| Reverse((offset, at))));
+        self.next.extend(file.rows.pop_front().map(|(offset, sum)| Reverse((offset, at, sum))));
         Ok(())
     }
 }
 
 impl OpenFile {
-    /// Keeps the offsets that are in the file's range and in their order.
-    fn receive(&mut self, found: &[Offset]) {
-        for offset in found {
+    /// Keeps the rows that are in the file's range and in their order.
+    fn receive(&mut self, found: &[Offset], sums: &[u32]) {
+        for (offset, sum) in found.iter().zip(sums) {
             self.count += 1;
             // the same offset again is for the comparison to tell
             if *offset < self.last || *offset < self.entry.first || *offset > self.entry.last {
@@ -241,7 +287,7 @@ impl OpenFile {
                 continue;
             }
             self.last = *offset;
-            self.rows.push_back(*offset);
+            self.rows.push_back((*offset, *sum));
         }
     }
 

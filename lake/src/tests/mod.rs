@@ -9,6 +9,7 @@ mod history;
 mod iceberg;
 mod merging;
 mod merging_crash;
+mod proof;
 mod queries;
 mod samples;
 mod scanned;

@@ -175,6 +175,11 @@ impl Runner {
         Self { queries, sealer, time_max, attempts: AtomicU64::new(0) }
     }
 
+    /// How long a run may take.
+    pub fn time_max(&self) -> Duration {
+        self.time_max
+    }
+
     /// Runs a transform. The run goes on when the caller goes away.
     ///
     /// # Errors
