@@ -25,6 +25,7 @@ mod declare;
 mod deploy;
 mod derived;
 mod evaluate;
+mod finals;
 mod freelance;
 mod fresh;
 mod go_clients;

@@ -54,12 +54,13 @@ fn views(app: &App, caller: &Caller) -> Answer<Table> {
             some(&view.name),
             some(&view.stream),
             view.windows.map(window_text),
+            some(view.emit.word()),
             status.map(|status| state_word(status).to_owned()),
             status.map(|status| status.lag_records.to_string()),
             app.engine.declared_in(&view.name),
         ]
     };
-    texts(&["view", "stream", "window", "state", "lag_records", "declared"], seen.map(row).collect())
+    texts(&["view", "stream", "window", "emit", "state", "lag_records", "declared"], seen.map(row).collect())
 }
 
 /// One stream, table or view; none when the engine has no such name.
@@ -143,6 +144,7 @@ fn view_lines(app: &App, view: &ViewInfo) -> Lines {
     lines.extend([property("kind", "materialized view"), property("stream", &view.stream)]);
     lines.push(property("topic", &view.name));
     lines.extend(view.windows.map(|window| property("window", window_text(window))));
+    lines.push(property("emit", view.emit.word()));
     let status = app.engine.status().into_iter().find(|status| status.view == view.name);
     lines.extend(status.iter().flat_map(status_lines));
     origin(app, Kind::View, &view.name, Some(&view.sql), &mut lines);

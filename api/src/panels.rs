@@ -343,6 +343,7 @@ mod tests {
             schema: Shared::new(Schema::new(fields)),
             keys: vec!["genre".to_owned()],
             windows: None,
+            emit: engine::Emit::Changes,
         }
     }
 

@@ -349,6 +349,7 @@ mod tests {
             schema: rows().schema(),
             keys,
             windows: Some(engine::Windows::Tumble(engine::Window::Fixed(60_000))),
+            emit: engine::Emit::Changes,
         }
     }
 

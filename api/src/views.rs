@@ -67,6 +67,7 @@ fn describe(info: &ViewInfo, status: Option<&ViewStatus>) -> Value {
         "columns": columns(&info.schema),
         "keys": info.keys,
         "window_ms": info.windows.map(engine::Windows::nominal_ms),
+        "emit": info.emit.word().to_lowercase(),
         "status": status.map(status_json),
     })
 }

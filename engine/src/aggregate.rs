@@ -65,6 +65,16 @@ impl Aggregation {
         &self.state_schema
     }
 
+    /// Of each state column its aggregate, and whether that is of distinct values.
+    pub(crate) fn state_columns(&self) -> DfResult<Vec<(&str, bool)>> {
+        let mut columns = Vec::new();
+        for aggregate in &self.aggregates {
+            let of = (aggregate.fun().name(), aggregate.is_distinct());
+            columns.extend(aggregate.state_fields()?.iter().map(|_| of));
+        }
+        Ok(columns)
+    }
+
     /// What `partial` takes.
     pub(crate) fn input_schema(&self) -> &SchemaRef {
         &self.input_schema

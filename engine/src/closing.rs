@@ -1,6 +1,6 @@
-//! Windows that overlap, after they were closed: each is told to the view's topic once, with what it counted in the end, and
-//! leaves view and topic when its retention is over. Both go on in commits of their own, between the steps, some windows at a time;
-//! how far they have come is in the same commits.
+//! Windows that are told to the view's topic when they are closed, once, with what they counted in the end; they leave view and topic
+//! when their retention is over. Both go on in commits of their own, between the steps, some windows at a time; how far they have come
+//! is in the same commits. Here are those that overlap; the others are in `finals`.
 
 use broker::{Broker, Change, Family};
 use futures::executor::block_on;
@@ -10,6 +10,7 @@ use crate::emit::{Outbox, push_gone, push_groups, push_rejected, unfinished};
 use crate::error::Result;
 use crate::keyed::Groups;
 use crate::member::{Gone, ViewMember};
+use crate::parse_emit::Emit;
 use crate::spread::WindowScan;
 use crate::state::{self, Mark};
 use crate::windows::{Hop, Windows};
@@ -17,9 +18,15 @@ use crate::windows::{Hop, Windows};
 impl ViewMember {
     /// What the next commit writes about closed windows; None when nothing is left to do.
     pub(crate) fn tell_closed(&mut self, broker: &Broker) -> Result<Option<Vec<Change>>> {
-        let (Some(Windows::Hop(hop)), Some(closed_until)) = (self.plan.windows, self.progress.closed_until) else {
-            return Ok(None);
-        };
+        let closed_until = self.progress.closed_until.filter(|_| self.plan.emit == Emit::Final);
+        let Some(closed_until) = closed_until else { return Ok(None) };
+        match self.plan.windows {
+            Some(Windows::Hop(hop)) => self.tell_windows(hop, closed_until, broker),
+            _ => self.tell_groups(closed_until, broker),
+        }
+    }
+
+    fn tell_windows(&mut self, hop: Hop, closed_until: i64, broker: &Broker) -> Result<Option<Vec<Change>>> {
         let open = hop.first_open(closed_until);
         if self.mark.told < open
             && let Some(changes) = self.tell(hop, open, broker)?
@@ -46,8 +53,16 @@ impl ViewMember {
         let Some(states) = scan.next(&snapshot)? else { return Ok(None) };
         let told = scan.at;
         drop(snapshot);
+        let mut changes = self.tell_final(Groups { states, ends: None }, broker)?;
+        self.mark.told = told;
+        changes.push(self.mark_change());
+        Ok(Some(changes))
+    }
+
+    /// What tells the view's topic of groups that are final, and `<stream>.rejected` of those that cannot be computed.
+    pub(crate) fn tell_final(&self, groups: Groups, broker: &Broker) -> Result<Vec<Change>> {
         let now_ms = broker.clock().now_ms();
-        let finished = block_on(self.plan.finish(Groups { states, ends: None }))?;
+        let finished = block_on(self.plan.finish(groups))?;
         let mut outbox = Outbox::to(broker, &self.plan.name)?;
         push_groups(&mut outbox, &self.plan, &finished, now_ms)?;
         let mut changes = outbox.finish();
@@ -57,9 +72,7 @@ impl ViewMember {
             refused.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
             changes.extend(outbox.finish());
         }
-        self.mark.told = told;
-        changes.push(self.mark_change());
-        Ok(Some(changes))
+        Ok(changes)
     }
 
     /// Takes windows before `to` out of the view's topic and of what is read; their panes stay.

@@ -3,8 +3,8 @@
 use datafusion::sql::sqlparser::ast::{
     DuplicateTreatment, Expr, Function, FunctionArguments, Query, Select, SelectItem, SetExpr, Statement,
 };
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+
+use crate::parse_emit::parse_with_emit;
 
 /// How two rows of a view become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub enum Combine {
 
 /// How column `name` of the view that `sql` declares is combined; `Never` if that cannot be told.
 pub fn combine_of(sql: &str, name: &str) -> Combine {
-    let Ok(statements) = Parser::parse_sql(&GenericDialect {}, sql) else { return Combine::Never };
+    let Ok((statements, _)) = parse_with_emit(sql) else { return Combine::Never };
     let select = statements.iter().find_map(|statement| match statement {
         Statement::CreateView(view) => select_of(&view.query),
         Statement::Query(query) => select_of(query),
@@ -94,6 +94,7 @@ mod tests {
         for (name, combine) in expected {
             assert_eq!(combine_of(sql, name), combine, "{name}");
         }
+        assert_eq!(combine_of(&format!("{sql} EMIT FINAL"), "plays"), Combine::Sum);
         assert_eq!(combine_of("not sql", "plays"), Combine::Never);
         assert_eq!(combine_of("CREATE MATERIALIZED VIEW v AS SELECT count(*) FROM t", "count(*)"), Combine::Sum);
     }

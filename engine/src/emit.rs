@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::finish::Finished;
 use crate::member::LateRow;
+use crate::parse_emit::Emit;
 use crate::stream::{META_COLUMNS, Rejected};
 use crate::view::ViewPlan;
 
@@ -100,14 +101,18 @@ impl Outbox {
     }
 }
 
-/// Changed groups: key = JSON of window_start and the keys, value = JSON of the whole row, or a tombstone where HAVING
-/// no longer holds.
+/// Changed groups, or final ones: key = JSON of window_start and the keys, value = JSON of the whole row. Of a changed group that
+/// HAVING leaves out it is a tombstone; of a final one nothing was told before, so that nothing is.
 pub(crate) fn push_groups(outbox: &mut Outbox, plan: &ViewPlan, groups: &Finished, now_ms: TimestampMs) -> Result<()> {
     let rows = &groups.rows;
     let (keys, values) = (group_keys(plan, rows)?, json_lines(rows)?);
     let lines = keys.split(|byte| *byte == b'\n').zip(values.split(|byte| *byte == b'\n')).take(rows.num_rows());
     for (row, (key, value)) in lines.enumerate() {
-        outbox.push(now_ms, Some(key), groups.shown.value(row).then_some(value), &[]);
+        match groups.shown.value(row) {
+            true => outbox.push(now_ms, Some(key), Some(value), &[]),
+            false if plan.emit == Emit::Final => {}
+            false => outbox.push(now_ms, Some(key), None, &[]),
+        }
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use crate::error::{EngineError, ErrorKind, Result};
 use crate::follow::{Follower, wait_all};
 use crate::guard::Guard;
 use crate::lookup::lookup_table;
+use crate::parse_emit::Emit;
 use crate::quality::QualityCount;
 use crate::quality_table::{QUALITY_TABLE, quality_table, read_counts};
 use crate::read::{Answer, ReadRequest, read_now};
@@ -61,6 +62,8 @@ pub struct ViewInfo {
     pub keys: Vec<String>,
     /// How event time is cut; None for a view without a window.
     pub windows: Option<Windows>,
+    /// When its topic is told of a group.
+    pub emit: Emit,
 }
 
 impl ViewInfo {
@@ -72,6 +75,7 @@ impl ViewInfo {
             schema: plan.schema.clone(),
             keys: plan.keys.clone(),
             windows: plan.windows,
+            emit: plan.emit,
         }
     }
 }

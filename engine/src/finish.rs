@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMillisecondArray, new_null_array};
 use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{SchemaRef, TimestampMillisecondType};
-use datafusion::common::{DataFusionError, Result as DfResult};
+use datafusion::common::{DataFusionError, Result as DfResult, exec_err};
 
-use crate::keyed::Groups;
+use crate::keyed::{Groups, full_group, full_rows, list_limits};
 use crate::sql;
 use crate::view::ViewPlan;
 use crate::windows::Windows;
@@ -70,13 +70,23 @@ impl ViewPlan {
         let mut finished = Parts::default();
         let mut open = vec![groups];
         while let Some(groups) = open.pop() {
-            match self.aggregation.finish(groups.states.clone()).await {
+            match self.results(&groups.states).await {
                 Ok(results) => self.show_each(groups, results, &mut finished)?,
                 Err(error) if groups.states.num_rows() <= 1 => finished.fail(self.keys_alone(&groups.states)?, &error),
                 Err(_) => open.extend(group_halves(&groups)),
             }
         }
         finished.whole(&self.schema)
+    }
+
+    async fn results(&self, states: &RecordBatch) -> DfResult<RecordBatch> {
+        // Each pane of a window may hold what the window may not.
+        if let Some(Windows::Hop(_)) = self.windows
+            && full_rows(states, &list_limits(&self.aggregation)?).contains(&true)
+        {
+            return exec_err!("{}", full_group());
+        }
+        self.aggregation.finish(states.clone()).await
     }
 
     fn show_each(&self, groups: Groups, results: RecordBatch, finished: &mut Parts) -> DfResult<()> {

@@ -3,19 +3,27 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Float32Array, Float64Array, RecordBatch, TimestampMillisecondArray};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Float64Array, ListArray, RecordBatch, TimestampMillisecondArray,
+};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
+use datafusion::common::Result as DfResult;
 
+use crate::aggregate::Aggregation;
 use crate::error::{EngineError, Result};
 use crate::state;
 use crate::view::ViewPlan;
 use crate::window::NO_WINDOW_END;
 use crate::windows::{Place, Windows};
 
-/// Distinct values that one group of a view may hold for `count(DISTINCT …)`: each step that touches the group rewrites them.
-/// Rows beyond are refused, see `member.rs`; `approx_distinct` has no such bound.
+/// Values that one group of a view may hold for `count(DISTINCT …)`, `median` and their like: each step that touches the group
+/// rewrites them. Rows beyond are refused, see `member.rs`; `approx_distinct` and `approx_median` have no such bound.
 pub(crate) const DISTINCT_MAX: usize = if cfg!(test) { 1_000 } else { 100_000 };
+/// The same for `array_agg`, whose values are in every row that is told, and lie there with what orders them.
+pub(crate) const ARRAY_MAX: usize = if cfg!(test) { 1_000 } else { 10_000 };
+/// Bytes of text in one of those lists.
+pub(crate) const LIST_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 16 << 20 };
 
 /// States of groups, one row each.
 #[derive(Clone)]
@@ -43,6 +51,8 @@ pub(crate) struct StateCodec {
     /// None when the view has no aggregates.
     values: Option<RowConverter>,
     group_count: usize,
+    /// Of each state column, the most values of a list in it.
+    list_limits: Vec<usize>,
 }
 
 impl StateCodec {
@@ -64,6 +74,7 @@ impl StateCodec {
             values: converter(group_count, schema.fields().len())?,
             schema: schema.clone(),
             group_count,
+            list_limits: list_limits(&plan.aggregation)?,
         })
     }
 
@@ -129,15 +140,9 @@ impl StateCodec {
         })
     }
 
-    /// The keys of groups that hold more distinct values than a group may.
+    /// The keys of groups that hold more values than a group may.
     pub(crate) fn overfull(&self, states: &RecordBatch) -> Result<HashSet<Vec<u8>>> {
-        let mut overfull = vec![false; states.num_rows()];
-        for column in &states.columns()[self.group_count..] {
-            let Some(lists) = column.as_list_opt::<i32>() else { continue };
-            for (row, length) in lists.offsets().lengths().enumerate() {
-                overfull[row] |= length > DISTINCT_MAX;
-            }
-        }
+        let overfull = full_rows(states, &self.list_limits);
         if !overfull.contains(&true) {
             return Ok(HashSet::new());
         }
@@ -222,6 +227,50 @@ impl StateCodec {
             }
         }
         Ok(RecordBatch::try_new(states.schema(), arrays)?)
+    }
+}
+
+/// Of each state column, the most values of a list in it.
+pub(crate) fn list_limits(aggregation: &Aggregation) -> DfResult<Vec<usize>> {
+    let limit = |column: (&str, bool)| match column {
+        ("array_agg", false) => ARRAY_MAX,
+        _ => DISTINCT_MAX,
+    };
+    Ok(aggregation.state_columns()?.into_iter().map(limit).collect())
+}
+
+/// Which states have a list that is longer than it may be.
+pub(crate) fn full_rows(states: &RecordBatch, limits: &[usize]) -> Vec<bool> {
+    let mut full = vec![false; states.num_rows()];
+    for (column, limit) in states.columns().iter().rev().zip(limits.iter().rev()) {
+        let Some(lists) = column.as_list_opt::<i32>() else { continue };
+        for (row, length) in lists.offsets().lengths().enumerate() {
+            full[row] |= length > *limit || text_bytes(lists, row) > LIST_BYTES_MAX;
+        }
+    }
+    full
+}
+
+/// Why a row is refused, or a window of many panes is not shown.
+pub(crate) fn full_group() -> String {
+    format!(
+        "its group is full: it may hold {DISTINCT_MAX} values for count(DISTINCT …) and median, {ARRAY_MAX} for array_agg, \
+         and {LIST_BYTES_MAX} bytes of text in each"
+    )
+}
+
+/// Bytes of the texts in a list; other values have a few each.
+fn text_bytes(lists: &ListArray, row: usize) -> usize {
+    let ends = lists.value_offsets();
+    let place = |at: usize| usize::try_from(ends[at]).unwrap_or(0);
+    let (from, to) = (place(row), place(row + 1));
+    if let Some(texts) = lists.values().as_string_opt::<i32>() {
+        let bytes = |at: usize| usize::try_from(texts.value_offsets()[at]).unwrap_or(0);
+        return bytes(to) - bytes(from);
+    }
+    match lists.values().as_string_view_opt() {
+        Some(texts) => (from..to).map(|at| texts.value(at).len()).sum(),
+        None => 0,
     }
 }
 

@@ -12,7 +12,8 @@ use datafusion::common::{DataFusionError, Result as DfResult};
 use crate::emit::{Outbox, push_gone};
 use crate::error::{EngineError, Result};
 use crate::finish::Finished;
-use crate::keyed::{DISTINCT_MAX, Groups, HotStates, StateCodec};
+use crate::keyed::{Groups, HotStates, StateCodec, full_group};
+use crate::parse_emit::Emit;
 use crate::state::{self, Mark, Progress};
 use crate::view::ViewPlan;
 use crate::windows::{Judge, Lateness, Windows};
@@ -37,6 +38,8 @@ pub(crate) struct ViewMember {
     pub(crate) retired_until: i64,
     /// How far windows that overlap have come.
     pub(crate) mark: Mark,
+    /// Of other windows that are told when they are closed: what lies before this key is told. See `finals`.
+    pub(crate) told: Vec<u8>,
 }
 
 /// What one step does to a view.
@@ -48,7 +51,7 @@ pub(crate) struct ViewStep {
     pub(crate) absorbed: Vec<Vec<u8>>,
     /// Where the changed sessions are found by their groups: the start of the one that is, None where none is any more.
     pub(crate) found: Vec<(Vec<u8>, Option<i64>)>,
-    /// The changed groups as readers see them; not of windows that overlap, which are told when they are closed.
+    /// The changed groups as readers see them; not of windows that are told when they are closed.
     pub(crate) shown: Option<Finished>,
     /// Rows of `shown` that cannot be finished, but could before, and why.
     pub(crate) unfinished: Vec<(usize, String)>,
@@ -97,9 +100,13 @@ impl ViewMember {
     pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress, store: &Store) -> Result<ViewMember> {
         let codec = StateCodec::new(&plan, view_id)?;
         let (hot, unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
-        let mark = store.get(Family::State, &state::mark_key(view_id))?;
-        let (retired_until, mark) = (i64::MIN, Mark::decode(mark.as_deref())?);
-        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark })
+        let stored = store.get(Family::State, &state::mark_key(view_id))?;
+        let (mark, told) = match plan.windows {
+            Some(Windows::Hop(_)) => (Mark::decode(stored.as_deref())?, Vec::new()),
+            _ => (Mark::NONE, stored.unwrap_or_default()),
+        };
+        let retired_until = i64::MIN;
+        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark, told })
     }
 
     /// Applies rows to the groups they belong to and counts them in `progress`.
@@ -138,7 +145,7 @@ impl ViewMember {
     /// The changed groups are the step's.
     pub(crate) async fn take_in(&mut self, groups: Groups, step: &mut ViewStep) -> Result<()> {
         step.groups = self.codec.keys(&groups.states)?.into_iter().zip(self.codec.values(&groups)?).collect();
-        if let Some(Windows::Hop(_)) = self.plan.windows {
+        if self.plan.emit == Emit::Final {
             return Ok(());
         }
         let finished = self.plan.finish(groups).await?;
@@ -199,15 +206,12 @@ impl ViewMember {
         (from, count): (usize, usize),
         full: &HashSet<Vec<u8>>,
     ) -> DfResult<(RecordBatch, Counted)> {
-        let (input, kept) = self.plan.select(&rows.slice(from, count), self.progress.closed_until)?;
-        let mut counted = Counted { filtered: (count - input.num_rows()) as u64, ..Counted::default() };
-        let origin: Vec<usize> = match &kept {
-            Some(kept) => kept.values().set_indices().map(|row| from + row).collect(),
-            None => (from..from + count).collect(),
-        };
+        let (input, mut origin) = self.plan.select(&rows.slice(from, count), self.progress.closed_until)?;
+        origin.iter_mut().for_each(|row| *row += from);
+        let mut counted = Counted { filtered: (count - different(&origin)) as u64, ..Counted::default() };
         let (input, origin) = self.split_late(input, origin, &mut counted)?;
-        let input = self.split_full(input, origin, full, &mut counted)?;
-        counted.applied = input.num_rows() as u64;
+        let (input, origin) = self.split_full(input, origin, full, &mut counted)?;
+        counted.applied = different(&origin) as u64;
         Ok((self.plan.aggregation.partial(input).await?, counted))
     }
 
@@ -234,7 +238,10 @@ impl ViewMember {
                 Lateness::Partly { window_start, counted_from } => (window_start, Some(counted_from)),
             };
             counts.push(counted_from.is_some());
-            counted.late.push(LateRow { row, window_start, counted_from });
+            // The items of a row are in the same windows.
+            if counted.late.last().is_none_or(|late| late.row != row) {
+                counted.late.push(LateRow { row, window_start, counted_from });
+            }
         }
         if counts.iter().all(|counts| *counts) {
             return Ok((input, origin));
@@ -243,24 +250,28 @@ impl ViewMember {
         Ok((filter_record_batch(&input, &BooleanArray::from(counts))?, origin))
     }
 
-    /// Takes out the rows of groups that can take no more distinct values.
+    /// Takes out the rows of groups that can take no more values.
     fn split_full(
         &self,
         input: RecordBatch,
         origin: Vec<usize>,
         full: &HashSet<Vec<u8>>,
         counted: &mut Counted,
-    ) -> DfResult<RecordBatch> {
+    ) -> DfResult<(RecordBatch, Vec<usize>)> {
         if full.is_empty() {
-            return Ok(input);
+            return Ok((input, origin));
         }
         let external = |error: EngineError| DataFusionError::External(Box::new(error));
         let groups = self.codec.normalize(self.plan.aggregation.groups_of(&input)?).map_err(external)?;
         let keys = self.codec.keys(&groups).map_err(external)?;
-        let good: Vec<bool> = keys.iter().map(|key| !full.contains(key)).collect();
-        let refused = origin.into_iter().zip(&good).filter(|(_, good)| !**good);
-        counted.failed.extend(refused.map(|(row, _)| (row, full_group())));
-        Ok(filter_record_batch(&input, &BooleanArray::from(good))?)
+        // A row counts with all its items, or not at all.
+        let mut refused: Vec<usize> =
+            origin.iter().zip(&keys).filter(|(_, key)| full.contains(*key)).map(|(row, _)| *row).collect();
+        refused.dedup();
+        let good: Vec<bool> = origin.iter().map(|row| refused.binary_search(row).is_err()).collect();
+        let origin = origin.into_iter().zip(&good).filter(|(_, good)| **good).map(|(row, _)| row).collect();
+        counted.failed.extend(refused.into_iter().map(|row| (row, full_group())));
+        Ok((filter_record_batch(&input, &BooleanArray::from(good))?, origin))
     }
 
     /// Merges this step's states with the stored ones of just the groups it touches.
@@ -300,8 +311,11 @@ impl ViewMember {
             Some(start_ms) => Change::Put(Family::State, key.clone(), start_ms.to_be_bytes().to_vec()),
             None => Change::Delete(Family::State, key.clone()),
         }));
-        // Windows that overlap go in commits of their own.
-        let cutoff = self.retire_cutoff().filter(|_| !matches!(self.plan.windows, Some(Windows::Hop(_))));
+        if self.plan.emit == Emit::Final {
+            changes.extend(state::list_untold(&step.found)?);
+        }
+        // Windows that are told when they are closed go after that, in commits of their own.
+        let cutoff = self.retire_cutoff().filter(|_| self.plan.emit == Emit::Changes);
         if let Some(cutoff) = cutoff {
             let gone = match self.plan.windows {
                 Some(Windows::Session(_)) => self.take_out_sessions(cutoff, step, broker)?,
@@ -318,7 +332,7 @@ impl ViewMember {
     }
 
     /// Takes groups below a key out of the view and of its topic, as many as one commit should.
-    fn take_out(&self, until: &[u8], broker: &Broker) -> Result<Gone> {
+    pub(crate) fn take_out(&self, until: &[u8], broker: &Broker) -> Result<Gone> {
         let (from, _) = state::state_range(self.view_id);
         let mut keys: Vec<Vec<u8>> = Vec::new();
         let mut to = until.to_vec();
@@ -358,6 +372,7 @@ impl ViewMember {
             gone.changes.extend(state::forget(self.view_id));
             (self.hot, self.unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
             (self.progress, self.retired_until, self.mark) = (Progress::default(), i64::MIN, Mark::NONE);
+            self.told = Vec::new();
         }
         Ok(Some(gone.changes))
     }
@@ -385,7 +400,7 @@ impl ViewMember {
     }
 }
 
-/// Why a row is refused.
-pub(crate) fn full_group() -> String {
-    format!("its group has {DISTINCT_MAX} distinct values, which is the limit of count(DISTINCT …)")
+/// How many rows there are among ascending ones.
+fn different(rows: &[usize]) -> usize {
+    rows.chunk_by(|one, other| one == other).count()
 }

@@ -11,11 +11,11 @@ use datafusion::sql::sqlparser::ast::{
     BinaryOperator, Expr, GroupByExpr, Ident, Interval, Query, Select, SelectItem, SetExpr, Statement, TableFactor,
     Value, Visit, visit_expressions, visit_expressions_mut,
 };
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
 
 use crate::names::{is_topic_name, normalized, single_name};
+use crate::parse_emit::{Emit, parse_with_emit};
 use crate::parse_window::{Windowed, window_call};
+use crate::unnest::{ParsedUnnest, take_unnest};
 use crate::window::Window;
 use crate::windows::Windows;
 
@@ -30,7 +30,10 @@ pub(crate) struct ParsedView {
     pub(crate) name: String,
     pub(crate) stream: String,
     pub(crate) windowed: Option<Windowed>,
-    /// The query as it was written, in one spelling.
+    pub(crate) emit: Emit,
+    /// The list in FROM that is taken apart.
+    pub(crate) unnest: Option<ParsedUnnest>,
+    /// The query as it was written, in one spelling, and EMIT where it is not what holds anyway.
     pub(crate) canonical: String,
     /// The query with `window_start` as a column.
     pub(crate) query: Query,
@@ -41,7 +44,7 @@ const FORM: &str =
 
 /// Takes a view's text apart; Err says what to write instead.
 pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
-    let statements = Parser::parse_sql(&GenericDialect {}, sql).map_err(|error| format!("{error}; {FORM}"))?;
+    let (statements, emit) = parse_with_emit(sql).map_err(|error| format!("{error}; {FORM}"))?;
     let [Statement::CreateView(create)] = statements.as_slice() else {
         return Err(format!("not one CREATE MATERIALIZED VIEW statement, {FORM}"));
     };
@@ -58,13 +61,25 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
         ));
     }
     let mut query = (*create.query).clone();
-    let canonical = query.to_string();
+    let mut canonical = query.to_string();
     let select = plain_select(&mut query)?;
     check_items(select)?;
+    let unnest = take_unnest(select)?;
     let stream = stream_name(select)?;
     let windowed = take_windows(select)?;
     group_by_window(select, windowed.as_ref())?;
-    Ok(ParsedView { name, stream, windowed, canonical, query })
+    let windows = windowed.as_ref().map(|windowed| windowed.windows);
+    let by_default = Emit::by_default(windows);
+    let emit = emit.map_or(Ok(by_default), |emit| emit.asked(windows))?;
+    if emit != by_default {
+        canonical.push_str(&format!(" EMIT {}", emit.word()));
+    }
+    if unnest.is_some() && matches!(windows, Some(Windows::Session(_))) {
+        return Err("UNNEST does not go with SESSION in a view, as a row could be late for some of its items: take the items out in a \
+                    derived stream, and declare the view over that"
+            .into());
+    }
+    Ok(ParsedView { name, stream, windowed, emit, unnest, canonical, query })
 }
 
 fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
@@ -344,6 +359,29 @@ mod tests {
     }
 
     #[test]
+    fn emit_is_a_part_of_the_definition_where_it_says_something() {
+        let tumble = "SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY)";
+        let hop = "SELECT count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' DAY, INTERVAL '2' DAY)";
+        let session = "SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '1' DAY)";
+        let cases = [
+            ("SELECT count(*) AS n FROM s", "emit changes", Emit::Changes, true),
+            (tumble, "", Emit::Changes, true),
+            (tumble, "EMIT CHANGES;", Emit::Changes, true),
+            (tumble, "EMIT FINAL", Emit::Final, false),
+            (tumble, "HAVING count(*) > 1 Emit -- once\n Final ;", Emit::Final, false),
+            (hop, "", Emit::Final, true),
+            (hop, "EMIT FINAL", Emit::Final, true),
+            (session, "EMIT FINAL", Emit::Final, false),
+        ];
+        for (query, emit, expected, is_default) in cases {
+            let view = parse(&format!("{query} {emit}")).unwrap();
+            assert_eq!(view.emit, expected, "{query} {emit}");
+            assert_eq!(!view.canonical.contains("EMIT"), is_default, "{}", view.canonical);
+            assert!(!view.query.to_string().to_uppercase().contains("EMIT"), "{}", view.query);
+        }
+    }
+
+    #[test]
     fn what_is_refused_says_what_to_write() {
         let cases = [
             ("SELECT count(*) FROM s", "needs a name"),
@@ -374,6 +412,12 @@ mod tests {
                 "SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '1' DAY) HAVING window_end > ts",
                 "use max of the event time",
             ),
+            ("SELECT count(*) AS n FROM s EMIT FINAL", "has none: write EMIT CHANGES"),
+            (
+                "SELECT count(*) AS n FROM s GROUP BY HOP(ts, INTERVAL '1' DAY, INTERVAL '2' DAY) EMIT CHANGES",
+                "EMIT FINAL",
+            ),
+            ("SELECT count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' DAY) EMIT ALL", "EMIT"),
         ];
         for (query, expected) in cases {
             let mistake = parse(query).expect_err(query);

@@ -148,11 +148,17 @@ fn state_bounds(view: &RunningView, request: &ReadRequest) -> (Vec<u8>, Vec<u8>)
     if from <= to { (from, to) } else { (to.clone(), to) }
 }
 
+/// A column that rows are chosen or ordered by.
 fn column_index(plan: &ViewPlan, name: &str) -> Result<usize> {
-    plan.schema.index_of(name).map_err(|_| {
+    let index = plan.schema.index_of(name).map_err(|_| {
         let hint = closest(name, plan.schema.fields().iter().map(|field| field.name().as_str()));
         EngineError::new(ErrorKind::BadRequest, format!("view {} has no column '{name}'{hint}", plan.name))
-    })
+    })?;
+    if plan.schema.field(index).data_type().is_nested() {
+        let message = format!("column '{name}' of view {} is a list: choose and order by plain values", plan.name);
+        return Err(EngineError::bad_request(message));
+    }
+    Ok(index)
 }
 
 fn key_filters(plan: &ViewPlan, keys: &[(String, String)]) -> Result<Vec<(usize, ScalarValue)>> {

@@ -10,8 +10,8 @@ use broker::{Broker, Change, Family, Store};
 
 use crate::emit::Outbox;
 use crate::error::{EngineError, Result};
-use crate::keyed::{Groups, group_of, labels_of, with_labels};
-use crate::member::{Gone, LateRow, TAKEN_OUT_MAX, ViewMember, ViewStep, full_group};
+use crate::keyed::{Groups, full_group, group_of, labels_of, with_labels};
+use crate::member::{Gone, LateRow, TAKEN_OUT_MAX, ViewMember, ViewStep};
 use crate::session::{Joined, Session, join, spans};
 use crate::state;
 
@@ -116,11 +116,7 @@ impl ViewMember {
     }
 
     fn by_group(&self, rows: &RecordBatch) -> Result<ByGroup> {
-        let (input, kept) = self.plan.select(rows, self.progress.closed_until)?;
-        let origin = match &kept {
-            Some(kept) => kept.values().set_indices().collect(),
-            None => (0..rows.num_rows()).collect(),
-        };
+        let (input, origin) = self.plan.select(rows, self.progress.closed_until)?;
         let columns = self.codec.normalize(self.plan.aggregation.groups_of(&input)?)?;
         let (times, keys) = (labels_of(&columns)?, self.codec.groups(&columns)?);
         let mut groups: HashMap<Vec<u8>, Vec<(i64, usize)>> = HashMap::new();

@@ -17,6 +17,8 @@ use crate::windows::{Hop, Place};
 const PANES_AT_ONCE: usize = if cfg!(test) { 100 } else { 32_768 };
 /// States of windows that are held at once, unless one window alone has more.
 const WINDOWS_AT_ONCE: usize = if cfg!(test) { 5_000 } else { 65_536 };
+/// Bytes of them, with the same exception.
+const WINDOW_BYTES_AT_ONCE: usize = 128 << 20;
 /// Windows that are put together at once, at least at first.
 const SPAN_MIN: i64 = 16;
 
@@ -96,7 +98,9 @@ impl<'p> WindowScan<'p> {
             if entries.len() >= PANES_AT_ONCE || is_last && !entries.is_empty() {
                 windows = self.add(windows, &entries, (from, to))?;
                 entries.clear();
-                if windows.num_rows() > WINDOWS_AT_ONCE && to - from > 1 {
+                let is_much =
+                    windows.num_rows() > WINDOWS_AT_ONCE || windows.get_array_memory_size() > WINDOW_BYTES_AT_ONCE;
+                if is_much && to - from > 1 {
                     return Ok(None);
                 }
             }

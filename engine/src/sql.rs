@@ -23,6 +23,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::names::closest;
 use crate::normalise::normalisers;
+use crate::top_k::top_k;
 
 /// Rows per batch inside the engine's plans: one step's partial states come out as one batch.
 pub(crate) const PLAN_BATCH_ROWS: usize = 65_536;
@@ -43,6 +44,7 @@ pub(crate) fn session() -> SessionContext {
         .build();
     let context = SessionContext::new_with_state(state);
     context.register_udaf(exact_sum());
+    context.register_udaf(top_k());
     normalisers().into_iter().for_each(|function| context.register_udf(function));
     context
 }

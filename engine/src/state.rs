@@ -9,12 +9,13 @@
 //! 05 ++ derived stream name (UTF-8)                         progress of a derived stream
 //! 06 ++ table name (UTF-8)                                  fingerprint u64 ++ progress of a table
 //! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
-//! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows
+//! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows; or a key 10, see `finals`
 //! 09 ++ kind u8 ++ name (UTF-8)                             what SQL declared, see `definitions/stored.rs`
 //! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)
 //! 11 ++ table name ++ 00 ++ key column                      01 ++ columns (both Arrow row format)
 //! 12 ++ derived stream name ++ 00 ++ bucket i64 ^ sign ++ key columns   event time i64 of the accepted row
 //! 13 ++ view id u32 ++ group key ++ window end i64 ^ sign   window start i64: of a session
+//! 14 ++ view id u32 ++ window end i64 ^ sign ++ group key   window start i64: of a session not yet told, see `finals`
 //!
 //! progress: 01 ++ closed until i64 ++ event watermark i64 (i64::MIN = none) ++ applied u64 ++ filtered u64 ++ late u64
 //!           ++ failed u64 ++ lost u64 ++ updated at i64
@@ -48,6 +49,7 @@ const STATE: u8 = 0x10;
 const TABLE_ROW: u8 = 0x11;
 const SEEN: u8 = 0x12;
 const SESSION: u8 = 0x13;
+const UNTOLD: u8 = 0x14;
 /// Version of every value of the engine; a change rebuilds all views.
 const FORMAT: u8 = 1;
 /// Format byte and fingerprint before the state columns.
@@ -264,7 +266,7 @@ pub(crate) fn session_key(view_id: u32, group: &[u8], window_end: i64) -> Vec<u8
 
 /// What deletes all of a view but its progress.
 pub(crate) fn forget(view_id: u32) -> Vec<Change> {
-    let ranges = [state_range(view_id), range(SESSION, view_id)];
+    let ranges = [state_range(view_id), range(SESSION, view_id), range(UNTOLD, view_id)];
     let deleted = ranges.into_iter().map(|(from, to)| Change::DeleteRange(Family::State, from, to));
     deleted.chain([Change::Delete(Family::State, mark_key(view_id))]).collect()
 }
@@ -273,6 +275,33 @@ pub(crate) fn forget(view_id: u32) -> Vec<Change> {
 pub(crate) fn decode_session(key: &[u8], value: &[u8]) -> Result<(i64, i64)> {
     let end = key.last_chunk::<8>().ok_or_else(|| damaged("session key"))?;
     Ok((i64::from_be_bytes(*end) ^ i64::MIN, i64::from_be_bytes(Reader(value).take()?)))
+}
+
+/// The list of sessions that are not yet told, as it follows from where sessions are found by their groups: in the order of
+/// their ends.
+pub(crate) fn list_untold(found: &[(Vec<u8>, Option<i64>)]) -> Result<Vec<Change>> {
+    let change = |(key, start_ms): &(Vec<u8>, Option<i64>)| {
+        let (rest, end) = key.split_last_chunk::<8>().ok_or_else(|| damaged("session key"))?;
+        let (head, group) = rest.split_first_chunk::<5>().ok_or_else(|| damaged("session key"))?;
+        let key = [&[UNTOLD][..], &head[1..], end, group].concat();
+        Ok(match start_ms {
+            Some(start_ms) => Change::Put(Family::State, key, start_ms.to_be_bytes().to_vec()),
+            None => Change::Delete(Family::State, key),
+        })
+    };
+    found.iter().map(change).collect()
+}
+
+/// The first key of a listed session that ends then.
+pub(crate) fn untold_bound(view_id: u32, window_end: i64) -> Vec<u8> {
+    [&[UNTOLD][..], &view_id.to_be_bytes(), &(window_end ^ i64::MIN).to_be_bytes()].concat()
+}
+
+/// The key of a listed session's state.
+pub(crate) fn untold_state(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
+    let (head, group) = key.split_first_chunk::<13>().ok_or_else(|| damaged("untold session"))?;
+    let start = i64::from_be_bytes(Reader(value).take()?) ^ i64::MIN;
+    Ok([&[STATE][..], &head[1..5], &start.to_be_bytes(), group].concat())
 }
 
 /// The value of one group's state.
@@ -434,6 +463,13 @@ mod tests {
         assert_eq!(hex(&state_bound(7, -1)), "10000000077fffffffffffffff");
         assert_eq!(hex(&state_range(7).1), "1000000008");
         assert_eq!(hex(&state_range(u32::MAX).1), "11");
+        let listed = untold_bound(7, 60_000);
+        assert_eq!(hex(&listed), "1400000007800000000000ea60");
+        let found = [([&range(SESSION, 7).0[..], b"k", &listed[5..]].concat(), Some(5)), (listed.clone(), None)];
+        let changes = list_untold(&found).unwrap();
+        let Change::Put(_, key, value) = &changes[0] else { panic!("{}", changes.len()) };
+        assert_eq!((hex(key), hex(value)), (hex(&listed) + "6b", "0000000000000005".to_string()));
+        assert_eq!(untold_state(key, value).unwrap(), state_key(7, 5, b"k"));
         assert_eq!(hex(&encode_state(0x0102, b"xy")), "01000000000000010278 79".replace(' ', ""));
         let definition = Definition { view_id: 9, fingerprint: 0xaabb };
         assert_eq!(hex(&definition.encode()), "0100000009000000000000aabb");

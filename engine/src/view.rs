@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, Result as DfResult};
+use datafusion::common::{Column, DFSchema, Result as DfResult, ScalarValue};
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::expr::AggregateFunction;
@@ -23,15 +23,19 @@ use crate::aggregate::Aggregation;
 use crate::columns::timestamp_type;
 use crate::config::ViewConfig;
 use crate::names::closest;
+use crate::ordered::{is_ordered, order_by_event_time};
 use crate::parse::{ParsedView, WINDOW_END, WINDOW_START, parse_view};
+use crate::parse_emit::Emit;
 use crate::parse_window::Windowed;
 use crate::sql;
 use crate::state;
 use crate::stream::Stream;
+use crate::top_k;
+use crate::unnest::{ITEM, ParsedUnnest, Unnest};
 use crate::windows::{self, Windows};
 
-/// Aggregates whose state stays small and merges exactly as DataFusion defines it.
-const AGGREGATES: [&str; 22] = [
+/// Aggregates whose state is bounded, or has a bound (`keyed`), and merges in any order as DataFusion defines it.
+const AGGREGATES: [&str; 35] = [
     "count",
     "sum",
     "min",
@@ -47,6 +51,12 @@ const AGGREGATES: [&str; 22] = [
     "approx_distinct",
     "approx_median",
     "approx_percentile_cont",
+    "median",
+    "percentile_cont",
+    "first_value",
+    "last_value",
+    "array_agg",
+    "top_k",
     "bool_and",
     "bool_or",
     "bit_and",
@@ -54,6 +64,13 @@ const AGGREGATES: [&str; 22] = [
     "bit_xor",
     "regr_slope",
     "regr_intercept",
+    "regr_count",
+    "regr_r2",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_sxx",
+    "regr_syy",
+    "regr_sxy",
 ];
 
 /// A compiled view. Never changes after it is made.
@@ -62,6 +79,7 @@ pub(crate) struct ViewPlan {
     pub(crate) sql: String,
     pub(crate) stream: Arc<Stream>,
     pub(crate) windows: Option<Windows>,
+    pub(crate) emit: Emit,
     pub(crate) retention_ms: Option<i64>,
     /// What readers see: window_start, window_end (when there is a window), keys, values.
     pub(crate) schema: SchemaRef,
@@ -70,8 +88,10 @@ pub(crate) struct ViewPlan {
     pub(crate) aggregation: Aggregation,
     /// Of everything that decides what the stored state means.
     pub(crate) fingerprint: u64,
-    /// Indexes of the stream's columns that the view uses; `window_start` is put behind them.
+    /// Indexes of the stream's columns that the view uses; the items and `window_start` are put behind them.
     columns: Vec<usize>,
+    /// The list that is taken apart first.
+    pub(crate) unnest: Option<Unnest>,
     conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) having: Vec<Arc<dyn PhysicalExpr>>,
     /// Keys and values over the aggregation's result.
@@ -89,7 +109,7 @@ struct Cut {
 impl ViewPlan {
     /// Compiles a view over one of the streams; Err says what is wrong with it.
     pub(crate) fn new(config: &ViewConfig, streams: &[Arc<Stream>]) -> Result<ViewPlan, String> {
-        let parsed = parse_view(&config.sql)?;
+        let mut parsed = parse_view(&config.sql)?;
         let found = streams.iter().find(|stream| stream.name() == parsed.stream);
         let Some(stream) = found else {
             let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
@@ -98,21 +118,27 @@ impl ViewPlan {
         if config.retention_ms.is_some_and(|retention_ms| retention_ms <= 0 || parsed.windowed.is_none()) {
             return Err(format!("view {}: retention must be positive, and needs a window", parsed.name));
         }
-        check_windowed(parsed.windowed.as_ref(), stream)
+        order_by_event_time(&mut parsed.query, stream.event_time())
+            .and_then(|()| check_windowed(parsed.windowed.as_ref(), stream))
             .map_err(|mistake| format!("view {}: {mistake}", parsed.name))?;
         compile(config, &parsed, stream).map_err(|mistake| format!("view {}: {mistake}", parsed.name))
     }
 
     /// The rows the view counts, with only the columns it uses and what stands for their window (`windows::labels`), and for
-    /// each of them its row in `rows`. An error means that some row cannot be evaluated.
-    pub(crate) fn select(
-        &self,
-        rows: &RecordBatch,
-        closed_until: Option<i64>,
-    ) -> DfResult<(RecordBatch, Option<BooleanArray>)> {
+    /// each of them its row in `rows`, ascending; one row can be several here. An error means that some row cannot be evaluated.
+    pub(crate) fn select(&self, rows: &RecordBatch, closed_until: Option<i64>) -> DfResult<(RecordBatch, Vec<usize>)> {
         let starts = windows::labels(self.windows, self.stream.event_times(rows), closed_until);
         let mut arrays: Vec<ArrayRef> = self.columns.iter().map(|index| rows.column(*index).clone()).collect();
-        arrays.push(starts);
+        let mut origin: Vec<usize> = (0..rows.num_rows()).collect();
+        match &self.unnest {
+            None => arrays.push(starts),
+            Some(unnest) => {
+                let items = unnest.items(rows)?;
+                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
+                arrays.extend([items.values.clone(), items.spread(&starts)?]);
+                origin = items.rows.values().iter().map(|row| *row as usize).collect();
+            }
+        }
         let input = RecordBatch::try_new(self.aggregation.input_schema().clone(), arrays)?;
         let mut kept: Option<BooleanArray> = None;
         for condition in &self.conditions {
@@ -123,8 +149,11 @@ impl ViewPlan {
             });
         }
         match kept.filter(|kept| kept.true_count() < kept.len()) {
-            Some(kept) => Ok((filter_record_batch(&input, &kept)?, Some(kept))),
-            None => Ok((input, None)),
+            Some(kept) => {
+                origin = kept.values().set_indices().map(|row| origin[row]).collect();
+                Ok((filter_record_batch(&input, &kept)?, origin))
+            }
+            None => Ok((input, origin)),
         }
     }
 
@@ -148,12 +177,13 @@ fn check_windowed(windowed: Option<&Windowed>, stream: &Stream) -> Result<(), St
 }
 
 fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Result<ViewPlan, String> {
+    let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &stream.schema())).transpose()?;
     let all: Vec<usize> = (0..stream.schema().fields().len()).collect();
-    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all))?)?;
+    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all, unnest.as_ref()))?)?;
     check_cut(&cut, parsed.windowed.as_ref())?;
     // Planned once more over just the columns it uses, so that nothing else is filtered or copied.
-    let columns = used_columns(&cut, stream)?;
-    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns))?)?;
+    let columns = used_columns(&cut, stream, unnest.as_ref())?;
+    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns, unnest.as_ref()))?)?;
     let below = cut.aggregate.input.schema().clone();
     let above = cut.aggregate.schema.clone();
     let context = sql::session();
@@ -165,7 +195,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
     let conditions = physical(&cut.conditions, &below)?;
     let having = physical(&cut.having, &above)?;
     let aggregation = plan_aggregation(&context, &cut.aggregate).map_err(|error| sql::message(&error))?;
-    let shown = shown_columns(&cut)?;
+    let shown = shown_columns(&cut, parsed.unnest.as_ref())?;
     let exprs: Vec<Expr> = shown.columns.iter().map(|(_, expr)| expr.clone()).collect();
     let output = physical(&exprs, &above)?;
     let schema = output_schema(parsed, &shown, &output, &above)?;
@@ -174,22 +204,25 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         sql: config.sql.trim().to_string(),
         stream: stream.clone(),
         windows: parsed.windowed.as_ref().map(|windowed| windowed.windows),
+        emit: parsed.emit,
         retention_ms: config.retention_ms,
         schema,
         keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),
         fingerprint: state::fingerprint(&stream.definition(), &parsed.canonical),
         aggregation,
         columns,
+        unnest,
         conditions,
         having,
         output,
     })
 }
 
-/// Some columns of the stream, and `window_start` behind them.
-fn input_schema(stream: &Stream, columns: &[usize]) -> SchemaRef {
+/// Some columns of the stream, the items of its list, and `window_start` behind them.
+fn input_schema(stream: &Stream, columns: &[usize], unnest: Option<&Unnest>) -> SchemaRef {
     let schema = stream.schema();
     let mut fields: Vec<Field> = columns.iter().map(|index| schema.field(*index).clone()).collect();
+    fields.extend(unnest.map(|unnest| unnest.field.clone()));
     fields.push(Field::new(WINDOW_START, timestamp_type(), false));
     Arc::new(Schema::new(fields))
 }
@@ -245,6 +278,9 @@ fn cut_plan(plan: &LogicalPlan) -> Result<Cut, String> {
 fn unsupported(node: &LogicalPlan) -> String {
     let text = node.display().to_string();
     let name = text.split([':', ' ']).next().unwrap_or_default().to_string();
+    if node.exists(|below| Ok(matches!(below, LogicalPlan::Unnest(_)))).unwrap_or(false) {
+        return "unnest(…) cannot stand in the SELECT of a view: write FROM stream CROSS JOIN UNNEST(stream.items) AS u(item)".into();
+    }
     format!(
         "{name} is not supported in a view: write SELECT keys, aggregates FROM stream [WHERE …] GROUP BY … [HAVING …]"
     )
@@ -277,19 +313,32 @@ fn check_cut(cut: &Cut, windowed: Option<&Windowed>) -> Result<(), String> {
 fn check_aggregate(call: &AggregateFunction) -> Result<(), String> {
     let name = call.func.name();
     if !AGGREGATES.contains(&name) {
-        return Err(format!("aggregate {name} is not supported in a view yet, there are: {}", AGGREGATES.join(", ")));
+        let instead = match name {
+            "string_agg" => "; write array_to_string(array_agg(…), ', ')",
+            "nth_value" => "; write array_agg(…)[2]",
+            _ => "",
+        };
+        let known = AGGREGATES.join(", ");
+        return Err(format!("aggregate {name} is not supported in a view yet{instead}; there are: {known}"));
     }
-    if call.params.distinct && !matches!(name, "count" | "min" | "max" | "bool_and" | "bool_or") {
+    if call.params.distinct && !matches!(name, "count" | "min" | "max" | "bool_and" | "bool_or" | "array_agg") {
         return Err(format!("{name}(DISTINCT …) is not supported in a view, count(DISTINCT …) is"));
     }
-    if !call.params.order_by.is_empty() && !name.starts_with("approx_percentile") {
+    let takes_order = is_ordered(name) || name.contains("percentile");
+    if !call.params.order_by.is_empty() && !takes_order {
         return Err(format!("{name}(… ORDER BY …) is not supported in a view"));
     }
-    Ok(())
+    match call.params.args.as_slice() {
+        [_, Expr::Literal(ScalarValue::Int64(Some(count)), _)] if name == top_k::NAME => {
+            top_k::check_count(*count).map(|_| ())
+        }
+        [_, other] if name == top_k::NAME => Err(format!("{name}(…, {other}): how many values is a number, such as 3")),
+        _ => Ok(()),
+    }
 }
 
 /// Indexes of the stream's columns that stand anywhere below the aggregate's results.
-fn used_columns(cut: &Cut, stream: &Stream) -> Result<Vec<usize>, String> {
+fn used_columns(cut: &Cut, stream: &Stream, unnest: Option<&Unnest>) -> Result<Vec<usize>, String> {
     let mut names: Vec<Column> = Vec::new();
     let exprs = cut.conditions.iter().chain(&cut.aggregate.group_expr).chain(&cut.aggregate.aggr_expr);
     for expr in exprs {
@@ -302,7 +351,9 @@ fn used_columns(cut: &Cut, stream: &Stream) -> Result<Vec<usize>, String> {
         walked.map_err(|error| sql::message(&error))?;
     }
     let schema = stream.schema();
-    let used = |index: &usize| names.iter().any(|column| column.name == *schema.field(*index).name());
+    let of_list: Vec<usize> = unnest.into_iter().flat_map(Unnest::columns).collect();
+    let named = |index: &usize| names.iter().any(|column| column.name == *schema.field(*index).name());
+    let used = |index: &usize| of_list.contains(index) || named(index);
     Ok((0..schema.fields().len()).filter(used).collect())
 }
 
@@ -319,7 +370,7 @@ struct Shown {
 }
 
 /// Every key is shown, in the order of GROUP BY, under its name in the SELECT or its own; then the values in order.
-fn shown_columns(cut: &Cut) -> Result<Shown, String> {
+fn shown_columns(cut: &Cut, unnest: Option<&ParsedUnnest>) -> Result<Shown, String> {
     let mut values: Vec<(String, Expr)> = Vec::new();
     for item in &cut.projection {
         let name = item.qualified_name().1;
@@ -332,7 +383,10 @@ fn shown_columns(cut: &Cut) -> Result<Shown, String> {
         match values.iter().position(|(_, expr)| *expr == key) {
             Some(at) => columns.push(values.remove(at)),
             None => match group {
-                Expr::Column(column) => columns.push((column.name.clone(), key)),
+                Expr::Column(column) => {
+                    let item = unnest.filter(|_| column.name == ITEM).map(|unnest| &unnest.column);
+                    columns.push((item.unwrap_or(&column.name).clone(), key));
+                }
                 other => return Err(format!("the key '{other}' needs a name, add it to the SELECT with AS")),
             },
         }
@@ -361,12 +415,28 @@ fn output_schema(
         fields.push(Field::new(WINDOW_START, timestamp_type(), false));
         fields.push(Field::new(WINDOW_END, timestamp_type(), false));
     }
-    for ((name, _), expr) in shown.columns.iter().zip(output) {
+    for (at, ((name, _), expr)) in shown.columns.iter().zip(output).enumerate() {
         let kind = expr.data_type(above.as_arrow()).map_err(|error| sql::message(&error))?;
-        if matches!(kind, DataType::List(_) | DataType::Struct(_) | DataType::Map(..)) {
-            return Err(format!("column '{name}' is of type {kind}, a view's columns are plain values"));
+        if at < shown.keys && kind.is_nested() {
+            return Err(format!("key '{name}' is of type {kind}, a view's keys are plain values"));
+        }
+        if !is_shown(&kind) {
+            return Err(format!(
+                "column '{name}' is of type {kind}, a view's values are plain, or lists of plain values"
+            ));
         }
         fields.push(Field::new(name, kind, true));
     }
     Ok(Arc::new(Schema::new(fields)))
+}
+
+/// Plain values, lists of them, and lists of plain fields, as of `top_k`.
+fn is_shown(kind: &DataType) -> bool {
+    match kind {
+        DataType::List(item) => match item.data_type() {
+            DataType::Struct(fields) => fields.iter().all(|field| !field.data_type().is_nested()),
+            item => !item.is_nested(),
+        },
+        other => !other.is_nested(),
+    }
 }

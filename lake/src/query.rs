@@ -191,6 +191,8 @@ impl Queries {
         for function in engine::only_in_views().into_iter().chain([engine::tumble()]) {
             base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
         }
+        base.register_udaf(Arc::new(engine::top_k()))
+            .map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
         engine::model::register(&mut base).map_err(|e| LakeError::bug(format!("models cannot be named: {e}")))?;
         for function in engine::normalisers() {
             base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;

@@ -102,6 +102,7 @@ function money(value, unit, digits) {
 // A value by its declared format; the word of the format carries its unit. `short` is for axes and labels.
 export function formatted(value, format, unit, { compactly = false } = {}) {
   if (value === null || value === undefined) return "–";
+  if (typeof value === "object") return cell(value);
   const figure = typeof value === "string" && format !== "text" && value.trim() !== "" && !Number.isNaN(Number(value)) ? Number(value) : value;
   switch (format) {
     case "integer": return compactly ? compact(Math.round(Number(figure))) : whole.format(figure);

@@ -8,8 +8,10 @@ use crate::Engine;
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::error::Result;
 use crate::parse::{WINDOW_START, parse_view};
+use crate::parse_emit::Emit;
 use crate::running::Running;
 use crate::shared::RunningView;
+use crate::unnest::ITEM;
 
 impl Engine {
     /// The steps of a view, each with what it does.
@@ -27,12 +29,13 @@ impl Engine {
             .fields()
             .iter()
             .map(|field| field.name().as_str())
-            .filter(|name| *name != WINDOW_START)
+            .filter(|name| ![WINDOW_START, ITEM].contains(name))
             .collect();
         let mut steps = vec![
             ("read", format!("topic {} as stream {}, {}", stream.topic(), stream.name(), shared_with(&running, view))),
             ("decode", format!("all columns of {}; of them the view uses: {}", stream.name(), used.join(", "))),
         ];
+        steps.extend(plan.unnest.as_ref().map(|unnest| ("unnest", format!("a row for each item of {}", unnest.text))));
         let (condition, having) = conditions(&plan.sql);
         steps.extend(condition.map(|condition| ("filter", condition)));
         if let Some(windows) = plan.windows {
@@ -44,10 +47,14 @@ impl Engine {
         let state = plan.aggregation.state_schema();
         let kept = state.fields().iter().map(|field| field.name().as_str()).collect::<Vec<&str>>().join(", ");
         steps.push(("aggregate", format!("by window and keys ({}); kept per group: {kept}", plan.keys.join(", "))));
+        let told = match plan.emit {
+            Emit::Changes => "changed groups",
+            Emit::Final => "each group once, when its window is closed,",
+        };
         steps.push((
             "write",
             format!(
-                "changed groups to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
+                "{told} to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
                  commit with the state and the offsets",
                 plan.name,
                 stream.name()

@@ -9,6 +9,8 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
 use crate::names::{is_topic_name, normalized, single_name};
+use crate::parse_emit::{Emit, tokens_and_emit};
+use crate::unnest::{ParsedUnnest, take_unnest};
 
 /// The column that says which row of the step a result comes from, below the SELECT.
 pub(super) const ROW: &str = "_row";
@@ -25,6 +27,8 @@ pub(crate) struct ParsedStream {
     pub(crate) stream: String,
     /// The tables it joins.
     pub(crate) tables: Vec<String>,
+    /// The list in FROM that is taken apart.
+    pub(super) unnest: Option<ParsedUnnest>,
     /// The query, with the source's row number as one more column.
     pub(super) query: Query,
 }
@@ -40,6 +44,7 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
     }
     let select = plain_select(&mut query)?;
     check_items(select)?;
+    let unnest = take_unnest(select)?;
     let [from] = select.from.as_slice() else {
         return Err("a derived stream reads FROM exactly one stream; further ones are joined as tables".into());
     };
@@ -52,11 +57,16 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
         expr: Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', ROW)]),
         alias: Ident::with_quote('"', SOURCE_ROW),
     });
-    Ok(ParsedStream { name, stream, tables, query })
+    Ok(ParsedStream { name, stream, tables, unnest, query })
 }
 
 fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
-    let mut parser = Parser::new(&GenericDialect {}).try_with_sql(sql)?;
+    // A stream tells each row at once, which is what ksqlDB calls EMIT CHANGES.
+    let (tokens, emit) = tokens_and_emit(sql)?;
+    if emit == Some(Emit::Final) {
+        return Err(ParserError::ParserError("EMIT FINAL is for views that have windows".into()));
+    }
+    let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(tokens);
     parser.expect_keyword(Keyword::CREATE)?;
     parser.expect_keyword(Keyword::STREAM)?;
     let name = parser.parse_object_name(false)?;
@@ -123,7 +133,7 @@ mod tests {
     fn names_are_taken_out() {
         let parsed = parse_stream(
             "create stream Enriched as select l.*, u.segment from Listens l left join users u on l.user_id = u.user_id \
-             join \"Countries\" on l.country = \"Countries\".country;",
+             join \"Countries\" on l.country = \"Countries\".country emit changes;",
         );
         let parsed = parsed.unwrap();
         assert_eq!((parsed.name.as_str(), parsed.stream.as_str()), ("enriched", "listens"));
@@ -145,6 +155,7 @@ mod tests {
             ("CREATE STREAM d AS SELECT x FROM s, t", "exactly one stream"),
             ("CREATE STREAM d AS SELECT x FROM (SELECT 1 AS x) AS y", "name a stream"),
             ("CREATE STREAM d AS SELECT x FROM s; SELECT 1", "after the query"),
+            ("CREATE STREAM d AS SELECT x FROM s EMIT FINAL", "views that have windows"),
         ];
         for (sql, expected) in cases {
             let mistake = parse_stream(sql).err().unwrap_or_default();

@@ -32,6 +32,7 @@ use crate::lookup::LookupTable;
 use crate::names::closest;
 use crate::sql;
 use crate::stream::{META_COLUMNS, Stream};
+use crate::unnest::{ITEM, Unnest};
 
 const AGGREGATES: &str = "aggregates make a view: declare a materialized view over the stream";
 
@@ -51,6 +52,8 @@ pub(crate) struct DerivedPlan {
     pub(super) deduplicate: Option<Deduplicate>,
     /// The stream's columns, without those about the record.
     pub(super) schema: SchemaRef,
+    /// The list that is taken apart first.
+    unnest: Option<Unnest>,
     /// What goes into the first join.
     input: SchemaRef,
     joins: Vec<LookupJoin>,
@@ -89,7 +92,9 @@ impl DerivedPlan {
         let parsed = parse_stream(text).map_err(|mistake| vec![mistake])?;
         let named = |mistake: String| vec![format!("stream {}: {mistake}", parsed.name)];
         let source = find_source(&parsed, streams, tables).map_err(named)?;
-        let input = input_schema(&source);
+        let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &source.schema()));
+        let unnest = unnest.transpose().map_err(named)?;
+        let input = input_schema(&source, unnest.as_ref());
         let selected = select(&parsed, &input, tables).map_err(named)?;
         let stream_config = stream_config(config, &parsed, &selected, &source);
         let stream = Stream::new(&stream_config)?;
@@ -116,6 +121,7 @@ impl DerivedPlan {
             conditions,
             deduplicate,
             schema,
+            unnest,
             input,
             joins: selected.joins,
             select: selected.select,
@@ -135,8 +141,16 @@ impl DerivedPlan {
     ) -> Result<Evaluated, Failure> {
         let number = |row: usize| u32::try_from(row).expect("a step has far fewer than 2^32 rows");
         let numbers: UInt32Array = (from..from + count).map(|row| Some(number(row))).collect();
-        let slice = rows.slice(from, count);
-        let arrays: Vec<ArrayRef> = slice.columns().iter().cloned().chain([Arc::new(numbers) as ArrayRef]).collect();
+        let (slice, numbers) = (rows.slice(from, count), Arc::new(numbers) as ArrayRef);
+        let mut arrays: Vec<ArrayRef> = slice.columns().to_vec();
+        match &self.unnest {
+            None => arrays.push(numbers),
+            Some(unnest) => {
+                let items = unnest.items(&slice)?;
+                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
+                arrays.extend([items.values.clone(), items.spread(&numbers)?]);
+            }
+        }
         let mut joined = RecordBatch::try_new(self.input.clone(), arrays)?;
         for join in &self.joins {
             joined = join.apply(joined, store)?;
@@ -186,10 +200,10 @@ fn find_source(
     })
 }
 
-/// All columns of the source, and the row number.
-fn input_schema(source: &Stream) -> SchemaRef {
+/// All columns of the source, the items of its list, and the row number.
+fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     let schema = source.schema();
-    let fields = schema.fields().iter().map(|field| field.as_ref().clone());
+    let fields = schema.fields().iter().map(|field| field.as_ref().clone()).chain(unnest.map(|of| of.field.clone()));
     Arc::new(Schema::new(fields.chain([Field::new(ROW, DataType::UInt32, false)]).collect::<Vec<_>>()))
 }
 
@@ -249,13 +263,17 @@ fn plan_query(
     state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})
 }
 
-/// Takes the columns about the record out of the result: `*` gives them, but the result has its own.
+/// Takes the columns about the record out of the result: `*` gives them, but the result has its own. The items of a list are not
+/// the stream's either: who selects them has named them.
 fn without_record_columns(plan: LogicalPlan) -> Result<LogicalPlan, String> {
     let LogicalPlan::Projection(projection) = plan else {
         return Err("write SELECT columns FROM stream".into());
     };
     let is_record = |expr: &Expr| match expr {
-        Expr::Column(column) => column.name == ROW || META_COLUMNS.contains(&column.name.as_str()),
+        Expr::Column(column) => {
+            let name = column.name.as_str();
+            name == ROW || name == ITEM || META_COLUMNS.contains(&name)
+        }
         _ => false,
     };
     let kept = projection.expr.iter().filter(|expr| !is_record(expr)).cloned().collect();

@@ -19,7 +19,7 @@ pub(super) fn number(function: &str, place: usize, given: &DataType) -> Result<D
 }
 
 /// A whole number that the query itself states.
-pub(super) fn constant(function: &str, name: &str, expr: &Arc<dyn PhysicalExpr>) -> Result<i64> {
+pub(crate) fn constant(function: &str, name: &str, expr: &Arc<dyn PhysicalExpr>) -> Result<i64> {
     let rows = RecordBatch::new_empty(Arc::new(Schema::empty()));
     // a column cannot be evaluated over no columns
     let value = match expr.evaluate(&rows) {

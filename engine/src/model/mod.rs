@@ -22,6 +22,8 @@ use datafusion::error::Result;
 use datafusion::execution::registry::FunctionRegistry;
 use datafusion::logical_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
+pub(crate) use arguments::constant;
+
 /// Makes the models known to a session under their names.
 ///
 /// # Errors

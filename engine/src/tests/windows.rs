@@ -8,23 +8,23 @@ const HOPS: &str = "h AS SELECT genre, count(*) AS n, sum(amount) AS total FROM 
 const VISITS: &str =
     "x AS SELECT uid, count(*) AS n, sum(amount) AS total FROM s GROUP BY SESSION(ts, INTERVAL '1' MINUTE), uid";
 
-const MINUTE: i64 = 60_000;
+pub(super) const MINUTE: i64 = 60_000;
 
 /// Key and value of each record of a view's topic.
-async fn topic(broker: &Broker, view: &str) -> Vec<(String, Option<String>)> {
+pub(super) async fn topic(broker: &Broker, view: &str) -> Vec<(String, Option<String>)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let all = records(broker, view).await;
     all.into_iter().map(|(_, record)| (text(&record.key.unwrap()), record.value.as_deref().map(text))).collect()
 }
 
 /// The keys of a view's topic whose newest record has a value.
-async fn live(broker: &Broker, view: &str) -> Vec<String> {
+pub(super) async fn live(broker: &Broker, view: &str) -> Vec<String> {
     let newest: BTreeMap<String, Option<String>> = topic(broker, view).await.into_iter().collect();
     newest.into_iter().filter(|(_, value)| value.is_some()).map(|(key, _)| key).collect()
 }
 
 /// Start of the window as minutes and seconds, then the other columns but its end.
-fn short(rows: Vec<Vec<String>>) -> Vec<String> {
+pub(super) fn short(rows: Vec<Vec<String>>) -> Vec<String> {
     rows.iter().map(|row| format!("{} {}", &row[0][14..19], row[2..].join(" "))).collect()
 }
 
