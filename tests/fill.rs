@@ -163,7 +163,7 @@ fn delete_most(server: &Server) -> Vec<i64> {
         offsets.add_partition_offset(TOPIC, partition, to).unwrap();
     }
     let deleted = futures::executor::block_on(admin.delete_records(&offsets, &AdminOptions::new())).unwrap();
-    let starts = deleted.elements().iter().map(|of| {
+    let starts = deleted.elements().into_iter().map(|of| {
         of.error().unwrap();
         of.offset().to_raw().unwrap()
     });
