@@ -18,7 +18,7 @@ use broker::{BatchBuilder, LogId, Offset, Partition, PartitionIndex, RecordRef};
 
 use crate::decode::Sources;
 use crate::emit::json_lines;
-use crate::error::Result;
+use crate::error::{EngineError, Result};
 use crate::history::{Found, HistorySlot, Wanted};
 use crate::pipeline::Pipeline;
 use crate::quality::timestamps;
@@ -156,10 +156,7 @@ impl Fill {
                     self.ahead.insert(index, Kept { log: partition.id(), rows, next });
                 }
                 Err(error) => {
-                    if !std::mem::replace(&mut self.told.trouble, true) {
-                        tracing::warn!(stream = stream.name(), partition = index, from, %error,
-                            "kept rows cannot be read now, it is tried again");
-                    }
+                    self.tell_trouble(stream, &error);
                     return Some((error.message, LATER));
                 }
             }
@@ -170,6 +167,12 @@ impl Fill {
     fn lose(&mut self, source: &mut Source, offsets: u64) {
         source.lose(offsets);
         self.told.gone += offsets;
+    }
+
+    fn tell_trouble(&mut self, stream: &Stream, error: &EngineError) {
+        if !std::mem::replace(&mut self.told.trouble, true) {
+            tracing::warn!(stream = stream.name(), %error, "kept rows cannot be read now, it is tried again");
+        }
     }
 
     fn tell_end(&mut self, stream: &Stream) {
