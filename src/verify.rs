@@ -84,7 +84,10 @@ fn ask(server: &Server, path: &str, query: &str) -> Result<Value, Failure> {
     while report["state"] == "running" {
         report = server.get(path)?;
     }
-    Ok(report)
+    match report["state"] == "done" {
+        true => Ok(report),
+        false => Err(Failure::Failed("the server was started anew before the verification ended: ask again".into())),
+    }
 }
 
 fn names(list: &Value, name: &str) -> Vec<String> {

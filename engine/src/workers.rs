@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
+use tokio::task::coop::unconstrained;
 
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::shared::{PipelineShared, Published};
@@ -46,7 +47,7 @@ impl Workers {
         let run = move || {
             // A panic must be seen as a stopped pipeline, not as one that is forever late.
             let mut guard = EndGuard { shared: seen, published, ended: false };
-            runtime.block_on(work);
+            drive(&runtime, work);
             guard.ended = true;
         };
         let thread = std::thread::Builder::new().name(name).spawn(run);
@@ -108,6 +109,12 @@ struct Spawned {
     published: Vec<Arc<Published>>,
 }
 
+/// Works to the end, on a thread of its own. A step drives plans to their end from within one turn; DataFusion counts what they read
+/// against the turns that tokio gives a task, and when these were used up there, nothing would ever renew them.
+fn drive(runtime: &Handle, work: impl Future<Output = ()>) {
+    runtime.block_on(unconstrained(work));
+}
+
 struct EndGuard {
     shared: Arc<PipelineShared>,
     published: Vec<Arc<Published>>,
@@ -121,5 +128,24 @@ impl Drop for EndGuard {
             self.published.iter().for_each(|published| published.advanced.send_modify(|count| *count += 1));
         }
         self.shared.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::coop::consume_budget;
+
+    use super::*;
+
+    /// Without its own budget this would not end.
+    #[test]
+    fn what_a_step_drives_from_within_does_not_run_out_of_turns() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let within = async {
+            for _ in 0..10_000 {
+                consume_budget().await;
+            }
+        };
+        drive(runtime.handle(), async move { futures::executor::block_on(within) });
     }
 }

@@ -113,11 +113,9 @@ async fn compare(
                 }
                 if let Some(place) = place {
                     report.checked_rows += 1;
-                    if log.sum(place, &found.columns)? != Some(found.sum) {
-                        let path = &found.entry.path;
-                        report.differ(|| {
-                            format!("partition {index}: offset {offset} has other values in {path} than in the log")
-                        });
+                    let (sum, path) = (log.sum(place, &found.columns)?, &found.entry.path);
+                    if sum != Some(found.sum) {
+                        report.differ(|| other_values((index, offset), path));
                     }
                     in_log = log.next().await?;
                 }
@@ -136,6 +134,10 @@ async fn compare(
             (None, _) => return Ok(()),
         }
     }
+}
+
+fn other_values((partition, offset): (PartitionIndex, Offset), path: &str) -> String {
+    format!("partition {partition}: offset {offset} has other values in {path} than in the log")
 }
 
 /// The rows below `to` that the log has.
