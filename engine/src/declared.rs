@@ -11,6 +11,7 @@ use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::emit::{LOG_HEADER, STATE_HEADER};
 use crate::engine::Engine;
 use crate::error::{EngineError, ErrorKind, Result};
+use crate::ordered::order_by_event_time;
 use crate::parse::parse_view;
 use crate::stream::Stream;
 use crate::window::Window;
@@ -29,8 +30,10 @@ pub struct DeclaredView {
     /// The stream it reads.
     pub stream: Arc<Stream>,
     /// Its query, with the column `window_start` in the place of the window; without a window it is grouped by one all the
-    /// same.
+    /// same. Aggregates to which the order of rows matters say it.
     pub query: Query,
+    /// Whether its rows are the items of a list, for which the query has a column of its own.
+    pub unnests: bool,
     /// How event time is cut; None for a view without a window.
     pub windows: Option<DeclaredWindows>,
     /// window_start and window_end (when it has a window), keys, values.
@@ -79,7 +82,8 @@ impl Engine {
         let running = self.running();
         let view = running.view(name)?;
         let plan = &view.plan;
-        let parsed = parse_view(&plan.sql).map_err(EngineError::bug)?;
+        let mut parsed = parse_view(&plan.sql).map_err(EngineError::bug)?;
+        order_by_event_time(&mut parsed.query, plan.stream.event_time()).map_err(EngineError::bug)?;
         let windows = parsed.windowed.map(|windowed| match windowed.windows {
             Windows::Tumble(window) => DeclaredWindows::Tumble(window),
             Windows::Hop(hop) => DeclaredWindows::Hop { slide: hop.slide(), size: hop.size() },
@@ -89,6 +93,7 @@ impl Engine {
             name: plan.name.to_string(),
             stream: plan.stream.clone(),
             query: parsed.query,
+            unnests: parsed.unnest.is_some(),
             windows,
             schema: plan.schema.clone(),
             keys: plan.keys.clone(),

@@ -5,7 +5,6 @@
 //! group by group (`compare`). Where records are gone from log and lake, windows that may have held them are not judged.
 
 mod compare;
-mod ordered;
 mod report;
 mod starts;
 mod statement;

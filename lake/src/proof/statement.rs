@@ -12,7 +12,6 @@ use datafusion::sql::sqlparser::ast::{
 };
 use engine::{DeclaredView, DeclaredWindows};
 
-use super::ordered::ordered;
 use super::starts;
 
 /// The table of the rows that the view did not count: their places, and from which window on they count all the same.
@@ -68,7 +67,9 @@ pub fn statement(view: &DeclaredView, scope: &Scope<'_>) -> Result<Statement, St
     let SetExpr::Select(select) = view.query.body.as_ref() else {
         return Err("its query is not one SELECT".into());
     };
-    let select = &ordered((**select).clone(), view.stream.event_time());
+    if view.unnests {
+        return Err("its rows are the items of a list (UNNEST), which are not recomputed yet".into());
+    }
     let alias = alias_of(select, view.stream.name())?;
     let selection = select.selection.as_ref().map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
     let GroupByExpr::Expressions(groups, _) = &select.group_by else {

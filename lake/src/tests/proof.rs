@@ -18,7 +18,7 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const LATENESS_MS: i64 = 3_000;
 
-const VIEWS: [(&str, &str); 13] = [
+const VIEWS: [(&str, &str); 14] = [
     (
         "minutes",
         "SELECT genre, count(*) AS n, sum(amount) AS total, avg(amount) AS mean, min(amount) AS lo, max(amount) AS hi, \
@@ -52,6 +52,11 @@ const VIEWS: [(&str, &str); 13] = [
         "sketches",
         "SELECT genre, approx_distinct(uid) AS people, approx_percentile_cont(price, 0.9) AS dear, approx_median(amount) AS \
          middle FROM s GROUP BY TUMBLE(ts, INTERVAL '10' MINUTE), genre",
+    ),
+    (
+        "ordered",
+        "SELECT genre, first(amount) AS opening, last(amount ORDER BY ts) FILTER (WHERE uid <> 3) AS closing, \
+         array_agg(DISTINCT uid) AS people FROM s GROUP BY HOP(ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND), genre",
     ),
     (
         "ends",
@@ -235,6 +240,16 @@ async fn views_of_all_windows_equal_their_recomputation() {
         assert_sound(&part);
         assert!(part.groups < running.verify(view).await.groups, "{view}");
     }
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_recomputed_says_why() {
+    let words =
+        "SELECT word, count(*) AS n FROM s CROSS JOIN UNNEST(string_to_array(s.genre, 'o')) AS u(word) GROUP BY word";
+    let running = fed(&[("words", words)], None).await;
+    let report = running.verify("words").await;
+    assert!(report.refused.as_ref().is_some_and(|why| why.contains("UNNEST")) && !report.is_sound(), "{report:#?}");
     running.stop().await;
 }
 
