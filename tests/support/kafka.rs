@@ -6,6 +6,7 @@ use super::{Scratch, cache, eventually};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub struct ApacheKafka {
@@ -77,9 +78,21 @@ fn properties(scratch: &Scratch, broker: u16, controller: u16) -> String {
     )
 }
 
-/// A port that was free a moment ago.
+/// The first of the ports that are given out. Linux gives those from 32768 on to whoever connects: one of them can be taken between
+/// the look and its use.
+const FIRST_PORT: u16 = 20_000;
+const PORTS: u16 = 12_000;
+
+/// A port that is free, and that nobody else in this run is given.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    let own = (std::process::id() as u16).wrapping_mul(61);
+    loop {
+        let port = FIRST_PORT + own.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A Java class of Kafka's jars, as a command.
