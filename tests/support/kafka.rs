@@ -73,7 +73,7 @@ fn properties(scratch: &Scratch, broker: u16, controller: u16) -> String {
          offsets.topic.replication.factor=1\noffsets.topic.num.partitions=3\n\
          transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=3\n\
          share.coordinator.state.topic.replication.factor=1\nshare.coordinator.state.topic.min.isr=1\n\
-         group.initial.rebalance.delay.ms=0\ngroup.consumer.assignor.offload.enable=false\ngroup.consumer.assignment.interval.ms=0\nlog.cleaner.backoff.ms=200\nlog.initial.task.delay.ms=3600000\nlog.dirs={}\n",
+         group.initial.rebalance.delay.ms=0\ngroup.consumer.assignor.offload.enable=false\ngroup.consumer.assignment.interval.ms=0\nlog.cleaner.backoff.ms=200\nlog.retention.check.interval.ms=3600000\nlog.initial.task.delay.ms=3600000\nlog.dirs={}\n",
         scratch.path("apache/log").display()
     )
 }
