@@ -12,16 +12,17 @@ const mistakes = []
 let pages = 0, numbers = 0, panels = 0
 
 const json = async (where) => (await fetch(`${base}${where}`)).json()
-const digits = (text) => (text ?? '').replace(/[^0-9]/g, '')
+const figure = (text) => (text ?? '').replace(/[^0-9.]/g, '')
 
-// A whole number is shown with all its digits up to six of them. Events flow while this looks, and the page is behind the API by the
-// time between two of its looks, so a little apart will do here; tests/page.rs and tests/dashboards.rs compare to the digit.
+// A number is shown with all its whole digits up to six of them; a sum of fractions that is whole when this looks first may have a
+// fraction at the next look. Events flow while this looks, and the page is behind the API by the time between two of its looks, so a
+// little apart will do here; tests/page.rs and tests/dashboards.rs compare to the digit.
 async function compare(page, name, { dashboard, refreshMs }, number, panel) {
   const api = async () => (await json(`/v1/dashboards/${dashboard}/panels/${number}`)).rows?.[0]?.[0]
   const first = await api()
   if (!Number.isInteger(first) || first >= 100000) return
   const place = page.locator(`section.panel[aria-label="${panel.title}"] .figure span`).first()
-  const shown = async () => digits(await place.textContent({ timeout: 10000 }).catch(() => ''))
+  const shown = async () => figure(await place.textContent({ timeout: 10000 }).catch(() => ''))
   const agree = (text, answer) => text !== '' && Math.abs(Number(text) - answer) <= 5 + Math.ceil(0.005 * answer)
   const look = await agreement({ api, shown, refreshMs, agree })
   numbers += 1
