@@ -43,7 +43,8 @@ pub enum Command {
     },
 }
 
-const TOPIC: [&str; 5] = ["topic", "file_rows", "live_rows", "checked_rows", "differences"];
+const TOPIC: [&str; 7] =
+    ["topic", "file_rows", "live_rows", "checked_rows", "raw_records", "raw_checked", "differences"];
 const VIEW: [&str; 10] =
     ["view", "windows", "groups", "equal", "different", "missing", "extra", "expired", "unjudged", "not_counted"];
 

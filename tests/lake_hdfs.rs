@@ -1,12 +1,14 @@
 //! The lake on a real HDFS with replication 2: every record once across kills of the server, while files are merged, of a data
-//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed.
+//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed; consumers of what the
+//! log let go; Iceberg tables by Spark.
 
 use crate::oracle::{everything, listeners, merging, music, oracle, report, settle};
 use crate::support::hdfs::Hdfs;
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, spark};
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_others, eventually};
+use crate::support::{Scratch, beside_others, eventually, seed};
+use crate::{cold, iceberg};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
@@ -103,6 +105,8 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     odd_values_are_the_same_everywhere(&hdfs, &server);
     tables_of_sql_are_read_by_their_ddl(&scratch, &hdfs, &server);
     assert!(server.stop().success());
+    consumers_read_on_from_hdfs(&mut hdfs);
+    spark_reads_iceberg_tables(&hdfs);
     // an attempt that the name node's end cut off leaves a hidden file, which goes at the next start
     server.start_again();
     assert!(server.stop().success());
@@ -202,6 +206,51 @@ fn tables_of_sql_are_read_by_their_ddl(scratch: &Scratch, hdfs: &Hdfs, server: &
     let count = "SELECT count(*) FROM listens";
     let counted = read(&hdfs.url("lake/listens"), count, Some(&ddl));
     assert_eq!(counted["rows"], Value::from(as_rows(server.http.sql(count))));
+}
+
+/// Another lake there, of this configuration.
+fn beside(scratch: &Scratch, hdfs: &Hdfs, (dir, system): (&str, &str)) -> Server {
+    let configs = vec![scratch.write("system.toml", system)];
+    let args = vec!["--lake".to_owned(), hdfs.url(dir)];
+    Server::start_with(scratch, Options { configs, args, ..Options::default() })
+}
+
+/// From both data nodes, and from the one that is left.
+fn consumers_read_on_from_hdfs(hdfs: &mut Hdfs) {
+    let scratch = Scratch::new("cold-hdfs");
+    let mut server = beside(&scratch, hdfs, ("cold", &cold::merging()));
+    let committed = cold::fill(&server, seed("cold-hdfs"));
+    cold::let_go(&server);
+    cold::reads_back(&server, &committed);
+    server.kill9();
+    let files = hdfs.files("cold/_raw/orders");
+    assert!(!files.is_empty() && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
+    hdfs.kill_data_node(1);
+    server.start_again();
+    assert!(cold::read_all(&server) == committed, "from one data node");
+    hdfs.start_data_node(1);
+    hdfs.wait_for_data_nodes(2);
+    assert!(server.stop().success());
+}
+
+/// Through the catalog and by the files alone: the rows that SQL reads, and those of the snapshot since the last merge.
+fn spark_reads_iceberg_tables(hdfs: &Hdfs) {
+    let scratch = Scratch::new("iceberg-hdfs");
+    let mut server = beside(&scratch, hdfs, ("tables", iceberg::SYSTEM));
+    iceberg::settle(&server, 0..40);
+    iceberg::settle(&server, 40..60);
+    let merged = server.http.post("/v1/lake/orders/merge", &Value::Null);
+    assert!(merged["merges"].as_u64().unwrap() >= 4, "{merged}");
+    iceberg::settle(&server, 60..70);
+    let table = server.http.get("/iceberg/v1/namespaces/lake/tables/orders");
+    let snapshots = table["metadata"]["snapshots"].as_array().unwrap();
+    let of = |snapshot: &Value| (snapshot["summary"]["operation"].clone(), snapshot["summary"]["total-records"].clone());
+    // without second names of files time travel ends at the merge
+    let older = snapshots.iter().find(|snapshot| of(snapshot) == (json!("replace"), json!("60")));
+    let older = older.unwrap_or_else(|| panic!("{snapshots:?}"))["snapshot-id"].as_i64().unwrap();
+    assert!(!snapshots.iter().any(|snapshot| of(snapshot) == (json!("append"), json!("60"))), "{snapshots:?}");
+    iceberg::spark_reads_it(&server, &hdfs.url("tables/_iceberg"), (older, [60, 17_700]), 2);
+    assert!(server.stop().success());
 }
 
 fn read(directory: &str, sql: &str, ddl: Option<&std::path::Path>) -> Value {

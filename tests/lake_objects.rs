@@ -1,6 +1,6 @@
 //! The lake in an object store, one that speaks like S3 and one like Azure's: every record once across kills of the server at each request that matters,
 //! refused, cut and lost requests, and a store that is away; pyarrow reads the bucket by itself; large files in parts; what is told
-//! when keys, bucket or owner are wrong; backups there.
+//! when keys, bucket or owner are wrong; backups there; consumers of what the log let go; Iceberg tables by pyiceberg.
 
 use crate::oracle::{merging, settle};
 use crate::support::kafka::run;
@@ -8,7 +8,8 @@ use crate::support::objects::{Kind, SECRET, Store};
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Which};
 use crate::support::server::{Options, Server, millpond, serve};
-use crate::support::{Scratch, beside_others, eventually};
+use crate::support::{Scratch, beside_others, eventually, seed};
+use crate::{cold, iceberg};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -74,8 +75,13 @@ fn labels() -> [Value; 4] {
 }
 
 fn start(scratch: &Scratch, store: &Store, system: &str) -> Server {
+    start_in(scratch, store, ("some/lake", system))
+}
+
+/// A lake in a directory of the bucket.
+fn start_in(scratch: &Scratch, store: &Store, (dir, system): (&str, &str)) -> Server {
     let configs = vec![scratch.write("system.toml", system), scratch.write("store.toml", &store.config())];
-    let args = vec!["--lake".to_owned(), store.url(BUCKET, "some/lake")];
+    let args = vec!["--lake".to_owned(), store.url(BUCKET, dir)];
     Server::start_with(scratch, Options { configs, args, ..Options::default() })
 }
 
@@ -200,6 +206,52 @@ fn every_record_is_in_the_bucket_once() {
     assert_eq!(store.open_uploads(BUCKET), 0);
     let waiting = server.data_dir().join("lake-uploads");
     assert_eq!(std::fs::read_dir(waiting).map_or(0, |files| files.count()), 0, "files wait that nobody uploads");
+    consumers_read_on_from_the_bucket(&store);
+    pyiceberg_reads_the_bucket(&store);
+}
+
+/// Through requests that fail, kill -9 and a store that is away.
+fn consumers_read_on_from_the_bucket(store: &Store) {
+    let scratch = Scratch::new("cold-s3");
+    let mut server = start_in(&scratch, store, ("cold", &cold::merging()));
+    let committed = cold::fill(&server, seed("cold-s3"));
+    cold::let_go(&server);
+    cold::reads_back(&server, &committed);
+    let get: Which = ("GET", "/cold/_raw/orders/");
+    store.network.fail(&[(get, Fault::Refused), (get, Fault::Cut), (get, Fault::Lost), (get, Fault::Late)]);
+    assert!(cold::read_all(&server) == committed, "through requests that fail");
+    assert_eq!(store.network.left(), 0, "all of them came");
+    server.kill9();
+    store.network.away(true);
+    server.start_again();
+    let waiting = cold::waiting(&server);
+    store.network.away(false);
+    assert!(cold::to_end(&waiting) == committed, "after the store came back");
+    assert!(server.stop().success());
+}
+
+/// Through the catalog and by the files alone, with keys of its own: what SQL reads, and each snapshot since the last merge.
+fn pyiceberg_reads_the_bucket(store: &Store) {
+    let scratch = Scratch::new("iceberg-s3");
+    let mut server = start_in(&scratch, store, ("tables", iceberg::SYSTEM));
+    let reads = |server: &Server, snapshots: &[&str]| {
+        let report = iceberg::read(server, &store.url(BUCKET, "tables/_iceberg/lake/orders"), &store.for_pyiceberg());
+        iceberg::agrees(server, &report);
+        iceberg::has_snapshots(&report, snapshots);
+    };
+    iceberg::settle(&server, 0..40);
+    iceberg::settle(&server, 40..60);
+    reads(&server, &["append 40", "append 60"]);
+    let merged = server.http.post("/v1/lake/orders/merge", &Value::Null);
+    assert!(merged["merges"].as_u64().unwrap() >= 4, "{merged}");
+    iceberg::settle(&server, 60..70);
+    // without second names of files time travel ends at the merge
+    reads(&server, &["replace 60", "append 70"]);
+    server.kill9();
+    server.start_again();
+    iceberg::settle(&server, 70..80);
+    reads(&server, &["replace 60", "append 70", "append 80"]);
+    assert!(server.stop().success());
 }
 
 fn goes_on_while_the_store_is_away(store: &Store, server: &mut Server) {

@@ -402,7 +402,7 @@ impl Lake {
     }
 
     /// Compares files and log record by record: each offset of the log that is a row must be in exactly one file or above
-    /// the mark.
+    /// the mark, and files of whole records have what the log has, or what was published.
     ///
     /// # Errors
     /// `NotFound` for a topic that does not settle, `Destination` or `Broker` when something cannot be read.
@@ -521,8 +521,8 @@ impl Lake {
     }
 
     /// Merges files of whole records.
-    pub(crate) async fn merge_raw_for_test(&self) {
-        self.raw_for_test().merge(&self.sealer, &self.stop.subscribe()).await.unwrap();
+    pub(crate) async fn merge_raw_for_test(&self) -> Result<()> {
+        self.raw_for_test().merge(&self.sealer, &self.stop.subscribe()).await
     }
 
     /// Ends as a crash would, once the step under way is over: the lakes of a test share one process.

@@ -386,7 +386,9 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
 fn merged_raw_holds_its_inputs(known: &[Arc<RawFile>], inputs: &[Arc<RawFile>], merged: &RawFile) -> Result<()> {
     let is_known = |input: &Arc<RawFile>| known.iter().any(|file| Arc::ptr_eq(file, input));
     let ends = inputs.first().zip(inputs.last()).map(|(first, last)| (first.first, last.last));
+    let sum = inputs.iter().try_fold(0_u64, |all, input| input.sum.map(|sum| all.wrapping_add(sum)));
     let fits = inputs.iter().all(is_known)
+        && (sum.is_none() || merged.sum == sum)
         && inputs.windows(2).all(|pair| pair[0].last + 1 == pair[1].first)
         && ends == Some((merged.first, merged.last))
         && merged.records == inputs.iter().map(|input| input.records).sum::<u64>()

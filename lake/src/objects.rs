@@ -175,6 +175,14 @@ impl Objects {
         }
     }
 
+    /// The URL by which readers of Iceberg know the destination.
+    pub fn iceberg_url(&self) -> String {
+        match &self.place {
+            Place::Cloud(cloud) => cloud.iceberg_url().to_owned(),
+            _ => self.url(),
+        }
+    }
+
     /// Finds out that the destination is there and still ours, before anything is published.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Comparing what is settled with the log it came from: the rows of a partition's files and those of its log are read side
-//! by side, in the order of their offsets, so that memory does not grow with the table. Values are compared by their checksums.
+//! by side, in the order of their offsets, so that memory does not grow with the table. Values are compared by their checksums. So
+//! are the files of whole records, where a topic has such (`raw::check`).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
@@ -13,6 +14,7 @@ use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStream
 use crate::error::{LakeError, Result};
 use crate::manifest_bytes::FileEntry;
 use crate::objects::Objects;
+use crate::raw::{self, Footers, RawReader};
 use crate::row_sums::SummedColumns;
 use crate::settle::Settler;
 use crate::tables::{Table, offsets};
@@ -32,6 +34,10 @@ pub struct VerifyReport {
     pub live_rows: u64,
     /// Rows in the log below the marks, which must be in files.
     pub checked_rows: u64,
+    /// Records in files of whole records.
+    pub raw_records: u64,
+    /// Of these, the ones that the log has, too.
+    pub raw_checked: u64,
     /// Number of differences.
     pub differences: u64,
     /// The first of them, in words.
@@ -39,12 +45,13 @@ pub struct VerifyReport {
 }
 
 impl VerifyReport {
-    /// Whether each row is in exactly one place.
+    /// Whether each row, and each whole record that is kept, is in exactly one place.
     pub fn is_sound(&self) -> bool {
         self.differences == 0
     }
 
-    fn differ(&mut self, what: impl FnOnce() -> String) {
+    /// Notes a difference.
+    pub(crate) fn differ(&mut self, what: impl FnOnce() -> String) {
         self.differences += 1;
         if self.named.len() < DIFFERENCES_MAX {
             self.named.push(what());
@@ -75,6 +82,8 @@ pub async fn verify(settler: &Settler, table: &Table) -> Result<VerifyReport> {
         let log = InLog { table, partition, at: 0, to: mark, rows: VecDeque::new(), read: None };
         compare(partition, log, files, &mut report).await?;
         report.live_rows += live_rows(table, partition, mark).await?;
+        let reader = RawReader { objects: objects.clone(), footers: Footers::default() };
+        raw::check(&reader, partition, &settled.raw, &mut report).await?;
     }
     Ok(report)
 }

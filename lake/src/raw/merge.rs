@@ -48,7 +48,7 @@ pub async fn merge(
 ) -> Result<WrittenRaw> {
     let mut writer = RawWriter::new(&reader.objects, source).await?;
     for file in files {
-        let mut left = file.records;
+        let (mut left, before) = (file.records, writer.sum());
         let mut stream = open(reader, file, |_| true, &[]).await?;
         while let Some(rows) = stream.try_next().await.map_err(|e| unreadable(file, &e))? {
             left =
@@ -57,6 +57,9 @@ pub async fn merge(
         }
         if left > 0 {
             return Err(unreadable(file, &format!("{left} of {} records are not there", file.records)));
+        }
+        if file.sum.is_some_and(|sum| sum != writer.sum().wrapping_sub(before)) {
+            return Err(unreadable(file, &"it has other records than when it was published"));
         }
     }
     let last = files.last().map_or(source.first, |file| file.last);
@@ -76,6 +79,7 @@ mod tests {
             max_timestamp: 0,
             published_ms: 0,
             path: String::new(),
+            sum: None,
         };
         (0..).zip(sizes).map(file).map(Arc::new).collect()
     }
