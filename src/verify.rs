@@ -103,6 +103,9 @@ fn lines(reports: &[Value]) -> String {
 fn topic_text(reports: &[Value]) -> String {
     let mut text = drawn(&TOPIC, reports.iter());
     for report in reports {
+        for note in report["notes"].as_array().into_iter().flatten() {
+            text.push_str(&format!("{}: {}\n", word(&report["topic"]), word(note)));
+        }
         for difference in report["named"].as_array().into_iter().flatten() {
             text.push_str(&format!("{}: {}\n", word(&report["topic"]), word(difference)));
         }

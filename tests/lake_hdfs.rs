@@ -244,7 +244,8 @@ fn spark_reads_iceberg_tables(hdfs: &Hdfs) {
     iceberg::settle(&server, 60..70);
     let table = server.http.get("/iceberg/v1/namespaces/lake/tables/orders");
     let snapshots = table["metadata"]["snapshots"].as_array().unwrap();
-    let of = |snapshot: &Value| (snapshot["summary"]["operation"].clone(), snapshot["summary"]["total-records"].clone());
+    let of =
+        |snapshot: &Value| (snapshot["summary"]["operation"].clone(), snapshot["summary"]["total-records"].clone());
     // without second names of files time travel ends at the merge
     let older = snapshots.iter().find(|snapshot| of(snapshot) == (json!("replace"), json!("60")));
     let older = older.unwrap_or_else(|| panic!("{snapshots:?}"))["snapshot-id"].as_i64().unwrap();

@@ -177,6 +177,7 @@ fn topic_json(topic: &str, report: &VerifyReport, (began_ms, ended_ms): (Timesta
         "raw_checked": report.raw_checked,
         "differences": report.differences,
         "named": report.named,
+        "notes": report.notes,
     })
 }
 

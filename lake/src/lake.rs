@@ -25,6 +25,7 @@ use crate::manifest_bytes::FileEntry;
 use crate::merge::{MergeReport, Merger, is_small};
 use crate::objects::{Address, Destination};
 use crate::proof::{self, ViewReport, ViewScope};
+use crate::put_aside::PutAside;
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
 use crate::query_log::QueryLog;
 use crate::raw::RawFiles;
@@ -110,6 +111,8 @@ pub struct TableStatus {
     pub merged: MergeReport,
     /// What went wrong in merging last, until it goes well again.
     pub merge_error: Option<String>,
+    /// Files that the store did not know when it was started, the oldest first: what they have, and what to do.
+    pub put_aside: Vec<PutAside>,
 }
 
 /// What a lake is made of; tests hand in their own parts.
@@ -410,9 +413,10 @@ impl Lake {
         let table = self.sealer.tables().into_iter().find(|table| *table.topic == *topic).ok_or_else(|| {
             LakeError::new(LakeErrorKind::NotFound, format!("no topic {topic} that settles in the lake"))
         })?;
-        let sealer = self.sealer.clone();
+        let (sealer, notes) = (self.sealer.clone(), self.sealer.put_aside(topic));
         let run = self.queries.spawn(async move { verify::verify(sealer.settler(), &table).await })?;
-        run.await.map_err(|e| LakeError::bug(format!("the verification ended early: {e}")))?
+        let report = run.await.map_err(|e| LakeError::bug(format!("the verification ended early: {e}")))??;
+        Ok(VerifyReport { notes: notes.iter().map(PutAside::told).collect(), ..report })
     }
 
     /// Compares what a view serves with what its declaration gives over its stream's table: see [`ViewReport`].
@@ -449,6 +453,7 @@ impl Lake {
             small_files: 0,
             merged: merging.done,
             merge_error: merging.error,
+            put_aside: self.sealer.put_aside(&table.topic),
         };
         let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return status };
         let now = settler.broker.clock().now_ms();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use broker::{Offset, Partition, TimestampMs, Topic};
+use broker::{LogId, Offset, Partition, TimestampMs, Topic};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use crate::clean;
 use crate::config::TableConfig;
 use crate::error::{LakeError, Result};
 use crate::iceberg::ICEBERG_DIR;
+use crate::put_aside::{self, PutAside};
 use crate::settle::{Settler, Settling};
 use crate::tables::{Table, Tables};
 use crate::transform::WrittenTable;
@@ -32,6 +33,9 @@ pub struct Sealer {
     written: Vec<Arc<WrittenTable>>,
     settling: Arc<tokio::sync::Mutex<()>>,
     cleaned: AtomicBool,
+    /// Where logs ended when the lake was started.
+    ends: HashMap<LogId, Offset>,
+    put_aside: Mutex<Vec<PutAside>>,
     states: Mutex<HashMap<String, TableState>>,
 }
 
@@ -48,12 +52,17 @@ pub struct TableState {
 impl Sealer {
     /// A sealer of those tables that settle. It cleans up for those that SQL writes, too.
     pub fn new(settler: Settler, tables: Arc<Tables>, written: Vec<Arc<WrittenTable>>) -> Self {
+        let topics = settler.broker.catalog().topics();
+        let end = |partition: &Arc<Partition>| (partition.id(), partition.high_watermark());
+        let ends = topics.iter().flat_map(|topic| topic.partitions().iter().map(end).collect::<Vec<_>>()).collect();
         Self {
             settler,
             tables,
             written,
             settling: Arc::default(),
             cleaned: AtomicBool::new(false),
+            ends,
+            put_aside: Mutex::default(),
             states: Mutex::default(),
         }
     }
@@ -80,6 +89,11 @@ impl Sealer {
             let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
             LakeError::new(crate::LakeErrorKind::NotFound, message)
         })
+    }
+
+    /// What lies aside of a topic's files, as the start found it.
+    pub fn put_aside(&self, topic: &str) -> Vec<PutAside> {
+        self.put_aside.lock().iter().filter(|aside| aside.topic == topic).cloned().collect()
     }
 
     /// How a topic's table fares.
@@ -221,17 +235,27 @@ impl Sealer {
             return Ok(());
         }
         let objects = self.settler.destination.get().await?;
-        match &self.settler.iceberg {
+        let tables = self.tables();
+        let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
+        let Settler { manifest, broker, iceberg, .. } = &self.settler;
+        match iceberg {
             // files that snapshots name where they lie are not cleaned away before the snapshots are
-            Some(iceberg) if !objects.links() => iceberg.sync_all().await?,
+            Some(iceberg) if !objects.links() => {
+                if iceberg.sync_all().await.is_err() {
+                    // the manifest of a store that was restored names files whose places others took
+                    clean::look(&objects, manifest, broker, &tables).await?;
+                    iceberg.sync_all().await?;
+                }
+            }
             Some(_) => {}
             None => objects.remove_dir(ICEBERG_DIR).await?,
         }
         self.retire().await?;
-        let tables = self.tables();
-        let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
-        clean::remove_orphans(&objects, &self.settler.manifest, &self.settler.broker, &tables).await?;
+        clean::remove_orphans(&objects, manifest, broker, (&tables, &self.ends)).await?;
         clean::remove_table_orphans(&objects, &self.written).await?;
+        let put_aside = put_aside::all(&objects).await?;
+        put_aside.iter().for_each(|aside| tracing::warn!(topic = %aside.topic, "{}", aside.told()));
+        *self.put_aside.lock() = put_aside;
         self.cleaned.store(true, Ordering::Release);
         Ok(())
     }

@@ -42,6 +42,8 @@ pub struct VerifyReport {
     pub differences: u64,
     /// The first of them, in words.
     pub named: Vec<String>,
+    /// What is not in the table, and is no difference: files that were put aside.
+    pub notes: Vec<String>,
 }
 
 impl VerifyReport {

@@ -45,12 +45,7 @@ pub async fn check(
     Ok(())
 }
 
-async fn check_file(
-    reader: &RawReader,
-    log: &mut Logged<'_>,
-    file: &RawFile,
-    report: &mut VerifyReport,
-) -> Result<()> {
+async fn check_file(reader: &RawReader, log: &mut Logged<'_>, file: &RawFile, report: &mut VerifyReport) -> Result<()> {
     let (mut seen, before) = (Seen::default(), report.differences);
     let mut stream = open(reader, file, |_| true, &[]).await?;
     while let Some(rows) = stream.try_next().await.map_err(|e| unreadable(file, &e))? {

@@ -157,7 +157,8 @@ impl<'a> RawWriter<'a> {
     /// `Destination`, also for rows of other columns.
     pub async fn copy(&mut self, rows: &RecordBatch, max_timestamp: TimestampMs) -> Result<()> {
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
-        let other = || LakeError::destination(format!("a file of whole records of {} has other columns", self.source.topic));
+        let other =
+            || LakeError::destination(format!("a file of whole records of {} has other columns", self.source.topic));
         let columns = Columns::of(rows).ok_or_else(other)?;
         (0..rows.num_rows()).for_each(|at| self.add(record_sum(&columns.record(at))));
         // what the footer says of the other file would else be said of this one

@@ -308,7 +308,8 @@ async fn verify_compares_whole_records_with_the_log_and_then_with_what_was_publi
     let said = format!("partition 0: offset 1 is another record in {} than in the log", changed.path);
     assert_eq!((report.named, report.differences), (vec![said], 1));
     let gone = change(&bench, &lake, 1, |rows| rows.slice(1, rows.num_rows() - 1)).await;
-    let twice = change(&bench, &lake, 2, |rows| concat_batches(&rows.schema(), [rows, &rows.slice(0, 1)]).unwrap()).await;
+    let twice =
+        change(&bench, &lake, 2, |rows| concat_batches(&rows.schema(), [rows, &rows.slice(0, 1)]).unwrap()).await;
     let report = lake.verify(TOPIC).await.unwrap();
     let (less, more) = (gone.records - 1, twice.records + 1);
     let wanted = [

@@ -67,17 +67,140 @@ async fn files_from_after_a_backup_are_put_aside_by_the_restored_store() {
         assert_eq!(rows_in_files(&bench.topic_dir()), [(0, 0), (0, 1)], "directory readers see the same");
         let aside = Path::new(&bench.url).join("_deleted");
         assert_eq!(rows_in_files(&aside).len(), 2 * round, "{:?}", parquet_files(&aside));
+        let told = lake.status().tables[0].put_aside.clone();
+        assert_eq!(told.len(), round, "each time, those of before too");
+        for told in &told {
+            let has = &told.partitions[&0];
+            assert_eq!((has.log_end, has.beyond_log(), told.files), (2, vec![(2, 3)], 2), "nothing else has them");
+            assert_eq!(rows_in_files(&Path::new(&bench.url).join(&told.dir)).len(), 2);
+        }
         // the same offsets again, with other records under the same names
         bench.append(0, &[value(2 * DAY_MS, json!("a"), 100)]).await;
         lake.flush(TOPIC).await.unwrap();
         bench.append(0, &[value(3 * DAY_MS, json!("a"), 100)]).await;
         lake.flush(TOPIC).await.unwrap();
         assert_eq!(table(&lake, sum).await, ["4|201"]);
-        assert!(lake.verify(TOPIC).await.unwrap().is_sound());
+        let report = lake.verify(TOPIC).await.unwrap();
+        assert!(report.is_sound() && report.notes.len() == round, "{report:?}");
+        let wanted = "records at offsets 2..=3 of partition 0 are in these files alone";
+        assert!(report.notes.iter().all(|note| note.contains(wanted)), "{report:?}");
         lake.stop().await.unwrap();
         drop(lake);
         bench.broker.stop().await.unwrap();
     }
+    // who took out what was wanted removes the directories
+    std::fs::remove_dir_all(Path::new(&bench.url).join("_deleted")).unwrap();
+    let again = bench.dir.path().join("again");
+    copy_dir(&bench.dir.path().join("restored-2"), &again);
+    bench.broker = open(again).await;
+    let lake = bench.lake().await;
+    assert_eq!((lake.status().tables[0].put_aside.len(), lake.verify(TOPIC).await.unwrap().notes.len()), (0, 0));
+    lake.stop().await.unwrap();
+}
+
+/// A lake with the bench's own configuration, which says what becomes of whole records.
+async fn configured(bench: &Bench) -> Arc<Lake> {
+    let config = LakeConfig { tables: vec![bench.config.clone()], ..LakeConfig::default() };
+    bench.lake_with(vec![bench.table()], config, None).await.unwrap()
+}
+
+/// What becomes of a lake after a backup, and the restored store over it.
+async fn restored(bench: &mut Bench, later: impl AsyncFnOnce(&Bench, &Lake)) -> Arc<Lake> {
+    let (data, backup) = (bench.dir.path().join("data"), bench.dir.path().join("backup"));
+    bench.broker.stop().await.unwrap();
+    copy_dir(&data, &backup);
+    let goes_on = bench.dir.path().join("later");
+    copy_dir(&data, &goes_on);
+    bench.broker = open(goes_on).await;
+    let lake = configured(bench).await;
+    later(bench, &lake).await;
+    lake.stop().await.unwrap();
+    drop(lake);
+    bench.broker.stop().await.unwrap();
+    let restored = bench.dir.path().join("restored");
+    copy_dir(&backup, &restored);
+    bench.broker = open(restored).await;
+    configured(bench).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_merged_and_archived_after_a_backup_is_found_by_the_restored_store() {
+    for objects in [false, true] {
+        let mut bench = super::merging::merging(1).await.on(objects);
+        bench.config.archive_after_ms = Some(DAY_MS);
+        bench.config.raw = true;
+        let lake = configured(&bench).await;
+        let row = |day: i64, n: i64| value(day * DAY_MS, json!("a"), n);
+        // one slice that is merged and one file that is moved, then what is neither
+        for n in 0..6 {
+            bench.append(0, &[row(30_000, n)]).await;
+            lake.flush(TOPIC).await.unwrap();
+        }
+        bench.append(0, &[row(0, 6)]).await;
+        lake.flush(TOPIC).await.unwrap();
+        let before = table(&lake, "SELECT _offset, amount, ts FROM listens ORDER BY _offset").await;
+        lake.stop().await.unwrap();
+        drop(lake);
+        let lake = restored(&mut bench, async |_: &Bench, lake: &Lake| {
+            assert_eq!(lake.merge(TOPIC).await.unwrap().merges, 1);
+            lake.merge_raw_for_test().await.unwrap();
+            assert_eq!(lake.archive(20_000 * DAY_MS).await.unwrap().files, 1);
+        })
+        .await;
+        assert_eq!(table(&lake, "SELECT _offset, amount, ts FROM listens ORDER BY _offset").await, before);
+        let report = lake.verify(TOPIC).await.unwrap();
+        assert!(report.is_sound(), "objects {objects}: {report:?}");
+        assert_eq!((report.file_rows, report.checked_rows, report.raw_records, report.raw_checked), (7, 7, 7, 7));
+        assert_eq!(rows_in_files(&bench.topic_dir()).len(), 6, "each once, and one in the archive");
+        assert!(lake.status().tables[0].put_aside.is_empty() && report.notes.is_empty());
+        let settled = lake.settler_for_test().manifest.settled(partition_of(&bench));
+        assert_eq!((settled.files.len(), settled.raw.len()), (2, 1));
+        // and it is merged on
+        bench.append(0, &[row(30_000, 7)]).await;
+        lake.flush(TOPIC).await.unwrap();
+        assert_eq!(lake.merge(TOPIC).await.unwrap().files, 2);
+        lake.merge_raw_for_test().await.unwrap();
+        assert!(lake.verify(TOPIC).await.unwrap().is_sound());
+        lake.stop().await.unwrap();
+    }
+}
+
+fn partition_of(bench: &Bench) -> broker::LogId {
+    bench.broker.catalog().topic(TOPIC).unwrap().partition(0).unwrap().id()
+}
+
+/// A merge took rows of before the backup and of after it into one file: it cannot take the place of the former.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_with_rows_of_before_and_after_a_backup_is_put_aside_and_said_to_be_missed() {
+    let mut bench = super::merging::merging(1).await;
+    let lake = configured(&bench).await;
+    let row = |n: i64| value(0, json!("a"), n);
+    for n in 0..2 {
+        bench.append(0, &[row(n)]).await;
+        lake.flush(TOPIC).await.unwrap();
+    }
+    // in the log of the backup, and not settled
+    bench.append(0, &[row(2)]).await;
+    lake.stop().await.unwrap();
+    drop(lake);
+    let lake = restored(&mut bench, async |bench: &Bench, lake: &Lake| {
+        bench.append(0, &[value(0, json!("a"), 3)]).await;
+        lake.flush(TOPIC).await.unwrap();
+        assert_eq!(lake.merge(TOPIC).await.unwrap().files, 3);
+    })
+    .await;
+    let told = lake.status().tables[0].put_aside.clone();
+    assert_eq!(told.len(), 1);
+    let has = &told[0].partitions[&0];
+    assert_eq!((has.log_end, &has.ranges, &has.unread), (3, &vec![(0, 3)], &vec![(0, 1)]));
+    assert_eq!(has.beyond_log(), [(3, 3)]);
+    assert_eq!(rows_in_files(&Path::new(&bench.url).join(&told[0].dir)).len(), 4, "all its rows are there");
+    // what the log has settles, and is there once
+    lake.flush(TOPIC).await.unwrap();
+    assert_eq!(rows_in_files(&bench.topic_dir()), [(0, 2)]);
+    let report = lake.verify(TOPIC).await.unwrap();
+    assert!(!report.is_sound() && report.notes.len() == 1, "two files are missing: {report:?}");
+    lake.stop().await.unwrap();
 }
 
 fn copy(mode: TransformMode, sql: &str) -> TransformConfig {

@@ -165,7 +165,7 @@ fn decode(partition: i32, batches: &[Batch]) -> Result<RecordBatch> {
     RecordBatch::try_new(schema(), columns).map_err(|e| LakeError::bug(e.to_string()))
 }
 
-/// All files below a directory but the owner's mark, hidden ones too, as paths relative to it.
+/// All files below a directory but the owner's mark and notes, hidden ones too, as paths relative to it.
 pub fn parquet_files(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_path_buf()];
@@ -173,7 +173,7 @@ pub fn parquet_files(dir: &Path) -> Vec<String> {
         for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
             match entry.file_type().unwrap().is_dir() {
                 true => dirs.push(entry.path()),
-                false if entry.file_name() == "_millpond.json" => {}
+                false if entry.file_name() == "_millpond.json" || entry.file_name() == "_aside.json" => {}
                 false => found.push(entry.path().strip_prefix(dir).unwrap().display().to_string()),
             }
         }
