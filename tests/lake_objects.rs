@@ -13,6 +13,7 @@ use crate::{cold, iceberg};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -200,14 +201,48 @@ fn every_record_is_in_the_bucket_once() {
     let mut print = millpond();
     let ddl = run(print.args(["ddl", "spark", "--http", server.http.address()]));
     assert!(ddl.contains("s3a://lake-bucket/some/lake/raw/ticks"), "{ddl}");
-    backs_up(&scratch, &store, &server);
+    let copy = backs_up(&scratch, &store, &server);
+    goes_on(&server, sent);
     assert!(server.stop().success());
     assert!(store.keys(BUCKET).iter().all(|key| !key.contains("/_retired/") && !key.contains("/_tmp/")));
     assert_eq!(store.open_uploads(BUCKET), 0);
     let waiting = server.data_dir().join("lake-uploads");
     assert_eq!(std::fs::read_dir(waiting).map_or(0, |files| files.count()), 0, "files wait that nobody uploads");
+    is_restored(&store, &copy, sent);
     consumers_read_on_from_the_bucket(&store);
     pyiceberg_reads_the_bucket(&store);
+}
+
+/// More settles after the backup, and is merged with what it has.
+fn goes_on(server: &Server, sent: i64) {
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    let tick = |id: i64| json!({"value": {"id": id, "ts": now_ms, "label": labels()[id as usize % 4]}});
+    let records: Vec<Value> = (sent..sent + 40).map(tick).collect();
+    assert_eq!(server.http.post("/v1/topics/ticks/records", &json!({ "records": records }))["accepted"], 40);
+    settle(server, "ticks");
+}
+
+/// The store of the backup finds its rows in the files that took the place of those it names, each once, and says what it does not have.
+fn is_restored(store: &Store, copy: &Path, sent: i64) {
+    let scratch = Scratch::new("lake-s3-restored");
+    std::fs::create_dir_all(scratch.path("server")).unwrap();
+    std::fs::rename(copy, scratch.path("server/data")).unwrap();
+    let mut server = start(&scratch, store, SYSTEM);
+    let count = "SELECT count(*), count(DISTINCT id), sum(id) FROM ticks";
+    assert_eq!(server.http.sql(count)[0], [json!(sent), json!(sent), json!(sent * (sent - 1) / 2)]);
+    let aside = table(&server, "ticks")["put_aside"].clone();
+    let beyond: i64 = aside[0]["partitions"]
+        .as_object()
+        .unwrap_or_else(|| panic!("{aside}"))
+        .values()
+        .flat_map(|has| has["beyond_log"].as_array().unwrap())
+        .map(|range| range[1].as_i64().unwrap() - range[0].as_i64().unwrap() + 1)
+        .sum();
+    assert_eq!((beyond, aside.as_array().unwrap().len()), (40, 1), "{aside}");
+    let verify = millpond().args(["verify", "lake", "ticks", "--http", server.http.address()]).output().unwrap();
+    let said = String::from_utf8_lossy(&verify.stdout);
+    assert!(verify.status.success() && said.contains("are in these files alone"), "{verify:?}");
+    assert!(server.stop().success());
 }
 
 /// Through requests that fail, kill -9 and a store that is away.
@@ -298,7 +333,8 @@ fn holds_once(store: &Store, server: &Server, sent: i64) {
     assert_eq!((&written["sums"]["n"], &written["sums"]["ids"]), (&json!(sent), &json!(ids)), "{written}");
 }
 
-fn backs_up(scratch: &Scratch, store: &Store, server: &Server) {
+/// Makes a backup in the bucket, and a data directory of it.
+fn backs_up(scratch: &Scratch, store: &Store, server: &Server) -> PathBuf {
     let mut command = millpond();
     let said = run(command.args(["job", "run", "backup", "--http", server.http.address()]));
     assert!(said.contains("succeeded"), "{said}");
@@ -307,6 +343,7 @@ fn backs_up(scratch: &Scratch, store: &Store, server: &Server) {
     restore.args(["restore", "s3://lake-bucket/backups", "--data-dir"]).arg(&data).envs(store.variables());
     let said = run(&mut restore);
     assert!(said.contains("restored") && data.join("store/CURRENT").exists(), "{said}");
+    data
 }
 
 /// 24 MB that hardly get smaller by compression.

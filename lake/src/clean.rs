@@ -25,12 +25,12 @@ pub struct Found<'a> {
     files: Vec<String>,
 }
 
-/// Lists the directories of tables. Files there that took the places of known ones are known again.
+/// Lists the directories of tables. What files there have of known ones that are gone is known again.
 ///
 /// # Errors
 /// `Destination` or `Broker`; it can be done again.
 pub async fn look<'a>(
-    objects: &Objects,
+    objects: &Arc<Objects>,
     manifest: &Manifest,
     broker: &Broker,
     tables: &[&'a Table],
@@ -43,7 +43,8 @@ pub async fn look<'a>(
         for dir in dirs(table).into_iter().chain([format!("{RAW_DIR}/{}", table.topic)]) {
             files.extend(objects.list(&dir).await?);
         }
-        successors::adopt(objects, manifest, (table, &partitions), &files).await?;
+        let now = broker.clock().now_ms();
+        files.extend(successors::adopt(objects, manifest, (table, &partitions), &files, now).await?);
         found.push(Found { table, partitions, files });
     }
     Ok(found)
@@ -57,7 +58,7 @@ pub async fn look<'a>(
 /// # Errors
 /// `Destination`; it can be done again.
 pub async fn remove_orphans(
-    objects: &Objects,
+    objects: &Arc<Objects>,
     manifest: &Manifest,
     broker: &Broker,
     (tables, ends): (&[&Table], &HashMap<LogId, Offset>),

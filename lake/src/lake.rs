@@ -40,8 +40,6 @@ use crate::writer::WriteLimits;
 
 /// Below the data directory: files that wait to be uploaded to an object store.
 const UPLOADS_DIR: &str = "lake-uploads";
-/// Longest wait for the destination at the start.
-const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The running lake. Holds: sealer and merger at work and the way to run queries. A crash keeps what the manifest says.
 pub struct Lake {
@@ -196,14 +194,7 @@ impl Lake {
         transform::declare(&queries).await?;
         let sealer = Arc::new(Sealer::new(settler, tables, written));
         sealer.tables().iter().for_each(|table| sealer.hold(table));
-        match tokio::time::timeout(START_WAIT_MAX, sealer.clean()).await {
-            // a lake that is away does not keep the broker from serving; it is tried again
-            Err(_) => tracing::warn!("the lake's destination does not answer, the log keeps the records"),
-            Ok(Err(error)) if error.kind == LakeErrorKind::Destination => {
-                tracing::warn!(%error, "the lake's destination is away, the log keeps the records");
-            }
-            Ok(other) => other?,
-        }
+        sealer.clean_at_start().await?;
         let time_max = Duration::from_millis(config.transform_time_ms);
         let runner = Arc::new(Runner::new(queries.clone(), sealer.clone(), time_max));
         let (stop, stopping) = watch::channel(false);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::clean;
 use crate::config::TableConfig;
-use crate::error::{LakeError, Result};
+use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::iceberg::ICEBERG_DIR;
 use crate::put_aside::{self, PutAside};
 use crate::settle::{Settler, Settling};
@@ -24,6 +24,8 @@ use crate::transform::WrittenTable;
 const TICK: Duration = Duration::from_millis(200);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for the destination at the start.
+const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Settles what is due. Holds: what went wrong and when it tries again, per table. Always true: at most one range is
 /// being settled. Nothing here survives a crash; plans and marks are in the manifest.
@@ -87,7 +89,7 @@ impl Sealer {
         table.filter(|_| self.settler.broker.catalog().topic(topic).is_some()).ok_or_else(|| {
             let known: Vec<_> = tables.iter().map(|table| &*table.topic).collect();
             let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
-            LakeError::new(crate::LakeErrorKind::NotFound, message)
+            LakeError::new(LakeErrorKind::NotFound, message)
         })
     }
 
@@ -282,6 +284,24 @@ impl Sealer {
     pub async fn clean(&self) -> Result<()> {
         let _one = self.settling.lock().await;
         self.clean_once().await
+    }
+
+    /// Removes what the last run left, and waits a while for it. It goes on when that takes longer: a commit of the manifest is not to
+    /// be broken off. A destination that is away does not keep anybody from starting; it is tried again.
+    ///
+    /// # Errors
+    /// As [`clean`](Self::clean), but for a destination that is away.
+    pub async fn clean_at_start(self: &Arc<Self>) -> Result<()> {
+        let this = self.clone();
+        let cleaning = tokio::spawn(async move { this.clean().await });
+        match tokio::time::timeout(START_WAIT_MAX, cleaning).await {
+            Err(_) => tracing::warn!("the lake's destination does not answer, the log keeps the records"),
+            Ok(Ok(Err(error))) if error.kind == LakeErrorKind::Destination => {
+                tracing::warn!(%error, "the lake's destination is away, the log keeps the records");
+            }
+            Ok(done) => done.map_err(|e| LakeError::bug(format!("cleaning up ended early: {e}")))??,
+        }
+        Ok(())
     }
 
     /// Waits until nothing is being settled, and keeps it so.

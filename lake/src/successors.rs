@@ -1,22 +1,29 @@
 //! Files that took the places of known ones after a backup. A store that was restored from it names files that were merged or
-//! archived since, and does not know what has their rows. Such a file takes their place in the manifest, in one commit, if it
-//! has just their range and as many rows; so SQL and consumers find them again, each once.
+//! archived since, and does not know what has their rows. Where a file that it does not know has just what known ones had,
+//! it takes their place in the manifest. Where it has more, because what was published later was merged with them, their part is
+//! written anew. So SQL and consumers find them again, each once; what is beyond the store is left to who cleans up.
+//!
+//! Either is one commit. A crash before it leaves files that the manifest does not know, and all is done again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use broker::{Offset, Partition};
+use broker::{Offset, Partition, TimestampMs};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::errors::ParquetError;
 
 use crate::archive::archive_dir;
 use crate::error::{LakeError, Result};
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Settled};
 use crate::manifest_bytes::FileEntry;
-use crate::objects::Objects;
-use crate::raw::{RAW_DIR, RawFile};
+use crate::merge::Merging;
+use crate::objects::{Objects, TMP_DIR};
+use crate::raw::{self, Footers, RAW_DIR, RawFile, RawReader, WrittenRaw};
 use crate::tables::Table;
-use crate::writer::published_range;
+use crate::writer::{Source, Written, published_range};
+
+/// Rows that wait for a row group of a file that is written anew, in bytes.
+const GROUP_BYTES: usize = 64 << 20;
 
 /// A file that the manifest does not know.
 struct Unknown<'a> {
@@ -26,17 +33,18 @@ struct Unknown<'a> {
     last: Offset,
 }
 
-/// Puts the successors among the files that were `found` in a table's directories into the manifest.
+/// Puts what the files that were `found` in a table's directories have of known ones into the manifest; gives the paths of the
+/// files that have it.
 ///
 /// # Errors
 /// `Destination` or `Broker`; it can be done again.
 pub async fn adopt(
-    objects: &Objects,
+    objects: &Arc<Objects>,
     manifest: &Manifest,
     (table, partitions): (&Table, &[Arc<Partition>]),
     found: &[String],
-) -> Result<()> {
-    let there: HashSet<&str> = found.iter().map(String::as_str).collect();
+    now: TimestampMs,
+) -> Result<Vec<String>> {
     let settled: Vec<_> = partitions.iter().map(|partition| manifest.settled(partition.id())).collect();
     let known: HashSet<&str> = settled
         .iter()
@@ -45,122 +53,206 @@ pub async fn adopt(
             settled.files.iter().map(|file| file.path.as_str()).chain(raw)
         })
         .collect();
-    if known.is_subset(&there) {
-        return Ok(());
-    }
+    let mut adopted = Vec::new();
     for at in found.iter().filter(|at| !known.contains(at.as_str())) {
         let name = at.rsplit('/').next().unwrap_or(at);
         let Some((index, first, last)) = published_range(&table.topic, name) else { continue };
         let Some(partition) = partitions.iter().find(|partition| partition.index() == index) else { continue };
-        let unknown = Unknown { at, partition, first, last };
+        let (unknown, settled) = (Unknown { at, partition, first, last }, manifest.settled(partition.id()));
         if at.starts_with(&format!("{RAW_DIR}/")) {
-            adopt_raw(objects, manifest, &unknown).await?;
-        } else if !adopt_moved(objects, manifest, (table, &unknown)).await? {
-            adopt_merged(objects, manifest, &unknown).await?;
+            adopted.extend(unknown.adopt_raw(objects, manifest, &settled, now).await?);
+        } else if !unknown.adopt_moved(objects, manifest, (table, &settled)).await? {
+            adopted.extend(unknown.adopt_merged(objects, manifest, &settled, now).await?);
         }
     }
-    Ok(())
+    Ok(adopted)
 }
 
-/// A known file in another directory of the table; whether it is that.
-async fn adopt_moved(objects: &Objects, manifest: &Manifest, (table, unknown): (&Table, &Unknown<'_>)) -> Result<bool> {
-    let log = unknown.partition.id();
-    let files = manifest.settled(log).files;
-    let Some(place) = place_in(table, unknown.at) else { return Ok(false) };
-    let is_it = |file: &&Arc<FileEntry>| place_in(table, &file.path) == Some(place);
-    let Some(file) = files.iter().find(is_it) else { return Ok(false) };
-    if objects.size(&file.path).await?.is_none() && objects.size(unknown.at).await? == Some(file.bytes) {
-        let moved = FileEntry { path: unknown.at.to_owned(), ..(**file).clone() };
-        manifest.rearrange(vec![(log, file.clone(), Some(moved))]).await?;
-        tracing::info!(file = unknown.at, instead_of = %file.path, "a file that was moved after the backup is known again");
+impl Unknown<'_> {
+    /// As a known file that is gone from another directory of the table; whether it is one that is known there.
+    async fn adopt_moved(
+        &self,
+        objects: &Objects,
+        manifest: &Manifest,
+        (table, settled): (&Table, &Settled),
+    ) -> Result<bool> {
+        let Some(place) = place_in(table, self.at) else { return Ok(false) };
+        let is_it = |file: &&Arc<FileEntry>| place_in(table, &file.path) == Some(place);
+        let Some(file) = settled.files.iter().find(is_it) else { return Ok(false) };
+        if objects.size(&file.path).await?.is_none() && objects.size(self.at).await? == Some(file.bytes) {
+            let moved = FileEntry { path: self.at.to_owned(), ..(**file).clone() };
+            manifest.rearrange(vec![(self.partition.id(), file.clone(), Some(moved))]).await?;
+            self.told(&[file.path.as_str()]);
+        }
+        Ok(true)
     }
-    Ok(true)
-}
 
-async fn adopt_merged(objects: &Objects, manifest: &Manifest, unknown: &Unknown<'_>) -> Result<()> {
-    let Unknown { at, first, last, .. } = *unknown;
-    let log = unknown.partition.id();
-    let files = manifest.settled(log).files;
-    let inputs: Vec<Arc<FileEntry>> = files
-        .iter()
-        .filter(|file| file.first <= last && first <= file.last && slice_of(&file.path) == slice_of(at))
-        .cloned()
-        .collect();
-    let (Some(begin), Some(end)) = (inputs.first(), inputs.last()) else { return Ok(()) };
-    let in_slice = |file: &&Arc<FileEntry>| file.first <= last && first <= file.last && file.levels == begin.levels;
-    let is_whole = inputs.len() > 1
-        && (begin.first, end.last) == (first, last)
-        && inputs.iter().all(|input| input.levels == begin.levels)
-        && files.iter().filter(in_slice).count() == inputs.len();
-    let rows = inputs.iter().map(|input| input.rows).sum::<u64>();
-    let paths: Vec<&str> = inputs.iter().map(|input| input.path.as_str()).collect();
-    if !is_whole || !is_any_gone(objects, &paths).await? {
-        return Ok(());
+    /// As known files of its slice that follow one another from its first offset on, some of which are gone; the path of the
+    /// file that takes their place.
+    async fn adopt_merged(
+        &self,
+        objects: &Arc<Objects>,
+        manifest: &Manifest,
+        settled: &Settled,
+        now: TimestampMs,
+    ) -> Result<Option<String>> {
+        let overlaps = |file: &&Arc<FileEntry>| file.first <= self.last && self.first <= file.last;
+        let is_here = |file: &&Arc<FileEntry>| overlaps(file) && slice_of(&file.path) == slice_of(self.at);
+        let inputs: Vec<Arc<FileEntry>> = settled.files.iter().filter(is_here).cloned().collect();
+        let (Some(begin), Some(end)) = (inputs.first(), inputs.last()) else { return Ok(None) };
+        let in_slice = settled.files.iter().filter(overlaps).filter(|file| file.levels == begin.levels).count();
+        let fits = begin.first == self.first
+            && end.last <= self.last
+            && in_slice == inputs.len()
+            && inputs.iter().all(|input| input.levels == begin.levels);
+        let parts: Vec<(&str, u64)> = inputs.iter().map(|input| (input.path.as_str(), input.bytes)).collect();
+        if !fits || !is_any_gone(objects, &parts).await? {
+            return Ok(None);
+        }
+        let rows = inputs.iter().map(|input| input.rows).sum::<u64>();
+        let Some((bytes, found)) = size(objects, self.at).await? else { return Ok(None) };
+        let times = inputs.iter().filter_map(|input| input.event_ms);
+        let whole = FileEntry {
+            first: self.first,
+            last: self.last,
+            ordinal: begin.ordinal,
+            rows: found,
+            bytes,
+            event_ms: times.reduce(|(least, largest), (low, high)| (least.min(low), largest.max(high))),
+            published_ms: now,
+            path: self.at.to_owned(),
+            levels: begin.levels.clone(),
+        };
+        let is_just_that = (whole.last, whole.rows) == (end.last, rows);
+        let entry = if is_just_that { Some(whole) } else { self.cut(objects, manifest, (&whole, &inputs)).await? };
+        let Some(entry) = entry else { return Ok(None) };
+        let path = entry.path.clone();
+        match inputs.as_slice() {
+            // it was merged with later ones only, and is written again under its name
+            [one] => manifest.rearrange(vec![(self.partition.id(), one.clone(), Some(entry))]).await?,
+            some => manifest.merge(self.partition.id(), some, entry).await?,
+        }
+        self.told(&parts.iter().map(|(path, _)| *path).collect::<Vec<_>>());
+        Ok(Some(path))
     }
-    let Some(bytes) = size_with(objects, at, rows).await? else { return Ok(()) };
-    let times = inputs.iter().filter_map(|input| input.event_ms);
-    let event_ms = times.reduce(|(least, largest), (low, high)| (least.min(low), largest.max(high)));
-    let published_ms = inputs.iter().map(|input| input.published_ms).max().unwrap_or(0);
-    let (ordinal, levels, path) = (begin.ordinal, begin.levels.clone(), at.to_owned());
-    let merged = FileEntry { first, last, ordinal, rows, bytes, event_ms, published_ms, path, levels };
-    manifest.merge(log, &inputs, merged).await?;
-    tracing::info!(file = at, instead_of = inputs.len(), "a file that was merged after the backup is known again");
-    Ok(())
-}
 
-async fn adopt_raw(objects: &Objects, manifest: &Manifest, unknown: &Unknown<'_>) -> Result<()> {
-    let Unknown { at, first, last, .. } = *unknown;
-    let log = unknown.partition.id();
-    let files = manifest.settled(log).raw;
-    let inputs: Vec<Arc<RawFile>> =
-        files.iter().filter(|file| file.first <= last && first <= file.last).cloned().collect();
-    let ends = inputs.first().zip(inputs.last()).map(|(begin, end)| (begin.first, end.last));
-    let follow = inputs.windows(2).all(|pair| pair[0].last + 1 == pair[1].first);
-    let records = inputs.iter().map(|input| input.records).sum::<u64>();
-    let is_whole =
-        inputs.len() > 1 && ends == Some((first, last)) && follow && slice_of(&inputs[0].path) == slice_of(at);
-    let paths: Vec<&str> = inputs.iter().map(|input| input.path.as_str()).collect();
-    if !is_whole || !is_any_gone(objects, &paths).await? {
-        return Ok(());
+    /// The rows that known files had, in a file of their own; none when it has not just as many.
+    async fn cut(
+        &self,
+        objects: &Arc<Objects>,
+        manifest: &Manifest,
+        (whole, inputs): (&FileEntry, &[Arc<FileEntry>]),
+    ) -> Result<Option<FileEntry>> {
+        let source = self.source(manifest);
+        let hidden =
+            format!("{TMP_DIR}/{}-{}-{}.{}.cut.tmp", source.topic, source.partition, self.first, source.attempt);
+        let mut part = Merging::new(objects.clone(), source, hidden, GROUP_BYTES);
+        part.take_to(whole, inputs.last().map_or(self.last, |end| end.last)).await?;
+        let Written { hidden, entry } = part.finish(inputs, whole.published_ms).await?;
+        if entry.rows != inputs.iter().map(|input| input.rows).sum::<u64>() {
+            objects.delete(&hidden).await?;
+            return Ok(None);
+        }
+        objects.sync(std::slice::from_ref(&hidden)).await?;
+        objects.publish(&[(hidden, entry.path.clone())]).await?;
+        Ok(Some(entry))
     }
-    let Some(bytes) = size_with(objects, at, records).await? else { return Ok(()) };
-    let merged = RawFile {
-        first,
-        last,
-        records,
-        bytes,
-        max_timestamp: inputs.iter().map(|input| input.max_timestamp).max().unwrap_or(-1),
-        published_ms: inputs.iter().map(|input| input.published_ms).max().unwrap_or(0),
-        path: at.to_owned(),
-        sum: inputs.iter().try_fold(0_u64, |all, input| input.sum.map(|sum| all.wrapping_add(sum))),
-    };
-    manifest.merge_raw(log, &inputs, merged).await?;
-    tracing::info!(
-        file = at,
-        instead_of = inputs.len(),
-        "whole records that were merged after the backup are known again"
-    );
-    Ok(())
+
+    /// As known files of whole records that follow one another from its first offset on, some of which are gone; the path
+    /// of the file that takes their place.
+    async fn adopt_raw(
+        &self,
+        objects: &Arc<Objects>,
+        manifest: &Manifest,
+        settled: &Settled,
+        now: TimestampMs,
+    ) -> Result<Option<String>> {
+        let overlaps = |file: &&Arc<RawFile>| file.first <= self.last && self.first <= file.last;
+        let inputs: Vec<Arc<RawFile>> = settled.raw.iter().filter(overlaps).cloned().collect();
+        let (Some(begin), Some(end)) = (inputs.first(), inputs.last()) else { return Ok(None) };
+        let follow = inputs.windows(2).all(|pair| pair[0].last + 1 == pair[1].first);
+        let fits = begin.first == self.first && end.last <= self.last && slice_of(&begin.path) == slice_of(self.at);
+        let parts: Vec<(&str, u64)> = inputs.iter().map(|input| (input.path.as_str(), input.bytes)).collect();
+        if !follow || !fits || !is_any_gone(objects, &parts).await? {
+            return Ok(None);
+        }
+        let Some((bytes, found)) = size(objects, self.at).await? else { return Ok(None) };
+        let whole = RawFile {
+            first: self.first,
+            last: self.last,
+            records: found,
+            bytes,
+            max_timestamp: inputs.iter().map(|input| input.max_timestamp).max().unwrap_or(-1),
+            published_ms: now,
+            path: self.at.to_owned(),
+            sum: inputs.iter().try_fold(0_u64, |all, input| input.sum.map(|sum| all.wrapping_add(sum))),
+        };
+        let records = inputs.iter().map(|input| input.records).sum::<u64>();
+        let is_just_that = (whole.last, whole.records) == (end.last, records);
+        let entry = if is_just_that { Some(whole) } else { self.cut_raw(objects, manifest, (&whole, &inputs)).await? };
+        let Some(entry) = entry else { return Ok(None) };
+        let path = entry.path.clone();
+        manifest.merge_raw(self.partition.id(), &inputs, entry).await?;
+        self.told(&parts.iter().map(|(path, _)| *path).collect::<Vec<_>>());
+        Ok(Some(path))
+    }
+
+    /// The records that known files had, in a file of their own; none when it has others.
+    async fn cut_raw(
+        &self,
+        objects: &Arc<Objects>,
+        manifest: &Manifest,
+        (whole, inputs): (&RawFile, &[Arc<RawFile>]),
+    ) -> Result<Option<RawFile>> {
+        let reader = RawReader { objects: objects.clone(), footers: Footers::default() };
+        let (source, end) = (self.source(manifest), inputs.last().map_or(self.last, |end| end.last));
+        let WrittenRaw { hidden, file } = raw::cut(&reader, whole, (&source, end), whole.published_ms).await?;
+        let records = inputs.iter().map(|input| input.records).sum::<u64>();
+        if file.records != records || (whole.sum.is_some() && whole.sum != file.sum) {
+            objects.delete(&hidden).await?;
+            return Ok(None);
+        }
+        objects.sync(std::slice::from_ref(&hidden)).await?;
+        objects.publish(&[(hidden, file.path.clone())]).await?;
+        Ok(Some(RawFile { max_timestamp: whole.max_timestamp, ..file }))
+    }
+
+    /// What a part of it is written as. Nothing else is written meanwhile.
+    fn source(&self, manifest: &Manifest) -> Source {
+        Source {
+            topic: self.partition.topic().clone(),
+            dir: slice_of(self.at).0.to_owned(),
+            partition: self.partition.index(),
+            first: self.first,
+            attempt: format!("{}-0", manifest.epoch()),
+        }
+    }
+
+    fn told(&self, known: &[&str]) {
+        tracing::info!(
+            file = self.at,
+            known = known.len(),
+            first = ?known.first(),
+            "what files had that are gone since the backup is known again"
+        );
+    }
 }
 
-async fn is_any_gone(objects: &Objects, paths: &[&str]) -> Result<bool> {
-    for path in paths.iter().copied() {
-        if objects.size(path).await?.is_none() {
+async fn is_any_gone(objects: &Objects, known: &[(&str, u64)]) -> Result<bool> {
+    for (path, bytes) in known.iter().copied() {
+        if objects.size(path).await? != Some(bytes) {
             return Ok(true);
         }
     }
     Ok(false)
 }
 
-/// The size of a file that has so many rows; none when it has others, or is no Parquet file.
-async fn size_with(objects: &Objects, at: &str, rows: u64) -> Result<Option<u64>> {
+/// The size of a file and its rows; none when it is no Parquet file.
+async fn size(objects: &Objects, at: &str) -> Result<Option<(u64, u64)>> {
     let Some(bytes) = objects.size(at).await? else { return Ok(None) };
     let mut reader = objects.reader(at, bytes)?;
     match ArrowReaderMetadata::load_async(&mut reader, ArrowReaderOptions::default()).await {
-        Ok(footer) => {
-            let found = u64::try_from(footer.metadata().file_metadata().num_rows());
-            Ok(found.is_ok_and(|found| found == rows).then_some(bytes))
-        }
+        Ok(footer) => Ok(u64::try_from(footer.metadata().file_metadata().num_rows()).ok().map(|rows| (bytes, rows))),
         // what the destination says; it is asked again
         Err(ParquetError::External(error)) => Err(LakeError::destination(format!("{at} cannot be read: {error}"))),
         Err(_) => Ok(None),

@@ -169,38 +169,62 @@ fn partition_of(bench: &Bench) -> broker::LogId {
     bench.broker.catalog().topic(TOPIC).unwrap().partition(0).unwrap().id()
 }
 
-/// A merge took rows of before the backup and of after it into one file: it cannot take the place of the former.
+/// A merge took rows of before the backup and of after it into one file: the former are written anew, the latter put aside.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_with_rows_of_before_and_after_a_backup_is_put_aside_and_said_to_be_missed() {
-    let mut bench = super::merging::merging(1).await;
-    let lake = configured(&bench).await;
-    let row = |n: i64| value(0, json!("a"), n);
-    for n in 0..2 {
-        bench.append(0, &[row(n)]).await;
+async fn of_files_with_rows_of_before_and_after_a_backup_each_part_is_where_it_belongs() {
+    for (before, objects) in [(1, false), (2, false), (1, true), (2, true)] {
+        let mut bench = super::merging::merging(1).await.on(objects);
+        bench.config.raw = true;
+        let lake = configured(&bench).await;
+        let row = |n: i64| value(0, json!("a"), n);
+        for n in 0..before {
+            bench.append(0, &[row(n)]).await;
+            lake.flush(TOPIC).await.unwrap();
+        }
+        // in the log of the backup, and not settled
+        bench.append(0, &[row(before)]).await;
+        lake.stop().await.unwrap();
+        drop(lake);
+        let lake = restored(&mut bench, async |bench: &Bench, lake: &Lake| {
+            for n in 1..3 {
+                bench.append(0, &[value(0, json!("a"), before + n)]).await;
+                lake.flush(TOPIC).await.unwrap();
+            }
+            assert_eq!(lake.merge(TOPIC).await.unwrap().files, before.cast_unsigned() + 2);
+            lake.merge_raw_for_test().await.unwrap();
+        })
+        .await;
+        let (context, end) = (format!("{before} files, objects {objects}"), before + 2);
+        let settled = lake.settler_for_test().manifest.settled(partition_of(&bench));
+        assert_eq!((settled.files.len(), settled.raw.len()), (1, 1), "{context}");
+        let wanted: Vec<_> = (0..before).map(|offset| (0, offset)).collect();
+        assert_eq!(rows_in_files(&bench.topic_dir()), wanted, "{context}");
+        let told = lake.status().tables[0].put_aside.clone();
+        assert_eq!((told.len(), told[0].files), (1, 2), "{context}: rows and whole records");
+        let has = &told[0].partitions[&0];
+        assert_eq!((has.log_end, &has.ranges, has.unread.len()), (before + 1, &vec![(0, end)], 0), "{context}");
+        assert_eq!(has.beyond_log(), [(before + 1, end)], "{context}");
+        let aside = Path::new(&bench.url).join(&told[0].dir).join(TOPIC);
+        assert_eq!(rows_in_files(&aside).len() as i64, end + 1, "{context}: all its rows are there");
+        let count = "SELECT count(*), count(DISTINCT _offset), sum(amount) FROM listens";
+        let rows = format!("{0}|{0}|{1}", before + 1, before * (before + 1) / 2);
+        assert_eq!(table(&lake, count).await, [rows.clone()], "{context}");
         lake.flush(TOPIC).await.unwrap();
+        let report = lake.verify(TOPIC).await.unwrap();
+        assert!(report.is_sound() && report.notes.len() == 1, "{context}: {report:?}");
+        assert_eq!(
+            (report.file_rows, report.raw_checked),
+            (before.cast_unsigned() + 1, before.cast_unsigned() + 1),
+            "{context}"
+        );
+        lake.stop().await.unwrap();
+        drop(lake);
+        // at the next start nothing more is to be done
+        let lake = configured(&bench).await;
+        assert_eq!(table(&lake, count).await, [rows], "{context}");
+        assert_eq!(lake.status().tables[0].put_aside, told, "{context}");
+        lake.stop().await.unwrap();
     }
-    // in the log of the backup, and not settled
-    bench.append(0, &[row(2)]).await;
-    lake.stop().await.unwrap();
-    drop(lake);
-    let lake = restored(&mut bench, async |bench: &Bench, lake: &Lake| {
-        bench.append(0, &[value(0, json!("a"), 3)]).await;
-        lake.flush(TOPIC).await.unwrap();
-        assert_eq!(lake.merge(TOPIC).await.unwrap().files, 3);
-    })
-    .await;
-    let told = lake.status().tables[0].put_aside.clone();
-    assert_eq!(told.len(), 1);
-    let has = &told[0].partitions[&0];
-    assert_eq!((has.log_end, &has.ranges, &has.unread), (3, &vec![(0, 3)], &vec![(0, 1)]));
-    assert_eq!(has.beyond_log(), [(3, 3)]);
-    assert_eq!(rows_in_files(&Path::new(&bench.url).join(&told[0].dir)).len(), 4, "all its rows are there");
-    // what the log has settles, and is there once
-    lake.flush(TOPIC).await.unwrap();
-    assert_eq!(rows_in_files(&bench.topic_dir()), [(0, 2)]);
-    let report = lake.verify(TOPIC).await.unwrap();
-    assert!(!report.is_sound() && report.notes.len() == 1, "two files are missing: {report:?}");
-    lake.stop().await.unwrap();
 }
 
 fn copy(mode: TransformMode, sql: &str) -> TransformConfig {
