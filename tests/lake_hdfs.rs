@@ -80,7 +80,8 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
         assert!(simulator.exited().is_none(), "the simulator gave up after kill {kill}:\n{}", simulator.tail());
     }
     hdfs.wait_for_data_nodes(2);
-    settles_again_after_the_name_node_was_away(&mut hdfs, &server);
+    let cold = Cold::new(&hdfs);
+    settles_again_after_the_name_node_was_away(&mut hdfs, &server, &cold);
     simulator.signal(libc::SIGTERM);
     simulator.wait(Duration::from_secs(120));
 
@@ -105,7 +106,7 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     odd_values_are_the_same_everywhere(&hdfs, &server);
     tables_of_sql_are_read_by_their_ddl(&scratch, &hdfs, &server);
     assert!(server.stop().success());
-    consumers_read_on_from_hdfs(&mut hdfs);
+    consumers_read_on_from_one_data_node(&mut hdfs, cold);
     spark_reads_iceberg_tables(&hdfs);
     // an attempt that the name node's end cut off leaves a hidden file, which goes at the next start
     server.start_again();
@@ -139,7 +140,7 @@ fn listens(server: &Server) -> Value {
     lake["tables"].as_array().unwrap().iter().find(|table| table["topic"] == "listens").unwrap().clone()
 }
 
-fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) {
+fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server, cold: &Cold) {
     eventually("the lake settles", Duration::from_secs(90), || {
         let table = listens(server);
         if table["error"].is_null() && table["files"].as_u64() > Some(0) { Ok(()) } else { Err(table.to_string()) }
@@ -150,9 +151,11 @@ fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) 
         listens(server)["error"].as_str().map(str::to_owned).ok_or_else(|| "no error".to_owned())
     });
     assert!(error.contains("hdfs://") && error.contains("tried again"), "{error}");
+    let waiting = cold::waiting(&cold.server);
     // the live part still answers what is in the log
     let before = listens(server)["rows"].as_u64().unwrap();
     hdfs.start_name_node();
+    assert!(cold::to_end(&waiting) == cold.committed, "after HDFS came back");
     eventually("the lake settles again", Duration::from_secs(300), || {
         let table = listens(server);
         let more = table["rows"].as_u64().unwrap() > before;
@@ -215,22 +218,34 @@ fn beside(scratch: &Scratch, hdfs: &Hdfs, (dir, system): (&str, &str)) -> Server
     Server::start_with(scratch, Options { configs, args, ..Options::default() })
 }
 
-/// From both data nodes, and from the one that is left.
-fn consumers_read_on_from_hdfs(hdfs: &mut Hdfs) {
-    let scratch = Scratch::new("cold-hdfs");
-    let mut server = beside(&scratch, hdfs, ("cold", &cold::merging()));
-    let committed = cold::fill(&server, seed("cold-hdfs"));
-    cold::let_go(&server);
-    cold::reads_back(&server, &committed);
-    server.kill9();
+/// A server whose log has let go of what it has.
+struct Cold {
+    _scratch: Scratch,
+    server: Server,
+    committed: Vec<cold::Read>,
+}
+
+impl Cold {
+    fn new(hdfs: &Hdfs) -> Cold {
+        let scratch = Scratch::new("cold-hdfs");
+        let server = beside(&scratch, hdfs, ("cold", &cold::merging()));
+        let committed = cold::fill(&server, seed("cold-hdfs"));
+        cold::let_go(&server);
+        cold::reads_back(&server, &committed);
+        Cold { _scratch: scratch, server, committed }
+    }
+}
+
+fn consumers_read_on_from_one_data_node(hdfs: &mut Hdfs, mut cold: Cold) {
+    cold.server.kill9();
     let files = hdfs.files("cold/_raw/orders");
     assert!(!files.is_empty() && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
     hdfs.kill_data_node(1);
-    server.start_again();
-    assert!(cold::read_all(&server) == committed, "from one data node");
+    cold.server.start_again();
+    assert!(cold::read_all(&cold.server) == cold.committed, "from one data node");
     hdfs.start_data_node(1);
     hdfs.wait_for_data_nodes(2);
-    assert!(server.stop().success());
+    assert!(cold.server.stop().success());
 }
 
 /// Through the catalog and by the files alone: the rows that SQL reads, and those of the snapshot since the last merge.

@@ -44,7 +44,8 @@ pub async fn look<'a>(
             files.extend(objects.list(&dir).await?);
         }
         let now = broker.clock().now_ms();
-        files.extend(successors::adopt(objects, manifest, (table, &partitions), &files, now).await?);
+        let adopted = successors::adopt(objects, manifest, (table, &partitions), &files, now).await?;
+        files.extend(adopted);
         found.push(Found { table, partitions, files });
     }
     Ok(found)

@@ -134,7 +134,7 @@ mod tests {
                 assert!(RawFile::decode(&key, &whole[..cut]).is_err(), "cut to {cut}");
             }
         }
-        assert!(RawFile::decode(&key, &[&[3], &with_sum[1..]].concat()).is_err(), "of a newer version");
+        assert!(RawFile::decode(&key, &[&[3_u8][..], &with_sum[1..]].concat()).is_err(), "of a newer version");
         assert!(RawFile::decode(&key[..9], &value).is_err());
     }
 }
