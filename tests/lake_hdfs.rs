@@ -220,9 +220,9 @@ fn beside(scratch: &Scratch, hdfs: &Hdfs, (dir, system): (&str, &str)) -> Server
 
 /// A server whose log has let go of what it has.
 struct Cold {
-    _scratch: Scratch,
     server: Server,
     committed: Vec<cold::Read>,
+    _scratch: Scratch,
 }
 
 impl Cold {
@@ -232,7 +232,7 @@ impl Cold {
         let committed = cold::fill(&server, seed("cold-hdfs"));
         cold::let_go(&server);
         cold::reads_back(&server, &committed);
-        Cold { _scratch: scratch, server, committed }
+        Cold { server, committed, _scratch: scratch }
     }
 }
 
