@@ -195,4 +195,13 @@ mod tests {
         assert!(outcome(std::slice::from_ref(&refused), "view", true).is_err());
         assert!(view_text(&[refused]).contains("odd cannot be recomputed: no such function"));
     }
+
+    #[test]
+    fn notes_of_a_topic_are_told_and_do_not_fail() {
+        let report = json!({"topic": "listens", "sound": true, "file_rows": 3, "live_rows": 1, "checked_rows": 4, "raw_records": 3,
+            "raw_checked": 2, "differences": 0, "named": [], "notes": ["2 files were put aside"]});
+        let text = topic_text(std::slice::from_ref(&report));
+        assert!(text.contains("raw_records") && text.ends_with("listens: 2 files were put aside\n"), "{text}");
+        assert!(outcome(&[report], "topic", true).is_ok());
+    }
 }

@@ -98,9 +98,10 @@ async fn files_from_after_a_backup_are_put_aside_by_the_restored_store() {
     lake.stop().await.unwrap();
 }
 
-/// A lake with the bench's own configuration, which says what becomes of whole records.
+/// A lake with the bench's own configuration, which says what becomes of whole records; Iceberg tables, too, where files have one name.
 async fn configured(bench: &Bench) -> Arc<Lake> {
-    let config = LakeConfig { tables: vec![bench.config.clone()], ..LakeConfig::default() };
+    let iceberg_keep_ms = bench.objects.then_some(3_600_000);
+    let config = LakeConfig { tables: vec![bench.config.clone()], iceberg_keep_ms, ..LakeConfig::default() };
     bench.lake_with(vec![bench.table()], config, None).await.unwrap()
 }
 
