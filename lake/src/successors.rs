@@ -62,7 +62,7 @@ pub async fn adopt(
         if at.starts_with(&format!("{RAW_DIR}/")) {
             adopted.extend(unknown.adopt_raw(objects, manifest, &settled, now).await?);
         } else if !unknown.adopt_moved(objects, manifest, (table, &settled)).await? {
-            adopted.extend(unknown.adopt_merged(objects, manifest, &settled, now).await?);
+            adopted.extend(unknown.adopt_merged(objects, manifest, (table, &settled), now).await?);
         }
     }
     Ok(adopted)
@@ -93,11 +93,12 @@ impl Unknown<'_> {
         &self,
         objects: &Arc<Objects>,
         manifest: &Manifest,
-        settled: &Settled,
+        (table, settled): (&Table, &Settled),
         now: TimestampMs,
     ) -> Result<Option<String>> {
+        let slice = |at| place_in(table, at).map(slice_of);
         let overlaps = |file: &&Arc<FileEntry>| file.first <= self.last && self.first <= file.last;
-        let is_here = |file: &&Arc<FileEntry>| overlaps(file) && slice_of(&file.path) == slice_of(self.at);
+        let is_here = |file: &&Arc<FileEntry>| overlaps(file) && slice(&file.path) == slice(self.at);
         let inputs: Vec<Arc<FileEntry>> = settled.files.iter().filter(is_here).cloned().collect();
         let (Some(begin), Some(end)) = (inputs.first(), inputs.last()) else { return Ok(None) };
         let in_slice = settled.files.iter().filter(overlaps).filter(|file| file.levels == begin.levels).count();
@@ -126,14 +127,33 @@ impl Unknown<'_> {
         let is_just_that = (whole.last, whole.rows) == (end.last, rows);
         let entry = if is_just_that { Some(whole) } else { self.cut(objects, manifest, (&whole, &inputs)).await? };
         let Some(entry) = entry else { return Ok(None) };
-        let path = entry.path.clone();
-        match inputs.as_slice() {
+        let (path, log) = (entry.path.clone(), self.partition.id());
+        match self.beside(manifest, &inputs).await?.as_slice() {
             // it was merged with later ones only, and is written again under its name
-            [one] => manifest.rearrange(vec![(self.partition.id(), one.clone(), Some(entry))]).await?,
-            some => manifest.merge(self.partition.id(), some, entry).await?,
+            [one] => manifest.rearrange(vec![(log, one.clone(), Some(entry))]).await?,
+            some => manifest.merge(log, some, entry).await?,
         }
         self.told(&parts.iter().map(|(path, _)| *path).collect::<Vec<_>>());
         Ok(Some(path))
+    }
+
+    /// Known files in this one's directory, where they lay before it took their place, if they were archived since.
+    async fn beside(&self, manifest: &Manifest, inputs: &[Arc<FileEntry>]) -> Result<Vec<Arc<FileEntry>>> {
+        let (log, dir) = (self.partition.id(), slice_of(self.at).0);
+        let elsewhere = inputs.iter().filter(|input| slice_of(&input.path).0 != dir);
+        let moved = |input: &Arc<FileEntry>| {
+            let name = input.path.rsplit('/').next().unwrap_or(&input.path);
+            (log, input.clone(), Some(FileEntry { path: format!("{dir}/{name}"), ..(**input).clone() }))
+        };
+        let moves: Vec<_> = elsewhere.map(moved).collect();
+        if moves.is_empty() {
+            return Ok(inputs.to_vec());
+        }
+        manifest.rearrange(moves).await?;
+        let is_input = |file: &&Arc<FileEntry>| {
+            inputs.iter().any(|input| (input.first, input.ordinal) == (file.first, file.ordinal))
+        };
+        Ok(manifest.settled(log).files.iter().filter(is_input).cloned().collect())
     }
 
     /// The rows that known files had, in a file of their own; none when it has not just as many.

@@ -132,32 +132,31 @@ async fn what_was_merged_and_archived_after_a_backup_is_found_by_the_restored_st
         bench.config.raw = true;
         let lake = configured(&bench).await;
         let row = |day: i64, n: i64| value(day * DAY_MS, json!("a"), n);
-        // one slice that is merged and one file that is moved, then what is neither
-        for n in 0..6 {
-            bench.append(0, &[row(30_000, n)]).await;
+        // a slice that is merged, one that is archived and merged there, a file that is archived
+        for (day, n) in [30_000; 6].into_iter().chain([0; 3]).chain([1]).zip(0..) {
+            bench.append(0, &[row(day, n)]).await;
             lake.flush(TOPIC).await.unwrap();
         }
-        bench.append(0, &[row(0, 6)]).await;
-        lake.flush(TOPIC).await.unwrap();
         let before = table(&lake, "SELECT _offset, amount, ts FROM listens ORDER BY _offset").await;
         lake.stop().await.unwrap();
         drop(lake);
         let lake = restored(&mut bench, async |_: &Bench, lake: &Lake| {
-            assert_eq!(lake.merge(TOPIC).await.unwrap().merges, 1);
+            assert_eq!(lake.archive(20_000 * DAY_MS).await.unwrap().files, 4);
+            assert_eq!(lake.merge(TOPIC).await.unwrap().files, 9);
             lake.merge_raw_for_test().await.unwrap();
-            assert_eq!(lake.archive(20_000 * DAY_MS).await.unwrap().files, 1);
         })
         .await;
         assert_eq!(table(&lake, "SELECT _offset, amount, ts FROM listens ORDER BY _offset").await, before);
         let report = lake.verify(TOPIC).await.unwrap();
         assert!(report.is_sound(), "objects {objects}: {report:?}");
-        assert_eq!((report.file_rows, report.checked_rows, report.raw_records, report.raw_checked), (7, 7, 7, 7));
-        assert_eq!(rows_in_files(&bench.topic_dir()).len(), 6, "each once, and one in the archive");
+        assert_eq!((report.file_rows, report.checked_rows, report.raw_records, report.raw_checked), (10, 10, 10, 10));
+        assert_eq!(rows_in_files(&bench.topic_dir()).len(), 6, "each once");
+        assert_eq!(rows_in_files(&Path::new(&bench.url).join("archive")).len(), 4, "each once");
         assert!(lake.status().tables[0].put_aside.is_empty() && report.notes.is_empty());
         let settled = lake.settler_for_test().manifest.settled(partition_of(&bench));
-        assert_eq!((settled.files.len(), settled.raw.len()), (2, 1));
+        assert_eq!((settled.files.len(), settled.raw.len()), (3, 1));
         // and it is merged on
-        bench.append(0, &[row(30_000, 7)]).await;
+        bench.append(0, &[row(30_000, 10)]).await;
         lake.flush(TOPIC).await.unwrap();
         assert_eq!(lake.merge(TOPIC).await.unwrap().files, 2);
         lake.merge_raw_for_test().await.unwrap();
