@@ -96,9 +96,9 @@ impl Unknown<'_> {
         (table, settled): (&Table, &Settled),
         now: TimestampMs,
     ) -> Result<Option<String>> {
-        let slice = |at| place_in(table, at).map(slice_of);
         let overlaps = |file: &&Arc<FileEntry>| file.first <= self.last && self.first <= file.last;
-        let is_here = |file: &&Arc<FileEntry>| overlaps(file) && slice(&file.path) == slice(self.at);
+        let is_here =
+            |file: &&Arc<FileEntry>| overlaps(file) && slice_in(table, &file.path) == slice_in(table, self.at);
         let inputs: Vec<Arc<FileEntry>> = settled.files.iter().filter(is_here).cloned().collect();
         let (Some(begin), Some(end)) = (inputs.first(), inputs.last()) else { return Ok(None) };
         let in_slice = settled.files.iter().filter(overlaps).filter(|file| file.levels == begin.levels).count();
@@ -283,6 +283,11 @@ async fn size(objects: &Objects, at: &str) -> Result<Option<(u64, u64)>> {
 fn place_in<'a>(table: &Table, at: &'a str) -> Option<&'a str> {
     let below = |dir: &str| at.strip_prefix(dir)?.strip_prefix('/');
     below(&table.dir).or_else(|| below(&archive_dir(table)))
+}
+
+/// What tells a slice in the table and in its archive.
+fn slice_in<'a>(table: &Table, at: &'a str) -> Option<(&'a str, &'a str)> {
+    place_in(table, at).map(slice_of)
 }
 
 /// What tells a slice by the paths of its files: the directory, and which of its texts are empty and not null.
