@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, watch};
 pub use self::bytes::{RawFile, raw_files_of, raw_key, raw_range};
 pub use self::check::check;
 pub use self::merge::cut;
-pub use self::reader::{Footers, RawReader};
+pub use self::reader::{Footers, RawReader, batches};
 pub use self::writer::{WrittenRaw, write};
 use crate::clean::remove_hidden;
 use crate::config::{MergeConfig, TableConfig};

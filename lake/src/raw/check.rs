@@ -17,7 +17,7 @@ use crate::verify::VerifyReport;
 /// Bytes of the log that are read at one time.
 const READ_BYTES: usize = 1 << 20;
 
-/// Compares the files of one partition, which are in their order.
+/// Compares the files of one partition, which are in their order; gives those that are as they should be.
 ///
 /// # Errors
 /// `Destination` or `Broker` when something cannot be read.
@@ -26,11 +26,12 @@ pub async fn check(
     partition: &Arc<Partition>,
     files: &[Arc<RawFile>],
     report: &mut VerifyReport,
-) -> Result<()> {
+) -> Result<Vec<Arc<RawFile>>> {
     let index = partition.index();
     let mut log = Logged { partition, at: 0, records: VecDeque::new() };
-    let mut end = Offset::MIN;
+    let (mut end, mut sound) = (Offset::MIN, Vec::with_capacity(files.len()));
     for file in files {
+        let before = report.differences;
         if file.first < end {
             report.differ(|| format!("partition {index}: offset {} is in two files of whole records", file.first));
         }
@@ -41,8 +42,11 @@ pub async fn check(
         }
         log.skip_to(file.first);
         check_file(reader, &mut log, file, report).await?;
+        if report.differences == before {
+            sound.push(file.clone());
+        }
     }
-    Ok(())
+    Ok(sound)
 }
 
 async fn check_file(reader: &RawReader, log: &mut Logged<'_>, file: &RawFile, report: &mut VerifyReport) -> Result<()> {

@@ -338,6 +338,31 @@ async fn verify_compares_whole_records_with_the_log_and_then_with_what_was_publi
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn verify_compares_the_table_with_whole_records_where_the_log_is_gone() {
+    let bench = bench().await;
+    let lake = start(&bench).await;
+    let rows: Vec<String> = (1..101).map(|n| value(0, json!("a"), n)).collect();
+    bench.append(0, &rows).await;
+    lake.flush(TOPIC).await.unwrap();
+    let_go(&bench).await;
+    // the log goes on, and some of it settles
+    bench.append(0, &rows[..3]).await;
+    lake.flush(TOPIC).await.unwrap();
+    bench.append(0, &rows[..3]).await;
+    let report = lake.verify(TOPIC).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let counts = (report.file_rows, report.checked_rows, report.live_rows, report.raw_records, report.raw_checked);
+    assert_eq!(counts, (103, 103, 3, 103, 3));
+    lake.stop().await.unwrap();
+    let config = LakeConfig { tables: vec![bench.config.clone()], ..LakeConfig::default() };
+    let lake = bench.lake_with(vec![with_other_amounts(&bench)], config, None).await.unwrap();
+    let report = lake.verify(TOPIC).await.unwrap();
+    let differs = |offset| report.named.iter().any(|line| line.contains(&format!("offset {offset} has other values")));
+    assert!(report.differences == 2 && differs(1) && differs(101), "{report:?}");
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lake_that_is_away_says_so_and_a_deleted_topic_leaves_nothing() {
     let (bench, mut chance) = (bench().await, Chance::new(6));
     let lake = start(&bench).await;
