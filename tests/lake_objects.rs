@@ -228,9 +228,15 @@ fn is_restored(store: &Store, copy: &Path, sent: i64) {
     std::fs::create_dir_all(scratch.path("server")).unwrap();
     std::fs::rename(copy, scratch.path("server/data")).unwrap();
     let mut server = start(&scratch, store, SYSTEM);
+    let aside = eventually("the start has looked at the bucket", Duration::from_secs(60), || {
+        let aside = table(&server, "ticks")["put_aside"].clone();
+        if aside.as_array().is_some_and(|all| !all.is_empty()) { Ok(aside) } else { Err(aside.to_string()) }
+    });
     let count = "SELECT count(*), count(DISTINCT id), sum(id) FROM ticks";
     assert_eq!(server.http.sql(count)[0], [json!(sent), json!(sent), json!(sent * (sent - 1) / 2)]);
-    let aside = table(&server, "ticks")["put_aside"].clone();
+    let listed = ["raw/ticks", "archive/ticks"].map(|dir| store.read(&format!("{BUCKET}/some/lake/{dir}")));
+    let rows: Option<i64> = listed.iter().map(|found| found["rows"].as_i64()).sum();
+    assert!(rows == Some(sent) && listed.iter().all(|found| found["rows"] == found["places"]), "{listed:?}");
     let beyond: i64 = aside[0]["partitions"]
         .as_object()
         .unwrap_or_else(|| panic!("{aside}"))
