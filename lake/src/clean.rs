@@ -51,6 +51,25 @@ pub async fn look<'a>(
     Ok(found)
 }
 
+/// Whether a known file is gone, and nothing took its place.
+///
+/// # Errors
+/// `Destination`.
+pub async fn is_any_gone(objects: &Objects, manifest: &Manifest, found: &[Found<'_>]) -> Result<bool> {
+    for Found { partitions, files, .. } in found {
+        let there: HashSet<&str> = files.iter().map(String::as_str).collect();
+        for partition in partitions {
+            let known = manifest.settled(partition.id()).files;
+            for file in known.iter().filter(|file| !there.contains(file.path.as_str())) {
+                if objects.size(&file.path).await?.is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Removes hidden files, and what a crash left in the tables' directories. Other files with our names that the manifest
 /// does not know may hold the only copy of records, when the store is one of before. Those that took the places of known ones are
 /// known again; others are put aside, where no reader looks and no later file takes their name. `ends` is where logs ended when

@@ -245,8 +245,13 @@ impl Sealer {
             Some(iceberg) if !objects.links() => {
                 if iceberg.sync_all().await.is_err() {
                     // the manifest of a store that was restored names files whose places others took
-                    clean::look(&objects, manifest, broker, &tables).await?;
-                    iceberg.sync_all().await?;
+                    let found = clean::look(&objects, manifest, broker, &tables).await?;
+                    // where they are gone for good their tables say so, and the log must not wait for them
+                    if let Err(error) = iceberg.sync_all().await
+                        && !clean::is_any_gone(&objects, manifest, &found).await?
+                    {
+                        return Err(error);
+                    }
                 }
             }
             Some(_) => {}

@@ -227,6 +227,30 @@ async fn of_files_with_rows_of_before_and_after_a_backup_each_part_is_where_it_b
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_store_whose_files_are_gone_for_good_settles_on() {
+    for objects in [false, true] {
+        let mut bench = super::merging::merging(1).await.on(objects);
+        let lake = configured(&bench).await;
+        bench.append(0, &[value(0, json!("a"), 1)]).await;
+        lake.flush(TOPIC).await.unwrap();
+        lake.stop().await.unwrap();
+        drop(lake);
+        let lake = restored(&mut bench, async |bench: &Bench, lake: &Lake| {
+            bench.append(0, &[value(0, json!("a"), 1)]).await;
+            lake.flush(TOPIC).await.unwrap();
+            assert_eq!(lake.merge(TOPIC).await.unwrap().files, 2);
+            std::fs::remove_file(bench.topic_dir().join("date=1970-01-01/genre=a/listens-0-0-1.parquet")).unwrap();
+        })
+        .await;
+        bench.append(0, &[value(DAY_MS, json!("b"), 2)]).await;
+        assert_eq!(lake.flush(TOPIC).await.unwrap().rows, 1, "objects {objects}");
+        let report = lake.verify(TOPIC).await.unwrap();
+        assert!(report.named[0].contains("listens-0-0-0.parquet is not there as it was published"), "{report:?}");
+        lake.stop().await.unwrap();
+    }
+}
+
 fn copy(mode: TransformMode, sql: &str) -> TransformConfig {
     TransformConfig {
         name: "copy".into(),
