@@ -108,6 +108,8 @@ fn stream_lines(app: &App, stream: &Stream) -> Lines {
         StreamFormat::Json => "json",
         StreamFormat::Avro => "avro",
         StreamFormat::JsonSchema => "json_schema",
+        StreamFormat::Protobuf => "protobuf",
+        StreamFormat::Csv => "csv",
     };
     lines.extend([
         property("kind", if config.sql.is_some() { "derived stream" } else { "stream" }),

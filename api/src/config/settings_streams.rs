@@ -6,7 +6,7 @@ const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
 /// `[[streams]]`.
-pub const STREAM: [Field; 14] = [
+pub const STREAM: [Field; 16] = [
     Field::optional("name", Kind::Text, "\"listens\"", "The stream's name in SQL; needed without sql."),
     Field::optional(
         "topic",
@@ -16,9 +16,21 @@ pub const STREAM: [Field; 14] = [
     ),
     Field::with_default(
         "format",
-        Kind::OneOf(&["json", "avro", "json_schema"]),
+        Kind::OneOf(&["json", "avro", "json_schema", "protobuf", "csv"]),
         "json",
-        "How values are written. json: a JSON object. avro, json_schema: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema.",
+        "How values are written. json: a JSON object. avro, json_schema, protobuf: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema. csv: one line, whose fields are the columns in their order.",
+    ),
+    Field::optional(
+        "delimiter",
+        Kind::Text,
+        "\"|\"",
+        "With format csv: the character between fields, or tab or space; a comma without it. Fields may stand in double quotes, in which two of them are one.",
+    ),
+    Field::optional(
+        "null_text",
+        Kind::Text,
+        "'\\N'",
+        "With format csv: a field that is exactly this, without quotes, is null; an empty one without it.",
     ),
     Field::optional(
         "columns",
