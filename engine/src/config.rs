@@ -47,10 +47,10 @@ impl Default for CsvConfig {
 }
 
 impl CsvConfig {
-    /// The delimiter that a text names: itself, or `tab` or `space`; None when it can be none.
+    /// The delimiter that a text names: itself, or `tab` (or `\t`) or `space`; None when it can be none.
     pub fn delimiter_of(text: &str) -> Option<char> {
         let named = match text.to_ascii_lowercase().as_str() {
-            "tab" => "\t",
+            "tab" | "\\t" => "\t",
             "space" => " ",
             _ => text,
         };

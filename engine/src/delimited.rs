@@ -63,7 +63,9 @@ pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], 
 /// What is no column, or no object.
 pub(crate) fn encode(config: &StreamConfig, json: &str) -> Result<Vec<u8>, String> {
     let value: Value = serde_json::from_str(json).map_err(|error| format!("not JSON: {error}"))?;
-    let Value::Object(mut map) = value else { return Err("the value is not an object: its fields are the columns".into()) };
+    let Value::Object(mut map) = value else {
+        return Err("the value is not an object: its fields are the columns".into());
+    };
     let csv = &config.csv;
     let mut out = String::new();
     for (at, column) in config.columns.iter().enumerate() {
@@ -175,9 +177,12 @@ mod tests {
         let found = split("\"a,\"\"b\"\"\n\",\"\",\"\"\"\",", ',');
         let wanted = [("a,\"b\"\n", true), ("", true), ("\"", true), ("", false)];
         assert_eq!(found, Ok(wanted.map(|(text, quoted)| (text.to_owned(), quoted)).to_vec()));
-        for (text, part) in
-            [("a,\"b", "closing quote is missing"), ("\"a\"b,c", "after the closing"), ("a\nb", "line break"), ("\"", "missing")]
-        {
+        for (text, part) in [
+            ("a,\"b", "closing quote is missing"),
+            ("\"a\"b,c", "after the closing"),
+            ("a\nb", "line break"),
+            ("\"", "missing"),
+        ] {
             assert!(split(text, ',').is_err_and(|error| error.contains(part)), "{text:?}");
         }
     }
@@ -192,9 +197,8 @@ mod tests {
             (random >> 33) as usize % bound
         };
         for round in 0..5_000 {
-            let texts: Vec<String> = (0..1 + next(5))
-                .map(|_| (0..next(6)).map(|_| alphabet[next(alphabet.len())]).collect())
-                .collect();
+            let texts: Vec<String> =
+                (0..1 + next(5)).map(|_| (0..next(6)).map(|_| alphabet[next(alphabet.len())]).collect()).collect();
             let delimiter = [',', ';', '\t'][round % 3];
             let mut writer = csv::WriterBuilder::new().delimiter(delimiter as u8).from_writer(Vec::new());
             writer.write_record(&texts).unwrap();

@@ -100,7 +100,7 @@ const COLUMN: [Field; 5] = [
         "name",
         Kind::Text,
         "\"user_id\"",
-        "The column, and without from the field in the record; in Avro user.id is a field of a nested record.",
+        "The column, and without from the field in the record; in Avro and Protobuf user.id is a field of a nested record. In csv the columns stand in the order of the fields.",
     ),
     Field::required(
         "type",

@@ -99,7 +99,8 @@ impl Options {
         let (value, place) = self.at(key)?;
         let found = CsvConfig::delimiter_of(&value);
         if found.is_none() {
-            let message = format!("{key} = '{value}': write one character, not a quote or a line break; or tab or space");
+            let message =
+                format!("{key} = '{value}': write one character, not a quote or a line break; or tab or space");
             mistakes.push(at(place, message));
         }
         found

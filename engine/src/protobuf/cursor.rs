@@ -164,7 +164,10 @@ mod tests {
     #[test]
     fn fields_come_out_as_they_stand() {
         assert_eq!(all(&[0x08, 0x96, 0x01]), Ok(vec![(1, Raw::Varint(150))]));
-        assert_eq!(all(&[0x12, 2, b'h', b'i', 0x1d, 1, 0, 0, 0]), Ok(vec![(2, Raw::Bytes(b"hi")), (3, Raw::Fixed32(1))]));
+        assert_eq!(
+            all(&[0x12, 2, b'h', b'i', 0x1d, 1, 0, 0, 0]),
+            Ok(vec![(2, Raw::Bytes(b"hi")), (3, Raw::Fixed32(1))])
+        );
         assert_eq!(all(&[0x21, 2, 0, 0, 0, 0, 0, 0, 0]), Ok(vec![(4, Raw::Fixed64(2))]));
         let group = [0x2b, 0x08, 0x01, 0x33, 0x34, 0x2c, 0x08, 0x07];
         assert_eq!(all(&group), Ok(vec![(5, Raw::Group(&group[1..5])), (1, Raw::Varint(7))]));

@@ -246,12 +246,7 @@ fn timestamp(bytes: &[u8]) -> Result<Scalar<'static>, Broken> {
 }
 
 /// Adds the level of a message, and those below it that have columns; gives its index.
-fn bind(
-    levels: &mut Vec<Level>,
-    message: &MessageDescriptor,
-    prefix: &str,
-    columns: &[&str],
-) -> Result<usize, String> {
+fn bind(levels: &mut Vec<Level>, message: &MessageDescriptor, prefix: &str, columns: &[&str]) -> Result<usize, String> {
     let level = levels.len();
     levels.push(Level { message: message.clone(), fields: Vec::new() });
     let mut fields = Vec::new();

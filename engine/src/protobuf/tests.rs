@@ -4,10 +4,10 @@ use protox::prost::Message;
 use protox::prost_reflect::{DynamicMessage, MessageDescriptor};
 use serde_json::json;
 
+use super::encode;
 use super::program::Program;
 use super::schema::{message_at, proto_file};
 use super::value::{given, has_default};
-use super::encode;
 use crate::columns::{ColumnBuffer, ColumnType};
 use crate::fields::Fault;
 
@@ -100,7 +100,11 @@ fn mutated_messages_are_read_as_another_decoder_reads_them() {
                     if read.len() == 0 {
                         read.push_null();
                     }
-                    assert_eq!(&read.finish().unwrap(), &expected.finish().unwrap(), "round {round}, {name}: {bytes:?}");
+                    assert_eq!(
+                        &read.finish().unwrap(),
+                        &expected.finish().unwrap(),
+                        "round {round}, {name}: {bytes:?}"
+                    );
                 }
                 agreed.0 += 1;
             }
@@ -132,6 +136,7 @@ fn json_that_does_not_fit_says_where() {
     }
     let needs = proto_file("syntax = \"proto2\"; message M { required int32 a = 1; }", &[]).unwrap();
     assert!(encode(&message_at(&needs, &[]).unwrap(), &json!({})).unwrap_err().contains("'a' is missing"));
-    let empty = DynamicMessage::decode(message.clone(), &encode(&message, &json!({"a": 0, "o": null})).unwrap()[..]).unwrap();
+    let empty =
+        DynamicMessage::decode(message.clone(), &encode(&message, &json!({"a": 0, "o": null})).unwrap()[..]).unwrap();
     assert_eq!(empty.encode_to_vec(), Vec::<u8>::new());
 }

@@ -164,7 +164,8 @@ fn date(year: i64, month: i64, day: i64) -> Given<'static> {
 fn decimal(message: &DynamicMessage, scale: i64) -> Result<Scalar<'static>, Broken> {
     let value = message.get_field_by_number(1);
     let bytes = value.as_ref().and_then(|value| value.as_bytes());
-    let unscaled = integer(bytes.map(|bytes| &bytes[..]).unwrap_or_default()).ok_or("a decimal has more than 128 bits")?;
+    let unscaled =
+        integer(bytes.map(|bytes| &bytes[..]).unwrap_or_default()).ok_or("a decimal has more than 128 bits")?;
     let scale = u32::try_from(scale).map_err(|_| format!("a decimal has {scale} places"))?;
     Ok(Scalar::Decimal { unscaled, scale })
 }
@@ -257,9 +258,13 @@ mod tests {
 
     #[test]
     fn durations_and_dates() {
-        for (seconds, nanos, wanted) in
-            [(0, 0, "0s"), (1, 500_000_000, "1.5s"), (-1, -1, "-1.000000001s"), (0, -20_000_000, "-0.02s"), (90, 0, "90s")]
-        {
+        for (seconds, nanos, wanted) in [
+            (0, 0, "0s"),
+            (1, 500_000_000, "1.5s"),
+            (-1, -1, "-1.000000001s"),
+            (0, -20_000_000, "-0.02s"),
+            (90, 0, "90s"),
+        ] {
             assert_eq!(duration(seconds, nanos), wanted);
         }
         assert_eq!(date(2026, 11, 20), Given::Scalar(Scalar::Date(20_777)));

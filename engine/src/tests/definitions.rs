@@ -219,10 +219,7 @@ async fn what_is_wrong_is_told_at_once_and_nothing_is_done() {
             "CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', format = 'csv', delimiter = '||')",
             "1:73 one character",
         ),
-        (
-            "CREATE STREAM x (ts TIMESTAMP FROM 'a') WITH (event_time = 'ts', format = 'csv')",
-            "leave FROM out",
-        ),
+        ("CREATE STREAM x (ts TIMESTAMP FROM 'a') WITH (event_time = 'ts', format = 'csv')", "leave FROM out"),
         ("CREATE STREAM x (ts TIMESTAMP, n FLOAT) WITH (event_time = 'ts')", "1:32 unknown type 'FLOAT'"),
         ("CREATE STREAM x (ts TIMESTAMP PRIMARY KEY) WITH (event_time = 'ts')", "1:18 CREATE TABLE"),
         ("CREATE OR REPLACE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts')", "1:8 DROP the stream"),

@@ -75,7 +75,9 @@ fn delimiter_and_null_are_what_the_declaration_says() {
     assert!(names.is_null(0));
     assert_eq!([names.value(1), names.value(2), names.value(3)], ["\\N", "a,b", ""]);
     assert_eq!(decoded.rows.column(2).null_count(), 4);
-    for (text, wanted) in [("|", Some('|')), ("TAB", Some('\t')), ("space", Some(' ')), ("→", Some('→'))] {
+    for (text, wanted) in
+        [("|", Some('|')), ("TAB", Some('\t')), ("\\t", Some('\t')), ("space", Some(' ')), ("→", Some('→'))]
+    {
         assert_eq!(CsvConfig::delimiter_of(text), wanted, "{text}");
     }
     for text in ["", "\"", "\n", "||", "tabs"] {

@@ -93,18 +93,13 @@ async fn what_another_writer_wrote_finds_its_columns() {
         ("owner.id", "BIGINT", ["∅", "∅", "3"]),
         ("extra", "VARCHAR", [r#"{"k":[1.0,null,true,{"z":"s"}]}"#, "∅", "∅"]),
         ("took", "VARCHAR", ["-1.5s", "∅", "∅"]),
-        (
-            "users",
-            "VARCHAR",
-            [r#"[{"id":1,"boss":null,"mail":null},{"id":0,"boss":null,"mail":null}]"#, "[]", "[]"],
-        ),
+        ("users", "VARCHAR", [r#"[{"id":1,"boss":null,"mail":null},{"id":0,"boss":null,"mail":null}]"#, "[]", "[]"]),
         ("id", "BIGINT", ["-9", "0", "0"]),
         ("score", "DOUBLE", ["-2.25", "0.0", "0.0"]),
         ("absent", "BIGINT", ["∅", "∅", "∅"]),
     ];
     let columns: Vec<(&str, &str)> = table.iter().map(|(name, sql_type, _)| (*name, *sql_type)).collect();
-    let values: Vec<Vec<u8>> =
-        GOLDEN.iter().map(|hex| framed(id, &[&[0][..], &unhex(hex)].concat())).collect();
+    let values: Vec<Vec<u8>> = GOLDEN.iter().map(|hex| framed(id, &[&[0][..], &unhex(hex)].concat())).collect();
     let decoded = decode(&stream(&broker, StreamFormat::Protobuf, &columns), &values);
     assert_eq!(rules(&decoded), [], "{:?}", decoded.rejected);
     let shown = shown(&decoded);
@@ -155,13 +150,8 @@ async fn records_of_versions_and_types_stand_side_by_side() {
     }
     let decoded = decode(&stream, &values);
     assert_eq!(rules(&decoded), [], "{:?}", decoded.rejected);
-    let wanted = [
-        ["1", "∅", "∅", "n"],
-        ["2", "", "0", "∅"],
-        ["0", "∅", "3", "∅"],
-        ["∅", "∅", "4", "∅"],
-        ["5", "∅", "∅", "∅"],
-    ];
+    let wanted =
+        [["1", "∅", "∅", "n"], ["2", "", "0", "∅"], ["0", "∅", "3", "∅"], ["∅", "∅", "4", "∅"], ["5", "∅", "∅", "∅"]];
     for (row, shown) in shown(&decoded).into_iter().enumerate() {
         assert_eq!(shown[..4], wanted[row % 5], "row {row}");
     }
@@ -205,8 +195,11 @@ async fn what_is_no_message_of_its_schema_is_refused_with_its_bytes() {
     ];
     let values: Vec<Vec<u8>> = cases.iter().map(|(value, _)| value.clone()).collect();
     let decoded = decode(&stream, &values);
-    let wanted: Vec<(i64, &str)> =
-        (0..).zip(&cases).filter(|(_, (_, rule))| !rule.is_empty()).map(|(offset, (_, rule))| (offset, *rule)).collect();
+    let wanted: Vec<(i64, &str)> = (0..)
+        .zip(&cases)
+        .filter(|(_, (_, rule))| !rule.is_empty())
+        .map(|(offset, (_, rule))| (offset, *rule))
+        .collect();
     assert_eq!(rules(&decoded), wanted, "{:#?}", decoded.rejected);
     for rejected in &decoded.rejected {
         assert_eq!(rejected.value.as_deref(), Some(cases[rejected.offset as usize].0.as_slice()));
@@ -257,7 +250,8 @@ async fn json_over_http_is_written_with_the_latest_schema() {
     let decoded = decode(&stream, &[stream.encode(json).unwrap()]);
     assert_eq!(rules(&decoded), [], "{:?}", decoded.rejected);
     assert_eq!(shown(&decoded), [["7", r#"{"a":[null,2.0]}"#, "PLAY", "[x]", "2026-11-20T10:00:00.500Z"]]);
-    for (value, part) in [(r#"{"kind": "NO"}"#, "one of UNKNOWN"), ("{", "not JSON"), (r#"{"ts": "soon"}"#, "ISO 8601")] {
+    for (value, part) in [(r#"{"kind": "NO"}"#, "one of UNKNOWN"), ("{", "not JSON"), (r#"{"ts": "soon"}"#, "ISO 8601")]
+    {
         let error = stream.encode(value).unwrap_err();
         assert!(error.contains(part), "{value}: {error}");
     }
