@@ -23,13 +23,13 @@ pub const STREAM: [Field; 16] = [
     Field::optional(
         "delimiter",
         Kind::Text,
-        "\"|\"",
+        "",
         "With format csv: the character between fields, or tab or space; a comma without it. Fields may stand in double quotes, in which two of them are one.",
     ),
     Field::optional(
         "null_text",
         Kind::Text,
-        "'\\N'",
+        "",
         "With format csv: a field that is exactly this, without quotes, is null; an empty one without it.",
     ),
     Field::optional(
