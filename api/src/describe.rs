@@ -120,6 +120,10 @@ fn stream_lines(app: &App, stream: &Stream) -> Lines {
         property("idle_timeout", duration_text(config.idle_timeout_ms)),
         property("max_ahead", duration_text(config.max_ahead_ms)),
     ]);
+    if config.format == StreamFormat::Csv {
+        lines.push(property("delimiter", config.csv.delimiter));
+        lines.push(property("null_text", &config.csv.null_text));
+    }
     lines.extend(config.checks.iter().map(|check| vec![some("check"), some(&check.name), some(&check.sql)]));
     origin(app, Kind::Stream, stream.name(), config.sql.as_deref(), &mut lines);
     lines
