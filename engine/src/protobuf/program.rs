@@ -134,8 +134,8 @@ impl<'p> Reading<'p, '_> {
     /// Takes back what was read of a field.
     fn forget(&mut self, level: usize, at: usize) {
         let field = &self.program.levels[level].fields[at];
-        if let Some(column) = field.column.map(|index| &mut self.columns[index]) {
-            column.truncate(self.row);
+        if let Some(index) = field.column {
+            self.columns[index].truncate(self.row);
         }
         self.nested.retain(|(of, field, _)| (*of, *field) != (level, at));
         if let Some(inside) = field.inside.filter(|inside| self.present[*inside]) {
