@@ -146,13 +146,14 @@ mod tests {
         for (payload, path, rest) in cases {
             assert_eq!(split_path(payload), Ok((path.to_vec(), rest)));
         }
-        for (payload, part) in [
-            (&[][..], "end within"),
+        let broken: [(&[u8], &str); 5] = [
+            (&[], "end within"),
             (&[1, 0], "use.deprecated.format"),
             (&[0x84, 0x01], "has the length 66"),
             (&[4, 2], "end within"),
             (&[2, 3], "has the place -2"),
-        ] {
+        ];
+        for (payload, part) in broken {
             let error = split_path(payload).expect_err("it is no path");
             assert!(error.contains(part), "{payload:?}: {error}");
         }
@@ -165,8 +166,8 @@ mod tests {
             message F {}";
         let file = proto_file(text, &[]).unwrap();
         let name = |path: &[u32]| message_at(&file, path).map(|message| message.full_name().to_owned());
-        for (path, wanted) in [
-            (&[][..], Some("p.A")),
+        let cases: [(&[u32], Option<&str>); 8] = [
+            (&[], Some("p.A")),
             (&[0, 0], Some("p.A.B")),
             (&[0, 1], Some("p.A.D")),
             (&[0, 0, 0], Some("p.A.B.C")),
@@ -174,7 +175,8 @@ mod tests {
             (&[2], None),
             (&[0, 2], None),
             (&[1, 0], None),
-        ] {
+        ];
+        for (path, wanted) in cases {
             assert_eq!(name(path).as_deref(), wanted, "{path:?}");
         }
         assert!(message_at(&proto_file("syntax = \"proto3\"; enum E { X = 0; }", &[]).unwrap(), &[]).is_none());
