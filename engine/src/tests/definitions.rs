@@ -24,20 +24,20 @@ pub(super) async fn done(engine: &Arc<Engine>, text: &str) -> Vec<&'static str> 
     run(engine, text).await.unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).iter().map(|done| done.result).collect()
 }
 
-async fn start(dir: &std::path::Path, config: EngineConfig) -> (Arc<Broker>, Arc<Engine>) {
+pub(super) async fn start(dir: &std::path::Path, config: EngineConfig) -> (Arc<Broker>, Arc<Engine>) {
     let broker = open_broker(dir).await;
     let engine = Engine::start(broker.clone(), config).await.unwrap();
     (broker, engine)
 }
 
-async fn stop(broker: Arc<Broker>, engine: Arc<Engine>) {
+pub(super) async fn stop(broker: Arc<Broker>, engine: Arc<Engine>) {
     engine.stop().await;
     drop(engine);
     broker.stop().await.unwrap();
 }
 
 /// Keys of the engine that hold a name.
-fn rows_of(broker: &Broker, name: &str) -> usize {
+pub(super) fn rows_of(broker: &Broker, name: &str) -> usize {
     let snapshot = broker.store().snapshot();
     let mut scan = snapshot.scan(Family::State, &[], &[0xff]);
     let mut found = 0;

@@ -16,6 +16,7 @@ mod oracle;
 mod protobuf;
 mod replaced;
 mod speed;
+mod union;
 mod unnest;
 mod views;
 mod windows;
