@@ -33,10 +33,12 @@ columns = [
 sql = "CREATE MATERIALIZED VIEW by_level AS SELECT level, count(*) AS n, count(team) AS teams, sum(retries) AS retries, sum(price) AS price, count(shard) AS shards FROM logs GROUP BY level"
 "#;
 
-/// The stream of lines is declared while the server runs.
+/// The stream of lines is declared while the server runs, and one of both.
 const LINES: &str = "CREATE STREAM lines (id BIGINT NOT NULL, note VARCHAR, price DECIMAL(10,2), at TIMESTAMP NOT NULL)
     WITH (format = 'csv', delimiter = '|', null_text = '\\N', event_time = 'at', lateness = '1 day');
-    CREATE MATERIALIZED VIEW by_note AS SELECT note, count(*) AS n, count(price) AS priced, sum(price) AS price FROM lines GROUP BY note";
+    CREATE MATERIALIZED VIEW by_note AS SELECT note, count(*) AS n, count(price) AS priced, sum(price) AS price FROM lines GROUP BY note;
+    CREATE STREAM everything AS SELECT id, 'log' AS origin, at FROM logs UNION ALL SELECT id, 'line' AS origin, at FROM lines;
+    CREATE MATERIALIZED VIEW by_origin AS SELECT origin, count(*) AS n, sum(id) AS ids FROM everything GROUP BY origin";
 
 fn client(server: &Server, mode: &str, numbers: &[i64]) -> Value {
     let mut command = python("clients/formats.py");
@@ -64,6 +66,9 @@ fn assert_views(server: &Server, count: i64) {
         wanted.push(json!([note, of(rest, 5).count(), priced.len(), price]));
     }
     assert_eq!(server.http.get("/v1/views/by_note?order=note&wait=20s")["rows"], json!(wanted));
+    let ids = (count * (count - 1) / 2).to_string();
+    let wanted = json!([["line", count, ids], ["log", count, ids]]);
+    assert_eq!(server.http.get("/v1/views/by_origin?order=origin&wait=20s")["rows"], wanted);
 }
 
 #[test]
