@@ -117,7 +117,7 @@ async fn streams(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answe
 fn derived_json(derived: &DerivedStatus) -> Value {
     json!({
         "sql": derived.sql,
-        "source": derived.source,
+        "sources": derived.sources,
         "tables": derived.tables,
         "offsets": offsets_json(&derived.positions),
         "lag_records": derived.lag_records,

@@ -90,9 +90,9 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
     let mut waiting: Vec<&StreamConfig> = config.streams.iter().filter(|stream| stream.sql.is_some()).collect();
     while !waiting.is_empty() {
         // One that reads another of those that wait has its turn after it; in a circle nobody has, and all are mistaken.
-        let reads = |stream: &StreamConfig| source_of(stream);
         let has_turn = |stream: &&&StreamConfig| {
-            !waiting.iter().any(|other| reads(stream).is_some_and(|source| source == name_of(other)))
+            let sources = sources_of(stream);
+            !waiting.iter().any(|other| sources.contains(&name_of(other)))
         };
         let turn: Vec<&StreamConfig> = match waiting.iter().filter(has_turn).copied().collect::<Vec<_>>() {
             turn if turn.is_empty() => waiting.clone(),
@@ -104,13 +104,13 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
                 let known = streams.iter().any(|stream| stream.name() == name);
                 !known && name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == name)
             };
-            match DerivedPlan::new(stream, &streams, tables) {
-                Ok(plan) => {
-                    streams.push(plan.stream.clone());
-                    derived.push(Arc::new(plan));
+            match DerivedPlan::all(stream, &streams, tables) {
+                Ok(plans) => {
+                    streams.extend(plans.first().map(|plan| plan.stream.clone()));
+                    derived.extend(plans.into_iter().map(Arc::new));
                 }
                 // Then the mistake is in what it reads, and told there.
-                Err(_) if !mistakes.is_empty() && source_of(stream).is_some_and(source_is_broken) => {}
+                Err(_) if !mistakes.is_empty() && sources_of(stream).into_iter().any(source_is_broken) => {}
                 Err(found) => mistakes.extend(found.into_iter().map(|mistake| placed(&stream.source, mistake))),
             }
         }
@@ -124,8 +124,10 @@ pub(crate) fn name_of(stream: &StreamConfig) -> String {
     derived.map_or_else(|| stream.name.clone(), |parsed| parsed.name)
 }
 
-fn source_of(stream: &StreamConfig) -> Option<String> {
-    stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok()).map(|parsed| parsed.stream)
+/// The streams that a derived one reads.
+fn sources_of(stream: &StreamConfig) -> Vec<String> {
+    let parsed = stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok());
+    parsed.into_iter().flat_map(|parsed| parsed.branches).map(|branch| branch.stream).collect()
 }
 
 /// Streams, tables, views and the topics the engine writes must not meet under one name.
@@ -206,7 +208,7 @@ fn check_no_circle(
             ));
         }
         let derives = |other: &&StreamConfig| writer == format!("derived stream {}", name_of(other));
-        if config.streams.iter().filter(derives).any(|other| source_of(other).as_deref() == Some(&stream.name)) {
+        if config.streams.iter().filter(derives).any(|other| sources_of(other).contains(&stream.name)) {
             mistakes.push(format!(
                 "{writer} would read its own topic {topic} through stream {}, name another",
                 stream.name

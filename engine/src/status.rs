@@ -88,24 +88,24 @@ pub struct StreamStatus {
     pub derived: Option<DerivedStatus>,
 }
 
-/// How far a derived stream is in its source.
-#[derive(Debug, Clone)]
+/// How far a derived stream is in its sources.
+#[derive(Debug, Clone, Default)]
 pub struct DerivedStatus {
     /// Its text.
     pub sql: String,
-    /// The stream it reads.
-    pub source: String,
+    /// The streams it reads: several with UNION ALL.
+    pub sources: Vec<String>,
     /// The tables it joins.
     pub tables: Vec<String>,
-    /// The next offset to be applied of the source's topic.
+    /// The next offset to be applied of the sources' topics.
     pub positions: Offsets,
-    /// Offsets from there to the end of the source's topic.
+    /// Offsets from there to the end of the sources' topics.
     pub lag_records: i64,
     /// Zero when nothing is left to apply, else the time since the last commit.
     pub lag_ms: i64,
     /// Rows written.
     pub written: u64,
-    /// Rows of the source that gave none, by WHERE, JOIN or an empty list.
+    /// Rows of the sources that gave none, by WHERE, JOIN or an empty list.
     pub filtered: u64,
     /// Why it does not advance, when it does not.
     pub error: Option<String>,
@@ -207,27 +207,11 @@ pub(crate) fn stream_status(
     broker: &Broker,
     stream: &Stream,
     reading: &Follower,
-    derived: Option<&RunningDerived>,
+    derived: &[&RunningDerived],
 ) -> StreamStatus {
     let progress = reading.published.progress.lock().clone();
     let mut rejected_by_rule = progress.rejected;
-    let derived = derived.map(|running| {
-        let Stands { progress, positions, lag_records, lag_ms } = stands(broker, &running.follower);
-        for (rule, records) in progress.rejected {
-            *rejected_by_rule.entry(rule).or_default() += records;
-        }
-        DerivedStatus {
-            sql: running.plan.sql.clone(),
-            source: running.plan.source.name().to_string(),
-            tables: running.plan.tables.iter().map(|table| table.name().to_string()).collect(),
-            positions,
-            lag_records,
-            lag_ms,
-            written: progress.applied,
-            filtered: progress.filtered,
-            error: running.follower.pipeline.failure.lock().clone(),
-        }
-    });
+    let derived = derived_status(broker, derived, &mut rejected_by_rule);
     StreamStatus {
         stream: stream.name().to_string(),
         topic: stream.topic().to_string(),
@@ -236,6 +220,42 @@ pub(crate) fn stream_status(
         event_watermark: progress.event_watermark,
         lost: progress.lost,
         derived,
+    }
+}
+
+/// What the SELECTs of a derived stream are together; None where there is none.
+fn derived_status(
+    broker: &Broker,
+    derived: &[&RunningDerived],
+    rejected_by_rule: &mut BTreeMap<String, u64>,
+) -> Option<DerivedStatus> {
+    let mut whole = DerivedStatus { sql: derived.first()?.plan.sql.clone(), ..DerivedStatus::default() };
+    for running in derived {
+        let Stands { progress, positions, lag_records, lag_ms } = stands(broker, &running.follower);
+        for (rule, records) in progress.rejected {
+            *rejected_by_rule.entry(rule).or_default() += records;
+        }
+        add_once(&mut whole.sources, running.plan.source.name());
+        running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
+        // Two that read one topic: it is applied as far as both are.
+        for (topic, next) in positions {
+            let known = whole.positions.entry(topic).or_default();
+            for (partition, offset) in next {
+                known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
+            }
+        }
+        whole.lag_records += lag_records;
+        whole.lag_ms = whole.lag_ms.max(lag_ms);
+        whole.written += progress.applied;
+        whole.filtered += progress.filtered;
+        whole.error = whole.error.take().or_else(|| running.follower.pipeline.failure.lock().clone());
+    }
+    Some(whole)
+}
+
+fn add_once(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|known| known == name) {
+        names.push(name.to_string());
     }
 }
 

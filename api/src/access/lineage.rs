@@ -36,7 +36,7 @@ impl Lineage {
         for status in engine.stream_status() {
             let Some(derived) = status.derived else { continue };
             let written = engine.streams().into_iter().find(|stream| stream.name() == status.stream);
-            for from in std::iter::once(&derived.source).chain(&derived.tables) {
+            for from in derived.sources.iter().chain(&derived.tables) {
                 lineage.arrow(table(from), table(&status.stream));
                 written.iter().for_each(|stream| lineage.arrow(table(from), topic(stream.topic())));
             }

@@ -268,9 +268,9 @@ impl Work<'_> {
 
 fn made_by(new: &Compiled) -> Vec<Made> {
     let stream = |stream: &Arc<Stream>| {
-        let derived = new.derived.iter().find(|plan| plan.stream.name() == stream.name());
-        let tables = derived.iter().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
-        let from = derived.iter().map(|plan| plan.source.name().to_string()).chain(tables).collect();
+        let derived = new.derived.iter().filter(|plan| plan.stream.name() == stream.name());
+        let tables = derived.clone().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
+        let from = derived.map(|plan| plan.source.name().to_string()).chain(tables).collect();
         Made { kind: Kind::Stream, name: stream.name().to_string(), topic: Some(stream.topic().clone()), from }
     };
     let mut made: Vec<Made> = new.streams.iter().map(stream).collect();

@@ -9,8 +9,9 @@ use super::statement::{Action, Declares, read_one};
 use super::stored::definition_key;
 use super::{Definition, Kind};
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::derive::BRANCHES_MAX;
 use crate::error::Result;
-use crate::quality::{Writer, forget};
+use crate::quality::{Writer, forget, forget_branch};
 use crate::state;
 
 /// Deletes all that is left of a dropped one. The topic of a declared stream or of a table is its user's, and stays.
@@ -31,7 +32,10 @@ pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definiti
     };
     if is_derived {
         let seen = delete_below(state::seen_prefix(name));
-        changes.extend([forget(Writer::Derived, name), delete(state::derived_progress_key(name)), seen]);
+        changes.push(seen);
+        for branch in 0..BRANCHES_MAX {
+            changes.extend([forget_branch(name, branch), delete(state::branch_progress_key(name, branch))]);
+        }
     }
     changes.push(delete(definition_key(kind, name)));
     broker.lane().commit(changes, Ack::Durable).await?;

@@ -131,13 +131,15 @@ impl<'a> Draft<'a> {
             }
             Declares::Stream(config) => {
                 let known = &self.after.compiled;
-                let plan = Arc::new(DerivedPlan::new(&config, &known.streams, &known.tables)?);
+                let plans = DerivedPlan::all(&config, &known.streams, &known.tables)?;
                 let written = (name.as_str(), state::derived_progress_key(name));
                 self.check_topics(Some(written), &[format!("{name}{REJECTED_SUFFIX}")])?;
-                plan.stream.bind(self.broker.schemas().clone());
+                for plan in plans.iter().take(1) {
+                    plan.stream.bind(self.broker.schemas().clone());
+                    new.streams.push(plan.stream.clone());
+                }
                 self.after.config.streams.push(config);
-                new.streams.push(plan.stream.clone());
-                new.derived.push(plan);
+                new.derived.extend(plans.into_iter().map(Arc::new));
             }
             Declares::Table(config) => {
                 new.tables.push(Arc::new(LookupTable::new(&config)?));
@@ -315,6 +317,7 @@ impl<'a> Draft<'a> {
             Kind::View => false,
         };
         readers.extend(derived.iter().filter(joins).map(|plan| format!("stream {}", plan.stream.name())));
+        readers.dedup();
         let of_stream = views.iter().filter(|view| kind == Kind::Stream && view.stream.name() == name);
         readers.extend(of_stream.map(|view| format!("view {}", view.name)));
         readers.extend((self.outside.readers)(name));

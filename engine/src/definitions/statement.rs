@@ -10,8 +10,8 @@ use super::options::{Options, at, next_or_last};
 use super::script::{byte_at, tokens};
 use super::{Kind, Mistake};
 use crate::config::{
-    CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig, TableRows,
-    ViewConfig,
+    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig,
+    TableRows, ViewConfig,
 };
 use crate::names::{is_topic_name, normalized, single_name};
 
@@ -229,21 +229,36 @@ impl Reading<'_> {
     }
 
     fn stream(&mut self, name: &str, columns: Columns, options: &mut Options) -> StreamConfig {
-        const FORMATS: [(&str, StreamFormat); 3] =
-            [("json", StreamFormat::Json), ("avro", StreamFormat::Avro), ("json_schema", StreamFormat::JsonSchema)];
+        const FORMATS: [(&str, StreamFormat); 5] = [
+            ("json", StreamFormat::Json),
+            ("avro", StreamFormat::Avro),
+            ("json_schema", StreamFormat::JsonSchema),
+            ("protobuf", StreamFormat::Protobuf),
+            ("csv", StreamFormat::Csv),
+        ];
         if let Some((key, place)) = columns.keys.first() {
             let message =
                 format!("'{key}' PRIMARY KEY: a stream has none, write CREATE TABLE for the latest row per key");
             self.mistakes.push(at(*place, message));
         }
+        let format = options.word("format", &FORMATS, &mut self.mistakes).unwrap_or_default();
         StreamConfig {
             name: name.to_string(),
             topic: options.text("topic").unwrap_or_else(|| name.to_string()),
-            format: options.word("format", &FORMATS, &mut self.mistakes).unwrap_or_default(),
+            csv: if format == StreamFormat::Csv { self.csv(options) } else { CsvConfig::default() },
+            format,
             event_time: options.required("event_time", &mut self.mistakes),
             columns: columns.columns,
             checks: columns.checks,
             ..self.times(options)
+        }
+    }
+
+    fn csv(&mut self, options: &mut Options) -> CsvConfig {
+        let csv = CsvConfig::default();
+        CsvConfig {
+            delimiter: options.character("delimiter", &mut self.mistakes).unwrap_or(csv.delimiter),
+            null_text: options.text("null_text").unwrap_or(csv.null_text),
         }
     }
 

@@ -10,5 +10,5 @@ mod parse;
 mod plan;
 
 pub(crate) use member::{DerivedMember, DerivedStep};
-pub(crate) use parse::parse_stream;
+pub(crate) use parse::{BRANCHES_MAX, parse_stream};
 pub(crate) use plan::DerivedPlan;

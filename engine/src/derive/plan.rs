@@ -1,4 +1,5 @@
-//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication.
+//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication. Of
+//! several SELECTs each is a plan of its own, and works in the pipeline of what it reads.
 
 use std::sync::Arc;
 
@@ -24,7 +25,7 @@ use futures::executor::block_on;
 
 use super::deduplicate::Deduplicate;
 use super::join::{Failure, LookupJoin, joins_of};
-use super::parse::{ParsedStream, ROW, SOURCE_ROW, parse_stream};
+use super::parse::{ParsedBranch, ROW, SOURCE_ROW, parse_stream};
 use crate::columns::ColumnType;
 use crate::conditions::Conditions;
 use crate::config::{ColumnConfig, StreamConfig, StreamFormat};
@@ -36,8 +37,10 @@ use crate::unnest::{ITEM, Unnest};
 
 const AGGREGATES: &str = "aggregates make a view: declare a materialized view over the stream";
 
-/// A compiled derived stream. Never changes after it is made.
+/// A compiled derived stream, or one of its SELECTs. Never changes after it is made.
 pub(crate) struct DerivedPlan {
+    /// The number of the SELECT.
+    pub(crate) branch: u8,
     /// What it writes, as others read it.
     pub(crate) stream: Arc<Stream>,
     /// What it reads.
@@ -48,7 +51,7 @@ pub(crate) struct DerivedPlan {
     pub(crate) tables: Vec<Arc<LookupTable>>,
     /// The column whose text is the key of the records.
     pub(super) key: Option<usize>,
-    pub(super) conditions: Conditions,
+    pub(super) conditions: Arc<Conditions>,
     pub(super) deduplicate: Option<Deduplicate>,
     /// The stream's columns, without those about the record.
     pub(super) schema: SchemaRef,
@@ -81,54 +84,78 @@ struct Selected {
     row_index: usize,
 }
 
+/// A SELECT, planned over what it reads.
+struct Part {
+    source: Arc<Stream>,
+    tables: Vec<Arc<LookupTable>>,
+    unnest: Option<Unnest>,
+    input: SchemaRef,
+    selected: Selected,
+}
+
+impl Part {
+    fn new(branch: &ParsedBranch, streams: &[Arc<Stream>], tables: &[Arc<LookupTable>]) -> Result<Part, String> {
+        let source = find_source(branch, streams, tables)?;
+        let unnest = branch.unnest.as_ref().map(|unnest| Unnest::new(unnest, &source.schema())).transpose()?;
+        let input = input_schema(&source, unnest.as_ref());
+        let selected = select(branch, &input, tables)?;
+        let is_joined = |table: &&Arc<LookupTable>| branch.tables.iter().any(|name| name == table.name());
+        let tables = tables.iter().filter(is_joined).cloned().collect();
+        Ok(Part { source, tables, unnest, input, selected })
+    }
+}
+
 impl DerivedPlan {
-    /// Compiles a derived stream over the known streams and tables; Err lists what is wrong with it.
-    pub(crate) fn new(
+    /// Compiles a derived stream over the known streams and tables, each of its SELECTs in turn; Err lists what is wrong
+    /// with it.
+    pub(crate) fn all(
         config: &StreamConfig,
         streams: &[Arc<Stream>],
         tables: &[Arc<LookupTable>],
-    ) -> Result<DerivedPlan, Vec<String>> {
+    ) -> Result<Vec<DerivedPlan>, Vec<String>> {
         let text = config.sql.as_deref().unwrap_or_default();
         let parsed = parse_stream(text).map_err(|mistake| vec![mistake])?;
         let named = |mistake: String| vec![format!("stream {}: {mistake}", parsed.name)];
-        let source = find_source(&parsed, streams, tables).map_err(named)?;
-        let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &source.schema()));
-        let unnest = unnest.transpose().map_err(named)?;
-        let input = input_schema(&source, unnest.as_ref());
-        let selected = select(&parsed, &input, tables).map_err(named)?;
-        let stream_config = stream_config(config, &parsed, &selected, &source);
-        let stream = Stream::new(&stream_config)?;
+        let parts = parsed.branches.iter().map(|branch| Part::new(branch, streams, tables));
+        let parts = parts.collect::<Result<Vec<Part>, String>>().map_err(named)?;
+        check_columns(&parts).map_err(named)?;
+        let stream_config = stream_config(config, &parsed.name, &parts);
+        let stream = Arc::new(Stream::new(&stream_config)?);
         let mut mistakes = Vec::new();
         let schema = output_schema(&stream_config, &stream);
-        let conditions = Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes);
+        let conditions = Arc::new(Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes));
         let key = config.key.as_ref().and_then(|key| column_index("key", key, &schema, &mut mistakes));
-        let deduplicate = config.deduplicate.as_ref().and_then(|deduplicate| {
+        let mut deduplicate = config.deduplicate.as_ref().and_then(|deduplicate| {
             Deduplicate::new(deduplicate, (&parsed.name, config.lateness_ms), &schema, &mut mistakes)
         });
+        if deduplicate.is_some() && parts.len() > 1 {
+            mistakes.push(
+                "deduplicate compares the rows of one SELECT: derive another stream from this one, and give it there"
+                    .into(),
+            );
+        }
         if !mistakes.is_empty() {
             return Err(mistakes.into_iter().flat_map(named).collect());
         }
-        Ok(DerivedPlan {
-            stream: Arc::new(stream),
-            source,
+        let plan = |(branch, part): (u8, Part)| DerivedPlan {
+            branch,
+            stream: stream.clone(),
+            source: part.source,
             sql: text.trim().to_string(),
-            tables: tables
-                .iter()
-                .filter(|table| parsed.tables.iter().any(|name| name == table.name()))
-                .cloned()
-                .collect(),
+            tables: part.tables,
             key,
-            conditions,
-            deduplicate,
-            schema,
-            unnest,
-            input,
-            joins: selected.joins,
-            select: selected.select,
-            task: selected.task,
-            columns: selected.columns.iter().map(|(index, ..)| *index).collect(),
-            row_index: selected.row_index,
-        })
+            conditions: conditions.clone(),
+            deduplicate: deduplicate.take(),
+            schema: schema.clone(),
+            unnest: part.unnest,
+            input: part.input,
+            joins: part.selected.joins,
+            select: part.selected.select,
+            task: part.selected.task,
+            columns: part.selected.columns.iter().map(|(index, ..)| *index).collect(),
+            row_index: part.selected.row_index,
+        };
+        Ok((0..).zip(parts).map(plan).collect())
     }
 
     /// What comes out of `count` rows of the step from `from` on.
@@ -179,8 +206,33 @@ pub(super) fn column_index(setting: &str, name: &str, schema: &SchemaRef, mistak
     found
 }
 
+/// UNION ALL goes by the places of the columns; the names are those of the first SELECT.
+fn check_columns(parts: &[Part]) -> Result<(), String> {
+    let Some((first, others)) = parts.split_first() else { return Err("there is no SELECT".into()) };
+    let wanted = &first.selected.columns;
+    for (number, part) in (2..).zip(others) {
+        let found = &part.selected.columns;
+        if found.len() != wanted.len() {
+            return Err(format!(
+                "SELECT {number} gives {} columns, the first one {}: UNION ALL wants as many of each",
+                found.len(),
+                wanted.len()
+            ));
+        }
+        let differ = wanted.iter().zip(found).find(|((.., kind), (.., other))| kind != other);
+        if let Some(((_, name, kind), (.., other))) = differ {
+            return Err(format!(
+                "column '{name}' is {} in the first SELECT and {} in SELECT {number}: CAST one of them",
+                kind.sql_type(),
+                other.sql_type()
+            ));
+        }
+    }
+    Ok(())
+}
+
 fn find_source(
-    parsed: &ParsedStream,
+    parsed: &ParsedBranch,
     streams: &[Arc<Stream>],
     tables: &[Arc<LookupTable>],
 ) -> Result<Arc<Stream>, String> {
@@ -207,7 +259,7 @@ fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     Arc::new(Schema::new(fields.chain([Field::new(ROW, DataType::UInt32, false)]).collect::<Vec<_>>()))
 }
 
-fn select(parsed: &ParsedStream, input: &SchemaRef, tables: &[Arc<LookupTable>]) -> Result<Selected, String> {
+fn select(parsed: &ParsedBranch, input: &SchemaRef, tables: &[Arc<LookupTable>]) -> Result<Selected, String> {
     let context = sql::session();
     let plan = plan_query(&context, parsed, input, tables).map_err(|error| match sql::message(&error) {
         mistake if mistake.contains("GROUP BY") => AGGREGATES.to_string(),
@@ -246,7 +298,7 @@ fn select(parsed: &ParsedStream, input: &SchemaRef, tables: &[Arc<LookupTable>])
 
 fn plan_query(
     context: &SessionContext,
-    parsed: &ParsedStream,
+    parsed: &ParsedBranch,
     input: &SchemaRef,
     tables: &[Arc<LookupTable>],
 ) -> DfResult<LogicalPlan> {
@@ -321,21 +373,21 @@ fn with_input(plan: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> D
 }
 
 /// The declaration that reads what the derived stream writes.
-fn stream_config(config: &StreamConfig, parsed: &ParsedStream, selected: &Selected, source: &Stream) -> StreamConfig {
+fn stream_config(config: &StreamConfig, name: &str, parts: &[Part]) -> StreamConfig {
     let column = |(_, name, kind): &(usize, String, ColumnType)| ColumnConfig {
         name: name.clone(),
         sql_type: kind.sql_type(),
         ..ColumnConfig::default()
     };
     let event_time = match config.event_time.as_str() {
-        "" => source.event_time().to_string(),
+        "" => parts.first().map(|part| part.source.event_time().to_string()).unwrap_or_default(),
         own => own.to_string(),
     };
     StreamConfig {
-        name: parsed.name.clone(),
-        topic: parsed.name.clone(),
+        name: name.to_string(),
+        topic: name.to_string(),
         format: StreamFormat::Json,
-        columns: selected.columns.iter().map(column).collect(),
+        columns: parts.iter().take(1).flat_map(|part| &part.selected.columns).map(column).collect(),
         event_time,
         // They are judged before anything is written, so that what is read meets them.
         checks: Vec::new(),
