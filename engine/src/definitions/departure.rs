@@ -52,8 +52,8 @@ fn topics(kind: Kind, name: &str, is_derived: bool) -> Vec<String> {
 }
 
 fn is_derived(definition: &Definition) -> bool {
-    let read = read_one(&definition.sql, "");
-    matches!(read, Ok(Action::Create { declares: Declares::Stream(stream), .. }) if stream.sql.is_some())
+    let Ok(Action::Create { declares, .. }) = read_one(&definition.sql, "") else { return false };
+    matches!(*declares, Declares::Stream(stream) if stream.sql.is_some())
 }
 
 fn view_changes(broker: &Broker, name: &str) -> Result<Vec<Change>> {

@@ -366,7 +366,7 @@ impl Statement {
 /// The declaration with the place that it will have after a start, so that both say the same.
 fn read_again(definition: &Definition) -> Result<Declares, Wrong> {
     match read_one(&definition.sql, &definition.place()) {
-        Ok(Action::Create { declares, .. }) => Ok(declares),
+        Ok(Action::Create { declares, .. }) => Ok(*declares),
         Ok(_) => Err(vec!["it declares nothing".to_string()]),
         Err(mistakes) => Err(mistakes.into_iter().map(|mistake| mistake.message).collect()),
     }

@@ -21,7 +21,7 @@ const FORM: &str =
 /// What a statement does.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
-    Create { name: String, declares: Declares, or_replace: bool, if_not_exists: bool },
+    Create { name: String, declares: Box<Declares>, or_replace: bool, if_not_exists: bool },
     Drop { kind: Kind, name: String, if_exists: bool },
     Pause(String),
     Resume(String),
@@ -193,7 +193,7 @@ impl Reading<'_> {
         };
         options.finish(&mut self.mistakes);
         self.end()?;
-        Ok(Action::Create { name, declares, or_replace, if_not_exists })
+        Ok(Action::Create { name, declares: Box::new(declares), or_replace, if_not_exists })
     }
 
     /// The text of the query after AS, which must be all that is left, and be a query.
