@@ -88,7 +88,7 @@ pub use config::{
     CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, EngineConfig, OwnSchema, StreamConfig,
     StreamFormat, TableConfig, TableRows, ViewConfig,
 };
-pub use declared::{DeclaredView, DeclaredWindows, NotCounted};
+pub use declared::{DeclaredUnnest, DeclaredView, DeclaredWindows, NotCounted};
 pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
