@@ -77,6 +77,7 @@ impl Chain {
             let plan = self.plan();
             self.faults.arm(plan);
             if let Some((mut process, address)) = self.faults.start(&config) {
+                assert!(!process.stderr().contains("acknowledged are lost"), "{}", process.tail());
                 let lived = self.model.live(&address, ACTIONS);
                 if lived.is_err() {
                     assert!(self.faults.ended(&mut process), "the server hung up\n{}", process.tail());
