@@ -183,7 +183,10 @@ impl Broker {
                 }
             }
         }
-        self.lane.commit(changes, Ack::Durable).await.map(drop)
+        self.lane.commit(changes, Ack::Durable).await?;
+        // whatever `durability` says: what is written outside the store names the cluster, and a lost tail must be seen
+        let store = self.store.clone();
+        log::blocking(move || store.sync()).await
     }
 
     /// Starts to serve Kafka on every listener of the configuration and gives their addresses, in its order.

@@ -17,7 +17,7 @@ fn begin(name: &str) -> (Scratch, Faults, PathBuf, Model, StdRng) {
     let scratch = Scratch::new(&format!("faults-{name}"));
     let faults = Faults::new(&scratch.path("disk"), seed);
     let config = scratch.write("faults.toml", CONFIG);
-    (scratch, faults, config, Model::new(StdRng::seed_from_u64(seed ^ 1)), StdRng::seed_from_u64(seed))
+    (scratch, faults, config, Model::new(StdRng::seed_from_u64(seed ^ 1), false), StdRng::seed_from_u64(seed))
 }
 
 #[test]

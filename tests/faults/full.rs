@@ -21,7 +21,7 @@ fn a_full_disk_holds_writers_up_and_nothing_else() {
     let scratch = Scratch::new("faults-full");
     let mut faults = Faults::new(&scratch.path("disk"), seed);
     let config = scratch.write("faults.toml", &format!("{CONFIG}[[topics]]\nname = \"elsewhere\"\n"));
-    let mut model = Model::new(StdRng::seed_from_u64(seed));
+    let mut model = Model::new(StdRng::seed_from_u64(seed), false);
     let (mut process, address) = faults.start(&config).expect("no plan is armed");
     model.live(&address, 40).unwrap();
     let http = Http::new(&address.http);
