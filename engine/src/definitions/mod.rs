@@ -149,7 +149,7 @@ impl Definitions {
 impl Declares {
     fn add_to(self, config: &mut EngineConfig) {
         match self {
-            Declares::Stream(stream) => config.streams.push(stream),
+            Declares::Stream(stream) => config.streams.push(*stream),
             Declares::Table(table) => config.tables.push(table),
             Declares::View(view) => config.views.push(view),
         }
