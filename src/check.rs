@@ -1,9 +1,9 @@
 //! `millpond check`: reads a data directory that no server works on, and says what in it breaks a rule, and what can be done about
-//! it. Nothing is changed. Exit code 0 when nothing is wrong, 1 when something is, 2 when it could not be checked.
+//! it. Nothing is changed unless `--repair` asks for it. Exit code 0 when nothing is wrong, 1 when something is, 2 when it could not be checked.
 
 use std::path::PathBuf;
 
-use broker::check::{Check, Figures, Finding, Place, Weight};
+use broker::check::{Check, Figures, Finding, Kind, Place, Remedy, Weight, remove_orphans};
 use broker::{Family, ReadOnly};
 use serde_json::{Value, json};
 
@@ -24,6 +24,9 @@ pub struct Args {
     /// Findings of each kind that are named; the rest is counted
     #[arg(long, value_name = "N", default_value_t = 20)]
     findings: usize,
+    /// Remove what no topic has, once all was looked at; nothing else is changed
+    #[arg(long)]
+    repair: bool,
     /// Print the report as JSON
     #[arg(long)]
     json: bool,
@@ -46,7 +49,16 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     let looking = lake::check_stored(&mut check, &logs, url.as_deref());
     block_on(async { looking.await.map_err(|error| Failure::Usage(error.message)) })?;
     print_all(&if args.json { format!("{}\n", report(&check)) } else { text(&check) });
-    match check.findings.wrong() {
+    let wrong = check.findings.wrong();
+    let is_due = |(kind, _): &(Kind, u64)| kind.remedy == Remedy::Repair;
+    let repairs = args.repair && check.findings.counts().iter().any(is_due);
+    drop(opened);
+    if repairs {
+        let removed = remove_orphans(&args.data_dir).map_err(unchecked)?;
+        let names: Vec<String> = removed.iter().map(ToString::to_string).collect();
+        eprintln!("millpond: removed what was left of {}", names.join(", "));
+    }
+    match wrong {
         0 => Ok(()),
         wrong => Err(Failure::Failed(format!("{wrong} findings in {}", args.data_dir.display()))),
     }

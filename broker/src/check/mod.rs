@@ -3,7 +3,7 @@
 //! `topics` says which logs there are and what no topic has; `partition` walks over one log's batches and index together
 //! (`walk` past what cannot be read, `line` the rules between batches, `producers` and `transactions` what is known of who wrote them);
 //! `groups` and `coordinator` are about all logs. The engine and the lake check what is theirs with the same [`Check`].
-//! Nothing is written. Memory is bounded: batches are looked at one by one, findings beyond a number are counted only.
+//! Nothing is written, but by [`remove_orphans`]. Memory is bounded: batches are looked at one by one, findings beyond a number are counted only.
 
 mod coordinator;
 mod finding;
@@ -20,6 +20,7 @@ mod walk;
 use std::collections::{BTreeMap, HashMap};
 
 pub use finding::{Finding, Findings, Kind, Place, Remedy, Weight};
+pub use topics::remove_orphans;
 
 use crate::store::{Family, Scan, Store};
 use crate::types::{LogId, Offset, PartitionIndex, TopicId, TopicName};

@@ -387,3 +387,52 @@ async fn what_is_no_data_directory_is_refused() {
     drop(filled);
     assert!(refused(dir.path()).unwrap().1.contains("has format 9"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_topic_has_is_removed_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let filled = Filled::new(dir.path()).await;
+    let orphan = |log: u32| {
+        let put = |family, key: &[u8]| Change::Put(family, key.to_vec(), vec![1]);
+        let key = keys::batch_key(LogId(log), 3);
+        vec![
+            put(Family::Log, &key),
+            put(Family::Compacted, &key),
+            put(Family::Index, &key),
+            put(Family::Producers, &key),
+            put(Family::Txns, &aborted::key(LogId(log), 3)),
+            put(Family::Txns, &open_transactions::key(LogId(log), 3)),
+            put(Family::Meta, &keys::epoch_key(LogId(log), 3)),
+            put(Family::Meta, &keys::segment_key(LogId(log))),
+        ]
+    };
+    let count = |filled: &Filled| {
+        Family::ALL.map(|family| filled.broker.store().scan(family, &[], &[0xff; 40]).count()).iter().sum::<usize>()
+    };
+    let before = count(&filled);
+    filled.commit([0, 2, u32::MAX - 1].into_iter().flat_map(orphan).collect()).await;
+    let topic = Change::Put(Family::Meta, b"topicbad".to_vec(), b"{}".to_vec());
+    filled.commit(vec![topic]).await;
+    filled.broker.lane().stop();
+    drop(filled);
+    assert!(
+        remove_orphans(dir.path()).unwrap_err().message.contains("nothing is removed"),
+        "they may be the bad topic's"
+    );
+    assert_eq!(told(&findings(dir.path())), [("topic damaged".into(), Some("bad".into()), None)]);
+    let store = Store::open(&BrokerConfig { data_dir: dir.path().to_path_buf(), ..BrokerConfig::default() }).unwrap();
+    let mut writes = store::Writes::new(&store);
+    writes.delete(Family::Meta, b"topicbad");
+    store.write(writes).unwrap();
+    drop(store);
+    let found = told(&findings(dir.path()));
+    let named = |log: u32| ("data of no topic".to_owned(), Some(format!("log-{log}")), None);
+    assert_eq!(found, [named(0), named(2), named(u32::MAX - 1)]);
+    assert_eq!(remove_orphans(dir.path()).unwrap(), [LogId(0), LogId(2), LogId(u32::MAX - 1)].into());
+    assert_eq!(told(&findings(dir.path())), []);
+    let broker = open(dir.path()).await;
+    let topic = broker.catalog().topic("t").unwrap();
+    let after = count(&Filled { broker, topic });
+    // the start was after an unclean end: a leader epoch for each partition
+    assert_eq!(after, before + 4);
+}

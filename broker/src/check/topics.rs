@@ -1,12 +1,15 @@
 //! Topics and what belongs to none: ids are given once, and what a deleted topic had is gone.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::finding::{Kind, Place, Remedy};
 use super::{Check, Logs, Span};
 use crate::catalog::{self, NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END};
+use crate::config::BrokerConfig;
+use crate::error::{Error, Result};
 use crate::log::{aborted, keys, open};
-use crate::store::{Family, Store};
+use crate::store::{Family, Store, Writes};
 use crate::types::LogId;
 
 const TOPIC_DAMAGED: Kind = Kind::wrong("topic damaged", Remedy::Restore);
@@ -79,7 +82,7 @@ pub(super) fn check_orphans(check: &mut Check<'_>, logs: &Logs) {
 }
 
 /// Whether every topic could be read.
-pub(super) fn are_known(check: &Check<'_>) -> bool {
+fn are_known(check: &Check<'_>) -> bool {
     !check.findings.counts().iter().any(|(kind, _)| [TOPIC_DAMAGED, super::UNREADABLE].contains(kind))
 }
 
@@ -97,7 +100,7 @@ fn gaps(known: &BTreeSet<LogId>) -> Vec<(LogId, LogId)> {
 }
 
 /// All ranges of keys that logs have; each begins with the first log's id after some bytes.
-pub(super) fn ranges((first, end): (LogId, LogId)) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
+fn ranges((first, end): (LogId, LogId)) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
     let (from, to) = (keys::log_range(first).0.to_vec(), keys::log_range(end).0.to_vec());
     let mut ranges: Vec<_> = [Family::Log, Family::Compacted, Family::Index, Family::Producers]
         .map(|family| (family, from.clone(), to.clone()))
@@ -113,7 +116,7 @@ pub(super) fn ranges((first, end): (LogId, LogId)) -> Vec<(Family, Vec<u8>, Vec<
 ///
 /// # Errors
 /// `Storage` when the store cannot be read.
-pub(super) fn orphans(store: &Store, logs: &Logs) -> crate::error::Result<BTreeSet<LogId>> {
+fn orphans(store: &Store, logs: &Logs) -> Result<BTreeSet<LogId>> {
     let known: BTreeSet<LogId> = logs.spans.keys().copied().collect();
     let mut found = BTreeSet::new();
     for gap in gaps(&known) {
@@ -130,5 +133,30 @@ pub(super) fn orphans(store: &Store, logs: &Logs) -> crate::error::Result<BTreeS
             }
         }
     }
+    Ok(found)
+}
+
+/// Removes data of logs that no topic has from the store of the data directory `data_dir`, which no server works on; says of which.
+/// Ids of logs are never given again, so nobody can miss it.
+///
+/// # Errors
+/// `Config` when the store cannot be opened, `Storage` when a topic cannot be read: then there is no saying whose the data is.
+pub fn remove_orphans(data_dir: &Path) -> Result<BTreeSet<LogId>> {
+    let config = BrokerConfig { data_dir: data_dir.to_path_buf(), ..BrokerConfig::default() };
+    let store = Store::open(&config)?;
+    let mut looking = Check::new(&store, 0, &|_| {});
+    let logs = check(&mut looking);
+    if looking.findings.wrong() > 0 {
+        return Err(Error::storage("a topic cannot be read, so nothing is removed: restore a backup"));
+    }
+    let found = orphans(&store, &logs)?;
+    let mut writes = Writes::new(&store);
+    for id in &found {
+        for (family, from, to) in ranges((*id, LogId(id.0.saturating_add(1)))) {
+            writes.delete_range(family, &from, &to);
+        }
+    }
+    store.write(writes)?;
+    store.sync()?;
     Ok(found)
 }
