@@ -98,7 +98,7 @@ fn text(check: &Check<'_>) -> String {
     if check.findings.counts().is_empty() {
         return text + "nothing was found\n";
     }
-    let weight = |weight| if weight == Weight::Wrong { "wrong" } else { "to know" };
+    let weight = |weight: Weight| if weight == Weight::Wrong { "wrong" } else { "to know" };
     let counts = check.findings.counts().iter();
     let rows: Vec<Vec<Value>> =
         counts.map(|(kind, count)| vec![json!(kind.name), json!(weight(kind.weight)), json!(count)]).collect();

@@ -228,6 +228,7 @@ mod tests {
     use crate::raw::raw_key;
     use crate::slice::Value;
 
+    type Case = (fn(LogId) -> Vec<Change>, Kind, Option<(Offset, Offset)>);
     type Told = (&'static str, Option<PartitionIndex>, Option<(Offset, Offset)>);
 
     fn file(first: Offset, last: Offset, slice: i64) -> FileEntry {
@@ -303,7 +304,7 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn each_broken_rule_of_the_manifest_is_found_and_nothing_else() {
         assert_eq!(found(|_| Vec::new(), |_| {}).await, []);
-        let cases: Vec<(fn(LogId) -> Vec<Change>, Kind, Option<(Offset, Offset)>)> = vec![
+        let cases: Vec<Case> = vec![
             (|log| vec![marked(log, 11), Change::Delete(Family::Lake, plan_key(log))], MARK_WRONG, Some((11, 11))),
             (|log| vec![planned(log, 5, 8)], PLAN_WRONG, Some((5, 8))),
             (|log| vec![planned(log, 6, 10)], PLAN_WRONG, Some((6, 10))),
