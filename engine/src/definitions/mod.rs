@@ -12,7 +12,7 @@ mod explain;
 mod options;
 mod script;
 mod statement;
-mod stored;
+pub(crate) mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
