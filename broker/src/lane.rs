@@ -31,7 +31,7 @@ use crate::log::{Compacted, Partition, Stability, Writer};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 use acknowledged::Acknowledged;
-use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start};
+use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
 
 /// One part of a commit.
 pub enum Change {
@@ -210,14 +210,6 @@ impl Lane {
             return Error::storage(
                 "the commit lane ended, which is a fault of millpond's own: its panic is in the logs",
             );
-        }
-    }
-
-    /// From now on a writer that finds the disk full does not wait for room, but ends, and nothing more is acknowledged.
-    pub(crate) fn give_up_waiting(&self) {
-        self.stopping.store(true, Ordering::Release);
-        if let Some(thread) = self.thread.lock().as_ref() {
-            thread.thread().unpark();
         }
     }
 
@@ -499,16 +491,6 @@ impl Staged {
         // one who went away does not take the commit back
         let _ = self.reply.send(Ok(self.appended));
     }
-}
-
-fn submitted_bytes(submission: &Submission) -> usize {
-    let bytes = |change: &Change| match change {
-        Change::Append(append) => append.batch.bytes().len(),
-        Change::Put(_, key, value) => key.len() + value.len(),
-        Change::Compact(change) => change.size(),
-        _ => 0,
-    };
-    submission.changes.iter().map(bytes).sum()
 }
 
 #[cfg(test)]

@@ -15,9 +15,10 @@ use std::time::Duration;
 const TOPIC: &str = "marked";
 /// CORRUPT_MESSAGE, with which consumers name partition and offset.
 const CORRUPT: i16 = 2;
-const BATCHES: i64 = 40;
-/// Batches of partition 0 are read one by one, those of partition 1 several at a time and many of them lie in one block.
-const SIZES: [usize; 2] = [9_000, 300];
+const BATCHES: i64 = 80;
+/// Batches of partition 0 are read one by one, those of partition 1 several at a time. Some of them lie in one block, with which they
+/// are lost.
+const SIZES: [usize; 2] = [9_000, 3_000];
 
 fn value(partition: i32, at: i64) -> String {
     format!("mark-{partition}-{at:05}-{}", "m".repeat(SIZES[partition as usize]))
@@ -43,8 +44,9 @@ fn a_flipped_bit_is_told_by_offset_and_the_rest_is_served() {
     process.kill9();
     let (mut process, _) = faults.start(&config).expect("no plan is armed");
     assert!(process.terminate(Duration::from_secs(30)).success());
-    let damaged: Vec<i64> = (0..2).map(|_| random.random_range(5..BATCHES - 5)).collect();
-    for (partition, at) in (0..).zip(&damaged) {
+    // in no block that both partitions share, nor in the first
+    let damaged = [random.random_range(9..24), random.random_range(25..35)];
+    for (partition, at) in (0..).zip(damaged) {
         flip(&faults.data_dir().join("store"), &format!("mark-{partition}-{at:05}"), random.random_range(0..8));
     }
     let (mut process, address) = faults.start(&config).expect("no plan is armed");
@@ -52,9 +54,7 @@ fn a_flipped_bit_is_told_by_offset_and_the_rest_is_served() {
     for (partition, at) in (0..).zip(damaged) {
         let (first, next) = read_up_to_damage(&mut caller, partition);
         assert!(first <= at && at < next, "damaged is {at} of partition {partition}, told are {first} to {next}");
-        if partition == 0 {
-            assert_eq!((first, next), (at, at + 1), "one batch, one look-up");
-        }
+        assert!(0 < first && next < BATCHES, "a block is damaged, told are {first} to {next}");
         // who goes on behind it has the rest
         let mut at = next;
         while at < BATCHES {

@@ -3,6 +3,7 @@
 
 use super::model::{CONFIG, Model};
 use crate::support::faults::*;
+use crate::support::server::check;
 use crate::support::{CASE_MAX, Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -15,6 +16,8 @@ const CHAIN: u64 = 20;
 const CRASHES: u64 = 240;
 /// Of a server that waits for the system only, in one data directory.
 const CRASHES_OS: u64 = CHAIN;
+/// After so many `millpond check` reads what is left; the next start compares it anyway.
+const CHECKED_EVERY: u64 = 5;
 /// Data directories that are tried at a time.
 const BESIDE: usize = 2;
 /// What a user does in one life, at most.
@@ -88,7 +91,7 @@ impl Chain {
         let synced = self.durability == "fsync";
         let durability = format!("[broker]\ndurability = \"{}\"", self.durability);
         let config = self.scratch.write("faults.toml", &CONFIG.replace("[broker]", &durability));
-        for _ in 0..CHAIN {
+        for life in 1..=CHAIN {
             let plan = self.plan();
             self.faults.arm(plan);
             if let Some((mut process, address)) = self.faults.start(&config) {
@@ -98,6 +101,9 @@ impl Chain {
                     assert!(self.faults.ended(&mut process), "the server hung up\n{}", process.tail());
                 }
                 process.kill9();
+                if synced && life % CHECKED_EVERY == 0 {
+                    check(&self.faults.data_dir());
+                }
             } else {
                 self.early += 1;
             }

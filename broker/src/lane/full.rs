@@ -8,7 +8,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::LaneWriter;
+use super::{Lane, LaneWriter};
 use crate::error::{Error, Result};
 use crate::store::Writes;
 
@@ -16,6 +16,16 @@ use crate::store::Writes;
 const TRY_EVERY: Duration = Duration::from_millis(250);
 /// How many tries may fail although the disk has room again: a minute's.
 const TRIES_WITH_ROOM_MAX: u32 = 240;
+
+impl Lane {
+    /// From now on a writer that finds the disk full does not wait for room, but ends, and nothing more is acknowledged.
+    pub(crate) fn give_up_waiting(&self) {
+        self.stopping.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.lock().as_ref() {
+            thread.thread().unpark();
+        }
+    }
+}
 
 impl LaneWriter {
     /// Writes a group, and waits for space where the disk has none.
@@ -34,8 +44,8 @@ impl LaneWriter {
         written
     }
 
-    fn write_again(&self, mut kept: Writes<'_>) -> Result<()> {
-        let mut tries_with_room = 0;
+    fn write_again(&self, first: Writes<'_>) -> Result<()> {
+        let (mut kept, mut tries_with_room) = (first, 0);
         loop {
             std::thread::park_timeout(TRY_EVERY);
             if self.stopping.load(Ordering::Acquire) {
