@@ -39,6 +39,7 @@ mod jobs;
 mod lake_hdfs;
 mod lake_objects;
 mod music;
+mod name_service;
 mod oracle;
 mod orangescrum;
 mod page;
