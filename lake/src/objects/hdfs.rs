@@ -354,7 +354,9 @@ fn told(error: &HdfsError) -> String {
     let next = match class.rsplit('.').next().unwrap_or_default() {
         "SafeModeException" => "HDFS is in safe mode and takes no changes; it is tried again",
         "AccessControlException" => "give the directory to that user, or set lake.hdfs_user or HADOOP_USER_NAME",
-        "StandbyException" => "this name node is on standby: name the service in lake.url and set HADOOP_CONF_DIR",
+        "StandbyException" => {
+            "no name node serves; with one name node in lake.url, name the service there and set lake.hdfs_conf_dir"
+        }
         _ => AWAY,
     };
     format!("{first}: {next}")
