@@ -41,6 +41,7 @@ mod jobs;
 mod lake_hdfs;
 mod lake_objects;
 mod music;
+mod name_service;
 mod oracle;
 mod orangescrum;
 mod page;
