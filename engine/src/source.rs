@@ -249,6 +249,11 @@ impl Source {
         !self.moved.is_empty() || self.partitions.values().any(|reading| !reading.ahead.is_empty())
     }
 
+    /// Whether all that it has moved over is committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.moved.is_empty()
+    }
+
     /// Where every partition stands, with changes that are not committed yet laid over.
     pub(crate) fn positions(&self, changed: &BTreeMap<PartitionIndex, Position>) -> BTreeMap<PartitionIndex, Position> {
         let stands = self.partitions.iter().map(|(index, reading)| (*index, reading.position));
