@@ -24,7 +24,7 @@ pub(super) struct Kept {
     /// Offsets of which it has nothing.
     gap: Range<Offset>,
     /// Rows of one answer.
-    pub(super) rows_max: usize,
+    rows_max: usize,
     /// Answers before it fails.
     reads_max: usize,
     reads: AtomicUsize,
@@ -45,6 +45,11 @@ impl Kept {
             rows.insert(partition.index(), stream.decode(partition.index(), &batches).unwrap().rows);
         }
         Kept { rows, rows_max: usize::MAX, reads_max: usize::MAX, ..Kept::default() }
+    }
+
+    /// The same with so many rows in an answer.
+    pub(super) fn by(self, rows_max: usize) -> Kept {
+        Kept { rows_max, ..self }
     }
 
     fn find(&self, wanted: &Wanted) -> Result<Found> {
