@@ -31,11 +31,15 @@ impl Engine {
         let mut prepared = prepare_more(&self.broker, more, &running.tables, commons).await?;
         self.workers.start(&mut prepared)?;
         let known = prepared.views.iter().filter_map(|view| running.view(&view.plan.name).ok());
-        let held: Vec<usize> = known.filter_map(|known| known.paused).collect();
+        let known: Vec<Arc<RunningView>> = known.cloned().collect();
         let come: Vec<Arc<str>> = prepared.successors.iter().map(|view| view.plan.name.clone()).collect();
         running.add(&mut prepared);
         self.show(running);
-        held.into_iter().for_each(|number| self.hold.release(number));
+        for before in &known {
+            before.paused.into_iter().for_each(|number| self.hold.release(number));
+            // Who waits for it, or watches its rows, goes on with what took its place.
+            running.view(&before.plan.name)?.follower.published.take_over(&before.follower.published);
+        }
         let come = come.iter().filter_map(|name| running.successor(name));
         come.for_each(|successor| self.watch(successor.clone()));
         Ok(())
@@ -97,10 +101,6 @@ impl Engine {
             let version = Version { plan: served.plan.clone(), view_id: served.view_id, succeeds: false };
             let (new, whole) = (Compiled::default(), running.compiled.clone());
             self.start_more(&mut running, More { new: &new, versions: &[version], whole: &whole }).await?;
-            // Who waited for it waits for what goes on.
-            if let Ok(again) = running.view(&name) {
-                again.follower.published.take_over(&served.follower.published);
-            }
         }
         self.hold.release(number);
         Ok(has_taken_over)

@@ -238,7 +238,7 @@ impl Work<'_> {
         views.for_each(|known| *known = paused.clone());
         self.engine.show(&self.running);
         // Who waited for it must not wait for what no longer comes.
-        view.follower.published.advanced.send_modify(|count| *count += 1);
+        paused.follower.published.take_over(&view.follower.published);
         Ok(())
     }
 
