@@ -37,7 +37,10 @@ fn streams(app: &App, caller: &Caller) -> Answer<Table> {
             some(stream.name()),
             some(stream.topic()),
             some(stream.event_time()),
-            derived.map(|derived| derived.source.clone()),
+            derived.map(|derived| match &derived.joined {
+                Some(joined) => format!("{}, {joined}", derived.source),
+                None => derived.source.clone(),
+            }),
             status.map(|status| status.rejected.to_string()),
             app.engine.declared_in(stream.name()),
         ]

@@ -118,12 +118,14 @@ fn derived_json(derived: &DerivedStatus) -> Value {
     json!({
         "sql": derived.sql,
         "source": derived.source,
+        "joined": derived.joined,
         "tables": derived.tables,
         "offsets": offsets_json(&derived.positions),
         "lag_records": derived.lag_records,
         "lag_ms": derived.lag_ms,
         "written": derived.written,
         "filtered": derived.filtered,
+        "late": derived.late,
         "error": derived.error,
     })
 }

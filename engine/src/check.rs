@@ -11,7 +11,7 @@ use crate::view::ViewPlan;
 
 /// The suffix of the topic that takes a stream's refused records.
 pub(crate) const REJECTED_SUFFIX: &str = ".rejected";
-/// The suffix of the topic that takes a view's late rows.
+/// The suffix of the topic that takes the late rows of a view, or of a joined stream.
 pub(crate) const LATE_SUFFIX: &str = ".late";
 
 /// Every mistake of the configuration, each with what to do; empty when the engine can start with it.
@@ -90,9 +90,9 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
     let mut waiting: Vec<&StreamConfig> = config.streams.iter().filter(|stream| stream.sql.is_some()).collect();
     while !waiting.is_empty() {
         // One that reads another of those that wait has its turn after it; in a circle nobody has, and all are mistaken.
-        let reads = |stream: &StreamConfig| source_of(stream);
         let has_turn = |stream: &&&StreamConfig| {
-            !waiting.iter().any(|other| reads(stream).is_some_and(|source| source == name_of(other)))
+            let reads = read_by(stream);
+            !waiting.iter().any(|other| reads.contains(&name_of(other)))
         };
         let turn: Vec<&StreamConfig> = match waiting.iter().filter(has_turn).copied().collect::<Vec<_>>() {
             turn if turn.is_empty() => waiting.clone(),
@@ -100,9 +100,9 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
         };
         waiting.retain(|stream| !turn.iter().any(|other| std::ptr::eq(*stream, *other)));
         for stream in turn {
-            let source_is_broken = |name: String| {
+            let is_broken = |name: &String| {
                 let known = streams.iter().any(|stream| stream.name() == name);
-                !known && name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == name)
+                !known && *name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == *name)
             };
             match DerivedPlan::new(stream, &streams, tables) {
                 Ok(plan) => {
@@ -110,7 +110,7 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
                     derived.push(Arc::new(plan));
                 }
                 // Then the mistake is in what it reads, and told there.
-                Err(_) if !mistakes.is_empty() && source_of(stream).is_some_and(source_is_broken) => {}
+                Err(_) if !mistakes.is_empty() && read_by(stream).iter().any(is_broken) => {}
                 Err(found) => mistakes.extend(found.into_iter().map(|mistake| placed(&stream.source, mistake))),
             }
         }
@@ -124,8 +124,10 @@ pub(crate) fn name_of(stream: &StreamConfig) -> String {
     derived.map_or_else(|| stream.name.clone(), |parsed| parsed.name)
 }
 
-fn source_of(stream: &StreamConfig) -> Option<String> {
-    stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok()).map(|parsed| parsed.stream)
+/// The names of the streams and tables that a derived stream reads.
+fn read_by(stream: &StreamConfig) -> Vec<String> {
+    let parsed = stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok());
+    parsed.map_or_else(Vec::new, |parsed| std::iter::once(parsed.stream).chain(parsed.joined).collect())
 }
 
 /// Streams, tables, views and the topics the engine writes must not meet under one name.
@@ -140,6 +142,9 @@ pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistak
         written.push((format!("{name}{REJECTED_SUFFIX}"), format!("stream {name}")));
         if stream.sql.is_some() {
             written.push((name.clone(), format!("derived stream {name}")));
+            if joins_streams(config, stream) {
+                written.push((format!("{name}{LATE_SUFFIX}"), format!("stream {name}")));
+            }
         } else if stream.key.is_some() || stream.deduplicate.is_some() {
             mistakes.push(format!(
                 "stream {name}: key and deduplicate belong to a derived stream: add [[streams]] with \
@@ -166,6 +171,11 @@ pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistak
         }
         check_no_circle(config, views, (topic, writer), mistakes);
     }
+}
+
+/// Whether a derived stream joins one stream to another.
+fn joins_streams(config: &EngineConfig, stream: &StreamConfig) -> bool {
+    read_by(stream).iter().skip(1).any(|name| config.streams.iter().any(|other| name_of(other) == *name))
 }
 
 /// Gives those who have the name of another, so that nothing more is said of them.
@@ -206,7 +216,7 @@ fn check_no_circle(
             ));
         }
         let derives = |other: &&StreamConfig| writer == format!("derived stream {}", name_of(other));
-        if config.streams.iter().filter(derives).any(|other| source_of(other).as_deref() == Some(&stream.name)) {
+        if config.streams.iter().filter(derives).any(|other| read_by(other).contains(&stream.name)) {
             mistakes.push(format!(
                 "{writer} would read its own topic {topic} through stream {}, name another",
                 stream.name

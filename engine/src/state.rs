@@ -11,6 +11,7 @@
 //! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
 //! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows; or a key 10, see `finals`
 //! 09 ++ kind u8 ++ name (UTF-8)                             what SQL declared, see `definitions/stored.rs`
+//! 0a, 15, 16 ++ name of a joined stream                     its other progress, and rows that wait: see `derive/stored.rs`
 //! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)
 //! 11 ++ table name ++ 00 ++ key column                      01 ++ columns (both Arrow row format)
 //! 12 ++ derived stream name ++ 00 ++ bucket i64 ^ sign ++ key columns   event time i64 of the accepted row

@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use broker::{Broker, TimestampMs};
 
 use crate::Offsets;
+use crate::derive::Side;
 use crate::follow::Follower;
 use crate::shared::{RunningDerived, RunningTable, RunningView};
 use crate::state::Progress;
@@ -95,18 +96,22 @@ pub struct DerivedStatus {
     pub sql: String,
     /// The stream it reads.
     pub source: String,
+    /// The stream that it is joined to.
+    pub joined: Option<String>,
     /// The tables it joins.
     pub tables: Vec<String>,
-    /// The next offset to be applied of the source's topic.
+    /// The next offset to be applied of the topics of these streams.
     pub positions: Offsets,
-    /// Offsets from there to the end of the source's topic.
+    /// Offsets from there to the end of the topics.
     pub lag_records: i64,
     /// Zero when nothing is left to apply, else the time since the last commit.
     pub lag_ms: i64,
     /// Rows written.
     pub written: u64,
-    /// Rows of the source that gave none, by WHERE, JOIN or an empty list.
+    /// Rows of the source that gave none, by WHERE, JOIN or an empty list; where two streams are joined, rows that met.
     pub filtered: u64,
+    /// Rows of either stream that came too late to be joined; they are in `<stream>.late`.
+    pub late: u64,
     /// Why it does not advance, when it does not.
     pub error: Option<String>,
 }
@@ -212,19 +217,29 @@ pub(crate) fn stream_status(
     let progress = reading.published.progress.lock().clone();
     let mut rejected_by_rule = progress.rejected;
     let derived = derived.map(|running| {
-        let Stands { progress, positions, lag_records, lag_ms } = stands(broker, &running.follower);
+        let Stands { progress, mut positions, mut lag_records, mut lag_ms } = stands(broker, &running.follower);
+        let mut late = progress.late;
+        if let Some(joined) = &running.joined {
+            let right = stands(broker, joined);
+            add_least(&mut positions, right.positions);
+            lag_records += right.lag_records;
+            lag_ms = lag_ms.max(right.lag_ms);
+            late += right.progress.late;
+        }
         for (rule, records) in progress.rejected {
             *rejected_by_rule.entry(rule).or_default() += records;
         }
         DerivedStatus {
             sql: running.plan.sql.clone(),
             source: running.plan.source.name().to_string(),
+            joined: running.plan.join.as_ref().map(|join| join.stream(Side::Right).name().to_string()),
             tables: running.plan.tables.iter().map(|table| table.name().to_string()).collect(),
             positions,
             lag_records,
             lag_ms,
             written: progress.applied,
             filtered: progress.filtered,
+            late,
             error: running.follower.pipeline.failure.lock().clone(),
         }
     });
@@ -236,6 +251,16 @@ pub(crate) fn stream_status(
         event_watermark: progress.event_watermark,
         lost: progress.lost,
         derived,
+    }
+}
+
+/// Adds offsets; of a topic that both sides of a join read the least one holds.
+fn add_least(offsets: &mut Offsets, more: Offsets) {
+    for (topic, partitions) in more {
+        let known = offsets.entry(topic).or_default();
+        for (partition, offset) in partitions {
+            known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::wire::Wire;
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 18] = [
+pub const RULES: [&str; 19] = [
     "unreadable",
     "null_value",
     "utf8",
@@ -39,6 +39,7 @@ pub const RULES: [&str; 18] = [
     "expression",
     "duplicate",
     "too_old",
+    "too_many",
     "key",
 ];
 

@@ -9,6 +9,7 @@ use super::statement::{Action, Declares, read_one};
 use super::stored::definition_key;
 use super::{Definition, Kind};
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::derive::{forget_joined, joined_progress_key};
 use crate::error::Result;
 use crate::quality::{Writer, forget};
 use crate::state;
@@ -16,7 +17,9 @@ use crate::state;
 /// Deletes all that is left of a dropped one. The topic of a declared stream or of a table is its user's, and stays.
 pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definition: &Definition) -> Result<()> {
     let is_derived = kind == Kind::Stream && is_derived(definition);
-    for topic in topics(kind, name, is_derived) {
+    let is_joined = is_derived && broker.store().get(Family::State, &joined_progress_key(name))?.is_some();
+    let late = is_joined.then(|| format!("{name}{LATE_SUFFIX}"));
+    for topic in topics(kind, name, is_derived).into_iter().chain(late) {
         if broker.catalog().topic(&topic).is_some() {
             broker.catalog().delete(&topic).await?;
         }
@@ -32,6 +35,7 @@ pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definiti
     if is_derived {
         let seen = delete_below(state::seen_prefix(name));
         changes.extend([forget(Writer::Derived, name), delete(state::derived_progress_key(name)), seen]);
+        changes.extend(forget_joined(name));
     }
     changes.push(delete(definition_key(kind, name)));
     broker.lane().commit(changes, Ack::Durable).await?;

@@ -1,4 +1,4 @@
-//! The text of `CREATE STREAM`: the derived stream's name, the stream it reads, the tables it joins, and the query.
+//! The text of `CREATE STREAM`: the derived stream's name, the stream it reads, the stream and tables it joins, and the query.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::within::take_within;
 use crate::names::{is_topic_name, normalized, single_name};
 use crate::parse_emit::{Emit, tokens_and_emit};
 use crate::unnest::{ParsedUnnest, take_unnest};
@@ -25,8 +26,10 @@ pub(crate) struct ParsedStream {
     pub(crate) name: String,
     /// The stream it reads.
     pub(crate) stream: String,
-    /// The tables it joins.
-    pub(crate) tables: Vec<String>,
+    /// What it joins: tables, and one more stream.
+    pub(crate) joined: Vec<String>,
+    /// How near in event time rows of both streams are, as `WITHIN` says, in milliseconds.
+    pub(super) within_ms: Option<i64>,
     /// The list in FROM that is taken apart.
     pub(super) unnest: Option<ParsedUnnest>,
     /// The query, with the source's row number as one more column.
@@ -35,7 +38,7 @@ pub(crate) struct ParsedStream {
 
 /// Takes a derived stream's text apart; Err says what to write instead.
 pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
-    let (name, mut query) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
+    let (name, mut query, within_ms) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
     let name = single_name(&name).ok_or("a stream's name has one part, without dots outside quotes")?;
     if !is_topic_name(&name) {
         return Err(format!(
@@ -46,23 +49,24 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
     check_items(select)?;
     let unnest = take_unnest(select)?;
     let [from] = select.from.as_slice() else {
-        return Err("a derived stream reads FROM exactly one stream; further ones are joined as tables".into());
+        return Err("a derived stream reads FROM exactly one stream; a second one, and tables, are joined".into());
     };
     let (stream, alias) = relation(&from.relation)?;
-    let mut tables = Vec::new();
+    let mut joined = Vec::new();
     for join in &from.joins {
-        tables.push(relation(&join.relation)?.0);
+        joined.push(relation(&join.relation)?.0);
     }
     select.projection.push(SelectItem::ExprWithAlias {
         expr: Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', ROW)]),
         alias: Ident::with_quote('"', SOURCE_ROW),
     });
-    Ok(ParsedStream { name, stream, tables, unnest, query })
+    Ok(ParsedStream { name, stream, joined, within_ms, unnest, query })
 }
 
-fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
+fn statement(sql: &str) -> Result<(ObjectName, Query, Option<i64>), ParserError> {
     // A stream tells each row at once, which is what ksqlDB calls EMIT CHANGES.
-    let (tokens, emit) = tokens_and_emit(sql)?;
+    let (mut tokens, emit) = tokens_and_emit(sql)?;
+    let within_ms = take_within(&mut tokens)?;
     if emit == Some(Emit::Final) {
         return Err(ParserError::ParserError("EMIT FINAL is for views that have windows".into()));
     }
@@ -74,7 +78,7 @@ fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
     let query = parser.parse_query()?;
     let _ = parser.consume_token(&Token::SemiColon);
     match parser.peek_token().token {
-        Token::EOF => Ok((name, *query)),
+        Token::EOF => Ok((name, *query, within_ms)),
         other => Err(ParserError::ParserError(format!("'{other}' after the query"))),
     }
 }
@@ -137,8 +141,15 @@ mod tests {
         );
         let parsed = parsed.unwrap();
         assert_eq!((parsed.name.as_str(), parsed.stream.as_str()), ("enriched", "listens"));
-        assert_eq!(parsed.tables, ["users", "Countries"]);
+        assert_eq!((parsed.joined, parsed.within_ms), (vec!["users".to_string(), "Countries".to_string()], None));
         assert!(parsed.query.to_string().contains("\"l\".\"_row\" AS \"_source_row\""), "{}", parsed.query);
+    }
+
+    #[test]
+    fn two_streams_are_joined_within_a_time() {
+        let parsed = parse_stream("CREATE STREAM d AS SELECT o.* FROM o JOIN p WITHIN 90 SECONDS ON o.id = p.id").unwrap();
+        assert_eq!((parsed.stream.as_str(), parsed.within_ms), ("o", Some(90_000)));
+        assert_eq!(parsed.joined, ["p"]);
     }
 
     #[test]

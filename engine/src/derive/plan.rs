@@ -1,4 +1,5 @@
-//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication.
+//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication. Where two
+//! streams are joined, the SELECT is over rows that met.
 
 use std::sync::Arc;
 
@@ -23,8 +24,11 @@ use datafusion::sql::sqlparser::ast::Statement;
 use futures::executor::block_on;
 
 use super::deduplicate::Deduplicate;
-use super::join::{Failure, LookupJoin, joins_of};
+use super::from::{FromStreams, find_streams};
+use super::interval::Side;
+use super::join::{Failure, Joins, LookupJoin, joins_of};
 use super::parse::{ParsedStream, ROW, SOURCE_ROW, parse_stream};
+use super::stream_join::StreamJoin;
 use crate::columns::ColumnType;
 use crate::conditions::Conditions;
 use crate::config::{ColumnConfig, StreamConfig, StreamFormat};
@@ -34,14 +38,19 @@ use crate::sql;
 use crate::stream::{META_COLUMNS, Stream};
 use crate::unnest::{ITEM, Unnest};
 
+/// Of a joined stream.
+const UNBOUNDED: &str = "a stream that falls silent would keep the rows of the other one for ever: give the joined stream an \
+                         idle_timeout above 0";
 const AGGREGATES: &str = "aggregates make a view: declare a materialized view over the stream";
 
 /// A compiled derived stream. Never changes after it is made.
 pub(crate) struct DerivedPlan {
     /// What it writes, as others read it.
     pub(crate) stream: Arc<Stream>,
-    /// What it reads.
+    /// What it reads; where two streams are joined, the one on the left.
     pub(crate) source: Arc<Stream>,
+    /// The join to the one on the right.
+    pub(crate) join: Option<StreamJoin>,
     /// Its text.
     pub(crate) sql: String,
     /// The tables it joins.
@@ -74,7 +83,7 @@ pub(super) struct Evaluated {
 
 /// The SELECT, and what came out of planning it.
 struct Selected {
-    joins: Vec<LookupJoin>,
+    joins: Joins,
     select: Arc<dyn ExecutionPlan>,
     task: Arc<TaskContext>,
     columns: Vec<(usize, String, ColumnType)>,
@@ -91,39 +100,41 @@ impl DerivedPlan {
         let text = config.sql.as_deref().unwrap_or_default();
         let parsed = parse_stream(text).map_err(|mistake| vec![mistake])?;
         let named = |mistake: String| vec![format!("stream {}: {mistake}", parsed.name)];
-        let source = find_source(&parsed, streams, tables).map_err(named)?;
+        let sources = find_streams(&parsed, streams, tables).map_err(named)?;
+        let source = &sources.left;
         let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &source.schema()));
         let unnest = unnest.transpose().map_err(named)?;
-        let input = input_schema(&source, unnest.as_ref());
-        let selected = select(&parsed, &input, tables).map_err(named)?;
-        let stream_config = stream_config(config, &parsed, &selected, &source);
+        let input = input_schema(source, unnest.as_ref());
+        let selected = select((&parsed, &sources), &input, tables).map_err(named)?;
+        let stream_config = stream_config(config, &parsed, &selected, source);
         let stream = Stream::new(&stream_config)?;
         let mut mistakes = Vec::new();
+        if selected.joins.streams.is_some() && config.idle_timeout_ms == 0 {
+            mistakes.push(UNBOUNDED.to_string());
+        }
         let schema = output_schema(&stream_config, &stream);
         let conditions = Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes);
         let key = config.key.as_ref().and_then(|key| column_index("key", key, &schema, &mut mistakes));
         let deduplicate = config.deduplicate.as_ref().and_then(|deduplicate| {
-            Deduplicate::new(deduplicate, (&parsed.name, config.lateness_ms), &schema, &mut mistakes)
+            let lateness_ms = stream_config.lateness_ms;
+            Deduplicate::new(deduplicate, (&parsed.name, lateness_ms), &schema, &mut mistakes)
         });
         if !mistakes.is_empty() {
             return Err(mistakes.into_iter().flat_map(named).collect());
         }
         Ok(DerivedPlan {
             stream: Arc::new(stream),
-            source,
+            source: source.clone(),
+            join: selected.joins.streams,
             sql: text.trim().to_string(),
-            tables: tables
-                .iter()
-                .filter(|table| parsed.tables.iter().any(|name| name == table.name()))
-                .cloned()
-                .collect(),
+            tables: joined_tables(&parsed, tables).cloned().collect(),
             key,
             conditions,
             deduplicate,
             schema,
             unnest,
             input,
-            joins: selected.joins,
+            joins: selected.joins.tables,
             select: selected.select,
             task: selected.task,
             columns: selected.columns.iter().map(|(index, ..)| *index).collect(),
@@ -141,17 +152,7 @@ impl DerivedPlan {
     ) -> Result<Evaluated, Failure> {
         let number = |row: usize| u32::try_from(row).expect("a step has far fewer than 2^32 rows");
         let numbers: UInt32Array = (from..from + count).map(|row| Some(number(row))).collect();
-        let (slice, numbers) = (rows.slice(from, count), Arc::new(numbers) as ArrayRef);
-        let mut arrays: Vec<ArrayRef> = slice.columns().to_vec();
-        match &self.unnest {
-            None => arrays.push(numbers),
-            Some(unnest) => {
-                let items = unnest.items(&slice)?;
-                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
-                arrays.extend([items.values.clone(), items.spread(&numbers)?]);
-            }
-        }
-        let mut joined = RecordBatch::try_new(self.input.clone(), arrays)?;
+        let mut joined = self.numbered(rows.slice(from, count), Arc::new(numbers))?;
         for join in &self.joins {
             joined = join.apply(joined, store)?;
         }
@@ -167,6 +168,35 @@ impl DerivedPlan {
         let columns = self.columns.iter().zip(self.schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
         Ok(Evaluated { rows: RecordBatch::try_new(self.schema.clone(), columns)?, origin })
     }
+
+    /// What the joins to tables begin with: rows of the step, each with its number, or one for each item of its list.
+    fn numbered(&self, slice: RecordBatch, numbers: ArrayRef) -> DfResult<RecordBatch> {
+        if let Some(join) = &self.join {
+            return join.input(&slice, &numbers);
+        }
+        let mut arrays: Vec<ArrayRef> = slice.columns().to_vec();
+        match &self.unnest {
+            None => arrays.push(numbers),
+            Some(unnest) => {
+                let items = unnest.items(&slice)?;
+                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
+                arrays.extend([items.values.clone(), items.spread(&numbers)?]);
+            }
+        }
+        Ok(RecordBatch::try_new(self.input.clone(), arrays)?)
+    }
+
+    /// The streams that it reads.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        std::iter::once(&self.source).chain(self.join.iter().map(|join| join.stream(Side::Right)))
+    }
+}
+
+fn joined_tables<'t>(
+    parsed: &ParsedStream,
+    tables: &'t [Arc<LookupTable>],
+) -> impl Iterator<Item = &'t Arc<LookupTable>> {
+    tables.iter().filter(move |table| parsed.joined.iter().any(|name| name == table.name()))
 }
 
 /// The index of a column that a setting names.
@@ -179,27 +209,6 @@ pub(super) fn column_index(setting: &str, name: &str, schema: &SchemaRef, mistak
     found
 }
 
-fn find_source(
-    parsed: &ParsedStream,
-    streams: &[Arc<Stream>],
-    tables: &[Arc<LookupTable>],
-) -> Result<Arc<Stream>, String> {
-    let is_stream = |name: &str| streams.iter().any(|stream| stream.name() == name);
-    for table in &parsed.tables {
-        if is_stream(table) {
-            return Err(format!("{table} is a stream: only tables can be joined, declare it under [[tables]]"));
-        }
-        if !tables.iter().any(|known| known.name() == table) {
-            let hint = closest(table, tables.iter().map(|table| table.name()));
-            return Err(format!("no table '{table}'{hint}: tables are declared under [[tables]]"));
-        }
-    }
-    streams.iter().find(|stream| stream.name() == parsed.stream).cloned().ok_or_else(|| {
-        let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
-        format!("no stream '{}'{hint}", parsed.stream)
-    })
-}
-
 /// All columns of the source, the items of its list, and the row number.
 fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     let schema = source.schema();
@@ -207,9 +216,13 @@ fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     Arc::new(Schema::new(fields.chain([Field::new(ROW, DataType::UInt32, false)]).collect::<Vec<_>>()))
 }
 
-fn select(parsed: &ParsedStream, input: &SchemaRef, tables: &[Arc<LookupTable>]) -> Result<Selected, String> {
+fn select(
+    (parsed, sources): (&ParsedStream, &FromStreams),
+    input: &SchemaRef,
+    tables: &[Arc<LookupTable>],
+) -> Result<Selected, String> {
     let context = sql::session();
-    let plan = plan_query(&context, parsed, input, tables).map_err(|error| match sql::message(&error) {
+    let plan = plan_query(&context, (parsed, sources), input, tables).map_err(|error| match sql::message(&error) {
         mistake if mistake.contains("GROUP BY") => AGGREGATES.to_string(),
         mistake => mistake,
     })?;
@@ -220,7 +233,7 @@ fn select(parsed: &ParsedStream, input: &SchemaRef, tables: &[Arc<LookupTable>])
     let plan = without_record_columns(plan)?;
     check_nodes(&plan)?;
     let (select, from) = cut(plan).map_err(|error| sql::message(&error))?;
-    let joins = joins_of(&from, tables, &context)?;
+    let joins = joins_of(&from, sources.joined(parsed).as_ref(), tables, &context)?;
     let planned = block_on(DefaultPhysicalPlanner::default().create_physical_plan(&select, &context.state()));
     let select = planned.map_err(|error| sql::message(&error))?;
     let schema = select.schema();
@@ -246,7 +259,7 @@ fn select(parsed: &ParsedStream, input: &SchemaRef, tables: &[Arc<LookupTable>])
 
 fn plan_query(
     context: &SessionContext,
-    parsed: &ParsedStream,
+    (parsed, sources): (&ParsedStream, &FromStreams),
     input: &SchemaRef,
     tables: &[Arc<LookupTable>],
 ) -> DfResult<LogicalPlan> {
@@ -254,7 +267,10 @@ fn plan_query(
         context.register_table(TableReference::bare(name), Arc::new(EmptyTable::new(schema.clone())))
     };
     register(&parsed.stream, input)?;
-    for table in tables.iter().filter(|table| parsed.tables.iter().any(|name| name == table.name())) {
+    if let Some(right) = sources.right.as_ref().filter(|right| right.name() != parsed.stream) {
+        register(right.name(), &input_schema(right, None))?;
+    }
+    for table in joined_tables(parsed, tables) {
         register(table.name(), table.schema())?;
     }
     let state = context.state();
@@ -337,6 +353,8 @@ fn stream_config(config: &StreamConfig, parsed: &ParsedStream, selected: &Select
         format: StreamFormat::Json,
         columns: selected.columns.iter().map(column).collect(),
         event_time,
+        // What reads it allows for rows that waited.
+        lateness_ms: config.lateness_ms.saturating_add(selected.joins.streams.as_ref().map_or(0, StreamJoin::delay_ms)),
         // They are judged before anything is written, so that what is read meets them.
         checks: Vec::new(),
         ..config.clone()
