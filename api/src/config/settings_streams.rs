@@ -67,7 +67,7 @@ pub const STREAM: [Field; 14] = [
         "sql",
         Kind::Text,
         "",
-        "Instead of name, topic and columns: CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …. Each row of the stream gives a record of the topic of that name, or none, or with unnest(…) several; it is itself a stream. A join takes the table's row as it is when the record is computed.",
+        "Instead of name, topic and columns: CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …. Each row of the stream gives a record of the topic of that name, or none, or with unnest(…) several; it is itself a stream. A join takes the table's row as it is when the record is computed. JOIN stream WITHIN 1 HOUR ON … joins rows of two streams, see docs/joins.md.",
     ),
     Field::optional(
         "key",

@@ -21,6 +21,8 @@ mod stream_join;
 mod within;
 
 pub(crate) use interval::Side;
+#[cfg(test)]
+pub(crate) use meeting::MEETINGS_MAX;
 pub(crate) use meeting::{JoinMember, Part, PartOf, Reached};
 pub(crate) use member::{DerivedMember, DerivedStep};
 pub(crate) use parse::parse_stream;
