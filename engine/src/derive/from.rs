@@ -44,10 +44,14 @@ pub(super) fn find_streams(
     let wanted = &parsed.stream;
     let left = stream(wanted).ok_or_else(|| format!("no stream '{wanted}'{}", closest(wanted, names())))?;
     if right.is_none() && parsed.within_ms.is_some() {
-        return Err("WITHIN is for two streams: a table is joined as it is when the row is computed, leave it out".into());
+        return Err(
+            "WITHIN is for two streams: a table is joined as it is when the row is computed, leave it out".into()
+        );
     }
     if right.is_some() && parsed.unnest.is_some() {
-        return Err("UNNEST and a join of streams: take the items out in a derived stream of its own, and join that".into());
+        return Err(
+            "UNNEST and a join of streams: take the items out in a derived stream of its own, and join that".into()
+        );
     }
     Ok(FromStreams { left, right })
 }

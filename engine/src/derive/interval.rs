@@ -247,7 +247,11 @@ mod tests {
                 for (time, closed) in (-20_i64..20).flat_map(|time| (-20_i64..20).map(move |closed| (time, closed))) {
                     let (from, to) = interval.reach(side, time);
                     let all_late = (from..=to).all(|other| is_late(other, Some(closed)));
-                    assert_eq!(time < interval.done_before(side, closed), all_late, "{interval:?} {side:?} {time} {closed}");
+                    assert_eq!(
+                        time < interval.done_before(side, closed),
+                        all_late,
+                        "{interval:?} {side:?} {time} {closed}"
+                    );
                 }
             }
             assert!(!is_late(i64::MIN, None));

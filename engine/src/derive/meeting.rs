@@ -17,8 +17,8 @@ use broker::{Broker, Change, Family, PartitionIndex, Store, TimestampMs};
 use super::interval::{Side, is_late};
 use super::member::{DerivedMember, DerivedStep};
 use super::stored::{
-    bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, place, place_bound, place_of,
-    progress_key,
+    bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, place, place_bound,
+    place_of, progress_key,
 };
 use super::stream_join::StreamJoin;
 use crate::check::LATE_SUFFIX;
@@ -124,7 +124,10 @@ impl JoinMember {
         let member = JoinMember { member, right, right_published, forgotten_until: [i64::MIN; 2] };
         let mut changes = Vec::new();
         if !is_new && !is_same {
-            tracing::warn!(stream = name.as_str(), "the join or its streams have changed: rows that wait are forgotten, and meet none");
+            tracing::warn!(
+                stream = name.as_str(),
+                "the join or its streams have changed: rows that wait are forgotten, and meet none"
+            );
             changes.extend(forget_waiting(&name));
         }
         if !is_same {
@@ -167,7 +170,8 @@ impl JoinMember {
         let chunk = chunk.slice(0, taken);
         let near = self.near(side, &chunk, &sought)?;
         let holds = judge(join, &near, &sought.rows, &mut faults)?;
-        let mut part = Part { side, range: from..from + taken, met: filter_record_batch(&near, &holds)?, ..self.nothing() };
+        let mut part =
+            Part { side, range: from..from + taken, met: filter_record_batch(&near, &holds)?, ..self.nothing() };
         let mut lucky: HashSet<usize> = HashSet::new();
         let pairs = sought.rows.iter().zip(&sought.found).enumerate();
         for (_, (row, (key, _))) in pairs.filter(|(at, _)| holds.value(*at)) {
@@ -312,7 +316,9 @@ impl JoinMember {
             changes.extend(self.member.refused_changes(&part.faults, sources, broker)?);
             changes.extend(self.late_changes(&part, &reached, sources, broker)?);
         }
-        changes.extend(std::mem::take(&mut part.waiting).into_iter().map(|(key, value)| Change::Put(Family::State, key, value)));
+        changes.extend(
+            std::mem::take(&mut part.waiting).into_iter().map(|(key, value)| Change::Put(Family::State, key, value)),
+        );
         self.advance(&part, reached);
         changes.extend(self.forget());
         changes.extend(self.member.changes(&mut step, &met, &Sources::kept(met.clone()), broker)?);
@@ -451,7 +457,6 @@ impl JoinMember {
         // What reads the stream allows for the join as well.
         self.member.plan.stream.config().lateness_ms.saturating_sub(self.join().delay_ms())
     }
-
 }
 
 /// Which pairs meet by all that ON says. A row with a pair that cannot be judged is at fault, and meets none.

@@ -147,7 +147,8 @@ mod tests {
 
     #[test]
     fn two_streams_are_joined_within_a_time() {
-        let parsed = parse_stream("CREATE STREAM d AS SELECT o.* FROM o JOIN p WITHIN 90 SECONDS ON o.id = p.id").unwrap();
+        let parsed =
+            parse_stream("CREATE STREAM d AS SELECT o.* FROM o JOIN p WITHIN 90 SECONDS ON o.id = p.id").unwrap();
         assert_eq!((parsed.stream.as_str(), parsed.within_ms), ("o", Some(90_000)));
         assert_eq!(parsed.joined, ["p"]);
     }

@@ -122,7 +122,8 @@ fn below(prefix: Vec<u8>) -> Change {
 }
 
 fn damaged() -> EngineError {
-    let message = "a stored row of a joined stream is not what this version writes; restore a backup or drop the stream";
+    let message =
+        "a stored row of a joined stream is not what this version writes; restore a backup or drop the stream";
     EngineError::new(ErrorKind::Storage, message)
 }
 

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMillisecondArray, UInt32Array, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, TimestampMillisecondArray, UInt32Array, new_null_array,
+};
 use arrow::compute::{and, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::row::{Row, RowConverter, SortField};
@@ -111,12 +113,7 @@ impl StreamJoin {
 
     /// What rows that meet have in common, of each row of a side; None where a part of it is null, which equals nothing. Rows of
     /// which it cannot be computed are at fault.
-    pub(super) fn keys(
-        &self,
-        side: Side,
-        rows: &RecordBatch,
-        faults: &mut Vec<Fault>,
-    ) -> Result<Vec<Option<Vec<u8>>>> {
+    pub(super) fn keys(&self, side: Side, rows: &RecordBatch, faults: &mut Vec<Fault>) -> Result<Vec<Option<Vec<u8>>>> {
         let mut columns: Vec<ArrayRef> = Vec::new();
         for key in &self.side(side).keys {
             columns.push(evaluate(key, rows, faults)?);
@@ -233,10 +230,14 @@ fn compile_keys(
     for (one, other) in pairs {
         let ((left_key, kind), (right_key, other_kind)) = (compile(one, left)?, compile(other, right)?);
         if kind != other_kind {
-            return Err(format!("{one} is {kind} and {other} is {other_kind}, cast one side of ON to the type of the other"));
+            return Err(format!(
+                "{one} is {kind} and {other} is {other_kind}, cast one side of ON to the type of the other"
+            ));
         }
         if kind.is_floating() || kind.is_nested() || kind == DataType::Null {
-            return Err(format!("{one} = {other}: {kind} does not compare exactly, cast both sides to BIGINT, DECIMAL or VARCHAR"));
+            return Err(format!(
+                "{one} = {other}: {kind} does not compare exactly, cast both sides to BIGINT, DECIMAL or VARCHAR"
+            ));
         }
         keys[0].push(left_key);
         keys[1].push(right_key);
@@ -288,7 +289,8 @@ fn evaluate(key: &Arc<dyn PhysicalExpr>, rows: &RecordBatch, faults: &mut Vec<Fa
 
 /// The later of two timestamps; one alone where the other is missing.
 fn later(one: &ArrayRef, other: &ArrayRef) -> ArrayRef {
-    let (one, other) = (one.as_primitive::<TimestampMillisecondType>(), other.as_primitive::<TimestampMillisecondType>());
+    let (one, other) =
+        (one.as_primitive::<TimestampMillisecondType>(), other.as_primitive::<TimestampMillisecondType>());
     let later: TimestampMillisecondArray = one.iter().zip(other.iter()).map(|(one, other)| one.max(other)).collect();
     Arc::new(later.with_timezone("UTC"))
 }

@@ -18,13 +18,15 @@ pub(super) fn take_within(tokens: &mut Vec<TokenWithSpan>) -> Result<Option<i64>
             at += 1;
             continue;
         };
-        let ms = text.as_deref().and_then(duration_ms).ok_or_else(|| wrong(format!("WITHIN takes one length: {FORM}")))?;
+        let ms =
+            text.as_deref().and_then(duration_ms).ok_or_else(|| wrong(format!("WITHIN takes one length: {FORM}")))?;
         if found.replace(ms).is_some() {
             return Err(wrong("one WITHIN, as two streams are joined: join a third in a stream over this one".into()));
         }
         tokens.drain(at..at + count);
         if word(tokens.get(at)).as_deref() == Some("GRACE") {
-            let message = "GRACE PERIOD is the setting lateness of the joined stream: write WITH (lateness = '10 minutes')";
+            let message =
+                "GRACE PERIOD is the setting lateness of the joined stream: write WITH (lateness = '10 minutes')";
             return Err(wrong(message.into()));
         }
     }

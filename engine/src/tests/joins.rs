@@ -104,7 +104,8 @@ fn mistakes_say_what_to_write() {
     let mistakes = check(&joins(vec![silent], &[]));
     assert!(mistakes.iter().any(|mistake| mistake.contains("idle_timeout above 0")), "{mistakes:?}");
     // Whatever comes first in the configuration.
-    let over = joined("over AS SELECT a.oid, p.id AS pid, a.ts FROM pairs a JOIN payments p WITHIN 1 MINUTE ON a.oid = p.k");
+    let over =
+        joined("over AS SELECT a.oid, p.id AS pid, a.ts FROM pairs a JOIN payments p WITHIN 1 MINUTE ON a.oid = p.k");
     assert_eq!(check(&joins(vec![over, joined(PAIRS), joined(EVERY)], &[])), [""; 0]);
     let late = joins(vec![joined(PAIRS), joined("\"pairs.late\" AS SELECT * FROM orders")], &[]);
     assert!(check(&late).iter().any(|mistake| mistake.contains("would both write topic pairs.late")));
@@ -205,9 +206,11 @@ async fn rows_without_a_match_are_told_once_when_none_can_come_any_more() {
     create(&broker, "orders", 1).await;
     create(&broker, "payments", 1).await;
     let every = StreamConfig { idle_timeout_ms: 200, ..joined(EVERY) };
-    let config = joins(vec![every], &["by_second AS SELECT count(*) AS n FROM every GROUP BY TUMBLE(ts, INTERVAL '1' SECOND)"]);
+    let config =
+        joins(vec![every], &["by_second AS SELECT count(*) AS n FROM every GROUP BY TUMBLE(ts, INTERVAL '1' SECOND)"]);
     let engine = Engine::start(broker.clone(), config.clone()).await.unwrap();
-    let orders = [row(1, 7, 50, 0), row(2, 8, 50, 0), row(3, Value::Null, 50, 0), row(4, 7, 9, 0), row(5, 8, 50, 11_999)];
+    let orders =
+        [row(1, 7, 50, 0), row(2, 8, 50, 0), row(3, Value::Null, 50, 0), row(4, 7, 9, 0), row(5, 8, 50, 11_999)];
     append(&broker, "orders", 0, &orders).await;
     append(&broker, "payments", 0, &[row(21, 7, 5, 3_000), row(22, 8, 0, 3_000), row(23, 1, 5, 12_000)]).await;
     engine.wait_fresh("every", 20_000).await.unwrap();

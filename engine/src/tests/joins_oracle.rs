@@ -14,12 +14,18 @@ use super::*;
 const STREAMS: [(&str, i32); 2] = [("orders", 2), ("payments", 3)];
 const GRACE_MS: i64 = 2_000;
 /// Name, least and most from left to right, and whether rows on the left stay alone.
-const JOINS: [(&str, i64, i64, bool); 4] =
-    [("near", -3_000, 3_000, false), ("after", 500, 4_000, true), ("before", -2_500, -500, true), ("wide", 0, 90_000, true)];
+const JOINS: [(&str, i64, i64, bool); 4] = [
+    ("near", -3_000, 3_000, false),
+    ("after", 500, 4_000, true),
+    ("before", -2_500, -500, true),
+    ("wide", 0, 90_000, true),
+];
 
 fn the_config() -> EngineConfig {
     let select = "SELECT o.id AS oid, p.id AS pid, o.ts, o.amount";
-    let near = format!("near AS {select} FROM orders o JOIN payments p WITHIN 3 SECONDS ON o.k = p.k WHERE o.amount + p.amount <> 7");
+    let near = format!(
+        "near AS {select} FROM orders o JOIN payments p WITHIN 3 SECONDS ON o.k = p.k WHERE o.amount + p.amount <> 7"
+    );
     let after = format!(
         "after AS {select} FROM orders o LEFT JOIN payments p ON p.k = o.k AND p.amount > o.amount \
          AND p.ts BETWEEN o.ts + INTERVAL '500' MILLISECOND AND o.ts + INTERVAL '4' SECOND"
