@@ -16,6 +16,7 @@ use broker::{Broker, Change, Family, PartitionIndex, Store, TimestampMs};
 
 use super::interval::{Side, is_late};
 use super::member::{DerivedMember, DerivedStep};
+use super::plan::DerivedPlan;
 use super::stored::{
     bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, place, place_bound,
     place_of, progress_key,
@@ -50,6 +51,8 @@ pub(crate) struct JoinMember {
     pub(crate) right_published: Arc<Published>,
     /// Buckets before these are forgotten.
     forgotten_until: [i64; 2],
+    /// In the list of rows that have met none all before this key are told: what was deleted there is not read again.
+    told_until: Vec<u8>,
 }
 
 /// The rows of a step from one on.
@@ -121,7 +124,8 @@ impl JoinMember {
         let is_new = stored.is_none();
         let (right, is_same) = stored.unwrap_or_default();
         let right_published = Arc::new(Published::new(right.clone()));
-        let member = JoinMember { member, right, right_published, forgotten_until: [i64::MIN; 2] };
+        let (forgotten_until, told_until) = ([i64::MIN; 2], Vec::new());
+        let member = JoinMember { member, right, right_published, forgotten_until, told_until };
         let mut changes = Vec::new();
         if !is_new && !is_same {
             tracing::warn!(
@@ -137,7 +141,7 @@ impl JoinMember {
     }
 
     pub(crate) fn join(&self) -> &StreamJoin {
-        self.member.plan.join.as_ref().expect("a joined stream is made of a plan that has a join")
+        join_of(&self.member.plan)
     }
 
     fn name(&self) -> &str {
@@ -328,20 +332,21 @@ impl JoinMember {
 
     /// Rows on the left that nobody can come for any more, as many as one commit should tell; and what keeps the list of the others.
     fn tell_alone(
-        &self,
+        &mut self,
         part: &mut Part,
         closed_until: Option<i64>,
         store: &Store,
         changes: &mut Vec<Change>,
     ) -> Result<(RecordBatch, bool)> {
-        let join = self.join();
+        let plan = self.member.plan.clone();
+        let join = join_of(&plan);
         if !join.keeps_all {
             return Ok((join.none_met(), true));
         }
         let mut told: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
         let mut is_all = true;
         if let Some(closed_until) = closed_until {
-            let from = lonely_key(self.name(), &[]);
+            let from = lonely_key(self.name(), &[]).max(self.told_until.clone());
             let to = lonely_key(self.name(), &place_bound(join.interval.done_before(Side::Left, closed_until)));
             let (mut scan, mut bytes) = (store.scan(Family::State, &from, &to), 0);
             while let Some(entry) = scan.next_ref() {
@@ -362,6 +367,7 @@ impl JoinMember {
                 let later = part.lonely.split_off(&to);
                 told.append(&mut std::mem::replace(&mut part.lonely, later));
             }
+            self.told_until = if is_all { to } else { Vec::new() };
         }
         let lonely = std::mem::take(&mut part.lonely).into_iter();
         changes.extend(lonely.map(|(key, value)| Change::Put(Family::State, key, value)));
@@ -429,7 +435,7 @@ impl JoinMember {
             Side::Left => self.member.progress.positions = positions,
             Side::Right => self.right.positions = positions,
         }
-        self.forgotten_until = [i64::MIN; 2];
+        (self.forgotten_until, self.told_until) = ([i64::MIN; 2], Vec::new());
         let mut changes = forget_side(self.name(), side);
         changes.extend([self.member.progress_change(), self.right_change()]);
         changes
@@ -457,6 +463,10 @@ impl JoinMember {
         // What reads the stream allows for the join as well.
         self.member.plan.stream.config().lateness_ms.saturating_sub(self.join().delay_ms())
     }
+}
+
+fn join_of(plan: &DerivedPlan) -> &StreamJoin {
+    plan.join.as_ref().expect("a joined stream is made of a plan that has a join")
 }
 
 /// Which pairs meet by all that ON says. A row with a pair that cannot be judged is at fault, and meets none.
