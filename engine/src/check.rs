@@ -136,13 +136,13 @@ pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistak
     let mut written: Vec<(String, String)> = Vec::new();
     // Names in SQL, and whose they are.
     let mut named: Vec<(String, String)> = vec![(QUALITY_TABLE.to_string(), "the engine's own table".to_string())];
-    for stream in &config.streams {
-        let name = name_of(stream);
+    let names: Vec<String> = config.streams.iter().map(name_of).collect();
+    for (stream, name) in config.streams.iter().zip(&names) {
         named.push((name.clone(), format!("stream {name}")));
         written.push((format!("{name}{REJECTED_SUFFIX}"), format!("stream {name}")));
         if stream.sql.is_some() {
             written.push((name.clone(), format!("derived stream {name}")));
-            if joins_streams(config, stream) {
+            if read_by(stream).iter().skip(1).any(|joined| names.contains(joined)) {
                 written.push((format!("{name}{LATE_SUFFIX}"), format!("stream {name}")));
             }
         } else if stream.key.is_some() || stream.deduplicate.is_some() {
@@ -171,11 +171,6 @@ pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistak
         }
         check_no_circle(config, views, (topic, writer), mistakes);
     }
-}
-
-/// Whether a derived stream joins one stream to another.
-fn joins_streams(config: &EngineConfig, stream: &StreamConfig) -> bool {
-    read_by(stream).iter().skip(1).any(|name| config.streams.iter().any(|other| name_of(other) == *name))
 }
 
 /// Gives those who have the name of another, so that nothing more is said of them.
