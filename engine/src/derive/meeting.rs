@@ -12,14 +12,14 @@ use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take};
 use arrow::datatypes::{Int32Type, Int64Type};
 use arrow::error::ArrowError;
-use broker::{Broker, Change, Family, PartitionIndex, Store, TimestampMs};
+use broker::{Broker, Change, Family, PartitionIndex, Scan, Store, TimestampMs};
 
 use super::interval::{Side, is_late};
 use super::member::{DerivedMember, DerivedStep};
 use super::plan::DerivedPlan;
 use super::stored::{
     bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, place, place_bound,
-    place_of, progress_key,
+    place_of, progress_key, side_range,
 };
 use super::stream_join::StreamJoin;
 use crate::check::LATE_SUFFIX;
@@ -233,6 +233,8 @@ impl JoinMember {
         let join = self.join();
         let closed_until = self.member.progress.closed_until;
         let mut sought = Sought::default();
+        let (from, to) = side_range(self.name(), side.other());
+        let mut scan = store.scan(Family::State, &from, &to);
         for (row, time) in join.stream(side).event_times(chunk).values().iter().enumerate() {
             if sought.found.len() >= PART_MEETINGS || sought.bytes >= PART_BYTES {
                 break;
@@ -244,7 +246,7 @@ impl JoinMember {
             }
             let Some(key) = &keys[row] else { continue };
             let before = sought.found.len();
-            if self.find(side.other(), key, join.interval.reach(side, *time), (store, &mut sought))? {
+            if self.find((side.other(), key), join.interval.reach(side, *time), &mut scan, &mut sought)? {
                 let number = u32::try_from(row).expect("a part has a few thousand rows");
                 sought.rows.resize(sought.found.len(), number);
             } else {
@@ -262,10 +264,10 @@ impl JoinMember {
     /// Adds the rows that wait on a side with a key and event times. Whether they are not too many.
     fn find(
         &self,
-        side: Side,
-        key: &[u8],
+        (side, key): (Side, &[u8]),
         (from, to): (i64, i64),
-        (store, sought): (&Store, &mut Sought),
+        scan: &mut Scan<'_>,
+        sought: &mut Sought,
     ) -> Result<bool> {
         let interval = self.join().interval;
         let before = sought.found.len();
@@ -273,9 +275,12 @@ impl JoinMember {
             let rows = [&bucket_prefix(self.name(), side, bucket), key].concat();
             let first = [&rows[..], &place_bound(from)].concat();
             let end = [&rows[..], &place_bound(to.saturating_add(1))].concat();
-            let mut scan = store.scan(Family::State, &first, &end);
+            scan.seek(&first);
             while let Some(entry) = scan.next_ref() {
                 let (key, value) = entry?;
+                if key >= end.as_slice() {
+                    break;
+                }
                 if sought.found.len() - before >= MEETINGS_MAX {
                     return Ok(false);
                 }

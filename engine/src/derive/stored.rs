@@ -88,13 +88,22 @@ pub(super) fn decode_row(value: &[u8]) -> Result<&[u8]> {
     }
 }
 
+/// The range of all rows that wait on a side.
+pub(super) fn side_range(stream: &str, side: Side) -> (Vec<u8>, Vec<u8>) {
+    let mut from = named(WAITING, stream);
+    from.push(side as u8);
+    let to = after(&from);
+    (from, to)
+}
+
 /// What deletes all rows that wait on a side.
 pub(super) fn forget_side(stream: &str, side: Side) -> Vec<Change> {
-    let mut waiting = named(WAITING, stream);
-    waiting.push(side as u8);
-    let mut changes = vec![below(waiting)];
+    let (from, to) = side_range(stream, side);
+    let mut changes = vec![Change::DeleteRange(Family::State, from, to)];
     if side == Side::Left {
-        changes.push(below(named(LONELY, stream)));
+        let lonely = named(LONELY, stream);
+        let end = after(&lonely);
+        changes.push(Change::DeleteRange(Family::State, lonely, end));
     }
     changes
 }
@@ -114,11 +123,6 @@ pub(crate) fn forget_joined(stream: &str) -> Vec<Change> {
 /// Names hold no zero byte.
 fn named(kind: u8, name: &str) -> Vec<u8> {
     [&[kind], name.as_bytes(), &[0]].concat()
-}
-
-fn below(prefix: Vec<u8>) -> Change {
-    let end = after(&prefix);
-    Change::DeleteRange(Family::State, prefix, end)
 }
 
 fn damaged() -> EngineError {
