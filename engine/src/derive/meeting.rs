@@ -18,8 +18,8 @@ use super::interval::{Side, is_late};
 use super::member::{DerivedMember, DerivedStep};
 use super::plan::DerivedPlan;
 use super::stored::{
-    bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, place, place_bound,
-    place_of, progress_key, side_range,
+    bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, lonely_range, place,
+    place_bound, place_of, progress_key, side_range,
 };
 use super::stream_join::StreamJoin;
 use crate::check::LATE_SUFFIX;
@@ -128,9 +128,12 @@ impl JoinMember {
         let member = JoinMember { member, right, right_published, forgotten_until, told_until };
         let mut changes = Vec::new();
         if !is_new && !is_same {
+            let (from, to) = lonely_range(&name);
+            let untold = store.scan(Family::State, &from, &to).count();
             tracing::warn!(
                 stream = name.as_str(),
-                "the join or its streams have changed: rows that wait are forgotten, and meet none"
+                untold,
+                "the join or its streams have changed: rows that wait are forgotten, some before they were told alone"
             );
             changes.extend(forget_waiting(&name));
         }

@@ -96,14 +96,20 @@ pub(super) fn side_range(stream: &str, side: Side) -> (Vec<u8>, Vec<u8>) {
     (from, to)
 }
 
+/// The range of all rows on the left that have met none.
+pub(super) fn lonely_range(stream: &str) -> (Vec<u8>, Vec<u8>) {
+    let from = named(LONELY, stream);
+    let to = after(&from);
+    (from, to)
+}
+
 /// What deletes all rows that wait on a side.
 pub(super) fn forget_side(stream: &str, side: Side) -> Vec<Change> {
     let (from, to) = side_range(stream, side);
     let mut changes = vec![Change::DeleteRange(Family::State, from, to)];
     if side == Side::Left {
-        let lonely = named(LONELY, stream);
-        let end = after(&lonely);
-        changes.push(Change::DeleteRange(Family::State, lonely, end));
+        let (from, to) = lonely_range(stream);
+        changes.push(Change::DeleteRange(Family::State, from, to));
     }
     changes
 }
