@@ -8,18 +8,18 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{Int32Type, Int64Type};
-use arrow::error::ArrowError;
-use broker::{Broker, Change, Family, PartitionIndex, Scan, Store, TimestampMs};
+use broker::{Broker, Change, Family, PartitionIndex, Store, TimestampMs};
 
-use super::interval::{Side, is_late};
+use super::interval::Side;
 use super::member::{DerivedMember, DerivedStep};
 use super::plan::DerivedPlan;
+use super::search::Search;
 use super::stored::{
     bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, lonely_range, place,
-    place_bound, place_of, progress_key, side_range,
+    place_bound, place_of, progress_key,
 };
 use super::stream_join::StreamJoin;
 use crate::check::LATE_SUFFIX;
@@ -32,14 +32,10 @@ use crate::state::{Position, Progress};
 
 /// Rows of one part.
 const PART_ROWS: usize = if cfg!(test) { 50 } else { 8_192 };
-/// Rows that one row may meet: a mistyped key, such as 0 for none, must not multiply all.
-pub(crate) const MEETINGS_MAX: usize = if cfg!(test) { 300 } else { 10_000 };
-/// Meetings of one part, at most those of one row more.
-const PART_MEETINGS: usize = if cfg!(test) { 200 } else { 65_536 };
 /// Rows that one commit tells alone.
 const LONELY_MAX: usize = if cfg!(test) { 20 } else { 65_536 };
-/// Bytes of stored rows that one part reads of either.
-const PART_BYTES: usize = 32 << 20;
+/// Bytes of the rows that one commit tells alone.
+const LONELY_BYTES: usize = 32 << 20;
 
 /// A joined stream at work. Holds: its progress in both streams with the part under way. Only its pipeline changes it; rows
 /// that wait are in the store, so that a crash loses nothing.
@@ -101,18 +97,6 @@ pub(crate) struct Done {
     pub(crate) is_all: bool,
 }
 
-/// Rows that are equal and near enough.
-#[derive(Default)]
-struct Sought {
-    /// Rows that were looked at.
-    taken: usize,
-    late: Vec<usize>,
-    /// For each of `found` the row that found it, ascending.
-    rows: Vec<u32>,
-    found: Vec<Entry>,
-    bytes: usize,
-}
-
 impl JoinMember {
     /// With the stored progress in the stream on the right, and what is to be committed before it runs: rows that wait by another
     /// definition cannot be read any more, and go.
@@ -171,12 +155,14 @@ impl JoinMember {
         let chunk = rows.slice(from, PART_ROWS.min(rows.num_rows() - from));
         let mut faults: Vec<Fault> = Vec::new();
         let keys = join.keys(side, &chunk, &mut faults)?;
-        let mut sought = self.seek(side, (&chunk, &keys), store, &mut faults)?;
+        let closed_until = self.member.progress.closed_until;
+        let search = Search { join, stream: self.name(), side, closed_until };
+        let mut sought = search.run((&chunk, &keys), store, &mut faults)?;
         let (taken, late) = (sought.taken, std::mem::take(&mut sought.late));
         faults.retain(|(row, ..)| *row < taken && late.binary_search(row).is_err());
         let chunk = chunk.slice(0, taken);
-        let near = self.near(side, &chunk, &sought)?;
-        let holds = judge(join, &near, &sought.rows, &mut faults)?;
+        let near = search.beside(&chunk, &sought)?;
+        let holds = search.judge(&near, &sought.rows, &mut faults)?;
         let mut part =
             Part { side, range: from..from + taken, met: filter_record_batch(&near, &holds)?, ..self.nothing() };
         let mut lucky: HashSet<usize> = HashSet::new();
@@ -223,91 +209,6 @@ impl JoinMember {
             }
         }
         Ok(())
-    }
-
-    /// Looks for rows of the other side, row by row, until there are enough for a part.
-    fn seek(
-        &self,
-        side: Side,
-        (chunk, keys): (&RecordBatch, &[Option<Vec<u8>>]),
-        store: &Store,
-        faults: &mut Vec<Fault>,
-    ) -> Result<Sought> {
-        let join = self.join();
-        let closed_until = self.member.progress.closed_until;
-        let mut sought = Sought::default();
-        let (from, to) = side_range(self.name(), side.other());
-        let mut scan = store.scan(Family::State, &from, &to);
-        for (row, time) in join.stream(side).event_times(chunk).values().iter().enumerate() {
-            if sought.found.len() >= PART_MEETINGS || sought.bytes >= PART_BYTES {
-                break;
-            }
-            sought.taken += 1;
-            if is_late(*time, closed_until) {
-                sought.late.push(row);
-                continue;
-            }
-            let Some(key) = &keys[row] else { continue };
-            let before = sought.found.len();
-            if self.find((side.other(), key), join.interval.reach(side, *time), &mut scan, &mut sought)? {
-                let number = u32::try_from(row).expect("a part has a few thousand rows");
-                sought.rows.resize(sought.found.len(), number);
-            } else {
-                sought.found.truncate(before);
-                let reason = format!(
-                    "more than {MEETINGS_MAX} rows of stream {} have its key within the time of the join",
-                    join.stream(side.other()).name()
-                );
-                faults.push((row, "too_many".into(), reason));
-            }
-        }
-        Ok(sought)
-    }
-
-    /// Adds the rows that wait on a side with a key and event times. Whether they are not too many.
-    fn find(
-        &self,
-        (side, key): (Side, &[u8]),
-        (from, to): (i64, i64),
-        scan: &mut Scan<'_>,
-        sought: &mut Sought,
-    ) -> Result<bool> {
-        let interval = self.join().interval;
-        let before = sought.found.len();
-        for bucket in interval.bucket(from)..=interval.bucket(to) {
-            let rows = [&bucket_prefix(self.name(), side, bucket), key].concat();
-            let first = [&rows[..], &place_bound(from)].concat();
-            let end = [&rows[..], &place_bound(to.saturating_add(1))].concat();
-            scan.seek(&first);
-            while let Some(entry) = scan.next_ref() {
-                let (key, value) = entry?;
-                if key >= end.as_slice() {
-                    break;
-                }
-                if sought.found.len() - before >= MEETINGS_MAX {
-                    return Ok(false);
-                }
-                sought.bytes += value.len();
-                sought.found.push((key.to_vec(), value.to_vec()));
-            }
-        }
-        Ok(true)
-    }
-
-    /// What was found, each beside the row that found it.
-    fn near(&self, side: Side, chunk: &RecordBatch, sought: &Sought) -> Result<RecordBatch> {
-        let join = self.join();
-        if sought.rows.is_empty() {
-            return Ok(join.none_met());
-        }
-        let places = UInt32Array::from(sought.rows.clone());
-        let columns = chunk.columns().iter().map(|column| take(column, &places, None));
-        let own: Vec<ArrayRef> = columns.collect::<std::result::Result<_, ArrowError>>()?;
-        let other = join.decode(side.other(), sought.found.iter().map(|(_, value)| value.as_slice()))?;
-        match side {
-            Side::Left => join.meet(own, other),
-            Side::Right => join.meet(other, own),
-        }
     }
 
     /// What a part is committed by: rows that met or are told alone, go on; late and refused ones are recorded. `read` is where the
@@ -362,7 +263,7 @@ impl JoinMember {
                 if part.met_now.contains(key) {
                     continue;
                 }
-                if told.len() >= LONELY_MAX || bytes >= PART_BYTES {
+                if told.len() >= LONELY_MAX || bytes >= LONELY_BYTES {
                     is_all = false;
                     break;
                 }
@@ -475,23 +376,4 @@ impl JoinMember {
 
 fn join_of(plan: &DerivedPlan) -> &StreamJoin {
     plan.join.as_ref().expect("a joined stream is made of a plan that has a join")
-}
-
-/// Which pairs meet by all that ON says. A row with a pair that cannot be judged is at fault, and meets none.
-fn judge(join: &StreamJoin, near: &RecordBatch, rows: &[u32], faults: &mut Vec<Fault>) -> Result<BooleanArray> {
-    if let Ok(holds) = join.holds(near) {
-        return Ok(holds);
-    }
-    let (mut holds, mut from) = (Vec::with_capacity(rows.len()), 0);
-    for of_row in rows.chunk_by(|one, other| one == other) {
-        match join.holds(&near.slice(from, of_row.len())) {
-            Ok(part) => holds.extend(part.iter().map(|holds| holds == Some(true))),
-            Err(error) => {
-                faults.push((of_row[0] as usize, "expression".into(), error.strip_backtrace()));
-                holds.resize(from + of_row.len(), false);
-            }
-        }
-        from += of_row.len();
-    }
-    Ok(BooleanArray::from(holds))
 }

@@ -4,9 +4,9 @@
 //! A row goes: `join` (columns of tables) → the SELECT, which DataFusion runs (`plan`) → checks → `deduplicate` →
 //! `member`, which says what the step writes. The pipeline of the source stream commits it with its positions.
 //!
-//! Where two streams are joined, a row of either goes first: `meeting` (whom does it meet?) by `stream_join` (what ON says) and
-//! `interval` (how near, for how long; pure) over the rows that wait (`stored`); rows that met go on as above, in the pipeline that
-//! reads both streams (`join_pipeline`).
+//! Where two streams are joined, a row of either goes first: `search` (whom could it meet?) by `stream_join` (what ON says) and
+//! `interval` (how near, for how long; pure) over the rows that wait (`stored`) → `meeting` (who met, who waits, who is told alone).
+//! Rows that met go on as above, in the pipeline that reads both streams (`join_pipeline`).
 
 mod deduplicate;
 mod from;
@@ -16,15 +16,16 @@ mod meeting;
 mod member;
 mod parse;
 mod plan;
+mod search;
 mod stored;
 mod stream_join;
 mod within;
 
 pub(crate) use interval::Side;
-#[cfg(test)]
-pub(crate) use meeting::MEETINGS_MAX;
 pub(crate) use meeting::{JoinMember, Part, PartOf, Reached};
 pub(crate) use member::{DerivedMember, DerivedStep};
 pub(crate) use parse::parse_stream;
 pub(crate) use plan::DerivedPlan;
+#[cfg(test)]
+pub(crate) use search::MEETINGS_MAX;
 pub(crate) use stored::{forget_joined, progress_key as joined_progress_key};
