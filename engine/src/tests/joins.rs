@@ -120,7 +120,7 @@ async fn rows_meet_by_key_and_time_whichever_comes_first() {
     create(&broker, "people", 1).await;
     append_keyed(&broker, "people", 0, &[("7", Some(r#"{"uid":7,"segment":"gold"}"#.into()))]).await;
     let named = joined(
-        "named AS SELECT o.id AS oid, p.id AS pid, p.ts, u.segment, p._offset AS at FROM orders o \
+        "named AS SELECT o.id AS oid, p.id AS pid, p.ts, u.segment, p._offset AS place FROM orders o \
          JOIN payments p WITHIN INTERVAL '10' SECOND ON p.k = o.k AND p.id <> 24 LEFT JOIN users u ON o.k = u.uid \
          WHERE p.amount < 100",
     );
