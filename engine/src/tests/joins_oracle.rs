@@ -146,7 +146,8 @@ async fn joined_streams_equal_a_recomputation() {
     for round in 0..80 {
         for (topic, partitions) in STREAMS {
             let partition = random.below(partitions as u64) as i32;
-            let count = 1 + random.below(if random.below(12) == 0 { 150 } else { 15 });
+            let most = if random.below(12) == 0 { 150 } else { 15 };
+            let count = 1 + random.below(most);
             let rows: Vec<String> = (0..count).map(|_| random_row(&mut random, &mut id, now_ms)).collect();
             append(&broker, topic, partition, &rows).await;
         }
