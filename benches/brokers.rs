@@ -1,11 +1,11 @@
 //! The two brokers as child processes, and how long each takes to its first acknowledged record.
 
 use std::fs::{self, File};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::ports::free_port;
 use crate::{Outcome, load, machine};
 
 /// How long a start may take on a busy machine.
@@ -52,7 +52,7 @@ impl Running {
     /// It did not start; the end of what it said is in the message.
     pub fn start(product: Product, folder: &Path, fsync: bool) -> Outcome<Self> {
         fs::create_dir_all(folder)?;
-        let port = free_port()?;
+        let port = free_port();
         let mut command = match product {
             Product::Millpond => millpond(folder, port, fsync),
             Product::Kafka => kafka(folder, port)?,
@@ -97,10 +97,6 @@ impl Drop for Running {
     }
 }
 
-fn free_port() -> Outcome<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
 fn millpond(folder: &Path, port: u16, fsync: bool) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLPOND_")) {
@@ -116,7 +112,7 @@ fn millpond(folder: &Path, port: u16, fsync: bool) -> Command {
 fn kafka(folder: &Path, port: u16) -> Outcome<Command> {
     let jars = jars()?;
     let properties = folder.join("server.properties");
-    fs::write(&properties, kafka_properties(folder, port, free_port()?))?;
+    fs::write(&properties, kafka_properties(folder, port, free_port()))?;
     let tool = |args: &[&str]| -> Outcome<String> {
         let output = java(&jars, &["-Xmx256m"]).arg("kafka.tools.StorageTool").args(args).output()?;
         if !output.status.success() {

@@ -10,6 +10,8 @@ mod disk;
 mod engine;
 mod load;
 mod machine;
+#[path = "../tests/support/ports.rs"]
+mod ports;
 mod produce_fetch;
 mod report;
 mod settings;

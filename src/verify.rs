@@ -43,7 +43,8 @@ pub enum Command {
     },
 }
 
-const TOPIC: [&str; 5] = ["topic", "file_rows", "live_rows", "checked_rows", "differences"];
+const TOPIC: [&str; 7] =
+    ["topic", "file_rows", "live_rows", "checked_rows", "raw_records", "raw_checked", "differences"];
 const VIEW: [&str; 10] =
     ["view", "windows", "groups", "equal", "different", "missing", "extra", "expired", "unjudged", "not_counted"];
 
@@ -102,6 +103,9 @@ fn lines(reports: &[Value]) -> String {
 fn topic_text(reports: &[Value]) -> String {
     let mut text = drawn(&TOPIC, reports.iter());
     for report in reports {
+        for note in report["notes"].as_array().into_iter().flatten() {
+            text.push_str(&format!("{}: {}\n", word(&report["topic"]), word(note)));
+        }
         for difference in report["named"].as_array().into_iter().flatten() {
             text.push_str(&format!("{}: {}\n", word(&report["topic"]), word(difference)));
         }
@@ -190,5 +194,14 @@ mod tests {
         assert!(outcome(std::slice::from_ref(&refused), "view", false).is_ok());
         assert!(outcome(std::slice::from_ref(&refused), "view", true).is_err());
         assert!(view_text(&[refused]).contains("odd cannot be recomputed: no such function"));
+    }
+
+    #[test]
+    fn notes_of_a_topic_are_told_and_do_not_fail() {
+        let report = json!({"topic": "listens", "sound": true, "file_rows": 3, "live_rows": 1, "checked_rows": 4, "raw_records": 3,
+            "raw_checked": 2, "differences": 0, "named": [], "notes": ["2 files were put aside"]});
+        let text = topic_text(std::slice::from_ref(&report));
+        assert!(text.contains("raw_records") && text.ends_with("listens: 2 files were put aside\n"), "{text}");
+        assert!(outcome(&[report], "topic", true).is_ok());
     }
 }

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 
 const TOPIC: &str = "orders";
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Records that are committed by `write`.
+const COMMITTED: usize = 340;
+/// A topic whose whole records are kept in the lake.
 const SYSTEM: &str = r#"
 topics = [{ name = "orders", partitions = 1 }]
 [kafka]
@@ -40,7 +43,7 @@ raw = true
 "#;
 
 /// Offset, timestamp, key, value, headers.
-type Read = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
+pub type Read = (i64, i64, Option<Vec<u8>>, Option<Vec<u8>>, Vec<(String, Option<Vec<u8>>)>);
 
 fn consumer(address: &str, isolation: &str, from: Offset) -> BaseConsumer {
     let consumer: BaseConsumer = ClientConfig::new()
@@ -66,7 +69,8 @@ fn read_from(address: &str, isolation: &str, from: Offset) -> Vec<Read> {
     to_end(&consumer(address, isolation, from))
 }
 
-fn to_end(consumer: &BaseConsumer) -> Vec<Read> {
+/// All that it gives up to the end.
+pub fn to_end(consumer: &BaseConsumer) -> Vec<Read> {
     let (started, mut all) = (Instant::now(), Vec::new());
     loop {
         assert!(started.elapsed() < PATIENCE, "read {} records and no end", all.len());
@@ -169,20 +173,28 @@ fn java(address: &str) -> String {
     kafka::tool("org.apache.kafka.tools.consumer.ConsoleConsumer", &args)
 }
 
-#[test]
-fn consumers_read_on_where_the_log_let_go() {
-    let _beside = beside_others();
-    let scratch = Scratch::new("cold");
-    let seed = seed("cold");
-    let mut server = Server::with_config(&scratch, SYSTEM);
-    let address = server.kafka.clone();
-    write(&address, seed);
-    let committed = read_from(&address, "read_committed", Offset::Beginning);
-    let uncommitted = read_from(&address, "read_uncommitted", Offset::Beginning);
-    let said = java(&address);
-    assert_eq!((committed.len(), uncommitted.len()), (340, 460));
+/// The topic's configuration, with small files that are merged.
+pub fn merging() -> String {
+    SYSTEM.replace("raw = true", "raw = true\nmerge_files = 2")
+}
 
-    alter(&server, &[("remote.storage.enable", "true"), ("retention.ms", "-1"), ("local.retention.ms", "1")]);
+/// Writes, and gives what was committed, as it is read from the log.
+pub fn fill(server: &Server, seed: u64) -> Vec<Read> {
+    write(&server.kafka, seed);
+    let committed = read_all(server);
+    let uncommitted = read_from(&server.kafka, "read_uncommitted", Offset::Beginning);
+    assert_eq!((committed.len(), uncommitted.len()), (COMMITTED, COMMITTED + 120));
+    committed
+}
+
+/// What was committed, as it is read now.
+pub fn read_all(server: &Server) -> Vec<Read> {
+    read_from(&server.kafka, "read_committed", Offset::Beginning)
+}
+
+/// Has the log let go of all that was written.
+pub fn let_go(server: &Server) {
+    alter(server, &[("remote.storage.enable", "true"), ("retention.ms", "-1"), ("local.retention.ms", "1")]);
     let mut client = server.connect();
     std::thread::sleep(Duration::from_millis(500));
     assert!(list(&mut client, -4) <= 400, "the log keeps what is not in the lake");
@@ -193,31 +205,55 @@ fn consumers_read_on_where_the_log_let_go() {
         start => Err(format!("it begins at {start}, its end is {end}")),
     });
     assert_eq!((list(&mut client, -2), list(&mut client, -5)), (0, end - 1));
+}
 
+/// What was committed is read from the lake as it was in the log, from wherever and by time; and the lake says the same.
+pub fn reads_back(server: &Server, committed: &[Read]) {
+    let (address, mut client) = (server.kafka.as_str(), server.connect());
     // what was aborted, and the markers, are not in the lake: both levels of isolation read what was committed
     for isolation in ["read_committed", "read_uncommitted"] {
-        assert!(read_from(&address, isolation, Offset::Beginning) == committed, "{isolation}");
+        assert!(read_from(address, isolation, Offset::Beginning) == committed, "{isolation}");
     }
     for at in [0, 1, 117, 219, 250, 339] {
         let wanted = &committed[at..];
-        assert!(read_from(&address, "read_committed", Offset::Offset(wanted[0].0)) == wanted, "from {}", wanted[0].0);
+        assert!(read_from(address, "read_committed", Offset::Offset(wanted[0].0)) == wanted, "from {}", wanted[0].0);
         let first = committed.iter().find(|record| record.1 >= wanted[0].1).unwrap();
         assert_eq!(list(&mut client, wanted[0].1), first.0, "by time");
     }
+    let report = server.http.post("/v1/lake/orders/verify", &Value::Null);
+    assert_eq!((&report["sound"], &report["raw_records"]), (&Value::Bool(true), &Value::from(COMMITTED)), "{report}");
+}
 
-    server.kill9();
-    server.start_again();
-    assert!(read_from(&address, "read_committed", Offset::Beginning) == committed, "after kill -9");
-    assert_eq!(java(&address), said);
-
-    // while the lake is away consumers wait, and are told nothing
-    let aside = server.lake_dir().with_extension("aside");
-    std::fs::rename(server.lake_dir(), &aside).unwrap();
-    let waiting = consumer(&address, "read_committed", Offset::Beginning);
+/// A consumer of all there is, while the lake is away: it waits, and is told nothing.
+pub fn waiting(server: &Server) -> BaseConsumer {
+    let waiting = consumer(&server.kafka, "read_committed", Offset::Beginning);
     for _ in 0..10 {
         let polled = waiting.poll(Duration::from_millis(200));
         assert!(polled.is_none(), "{polled:?}");
     }
+    waiting
+}
+
+#[test]
+fn consumers_read_on_where_the_log_let_go() {
+    let _beside = beside_others();
+    let scratch = Scratch::new("cold");
+    let seed = seed("cold");
+    let mut server = Server::with_config(&scratch, SYSTEM);
+    let address = server.kafka.clone();
+    let committed = fill(&server, seed);
+    let said = java(&address);
+    let_go(&server);
+    reads_back(&server, &committed);
+
+    server.kill9();
+    server.start_again();
+    assert!(read_all(&server) == committed, "after kill -9");
+    assert_eq!(java(&address), said);
+
+    let aside = server.lake_dir().with_extension("aside");
+    std::fs::rename(server.lake_dir(), &aside).unwrap();
+    let waiting = waiting(&server);
     std::fs::rename(&aside, server.lake_dir()).unwrap();
     assert!(to_end(&waiting) == committed, "after the lake came back");
 
@@ -238,7 +274,7 @@ fn kill_9_while_records_move_from_the_log_to_the_lake() {
     let scratch = Scratch::new("cold-crash");
     let seed = seed("cold-crash");
     let mut random = StdRng::seed_from_u64(seed);
-    let quick = SYSTEM.replace("\"1h\"", "\"100ms\"").replace("raw = true", "raw = true\nmerge_files = 2");
+    let quick = merging().replace("\"1h\"", "\"100ms\"");
     let mut server = Server::with_config(&scratch, &quick);
     alter(&server, &[("remote.storage.enable", "true"), ("retention.ms", "-1"), ("local.retention.ms", "1")]);
     let (address, mut written) = (server.kafka.clone(), Vec::new());

@@ -198,7 +198,7 @@ fn too_late(server: &Server) {
     let streams = server.http.get("/v1/streams");
     let stream = streams["streams"].as_array().unwrap().iter().find(|stream| stream["name"] == "settled").unwrap();
     let derived = &stream["derived"];
-    assert_eq!((&derived["source"], &derived["joined"]), (&json!("orders"), &json!("payments")));
+    assert_eq!(derived["sources"], json!(["orders", "payments"]));
     assert_eq!(derived["late"], json!(1), "{derived}");
 }
 

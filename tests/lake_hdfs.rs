@@ -1,12 +1,14 @@
 //! The lake on a real HDFS with replication 2: every record once across kills of the server, while files are merged, of a data
-//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed.
+//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed; consumers of what the
+//! log let go; Iceberg tables by Spark.
 
 use crate::oracle::{everything, listeners, merging, music, oracle, report, settle};
 use crate::support::hdfs::Hdfs;
 use crate::support::process::Process;
 use crate::support::scripts::{json_of, spark};
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, beside_others, eventually};
+use crate::support::{Scratch, beside_others, eventually, seed};
+use crate::{cold, iceberg};
 use serde_json::{Value, json};
 use std::thread;
 use std::time::Duration;
@@ -78,7 +80,8 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
         assert!(simulator.exited().is_none(), "the simulator gave up after kill {kill}:\n{}", simulator.tail());
     }
     hdfs.wait_for_data_nodes(2);
-    settles_again_after_the_name_node_was_away(&mut hdfs, &server);
+    let cold = Cold::new(&hdfs);
+    settles_again_after_the_name_node_was_away(&mut hdfs, &server, &cold);
     simulator.signal(libc::SIGTERM);
     simulator.wait(Duration::from_secs(120));
 
@@ -103,6 +106,8 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     odd_values_are_the_same_everywhere(&hdfs, &server);
     tables_of_sql_are_read_by_their_ddl(&scratch, &hdfs, &server);
     assert!(server.stop().success());
+    consumers_read_on_from_one_data_node(&mut hdfs, cold);
+    spark_reads_iceberg_tables(&hdfs);
     // an attempt that the name node's end cut off leaves a hidden file, which goes at the next start
     server.start_again();
     assert!(server.stop().success());
@@ -135,7 +140,7 @@ fn listens(server: &Server) -> Value {
     lake["tables"].as_array().unwrap().iter().find(|table| table["topic"] == "listens").unwrap().clone()
 }
 
-fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) {
+fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server, cold: &Cold) {
     eventually("the lake settles", Duration::from_secs(90), || {
         let table = listens(server);
         if table["error"].is_null() && table["files"].as_u64() > Some(0) { Ok(()) } else { Err(table.to_string()) }
@@ -146,9 +151,11 @@ fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) 
         listens(server)["error"].as_str().map(str::to_owned).ok_or_else(|| "no error".to_owned())
     });
     assert!(error.contains("hdfs://") && error.contains("tried again"), "{error}");
+    let waiting = cold::waiting(&cold.server);
     // the live part still answers what is in the log
     let before = listens(server)["rows"].as_u64().unwrap();
     hdfs.start_name_node();
+    assert!(cold::to_end(&waiting) == cold.committed, "after HDFS came back");
     eventually("the lake settles again", Duration::from_secs(300), || {
         let table = listens(server);
         let more = table["rows"].as_u64().unwrap() > before;
@@ -202,6 +209,64 @@ fn tables_of_sql_are_read_by_their_ddl(scratch: &Scratch, hdfs: &Hdfs, server: &
     let count = "SELECT count(*) FROM listens";
     let counted = read(&hdfs.url("lake/listens"), count, Some(&ddl));
     assert_eq!(counted["rows"], Value::from(as_rows(server.http.sql(count))));
+}
+
+/// Another lake there, of this configuration.
+fn beside(scratch: &Scratch, hdfs: &Hdfs, (dir, system): (&str, &str)) -> Server {
+    let configs = vec![scratch.write("system.toml", system)];
+    let args = vec!["--lake".to_owned(), hdfs.url(dir)];
+    Server::start_with(scratch, Options { configs, args, ..Options::default() })
+}
+
+/// A server whose log has let go of what it has.
+struct Cold {
+    server: Server,
+    committed: Vec<cold::Read>,
+    _scratch: Scratch,
+}
+
+impl Cold {
+    fn new(hdfs: &Hdfs) -> Cold {
+        let scratch = Scratch::new("cold-hdfs");
+        let server = beside(&scratch, hdfs, ("cold", &cold::merging()));
+        let committed = cold::fill(&server, seed("cold-hdfs"));
+        cold::let_go(&server);
+        cold::reads_back(&server, &committed);
+        Cold { server, committed, _scratch: scratch }
+    }
+}
+
+fn consumers_read_on_from_one_data_node(hdfs: &mut Hdfs, mut cold: Cold) {
+    cold.server.kill9();
+    let files = hdfs.files("cold/_raw/orders");
+    assert!(!files.is_empty() && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
+    hdfs.kill_data_node(1);
+    cold.server.start_again();
+    assert!(cold::read_all(&cold.server) == cold.committed, "from one data node");
+    hdfs.start_data_node(1);
+    hdfs.wait_for_data_nodes(2);
+    assert!(cold.server.stop().success());
+}
+
+/// Through the catalog and by the files alone: the rows that SQL reads, and those of the snapshot since the last merge.
+fn spark_reads_iceberg_tables(hdfs: &Hdfs) {
+    let scratch = Scratch::new("iceberg-hdfs");
+    let mut server = beside(&scratch, hdfs, ("tables", iceberg::SYSTEM));
+    iceberg::settle(&server, 0..40);
+    iceberg::settle(&server, 40..60);
+    let merged = server.http.post("/v1/lake/orders/merge", &Value::Null);
+    assert!(merged["merges"].as_u64().unwrap() >= 4, "{merged}");
+    iceberg::settle(&server, 60..70);
+    let table = server.http.get("/iceberg/v1/namespaces/lake/tables/orders");
+    let snapshots = table["metadata"]["snapshots"].as_array().unwrap();
+    let of =
+        |snapshot: &Value| (snapshot["summary"]["operation"].clone(), snapshot["summary"]["total-records"].clone());
+    // without second names of files time travel ends at the merge
+    let older = snapshots.iter().find(|snapshot| of(snapshot) == (json!("replace"), json!("60")));
+    let older = older.unwrap_or_else(|| panic!("{snapshots:?}"))["snapshot-id"].as_i64().unwrap();
+    assert!(!snapshots.iter().any(|snapshot| of(snapshot) == (json!("append"), json!("60"))), "{snapshots:?}");
+    iceberg::spark_reads_it(&server, &hdfs.url("tables/_iceberg"), (older, [60, 17_700]), 2);
+    assert!(server.stop().success());
 }
 
 fn read(directory: &str, sql: &str, ddl: Option<&std::path::Path>) -> Value {

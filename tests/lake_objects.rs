@@ -1,6 +1,6 @@
 //! The lake in an object store, one that speaks like S3 and one like Azure's: every record once across kills of the server at each request that matters,
 //! refused, cut and lost requests, and a store that is away; pyarrow reads the bucket by itself; large files in parts; what is told
-//! when keys, bucket or owner are wrong; backups there.
+//! when keys, bucket or owner are wrong; backups there; consumers of what the log let go; Iceberg tables by pyiceberg.
 
 use crate::oracle::{merging, settle};
 use crate::support::kafka::run;
@@ -8,10 +8,12 @@ use crate::support::objects::{Kind, SECRET, Store};
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Which};
 use crate::support::server::{Options, Server, millpond, serve};
-use crate::support::{Scratch, beside_others, eventually};
+use crate::support::{Scratch, beside_others, eventually, seed};
+use crate::{cold, iceberg};
 use rdkafka::ClientConfig;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -74,8 +76,13 @@ fn labels() -> [Value; 4] {
 }
 
 fn start(scratch: &Scratch, store: &Store, system: &str) -> Server {
+    start_in(scratch, store, ("some/lake", system))
+}
+
+/// A lake in a directory of the bucket.
+fn start_in(scratch: &Scratch, store: &Store, (dir, system): (&str, &str)) -> Server {
     let configs = vec![scratch.write("system.toml", system), scratch.write("store.toml", &store.config())];
-    let args = vec!["--lake".to_owned(), store.url(BUCKET, "some/lake")];
+    let args = vec!["--lake".to_owned(), store.url(BUCKET, dir)];
     Server::start_with(scratch, Options { configs, args, ..Options::default() })
 }
 
@@ -194,12 +201,98 @@ fn every_record_is_in_the_bucket_once() {
     let mut print = millpond();
     let ddl = run(print.args(["ddl", "spark", "--http", server.http.address()]));
     assert!(ddl.contains("s3a://lake-bucket/some/lake/raw/ticks"), "{ddl}");
-    backs_up(&scratch, &store, &server);
+    let copy = backs_up(&scratch, &store, &server);
+    goes_on(&server, sent);
     assert!(server.stop().success());
     assert!(store.keys(BUCKET).iter().all(|key| !key.contains("/_retired/") && !key.contains("/_tmp/")));
     assert_eq!(store.open_uploads(BUCKET), 0);
     let waiting = server.data_dir().join("lake-uploads");
     assert_eq!(std::fs::read_dir(waiting).map_or(0, |files| files.count()), 0, "files wait that nobody uploads");
+    is_restored(&store, &copy, sent);
+    consumers_read_on_from_the_bucket(&store);
+    pyiceberg_reads_the_bucket(&store);
+}
+
+/// More settles after the backup, and is merged with what it has.
+fn goes_on(server: &Server, sent: i64) {
+    let now_ms = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as i64;
+    let tick = |id: i64| json!({"value": {"id": id, "ts": now_ms, "label": labels()[id as usize % 4]}});
+    let records: Vec<Value> = (sent..sent + 40).map(tick).collect();
+    assert_eq!(server.http.post("/v1/topics/ticks/records", &json!({ "records": records }))["accepted"], 40);
+    settle(server, "ticks");
+}
+
+/// The store of the backup finds its rows in the files that took the place of those it names, each once, and says what it does not have.
+fn is_restored(store: &Store, copy: &Path, sent: i64) {
+    let scratch = Scratch::new("lake-s3-restored");
+    std::fs::create_dir_all(scratch.path("server")).unwrap();
+    std::fs::rename(copy, scratch.path("server/data")).unwrap();
+    let mut server = start(&scratch, store, SYSTEM);
+    let aside = eventually("the start has looked at the bucket", Duration::from_secs(60), || {
+        let aside = table(&server, "ticks")["put_aside"].clone();
+        if aside.as_array().is_some_and(|all| !all.is_empty()) { Ok(aside) } else { Err(aside.to_string()) }
+    });
+    let count = "SELECT count(*), count(DISTINCT id), sum(id) FROM ticks";
+    assert_eq!(server.http.sql(count)[0], [json!(sent), json!(sent), json!(sent * (sent - 1) / 2)]);
+    let listed = ["raw/ticks", "archive/ticks"].map(|dir| store.read(&format!("{BUCKET}/some/lake/{dir}")));
+    let rows: Option<i64> = listed.iter().map(|found| found["rows"].as_i64()).sum();
+    assert!(rows == Some(sent) && listed.iter().all(|found| found["rows"] == found["places"]), "{listed:?}");
+    let beyond: i64 = aside[0]["partitions"]
+        .as_object()
+        .unwrap_or_else(|| panic!("{aside}"))
+        .values()
+        .flat_map(|has| has["beyond_log"].as_array().unwrap())
+        .map(|range| range[1].as_i64().unwrap() - range[0].as_i64().unwrap() + 1)
+        .sum();
+    assert_eq!((beyond, aside.as_array().unwrap().len()), (40, 1), "{aside}");
+    let verify = millpond().args(["verify", "lake", "ticks", "--http", server.http.address()]).output().unwrap();
+    let said = String::from_utf8_lossy(&verify.stdout);
+    assert!(verify.status.success() && said.contains("are in these files alone"), "{verify:?}");
+    assert!(server.stop().success());
+}
+
+/// Through requests that fail, kill -9 and a store that is away.
+fn consumers_read_on_from_the_bucket(store: &Store) {
+    let scratch = Scratch::new("cold-s3");
+    let mut server = start_in(&scratch, store, ("cold", &cold::merging()));
+    let committed = cold::fill(&server, seed("cold-s3"));
+    cold::let_go(&server);
+    cold::reads_back(&server, &committed);
+    let get: Which = ("GET", "/cold/_raw/orders/");
+    store.network.fail(&[(get, Fault::Refused), (get, Fault::Cut), (get, Fault::Lost), (get, Fault::Late)]);
+    assert!(cold::read_all(&server) == committed, "through requests that fail");
+    assert_eq!(store.network.left(), 0, "all of them came");
+    server.kill9();
+    store.network.away(true);
+    server.start_again();
+    let waiting = cold::waiting(&server);
+    store.network.away(false);
+    assert!(cold::to_end(&waiting) == committed, "after the store came back");
+    assert!(server.stop().success());
+}
+
+/// Through the catalog and by the files alone, with keys of its own: what SQL reads, and each snapshot since the last merge.
+fn pyiceberg_reads_the_bucket(store: &Store) {
+    let scratch = Scratch::new("iceberg-s3");
+    let mut server = start_in(&scratch, store, ("tables", iceberg::SYSTEM));
+    let reads = |server: &Server, snapshots: &[&str]| {
+        let report = iceberg::read(server, &store.url(BUCKET, "tables/_iceberg/lake/orders"), &store.for_pyiceberg());
+        iceberg::agrees(server, &report);
+        iceberg::has_snapshots(&report, snapshots);
+    };
+    iceberg::settle(&server, 0..40);
+    iceberg::settle(&server, 40..60);
+    reads(&server, &["append 40", "append 60"]);
+    let merged = server.http.post("/v1/lake/orders/merge", &Value::Null);
+    assert!(merged["merges"].as_u64().unwrap() >= 4, "{merged}");
+    iceberg::settle(&server, 60..70);
+    // without second names of files time travel ends at the merge
+    reads(&server, &["replace 60", "append 70"]);
+    server.kill9();
+    server.start_again();
+    iceberg::settle(&server, 70..80);
+    reads(&server, &["replace 60", "append 70", "append 80"]);
+    assert!(server.stop().success());
 }
 
 fn goes_on_while_the_store_is_away(store: &Store, server: &mut Server) {
@@ -246,7 +339,8 @@ fn holds_once(store: &Store, server: &Server, sent: i64) {
     assert_eq!((&written["sums"]["n"], &written["sums"]["ids"]), (&json!(sent), &json!(ids)), "{written}");
 }
 
-fn backs_up(scratch: &Scratch, store: &Store, server: &Server) {
+/// Makes a backup in the bucket, and a data directory of it.
+fn backs_up(scratch: &Scratch, store: &Store, server: &Server) -> PathBuf {
     let mut command = millpond();
     let said = run(command.args(["job", "run", "backup", "--http", server.http.address()]));
     assert!(said.contains("succeeded"), "{said}");
@@ -255,6 +349,7 @@ fn backs_up(scratch: &Scratch, store: &Store, server: &Server) {
     restore.args(["restore", "s3://lake-bucket/backups", "--data-dir"]).arg(&data).envs(store.variables());
     let said = run(&mut restore);
     assert!(said.contains("restored") && data.join("store/CURRENT").exists(), "{said}");
+    data
 }
 
 /// 24 MB that hardly get smaller by compression.

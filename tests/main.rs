@@ -29,6 +29,7 @@ mod derived;
 mod evaluate;
 mod fill;
 mod finals;
+mod formats;
 mod freelance;
 mod fresh;
 mod go_clients;

@@ -134,9 +134,10 @@ impl Catalog<'_> {
             self.arrow(format!("topic:{topic}"), format!("stream:{name}"));
             let status = statuses.iter().find(|status| status.stream == name);
             if let Some(derived) = status.and_then(|status| status.derived.as_ref()) {
-                for source in std::iter::once(&derived.source).chain(&derived.joined) {
-                    self.arrow(format!("stream:{source}"), format!("topic:{topic}"));
-                }
+                derived
+                    .sources
+                    .iter()
+                    .for_each(|source| self.arrow(format!("stream:{source}"), format!("topic:{topic}")));
                 derived.tables.iter().for_each(|table| self.arrow(format!("table:{table}"), format!("topic:{topic}")));
             }
         }

@@ -3,8 +3,8 @@
 //! The rule for many: good records are kept, each bad one gets its problem in its place. The good ones of one request are
 //! one commit: all of them are durable when the answer comes, or none is there. If the topic has a declared stream, a
 //! record that the stream would reject is refused here and not appended. A key goes to the partition that Kafka's own
-//! hash gives it; records without a key of one request stay together, and requests take the partitions in turn. Where
-//! the stream's format is avro or json_schema, a JSON value is written with the latest schema of `<topic>-value`.
+//! hash gives it; records without a key of one request stay together, and requests take the partitions in turn. A JSON
+//! value is written in the stream's format, where that has schemas with the latest one of `<topic>-value`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

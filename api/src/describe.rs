@@ -37,10 +37,7 @@ fn streams(app: &App, caller: &Caller) -> Answer<Table> {
             some(stream.name()),
             some(stream.topic()),
             some(stream.event_time()),
-            derived.map(|derived| match &derived.joined {
-                Some(joined) => format!("{}, {joined}", derived.source),
-                None => derived.source.clone(),
-            }),
+            derived.map(|derived| derived.sources.join(", ")),
             status.map(|status| status.rejected.to_string()),
             app.engine.declared_in(stream.name()),
         ]
@@ -111,6 +108,8 @@ fn stream_lines(app: &App, stream: &Stream) -> Lines {
         StreamFormat::Json => "json",
         StreamFormat::Avro => "avro",
         StreamFormat::JsonSchema => "json_schema",
+        StreamFormat::Protobuf => "protobuf",
+        StreamFormat::Csv => "csv",
     };
     lines.extend([
         property("kind", if config.sql.is_some() { "derived stream" } else { "stream" }),
@@ -121,6 +120,10 @@ fn stream_lines(app: &App, stream: &Stream) -> Lines {
         property("idle_timeout", duration_text(config.idle_timeout_ms)),
         property("max_ahead", duration_text(config.max_ahead_ms)),
     ]);
+    if config.format == StreamFormat::Csv {
+        lines.push(property("delimiter", config.csv.delimiter));
+        lines.push(property("null_text", &config.csv.null_text));
+    }
     lines.extend(config.checks.iter().map(|check| vec![some("check"), some(&check.name), some(&check.sql)]));
     origin(app, Kind::Stream, stream.name(), config.sql.as_deref(), &mut lines);
     lines

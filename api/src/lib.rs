@@ -7,7 +7,6 @@
 mod access;
 mod alerts;
 mod app;
-mod base64;
 mod catalog;
 mod collect;
 mod colours;
@@ -72,7 +71,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use broker::{Broker, Clock, NewTopic};
-use engine::{Engine, HistorySlot, Sources};
+use engine::{Engine, HistorySlot, Sources, base64};
 use lake::Lake;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::Uri;
 use engine::DerivedStatus;
-use lake::{IcebergStatus, MergeReport, TableStatus};
+use lake::{AsideRanges, IcebergStatus, MergeReport, PutAside, TableStatus};
 use serde_json::{Map, Value, json};
 
 use crate::access::Caller;
@@ -117,8 +117,7 @@ async fn streams(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answe
 fn derived_json(derived: &DerivedStatus) -> Value {
     json!({
         "sql": derived.sql,
-        "source": derived.source,
-        "joined": derived.joined,
+        "sources": derived.sources,
         "tables": derived.tables,
         "offsets": offsets_json(&derived.positions),
         "lag_records": derived.lag_records,
@@ -169,6 +168,19 @@ fn table_json(table: &TableStatus) -> Value {
         "small_files": table.small_files,
         "merged": merged_json(&table.merged),
         "merge_error": table.merge_error,
+        "put_aside": table.put_aside.iter().map(put_aside_json).collect::<Vec<_>>(),
+    })
+}
+
+fn put_aside_json(aside: &PutAside) -> Value {
+    let of = |has: &AsideRanges| json!({"log_end": has.log_end, "ranges": has.ranges, "beyond_log": has.beyond_log(), "unread": has.unread});
+    let partitions = aside.partitions.iter().map(|(partition, ranges)| (partition.to_string(), of(ranges)));
+    json!({
+        "dir": aside.dir,
+        "at": time_text(aside.at_ms),
+        "files": aside.files,
+        "partitions": partitions.collect::<Map<_, _>>(),
+        "told": aside.told(),
     })
 }
 

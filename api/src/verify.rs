@@ -173,8 +173,11 @@ fn topic_json(topic: &str, report: &VerifyReport, (began_ms, ended_ms): (Timesta
         "file_rows": report.file_rows,
         "live_rows": report.live_rows,
         "checked_rows": report.checked_rows,
+        "raw_records": report.raw_records,
+        "raw_checked": report.raw_checked,
         "differences": report.differences,
         "named": report.named,
+        "notes": report.notes,
     })
 }
 

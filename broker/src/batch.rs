@@ -27,6 +27,7 @@ pub const BATCH_HEADER_BYTES: usize = 61;
 pub const BATCH_LENGTH_END: usize = 12;
 const LEADER_EPOCH_AT: usize = 12;
 const MAGIC_AT: usize = 16;
+const MAGIC: u8 = 2;
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
 const LAST_OFFSET_DELTA_AT: usize = 23;
@@ -39,8 +40,8 @@ const RECORD_COUNT_AT: usize = 57;
 
 const CODEC: i16 = 0b111;
 pub(crate) const LOG_APPEND_TIME: i16 = 1 << 3;
-const TRANSACTIONAL: i16 = 1 << 4;
-const CONTROL: i16 = 1 << 5;
+pub(crate) const TRANSACTIONAL: i16 = 1 << 4;
+pub(crate) const CONTROL: i16 = 1 << 5;
 const DELETE_HORIZON: i16 = 1 << 6;
 
 /// One whole batch. Holds: the bytes of exactly one batch. Nobody changes them in place but [`Batch::placed`], which
@@ -251,6 +252,55 @@ pub(crate) struct NewRecords {
     pub(crate) horizon: Option<TimestampMs>,
 }
 
+/// What the headers differ in of batches that are made here; none of them has a sequence.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchHeader {
+    /// Offset of the first record.
+    pub(crate) base_offset: Offset,
+    /// Leader epoch of the batch.
+    pub(crate) epoch: LeaderEpoch,
+    /// Timestamp type, transaction and control; no codec.
+    pub(crate) attributes: i16,
+    /// Distance of the last offset from the first.
+    pub(crate) last_offset_delta: i32,
+    /// Timestamp that the records' deltas count from.
+    pub(crate) base_timestamp: TimestampMs,
+    /// Largest timestamp of the records.
+    pub(crate) max_timestamp: TimestampMs,
+    /// Producer and its epoch.
+    pub(crate) producer: (ProducerId, i16),
+    /// Number of records.
+    pub(crate) count: i32,
+}
+
+impl BatchHeader {
+    /// For batches that no producer wrote.
+    pub(crate) const NO_PRODUCER: (ProducerId, i16) = (-1, -1);
+
+    /// A batch of records that are not folded: far less than 2 GiB of them.
+    pub(crate) fn before(self, records: &[u8]) -> Batch {
+        let size = BATCH_HEADER_BYTES + records.len();
+        let (producer, producer_epoch) = self.producer;
+        let mut bytes = BytesMut::with_capacity(size);
+        bytes.put_i64(self.base_offset);
+        bytes.put_i32(i32::try_from(size - BATCH_LENGTH_END).expect("who makes batches ends them long before 2 GiB"));
+        bytes.put_i32(self.epoch);
+        bytes.put_u8(MAGIC);
+        bytes.put_u32(0); // the CRC comes last
+        bytes.put_i16(self.attributes);
+        bytes.put_i32(self.last_offset_delta);
+        bytes.put_i64(self.base_timestamp);
+        bytes.put_i64(self.max_timestamp);
+        bytes.put_i64(producer);
+        bytes.put_i16(producer_epoch);
+        bytes.put_i32(-1); // base sequence
+        bytes.put_i32(self.count);
+        bytes.put_slice(records);
+        write_crc(&mut bytes);
+        Batch(bytes.freeze())
+    }
+}
+
 /// Splits a records field into its batches.
 ///
 /// # Errors
@@ -269,10 +319,10 @@ pub fn batches_in(mut bytes: Bytes) -> Result<Vec<Batch>> {
 
 /// Size of the batch that `bytes` begin with.
 fn first_batch_bytes(bytes: &[u8]) -> Result<usize> {
-    if bytes.len() > MAGIC_AT && bytes[MAGIC_AT] != 2 {
+    if bytes.len() > MAGIC_AT && bytes[MAGIC_AT] != MAGIC {
         let magic = bytes[MAGIC_AT];
         let message = format!("message format {magic} is not served; use a client of Kafka 0.11 or later");
-        let kind = if magic < 2 { Kind::UnsupportedForMessageFormat } else { Kind::CorruptMessage };
+        let kind = if magic < MAGIC { Kind::UnsupportedForMessageFormat } else { Kind::CorruptMessage };
         return Err(Error::new(kind, message));
     }
     if bytes.len() < BATCH_HEADER_BYTES {

@@ -2,12 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_END, Batch, write_crc};
+use crate::batch::{BATCH_HEADER_BYTES, Batch, BatchHeader, CONTROL, TRANSACTIONAL};
 use crate::records::HeaderRef;
 use crate::types::{ProducerId, TimestampMs};
-
-/// Attributes of a transaction marker: transactional, control.
-const MARKER_ATTRIBUTES: i16 = 1 << 4 | 1 << 5;
 
 /// Builds one uncompressed batch with base offset 0, for records that Millpond itself writes.
 #[derive(Debug, Default)]
@@ -72,26 +69,21 @@ impl BatchBuilder {
 
     /// The batch, or nothing when no record was pushed.
     pub fn build(self) -> Option<Batch> {
-        if self.count == 0 {
-            return None;
+        (self.count > 0).then(|| self.header().before(&self.records))
+    }
+
+    /// The header of a batch of nobody's, with the records so far.
+    fn header(&self) -> BatchHeader {
+        BatchHeader {
+            base_offset: 0,
+            epoch: 0,
+            attributes: 0,
+            last_offset_delta: self.count - 1,
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer: BatchHeader::NO_PRODUCER,
+            count: self.count,
         }
-        let mut bytes = BytesMut::with_capacity(self.size());
-        bytes.put_i64(0);
-        bytes.put_i32(i32::try_from(self.size() - BATCH_LENGTH_END).expect("a batch of our own is far below 2 GiB"));
-        bytes.put_i32(0);
-        bytes.put_i8(2);
-        bytes.put_u32(0);
-        bytes.put_i16(0);
-        bytes.put_i32(self.count - 1);
-        bytes.put_i64(self.base_timestamp);
-        bytes.put_i64(self.max_timestamp);
-        bytes.put_i64(-1);
-        bytes.put_i16(-1);
-        bytes.put_i32(-1);
-        bytes.put_i32(self.count);
-        bytes.put_slice(&self.records);
-        write_crc(&mut bytes);
-        Some(Batch(bytes.freeze()))
     }
 }
 
@@ -107,13 +99,8 @@ pub(crate) fn transaction_marker(
     value[2..].copy_from_slice(&coordinator_epoch.to_be_bytes());
     let mut builder = BatchBuilder::new();
     builder.push(now, Some(&[0, 0, 0, u8::from(committed)]), Some(&value), &[]);
-    let mut bytes = BytesMut::with_capacity(builder.size());
-    bytes.put_slice(builder.build().expect("one record was pushed").bytes());
-    bytes[21..23].copy_from_slice(&MARKER_ATTRIBUTES.to_be_bytes());
-    bytes[43..51].copy_from_slice(&producer.to_be_bytes());
-    bytes[51..53].copy_from_slice(&epoch.to_be_bytes());
-    write_crc(&mut bytes);
-    Batch(bytes.freeze())
+    let header = BatchHeader { attributes: TRANSACTIONAL | CONTROL, producer: (producer, epoch), ..builder.header() };
+    header.before(&builder.records)
 }
 
 pub(crate) fn put_varlong(out: &mut Vec<u8>, value: i64) {
@@ -149,6 +136,7 @@ mod tests {
         let marker = transaction_marker((7, 3), true, 5, 1_000);
         marker.check_crc().unwrap();
         assert!(marker.is_control() && marker.is_transactional());
+        assert_eq!((marker.record_count(), marker.last_offset_delta(), marker.base_sequence()), (1, 0, -1));
         let record = RecordBatchDecoder::decode(&mut marker.bytes().clone()).unwrap().records.remove(0);
         assert_eq!((record.producer_id, record.producer_epoch, record.control, record.timestamp), (7, 3, true, 1_000));
         assert_eq!(record.key.as_deref(), Some(&[0, 0, 0, 1][..]));

@@ -141,6 +141,14 @@ kinds! {
     LogDirNotFound = 57, Refuse;
     /// A login failed.
     SaslAuthenticationFailed = 58, Refuse;
+    /// Delegation tokens are not made: there is no secret for them.
+    DelegationTokenAuthDisabled = 61, Refuse;
+    /// Delegation tokens are for clients that have shown who they are.
+    DelegationTokenRequestNotAllowed = 64, Refuse;
+    /// The client is not allowed to make delegation tokens for the user.
+    DelegationTokenAuthorizationFailed = 65, Refuse;
+    /// A principal of a type that cannot be here.
+    InvalidPrincipalType = 67, Refuse;
     /// The group still has members.
     NonEmptyGroup = 68, Refuse;
     /// No such group.

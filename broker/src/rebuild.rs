@@ -4,7 +4,7 @@
 
 use bytes::{BufMut, BytesMut};
 
-use crate::batch::{BATCH_HEADER_BYTES, BATCH_LENGTH_END, Batch, LOG_APPEND_TIME, write_crc};
+use crate::batch::{BATCH_HEADER_BYTES, Batch, BatchHeader, LOG_APPEND_TIME};
 use crate::builder::{put_nullable, put_varlong};
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -147,25 +147,18 @@ impl Open {
 
     /// The batch, which has the offsets up to `next`, or as many of them as a batch can have.
     fn build(self, epoch: LeaderEpoch, next: Offset) -> Batch {
-        let size = BATCH_HEADER_BYTES + self.records.len();
         let last = (next - 1 - self.base).clamp(0, i32::MAX.into());
-        let mut bytes = BytesMut::with_capacity(size);
-        bytes.put_i64(self.base);
-        bytes.put_i32(i32::try_from(size - BATCH_LENGTH_END).expect("a reader gives its bytes in less than 2 GiB"));
-        bytes.put_i32(epoch);
-        bytes.put_i8(2);
-        bytes.put_u32(0);
-        bytes.put_i16(if self.append_time { LOG_APPEND_TIME } else { 0 });
-        bytes.put_i32(i32::try_from(last).expect("it was brought into the range"));
-        bytes.put_i64(self.base_timestamp);
-        bytes.put_i64(self.max_timestamp);
-        bytes.put_i64(-1);
-        bytes.put_i16(-1);
-        bytes.put_i32(-1);
-        bytes.put_i32(self.count);
-        bytes.put_slice(&self.records);
-        write_crc(&mut bytes);
-        Batch(bytes.freeze())
+        let header = BatchHeader {
+            base_offset: self.base,
+            epoch,
+            attributes: if self.append_time { LOG_APPEND_TIME } else { 0 },
+            last_offset_delta: i32::try_from(last).expect("it was brought into the range"),
+            base_timestamp: self.base_timestamp,
+            max_timestamp: self.max_timestamp,
+            producer: BatchHeader::NO_PRODUCER,
+            count: self.count,
+        };
+        header.before(&self.records)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, StreamConfig, TableRows};
-use crate::derive::{DerivedPlan, parse_stream};
+use crate::derive::{DerivedPlan, ParsedBranch, parse_stream};
 use crate::lookup::LookupTable;
 use crate::quality_table::QUALITY_TABLE;
 use crate::stream::Stream;
@@ -104,10 +104,10 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
                 let known = streams.iter().any(|stream| stream.name() == name);
                 !known && *name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == *name)
             };
-            match DerivedPlan::new(stream, &streams, tables) {
-                Ok(plan) => {
-                    streams.push(plan.stream.clone());
-                    derived.push(Arc::new(plan));
+            match DerivedPlan::all(stream, &streams, tables) {
+                Ok(plans) => {
+                    streams.extend(plans.first().map(|plan| plan.stream.clone()));
+                    derived.extend(plans.into_iter().map(Arc::new));
                 }
                 // Then the mistake is in what it reads, and told there.
                 Err(_) if !mistakes.is_empty() && read_by(stream).iter().any(is_broken) => {}
@@ -126,8 +126,13 @@ pub(crate) fn name_of(stream: &StreamConfig) -> String {
 
 /// The names of the streams and tables that a derived stream reads.
 fn read_by(stream: &StreamConfig) -> Vec<String> {
+    let branches = branches_of(stream).into_iter();
+    branches.flat_map(|branch| std::iter::once(branch.stream).chain(branch.joined)).collect()
+}
+
+fn branches_of(stream: &StreamConfig) -> Vec<ParsedBranch> {
     let parsed = stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok());
-    parsed.map_or_else(Vec::new, |parsed| std::iter::once(parsed.stream).chain(parsed.joined).collect())
+    parsed.map_or_else(Vec::new, |parsed| parsed.branches)
 }
 
 /// Streams, tables, views and the topics the engine writes must not meet under one name.
@@ -142,7 +147,7 @@ pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistak
         written.push((format!("{name}{REJECTED_SUFFIX}"), format!("stream {name}")));
         if stream.sql.is_some() {
             written.push((name.clone(), format!("derived stream {name}")));
-            if read_by(stream).iter().skip(1).any(|joined| names.contains(joined)) {
+            if branches_of(stream).iter().flat_map(|branch| &branch.joined).any(|joined| names.contains(joined)) {
                 written.push((format!("{name}{LATE_SUFFIX}"), format!("stream {name}")));
             }
         } else if stream.key.is_some() || stream.deduplicate.is_some() {

@@ -23,6 +23,41 @@ pub enum StreamFormat {
     Avro,
     /// A byte 0, four bytes of a schema's id in the registry, then a JSON object.
     JsonSchema,
+    /// A byte 0, four bytes of a schema's id in the registry, the path to the message's type in that schema, then
+    /// Protobuf's binary form.
+    Protobuf,
+    /// A line of CSV: one field per column, in the order of the columns.
+    Csv,
+}
+
+/// How the fields of CSV are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvConfig {
+    /// What stands between fields.
+    pub delimiter: char,
+    /// The text that is null where it stands without quotes.
+    pub null_text: String,
+}
+
+impl Default for CsvConfig {
+    /// Commas; nothing at all is null.
+    fn default() -> CsvConfig {
+        CsvConfig { delimiter: ',', null_text: String::new() }
+    }
+}
+
+impl CsvConfig {
+    /// The delimiter that a text names: itself, or `tab` (or `\t`) or `space`; None when it can be none.
+    pub fn delimiter_of(text: &str) -> Option<char> {
+        let named = match text.to_ascii_lowercase().as_str() {
+            "tab" | "\\t" => "\t",
+            "space" => " ",
+            _ => text,
+        };
+        let mut characters = named.chars();
+        let delimiter = characters.next().filter(|first| !['"', '\n', '\r'].contains(first))?;
+        characters.next().is_none().then_some(delimiter)
+    }
 }
 
 /// A topic of records, given columns and event time; or, with `sql`, a stream computed from another one.
@@ -34,6 +69,8 @@ pub struct StreamConfig {
     pub topic: String,
     /// How the records' values are written.
     pub format: StreamFormat,
+    /// Only with the format `Csv`: how its fields are written.
+    pub csv: CsvConfig,
     /// The columns read from each record; other fields are ignored. Empty with `sql`: they follow from it.
     pub columns: Vec<ColumnConfig>,
     /// The TIMESTAMP column that windows go by; always required in a record. With `sql` it may be empty: then it is the
@@ -66,6 +103,7 @@ impl Default for StreamConfig {
             name: String::new(),
             topic: String::new(),
             format: StreamFormat::Json,
+            csv: CsvConfig::default(),
             columns: Vec::new(),
             event_time: String::new(),
             lateness_ms: 10_000,
@@ -125,7 +163,7 @@ impl Default for TableRows {
 /// A column of a stream.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ColumnConfig {
-    /// The column's name in SQL; without `from` also the field of the record, in Avro `user.id` that of a nested one.
+    /// The column's name in SQL; without `from` also the field of the record, in Avro and Protobuf `user.id` that of a nested one.
     pub name: String,
     /// BIGINT, DOUBLE, VARCHAR, BOOLEAN, TIMESTAMP, DATE, DECIMAL(p,s) or VARCHAR[].
     pub sql_type: String,

@@ -1,4 +1,4 @@
-//! Records → rows: each record's JSON object or Avro record is read once, straight into columns. A record that does not fit
+//! Records → rows: each record's value is read once, in the format of its stream, straight into columns. A record that does not fit
 //! is refused with a rule and a reason and leaves no trace in the columns.
 
 use std::sync::Arc;
@@ -7,13 +7,14 @@ use arrow::array::{ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchOpt
 use broker::{Batch, Offset, PartitionIndex, RecordRef, TimestampMs};
 use bytes::Bytes;
 
-use crate::avro::Fault;
 use crate::columns::{ColumnBuffer, ColumnType, KeyBuffer};
 use crate::conditions::Judged;
 use crate::config::StreamFormat;
+use crate::delimited;
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::fields::{Refusal, refusal};
+use crate::fields::{Fault, Refusal, refusal};
 use crate::fill::visit_kept;
+use crate::protobuf::LastMessage;
 use crate::scalar::timestamp_in_range;
 use crate::source::Decode;
 use crate::stream::{Decoded, Rejected, Stream};
@@ -85,6 +86,7 @@ pub(crate) struct Decoder<'s> {
     rejected: Vec<Rejected>,
     bytes: usize,
     last_program: LastProgram,
+    last_message: LastMessage,
 }
 
 impl<'s> Decoder<'s> {
@@ -100,6 +102,7 @@ impl<'s> Decoder<'s> {
             rejected: Vec::new(),
             bytes: 0,
             last_program: None,
+            last_message: None,
         }
     }
 
@@ -145,19 +148,34 @@ impl<'s> Decoder<'s> {
                 self.stream.fields().read(payload, &mut self.columns, rows)?;
             }
             StreamFormat::Avro => self.avro_fields(value)?,
+            StreamFormat::Protobuf => self.protobuf_fields(value)?,
+            StreamFormat::Csv => delimited::read(self.stream, value, &mut self.columns, rows)?,
         }
         self.stream.fields().complete(&mut self.columns, rows)?;
         self.check_ahead(record.timestamp)
     }
 
     fn avro_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
-        let (rows, fields) = (self.offsets.len(), self.stream.fields());
         let (program, payload) = self.stream.wire().avro(value, self.stream.config(), &mut self.last_program)?;
-        program.read(payload, &mut self.columns).map_err(|fault| match fault {
-            Fault::Broken(reason) => refusal("avro", format!("not a record of its schema: {reason}")),
+        let read = program.read(payload, &mut self.columns);
+        self.judge("avro", read)
+    }
+
+    fn protobuf_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
+        let rows = self.offsets.len();
+        let (program, message) = self.stream.wire().protobuf(value, self.stream.config(), &mut self.last_message)?;
+        let read = program.read(message, &mut self.columns, rows);
+        self.judge("protobuf", read)
+    }
+
+    /// What is wrong with a record that was read by its schema; `rule` is the one that broken bytes break.
+    fn judge(&self, rule: &'static str, read: std::result::Result<(), Fault>) -> std::result::Result<(), Refusal> {
+        let fields = self.stream.fields();
+        read.map_err(|fault| match fault {
+            Fault::Broken(reason) => refusal(rule, format!("not a record of its schema: {reason}")),
             Fault::Type(index, shown) => fields.wrong_type(index, &shown),
         })?;
-        fields.check_nulls(&self.columns, rows)
+        fields.check_nulls(&self.columns, self.offsets.len())
     }
 
     fn check_ahead(&self, timestamp: TimestampMs) -> std::result::Result<(), Refusal> {

@@ -283,7 +283,7 @@ impl Engine {
     pub fn stream_status(&self) -> Vec<StreamStatus> {
         let running = self.running();
         let status = |(stream, reading): &(Arc<Stream>, Follower)| {
-            stream_status(&self.broker, stream, reading, running.derived(stream.name()))
+            stream_status(&self.broker, stream, reading, &running.derived(stream.name()))
         };
         running.streams.iter().map(status).collect()
     }

@@ -35,6 +35,21 @@ pub(crate) struct Refusal {
     pub(crate) reason: String,
 }
 
+/// Why a record that comes with a schema is no row.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The bytes do not fit the schema.
+    Broken(String),
+    /// The value of a column is of another type: the column's index and what the value is.
+    Type(usize, String),
+}
+
+impl From<String> for Fault {
+    fn from(broken: String) -> Fault {
+        Fault::Broken(broken)
+    }
+}
+
 impl FieldMap {
     /// Orders columns by their fields; notes two columns that would read the same one.
     pub(crate) fn new(configs: &[ColumnConfig], kinds: &[ColumnType], mistakes: &mut Vec<String>) -> FieldMap {

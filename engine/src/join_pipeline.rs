@@ -214,7 +214,7 @@ impl JoinPipeline {
             positions: Side::BOTH
                 .map(|of| self.sources[of as usize].positions(if of == side { changed } else { &nothing })),
             event_watermark,
-            closed_until: closed_until(before, event_watermark, self.join.grace_ms()),
+            closed_until: closed_until(before, event_watermark, self.join.member.plan.lateness_ms),
             lost: self.sources.each_mut().map(Source::take_lost),
             now_ms,
         }

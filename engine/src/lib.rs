@@ -8,6 +8,7 @@
 
 mod aggregate;
 mod avro;
+pub mod base64;
 mod budget;
 mod check;
 mod closing;
@@ -18,6 +19,7 @@ mod config;
 mod declared;
 mod decode;
 mod definitions;
+mod delimited;
 mod derive;
 mod emit;
 mod engine;
@@ -37,12 +39,14 @@ mod lookup;
 mod member;
 pub mod model;
 mod names;
+mod nested;
 mod normalise;
 mod ordered;
 mod parse;
 mod parse_emit;
 mod parse_window;
 mod pipeline;
+mod protobuf;
 mod quality;
 mod quality_table;
 mod read;
@@ -81,8 +85,8 @@ pub use budget::Held;
 pub use check::{check, streams};
 pub use combine::{Combine, combine_of};
 pub use config::{
-    CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat, TableConfig,
-    TableRows, ViewConfig,
+    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat,
+    TableConfig, TableRows, ViewConfig,
 };
 pub use declared::{DeclaredView, DeclaredWindows, NotCounted};
 pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
@@ -92,6 +96,7 @@ pub use guard::{Guard, only_compares};
 pub use history::{Found, History, HistorySlot, Wanted};
 pub use normalise::normalisers;
 pub use parse_emit::Emit;
+pub use protobuf::proto_file;
 pub use quality::{QualityAction, QualityCount};
 pub use read::{Answer, ReadRequest};
 pub use read_when_planned::{Grow, ReadError, ReadWhenPlanned};

@@ -60,6 +60,9 @@ pub struct QualityCount {
     pub records: u64,
 }
 
+/// Where the bytes of a derived stream's further SELECTs begin.
+const BRANCH_WRITERS: u8 = 0x10;
+
 /// Who counts: each writes keys of its own, so that no two pipelines write the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writer {
@@ -174,6 +177,11 @@ impl Counters {
         Counters { prefix: state::quality_prefix(writer as u8, name), known: HashMap::new() }
     }
 
+    /// Those of one SELECT of a derived stream. Each has its own, as they may be in different pipelines.
+    pub(crate) fn of_branch(stream: &str, branch: u8) -> Counters {
+        Counters { prefix: state::quality_prefix(branch_writer(branch), stream), known: HashMap::new() }
+    }
+
     /// The changes that add a step's counts to what is stored.
     pub(crate) fn changes(&mut self, tally: Tally, store: &Store) -> Result<Vec<Change>> {
         let mut changes = Vec::with_capacity(tally.counts.len());
@@ -197,6 +205,21 @@ impl Counters {
 /// What forgets the counts of a view that is computed again.
 pub(crate) fn forget_view(view: &str) -> Change {
     forget(Writer::View, view)
+}
+
+/// The byte of a further SELECT is beyond those of all writers.
+fn branch_writer(branch: u8) -> u8 {
+    match branch {
+        0 => Writer::Derived as u8,
+        branch => BRANCH_WRITERS + branch,
+    }
+}
+
+/// What forgets all counts of a derived stream's SELECT.
+pub(crate) fn forget_branch(stream: &str, branch: u8) -> Change {
+    let prefix = state::quality_prefix(branch_writer(branch), stream);
+    let end = state::after(&prefix);
+    Change::DeleteRange(Family::State, prefix, end)
 }
 
 /// What forgets all counts of a writer.

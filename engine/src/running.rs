@@ -61,8 +61,11 @@ impl Running {
         stream.or(table).or(view).map(|source| place(source))
     }
 
-    pub(crate) fn derived(&self, name: &str) -> Option<&RunningDerived> {
-        self.derived.iter().find(|running| running.plan.stream.name() == name)
+    /// The SELECTs of a derived stream, in their order.
+    pub(crate) fn derived(&self, name: &str) -> Vec<&RunningDerived> {
+        let mut found: Vec<_> = self.derived.iter().filter(|running| running.plan.stream.name() == name).collect();
+        found.sort_by_key(|running| running.plan.branch);
+        found
     }
 
     /// What must have caught up, one after the other, before a topic is fresh; empty for one that others write.

@@ -201,9 +201,9 @@ async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> 
     }
     for stream in &compiled.streams {
         // A derived stream keeps the partitions of what it reads, so that its records can keep their places.
-        let source = compiled.derived.iter().find(|plan| plan.stream.name() == stream.name()).map(|plan| &plan.source);
-        let source = source.and_then(|source| catalog.topic(source.topic()));
-        let partitions = source.map_or(default_partitions, |topic| topic.partitions().len() as i32);
+        let plans = compiled.derived.iter().filter(|plan| plan.stream.name() == stream.name());
+        let sources = plans.filter_map(|plan| catalog.topic(plan.source.topic()));
+        let partitions = sources.map(|topic| topic.partitions().len() as i32).max().unwrap_or(default_partitions);
         catalog.ensure(new(stream.topic().to_string(), partitions, BTreeMap::new())).await?;
         catalog.ensure(new(format!("{}{REJECTED_SUFFIX}", stream.name()), 1, BTreeMap::new())).await?;
     }
@@ -304,7 +304,7 @@ fn reading_group(broker: &Arc<Broker>, stream: &Stream) -> Result<Group> {
 }
 
 fn derived_member(broker: &Arc<Broker>, plan: &Arc<DerivedPlan>) -> Result<DerivedMember> {
-    let progress = load(broker, &state::derived_progress_key(plan.stream.name()))?;
+    let progress = load(broker, &state::branch_progress_key(plan.stream.name(), plan.branch))?;
     let published = Arc::new(Published::new(progress.clone()));
     Ok(DerivedMember::new(plan.clone(), progress, published))
 }

@@ -6,7 +6,8 @@
 //! 02                                                        next view id u32
 //! 03 ++ view id u32                                         progress of a view
 //! 04 ++ stream name (UTF-8)                                 progress of a stream (its rejected records)
-//! 05 ++ derived stream name (UTF-8)                         progress of a derived stream
+//! 05 ++ derived stream name (UTF-8)                         progress of a derived stream, or of the first of its SELECTs
+//! 05 ++ derived stream name ++ 00 ++ number u8 from 1       progress of a further SELECT of it
 //! 06 ++ table name (UTF-8)                                  fingerprint u64 ++ progress of a table
 //! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
 //! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows; or a key 10, see `finals`
@@ -120,6 +121,14 @@ pub(crate) fn stream_progress_key(stream: &str) -> Vec<u8> {
 
 pub(crate) fn derived_progress_key(stream: &str) -> Vec<u8> {
     [&[DERIVED_PROGRESS], stream.as_bytes()].concat()
+}
+
+/// The same of a further SELECT that UNION ALL adds to the stream. Names hold no zero byte.
+pub(crate) fn branch_progress_key(stream: &str, branch: u8) -> Vec<u8> {
+    match branch {
+        0 => derived_progress_key(stream),
+        branch => [&derived_progress_key(stream)[..], &[0, branch]].concat(),
+    }
 }
 
 pub(crate) fn table_progress_key(table: &str) -> Vec<u8> {
@@ -491,6 +500,8 @@ mod tests {
     #[test]
     fn golden_bytes_of_tables_derived_streams_and_quality() {
         assert_eq!(hex(&derived_progress_key("d")), "0564");
+        assert_eq!(branch_progress_key("d", 0), derived_progress_key("d"));
+        assert_eq!(hex(&branch_progress_key("d", 2)), "05640002");
         assert_eq!(hex(&table_progress_key("t")), "0674");
         assert_eq!(hex(&table_row_prefix("t")), "117400");
         assert_eq!(hex(&after(&table_row_prefix("t"))), "117401");

@@ -8,7 +8,7 @@ use arrow::datatypes::SchemaRef;
 use broker::{Broker, TimestampMs};
 
 use crate::Offsets;
-use crate::derive::Side;
+use crate::check::LATE_SUFFIX;
 use crate::follow::Follower;
 use crate::shared::{RunningDerived, RunningTable, RunningView};
 use crate::state::Progress;
@@ -89,28 +89,28 @@ pub struct StreamStatus {
     pub derived: Option<DerivedStatus>,
 }
 
-/// How far a derived stream is in its source.
-#[derive(Debug, Clone)]
+/// How far a derived stream is in its sources.
+#[derive(Debug, Clone, Default)]
 pub struct DerivedStatus {
     /// Its text.
     pub sql: String,
-    /// The stream it reads.
-    pub source: String,
-    /// The stream that it is joined to.
-    pub joined: Option<String>,
+    /// The streams it reads: several with UNION ALL, and where streams are joined.
+    pub sources: Vec<String>,
     /// The tables it joins.
     pub tables: Vec<String>,
-    /// The next offset to be applied of the topics of these streams.
+    /// The next offset to be applied of the sources' topics.
     pub positions: Offsets,
-    /// Offsets from there to the end of the topics.
+    /// Offsets from there to the end of the sources' topics.
     pub lag_records: i64,
     /// Zero when nothing is left to apply, else the time since the last commit.
     pub lag_ms: i64,
     /// Rows written.
     pub written: u64,
-    /// Rows of the source that gave none, by WHERE, JOIN or an empty list; where two streams are joined, rows that met.
+    /// Rows of the sources that gave none, by WHERE, JOIN or an empty list; where streams are joined, rows that met.
     pub filtered: u64,
-    /// Rows of either stream that came too late to be joined; they are in `<stream>.late`.
+    /// Where rows are that came too late to be joined; None where no streams are joined.
+    pub late_topic: Option<String>,
+    /// Such rows.
     pub late: u64,
     /// Why it does not advance, when it does not.
     pub error: Option<String>,
@@ -212,37 +212,11 @@ pub(crate) fn stream_status(
     broker: &Broker,
     stream: &Stream,
     reading: &Follower,
-    derived: Option<&RunningDerived>,
+    derived: &[&RunningDerived],
 ) -> StreamStatus {
     let progress = reading.published.progress.lock().clone();
     let mut rejected_by_rule = progress.rejected;
-    let derived = derived.map(|running| {
-        let Stands { progress, mut positions, mut lag_records, mut lag_ms } = stands(broker, &running.follower);
-        let mut late = progress.late;
-        if let Some(joined) = &running.joined {
-            let right = stands(broker, joined);
-            add_least(&mut positions, right.positions);
-            lag_records += right.lag_records;
-            lag_ms = lag_ms.max(right.lag_ms);
-            late += right.progress.late;
-        }
-        for (rule, records) in progress.rejected {
-            *rejected_by_rule.entry(rule).or_default() += records;
-        }
-        DerivedStatus {
-            sql: running.plan.sql.clone(),
-            source: running.plan.source.name().to_string(),
-            joined: running.plan.join.as_ref().map(|join| join.stream(Side::Right).name().to_string()),
-            tables: running.plan.tables.iter().map(|table| table.name().to_string()).collect(),
-            positions,
-            lag_records,
-            lag_ms,
-            written: progress.applied,
-            filtered: progress.filtered,
-            late,
-            error: running.follower.pipeline.failure.lock().clone(),
-        }
-    });
+    let derived = derived_status(broker, derived, &mut rejected_by_rule);
     StreamStatus {
         stream: stream.name().to_string(),
         topic: stream.topic().to_string(),
@@ -254,13 +228,51 @@ pub(crate) fn stream_status(
     }
 }
 
-/// Adds offsets; of a topic that both sides of a join read the least one holds.
-fn add_least(offsets: &mut Offsets, more: Offsets) {
-    for (topic, partitions) in more {
-        let known = offsets.entry(topic).or_default();
-        for (partition, offset) in partitions {
-            known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
+/// What the SELECTs of a derived stream are together; None where there is none.
+fn derived_status(
+    broker: &Broker,
+    derived: &[&RunningDerived],
+    rejected_by_rule: &mut BTreeMap<String, u64>,
+) -> Option<DerivedStatus> {
+    let mut whole = DerivedStatus { sql: derived.first()?.plan.sql.clone(), ..DerivedStatus::default() };
+    for running in derived {
+        for follower in running.followers() {
+            whole.add(stands(broker, follower), rejected_by_rule);
         }
+        running.plan.sources().for_each(|source| add_once(&mut whole.sources, source.name()));
+        running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
+        if running.plan.join.is_some() {
+            whole.late_topic = Some(format!("{}{LATE_SUFFIX}", running.plan.stream.name()));
+        }
+        whole.error = whole.error.take().or_else(|| running.follower.pipeline.failure.lock().clone());
+    }
+    Some(whole)
+}
+
+impl DerivedStatus {
+    fn add(&mut self, stands: Stands, rejected_by_rule: &mut BTreeMap<String, u64>) {
+        let Stands { progress, positions, lag_records, lag_ms } = stands;
+        for (rule, records) in progress.rejected {
+            *rejected_by_rule.entry(rule).or_default() += records;
+        }
+        // Two that read one topic: it is applied as far as both are.
+        for (topic, next) in positions {
+            let known = self.positions.entry(topic).or_default();
+            for (partition, offset) in next {
+                known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
+            }
+        }
+        self.lag_records += lag_records;
+        self.lag_ms = self.lag_ms.max(lag_ms);
+        self.written += progress.applied;
+        self.filtered += progress.filtered;
+        self.late += progress.late;
+    }
+}
+
+fn add_once(names: &mut Vec<String>, name: &str) {
+    if !names.iter().any(|known| known == name) {
+        names.push(name.to_string());
     }
 }
 

@@ -1,4 +1,4 @@
-//! A declared stream: a topic of JSON or Avro records with columns, event time, required fields and checks.
+//! A declared stream: a topic of records in one of the formats with columns, event time, required fields and checks.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::columns::{ColumnType, timestamp_type};
 use crate::conditions::Conditions;
 use crate::config::{CheckAction, ColumnConfig, StreamConfig, StreamFormat};
 use crate::decode::Decoder;
+use crate::delimited;
 use crate::error::Result;
 use crate::fields::FieldMap;
 use crate::names::{closest, is_topic_name};
@@ -21,7 +22,7 @@ use crate::wire::Wire;
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 19] = [
+pub const RULES: [&str; 21] = [
     "unreadable",
     "null_value",
     "utf8",
@@ -30,6 +31,8 @@ pub const RULES: [&str; 19] = [
     "schema_prefix",
     "schema_id",
     "avro",
+    "protobuf",
+    "csv",
     "duplicate_field",
     "type",
     "required",
@@ -168,7 +171,7 @@ impl Stream {
         &self.wire
     }
 
-    /// A JSON value as the stream's records are written: in another format than JSON with the latest schema of the subject
+    /// A JSON value as the stream's records are written: where they have schemas, with the latest one of the subject
     /// `<topic>-value` and its prefix.
     ///
     /// # Errors
@@ -176,6 +179,7 @@ impl Stream {
     pub fn encode(&self, json: &str) -> std::result::Result<Vec<u8>, String> {
         match self.config.format {
             StreamFormat::Json => Ok(json.as_bytes().to_vec()),
+            StreamFormat::Csv => delimited::encode(&self.config, json),
             _ => self.wire.encode(&self.config, json),
         }
     }
@@ -238,6 +242,9 @@ impl Stream {
         if config.format != StreamFormat::Json {
             text.push_str(&format!("|format {:?}", config.format));
         }
+        if config.format == StreamFormat::Csv {
+            text.push_str(&format!(" {:?} {:?}", config.csv.delimiter, config.csv.null_text));
+        }
         for (column, kind) in config.columns.iter().zip(&self.types) {
             text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));
             if let Some(from) = &column.from {
@@ -284,6 +291,9 @@ fn check_settings(config: &StreamConfig, mistakes: &mut Vec<String>) {
     }
     if config.columns.is_empty() {
         mistakes.push("no columns, declare at least the event-time column".into());
+    }
+    if config.format == StreamFormat::Csv {
+        delimited::check(config, mistakes);
     }
     let times = [
         ("lateness", config.lateness_ms),

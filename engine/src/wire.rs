@@ -5,14 +5,18 @@ use std::sync::{Arc, OnceLock};
 
 use broker::{Schema, SchemaId, SchemaType, Schemas};
 use parking_lot::RwLock;
+use protox::prost_reflect::FileDescriptor;
 use serde_json::Value;
 
-use crate::avro::{AvroSchema, Program, encode};
+use crate::avro::{self, AvroSchema, Program};
 use crate::config::{StreamConfig, StreamFormat};
 use crate::fields::{Refusal, refusal};
+use crate::protobuf::{self, Known, LastMessage, message_at, proto_file, split_path};
 
 /// Byte 0 and a schema id, big-endian.
 const PREFIX_BYTES: usize = 5;
+/// What a stream's format would be without a prefix.
+const OTHERWISE: &str = "\"json\" if it is JSON";
 /// Most schemas whose compiled form one stream keeps; beyond, it begins anew.
 const PROGRAMS_MAX: usize = 4_096;
 
@@ -22,6 +26,7 @@ const PROGRAMS_MAX: usize = 4_096;
 pub(crate) struct Wire {
     schemas: OnceLock<Arc<Schemas>>,
     programs: RwLock<HashMap<SchemaId, Arc<Program>>>,
+    messages: Known,
     /// The schema that JSON was last written with.
     writer: RwLock<Option<(SchemaId, Arc<AvroSchema>)>>,
 }
@@ -49,7 +54,7 @@ impl Wire {
         config: &StreamConfig,
         last: &mut LastProgram,
     ) -> Result<(Arc<Program>, &'a [u8]), Refusal> {
-        let (id, payload) = split(value, "\"json\" if it is JSON")?;
+        let (id, payload) = split(value, OTHERWISE)?;
         if let Some((_, program)) = last.as_ref().filter(|(known, _)| *known == id) {
             return Ok((program.clone(), payload));
         }
@@ -62,13 +67,41 @@ impl Wire {
         Ok((program, payload))
     }
 
+    /// The compiled type of the message in a Protobuf value, and the message.
+    pub(crate) fn protobuf<'a>(
+        &self,
+        value: &'a [u8],
+        config: &StreamConfig,
+        last: &mut LastMessage,
+    ) -> Result<(Arc<protobuf::Program>, &'a [u8]), Refusal> {
+        let (id, payload) = split(value, OTHERWISE)?;
+        let (path, message) = split_path(payload).map_err(|reason| refusal("protobuf", reason))?;
+        if let Some((.., program)) = last.as_ref().filter(|(of, at, _)| *of == id && *at == path) {
+            return Ok((program.clone(), message));
+        }
+        let program = match self.messages.find(id, &path) {
+            Some(program) => program,
+            None => {
+                let schema = self.schema(id, SchemaType::Protobuf)?;
+                let compiled = self.messages.compile((id, &path), || self.file(&schema), &fields(config));
+                compiled.map_err(|reason| unusable(id, &reason))?
+            }
+        };
+        *last = Some((id, path, program.clone()));
+        Ok((program, message))
+    }
+
+    fn file(&self, schema: &Schema) -> Result<FileDescriptor, String> {
+        let referred = self.schemas.get().map(|schemas| schemas.referred(&schema.references)).unwrap_or_default();
+        let named: Vec<(&str, &str)> =
+            referred.iter().map(|(name, schema)| (name.as_str(), schema.text.as_str())).collect();
+        proto_file(&schema.text, &named)
+    }
+
     fn compile(&self, id: SchemaId, config: &StreamConfig) -> Result<Arc<Program>, Refusal> {
         let schema = self.schema(id, SchemaType::Avro)?;
-        let columns: Vec<&str> =
-            config.columns.iter().map(|column| column.from.as_deref().unwrap_or(&column.name)).collect();
-        let compiled = self.parse(&schema).and_then(|schema| Program::compile(schema, &columns));
-        let unusable = |reason| refusal("schema_id", format!("the schema of id {id} cannot be used: {reason}"));
-        let program = Arc::new(compiled.map_err(unusable)?);
+        let compiled = self.parse(&schema).and_then(|schema| Program::compile(schema, &fields(config)));
+        let program = Arc::new(compiled.map_err(|reason| unusable(id, &reason))?);
         let mut programs = self.programs.write();
         if programs.len() >= PROGRAMS_MAX {
             programs.clear();
@@ -115,7 +148,11 @@ impl Wire {
     /// What is missing or does not fit, and what to do.
     pub(crate) fn encode(&self, config: &StreamConfig, text: &str) -> Result<Vec<u8>, String> {
         let subject = format!("{}-value", config.topic);
-        let wanted = if config.format == StreamFormat::Avro { SchemaType::Avro } else { SchemaType::Json };
+        let wanted = match config.format {
+            StreamFormat::Avro => SchemaType::Avro,
+            StreamFormat::Protobuf => SchemaType::Protobuf,
+            _ => SchemaType::Json,
+        };
         let schemas = self.schemas.get().ok_or("the engine has not started: send it again")?;
         let latest = schemas.read(|state| {
             let last = state.versions(&subject, false).last().copied()?;
@@ -131,15 +168,34 @@ impl Wire {
                 wanted.name()
             ));
         }
-        let payload = match wanted {
-            SchemaType::Avro => {
-                let value: Value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
-                encode(&*self.writer(&latest)?, &value)?
-            }
-            _ => text.as_bytes().to_vec(),
-        };
+        let payload = self.payload(&latest, text)?;
         Ok([&[0][..], &latest.id.to_be_bytes(), &payload].concat())
     }
+
+    fn payload(&self, schema: &Schema, text: &str) -> Result<Vec<u8>, String> {
+        let value = || serde_json::from_str::<Value>(text).map_err(|error| format!("not JSON: {error}"));
+        match schema.kind {
+            SchemaType::Avro => avro::encode(&*self.writer(schema)?, &value()?),
+            SchemaType::Protobuf => {
+                let file = self.messages.file(schema.id, || self.file(schema))?;
+                let message = message_at(&file, &[]).ok_or_else(|| {
+                    format!("the schema of id {} declares no message: register one with a message", schema.id)
+                })?;
+                // The path to the file's first message is one zero.
+                Ok([&[0][..], &protobuf::encode(&message, &value()?)?].concat())
+            }
+            SchemaType::Json => Ok(text.as_bytes().to_vec()),
+        }
+    }
+}
+
+/// The fields that a stream's columns are read from.
+fn fields(config: &StreamConfig) -> Vec<&str> {
+    config.columns.iter().map(|column| column.from.as_deref().unwrap_or(&column.name)).collect()
+}
+
+fn unusable(id: SchemaId, reason: &str) -> Refusal {
+    refusal("schema_id", format!("the schema of id {id} cannot be used: {reason}"))
 }
 
 fn split<'a>(value: &'a [u8], otherwise: &str) -> Result<(SchemaId, &'a [u8]), Refusal> {

@@ -1,9 +1,9 @@
 //! Removing what a crash left behind, and putting aside what deleted topics left.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use broker::{Broker, LogId, Offset, PartitionIndex, TimestampMs};
+use broker::{Broker, LogId, Offset, Partition, PartitionIndex, TimestampMs};
 
 use crate::archive::archive_dir;
 use crate::error::Result;
@@ -11,19 +11,80 @@ use crate::floors::Floors;
 use crate::manifest::{Manifest, Settled};
 use crate::manifest_bytes::FileEntry;
 use crate::objects::{DELETED_DIR, Objects, TMP_DIR};
+use crate::put_aside::{AsideRanges, PutAside};
 use crate::raw::RAW_DIR;
+use crate::successors;
 use crate::tables::Table;
 use crate::transform::{WrittenTable, is_table_file};
 use crate::writer::published_range;
 
+/// What lies in a table's directories.
+pub struct Found<'a> {
+    table: &'a Table,
+    partitions: Vec<Arc<Partition>>,
+    files: Vec<String>,
+}
+
+/// Lists the directories of tables. What files there have of known ones that are gone is known again.
+///
+/// # Errors
+/// `Destination` or `Broker`; it can be done again.
+pub async fn look<'a>(
+    objects: &Arc<Objects>,
+    manifest: &Manifest,
+    broker: &Broker,
+    tables: &[&'a Table],
+) -> Result<Vec<Found<'a>>> {
+    let mut found = Vec::with_capacity(tables.len());
+    for table in tables.iter().copied() {
+        let partitions = broker.catalog().topic(&table.topic).map(|topic| topic.partitions());
+        let partitions: Vec<_> = partitions.iter().flat_map(|all| all.iter().cloned()).collect();
+        let mut files = Vec::new();
+        for dir in dirs(table).into_iter().chain([format!("{RAW_DIR}/{}", table.topic)]) {
+            files.extend(objects.list(&dir).await?);
+        }
+        let now = broker.clock().now_ms();
+        let adopted = successors::adopt(objects, manifest, (table, &partitions), &files, now).await?;
+        files.extend(adopted);
+        found.push(Found { table, partitions, files });
+    }
+    Ok(found)
+}
+
+/// Whether a known file is gone, and nothing took its place.
+///
+/// # Errors
+/// `Destination`.
+pub async fn is_any_gone(objects: &Objects, manifest: &Manifest, found: &[Found<'_>]) -> Result<bool> {
+    for Found { partitions, files, .. } in found {
+        let there: HashSet<&str> = files.iter().map(String::as_str).collect();
+        for partition in partitions {
+            let known = manifest.settled(partition.id()).files;
+            for file in known.iter().filter(|file| !there.contains(file.path.as_str())) {
+                if objects.size(&file.path).await?.is_none() {
+                    return Ok(true);
+                }
+            }
+        }
+    }
+    Ok(false)
+}
+
 /// Removes hidden files, and what a crash left in the tables' directories. Other files with our names that the manifest
-/// does not know may hold the only copy of records, when the store is one of before: they are put aside, where no reader
-/// looks and no later file takes their name. Nothing else is touched.
+/// does not know may hold the only copy of records, when the store is one of before. Those that took the places of known ones are
+/// known again; others are put aside, where no reader looks and no later file takes their name. `ends` is where logs ended when
+/// the lake was started. Nothing else is touched.
 ///
 /// # Errors
 /// `Destination`; it can be done again.
-pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, broker: &Broker, tables: &[&Table]) -> Result<()> {
+pub async fn remove_orphans(
+    objects: &Arc<Objects>,
+    manifest: &Manifest,
+    broker: &Broker,
+    (tables, ends): (&[&Table], &HashMap<LogId, Offset>),
+) -> Result<()> {
     objects.clear_hidden().await?;
+    let found = look(objects, manifest, broker, tables).await?;
     let known: HashSet<String> = manifest
         .snapshot(&manifest.logs())
         .iter()
@@ -32,34 +93,51 @@ pub async fn remove_orphans(objects: &Objects, manifest: &Manifest, broker: &Bro
             settled.files.iter().map(|file| file.path.clone()).chain(raw).collect::<Vec<_>>()
         })
         .collect();
-    for table in tables {
+    for Found { table, partitions, files } in &found {
         let (mut removed, mut aside) = (0_u64, Vec::new());
-        let topic = broker.catalog().topic(&table.topic);
-        let settled = |partition: PartitionIndex| {
-            let partition = topic.as_ref().and_then(|topic| topic.partition(partition));
-            partition.map(|partition| manifest.settled(partition.id())).unwrap_or_default()
-        };
-        let mut found = Vec::new();
-        for dir in dirs(table).into_iter().chain([format!("{RAW_DIR}/{}", table.topic)]) {
-            found.extend(objects.list(&dir).await?);
-        }
-        let there: HashSet<&str> = found.iter().map(String::as_str).collect();
-        for at in found.iter().filter(|at| !known.contains(*at)) {
+        let there: HashSet<&str> = files.iter().map(String::as_str).collect();
+        for at in files.iter().filter(|at| !known.contains(*at)) {
             let name = at.rsplit('/').next().unwrap_or(at);
-            let Some((partition, first, last)) = published_range(&table.topic, name) else { continue };
-            if is_left((first, last), &settled(partition), &there) {
+            let Some((index, first, last)) = published_range(&table.topic, name) else { continue };
+            let partition = partitions.iter().find(|partition| partition.index() == index);
+            let settled = partition.map(|partition| manifest.settled(partition.id())).unwrap_or_default();
+            let others = overlapping(at, (first, last), &settled);
+            if is_left((first, last), &settled, others.iter().all(|(path, _)| there.contains(path.as_str()))) {
                 objects.delete(at).await?;
                 removed += 1;
             } else {
-                aside.push(at.clone());
+                aside.push(Unknown { at: at.clone(), index, range: (first, last), others });
             }
         }
         if removed > 0 {
             tracing::info!(topic = %table.topic, files = removed, "removed files of an attempt that did not end");
         }
-        put_aside(objects, table, aside, broker.clock().now_ms()).await?;
+        let end = |partition: &Arc<Partition>| {
+            let end = ends.get(&partition.id()).copied();
+            (partition.index(), end.unwrap_or_else(|| partition.high_watermark()))
+        };
+        let ends: BTreeMap<PartitionIndex, Offset> = partitions.iter().map(end).collect();
+        put_aside(objects, (&*table.topic, broker.clock().now_ms()), &ends, aside).await?;
     }
     Ok(())
+}
+
+/// A file that the manifest does not know, and whose records may be nowhere else.
+struct Unknown {
+    at: String,
+    index: PartitionIndex,
+    range: (Offset, Offset),
+    /// The known files of these offsets.
+    others: Vec<(String, (Offset, Offset))>,
+}
+
+/// The known files that have offsets of a range: of whole records for such a file, else of the table.
+fn overlapping(at: &str, (first, last): (Offset, Offset), settled: &Settled) -> Vec<(String, (Offset, Offset))> {
+    let fits = |(_, (low, high)): &(String, (Offset, Offset))| *low <= last && first <= *high;
+    match at.starts_with(&format!("{RAW_DIR}/")) {
+        true => settled.raw.iter().map(|file| (file.path.clone(), (file.first, file.last))).filter(fits).collect(),
+        false => settled.files.iter().map(|file| (file.path.clone(), (file.first, file.last))).filter(fits).collect(),
+    }
 }
 
 /// The directories in which files of a table are made, and in which the start removes what the manifest does not know.
@@ -69,27 +147,37 @@ pub fn dirs(table: &Table) -> Vec<String> {
 }
 
 /// Whether a file of this range, which the manifest does not know, is what a crash left: an attempt at the range that is
-/// fixed, or another copy of records that settled before.
-fn is_left((first, last): (Offset, Offset), settled: &Settled, there: &HashSet<&str>) -> bool {
+/// fixed, or another copy of records that settled before, whose known files are all there.
+fn is_left((first, last): (Offset, Offset), settled: &Settled, others_are_there: bool) -> bool {
     let planned = settled.plan.is_some_and(|plan| first == plan.first && last <= plan.last);
-    let below_mark = settled.mark.is_some_and(|mark| last < mark.offset);
-    let mut others = settled.files.iter().filter(|file| file.first <= last && first <= file.last);
-    planned || (below_mark && others.all(|file| there.contains(file.path.as_str())))
+    planned || (others_are_there && settled.mark.is_some_and(|mark| last < mark.offset))
 }
 
-/// Moves files below [`DELETED_DIR`], each time to a directory of its own: a name may come again with other records.
-async fn put_aside(objects: &Objects, table: &Table, files: Vec<String>, now_ms: TimestampMs) -> Result<()> {
+/// Puts files aside, each time in a directory of its own: a name may come again with other records.
+async fn put_aside(
+    objects: &Objects,
+    (topic, now_ms): (&str, TimestampMs),
+    ends: &BTreeMap<PartitionIndex, Offset>,
+    files: Vec<Unknown>,
+) -> Result<()> {
     if files.is_empty() {
         return Ok(());
     }
-    let to = format!("{DELETED_DIR}/{}-unknown-{now_ms}", table.topic);
-    let moves: Vec<_> = files.iter().map(|at| (at.clone(), format!("{to}/{at}"))).collect();
-    objects.publish(&moves).await?;
-    tracing::warn!(
-        topic = %table.topic, files = files.len(), to,
-        "put aside files that the manifest does not know: after a restore they hold what was published since the backup"
-    );
-    Ok(())
+    let mut has: BTreeMap<PartitionIndex, [Vec<(Offset, Offset)>; 2]> = BTreeMap::new();
+    for file in &files {
+        let [ranges, unread] = has.entry(file.index).or_default();
+        ranges.push(file.range);
+        for (path, range) in &file.others {
+            if objects.size(path).await?.is_none() {
+                unread.push(*range);
+            }
+        }
+    }
+    let of = |(index, [ranges, unread]): (PartitionIndex, [Vec<(Offset, Offset)>; 2])| {
+        (index, AsideRanges::new(ends.get(&index).copied().unwrap_or(0), ranges, unread))
+    };
+    let aside = PutAside::new(topic, now_ms, files.len() as u64, has.into_iter().map(of).collect());
+    aside.take(objects, &files.into_iter().map(|file| file.at).collect::<Vec<_>>()).await
 }
 
 /// Removes the hidden files of all attempts at what `of` names, when none is at work: `<of>.<attempt>.<number>.tmp`.

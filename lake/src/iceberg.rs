@@ -266,7 +266,7 @@ impl Iceberg {
         let Some(mut wanted) = self.wanted(slot)? else { return Ok(None) };
         let mut table = match known {
             Some(table) => table,
-            None => load::load(&objects, place::Place::new(&objects.url(), slot.of.name()), &wanted).await?,
+            None => load::load(&objects, place::Place::new(&objects.iceberg_url(), slot.of.name()), &wanted).await?,
         };
         for _ in 0..MOMENTS_MAX {
             if !objects.links() {

@@ -25,6 +25,7 @@ use crate::manifest_bytes::FileEntry;
 use crate::merge::{MergeReport, Merger, is_small};
 use crate::objects::{Address, Destination};
 use crate::proof::{self, ViewReport, ViewScope};
+use crate::put_aside::PutAside;
 use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
 use crate::query_log::QueryLog;
 use crate::raw::RawFiles;
@@ -39,8 +40,6 @@ use crate::writer::WriteLimits;
 
 /// Below the data directory: files that wait to be uploaded to an object store.
 const UPLOADS_DIR: &str = "lake-uploads";
-/// Longest wait for the destination at the start.
-const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// The running lake. Holds: sealer and merger at work and the way to run queries. A crash keeps what the manifest says.
 pub struct Lake {
@@ -110,6 +109,8 @@ pub struct TableStatus {
     pub merged: MergeReport,
     /// What went wrong in merging last, until it goes well again.
     pub merge_error: Option<String>,
+    /// Files that the store did not know when it was started, the oldest first: what they have, and what to do.
+    pub put_aside: Vec<PutAside>,
 }
 
 /// What a lake is made of; tests hand in their own parts.
@@ -193,14 +194,7 @@ impl Lake {
         transform::declare(&queries).await?;
         let sealer = Arc::new(Sealer::new(settler, tables, written));
         sealer.tables().iter().for_each(|table| sealer.hold(table));
-        match tokio::time::timeout(START_WAIT_MAX, sealer.clean()).await {
-            // a lake that is away does not keep the broker from serving; it is tried again
-            Err(_) => tracing::warn!("the lake's destination does not answer, the log keeps the records"),
-            Ok(Err(error)) if error.kind == LakeErrorKind::Destination => {
-                tracing::warn!(%error, "the lake's destination is away, the log keeps the records");
-            }
-            Ok(other) => other?,
-        }
+        sealer.clean_at_start().await?;
         let time_max = Duration::from_millis(config.transform_time_ms);
         let runner = Arc::new(Runner::new(queries.clone(), sealer.clone(), time_max));
         let (stop, stopping) = watch::channel(false);
@@ -402,7 +396,7 @@ impl Lake {
     }
 
     /// Compares files and log record by record: each offset of the log that is a row must be in exactly one file or above
-    /// the mark.
+    /// the mark, and files of whole records have what the log has, or what was published.
     ///
     /// # Errors
     /// `NotFound` for a topic that does not settle, `Destination` or `Broker` when something cannot be read.
@@ -410,9 +404,10 @@ impl Lake {
         let table = self.sealer.tables().into_iter().find(|table| *table.topic == *topic).ok_or_else(|| {
             LakeError::new(LakeErrorKind::NotFound, format!("no topic {topic} that settles in the lake"))
         })?;
-        let sealer = self.sealer.clone();
+        let (sealer, notes) = (self.sealer.clone(), self.sealer.put_aside(topic));
         let run = self.queries.spawn(async move { verify::verify(sealer.settler(), &table).await })?;
-        run.await.map_err(|e| LakeError::bug(format!("the verification ended early: {e}")))?
+        let report = run.await.map_err(|e| LakeError::bug(format!("the verification ended early: {e}")))??;
+        Ok(VerifyReport { notes: notes.iter().map(PutAside::told).collect(), ..report })
     }
 
     /// Compares what a view serves with what its declaration gives over its stream's table: see [`ViewReport`].
@@ -449,6 +444,7 @@ impl Lake {
             small_files: 0,
             merged: merging.done,
             merge_error: merging.error,
+            put_aside: self.sealer.put_aside(&table.topic),
         };
         let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return status };
         let now = settler.broker.clock().now_ms();
@@ -521,8 +517,8 @@ impl Lake {
     }
 
     /// Merges files of whole records.
-    pub(crate) async fn merge_raw_for_test(&self) {
-        self.raw_for_test().merge(&self.sealer, &self.stop.subscribe()).await.unwrap();
+    pub(crate) async fn merge_raw_for_test(&self) -> Result<()> {
+        self.raw_for_test().merge(&self.sealer, &self.stop.subscribe()).await
     }
 
     /// Ends as a crash would, once the step under way is over: the lakes of a test share one process.

@@ -6,7 +6,8 @@
 //! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
 //! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
 //! small ones, `archive` moves old ones; `history` gives the engine rows that have left the log; `retired` takes what they replaced
-//! out of the way of whoever lists directories. `raw` keeps whole records for consumers of what the log let go. `iceberg` follows
+//! out of the way of whoever lists directories; `clean` looks at what a start finds, with `successors` and `put_aside` for a store that is
+//! older than its lake. `raw` keeps whole records for consumers of what the log let go. `iceberg` follows
 //! the manifest with snapshots for readers that know Iceberg.
 
 mod archive;
@@ -32,6 +33,7 @@ mod meter;
 mod objects;
 mod proof;
 mod prune;
+mod put_aside;
 mod query;
 mod query_error;
 mod query_log;
@@ -45,6 +47,7 @@ mod sealer;
 mod session;
 mod settle;
 mod slice;
+mod successors;
 mod system_tables;
 mod tables;
 mod transform;
@@ -66,6 +69,7 @@ pub use lake::{FlushReport, Lake, LakeStatus, TableStatus};
 pub use merge::MergeReport;
 pub use meter::Scanned;
 pub use proof::{Difference, DifferenceKind, ViewReport, ViewScope};
+pub use put_aside::{AsideRanges, PutAside};
 pub use query::{SqlAnswer, SqlRequest};
 pub use query_log::{QueryKind, QueryLog, QueryRecord, Total};
 pub use reader::{Reader, RowFilter, Sight, matches};

@@ -382,15 +382,18 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
     broken_unless(fits, || format!("files of {rows} rows do not fit the plan {plan:?}: {files:?}"))
 }
 
-/// A merged file of whole records has those of its inputs, which are published and follow one another.
+/// A merged file of whole records has those of its inputs, which are published and follow one another. One alone may be written
+/// again under its name.
 fn merged_raw_holds_its_inputs(known: &[Arc<RawFile>], inputs: &[Arc<RawFile>], merged: &RawFile) -> Result<()> {
     let is_known = |input: &Arc<RawFile>| known.iter().any(|file| Arc::ptr_eq(file, input));
     let ends = inputs.first().zip(inputs.last()).map(|(first, last)| (first.first, last.last));
+    let sum = inputs.iter().try_fold(0_u64, |all, input| input.sum.map(|sum| all.wrapping_add(sum)));
     let fits = inputs.iter().all(is_known)
+        && (sum.is_none() || merged.sum == sum)
         && inputs.windows(2).all(|pair| pair[0].last + 1 == pair[1].first)
         && ends == Some((merged.first, merged.last))
         && merged.records == inputs.iter().map(|input| input.records).sum::<u64>()
-        && inputs.iter().all(|input| input.path != merged.path);
+        && (inputs.len() == 1 || inputs.iter().all(|input| input.path != merged.path));
     broken_unless(fits, || format!("{merged:?} does not hold what {inputs:?} do"))
 }
 

@@ -30,7 +30,7 @@ use broker::{LogId, Offset, TimestampMs};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::slice::{Level, Value};
 
-/// Version of every value here. A newer one is refused.
+/// Version of every value here, and the least of those drawn elsewhere. A newer one is refused.
 pub const VERSION: u8 = 1;
 /// Key of the fencing epoch.
 pub const EPOCH_KEY: &[u8] = b"e";
@@ -245,12 +245,17 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(crate) fn new(value: &'a [u8], what: &'static str) -> Result<Self> {
+        Self::up_to(VERSION, value, what).map(|(_, reader)| reader)
+    }
+
+    /// Reads a value of any version up to `newest`; says of which it is.
+    pub(crate) fn up_to(newest: u8, value: &'a [u8], what: &'static str) -> Result<(u8, Self)> {
         let mut reader = Self { left: value, what };
         match reader.u8()? {
-            VERSION => Ok(reader),
+            version if (VERSION..=newest).contains(&version) => Ok((version, reader)),
             newer => {
                 let message = format!(
-                    "the lake's manifest has a {what} of version {newer}, this millpond reads {VERSION}: start the \
+                    "the lake's manifest has a {what} of version {newer}, this millpond reads {newest}: start the \
                      newer version that wrote it"
                 );
                 Err(LakeError::new(LakeErrorKind::Broker, message))

@@ -27,7 +27,7 @@ use tokio::time::Instant;
 
 pub use self::plan::is_small;
 use self::plan::{Rule, next_merge};
-use self::writer::Merging;
+pub use self::writer::Merging;
 use crate::clean;
 use crate::config::MergeConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};

@@ -9,6 +9,7 @@
 //! <root>/_retired/…                          files that left the manifest and that running queries still read
 //! <root>/_iceberg/lake/<table>/…             Iceberg metadata over the same files (iceberg/place)
 //! <root>/_deleted/<topic>-<log id>/…         files of topics that were deleted
+//! <root>/_deleted/<topic>-unknown-<ms>/…     files that the manifest did not know (put_aside)
 //! <root>/_raw/<topic>/<log id>/…             whole records, for consumers (raw)
 //! <root>/[<zone>/]<topic>/date=…/…           published files of topics
 //! <root>/<zone>/<table>/…                    published files of tables that SQL writes
@@ -171,6 +172,14 @@ impl Objects {
     pub fn hadoop_url(&self) -> String {
         match &self.place {
             Place::Cloud(cloud) => cloud.hadoop_url().to_owned(),
+            _ => self.url(),
+        }
+    }
+
+    /// The URL by which readers of Iceberg know the destination.
+    pub fn iceberg_url(&self) -> String {
+        match &self.place {
+            Place::Cloud(cloud) => cloud.iceberg_url().to_owned(),
             _ => self.url(),
         }
     }

@@ -2,12 +2,14 @@
 //! (KIP-405). This is the broker's cold log.
 //!
 //! A range's file is written, published and forgotten with the manifest as the tables' files are (`writer`, `bytes`); `reader`
-//! gives its records back. The topic's own retention acts on these files, never on the tables': the oldest go when all
+//! gives its records back, `check` compares them with the log. The topic's own retention acts on these files, never on the tables': the oldest go when all
 //! their records are too old, or the files and what only the log has are too many bytes.
 
 mod bytes;
+mod check;
 mod merge;
 mod reader;
+mod sums;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -22,7 +24,9 @@ use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::bytes::{RawFile, raw_files_of, raw_key, raw_range};
-use self::reader::{Footers, RawReader};
+pub use self::check::check;
+pub use self::merge::cut;
+pub use self::reader::{Footers, RawReader, batches};
 pub use self::writer::{WrittenRaw, write};
 use crate::clean::remove_hidden;
 use crate::config::{MergeConfig, TableConfig};
@@ -357,8 +361,8 @@ mod tests {
     use super::*;
 
     fn file(first: Offset, last: Offset, max_timestamp: TimestampMs) -> Arc<RawFile> {
-        let (path, published_ms) = (format!("{first}"), 500);
-        Arc::new(RawFile { first, last, records: 1, bytes: 100, max_timestamp, published_ms, path })
+        let (path, published_ms, sum) = (format!("{first}"), 500, None);
+        Arc::new(RawFile { first, last, records: 1, bytes: 100, max_timestamp, published_ms, path, sum })
     }
 
     #[test]

@@ -6,15 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use broker::{Offset, Partition, TimestampMs, Topic};
+use broker::{LogId, Offset, Partition, TimestampMs, Topic};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clean;
 use crate::config::TableConfig;
-use crate::error::{LakeError, Result};
+use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::iceberg::ICEBERG_DIR;
+use crate::put_aside::{self, PutAside};
 use crate::settle::{Settler, Settling};
 use crate::tables::{Table, Tables};
 use crate::transform::WrittenTable;
@@ -23,6 +24,8 @@ use crate::transform::WrittenTable;
 const TICK: Duration = Duration::from_millis(200);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// Longest wait for the destination at the start.
+const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Settles what is due. Holds: what went wrong and when it tries again, per table. Always true: at most one range is
 /// being settled. Nothing here survives a crash; plans and marks are in the manifest.
@@ -32,6 +35,9 @@ pub struct Sealer {
     written: Vec<Arc<WrittenTable>>,
     settling: Arc<tokio::sync::Mutex<()>>,
     cleaned: AtomicBool,
+    /// Where logs ended when the lake was started.
+    ends: HashMap<LogId, Offset>,
+    put_aside: Mutex<Vec<PutAside>>,
     states: Mutex<HashMap<String, TableState>>,
 }
 
@@ -48,12 +54,17 @@ pub struct TableState {
 impl Sealer {
     /// A sealer of those tables that settle. It cleans up for those that SQL writes, too.
     pub fn new(settler: Settler, tables: Arc<Tables>, written: Vec<Arc<WrittenTable>>) -> Self {
+        let topics = settler.broker.catalog().topics();
+        let end = |partition: &Arc<Partition>| (partition.id(), partition.high_watermark());
+        let ends = topics.iter().flat_map(|topic| topic.partitions().iter().map(end).collect::<Vec<_>>()).collect();
         Self {
             settler,
             tables,
             written,
             settling: Arc::default(),
             cleaned: AtomicBool::new(false),
+            ends,
+            put_aside: Mutex::default(),
             states: Mutex::default(),
         }
     }
@@ -78,8 +89,13 @@ impl Sealer {
         table.filter(|_| self.settler.broker.catalog().topic(topic).is_some()).ok_or_else(|| {
             let known: Vec<_> = tables.iter().map(|table| &*table.topic).collect();
             let message = format!("no topic {topic} that settles in the lake; these do: {}", known.join(", "));
-            LakeError::new(crate::LakeErrorKind::NotFound, message)
+            LakeError::new(LakeErrorKind::NotFound, message)
         })
+    }
+
+    /// What lies aside of a topic's files, as the start found it.
+    pub fn put_aside(&self, topic: &str) -> Vec<PutAside> {
+        self.put_aside.lock().iter().filter(|aside| aside.topic == topic).cloned().collect()
     }
 
     /// How a topic's table fares.
@@ -221,17 +237,32 @@ impl Sealer {
             return Ok(());
         }
         let objects = self.settler.destination.get().await?;
-        match &self.settler.iceberg {
+        let tables = self.tables();
+        let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
+        let Settler { manifest, broker, iceberg, .. } = &self.settler;
+        match iceberg {
             // files that snapshots name where they lie are not cleaned away before the snapshots are
-            Some(iceberg) if !objects.links() => iceberg.sync_all().await?,
+            Some(iceberg) if !objects.links() => {
+                if iceberg.sync_all().await.is_err() {
+                    // the manifest of a store that was restored names files whose places others took
+                    let found = clean::look(&objects, manifest, broker, &tables).await?;
+                    // where they are gone for good their tables say so, and the log must not wait for them
+                    if let Err(error) = iceberg.sync_all().await
+                        && !clean::is_any_gone(&objects, manifest, &found).await?
+                    {
+                        return Err(error);
+                    }
+                }
+            }
             Some(_) => {}
             None => objects.remove_dir(ICEBERG_DIR).await?,
         }
         self.retire().await?;
-        let tables = self.tables();
-        let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
-        clean::remove_orphans(&objects, &self.settler.manifest, &self.settler.broker, &tables).await?;
+        clean::remove_orphans(&objects, manifest, broker, (&tables, &self.ends)).await?;
         clean::remove_table_orphans(&objects, &self.written).await?;
+        let put_aside = put_aside::all(&objects).await?;
+        put_aside.iter().for_each(|aside| tracing::warn!(topic = %aside.topic, "{}", aside.told()));
+        *self.put_aside.lock() = put_aside;
         self.cleaned.store(true, Ordering::Release);
         Ok(())
     }
@@ -258,6 +289,24 @@ impl Sealer {
     pub async fn clean(&self) -> Result<()> {
         let _one = self.settling.lock().await;
         self.clean_once().await
+    }
+
+    /// Removes what the last run left, and waits a while for it. It goes on when that takes longer: a commit of the manifest is not to
+    /// be broken off. A destination that is away does not keep anybody from starting; it is tried again.
+    ///
+    /// # Errors
+    /// As [`clean`](Self::clean), but for a destination that is away.
+    pub async fn clean_at_start(self: &Arc<Self>) -> Result<()> {
+        let this = self.clone();
+        let cleaning = tokio::spawn(async move { this.clean().await });
+        match tokio::time::timeout(START_WAIT_MAX, cleaning).await {
+            Err(_) => tracing::warn!("the lake's destination does not answer, the log keeps the records"),
+            Ok(Ok(Err(error))) if error.kind == LakeErrorKind::Destination => {
+                tracing::warn!(%error, "the lake's destination is away, the log keeps the records");
+            }
+            Ok(done) => done.map_err(|e| LakeError::bug(format!("cleaning up ended early: {e}")))??,
+        }
+        Ok(())
     }
 
     /// Waits until nothing is being settled, and keeps it so.

@@ -1,18 +1,20 @@
 //! Comparing what is settled with the log it came from: the rows of a partition's files and those of its log are read side
-//! by side, in the order of their offsets, so that memory does not grow with the table. Values are compared by their checksums.
+//! by side, in the order of their offsets, so that memory does not grow with the table. Values are compared by their checksums. So
+//! are the files of whole records, where a topic has such (`raw::check`).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
-use broker::{Offset, Partition, PartitionIndex};
+use broker::{Batch, ColdRead, Offset, Partition, PartitionIndex};
 use futures::TryStreamExt;
 use parquet::arrow::async_reader::{ParquetObjectReader, ParquetRecordBatchStream, ParquetRecordBatchStreamBuilder};
 
 use crate::error::{LakeError, Result};
 use crate::manifest_bytes::FileEntry;
 use crate::objects::Objects;
+use crate::raw::{self, Footers, RawFile, RawReader};
 use crate::row_sums::SummedColumns;
 use crate::settle::Settler;
 use crate::tables::{Table, offsets};
@@ -30,21 +32,28 @@ pub struct VerifyReport {
     pub file_rows: u64,
     /// Rows in the log above the marks.
     pub live_rows: u64,
-    /// Rows in the log below the marks, which must be in files.
+    /// Rows below the marks that were compared: those in the log, which must be in files, and those in files of whole records.
     pub checked_rows: u64,
+    /// Records in files of whole records.
+    pub raw_records: u64,
+    /// Of these, the ones that the log has, too.
+    pub raw_checked: u64,
     /// Number of differences.
     pub differences: u64,
     /// The first of them, in words.
     pub named: Vec<String>,
+    /// What is not in the table, and is no difference: files that were put aside.
+    pub notes: Vec<String>,
 }
 
 impl VerifyReport {
-    /// Whether each row is in exactly one place.
+    /// Whether each row, and each whole record that is kept, is in exactly one place.
     pub fn is_sound(&self) -> bool {
         self.differences == 0
     }
 
-    fn differ(&mut self, what: impl FnOnce() -> String) {
+    /// Notes a difference.
+    pub(crate) fn differ(&mut self, what: impl FnOnce() -> String) {
         self.differences += 1;
         if self.named.len() < DIFFERENCES_MAX {
             self.named.push(what());
@@ -72,7 +81,10 @@ pub async fn verify(settler: &Settler, table: &Table) -> Result<VerifyReport> {
             open: Vec::new(),
             next: BinaryHeap::new(),
         };
-        let log = InLog { table, partition, at: 0, to: mark, rows: VecDeque::new(), read: None };
+        let reader = RawReader { objects: objects.clone(), footers: Footers::default() };
+        let raw = raw::check(&reader, partition, &settled.raw, &mut report).await?;
+        let (kept, rows) = ((&reader, raw.as_slice()), VecDeque::new());
+        let log = InLog { table, partition, kept, at: 0, to: mark, rows, read: None };
         compare(partition, log, files, &mut report).await?;
         report.live_rows += live_rows(table, partition, mark).await?;
     }
@@ -127,8 +139,11 @@ async fn compare(
             }
             (Some((offset, _)), found) => {
                 in_files = found;
-                report.checked_rows += 1;
-                report.differ(|| format!("partition {index}: offset {offset} is settled and in no file"));
+                // of what the log has let go rows of the table may have expired, or have been refused as the stream was then
+                if offset >= partition.log_start() {
+                    report.checked_rows += 1;
+                    report.differ(|| format!("partition {index}: offset {offset} is settled and in no file"));
+                }
                 in_log = log.next().await?;
             }
             (None, _) => return Ok(()),
@@ -140,10 +155,12 @@ fn other_values((partition, offset): (PartitionIndex, Offset), path: &str) -> St
     format!("partition {partition}: offset {offset} has other values in {path} than in the log")
 }
 
-/// The rows below `to` that the log has.
+/// The rows below `to` that the log has, and those before them that files of whole records have.
 struct InLog<'a> {
     table: &'a Table,
     partition: &'a Arc<Partition>,
+    /// The files of whole records, and how they are read.
+    kept: (&'a RawReader, &'a [Arc<RawFile>]),
     at: Offset,
     to: Offset,
     /// Offsets that were not given out, and the places of their rows in what was read last.
@@ -161,18 +178,31 @@ impl InLog<'_> {
     /// The next row's offset, and its place for `sum` until the next call.
     async fn next(&mut self) -> Result<Option<(Offset, usize)>> {
         while self.rows.is_empty() {
-            self.at = self.at.max(self.partition.log_start());
-            if self.at >= self.to {
-                return Ok(None);
-            }
-            let batches = self.partition.read_committed(self.at, READ_BYTES).await?;
-            let Some(next) = batches.last().map(|last| last.next_offset()) else { return Ok(None) };
+            let batches = self.batches().await?;
+            let Some(next) = batches.last().map(Batch::next_offset) else { return Ok(None) };
             let (rows, next) = self.table.rows(self.partition.index(), &batches, (self.at, next.min(self.to)))?;
             self.rows.extend(offsets(&rows)?.iter().copied().zip(0..));
             self.read = Some(ReadRows { rows, sums: None });
             self.at = next;
         }
         Ok(self.rows.pop_front())
+    }
+
+    /// What is next of the log, or of what was kept when the log let go; nothing at the end.
+    async fn batches(&mut self) -> Result<Vec<Batch>> {
+        let (start, (reader, kept)) = (self.partition.log_start(), self.kept);
+        let next = kept.get(kept.partition_point(|file| file.last < self.at));
+        if let Some(file) = next.filter(|file| self.at.max(file.first) < start.min(self.to)) {
+            self.at = self.at.max(file.first);
+            let end = start.min(self.to).min(file.last + 1);
+            let wanted = ColdRead { from: self.at, end, epoch: 0, bytes_max: READ_BYTES };
+            return raw::batches(reader, std::slice::from_ref(file), wanted).await;
+        }
+        self.at = self.at.max(start);
+        match self.at < self.to {
+            true => Ok(self.partition.read_committed(self.at, READ_BYTES).await?),
+            false => Ok(Vec::new()),
+        }
     }
 
     /// The checksum of a row of those that were read last.

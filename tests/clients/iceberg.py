@@ -5,7 +5,7 @@
     iceberg.py watch TABLE_DIR COLUMN STOP      again and again until the file STOP is there: rows never go, no file is missing
     iceberg.py calls URI TOKEN                  what the catalog answers to a client that lists, asks for what is not there, and writes
 
-SUMS is {"column": "operation"}. Moments are milliseconds since 1970.
+SUMS is {"column": "operation"}. PROPERTIES, a variable, has settings of the reader's own as JSON: where the store is, and its keys. Moments are milliseconds since 1970.
 """
 import json
 import os
@@ -21,10 +21,11 @@ from pyiceberg.catalog import load_catalog  # noqa: E402
 from pyiceberg.table import StaticTable  # noqa: E402
 
 NAME = ("lake", "orders")
+PROPERTIES = json.loads(os.environ.get("PROPERTIES", "{}"))
 
 
 def catalog(uri, token):
-    return load_catalog("millpond", type="rest", uri=uri, **({"token": token} if token else {}))
+    return load_catalog("millpond", type="rest", uri=uri, **PROPERTIES, **({"token": token} if token else {}))
 
 
 def plain(value):
@@ -47,7 +48,7 @@ def by_country(rows):
 
 def read(uri, token, table_dir, sums):
     table = catalog(uri, token).load_table(NAME)
-    static = StaticTable.from_metadata(table_dir)
+    static = StaticTable.from_metadata(table_dir, PROPERTIES)
     sums = json.loads(sums)
     rows = table.scan().to_arrow()
     report = {

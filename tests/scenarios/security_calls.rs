@@ -1,4 +1,4 @@
-//! The requests about ACLs, users, quotas and logins that a scenario can make, fields named as Kafka names them.
+//! The requests about ACLs, users, quotas, logins and delegation tokens that a scenario can make, fields named as Kafka names them.
 
 use super::answers::tree;
 use crate::support::raw::Client;
@@ -21,6 +21,10 @@ pub const NAMES: &[&str] = &[
     "sasl_authenticate",
     "authorized_operations",
     "init_transactional_id",
+    "create_delegation_token",
+    "renew_delegation_token",
+    "expire_delegation_token",
+    "describe_delegation_token",
 ];
 
 #[derive(Deserialize)]
@@ -78,6 +82,27 @@ pub enum SecurityCall {
     InitTransactionalId {
         version: i16,
         id: String,
+    },
+    CreateDelegationToken {
+        version: i16,
+        /// Type and name; `null` is null.
+        owner: Option<(String, String)>,
+        #[serde(default)]
+        renewers: Vec<(String, String)>,
+        #[serde(default)]
+        lifetime_ms: i64,
+    },
+    RenewDelegationToken {
+        version: i16,
+        hmac: String,
+    },
+    ExpireDelegationToken {
+        version: i16,
+        hmac: String,
+    },
+    DescribeDelegationToken {
+        version: i16,
+        owners: Option<Vec<(String, String)>>,
     },
 }
 
@@ -145,6 +170,10 @@ impl SecurityCall {
     pub fn send(self, client: &mut Client) -> Result<Value, String> {
         match self {
             Self::DescribeAcls { .. } | Self::CreateAcls { .. } | Self::DeleteAcls { .. } => self.acls(client),
+            Self::CreateDelegationToken { .. }
+            | Self::RenewDelegationToken { .. }
+            | Self::ExpireDelegationToken { .. }
+            | Self::DescribeDelegationToken { .. } => self.tokens(client),
             Self::DescribeClientQuotas { version, components, strict } => {
                 let components = components.iter().map(|component| {
                     describe_client_quotas_request::ComponentData::default()
@@ -225,6 +254,44 @@ impl SecurityCall {
                 ask(client, &DeleteAclsRequest::default().with_filters(filters.collect()), version)
             }
             _ => unreachable!("not about ACLs"),
+        }
+    }
+
+    fn tokens(self, client: &mut Client) -> Result<Value, String> {
+        match self {
+            Self::CreateDelegationToken { version, owner, renewers, lifetime_ms } => {
+                let renewers = renewers.iter().map(|(kind, name)| {
+                    create_delegation_token_request::CreatableRenewers::default()
+                        .with_principal_type(text(kind))
+                        .with_principal_name(text(name))
+                });
+                let mut request = CreateDelegationTokenRequest::default()
+                    .with_renewers(renewers.collect())
+                    .with_max_lifetime_ms(lifetime_ms);
+                if let Some((kind, name)) = owner {
+                    request.owner_principal_type = (kind != "null").then(|| text(&kind));
+                    request.owner_principal_name = (name != "null").then(|| text(&name));
+                }
+                ask(client, &request, version)
+            }
+            Self::RenewDelegationToken { version, hmac } => {
+                let request = RenewDelegationTokenRequest::default().with_hmac(Bytes::from(hmac));
+                ask(client, &request.with_renew_period_ms(60_000), version)
+            }
+            Self::ExpireDelegationToken { version, hmac } => {
+                let request = ExpireDelegationTokenRequest::default().with_hmac(Bytes::from(hmac));
+                ask(client, &request.with_expiry_time_period_ms(-1), version)
+            }
+            Self::DescribeDelegationToken { version, owners } => {
+                let owner = |(kind, name): &(String, String)| {
+                    describe_delegation_token_request::DescribeDelegationTokenOwner::default()
+                        .with_principal_type(text(kind))
+                        .with_principal_name(text(name))
+                };
+                let owners = owners.map(|owners| owners.iter().map(owner).collect());
+                ask(client, &DescribeDelegationTokenRequest::default().with_owners(owners), version)
+            }
+            _ => unreachable!("not about delegation tokens"),
         }
     }
 }

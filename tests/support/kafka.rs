@@ -1,12 +1,11 @@
 //! Apache Kafka 4.3.1 as the reference: one KRaft node on free ports, and its own command-line tools.
 
+pub use super::ports::free_port;
 use super::process::Process;
 use super::raw::Client;
 use super::{Scratch, cache, eventually};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 pub struct ApacheKafka {
@@ -76,23 +75,6 @@ fn properties(scratch: &Scratch, broker: u16, controller: u16) -> String {
          group.initial.rebalance.delay.ms=0\ngroup.consumer.assignor.offload.enable=false\ngroup.consumer.assignment.interval.ms=0\nlog.cleaner.backoff.ms=200\nlog.retention.check.interval.ms=3600000\nlog.initial.task.delay.ms=3600000\nlog.dirs={}\n",
         scratch.path("apache/log").display()
     )
-}
-
-/// The first of the ports that are given out. Linux gives those from 32768 on to whoever connects: one of them can be taken between
-/// the look and its use.
-const FIRST_PORT: u16 = 20_000;
-const PORTS: u16 = 12_000;
-
-/// A port that is free, and that nobody else in this run is given.
-pub fn free_port() -> u16 {
-    static GIVEN: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() as u16).wrapping_mul(61);
-    loop {
-        let port = FIRST_PORT + own.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed)) % PORTS;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 /// A Java class of Kafka's jars, as a command.

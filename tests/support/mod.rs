@@ -6,6 +6,7 @@ pub mod http;
 pub mod kafka;
 pub mod objects;
 pub mod plan;
+pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

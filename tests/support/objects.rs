@@ -5,7 +5,7 @@ use super::process::Process;
 use super::proxy::Proxy;
 use super::scripts::{json_of, python};
 use super::{Scratch, cache, eventually};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::Duration;
@@ -88,6 +88,16 @@ impl Store {
             ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
         ]
+    }
+
+    /// The same for pyiceberg, which goes to the store by itself.
+    pub fn for_pyiceberg(&self) -> Value {
+        json!({
+            "s3.endpoint": format!("http://{}", self.address),
+            "s3.access-key-id": "reader",
+            "s3.secret-access-key": "reader",
+            "s3.region": "eu-central-1",
+        })
     }
 
     pub fn make_bucket(&self, bucket: &str) {

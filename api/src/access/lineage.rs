@@ -36,8 +36,8 @@ impl Lineage {
         for status in engine.stream_status() {
             let Some(derived) = status.derived else { continue };
             let written = engine.streams().into_iter().find(|stream| stream.name() == status.stream);
-            let late = derived.joined.is_some().then(|| topic(&format!("{}.late", status.stream)));
-            for from in std::iter::once(&derived.source).chain(&derived.joined).chain(&derived.tables) {
+            let late = derived.late_topic.as_deref().map(topic);
+            for from in derived.sources.iter().chain(&derived.tables) {
                 lineage.arrow(table(from), table(&status.stream));
                 written.iter().for_each(|stream| lineage.arrow(table(from), topic(stream.topic())));
                 late.iter().for_each(|late| lineage.arrow(table(from), late.clone()));

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use engine::{
-    CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig, TableRows,
+    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig,
+    TableRows,
 };
 
 use super::build::{integer, text, unique};
@@ -41,8 +42,11 @@ pub(super) fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
         format: match text(entry, "format").as_str() {
             "avro" => StreamFormat::Avro,
             "json_schema" => StreamFormat::JsonSchema,
+            "protobuf" => StreamFormat::Protobuf,
+            "csv" => StreamFormat::Csv,
             _ => StreamFormat::Json,
         },
+        csv: csv(entry, mistakes),
         columns: entry.tables("columns").iter().map(column).collect(),
         event_time: text(entry, "event_time"),
         lateness_ms: integer(entry, "lateness"),
@@ -58,6 +62,28 @@ pub(super) fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
             within_ms: deduplicate.integer_or_none("within").unwrap_or(1),
         }),
     }
+}
+
+/// How the fields of a CSV stream are written; in other formats nothing is to be said of it.
+fn csv(entry: &Entry, mistakes: &mut Mistakes) -> CsvConfig {
+    let mut csv = CsvConfig::default();
+    for key in ["delimiter", "null_text"] {
+        if text(entry, "format") != "csv" && entry.values.contains_key(key) {
+            mistakes.add(&entry.place(key), entry.path_of(key), "goes with format = \"csv\": leave it out");
+        }
+    }
+    if let Some(delimiter) = entry.text_or_none("delimiter") {
+        match CsvConfig::delimiter_of(&delimiter) {
+            Some(delimiter) => csv.delimiter = delimiter,
+            None => mistakes.add(
+                &entry.place("delimiter"),
+                entry.path_of("delimiter"),
+                "write one character, not a quote or a line break; or tab or space",
+            ),
+        }
+    }
+    csv.null_text = entry.text_or_none("null_text").unwrap_or(csv.null_text);
+    csv
 }
 
 fn column(entry: &Entry) -> ColumnConfig {

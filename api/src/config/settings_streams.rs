@@ -6,7 +6,7 @@ const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
 /// `[[streams]]`.
-pub const STREAM: [Field; 14] = [
+pub const STREAM: [Field; 16] = [
     Field::optional("name", Kind::Text, "\"listens\"", "The stream's name in SQL; needed without sql."),
     Field::optional(
         "topic",
@@ -16,9 +16,21 @@ pub const STREAM: [Field; 14] = [
     ),
     Field::with_default(
         "format",
-        Kind::OneOf(&["json", "avro", "json_schema"]),
+        Kind::OneOf(&["json", "avro", "json_schema", "protobuf", "csv"]),
         "json",
-        "How values are written. json: a JSON object. avro, json_schema: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema.",
+        "How values are written. json: a JSON object. avro, json_schema, protobuf: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema. csv: one line, whose fields are the columns in their order.",
+    ),
+    Field::optional(
+        "delimiter",
+        Kind::Text,
+        "",
+        "With format csv: the character between fields, or tab or space; a comma without it. Fields may stand in double quotes, in which two of them are one.",
+    ),
+    Field::optional(
+        "null_text",
+        Kind::Text,
+        "",
+        "With format csv: a field that is exactly this, without quotes, is null; an empty one without it.",
     ),
     Field::optional(
         "columns",
@@ -67,7 +79,7 @@ pub const STREAM: [Field; 14] = [
         "sql",
         Kind::Text,
         "",
-        "Instead of name, topic and columns: CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …. Each row of the stream gives a record of the topic of that name, or none, or with unnest(…) several; it is itself a stream. A join takes the table's row as it is when the record is computed. JOIN stream WITHIN 1 HOUR ON … joins rows of two streams, see docs/joins.md.",
+        "Instead of name, topic and columns: CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …. Each row of the stream gives a record of the topic of that name, or none, or with unnest(…) several; it is itself a stream. UNION ALL between SELECTs puts several streams into one. A join takes the table's row as it is when the record is computed. JOIN stream WITHIN 1 HOUR ON … joins rows of two streams, see docs/joins.md.",
     ),
     Field::optional(
         "key",
@@ -88,7 +100,7 @@ const COLUMN: [Field; 5] = [
         "name",
         Kind::Text,
         "\"user_id\"",
-        "The column, and without from the field in the record; in Avro user.id is a field of a nested record.",
+        "The column, and without from the field in the record; in Avro and Protobuf user.id is a field of a nested record. In csv the columns stand in the order of the fields.",
     ),
     Field::required(
         "type",

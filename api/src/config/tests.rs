@@ -270,6 +270,26 @@ columns = [{ name = "ts", type = "TIMESTAMP", required = true }]
 }
 
 #[test]
+fn streams_of_csv_say_how_their_fields_are_written() {
+    let stream = |more: &str| {
+        format!(
+            "[[streams]]\nname = \"a\"\ntopic = \"a\"\nevent_time = \"ts\"\n\
+             columns = [{{ name = \"ts\", type = \"TIMESTAMP\", required = true }}]\n{more}\n"
+        )
+    };
+    let read = |more: &str| load_texts(&[("a.toml", &stream(more))]).unwrap().config.engine.streams[0].clone();
+    let csv = read("format = \"csv\"\ndelimiter = \"|\"\nnull_text = '\\N'");
+    assert_eq!(csv.format, engine::StreamFormat::Csv);
+    assert_eq!(csv.csv, engine::CsvConfig { delimiter: '|', null_text: "\\N".into() });
+    assert_eq!(read("format = \"csv\"").csv, engine::CsvConfig::default());
+    assert_eq!(read("format = \"protobuf\"").format, engine::StreamFormat::Protobuf);
+    let found = mistakes(&stream("delimiter = \"|\""));
+    assert_eq!(found, ["a.toml:6: streams[0].delimiter: goes with format = \"csv\": leave it out"]);
+    let found = mistakes(&stream("format = \"csv\"\ndelimiter = \"||\""));
+    assert!(found[0].starts_with("a.toml:7: streams[0].delimiter: write one character"), "{found:?}");
+}
+
+#[test]
 fn texts_refer_to_variables_and_files() {
     let text = "[broker]\nnode_id = \"${NODE:-7}\"\nadvertise = \"${HOST_NAME}:9092\"\n[[topics]]\nname = \"${NAME:-a}\"\n\
                 config = { \"retention.ms\" = \"${RETENTION_MS:-1000}\" }\n";

@@ -4,10 +4,9 @@
 //! another kind of value: numbers that share an encoding may replace each other, `string` and `bytes` may, a message or
 //! enum must keep its name; a required field (proto2) may neither come nor go. Fields may be added, removed and renamed.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use protox::Compiler;
-use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
+use engine::proto_file;
 use protox::prost::Message;
 use protox::prost_reflect::prost_types::field_descriptor_proto::{Label, Type};
 use protox::prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, FileDescriptorProto};
@@ -15,25 +14,10 @@ use protox::prost_reflect::prost_types::{DescriptorProto, FieldDescriptorProto, 
 use super::proto_text;
 use crate::base64::{base64, unbase64};
 
-/// Deepest nesting of a text: the compiler recurses.
-const DEPTH_MAX: usize = 64;
-
-/// The file name that a schema is compiled under.
-const MAIN: &str = "millpond-schema.proto";
-
 /// A compiled schema.
 #[derive(Debug)]
 pub struct Protobuf {
     file: FileDescriptorProto,
-}
-
-/// Files by the name that they are imported under.
-struct Memory(HashMap<String, File>);
-
-impl FileResolver for Memory {
-    fn open_file(&self, name: &str) -> Result<File, protox::Error> {
-        self.0.get(name).cloned().ok_or_else(|| protox::Error::file_not_found(name))
-    }
 }
 
 /// The text of a schema: some serializers send a compiled file descriptor in base 64 instead, which is turned into text.
@@ -58,35 +42,9 @@ fn descriptor(sent: &str) -> Option<FileDescriptorProto> {
 /// # Errors
 /// What is wrong with it, with the place.
 pub fn parse(text: &str, referred: &[(&str, &str)]) -> Result<Protobuf, String> {
-    check_depth(text)?;
-    let mut files = HashMap::new();
-    for (name, text) in referred.iter().copied().chain([(MAIN, text)]) {
-        let file = File::from_source(name, text).map_err(|error| error.to_string())?;
-        files.insert(name.to_owned(), file);
-    }
-    let mut resolver = ChainFileResolver::new();
-    resolver.add(Memory(files));
-    resolver.add(GoogleFileResolver::new());
-    let mut compiler = Compiler::with_file_resolver(resolver);
-    compiler.include_imports(true).open_file(MAIN).map_err(|error| error.to_string())?;
-    let compiled = compiler.file_descriptor_set().file.into_iter().find(|file| file.name() == MAIN);
-    compiled.map(|file| Protobuf { file }).ok_or_else(|| "the schema was not compiled".into())
-}
-
-/// Counts every kind of bracket, also in strings and comments: too strict for nothing that people write.
-fn check_depth(text: &str) -> Result<(), String> {
-    let mut depth: usize = 0;
-    for byte in text.bytes() {
-        match byte {
-            b'{' | b'[' | b'(' | b'<' => depth += 1,
-            b'}' | b']' | b')' | b'>' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEPTH_MAX {
-            return Err(format!("the text is nested deeper than {DEPTH_MAX} brackets"));
-        }
-    }
-    Ok(())
+    let compiled = proto_file(text, referred)?;
+    let file = FileDescriptorProto { source_code_info: None, ..compiled.file_descriptor_proto().clone() };
+    Ok(Protobuf { file })
 }
 
 /// The compiled file descriptor in base 64, as clients ask for with `format=serialized`.

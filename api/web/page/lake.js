@@ -27,7 +27,7 @@ function lakeTable(lake, look) {
     try { await post(`/v1/lake/${encodeURIComponent(topic)}/flush`, {}); await look(); } catch (problem) { event.target.textContent = "failed"; event.target.title = problem.detail ?? ""; }
   } }, "Flush now");
   return table(`Lake at ${lake.url}`, [
-    { title: "Topic", cell: (t) => t.topic }, { title: "Files", class: "num", cell: (t) => number(t.files) }, { title: "Merged", class: "num", cell: (t) => (t.merge_error ? el("span", { class: "tag bad", title: t.merge_error }, "failing") : number(t.merged.files)) }, { title: "Rows", class: "num", cell: (t) => number(t.rows) }, { title: "Size", class: "num", cell: (t) => bytes(t.bytes) }, { title: "Not yet", class: "num", cell: (t) => number(t.lag_records) },
+    { title: "Topic", cell: (t) => el("span", {}, t.topic, t.put_aside.map((one) => el("span", { class: "tag warn beside", title: one.told }, "put aside"))) }, { title: "Files", class: "num", cell: (t) => number(t.files) }, { title: "Merged", class: "num", cell: (t) => (t.merge_error ? el("span", { class: "tag bad", title: t.merge_error }, "failing") : number(t.merged.files)) }, { title: "Rows", class: "num", cell: (t) => number(t.rows) }, { title: "Size", class: "num", cell: (t) => bytes(t.bytes) }, { title: "Not yet", class: "num", cell: (t) => number(t.lag_records) },
     { title: "Last flush", class: "num", cell: (t) => (t.error ? el("span", { class: "tag bad", title: t.error }, "failing") : ago(t.last_flush)) }, { title: "", cell: (t) => flush(t.topic) },
   ], lake.tables);
 }

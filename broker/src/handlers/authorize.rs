@@ -28,7 +28,7 @@ impl Context {
     ///
     /// # Errors
     /// The resource's own: `TopicAuthorizationFailed`, `GroupAuthorizationFailed`, `ClusterAuthorizationFailed`,
-    /// `TransactionalIdAuthorizationFailed`.
+    /// `TransactionalIdAuthorizationFailed`, `DelegationTokenAuthorizationFailed`.
     pub(crate) fn authorize(&self, operation: Operation, resource: Resource<'_>) -> Result<()> {
         if self.may(operation, resource) { Ok(()) } else { Err(self.denied(operation, resource)) }
     }
@@ -79,6 +79,7 @@ impl Context {
             Resource::Group(_) => Kind::GroupAuthorizationFailed,
             Resource::Cluster => Kind::ClusterAuthorizationFailed,
             Resource::TransactionalId(_) => Kind::TransactionalIdAuthorizationFailed,
+            Resource::User(_) => Kind::DelegationTokenAuthorizationFailed,
         };
         Error::new(kind, format!("{principal} is not allowed to {asked} {shown}; ask for an ACL"))
     }

@@ -262,9 +262,8 @@ async fn read(asked: &AskedPartition, turn: Turn, broker: &Broker) -> Given {
     match try_read(asked, partition, turn, broker).await {
         Ok(given) => given,
         Err(error) => {
-            let node = broker.config().node_id;
-            let leader = (error.kind == Kind::FencedLeaderEpoch).then(|| (node, partition.leader_epoch()));
-            Given { leader, ..Given::refused(&error) }
+            let leader_epoch = (error.kind == Kind::FencedLeaderEpoch).then(|| partition.leader_epoch());
+            Given { leader_epoch, ..Given::refused(&error) }
         }
     }
 }
@@ -316,17 +315,18 @@ fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(Le
 /// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.
 fn encode(context: &Context, (version, session): (i16, i32), asked: Vec<Asked>, given: Vec<Given>) -> Vec<Bytes> {
     let mut out = Encoder::new(version, (0, session), asked.len());
-    let (mut given, mut leader) = (given.into_iter(), None);
+    let node = context.broker.config().node_id;
+    let (mut given, mut told) = (given.into_iter(), false);
     for topic in asked {
         out.topic(&topic.name, topic.id, topic.partitions.len());
         for (asked, given) in topic.partitions.iter().zip(&mut given) {
-            leader = leader.or(given.leader);
-            out.partition(asked.asked.partition, given);
+            let leader = given.leader_epoch.map(|epoch| (node, epoch));
+            told |= leader.is_some();
+            out.partition(asked.asked.partition, given, leader);
         }
         out.no_tags();
     }
-    let endpoint =
-        |(node, _)| Endpoint { node, host: context.listener.host.to_string(), port: i32::from(context.listener.port) };
-    out.end(leader.map(endpoint).as_ref());
+    let this = Endpoint { node, host: &context.listener.host, port: i32::from(context.listener.port) };
+    out.end(told.then_some(this));
     out.finish()
 }

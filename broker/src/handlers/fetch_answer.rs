@@ -27,8 +27,8 @@ pub(super) struct Given {
     /// Only for readers of committed data.
     pub(super) aborted: Option<Vec<Aborted>>,
     pub(super) diverging: Option<(LeaderEpoch, Offset)>,
-    /// The leader and its epoch, for a client that believes in an older one.
-    pub(super) leader: Option<(i32, LeaderEpoch)>,
+    /// The epoch of the leader, which is this broker, for a client that believes in an older one.
+    pub(super) leader_epoch: Option<LeaderEpoch>,
     pub(super) batches: Vec<Batch>,
 }
 
@@ -53,10 +53,10 @@ impl Given {
     }
 }
 
-/// Where a broker is reached.
-pub(super) struct Endpoint {
+/// Where this broker is reached.
+pub(super) struct Endpoint<'a> {
     pub(super) node: i32,
-    pub(super) host: String,
+    pub(super) host: &'a str,
     pub(super) port: i32,
 }
 
@@ -68,7 +68,7 @@ pub(super) fn refused(version: i16, request: FetchRequest, error: &Error) -> Vec
     for topic in topics {
         out.topic(&topic.topic, topic.topic_id, topic.partitions.len());
         for asked in &topic.partitions {
-            out.partition(asked.partition, Given { aborted: Some(Vec::new()), ..Given::refused(error) });
+            out.partition(asked.partition, Given { aborted: Some(Vec::new()), ..Given::refused(error) }, None);
         }
         out.no_tags();
     }
@@ -116,7 +116,8 @@ impl Encoder {
         self.count(partitions);
     }
 
-    pub(super) fn partition(&mut self, index: i32, given: Given) {
+    /// What a partition gives; `leader` and its epoch are told if nothing else is.
+    pub(super) fn partition(&mut self, index: i32, given: Given, leader: Option<(i32, LeaderEpoch)>) {
         self.buffer.put_i32(index);
         self.buffer.put_i16(given.code);
         self.buffer.put_i64(given.high_watermark);
@@ -134,7 +135,7 @@ impl Encoder {
             self.chunks.extend(given.batches.iter().map(|batch| batch.bytes().clone()));
         }
         let diverging = given.diverging.filter(|_| self.version >= FLEXIBLE);
-        let leader = given.leader.filter(|_| self.version >= LEADER_HINTS);
+        let leader = leader.filter(|_| self.version >= LEADER_HINTS);
         match (diverging, leader) {
             (None, None) => self.no_tags(),
             // one tagged field each: its number, its size, and behind its own fields no tagged ones
@@ -164,16 +165,16 @@ impl Encoder {
     }
 
     /// The end of the answer; `leader` is where the one lives of whom a partition told.
-    pub(super) fn end(&mut self, leader: Option<&Endpoint>) {
+    pub(super) fn end(&mut self, leader: Option<Endpoint<'_>>) {
         let Some(Endpoint { node, host, port }) = leader.filter(|_| self.version >= LEADER_HINTS) else {
             return self.no_tags();
         };
         let mut field = BytesMut::new();
         put_unsigned(&mut field, 1 + 1); // one endpoint
-        field.put_i32(*node);
+        field.put_i32(node);
         put_unsigned(&mut field, host.len() as u64 + 1);
         field.put_slice(host.as_bytes());
-        field.put_i32(*port);
+        field.put_i32(port);
         field.put_slice(&[0, 0]); // no rack, no tagged fields
         self.buffer.put_slice(&[1, 0]);
         put_unsigned(&mut self.buffer, field.len() as u64);

@@ -67,6 +67,7 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
     Reply::later(async move {
         let mut seen = HashSet::new();
         let mut topics = Vec::new();
+        let mut creates = create.then(|| Mutations::new(&context, true));
         let mut wanted = request.topics.unwrap_or_default();
         if wanted.iter().any(|asked| !asked.topic_id.is_nil()) {
             wanted.retain(|asked| !asked.topic_id.is_nil());
@@ -77,7 +78,7 @@ pub(crate) fn metadata(context: &Context, version: i16, request: MetadataRequest
             if !seen.insert((name, asked.topic_id)) {
                 continue;
             }
-            topics.push(match find_or_create(&context, &asked, create).await {
+            topics.push(match find_or_create(&context, &asked, creates.as_mut()).await {
                 Ok(topic) => view.topic(&context, &topic),
                 Err(error) => view.missing(asked, &error),
             });
@@ -100,7 +101,12 @@ fn cluster_operations(context: &Context) -> i32 {
     if context.may(Operation::Describe, Resource::Cluster) { context.operations(Resource::Cluster) } else { 0 }
 }
 
-async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create: bool) -> Result<Arc<Topic>> {
+/// The topic; where `creates` is given, one that is not there is made and counted.
+async fn find_or_create(
+    context: &Context,
+    asked: &MetadataRequestTopic,
+    creates: Option<&mut Mutations<'_>>,
+) -> Result<Arc<Topic>> {
     let catalog = context.broker.catalog();
     if !asked.topic_id.is_nil() {
         let id = asked.topic_id;
@@ -120,11 +126,11 @@ async fn find_or_create(context: &Context, asked: &MetadataRequestTopic, create:
         partitions: context.broker.config().num_partitions,
         config: BTreeMap::new(),
     };
-    if create {
+    if let Some(mutations) = creates {
         context.authorize_or_cluster(Operation::Create, Resource::Topic(name))?;
         check_default_factor(&context.broker)?;
         if catalog.check_new(&new).is_ok() {
-            let counted = Mutations::new(context, true).count(usize::try_from(new.partitions).unwrap_or(0));
+            let counted = mutations.count(usize::try_from(new.partitions).unwrap_or(0));
             // clients ask again for a topic that is not there yet
             counted.map_err(|error| Error { kind: Kind::UnknownTopicOrPartition, ..error })?;
         }

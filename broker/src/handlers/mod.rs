@@ -17,6 +17,7 @@ mod client_quotas;
 mod cold_tests;
 mod configs;
 mod consumer_groups;
+mod delegation_tokens;
 mod describe_configs;
 mod features;
 mod fetch;
@@ -224,6 +225,10 @@ pub(crate) static APIS: &[Api] = &[
     api!(DescribeLogDirs, 1..=4, DescribeLogDirsRequest, metadata::describe_log_dirs),
     api!(SaslAuthenticate, 0..=2, SaslAuthenticateRequest, sasl::sasl_authenticate),
     api!(CreatePartitions, 0..=3, CreatePartitionsRequest, topics::create_partitions),
+    api!(CreateDelegationToken, 1..=3, CreateDelegationTokenRequest, delegation_tokens::create),
+    api!(RenewDelegationToken, 1..=2, RenewDelegationTokenRequest, delegation_tokens::renew),
+    api!(ExpireDelegationToken, 1..=2, ExpireDelegationTokenRequest, delegation_tokens::expire),
+    api!(DescribeDelegationToken, 1..=3, DescribeDelegationTokenRequest, delegation_tokens::describe),
     api!(DeleteGroups, 0..=2, DeleteGroupsRequest, group_admin::delete_groups),
     api!(ElectLeaders, 0..=2, ElectLeadersRequest, replicas::elect_leaders),
     api!(IncrementalAlterConfigs, 0..=1, IncrementalAlterConfigsRequest, configs::incremental_alter_configs),

@@ -9,7 +9,6 @@
 //! - DeleteRecords: -1 deletes up to the high watermark, in the log and in the cold log. A topic without `delete` in its `cleanup.policy` is
 //!   POLICY_VIOLATION. Left out: waiting for other replicas, of which there are none.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
@@ -22,6 +21,7 @@ use kafka_protocol::messages::{
     OffsetForLeaderEpochResponse, TopicName,
 };
 
+use super::topics::once;
 use super::{Context, Reply};
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
@@ -46,37 +46,23 @@ pub(crate) fn list_offsets(context: &Context, version: i16, request: ListOffsets
     }
     let context = context.clone();
     Reply::later(async move {
-        let all = request.topics.iter();
-        let all =
-            all.flat_map(|topic| topic.partitions.iter().map(|asked| (topic.name.clone(), asked.partition_index)));
-        let twice = repeated(all);
-        let mut answered = HashSet::new();
         let look = Look { version, committed_only: request.isolation_level != 0 };
-        let mut topics = Vec::with_capacity(request.topics.len());
-        for topic in request.topics {
-            let mut partitions = Vec::with_capacity(topic.partitions.len());
-            for asked in &topic.partitions {
-                let key = (topic.name.clone(), asked.partition_index);
-                let found = if !twice.contains(&key) {
-                    find(&context, look, &topic.name, asked).await
-                } else if answered.insert(key) {
-                    let twice = Error::new(Kind::InvalidRequest, "the partition is asked for twice");
-                    context.authorize(Operation::Describe, Resource::Topic(&topic.name)).and(Err(twice))
-                } else {
-                    continue;
-                };
-                partitions.push(listed(version, asked.partition_index, found));
-            }
-            topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+        let all = request.topics.iter();
+        let mut topics: Vec<_> =
+            all.map(|topic| ListOffsetsTopicResponse::default().with_name(topic.name.clone())).collect();
+        let all = request.topics.iter().enumerate();
+        let all = all.flat_map(|(at, topic)| topic.partitions.iter().map(move |asked| (at, &topic.name, asked)));
+        for ((at, topic, asked), twice) in once(all, |(_, topic, asked)| (*topic, asked.partition_index)) {
+            let found = if twice {
+                let twice = Error::new(Kind::InvalidRequest, "the partition is asked for twice");
+                context.authorize(Operation::Describe, Resource::Topic(topic)).and(Err(twice))
+            } else {
+                find(&context, look, topic, asked).await
+            };
+            topics[at].partitions.push(listed(version, asked.partition_index, found));
         }
         Reply::message(version, &ListOffsetsResponse::default().with_topics(topics))
     })
-}
-
-/// The values that occur more than once.
-fn repeated<T: Clone + Eq + std::hash::Hash>(all: impl Iterator<Item = T>) -> HashSet<T> {
-    let mut seen = HashSet::new();
-    all.filter(|one| !seen.insert(one.clone())).collect()
 }
 
 fn not_listed(version: i16, request: ListOffsetsRequest, error: &Error) -> Reply {

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use kafka_protocol::messages::alter_partition_reassignments_request::{ReassignablePartition, ReassignableTopic};
 use kafka_protocol::messages::alter_replica_log_dirs_request::{AlterReplicaLogDir, AlterReplicaLogDirTopic};
+use kafka_protocol::messages::create_delegation_token_request::CreatableRenewers;
+use kafka_protocol::messages::describe_delegation_token_request::DescribeDelegationTokenOwner;
 use kafka_protocol::messages::describe_topic_partitions_request::{Cursor, TopicRequest};
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::list_partition_reassignments_request::ListPartitionReassignmentsTopics;
@@ -17,6 +19,27 @@ pub(super) fn sample(key: ApiKey, v: i16) -> Option<Bytes> {
             let topic = AlterReplicaLogDirTopic::default().with_name(topic()).with_partitions(vec![0, 9]);
             let dir = AlterReplicaLogDir::default().with_path(text("/nowhere")).with_topics(vec![topic]);
             encoded(v, &AlterReplicaLogDirsRequest::default().with_dirs(vec![dir]))
+        }
+        ApiKey::CreateDelegationToken => {
+            let renewer = CreatableRenewers::default().with_principal_type(text("User"));
+            let request = CreateDelegationTokenRequest::default()
+                .with_renewers(vec![renewer.with_principal_name(text("bob"))])
+                .with_max_lifetime_ms(1000);
+            let owned = request.clone().with_owner_principal_type(Some(text("User")));
+            encoded(v, &if v >= 3 { owned.with_owner_principal_name(Some(text("ann"))) } else { request })
+        }
+        ApiKey::RenewDelegationToken => {
+            let request = RenewDelegationTokenRequest::default().with_hmac(Bytes::from_static(b"hmac"));
+            encoded(v, &request.with_renew_period_ms(1000))
+        }
+        ApiKey::ExpireDelegationToken => {
+            let request = ExpireDelegationTokenRequest::default().with_hmac(Bytes::from_static(b"hmac"));
+            encoded(v, &request.with_expiry_time_period_ms(-1))
+        }
+        ApiKey::DescribeDelegationToken => {
+            let owner = DescribeDelegationTokenOwner::default().with_principal_type(text("User"));
+            let owners = vec![owner.with_principal_name(text("ann"))];
+            encoded(v, &DescribeDelegationTokenRequest::default().with_owners(Some(owners)))
         }
         ApiKey::ElectLeaders => {
             let topic = TopicPartitions::default().with_topic(topic()).with_partitions(vec![0, 9]);

@@ -126,8 +126,12 @@ fn place(key: ApiKey, version: i16) -> Option<Place> {
     };
     let in_version = since.is_some_and(|since| version >= since);
     in_version.then_some(match key {
-        // behind all topics; no tagged fields of ours follow but their count
+        // behind all else; no tagged fields of ours follow but their count
         ApiKey::Produce => Place::End(if version >= 9 { 5 } else { 4 }),
+        ApiKey::CreateDelegationToken
+        | ApiKey::RenewDelegationToken
+        | ApiKey::ExpireDelegationToken
+        | ApiKey::DescribeDelegationToken => Place::End(if version >= 2 { 5 } else { 4 }),
         ApiKey::OffsetDelete => Place::Start(2),
         _ => Place::Start(0),
     })

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{
-    ApiKey, SaslAuthenticateRequest, SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
+    ApiKey, DescribeDelegationTokenRequest, DescribeDelegationTokenResponse, SaslAuthenticateRequest,
+    SaslAuthenticateResponse, SaslHandshakeRequest, SaslHandshakeResponse,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
 use rand::{Rng, SeedableRng};
@@ -184,6 +185,13 @@ async fn log_in<S: AsyncRead + AsyncWrite + Unpin>(
     token(stream, format!("\0{user}\0{password}").as_bytes()).await.unwrap()
 }
 
+/// The code of an answer about delegation tokens: 61 for who has shown who it is, 64 for others.
+async fn tokens<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) -> i16 {
+    let body = DescribeDelegationTokenRequest::default().with_owners(None);
+    let answer: DescribeDelegationTokenResponse = ask(stream, ApiKey::DescribeDelegationToken, 3, &body).await.unwrap();
+    answer.error_code
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_answered_before_a_login() {
     let node = node(ListenerProtocol::SaslPlaintext, ClientAuth::None, false).await;
@@ -326,6 +334,26 @@ async fn certificates_name_their_clients() {
     }
     assert!(requested.connect_tls("other.example", false).await.is_err(), "the client checks our name");
     requested.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn delegation_tokens_are_for_who_has_shown_who_it_is() {
+    let requested = node(ListenerProtocol::Ssl, ClientAuth::Requested, false).await;
+    for (with_certificate, code) in [(false, 64), (true, 61)] {
+        let mut stream = requested.connect_tls("mill", with_certificate).await.unwrap();
+        assert_eq!(tokens(&mut stream).await, code, "with a certificate: {with_certificate}");
+    }
+    requested.end().await;
+
+    let open = node(ListenerProtocol::Plaintext, ClientAuth::None, false).await;
+    assert_eq!(tokens(&mut open.connect().await).await, 64);
+    open.end().await;
+
+    let login = node(ListenerProtocol::SaslPlaintext, ClientAuth::None, false).await;
+    let mut stream = login.connect().await;
+    assert_eq!(log_in(&mut stream, "ann", "ann-secret").await.error_code, 0);
+    assert_eq!(tokens(&mut stream).await, 61);
+    login.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -104,14 +104,19 @@ fn refuses(told: &str) -> bool {
     [29, 30, 31, 53].iter().any(|code| told.contains(&format!("error_code: {code},")))
 }
 
-/// Those that answer everybody: with what everybody may know, or with only what the client may see.
-const OPEN: [ApiKey; 6] = [
+/// Those that answer everybody: with what everybody may know, or with only what the client may see; and those for tokens, which
+/// nobody gets who has not logged in.
+const OPEN: [ApiKey; 10] = [
     ApiKey::ListTransactions,
     ApiKey::ApiVersions,
     ApiKey::SaslHandshake,
     ApiKey::SaslAuthenticate,
     ApiKey::ListGroups,
     ApiKey::DescribeCluster,
+    ApiKey::CreateDelegationToken,
+    ApiKey::RenewDelegationToken,
+    ApiKey::ExpireDelegationToken,
+    ApiKey::DescribeDelegationToken,
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

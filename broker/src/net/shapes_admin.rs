@@ -7,7 +7,9 @@ use super::shapes::{Field, Shape};
 const BOOL: Field = Field::fixed(1);
 const INT8: Field = Field::fixed(1);
 const INT32: Field = Field::fixed(4);
+const INT64: Field = Field::fixed(8);
 const TEXT: Field = Field::text();
+const BLOB: Field = Field::blob();
 const INT32_LIST: Field = Field::fixed_list(4);
 
 const fn list(fields: &'static [Field]) -> Field {
@@ -22,6 +24,10 @@ const fn shaped(flexible_from: i16, fields: &'static [Field]) -> Shape {
 pub(super) fn shape(key: ApiKey) -> Option<&'static Shape> {
     Some(match key {
         ApiKey::AlterReplicaLogDirs => &ALTER_REPLICA_LOG_DIRS,
+        ApiKey::CreateDelegationToken => &CREATE_DELEGATION_TOKEN,
+        ApiKey::RenewDelegationToken => &RENEW_DELEGATION_TOKEN,
+        ApiKey::ExpireDelegationToken => &EXPIRE_DELEGATION_TOKEN,
+        ApiKey::DescribeDelegationToken => &DESCRIBE_DELEGATION_TOKEN,
         ApiKey::ElectLeaders => &ELECT_LEADERS,
         ApiKey::AlterPartitionReassignments => &ALTER_PARTITION_REASSIGNMENTS,
         ApiKey::ListPartitionReassignments => &LIST_PARTITION_REASSIGNMENTS,
@@ -39,6 +45,22 @@ static ALTER_REPLICA_LOG_DIRS: Shape = shaped(
         list(&[TEXT, INT32_LIST]), // topics: name, partitions
     ])],
 );
+
+static CREATE_DELEGATION_TOKEN: Shape = shaped(
+    2,
+    &[
+        TEXT.since(3),       // owner_principal_type
+        TEXT.since(3),       // owner_principal_name
+        list(&[TEXT, TEXT]), // renewers: principal_type, principal_name
+        INT64,               // max_lifetime_ms
+    ],
+);
+
+static RENEW_DELEGATION_TOKEN: Shape = shaped(2, &[BLOB, INT64]); // hmac, renew_period_ms
+
+static EXPIRE_DELEGATION_TOKEN: Shape = shaped(2, &[BLOB, INT64]); // hmac, expiry_time_period_ms
+
+static DESCRIBE_DELEGATION_TOKEN: Shape = shaped(2, &[list(&[TEXT, TEXT])]); // owners: principal_type, principal_name
 
 static ELECT_LEADERS: Shape = shaped(
     2,

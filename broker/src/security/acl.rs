@@ -17,7 +17,7 @@ pub enum ResourceType {
     TransactionalId = 5,
     /// Delegation tokens; kept for tools, nothing here asks for them.
     DelegationToken = 6,
-    /// Users; kept for tools, nothing here asks for them.
+    /// Users for whom others make delegation tokens, as `Type:name`.
     User = 7,
 }
 
@@ -114,6 +114,8 @@ pub enum Resource<'a> {
     Cluster,
     /// A transactional id.
     TransactionalId(&'a str),
+    /// A principal, as `Type:name`.
+    User(&'a str),
 }
 
 impl<'a> Resource<'a> {
@@ -124,13 +126,16 @@ impl<'a> Resource<'a> {
             Resource::Group(_) => ResourceType::Group,
             Resource::Cluster => ResourceType::Cluster,
             Resource::TransactionalId(_) => ResourceType::TransactionalId,
+            Resource::User(_) => ResourceType::User,
         }
     }
 
     /// Its name.
     pub fn name(self) -> &'a str {
         match self {
-            Resource::Topic(name) | Resource::Group(name) | Resource::TransactionalId(name) => name,
+            Resource::Topic(name) | Resource::Group(name) | Resource::TransactionalId(name) | Resource::User(name) => {
+                name
+            }
             Resource::Cluster => CLUSTER_NAME,
         }
     }
@@ -145,6 +150,7 @@ impl<'a> Resource<'a> {
                 &[Create, Alter, Describe, ClusterAction, DescribeConfigs, AlterConfigs, IdempotentWrite]
             }
             Resource::TransactionalId(_) => &[Write, Describe, TwoPhaseCommit],
+            Resource::User(_) => &[CreateTokens, DescribeTokens],
         }
     }
 }
@@ -275,7 +281,7 @@ pub(crate) mod tests {
         let named = |all: &[(&str, i8)], word: &str| all.iter().find(|(name, _)| *name == word).unwrap().1;
         Acl {
             resource_type: ResourceType::from_code(named(
-                &[("topic", 2), ("group", 3), ("cluster", 4), ("transactional-id", 5)],
+                &[("topic", 2), ("group", 3), ("cluster", 4), ("transactional-id", 5), ("user", 7)],
                 kind,
             ))
             .unwrap(),
@@ -295,6 +301,7 @@ pub(crate) mod tests {
                     ("describe-configs", 10),
                     ("alter-configs", 11),
                     ("idempotent-write", 12),
+                    ("create-tokens", 13),
                 ],
                 operation,
             ))

@@ -4,7 +4,7 @@
 //! tls.rs       certificates, read again when they change; names of clients from them    listeners' TLS
 //! session.rs   one connection: nothing before a login, nothing after it ran out         sasl.rs scram.rs  logins
 //! acl.rs       rules and filters as data      rules.rs   the rules in force, indexed    authorize below
-//! quota.rs     limits as data                 rates.rs   use, and how long to be still
+//! quota.rs     limits as data      rates.rs tokens.rs   use, and how long to be still      clients.rs   whose
 //! records.rs   the stored bytes of rules, credentials and limits                        audit.rs  what was refused
 //! ```
 //! Changes are decided, recorded in one commit and applied, as everywhere: [`Security::change`].
@@ -12,6 +12,7 @@
 pub mod acl;
 mod audit;
 mod base64;
+mod clients;
 mod config;
 pub mod quota;
 mod rates;

@@ -1,8 +1,9 @@
 //! What clients use, measured as Kafka measures it: eleven samples of a second, and the time a client has to be still until
 //! its rate over them is its limit again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::clients::Clients;
 use super::quota::{Limit, Quota};
 use crate::types::TimestampMs;
 
@@ -12,16 +13,6 @@ const SAMPLE_MS: i64 = 1_000;
 const SAMPLES: i64 = 11;
 /// Longest stillness for requests (Kafka: one sample), so that a slow request does not lock its client out.
 const REQUEST_THROTTLE_MS_MAX: i64 = SAMPLE_MS;
-/// Meters at one time. When all of them are in use, further clients share one per limit: they are held to it together.
-const METERS_MAX: usize = 20_000;
-
-/// Whose use a meter counts.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Key {
-    quota: Quota,
-    user: Option<String>,
-    client_id: Option<String>,
-}
 
 /// Use over the last samples: when each began, and what was used in it.
 #[derive(Debug, Default)]
@@ -30,6 +21,11 @@ struct Meter {
 }
 
 impl Meter {
+    fn is_still(&mut self, now: TimestampMs) -> bool {
+        self.forget(now);
+        self.samples.is_empty()
+    }
+
     fn forget(&mut self, now: TimestampMs) {
         while self.samples.front().is_some_and(|(start, _)| now - start >= SAMPLES * SAMPLE_MS) {
             self.samples.pop_front();
@@ -64,7 +60,7 @@ impl Meter {
 /// All meters. Holds: use of the last seconds of those who have limits. A crash forgets it.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    meters: HashMap<Key, Meter>,
+    meters: Clients<Meter>,
 }
 
 impl Rates {
@@ -84,17 +80,7 @@ impl Rates {
     }
 
     fn meter(&mut self, quota: Quota, limit: Limit, now: TimestampMs) -> &mut Meter {
-        let mut key = Key { quota, user: limit.user, client_id: limit.client_id };
-        if self.meters.len() >= METERS_MAX && !self.meters.contains_key(&key) {
-            self.meters.retain(|_, meter| {
-                meter.forget(now);
-                !meter.samples.is_empty()
-            });
-            if self.meters.len() >= METERS_MAX {
-                key = Key { quota, user: None, client_id: None };
-            }
-        }
-        self.meters.entry(key).or_default()
+        self.meters.count((quota, limit), |meter| meter.is_still(now), Meter::default)
     }
 }
 
@@ -107,6 +93,7 @@ pub(super) fn answer_bytes_max(bound: f64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::security::clients::CLIENTS_MAX;
 
     fn limit(bound: f64) -> Limit {
         Limit { bound, user: Some("ann".into()), client_id: None }
@@ -140,11 +127,11 @@ mod tests {
     #[test]
     fn meters_are_bounded() {
         let mut rates = Rates::default();
-        for client in 0..METERS_MAX + 10 {
+        for client in 0..CLIENTS_MAX + 10 {
             let limit = Limit { bound: 1.0, user: None, client_id: Some(client.to_string()) };
             rates.record(Quota::ProducerByteRate, limit, 1.0, 0);
         }
-        assert_eq!(rates.meters.len(), METERS_MAX + 1);
+        assert_eq!(rates.meters.len(), CLIENTS_MAX + 1);
         rates.record(Quota::ProducerByteRate, limit(1.0), 1.0, 20_000);
         assert_eq!(rates.meters.len(), 1, "who was still for long is forgotten");
     }

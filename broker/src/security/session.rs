@@ -89,6 +89,11 @@ impl Session {
         self.principal.get().is_some()
     }
 
+    /// Whether it has shown who it is, by a login or a certificate.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        matches!(*self.state.lock(), State::Open(Some(_))) || *self.principal() != Principal::default()
+    }
+
     /// Whether nothing more is answered.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(*self.state.lock(), State::Ended)

@@ -1,18 +1,12 @@
 //! Tokens for partitions that are made and deleted (KIP-599): a bucket for each limit, filled at the limit's rate up to what
 //! eleven seconds of it give. One request may take more than there is; then nobody takes any until the debt is paid.
 
-use std::collections::HashMap;
-
-use super::quota::Limit;
+use super::clients::Clients;
+use super::quota::{Limit, Quota};
 use crate::types::TimestampMs;
 
 /// How many seconds' worth of its rate a bucket has room for (`controller.quota.window.num` of a second each).
 const ROOM_SECONDS: f64 = 11.0;
-/// Buckets at one time. When none of them is full, further clients share one: they are held to it together.
-const BUCKETS_MAX: usize = 20_000;
-
-/// Whose use a bucket counts.
-type Key = (Option<String>, Option<String>);
 
 #[derive(Debug)]
 struct Bucket {
@@ -22,6 +16,15 @@ struct Bucket {
 }
 
 impl Bucket {
+    fn full(rate: f64, now: TimestampMs) -> Self {
+        Self { tokens: ROOM_SECONDS * rate, filled_at: now, rate }
+    }
+
+    fn is_full(&mut self, now: TimestampMs) -> bool {
+        self.fill(now);
+        self.tokens >= ROOM_SECONDS * self.rate
+    }
+
     fn fill(&mut self, now: TimestampMs) {
         let seconds = now.saturating_sub(self.filled_at) as f64 / 1_000.0;
         self.tokens = (self.tokens + seconds * self.rate).min(ROOM_SECONDS * self.rate);
@@ -36,7 +39,7 @@ impl Bucket {
 /// All buckets. Holds: the tokens of those who have limits. A crash fills them.
 #[derive(Debug, Default)]
 pub(super) struct Buckets {
-    buckets: HashMap<Key, Bucket>,
+    buckets: Clients<Bucket>,
 }
 
 impl Buckets {
@@ -47,7 +50,8 @@ impl Buckets {
     /// For how many milliseconds the bucket is still in debt.
     pub(super) fn take(&mut self, limit: Limit, amount: f64, strict: bool, now: TimestampMs) -> Result<i64, i64> {
         let rate = limit.bound;
-        let bucket = self.bucket(limit, now);
+        let whose = (Quota::ControllerMutationRate, limit);
+        let bucket = self.buckets.count(whose, |bucket| bucket.is_full(now), || Bucket::full(rate, now));
         bucket.fill(now);
         bucket.rate = rate;
         let debt_ms = bucket.debt_ms();
@@ -57,26 +61,12 @@ impl Buckets {
         bucket.tokens -= amount;
         Ok(if strict { 0 } else { bucket.debt_ms() })
     }
-
-    fn bucket(&mut self, limit: Limit, now: TimestampMs) -> &mut Bucket {
-        let rate = limit.bound;
-        let mut key = (limit.user, limit.client_id);
-        if self.buckets.len() >= BUCKETS_MAX && !self.buckets.contains_key(&key) {
-            self.buckets.retain(|_, bucket| {
-                bucket.fill(now);
-                bucket.tokens < ROOM_SECONDS * bucket.rate
-            });
-            if self.buckets.len() >= BUCKETS_MAX {
-                key = (None, None);
-            }
-        }
-        self.buckets.entry(key).or_insert_with(|| Bucket { tokens: ROOM_SECONDS * rate, filled_at: now, rate })
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::security::clients::CLIENTS_MAX;
 
     fn limit(bound: f64, user: &str) -> Limit {
         Limit { bound, user: Some(user.into()), client_id: None }
@@ -110,10 +100,10 @@ mod tests {
     #[test]
     fn buckets_have_a_bound() {
         let mut buckets = Buckets::default();
-        for user in 0..BUCKETS_MAX + 2 {
+        for user in 0..CLIENTS_MAX + 2 {
             assert_eq!(buckets.take(limit(1.0, &user.to_string()), 11.0, true, 0), Ok(0));
         }
-        assert_eq!(buckets.buckets.len(), BUCKETS_MAX + 1, "those beyond share one");
+        assert_eq!(buckets.buckets.len(), CLIENTS_MAX + 1, "those beyond share one");
         assert_eq!(buckets.take(limit(1.0, "new"), 1.0, true, 11_000), Ok(0));
         assert_eq!(buckets.buckets.len(), 2, "full ones are forgotten, the shared one is not full");
     }

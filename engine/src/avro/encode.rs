@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::program::DEPTH_MAX;
 use super::schema::{AvroSchema, Meaning, Node, NodeId, Octets};
+use crate::nested::integer_bytes;
 use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms};
 
 /// The bytes of a value.
@@ -171,11 +172,7 @@ impl Encoder<'_> {
                 let scale = u8::try_from(scale).unwrap_or(u8::MAX);
                 let unscaled = parse_decimal(&text, 38, scale)
                     .ok_or_else(|| self.wrong(value, &format!("a decimal with {scale} places")))?;
-                let bytes = unscaled.to_be_bytes();
-                let fill = if unscaled < 0 { 0xff } else { 0 };
-                // The shortest form that keeps the sign.
-                let spare = (0..15).take_while(|at| bytes[*at] == fill && (bytes[at + 1] ^ fill) & 0x80 == 0).count();
-                Ok(bytes[spare..].to_vec())
+                Ok(integer_bytes(unscaled))
             }
             Octets::Uuid => {
                 let hex: Vec<u8> = text.bytes().filter(|byte| *byte != b'-').collect();

@@ -11,5 +11,5 @@ mod schema;
 mod text;
 
 pub(crate) use encode::encode;
-pub(crate) use program::{Fault, Program};
+pub(crate) use program::Program;
 pub(crate) use schema::AvroSchema;

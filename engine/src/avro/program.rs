@@ -3,24 +3,14 @@
 use super::cursor::{Broken, Cursor};
 use super::schema::{AvroSchema, Field, Meaning, Node, NodeId, Octets};
 use super::text;
+use crate::base64::base64;
 use crate::columns::{ColumnBuffer, Scalar};
+use crate::fields::Fault;
+use crate::json::JsonValue;
+use crate::nested::integer;
 
 /// Deepest nesting of values: types may be recursive.
 pub(super) const DEPTH_MAX: usize = 64;
-
-/// Why a record is no row.
-pub(crate) enum Fault {
-    /// The bytes do not fit the schema.
-    Broken(String),
-    /// The value of a column is of another type: the column's index and what the value is.
-    Type(usize, String),
-}
-
-impl From<Broken> for Fault {
-    fn from(broken: Broken) -> Fault {
-        Fault::Broken(broken)
-    }
-}
 
 /// A compiled schema. Never changes.
 pub(crate) struct Program {
@@ -94,10 +84,13 @@ impl Program {
         let nested;
         let scalar = match self.schema.node(node) {
             Node::Array(_) | Node::Map(_) | Node::Record(_) => {
+                nested = text::json(&self.schema, node, cursor)?;
+                if column.push(&JsonValue::Array(&nested)) {
+                    return Ok(());
+                }
                 if !column.is_text() {
                     return Err(Fault::Type(0, "an array, a map or a record".into()));
                 }
-                nested = text::json(&self.schema, node, cursor)?;
                 Scalar::Text(&nested)
             }
             simple => match scalar(simple, cursor)? {
@@ -142,23 +135,13 @@ pub(super) fn scalar<'a, 's: 'a, 'b: 'a>(node: &'s Node, cursor: &mut Cursor<'b>
 
 fn octets_of<'a>(octets: Octets, bytes: &'a [u8]) -> Result<Read<'a>, Broken> {
     Ok(match octets {
-        Octets::Plain => Read::Owned(text::base64(bytes)),
+        Octets::Plain => Read::Owned(base64(bytes)),
         Octets::Uuid => Read::Owned(text::uuid(bytes)),
         Octets::Decimal { scale } => {
             let unscaled = integer(bytes).ok_or("a decimal has more than 128 bits")?;
             Read::Scalar(Scalar::Decimal { unscaled, scale })
         }
     })
-}
-
-/// A big-endian two's complement of any length.
-fn integer(bytes: &[u8]) -> Option<i128> {
-    let negative = bytes.first().is_some_and(|first| first & 0x80 != 0);
-    let fill = if negative { 0xff } else { 0 };
-    let (head, tail) = bytes.split_at(bytes.len().saturating_sub(16));
-    let fits = head.iter().all(|byte| *byte == fill) && (head.is_empty() || (tail[0] & 0x80 != 0) == negative);
-    let start: i128 = if negative { -1 } else { 0 };
-    fits.then(|| tail.iter().fold(start, |number, byte| number << 8 | i128::from(*byte)))
 }
 
 /// Goes over a value without looking at it.

@@ -269,9 +269,9 @@ impl Work<'_> {
 
 fn made_by(new: &Compiled) -> Vec<Made> {
     let stream = |stream: &Arc<Stream>| {
-        let derived = new.derived.iter().find(|plan| plan.stream.name() == stream.name());
-        let tables = derived.iter().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
-        let sources = derived.iter().flat_map(|plan| plan.sources().map(|source| source.name().to_string()));
+        let derived = new.derived.iter().filter(|plan| plan.stream.name() == stream.name());
+        let tables = derived.clone().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
+        let sources = derived.flat_map(|plan| plan.sources().map(|source| source.name().to_string()));
         let from = sources.chain(tables).collect();
         Made { kind: Kind::Stream, name: stream.name().to_string(), topic: Some(stream.topic().clone()), from }
     };

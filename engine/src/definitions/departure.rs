@@ -9,16 +9,16 @@ use super::statement::{Action, Declares, read_one};
 use super::stored::definition_key;
 use super::{Definition, Kind};
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
-use crate::derive::{forget_joined, joined_progress_key};
+use crate::derive::{BRANCHES_MAX, forget_joined, has_joined};
 use crate::error::Result;
-use crate::quality::{Writer, forget};
+use crate::quality::{Writer, forget, forget_branch};
 use crate::state;
 
 /// Deletes all that is left of a dropped one. The topic of a declared stream or of a table is its user's, and stays.
 pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definition: &Definition) -> Result<()> {
     let is_derived = kind == Kind::Stream && is_derived(definition);
-    let is_joined = is_derived && broker.store().get(Family::State, &joined_progress_key(name))?.is_some();
-    let late = is_joined.then(|| format!("{name}{LATE_SUFFIX}"));
+    let has_joined = is_derived && has_joined(broker.store(), name)?;
+    let late = has_joined.then(|| format!("{name}{LATE_SUFFIX}"));
     for topic in topics(kind, name, is_derived).into_iter().chain(late) {
         if broker.catalog().topic(&topic).is_some() {
             broker.catalog().delete(&topic).await?;
@@ -34,7 +34,10 @@ pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definiti
     };
     if is_derived {
         let seen = delete_below(state::seen_prefix(name));
-        changes.extend([forget(Writer::Derived, name), delete(state::derived_progress_key(name)), seen]);
+        changes.push(seen);
+        for branch in 0..BRANCHES_MAX {
+            changes.extend([forget_branch(name, branch), delete(state::branch_progress_key(name, branch))]);
+        }
         changes.extend(forget_joined(name));
     }
     changes.push(delete(definition_key(kind, name)));
@@ -52,8 +55,8 @@ fn topics(kind: Kind, name: &str, is_derived: bool) -> Vec<String> {
 }
 
 fn is_derived(definition: &Definition) -> bool {
-    let read = read_one(&definition.sql, "");
-    matches!(read, Ok(Action::Create { declares: Declares::Stream(stream), .. }) if stream.sql.is_some())
+    let Ok(Action::Create { declares, .. }) = read_one(&definition.sql, "") else { return false };
+    matches!(*declares, Declares::Stream(stream) if stream.sql.is_some())
 }
 
 fn view_changes(broker: &Broker, name: &str) -> Result<Vec<Change>> {

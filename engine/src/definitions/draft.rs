@@ -131,15 +131,18 @@ impl<'a> Draft<'a> {
             }
             Declares::Stream(config) => {
                 let known = &self.after.compiled;
-                let plan = Arc::new(DerivedPlan::new(&config, &known.streams, &known.tables)?);
+                let plans = DerivedPlan::all(&config, &known.streams, &known.tables)?;
                 let written = (name.as_str(), state::derived_progress_key(name));
-                let late = plan.join.is_some().then(|| format!("{name}{LATE_SUFFIX}"));
+                let joins = plans.iter().any(|plan| plan.join.is_some());
+                let late = joins.then(|| format!("{name}{LATE_SUFFIX}"));
                 let more: Vec<String> = late.into_iter().chain([format!("{name}{REJECTED_SUFFIX}")]).collect();
                 self.check_topics(Some(written), &more)?;
-                plan.stream.bind(self.broker.schemas().clone());
+                for plan in plans.iter().take(1) {
+                    plan.stream.bind(self.broker.schemas().clone());
+                    new.streams.push(plan.stream.clone());
+                }
                 self.after.config.streams.push(config);
-                new.streams.push(plan.stream.clone());
-                new.derived.push(plan);
+                new.derived.extend(plans.into_iter().map(Arc::new));
             }
             Declares::Table(config) => {
                 new.tables.push(Arc::new(LookupTable::new(&config)?));
@@ -319,6 +322,7 @@ impl<'a> Draft<'a> {
             Kind::View => false,
         };
         readers.extend(derived.iter().filter(joins).map(|plan| format!("stream {}", plan.stream.name())));
+        readers.dedup();
         let of_stream = views.iter().filter(|view| kind == Kind::Stream && view.stream.name() == name);
         readers.extend(of_stream.map(|view| format!("view {}", view.name)));
         readers.extend((self.outside.readers)(name));
@@ -367,7 +371,7 @@ impl Statement {
 /// The declaration with the place that it will have after a start, so that both say the same.
 fn read_again(definition: &Definition) -> Result<Declares, Wrong> {
     match read_one(&definition.sql, &definition.place()) {
-        Ok(Action::Create { declares, .. }) => Ok(declares),
+        Ok(Action::Create { declares, .. }) => Ok(*declares),
         Ok(_) => Err(vec!["it declares nothing".to_string()]),
         Err(mistakes) => Err(mistakes.into_iter().map(|mistake| mistake.message).collect()),
     }

@@ -5,6 +5,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token};
 
 use super::Mistake;
+use crate::config::CsvConfig;
 use crate::names::closest;
 
 /// Units of a length of time, in milliseconds.
@@ -91,6 +92,18 @@ impl Options {
             mistakes.push(at(place, format!("{key} = '{value}': there are {}", known.join(", "))));
         }
         found.map(|(_, meaning)| *meaning)
+    }
+
+    /// Takes out what stands between fields.
+    pub(super) fn character(&mut self, key: &'static str, mistakes: &mut Vec<Mistake>) -> Option<char> {
+        let (value, place) = self.at(key)?;
+        let found = CsvConfig::delimiter_of(&value);
+        if found.is_none() {
+            let message =
+                format!("{key} = '{value}': write one character, not a quote or a line break; or tab or space");
+            mistakes.push(at(place, message));
+        }
+        found
     }
 
     fn at(&mut self, key: &'static str) -> Option<(String, Location)> {

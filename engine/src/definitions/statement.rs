@@ -10,8 +10,8 @@ use super::options::{Options, at, next_or_last};
 use super::script::{byte_at, tokens};
 use super::{Kind, Mistake};
 use crate::config::{
-    CheckAction, CheckConfig, ColumnConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig, TableRows,
-    ViewConfig,
+    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig,
+    TableRows, ViewConfig,
 };
 use crate::names::{is_topic_name, normalized, single_name};
 
@@ -21,7 +21,7 @@ const FORM: &str =
 /// What a statement does.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
-    Create { name: String, declares: Declares, or_replace: bool, if_not_exists: bool },
+    Create { name: String, declares: Box<Declares>, or_replace: bool, if_not_exists: bool },
     Drop { kind: Kind, name: String, if_exists: bool },
     Pause(String),
     Resume(String),
@@ -193,7 +193,7 @@ impl Reading<'_> {
         };
         options.finish(&mut self.mistakes);
         self.end()?;
-        Ok(Action::Create { name, declares, or_replace, if_not_exists })
+        Ok(Action::Create { name, declares: Box::new(declares), or_replace, if_not_exists })
     }
 
     /// The text of the query after AS, which must be all that is left, and be a query.
@@ -229,21 +229,36 @@ impl Reading<'_> {
     }
 
     fn stream(&mut self, name: &str, columns: Columns, options: &mut Options) -> StreamConfig {
-        const FORMATS: [(&str, StreamFormat); 3] =
-            [("json", StreamFormat::Json), ("avro", StreamFormat::Avro), ("json_schema", StreamFormat::JsonSchema)];
+        const FORMATS: [(&str, StreamFormat); 5] = [
+            ("json", StreamFormat::Json),
+            ("avro", StreamFormat::Avro),
+            ("json_schema", StreamFormat::JsonSchema),
+            ("protobuf", StreamFormat::Protobuf),
+            ("csv", StreamFormat::Csv),
+        ];
         if let Some((key, place)) = columns.keys.first() {
             let message =
                 format!("'{key}' PRIMARY KEY: a stream has none, write CREATE TABLE for the latest row per key");
             self.mistakes.push(at(*place, message));
         }
+        let format = options.word("format", &FORMATS, &mut self.mistakes).unwrap_or_default();
         StreamConfig {
             name: name.to_string(),
             topic: options.text("topic").unwrap_or_else(|| name.to_string()),
-            format: options.word("format", &FORMATS, &mut self.mistakes).unwrap_or_default(),
+            csv: if format == StreamFormat::Csv { self.csv(options) } else { CsvConfig::default() },
+            format,
             event_time: options.required("event_time", &mut self.mistakes),
             columns: columns.columns,
             checks: columns.checks,
             ..self.times(options)
+        }
+    }
+
+    fn csv(&mut self, options: &mut Options) -> CsvConfig {
+        let csv = CsvConfig::default();
+        CsvConfig {
+            delimiter: options.character("delimiter", &mut self.mistakes).unwrap_or(csv.delimiter),
+            null_text: options.text("null_text").unwrap_or(csv.null_text),
         }
     }
 

@@ -1,8 +1,8 @@
-//! The streams that a derived stream reads: the one after FROM, and the one that it is joined to, if any.
+//! The streams that one SELECT of a derived stream reads: the one after FROM, and the one that it is joined to, if any.
 
 use std::sync::Arc;
 
-use super::parse::ParsedStream;
+use super::parse::ParsedBranch;
 use super::stream_join::JoinedStreams;
 use crate::lookup::LookupTable;
 use crate::names::closest;
@@ -16,7 +16,7 @@ pub(super) struct FromStreams {
 
 impl FromStreams {
     /// Both, if they are two.
-    pub(super) fn joined(&self, parsed: &ParsedStream) -> Option<JoinedStreams<'_>> {
+    pub(super) fn joined(&self, parsed: &ParsedBranch) -> Option<JoinedStreams<'_>> {
         let right = self.right.as_ref()?;
         Some(JoinedStreams { left: &self.left, right, within_ms: parsed.within_ms })
     }
@@ -24,7 +24,7 @@ impl FromStreams {
 
 /// Finds what a text names; Err says what there is instead.
 pub(super) fn find_streams(
-    parsed: &ParsedStream,
+    parsed: &ParsedBranch,
     streams: &[Arc<Stream>],
     tables: &[Arc<LookupTable>],
 ) -> Result<FromStreams, String> {

@@ -92,11 +92,13 @@ pub(super) fn joins_of(
 }
 
 /// Whether rows without a match stay.
-pub(super) fn keeps_all(join: &Join) -> Result<bool, String> {
+fn keeps_all(join: &Join) -> Result<bool, String> {
     match join.join_type {
         JoinType::Left => Ok(true),
         JoinType::Inner => Ok(false),
-        other => Err(format!("a {other} join is not supported in a derived stream, write JOIN or LEFT JOIN")),
+        other => {
+            Err(format!("a {other} join of a table is not supported in a derived stream, write JOIN or LEFT JOIN"))
+        }
     }
 }
 

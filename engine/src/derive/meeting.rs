@@ -1,6 +1,6 @@
 //! Whom rows meet. A row that comes is compared with the rows of the other side that wait, joined to those that are equal and near
-//! enough, and waits itself until nobody can come any more whom it could meet. On the left of a LEFT JOIN a row that has met none
-//! by then is told alone. Changes nothing that others see until the pipeline's commit has succeeded.
+//! enough, and waits itself until nobody can come any more whom it could meet. On a side that keeps all (the left of a LEFT JOIN) a row
+//! that has met none by then is told alone. Changes nothing that others see until the pipeline's commit has succeeded.
 //!
 //! A step is of one side, so no two of its rows meet each other, and is done in parts, a commit each: what rows meet bounds a part.
 
@@ -17,10 +17,7 @@ use super::interval::Side;
 use super::member::{DerivedMember, DerivedStep};
 use super::plan::DerivedPlan;
 use super::search::Search;
-use super::stored::{
-    bucket_prefix, decode_progress, encode_progress, forget_side, forget_waiting, lonely_key, lonely_range, place,
-    place_bound, place_of, progress_key,
-};
+use super::stored::{JoinKeys, decode_progress, encode_progress, place, place_bound, place_of};
 use super::stream_join::StreamJoin;
 use crate::check::LATE_SUFFIX;
 use crate::conditions::Fault;
@@ -45,10 +42,11 @@ pub(crate) struct JoinMember {
     /// The progress in the stream on the right.
     pub(crate) right: Progress,
     pub(crate) right_published: Arc<Published>,
+    keys: JoinKeys,
     /// Buckets before these are forgotten.
     forgotten_until: [i64; 2],
-    /// In the list of rows that have met none all before this key are told: what was deleted there is not read again.
-    told_until: Vec<u8>,
+    /// In the lists of rows that have met none all before these keys are told: what was deleted there is not read again.
+    told_until: [Vec<u8>; 2],
 }
 
 /// The rows of a step from one on.
@@ -59,6 +57,8 @@ pub(crate) struct PartOf<'a> {
 }
 
 type Entry = (Vec<u8>, Vec<u8>);
+/// Rows in a list of those that have met none.
+type Listed = BTreeMap<Vec<u8>, Vec<u8>>;
 
 /// What some rows of a step do.
 pub(crate) struct Part {
@@ -69,9 +69,9 @@ pub(crate) struct Part {
     met: RecordBatch,
     /// Key and value of each that waits from now on.
     waiting: Vec<Entry>,
-    /// Those on the left that have met none, by their key in the list of such.
-    lonely: BTreeMap<Vec<u8>, Vec<u8>>,
-    /// Rows that waited on the left and have met one now: their keys in that list.
+    /// Those that have met none, by their key in the list of such, where all of their side come out.
+    lonely: Listed,
+    /// Rows that waited on the other side and have met one now: their keys in its list.
     met_now: BTreeSet<Vec<u8>>,
     /// Rows of the step that came too late.
     late: Vec<usize>,
@@ -89,6 +89,15 @@ pub(crate) struct Reached {
     pub(crate) now_ms: TimestampMs,
 }
 
+/// Rows that are told alone.
+struct Alone {
+    rows: RecordBatch,
+    /// Their keys in the list of those that have met none.
+    listed: Vec<Vec<u8>>,
+    /// Whether there are no more to be told by now.
+    is_all: bool,
+}
+
 /// What a part is committed by.
 pub(crate) struct Done {
     pub(crate) changes: Vec<Change>,
@@ -101,25 +110,25 @@ impl JoinMember {
     /// With the stored progress in the stream on the right, and what is to be committed before it runs: rows that wait by another
     /// definition cannot be read any more, and go.
     pub(crate) fn load(member: DerivedMember, store: &Store) -> Result<(JoinMember, Vec<Change>)> {
-        let (name, join) = (member.plan.stream.name().to_string(), member.plan.join.as_ref());
-        let stored = store.get(Family::State, &progress_key(&name))?;
+        let (keys, join) = (JoinKeys::new(&member.plan), member.plan.join.as_ref());
+        let stored = store.get(Family::State, &keys.progress())?;
         let fingerprint = join.map_or(0, |join| join.fingerprint);
         let stored = stored.map(|bytes| decode_progress(fingerprint, &bytes)).transpose()?;
         let is_new = stored.is_none();
         let (right, is_same) = stored.unwrap_or_default();
         let right_published = Arc::new(Published::new(right.clone()));
-        let (forgotten_until, told_until) = ([i64::MIN; 2], Vec::new());
-        let member = JoinMember { member, right, right_published, forgotten_until, told_until };
+        let (forgotten_until, told_until) = ([i64::MIN; 2], Default::default());
+        let member = JoinMember { member, right, right_published, keys, forgotten_until, told_until };
         let mut changes = Vec::new();
         if !is_new && !is_same {
-            let (from, to) = lonely_range(&name);
+            let (from, to) = member.keys.all_lonely();
             let untold = store.scan(Family::State, &from, &to).count();
             tracing::warn!(
-                stream = name.as_str(),
+                stream = member.name(),
                 untold,
                 "the join or its streams have changed: rows that wait are forgotten, some before they were told alone"
             );
-            changes.extend(forget_waiting(&name));
+            changes.extend(Side::BOTH.into_iter().flat_map(|side| member.keys.forget(side)));
         }
         if !is_same {
             changes.push(member.right_change());
@@ -142,7 +151,7 @@ impl JoinMember {
             range: 0..0,
             met: self.join().none_met(),
             waiting: Vec::new(),
-            lonely: BTreeMap::new(),
+            lonely: Listed::new(),
             met_now: BTreeSet::new(),
             late: Vec::new(),
             faults: Vec::new(),
@@ -156,7 +165,7 @@ impl JoinMember {
         let mut faults: Vec<Fault> = Vec::new();
         let keys = join.keys(side, &chunk, &mut faults)?;
         let closed_until = self.member.progress.closed_until;
-        let search = Search { join, stream: self.name(), side, closed_until };
+        let search = Search { join, stored: &self.keys, side, closed_until };
         let mut sought = search.run((&chunk, &keys), store, &mut faults)?;
         let (taken, late) = (sought.taken, std::mem::take(&mut sought.late));
         faults.retain(|(row, ..)| *row < taken && late.binary_search(row).is_err());
@@ -169,8 +178,8 @@ impl JoinMember {
         let pairs = sought.rows.iter().zip(&sought.found).enumerate();
         for (_, (row, (key, _))) in pairs.filter(|(at, _)| holds.value(*at)) {
             lucky.insert(*row as usize);
-            if join.keeps_all && side == Side::Right {
-                part.met_now.insert(lonely_key(self.name(), &place_of(key)?));
+            if join.keeps_all(side.other()) {
+                part.met_now.insert(self.keys.lonely(side.other(), &place_of(key)?));
             }
         }
         let left_out: HashSet<usize> = faults.iter().map(|(row, ..)| *row).chain(late.iter().copied()).collect();
@@ -199,12 +208,12 @@ impl JoinMember {
                 continue;
             }
             let place = place(times[row], partitions[row], offsets[row]);
-            if join.keeps_all && side == Side::Left && !has_met {
-                part.lonely.insert(lonely_key(self.name(), &place), value.clone());
+            if join.keeps_all(side) && !has_met {
+                part.lonely.insert(self.keys.lonely(side, &place), value.clone());
             }
             // What is null equals nothing.
             if let Some(key) = &keys[row] {
-                let bucket = bucket_prefix(self.name(), side, join.interval.bucket(times[row]));
+                let bucket = self.keys.bucket(side, join.interval.bucket(times[row]));
                 part.waiting.push(([&bucket[..], key, &place].concat(), value));
             }
         }
@@ -221,8 +230,16 @@ impl JoinMember {
         broker: &Broker,
     ) -> Result<Done> {
         let mut changes = Vec::new();
-        let (alone, is_all) = self.tell_alone(&mut part, reached.closed_until, broker.store(), &mut changes)?;
-        let met = concat_batches(&part.met.schema(), [&alone, &part.met])?;
+        let (mut met, mut is_all) = (Vec::new(), true);
+        for side in Side::BOTH {
+            let alone = self.tell_alone(side, &mut part, reached.closed_until, broker.store())?;
+            changes.extend(alone.listed.into_iter().map(|key| Change::Delete(Family::State, key)));
+            met.push(alone.rows);
+            is_all &= alone.is_all;
+        }
+        changes.extend(list(&mut part, broker.store())?);
+        met.push(part.met.clone());
+        let met = concat_batches(&part.met.schema(), &met)?;
         let mut step = self.member.apply(&met, broker).await?;
         if let Some((sources, days)) = read {
             self.member.leave_out(&mut step, &part.late, &part.faults, days);
@@ -239,56 +256,39 @@ impl JoinMember {
         Ok(Done { changes, step, is_all })
     }
 
-    /// Rows on the left that nobody can come for any more, as many as one commit should tell; and what keeps the list of the others.
-    fn tell_alone(
-        &mut self,
-        part: &mut Part,
-        closed_until: Option<i64>,
-        store: &Store,
-        changes: &mut Vec<Change>,
-    ) -> Result<(RecordBatch, bool)> {
-        let plan = self.member.plan.clone();
-        let join = join_of(&plan);
-        if !join.keeps_all {
-            return Ok((join.none_met(), true));
-        }
-        let mut told: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
-        let mut is_all = true;
-        if let Some(closed_until) = closed_until {
-            let from = lonely_key(self.name(), &[]).max(self.told_until.clone());
-            let to = lonely_key(self.name(), &place_bound(join.interval.done_before(Side::Left, closed_until)));
-            let (mut scan, mut bytes) = (store.scan(Family::State, &from, &to), 0);
-            while let Some(entry) = scan.next_ref() {
-                let (key, value) = entry?;
-                if part.met_now.contains(key) {
-                    continue;
-                }
-                if told.len() >= LONELY_MAX || bytes >= LONELY_BYTES {
-                    is_all = false;
-                    break;
-                }
-                bytes += value.len();
-                told.insert(key.to_vec(), value.to_vec());
+    /// Rows of a side that keeps all, whom nobody can come for any more: as many as one commit should tell.
+    fn tell_alone(&mut self, side: Side, part: &mut Part, closed_until: Option<i64>, store: &Store) -> Result<Alone> {
+        let join = join_of(&self.member.plan);
+        let nobody = Alone { rows: join.none_met(), listed: Vec::new(), is_all: true };
+        let Some(closed_until) = closed_until.filter(|_| join.keeps_all(side)) else { return Ok(nobody) };
+        let from = self.keys.lonely(side, &[]).max(self.told_until[side as usize].clone());
+        let to = self.keys.lonely(side, &place_bound(join.interval.done_before(side, closed_until)));
+        let (mut told, mut is_all, mut bytes) = (Listed::new(), true, 0);
+        let mut scan = store.scan(Family::State, &from, &to);
+        while let Some(entry) = scan.next_ref() {
+            let (key, value) = entry?;
+            if part.met_now.contains(key) {
+                continue;
             }
-            changes.extend(told.keys().map(|key| Change::Delete(Family::State, key.clone())));
-            if is_all {
-                // Those of this part never were in the list.
-                let later = part.lonely.split_off(&to);
-                told.append(&mut std::mem::replace(&mut part.lonely, later));
+            if told.len() >= LONELY_MAX || bytes >= LONELY_BYTES {
+                is_all = false;
+                break;
             }
-            self.told_until = if is_all { to } else { Vec::new() };
+            bytes += value.len();
+            told.insert(key.to_vec(), value.to_vec());
         }
-        let lonely = std::mem::take(&mut part.lonely).into_iter();
-        changes.extend(lonely.map(|(key, value)| Change::Put(Family::State, key, value)));
-        let met_now: Vec<Vec<u8>> = part.met_now.iter().cloned().collect();
-        let listed = store.get_many(Family::State, &met_now)?;
-        let gone = met_now.into_iter().zip(listed).filter(|(_, value)| value.is_some());
-        changes.extend(gone.map(|(key, _)| Change::Delete(Family::State, key)));
+        let listed = told.keys().cloned().collect();
+        if is_all && side == part.side {
+            // Those of this part never were in the list.
+            let later = part.lonely.split_off(&to);
+            told.append(&mut std::mem::replace(&mut part.lonely, later));
+        }
+        self.told_until[side as usize] = if is_all { to } else { Vec::new() };
         if told.is_empty() {
-            return Ok((join.none_met(), is_all));
+            return Ok(Alone { is_all, ..nobody });
         }
-        let left = join.decode(Side::Left, told.values().map(Vec::as_slice))?;
-        Ok((join.meet(left, join.nothing(Side::Right, told.len()))?, is_all))
+        let own = join.decode(side, told.values().map(Vec::as_slice))?;
+        Ok(Alone { rows: join.alone(side, own, told.len())?, listed, is_all })
     }
 
     /// Moves both progresses.
@@ -313,7 +313,7 @@ impl JoinMember {
             let bucket = interval.bucket(interval.done_before(side, closed_until));
             if bucket > self.forgotten_until[side as usize] {
                 self.forgotten_until[side as usize] = bucket;
-                let (from, to) = (bucket_prefix(self.name(), side, i64::MIN), bucket_prefix(self.name(), side, bucket));
+                let (from, to) = (self.keys.bucket(side, i64::MIN), self.keys.bucket(side, bucket));
                 changes.push(Change::DeleteRange(Family::State, from, to));
             }
         }
@@ -344,15 +344,15 @@ impl JoinMember {
             Side::Left => self.member.progress.positions = positions,
             Side::Right => self.right.positions = positions,
         }
-        (self.forgotten_until, self.told_until) = ([i64::MIN; 2], Vec::new());
-        let mut changes = forget_side(self.name(), side);
+        (self.forgotten_until, self.told_until) = ([i64::MIN; 2], Default::default());
+        let mut changes = self.keys.forget(side);
         changes.extend([self.member.progress_change(), self.right_change()]);
         changes
     }
 
     fn right_change(&self) -> Change {
         let progress = encode_progress(self.join().fingerprint, &self.right);
-        Change::Put(Family::State, progress_key(self.name()), progress)
+        Change::Put(Family::State, self.keys.progress(), progress)
     }
 
     /// After the commit.
@@ -366,12 +366,17 @@ impl JoinMember {
         self.right_published.publish(&self.right, false);
         self.member.published.publish(&self.member.progress, false);
     }
+}
 
-    /// How far behind the event watermark rows are still taken.
-    pub(crate) fn grace_ms(&self) -> i64 {
-        // What reads the stream allows for the join as well.
-        self.member.plan.stream.config().lateness_ms.saturating_sub(self.join().delay_ms())
-    }
+/// What keeps the lists of those that have met none.
+fn list(part: &mut Part, store: &Store) -> Result<Vec<Change>> {
+    let lonely = std::mem::take(&mut part.lonely).into_iter();
+    let mut changes: Vec<Change> = lonely.map(|(key, value)| Change::Put(Family::State, key, value)).collect();
+    let met_now: Vec<Vec<u8>> = part.met_now.iter().cloned().collect();
+    let listed = store.get_many(Family::State, &met_now)?;
+    let gone = met_now.into_iter().zip(listed).filter(|(_, value)| value.is_some());
+    changes.extend(gone.map(|(key, _)| Change::Delete(Family::State, key)));
+    Ok(changes)
 }
 
 fn join_of(plan: &DerivedPlan) -> &StreamJoin {

@@ -15,7 +15,7 @@ use crate::conditions::{Fault, Judged};
 use crate::decode::{Sources, rejected};
 use crate::emit::{Outbox, push_rejected, push_rows};
 use crate::error::{EngineError, Result};
-use crate::quality::{ACCEPTED, Counters, LATE, QualityAction, Tally, Writer, days, timestamps};
+use crate::quality::{ACCEPTED, Counters, LATE, QualityAction, Tally, days, timestamps};
 use crate::shared::Published;
 use crate::state::{self, Progress};
 use crate::stream::Rejected;
@@ -47,7 +47,7 @@ pub(crate) struct DerivedStep {
 
 impl DerivedMember {
     pub(crate) fn new(plan: Arc<DerivedPlan>, progress: Progress, published: Arc<Published>) -> DerivedMember {
-        let counters = Counters::new(Writer::Derived, plan.stream.name());
+        let counters = Counters::of_branch(plan.stream.name(), plan.branch);
         DerivedMember { plan, progress, published, counters, seen: Seen::new() }
     }
 
@@ -226,7 +226,7 @@ impl DerivedMember {
 
     /// What writes the progress.
     pub(crate) fn progress_change(&self) -> Change {
-        let key = state::derived_progress_key(self.plan.stream.name());
+        let key = state::branch_progress_key(self.plan.stream.name(), self.plan.branch);
         Change::Put(Family::State, key, self.progress.encode())
     }
 

@@ -24,8 +24,8 @@ mod within;
 pub(crate) use interval::Side;
 pub(crate) use meeting::{JoinMember, Part, PartOf, Reached};
 pub(crate) use member::{DerivedMember, DerivedStep};
-pub(crate) use parse::parse_stream;
+pub(crate) use parse::{BRANCHES_MAX, ParsedBranch, parse_stream};
 pub(crate) use plan::DerivedPlan;
 #[cfg(test)]
 pub(crate) use search::MEETINGS_MAX;
-pub(crate) use stored::{forget_joined, progress_key as joined_progress_key};
+pub(crate) use stored::{forget_joined, has_joined};

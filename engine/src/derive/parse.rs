@@ -1,14 +1,15 @@
-//! The text of `CREATE STREAM`: the derived stream's name, the stream it reads, the stream and tables it joins, and the query.
+//! The text of `CREATE STREAM`: the derived stream's name, and per SELECT the stream it reads, the stream and tables it joins, and
+//! the query.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, TableFactor,
+    Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor,
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::within::take_within;
+use super::within::{Within, take_within};
 use crate::names::{is_topic_name, normalized, single_name};
 use crate::parse_emit::{Emit, tokens_and_emit};
 use crate::unnest::{ParsedUnnest, take_unnest};
@@ -18,12 +19,21 @@ pub(super) const ROW: &str = "_row";
 /// The same in the result.
 pub(super) const SOURCE_ROW: &str = "_source_row";
 
+/// Most SELECTs that UNION ALL puts together in one stream.
+pub(crate) const BRANCHES_MAX: u8 = 16;
+
 const FORM: &str =
     "write CREATE STREAM name AS SELECT … FROM stream [LEFT JOIN table ON stream.column = table.key] [WHERE …]";
 
 /// A derived stream's text, taken apart.
 pub(crate) struct ParsedStream {
     pub(crate) name: String,
+    /// Its SELECTs; more than one where there is UNION ALL.
+    pub(crate) branches: Vec<ParsedBranch>,
+}
+
+/// One SELECT of a derived stream.
+pub(crate) struct ParsedBranch {
     /// The stream it reads.
     pub(crate) stream: String,
     /// What it joins: tables, and one more stream.
@@ -38,13 +48,23 @@ pub(crate) struct ParsedStream {
 
 /// Takes a derived stream's text apart; Err says what to write instead.
 pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
-    let (name, mut query, within_ms) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
+    let (name, query, within) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
     let name = single_name(&name).ok_or("a stream's name has one part, without dots outside quotes")?;
     if !is_topic_name(&name) {
         return Err(format!(
             "stream name '{name}' must be 1 to 200 letters, digits, '.', '_' or '-', as it names a topic too"
         ));
     }
+    let selects = selects(query)?;
+    if selects.len() > usize::from(BRANCHES_MAX) {
+        return Err(format!("a stream has at most {BRANCHES_MAX} SELECTs: put some together in a stream of their own"));
+    }
+    let branches = (0..).zip(selects).map(|(number, query)| branch(query, within.get(&number).copied()));
+    let branches = branches.collect::<Result<_, _>>()?;
+    Ok(ParsedStream { name, branches })
+}
+
+fn branch(mut query: Query, within_ms: Option<i64>) -> Result<ParsedBranch, String> {
     let select = plain_select(&mut query)?;
     check_items(select)?;
     let unnest = take_unnest(select)?;
@@ -60,13 +80,13 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
         expr: Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', ROW)]),
         alias: Ident::with_quote('"', SOURCE_ROW),
     });
-    Ok(ParsedStream { name, stream, joined, within_ms, unnest, query })
+    Ok(ParsedBranch { stream, joined, within_ms, unnest, query })
 }
 
-fn statement(sql: &str) -> Result<(ObjectName, Query, Option<i64>), ParserError> {
+fn statement(sql: &str) -> Result<(ObjectName, Query, Within), ParserError> {
     // A stream tells each row at once, which is what ksqlDB calls EMIT CHANGES.
     let (mut tokens, emit) = tokens_and_emit(sql)?;
-    let within_ms = take_within(&mut tokens)?;
+    let within = take_within(&mut tokens)?;
     if emit == Some(Emit::Final) {
         return Err(ParserError::ParserError("EMIT FINAL is for views that have windows".into()));
     }
@@ -78,20 +98,57 @@ fn statement(sql: &str) -> Result<(ObjectName, Query, Option<i64>), ParserError>
     let query = parser.parse_query()?;
     let _ = parser.consume_token(&Token::SemiColon);
     match parser.peek_token().token {
-        Token::EOF => Ok((name, *query, within_ms)),
+        Token::EOF => Ok((name, *query, within)),
         other => Err(ParserError::ParserError(format!("'{other}' after the query"))),
     }
 }
 
-fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
+/// The SELECTs of a query in their order, each as a query of its own.
+fn selects(query: Query) -> Result<Vec<Query>, String> {
+    check_clauses(&query)?;
+    let mut left = vec![query.body.as_ref().clone()];
+    let mut found = Vec::new();
+    while let Some(body) = left.pop() {
+        match body {
+            SetExpr::Select(_) => found.push(Query { body: Box::new(body), ..query.clone() }),
+            SetExpr::Query(inner) => {
+                check_clauses(&inner)?;
+                left.push(*inner.body);
+            }
+            SetExpr::SetOperation {
+                op: SetOperator::Union,
+                set_quantifier: SetQuantifier::All,
+                left: first,
+                right,
+            } => {
+                left.extend([*right, *first]);
+            }
+            SetExpr::SetOperation { op: SetOperator::Union, .. } => {
+                return Err("UNION would keep every row for ever to find those that are equal: write UNION ALL".into());
+            }
+            other => {
+                return Err(format!(
+                    "'{other}' is not supported in a derived stream, write SELECT … UNION ALL SELECT …"
+                ));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn check_clauses(query: &Query) -> Result<(), String> {
     if query.with.is_some() {
         return Err("WITH is not supported in a derived stream, write one SELECT".into());
     }
     if query.order_by.is_some() || query.limit_clause.is_some() || query.fetch.is_some() {
         return Err("ORDER BY and LIMIT do not belong in a stream, which never ends".into());
     }
+    Ok(())
+}
+
+fn plain_select(query: &mut Query) -> Result<&mut Select, String> {
     let SetExpr::Select(select) = query.body.as_mut() else {
-        return Err("UNION and the like are not supported in a derived stream, write one SELECT".into());
+        return Err("write SELECT … FROM stream".into());
     };
     let groups = !matches!(&select.group_by, GroupByExpr::Expressions(groups, _) if groups.is_empty());
     if groups || select.having.is_some() {
@@ -140,17 +197,34 @@ mod tests {
              join \"Countries\" on l.country = \"Countries\".country emit changes;",
         );
         let parsed = parsed.unwrap();
-        assert_eq!((parsed.name.as_str(), parsed.stream.as_str()), ("enriched", "listens"));
-        assert_eq!((parsed.joined, parsed.within_ms), (vec!["users".to_string(), "Countries".to_string()], None));
-        assert!(parsed.query.to_string().contains("\"l\".\"_row\" AS \"_source_row\""), "{}", parsed.query);
+        let [only] = parsed.branches.as_slice() else { panic!("{}", parsed.branches.len()) };
+        assert_eq!((parsed.name.as_str(), only.stream.as_str(), only.within_ms), ("enriched", "listens", None));
+        assert_eq!(only.joined, ["users", "Countries"]);
+        assert!(only.query.to_string().contains("\"l\".\"_row\" AS \"_source_row\""), "{}", only.query);
+    }
+
+    #[test]
+    fn selects_come_in_their_order() {
+        let parsed = parse_stream(
+            "create stream d as select x from a union all (select x from b join t on b.x = t.x union all select x from c) \
+             union all select x from a where x > 0",
+        );
+        let streams: Vec<String> = parsed.unwrap().branches.into_iter().map(|branch| branch.stream).collect();
+        assert_eq!(streams, ["a", "b", "c", "a"]);
+        let many = format!("CREATE STREAM d AS SELECT x FROM s{}", " UNION ALL SELECT x FROM s".repeat(16));
+        assert!(parse_stream(&many).err().unwrap().contains("at most 16"));
     }
 
     #[test]
     fn two_streams_are_joined_within_a_time() {
-        let parsed =
-            parse_stream("CREATE STREAM d AS SELECT o.* FROM o JOIN p WITHIN 90 SECONDS ON o.id = p.id").unwrap();
-        assert_eq!((parsed.stream.as_str(), parsed.within_ms), ("o", Some(90_000)));
-        assert_eq!(parsed.joined, ["p"]);
+        let parsed = parse_stream(
+            "CREATE STREAM d AS SELECT o.x FROM o JOIN p WITHIN 90 SECONDS ON o.id = p.id UNION ALL SELECT x FROM q \
+             UNION ALL SELECT p.x FROM p LEFT JOIN o WITHIN 1 DAY ON o.id = p.id",
+        );
+        let within: Vec<_> =
+            parsed.unwrap().branches.into_iter().map(|branch| (branch.joined, branch.within_ms)).collect();
+        let joined = |name: &str, ms: i64| (vec![name.to_string()], Some(ms));
+        assert_eq!(within, [joined("p", 90_000), (Vec::new(), None), joined("o", 86_400_000)]);
     }
 
     #[test]
@@ -163,7 +237,10 @@ mod tests {
             ("CREATE STREAM d AS SELECT x FROM s GROUP BY x", "materialized view"),
             ("CREATE STREAM d AS SELECT DISTINCT x FROM s", "deduplicate"),
             ("CREATE STREAM d AS SELECT x FROM s ORDER BY x", "never ends"),
-            ("CREATE STREAM d AS SELECT x FROM s UNION SELECT x FROM t", "UNION"),
+            ("CREATE STREAM d AS SELECT x FROM s UNION SELECT x FROM t", "write UNION ALL"),
+            ("CREATE STREAM d AS SELECT x FROM s EXCEPT SELECT x FROM t", "write SELECT … UNION ALL"),
+            ("CREATE STREAM d AS SELECT x FROM s UNION ALL (SELECT x FROM t LIMIT 1)", "never ends"),
+            ("CREATE STREAM d AS SELECT x FROM s UNION ALL SELECT x FROM t GROUP BY x", "materialized view"),
             ("CREATE STREAM d AS SELECT x FROM s, t", "exactly one stream"),
             ("CREATE STREAM d AS SELECT x FROM (SELECT 1 AS x) AS y", "name a stream"),
             ("CREATE STREAM d AS SELECT x FROM s; SELECT 1", "after the query"),

@@ -1,5 +1,6 @@
-//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication. Where two
-//! streams are joined, the SELECT is over rows that met.
+//! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication. Of
+//! several SELECTs each is a plan of its own, and works in the pipeline of what it reads. Where two streams are joined, the SELECT is
+//! over rows that met.
 
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ use super::deduplicate::Deduplicate;
 use super::from::{FromStreams, find_streams};
 use super::interval::Side;
 use super::join::{Failure, Joins, LookupJoin, joins_of};
-use super::parse::{ParsedStream, ROW, SOURCE_ROW, parse_stream};
+use super::parse::{ParsedBranch, ROW, SOURCE_ROW, parse_stream};
 use super::stream_join::StreamJoin;
 use crate::columns::ColumnType;
 use crate::conditions::Conditions;
@@ -43,21 +44,25 @@ const UNBOUNDED: &str = "a stream that falls silent would keep the rows of the o
                          idle_timeout above 0";
 const AGGREGATES: &str = "aggregates make a view: declare a materialized view over the stream";
 
-/// A compiled derived stream. Never changes after it is made.
+/// A compiled derived stream, or one of its SELECTs. Never changes after it is made.
 pub(crate) struct DerivedPlan {
+    /// The number of the SELECT.
+    pub(crate) branch: u8,
     /// What it writes, as others read it.
     pub(crate) stream: Arc<Stream>,
     /// What it reads; where two streams are joined, the one on the left.
     pub(crate) source: Arc<Stream>,
     /// The join to the one on the right.
     pub(crate) join: Option<StreamJoin>,
+    /// How far behind the event watermark rows are joined, as it was declared.
+    pub(crate) lateness_ms: i64,
     /// Its text.
     pub(crate) sql: String,
     /// The tables it joins.
     pub(crate) tables: Vec<Arc<LookupTable>>,
     /// The column whose text is the key of the records.
     pub(super) key: Option<usize>,
-    pub(super) conditions: Conditions,
+    pub(super) conditions: Arc<Conditions>,
     pub(super) deduplicate: Option<Deduplicate>,
     /// The stream's columns, without those about the record.
     pub(super) schema: SchemaRef,
@@ -90,56 +95,89 @@ struct Selected {
     row_index: usize,
 }
 
+/// A SELECT, planned over what it reads.
+struct Planned {
+    sources: FromStreams,
+    tables: Vec<Arc<LookupTable>>,
+    unnest: Option<Unnest>,
+    input: SchemaRef,
+    selected: Selected,
+}
+
+impl Planned {
+    fn new(branch: &ParsedBranch, streams: &[Arc<Stream>], tables: &[Arc<LookupTable>]) -> Result<Planned, String> {
+        let sources = find_streams(branch, streams, tables)?;
+        let unnest = branch.unnest.as_ref().map(|unnest| Unnest::new(unnest, &sources.left.schema())).transpose()?;
+        let input = input_schema(&sources.left, unnest.as_ref());
+        let is_joined = |table: &&Arc<LookupTable>| branch.joined.iter().any(|name| name == table.name());
+        let tables: Vec<Arc<LookupTable>> = tables.iter().filter(is_joined).cloned().collect();
+        let selected = select((branch, &sources), &input, &tables)?;
+        Ok(Planned { sources, tables, unnest, input, selected })
+    }
+
+    fn delay_ms(&self) -> i64 {
+        self.selected.joins.streams.as_ref().map_or(0, StreamJoin::delay_ms)
+    }
+}
+
 impl DerivedPlan {
-    /// Compiles a derived stream over the known streams and tables; Err lists what is wrong with it.
-    pub(crate) fn new(
+    /// Compiles a derived stream over the known streams and tables, each of its SELECTs in turn; Err lists what is wrong
+    /// with it.
+    pub(crate) fn all(
         config: &StreamConfig,
         streams: &[Arc<Stream>],
         tables: &[Arc<LookupTable>],
-    ) -> Result<DerivedPlan, Vec<String>> {
+    ) -> Result<Vec<DerivedPlan>, Vec<String>> {
         let text = config.sql.as_deref().unwrap_or_default();
         let parsed = parse_stream(text).map_err(|mistake| vec![mistake])?;
         let named = |mistake: String| vec![format!("stream {}: {mistake}", parsed.name)];
-        let sources = find_streams(&parsed, streams, tables).map_err(named)?;
-        let source = &sources.left;
-        let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &source.schema()));
-        let unnest = unnest.transpose().map_err(named)?;
-        let input = input_schema(source, unnest.as_ref());
-        let selected = select((&parsed, &sources), &input, tables).map_err(named)?;
-        let stream_config = stream_config(config, &parsed, &selected, source);
-        let stream = Stream::new(&stream_config)?;
+        let parts = parsed.branches.iter().map(|branch| Planned::new(branch, streams, tables));
+        let parts = parts.collect::<Result<Vec<Planned>, String>>().map_err(named)?;
+        check_columns(&parts).map_err(named)?;
+        let stream_config = stream_config(config, &parsed.name, &parts);
+        let stream = Arc::new(Stream::new(&stream_config)?);
         let mut mistakes = Vec::new();
-        if selected.joins.streams.is_some() && config.idle_timeout_ms == 0 {
+        if parts.iter().any(|part| part.selected.joins.streams.is_some()) && config.idle_timeout_ms == 0 {
             mistakes.push(UNBOUNDED.to_string());
         }
         let schema = output_schema(&stream_config, &stream);
-        let conditions = Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes);
+        let conditions = Arc::new(Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes));
         let key = config.key.as_ref().and_then(|key| column_index("key", key, &schema, &mut mistakes));
-        let deduplicate = config.deduplicate.as_ref().and_then(|deduplicate| {
-            let lateness_ms = stream_config.lateness_ms;
-            Deduplicate::new(deduplicate, (&parsed.name, lateness_ms), &schema, &mut mistakes)
-        });
+        let lateness_ms = stream_config.lateness_ms;
+        let mut deduplicate = config
+            .deduplicate
+            .as_ref()
+            .and_then(|deduplicate| Deduplicate::new(deduplicate, (&parsed.name, lateness_ms), &schema, &mut mistakes));
+        if deduplicate.is_some() && parts.len() > 1 {
+            mistakes.push(
+                "deduplicate compares the rows of one SELECT: derive another stream from this one, and give it there"
+                    .into(),
+            );
+        }
         if !mistakes.is_empty() {
             return Err(mistakes.into_iter().flat_map(named).collect());
         }
-        Ok(DerivedPlan {
-            stream: Arc::new(stream),
-            source: source.clone(),
-            join: selected.joins.streams,
+        let plan = |(branch, part): (u8, Planned)| DerivedPlan {
+            branch,
+            stream: stream.clone(),
+            source: part.sources.left,
+            join: part.selected.joins.streams,
+            lateness_ms: config.lateness_ms,
             sql: text.trim().to_string(),
-            tables: joined_tables(&parsed, tables).cloned().collect(),
+            tables: part.tables,
             key,
-            conditions,
-            deduplicate,
-            schema,
-            unnest,
-            input,
-            joins: selected.joins.tables,
-            select: selected.select,
-            task: selected.task,
-            columns: selected.columns.iter().map(|(index, ..)| *index).collect(),
-            row_index: selected.row_index,
-        })
+            conditions: conditions.clone(),
+            deduplicate: deduplicate.take(),
+            schema: schema.clone(),
+            unnest: part.unnest,
+            input: part.input,
+            joins: part.selected.joins.tables,
+            select: part.selected.select,
+            task: part.selected.task,
+            columns: part.selected.columns.iter().map(|(index, ..)| *index).collect(),
+            row_index: part.selected.row_index,
+        };
+        Ok((0..).zip(parts).map(plan).collect())
     }
 
     /// What comes out of `count` rows of the step from `from` on.
@@ -192,13 +230,6 @@ impl DerivedPlan {
     }
 }
 
-fn joined_tables<'t>(
-    parsed: &ParsedStream,
-    tables: &'t [Arc<LookupTable>],
-) -> impl Iterator<Item = &'t Arc<LookupTable>> {
-    tables.iter().filter(move |table| parsed.joined.iter().any(|name| name == table.name()))
-}
-
 /// The index of a column that a setting names.
 pub(super) fn column_index(setting: &str, name: &str, schema: &SchemaRef, mistakes: &mut Vec<String>) -> Option<usize> {
     let found = schema.index_of(name).ok();
@@ -209,6 +240,31 @@ pub(super) fn column_index(setting: &str, name: &str, schema: &SchemaRef, mistak
     found
 }
 
+/// UNION ALL goes by the places of the columns; the names are those of the first SELECT.
+fn check_columns(parts: &[Planned]) -> Result<(), String> {
+    let Some((first, others)) = parts.split_first() else { return Err("there is no SELECT".into()) };
+    let wanted = &first.selected.columns;
+    for (number, part) in (2..).zip(others) {
+        let found = &part.selected.columns;
+        if found.len() != wanted.len() {
+            return Err(format!(
+                "SELECT {number} gives {} columns, the first one {}: UNION ALL wants as many of each",
+                found.len(),
+                wanted.len()
+            ));
+        }
+        let differ = wanted.iter().zip(found).find(|((.., kind), (.., other))| kind != other);
+        if let Some(((_, name, kind), (.., other))) = differ {
+            return Err(format!(
+                "column '{name}' is {} in the first SELECT and {} in SELECT {number}: CAST one of them",
+                kind.sql_type(),
+                other.sql_type()
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// All columns of the source, the items of its list, and the row number.
 fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     let schema = source.schema();
@@ -217,7 +273,7 @@ fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
 }
 
 fn select(
-    (parsed, sources): (&ParsedStream, &FromStreams),
+    (parsed, sources): (&ParsedBranch, &FromStreams),
     input: &SchemaRef,
     tables: &[Arc<LookupTable>],
 ) -> Result<Selected, String> {
@@ -259,7 +315,7 @@ fn select(
 
 fn plan_query(
     context: &SessionContext,
-    (parsed, sources): (&ParsedStream, &FromStreams),
+    (parsed, sources): (&ParsedBranch, &FromStreams),
     input: &SchemaRef,
     tables: &[Arc<LookupTable>],
 ) -> DfResult<LogicalPlan> {
@@ -270,7 +326,7 @@ fn plan_query(
     if let Some(right) = sources.right.as_ref().filter(|right| right.name() != parsed.stream) {
         register(right.name(), &input_schema(right, None))?;
     }
-    for table in joined_tables(parsed, tables) {
+    for table in tables {
         register(table.name(), table.schema())?;
     }
     let state = context.state();
@@ -337,24 +393,24 @@ fn with_input(plan: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> D
 }
 
 /// The declaration that reads what the derived stream writes.
-fn stream_config(config: &StreamConfig, parsed: &ParsedStream, selected: &Selected, source: &Stream) -> StreamConfig {
+fn stream_config(config: &StreamConfig, name: &str, parts: &[Planned]) -> StreamConfig {
     let column = |(_, name, kind): &(usize, String, ColumnType)| ColumnConfig {
         name: name.clone(),
         sql_type: kind.sql_type(),
         ..ColumnConfig::default()
     };
     let event_time = match config.event_time.as_str() {
-        "" => source.event_time().to_string(),
+        "" => parts.first().map(|part| part.sources.left.event_time().to_string()).unwrap_or_default(),
         own => own.to_string(),
     };
     StreamConfig {
-        name: parsed.name.clone(),
-        topic: parsed.name.clone(),
+        name: name.to_string(),
+        topic: name.to_string(),
         format: StreamFormat::Json,
-        columns: selected.columns.iter().map(column).collect(),
+        columns: parts.iter().take(1).flat_map(|part| &part.selected.columns).map(column).collect(),
         event_time,
         // What reads it allows for rows that waited.
-        lateness_ms: config.lateness_ms.saturating_add(selected.joins.streams.as_ref().map_or(0, StreamJoin::delay_ms)),
+        lateness_ms: config.lateness_ms.saturating_add(parts.iter().map(Planned::delay_ms).max().unwrap_or(0)),
         // They are judged before anything is written, so that what is read meets them.
         checks: Vec::new(),
         ..config.clone()

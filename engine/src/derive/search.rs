@@ -6,7 +6,7 @@ use arrow::error::ArrowError;
 use broker::{Family, Scan, Store};
 
 use super::interval::{Side, is_late};
-use super::stored::{bucket_prefix, place_bound, side_range};
+use super::stored::{JoinKeys, place_bound};
 use super::stream_join::StreamJoin;
 use crate::conditions::Fault;
 use crate::error::Result;
@@ -21,8 +21,7 @@ const PART_BYTES: usize = 32 << 20;
 /// A search for the rows of one side.
 pub(super) struct Search<'a> {
     pub(super) join: &'a StreamJoin,
-    /// The name of the joined stream.
-    pub(super) stream: &'a str,
+    pub(super) stored: &'a JoinKeys,
     /// Where the rows that come are.
     pub(super) side: Side,
     pub(super) closed_until: Option<i64>,
@@ -51,7 +50,7 @@ impl Search<'_> {
         faults: &mut Vec<Fault>,
     ) -> Result<Sought> {
         let mut sought = Sought::default();
-        let (from, to) = side_range(self.stream, self.side.other());
+        let (from, to) = self.stored.waiting(self.side.other());
         let mut scan = store.scan(Family::State, &from, &to);
         for (row, time) in self.join.stream(self.side).event_times(rows).values().iter().enumerate() {
             if sought.found.len() >= PART_MEETINGS || sought.bytes >= PART_BYTES {
@@ -84,7 +83,7 @@ impl Search<'_> {
         let interval = self.join.interval;
         let before = sought.found.len();
         for bucket in interval.bucket(from)..=interval.bucket(to) {
-            let rows = [&bucket_prefix(self.stream, self.side.other(), bucket), key].concat();
+            let rows = [&self.stored.bucket(self.side.other(), bucket), key].concat();
             let first = [&rows[..], &place_bound(from)].concat();
             let end = [&rows[..], &place_bound(to.saturating_add(1))].concat();
             scan.seek(&first);

@@ -2,20 +2,22 @@
 //!
 //! ```text
 //! key                                                                    value
-//! 0a ++ stream name (UTF-8)                                              fingerprint u64 ++ progress in the stream on the right
-//! 15 ++ stream name ++ 00 ++ side u8 ++ bucket i64 ^ sign ++ key columns ++ place   01 ++ columns of a row that waits
-//! 16 ++ stream name ++ 00 ++ place                                       01 ++ columns of a row on the left that has met none
+//! 0a ++ join                                                             fingerprint u64 ++ progress in the stream on the right
+//! 15 ++ join ++ side u8 ++ bucket i64 ^ sign ++ key columns ++ place     01 ++ columns of a row that waits
+//! 16 ++ join ++ side u8 ++ place                                         01 ++ columns of a row that has met none
 //!
+//! join: stream name (UTF-8) ++ 00 ++ number u8 of the SELECT
 //! side: 0 left, 1 right
 //! place: event time i64 ^ sign ++ partition i32 ++ offset i64 of the row
 //! ```
 //! Key columns and columns are in the Arrow row format; a bucket is a span of event time, see `interval`. The fingerprint covers the
-//! definitions of both streams and what joins them: rows that another one wrote are never read, they are forgotten. The progress
-//! in the stream on the left stands where that of any derived stream does.
+//! definitions of both streams and what joins them: rows that another one wrote are never read, they are forgotten. Only rows of a side
+//! that keeps all are listed as having met none. The progress in the stream on the left stands where that of any derived stream does.
 
-use broker::{Change, Family, Offset, PartitionIndex};
+use broker::{Change, Family, Offset, PartitionIndex, Store};
 
 use super::interval::Side;
+use super::plan::DerivedPlan;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::state::{Progress, after, encode_table_progress};
 
@@ -28,8 +30,63 @@ const FORMAT: u8 = 1;
 const PLACE_BYTES: usize = 20;
 const FINGERPRINT_BYTES: usize = 8;
 
-pub(crate) fn progress_key(stream: &str) -> Vec<u8> {
-    [&[PROGRESS], stream.as_bytes()].concat()
+/// The keys of one join. Never changes.
+pub(super) struct JoinKeys {
+    join: Vec<u8>,
+}
+
+impl JoinKeys {
+    pub(super) fn new(plan: &DerivedPlan) -> JoinKeys {
+        JoinKeys::of(plan.stream.name(), plan.branch)
+    }
+
+    fn of(stream: &str, branch: u8) -> JoinKeys {
+        // Names hold no zero byte.
+        JoinKeys { join: [stream.as_bytes(), &[0, branch]].concat() }
+    }
+
+    fn key(&self, kind: u8, rest: &[u8]) -> Vec<u8> {
+        [&[kind], &self.join[..], rest].concat()
+    }
+
+    pub(super) fn progress(&self) -> Vec<u8> {
+        self.key(PROGRESS, &[])
+    }
+
+    /// What the keys of one bucket of a side begin with: also the exclusive end of all earlier buckets.
+    pub(super) fn bucket(&self, side: Side, bucket: i64) -> Vec<u8> {
+        let mut key = self.key(WAITING, &[side as u8]);
+        key.extend_from_slice(&(bucket ^ i64::MIN).to_be_bytes());
+        key
+    }
+
+    /// The key of a row that has met none. With a bound in the place of a place it is the end of all before that.
+    pub(super) fn lonely(&self, side: Side, place: &[u8]) -> Vec<u8> {
+        let mut key = self.key(LONELY, &[side as u8]);
+        key.extend_from_slice(place);
+        key
+    }
+
+    /// The range of all rows that wait on a side.
+    pub(super) fn waiting(&self, side: Side) -> (Vec<u8>, Vec<u8>) {
+        let from = self.key(WAITING, &[side as u8]);
+        let to = after(&from);
+        (from, to)
+    }
+
+    /// The range of all rows that have met none, of both sides.
+    pub(super) fn all_lonely(&self) -> (Vec<u8>, Vec<u8>) {
+        let from = self.key(LONELY, &[]);
+        let to = after(&from);
+        (from, to)
+    }
+
+    /// What deletes all rows that wait on a side.
+    pub(super) fn forget(&self, side: Side) -> Vec<Change> {
+        let lonely = self.key(LONELY, &[side as u8]);
+        let ranges = [self.waiting(side), (lonely.clone(), after(&lonely))];
+        ranges.into_iter().map(|(from, to)| Change::DeleteRange(Family::State, from, to)).collect()
+    }
 }
 
 pub(super) fn encode_progress(fingerprint: u64, progress: &Progress) -> Vec<u8> {
@@ -40,14 +97,6 @@ pub(super) fn encode_progress(fingerprint: u64, progress: &Progress) -> Vec<u8> 
 pub(super) fn decode_progress(fingerprint: u64, bytes: &[u8]) -> Result<(Progress, bool)> {
     let (stored, progress) = bytes.split_at_checked(FINGERPRINT_BYTES).ok_or_else(damaged)?;
     Ok((Progress::decode(progress)?, stored == fingerprint.to_be_bytes()))
-}
-
-/// What the keys of one bucket of a side begin with: also the exclusive end of all earlier buckets.
-pub(super) fn bucket_prefix(stream: &str, side: Side, bucket: i64) -> Vec<u8> {
-    let mut key = named(WAITING, stream);
-    key.push(side as u8);
-    key.extend_from_slice(&(bucket ^ i64::MIN).to_be_bytes());
-    key
 }
 
 /// Where a row stands: what its keys end with.
@@ -69,13 +118,6 @@ pub(super) fn place_bound(event_time: i64) -> [u8; 8] {
     (event_time ^ i64::MIN).to_be_bytes()
 }
 
-/// The key of a row on the left that has met none. With a bound in the place of a place it is the end of all before that.
-pub(super) fn lonely_key(stream: &str, place: &[u8]) -> Vec<u8> {
-    let mut key = named(LONELY, stream);
-    key.extend_from_slice(place);
-    key
-}
-
 pub(super) fn encode_row(columns: &[u8]) -> Vec<u8> {
     [&[FORMAT], columns].concat()
 }
@@ -88,47 +130,22 @@ pub(super) fn decode_row(value: &[u8]) -> Result<&[u8]> {
     }
 }
 
-/// The range of all rows that wait on a side.
-pub(super) fn side_range(stream: &str, side: Side) -> (Vec<u8>, Vec<u8>) {
-    let mut from = named(WAITING, stream);
-    from.push(side as u8);
-    let to = after(&from);
-    (from, to)
+/// Whether a derived stream has joined streams, by what it has stored.
+pub(crate) fn has_joined(store: &Store, stream: &str) -> Result<bool> {
+    let (from, to) = of_stream(PROGRESS, stream);
+    Ok(store.scan(Family::State, &from, &to).next().transpose()?.is_some())
 }
 
-/// The range of all rows on the left that have met none.
-pub(super) fn lonely_range(stream: &str) -> (Vec<u8>, Vec<u8>) {
-    let from = named(LONELY, stream);
-    let to = after(&from);
-    (from, to)
-}
-
-/// What deletes all rows that wait on a side.
-pub(super) fn forget_side(stream: &str, side: Side) -> Vec<Change> {
-    let (from, to) = side_range(stream, side);
-    let mut changes = vec![Change::DeleteRange(Family::State, from, to)];
-    if side == Side::Left {
-        let (from, to) = lonely_range(stream);
-        changes.push(Change::DeleteRange(Family::State, from, to));
-    }
-    changes
-}
-
-/// What deletes all rows that wait.
-pub(super) fn forget_waiting(stream: &str) -> Vec<Change> {
-    Side::BOTH.into_iter().flat_map(|side| forget_side(stream, side)).collect()
-}
-
-/// What deletes all that is stored of a joined stream but the progress that every derived stream has.
+/// What deletes all that is stored of a derived stream's joins but the progresses that every derived stream has.
 pub(crate) fn forget_joined(stream: &str) -> Vec<Change> {
-    let mut changes = forget_waiting(stream);
-    changes.push(Change::Delete(Family::State, progress_key(stream)));
-    changes
+    let ranges = [PROGRESS, WAITING, LONELY].map(|kind| of_stream(kind, stream));
+    ranges.into_iter().map(|(from, to)| Change::DeleteRange(Family::State, from, to)).collect()
 }
 
-/// Names hold no zero byte.
-fn named(kind: u8, name: &str) -> Vec<u8> {
-    [&[kind], name.as_bytes(), &[0]].concat()
+fn of_stream(kind: u8, stream: &str) -> (Vec<u8>, Vec<u8>) {
+    let from = [&[kind], stream.as_bytes(), &[0]].concat();
+    let to = after(&from);
+    (from, to)
 }
 
 fn damaged() -> EngineError {
@@ -147,14 +164,21 @@ mod tests {
 
     #[test]
     fn golden_bytes() {
-        assert_eq!(hex(&progress_key("j")), "0a6a");
-        assert_eq!(hex(&bucket_prefix("j", Side::Right, 3)), "156a00018000000000000003");
+        let keys = JoinKeys::of("j", 3);
+        assert_eq!(hex(&keys.progress()), "0a6a0003");
+        assert_eq!(hex(&keys.bucket(Side::Right, 3)), "156a0003018000000000000003");
         let row = place(-1, 2, 41);
         assert_eq!(hex(&row), "7fffffffffffffff000000020000000000000029");
-        assert_eq!(hex(&lonely_key("j", &row)), "166a007fffffffffffffff000000020000000000000029");
-        assert_eq!(place_of(&lonely_key("j", &row)).unwrap(), row);
-        assert!(lonely_key("j", &row) < lonely_key("j", &place_bound(0)));
-        assert!(lonely_key("j", &place(0, 0, 0)) > lonely_key("j", &place_bound(0)));
+        let lonely = keys.lonely(Side::Left, &row);
+        assert_eq!(hex(&lonely), "166a0003007fffffffffffffff000000020000000000000029");
+        assert_eq!(place_of(&lonely).unwrap(), row);
+        let zero = keys.lonely(Side::Left, &place_bound(0));
+        assert!(lonely < zero && keys.lonely(Side::Left, &place(0, 0, 0)) > zero);
+        let is_in = |key: &[u8], (from, to): (Vec<u8>, Vec<u8>)| (from..to).contains(&key.to_vec());
+        assert!(is_in(&lonely, keys.all_lonely()) && is_in(&lonely, of_stream(LONELY, "j")));
+        assert!(is_in(&keys.bucket(Side::Right, -1), keys.waiting(Side::Right)));
+        assert!(!is_in(&keys.bucket(Side::Right, -1), keys.waiting(Side::Left)));
+        assert!(!is_in(&JoinKeys::of("j", 4).progress(), keys.all_lonely()));
         assert_eq!(hex(&encode_row(b"xy")), "017879");
         assert_eq!(decode_row(&encode_row(b"xy")).unwrap(), b"xy");
         decode_row(b"\x02xy").unwrap_err();

@@ -9,13 +9,13 @@ use arrow::array::{
 use arrow::compute::{and, concat};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimestampMillisecondType};
 use arrow::row::{Row, RowConverter, SortField};
-use datafusion::common::{DFSchema, Result as DfResult};
+use datafusion::common::{DFSchema, JoinType, Result as DfResult};
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, Operator};
 use datafusion::physical_plan::PhysicalExpr;
 
 use super::interval::{Bounds, Interval, Side, Times};
-use super::join::{conditions_of, keeps_all, mentions};
+use super::join::{conditions_of, mentions};
 use super::parse::ROW;
 use super::stored::{decode_row, encode_row};
 use crate::conditions::Fault;
@@ -31,8 +31,8 @@ pub(crate) struct StreamJoin {
     /// What else ON says, over `input`.
     conditions: Vec<Arc<dyn PhysicalExpr>>,
     pub(super) interval: Interval,
-    /// LEFT: rows on the left that meet none are told as well.
-    pub(super) keeps_all: bool,
+    /// LEFT, RIGHT, FULL: of which sides rows that meet none are told as well.
+    keeps_all: [bool; 2],
     /// What conditions and SELECT take: the columns of both sides, each with the row number at its end.
     input: SchemaRef,
     /// Rows that met: the columns of both sides, then those about the record.
@@ -82,7 +82,17 @@ impl StreamJoin {
         let text: Vec<String> = pairs.iter().map(|(left, right)| format!("{left} = {right}")).collect();
         let (keys, fields) = compile_keys(&pairs, (left_schema, right_schema), context)?;
         let physical = |expr: Expr| context.create_physical_expr(expr, &join.schema).map_err(|e| sql::message(&e));
-        let keeps_all = keeps_all(join)?;
+        let keeps_all = match join.join_type {
+            JoinType::Inner => [false, false],
+            JoinType::Left => [true, false],
+            JoinType::Right => [false, true],
+            JoinType::Full => [true, true],
+            other => {
+                return Err(format!(
+                    "a {other} join of streams is not supported: write JOIN, LEFT, RIGHT or FULL JOIN"
+                ));
+            }
+        };
         let definition = format!("{} JOIN {}", left.definition(), right.definition());
         let [left_keys, right_keys] = keys;
         Ok(StreamJoin {
@@ -105,6 +115,11 @@ impl StreamJoin {
     /// The stream on a side.
     pub(crate) fn stream(&self, side: Side) -> &Arc<Stream> {
         &self.side(side).stream
+    }
+
+    /// Whether rows of a side that meet none are told as well.
+    pub(super) fn keeps_all(&self, side: Side) -> bool {
+        self.keeps_all[side as usize]
     }
 
     fn side(&self, side: Side) -> &JoinSide {
@@ -143,19 +158,20 @@ impl StreamJoin {
         Ok(converter.convert_rows(rows)?)
     }
 
-    /// As many rows of a side that is not there.
-    pub(super) fn nothing(&self, side: Side, rows: usize) -> Vec<ArrayRef> {
-        let schema = self.side(side).stream.schema();
-        schema.fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect()
-    }
-
     /// Rows that met, a left and a right one each. What comes of them has the key and the place of the left one, and the later one of
     /// both timestamps: before that they had not met.
     pub(super) fn meet(&self, left: Vec<ArrayRef>, right: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let about = left.len() - META_COLUMNS.len();
-        let right_about = right.len() - META_COLUMNS.len();
-        let stamped = later(&left[about + 1], &right[right_about + 1]);
-        let record = [left[about].clone(), stamped, left[about + 2].clone(), left[about + 3].clone()];
+        let [key, stamped, partition, offset] = about(&left);
+        let record = [key, later(&stamped, &about(&right)[1]), partition, offset];
+        Ok(RecordBatch::try_new(self.met.clone(), left.into_iter().chain(right).chain(record).collect())?)
+    }
+
+    /// Rows of a side that met none, beside nulls.
+    pub(super) fn alone(&self, side: Side, own: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let other = self.side(side.other()).stream.schema();
+        let nothing = other.fields().iter().map(|field| new_null_array(field.data_type(), rows)).collect();
+        let record = about(&own);
+        let (left, right) = if side == Side::Left { (own, nothing) } else { (nothing, own) };
         Ok(RecordBatch::try_new(self.met.clone(), left.into_iter().chain(right).chain(record).collect())?)
     }
 
@@ -264,6 +280,11 @@ fn met_schema(left: &DFSchema, right: &DFSchema) -> SchemaRef {
         fields.extend(found.map(|(_, field)| field.as_ref().clone()));
     }
     Arc::new(Schema::new(fields))
+}
+
+/// The columns about the record, which are the last ones of a row.
+fn about(columns: &[ArrayRef]) -> [ArrayRef; META_COLUMNS.len()] {
+    columns.last_chunk().cloned().expect("a stream's rows end with the columns about the record")
 }
 
 /// A key of each row; where it cannot be computed it is null, and the row at fault.

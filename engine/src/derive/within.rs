@@ -1,6 +1,8 @@
 //! `JOIN stream WITHIN 1 HOUR ON …`, which the grammar of SQL does not have: ksqlDB's words for streams that are joined where
 //! their event times are near.
 
+use std::collections::BTreeMap;
+
 use datafusion::sql::sqlparser::parser::ParserError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan};
 
@@ -9,18 +11,22 @@ use crate::definitions::duration_ms;
 const FORM: &str = "write JOIN stream WITHIN 1 HOUR ON …, or for another time before than after: \
                     ON … AND right.time BETWEEN left.time - INTERVAL '10' MINUTE AND left.time + INTERVAL '1' HOUR";
 
-/// Takes `WITHIN <number> <unit>` or `WITHIN INTERVAL '…' <unit>` out, in milliseconds.
-pub(super) fn take_within(tokens: &mut Vec<TokenWithSpan>) -> Result<Option<i64>, ParserError> {
-    let mut found = None;
-    let mut at = 0;
+/// Lengths in milliseconds by the number of the SELECT that they stand in.
+pub(super) type Within = BTreeMap<usize, i64>;
+
+/// Takes `WITHIN <number> <unit>` or `WITHIN INTERVAL '…' <unit>` out, one for each SELECT.
+pub(super) fn take_within(tokens: &mut Vec<TokenWithSpan>) -> Result<Within, ParserError> {
+    let mut found = Within::new();
+    let (mut at, mut selects) = (0, 0_usize);
     while at < tokens.len() {
         let Some((text, count)) = length(&tokens[at..]) else {
+            selects += usize::from(word(tokens.get(at)).as_deref() == Some("SELECT"));
             at += 1;
             continue;
         };
         let ms =
             text.as_deref().and_then(duration_ms).ok_or_else(|| wrong(format!("WITHIN takes one length: {FORM}")))?;
-        if found.replace(ms).is_some() {
+        if found.insert(selects.saturating_sub(1), ms).is_some() {
             return Err(wrong("one WITHIN, as two streams are joined: join a third in a stream over this one".into()));
         }
         tokens.drain(at..at + count);
@@ -73,17 +79,22 @@ mod tests {
     #[test]
     fn lengths_are_taken_out() {
         let cases = [
-            ("FROM a JOIN b WITHIN 1 HOUR ON x", Some(3_600_000), "FROM a JOIN b ON x"),
-            ("FROM a JOIN b AS c within 90 seconds USING (x)", Some(90_000), "FROM a JOIN b AS c USING ( x )"),
-            ("FROM a JOIN b WITHIN INTERVAL '2' MINUTE ON x", Some(120_000), "FROM a JOIN b ON x"),
-            ("FROM a JOIN b WITHIN INTERVAL '2 hours' ON x", Some(7_200_000), "FROM a JOIN b ON x"),
+            ("FROM a JOIN b WITHIN 1 HOUR ON x", Some((0, 3_600_000)), "FROM a JOIN b ON x"),
+            ("FROM a JOIN b AS c within 90 seconds USING (x)", Some((0, 90_000)), "FROM a JOIN b AS c USING ( x )"),
+            ("FROM a JOIN b WITHIN INTERVAL '2' MINUTE ON x", Some((0, 120_000)), "FROM a JOIN b ON x"),
+            ("FROM a JOIN b WITHIN INTERVAL '2 hours' ON x", Some((0, 7_200_000)), "FROM a JOIN b ON x"),
+            (
+                "SELECT x FROM a UNION ALL SELECT x FROM b JOIN c WITHIN 1 DAY ON y",
+                Some((1, 86_400_000)),
+                "SELECT x FROM a UNION ALL SELECT x FROM b JOIN c ON y",
+            ),
             ("SELECT within FROM a", None, "SELECT within FROM a"),
             ("SELECT \"WITHIN\" FROM a", None, "SELECT \"WITHIN\" FROM a"),
             ("SELECT p(x) WITHIN GROUP (ORDER BY y) FROM a", None, "SELECT p ( x ) WITHIN GROUP ( ORDER BY y ) FROM a"),
         ];
         for (text, expected, rest) in cases {
             let (mut tokens, _) = tokens_and_emit(text).unwrap();
-            assert_eq!(take_within(&mut tokens).unwrap(), expected, "{text}");
+            assert_eq!(take_within(&mut tokens).unwrap(), expected.into_iter().collect(), "{text}");
             let left: Vec<String> = tokens.iter().map(|token| token.token.to_string()).collect();
             assert_eq!(left.join(" "), rest);
         }

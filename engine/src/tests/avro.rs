@@ -15,16 +15,16 @@ fn fault(fault: SchemaFault) -> broker::Error {
     broker::Error::new(broker::Kind::Bug, format!("{fault:?}"))
 }
 
-async fn register(broker: &Broker, subject: &str, kind: SchemaType, text: &str) -> u32 {
+pub(super) async fn register(broker: &Broker, subject: &str, kind: SchemaType, text: &str) -> u32 {
     register_with(broker, subject, NewSchema { kind, text: text.into(), references: Vec::new() }).await
 }
 
-async fn register_with(broker: &Broker, subject: &str, schema: NewSchema) -> u32 {
+pub(super) async fn register_with(broker: &Broker, subject: &str, schema: NewSchema) -> u32 {
     let at = Registration { subject: subject.into(), ..Registration::default() };
     broker.schemas().change(|state| state.register(&at, schema).map_err(fault)).await.unwrap().id
 }
 
-fn stream(broker: &Broker, format: StreamFormat, columns: &[(&str, &str)]) -> Stream {
+pub(super) fn stream(broker: &Broker, format: StreamFormat, columns: &[(&str, &str)]) -> Stream {
     let mut all: Vec<_> = columns.iter().map(|(name, sql_type)| column(name, sql_type, false)).collect();
     all.push(column("ts", "TIMESTAMP", true));
     let config = StreamConfig {
@@ -41,7 +41,7 @@ fn stream(broker: &Broker, format: StreamFormat, columns: &[(&str, &str)]) -> St
 }
 
 /// The prefix of an id and a payload.
-fn framed(id: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn framed(id: u32, payload: &[u8]) -> Vec<u8> {
     [&[0][..], &id.to_be_bytes(), payload].concat()
 }
 
@@ -49,7 +49,7 @@ fn avro(id: u32, schema: &str, value: &serde_json::Value) -> Vec<u8> {
     framed(id, &encode(&AvroSchema::parse(schema, std::iter::empty()).unwrap(), value).unwrap())
 }
 
-fn decode(stream: &Stream, values: &[Vec<u8>]) -> Decoded {
+pub(super) fn decode(stream: &Stream, values: &[Vec<u8>]) -> Decoded {
     let mut builder = BatchBuilder::new();
     for value in values {
         builder.push(BASE_MS, Some(b"k"), Some(value), &[]);
@@ -57,7 +57,7 @@ fn decode(stream: &Stream, values: &[Vec<u8>]) -> Decoded {
     stream.decode(0, &[builder.build().unwrap()]).unwrap()
 }
 
-fn rules(decoded: &Decoded) -> Vec<(i64, &str)> {
+pub(super) fn rules(decoded: &Decoded) -> Vec<(i64, &str)> {
     decoded.rejected.iter().map(|rejected| (rejected.offset, &*rejected.rule)).collect()
 }
 
@@ -157,6 +157,11 @@ async fn every_type_finds_its_column() {
         assert!(rows.column(index).is_null(1), "{index}");
     }
     assert_eq!(rows.column(13).as_primitive::<TimestampMillisecondType>().value(0), BASE_MS + 123);
+    let lists = [("tags", "VARCHAR[]"), ("user", "VARCHAR")];
+    let decoded = decode(&self::stream(&broker, StreamFormat::Avro, &lists), &[avro(id, ALL, &full)]);
+    assert_eq!(decoded.rows.column(0).as_list::<i32>().value(0).as_string::<i32>().value(1), "y\"z");
+    let decoded = decode(&self::stream(&broker, StreamFormat::Avro, &[("user", "VARCHAR[]")]), &[avro(id, ALL, &full)]);
+    assert_eq!(rules(&decoded), [(0, "type")]);
     broker.stop().await.unwrap();
 }
 

@@ -24,20 +24,20 @@ pub(super) async fn done(engine: &Arc<Engine>, text: &str) -> Vec<&'static str> 
     run(engine, text).await.unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).iter().map(|done| done.result).collect()
 }
 
-async fn start(dir: &std::path::Path, config: EngineConfig) -> (Arc<Broker>, Arc<Engine>) {
+pub(super) async fn start(dir: &std::path::Path, config: EngineConfig) -> (Arc<Broker>, Arc<Engine>) {
     let broker = open_broker(dir).await;
     let engine = Engine::start(broker.clone(), config).await.unwrap();
     (broker, engine)
 }
 
-async fn stop(broker: Arc<Broker>, engine: Arc<Engine>) {
+pub(super) async fn stop(broker: Arc<Broker>, engine: Arc<Engine>) {
     engine.stop().await;
     drop(engine);
     broker.stop().await.unwrap();
 }
 
 /// Keys of the engine that hold a name.
-fn rows_of(broker: &Broker, name: &str) -> usize {
+pub(super) fn rows_of(broker: &Broker, name: &str) -> usize {
     let snapshot = broker.store().snapshot();
     let mut scan = snapshot.scan(Family::State, &[], &[0xff]);
     let mut found = 0;
@@ -214,6 +214,12 @@ async fn what_is_wrong_is_told_at_once_and_nothing_is_done() {
         ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', latenes = '1 s')", "1:57 did you mean 'lateness'"),
         ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', lateness = 'soon')", "1:57 '10 seconds'"),
         ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', format = 'xml')", "1:57 json, avro, json_schema"),
+        ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', delimiter = '|')", "1:57 no setting 'delimiter'"),
+        (
+            "CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', format = 'csv', delimiter = '||')",
+            "1:73 one character",
+        ),
+        ("CREATE STREAM x (ts TIMESTAMP FROM 'a') WITH (event_time = 'ts', format = 'csv')", "leave FROM out"),
         ("CREATE STREAM x (ts TIMESTAMP, n FLOAT) WITH (event_time = 'ts')", "1:32 unknown type 'FLOAT'"),
         ("CREATE STREAM x (ts TIMESTAMP PRIMARY KEY) WITH (event_time = 'ts')", "1:18 CREATE TABLE"),
         ("CREATE OR REPLACE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts')", "1:8 DROP the stream"),

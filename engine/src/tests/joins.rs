@@ -89,7 +89,7 @@ fn mistakes_say_what_to_write() {
         ("d AS SELECT o.id, o.ts FROM orders o JOIN payments p WITHIN 1 HOUR ON o.k > p.k".into(), "what is equal in both"),
         ("d AS SELECT o.id, o.ts FROM orders o JOIN payments p WITHIN (1 HOUR, 2 HOURS) ON o.k = p.k".into(), "BETWEEN"),
         ("d AS SELECT o.id, o.ts FROM orders o JOIN payments p WITHIN 1 HOUR ON o.k * 0.5e0 = p.k * 0.5e0".into(), "does not compare exactly"),
-        ("d AS SELECT o.id, o.ts FROM orders o RIGHT JOIN payments p WITHIN 1 HOUR ON o.k = p.k".into(), "LEFT JOIN"),
+        ("d AS SELECT o.id, o.ts FROM orders o RIGHT JOIN users u ON o.k = u.uid".into(), "LEFT JOIN"),
         ("d AS SELECT o.id, o.ts FROM orders o JOIN users u WITHIN 1 HOUR ON o.k = u.uid".into(), "WITHIN is for two streams"),
         ("d AS SELECT o.id, o.ts FROM orders o JOIN users u ON o.k = u.uid JOIN payments p WITHIN 1 HOUR ON o.k = p.k".into(), "streams first"),
         ("d AS SELECT o.id, o.ts FROM orders o JOIN payments p WITHIN 1 HOUR ON o.k = p.k JOIN orders q ON q.k = p.k".into(), "third stream"),
@@ -150,7 +150,10 @@ async fn rows_meet_by_key_and_time_whichever_comes_first() {
     assert!(named.iter().filter(|(_, record)| record.key.as_deref() == Some(b"gold")).count() == 5);
     let status = engine.stream_status();
     let status = status.iter().find(|status| status.stream == "pairs").unwrap().derived.clone().unwrap();
-    assert_eq!((status.source.as_str(), status.joined.as_deref()), ("orders", Some("payments")));
+    assert_eq!(
+        (status.sources, status.late_topic.as_deref()),
+        (vec!["orders".into(), "payments".into()], Some("pairs.late"))
+    );
     assert_eq!((status.written, status.lag_records, status.positions.len()), (7, 0, 2));
     engine.stop().await;
     broker.stop().await.unwrap();

@@ -1,6 +1,9 @@
-//! How fast one core decodes JSON and counts it by minute and key. Run by hand: `cargo test -p engine --release -- --ignored speed --nocapture`.
+//! How fast one core decodes JSON and counts it by minute and key, and how fast it decodes each format. Run by hand:
+//! `cargo test -p engine --release -- --ignored speed --nocapture`.
 
+use super::avro::{register, stream as stream_of};
 use super::*;
+use crate::StreamFormat;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a measurement, not a test"]
@@ -32,6 +35,47 @@ async fn speed() {
     let per_second = total as f64 / busy.as_secs_f64();
     println!("{total} events: {elapsed:?} elapsed, {busy:?} busy, {per_second:.0} events per second and core");
     engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+/// The same five columns in every format.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a test"]
+async fn speed_of_formats() {
+    const AVRO: &str = r#"{"type":"record","name":"E","fields":[{"name":"uid","type":"long"},{"name":"genre","type":"string"},
+        {"name":"amount","type":"long"},{"name":"price","type":"double"},
+        {"name":"ts","type":{"type":"long","logicalType":"timestamp-millis"}}]}"#;
+    const PROTO: &str = r#"syntax = "proto3"; import "google/protobuf/timestamp.proto";
+        message E { int64 uid = 1; string genre = 2; int64 amount = 3; double price = 4; google.protobuf.Timestamp ts = 5; }"#;
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let formats = [
+        (StreamFormat::Json, None),
+        (StreamFormat::Csv, None),
+        (StreamFormat::Avro, Some((broker::SchemaType::Avro, AVRO))),
+        (StreamFormat::Protobuf, Some((broker::SchemaType::Protobuf, PROTO))),
+    ];
+    for (format, schema) in formats {
+        if let Some((kind, text)) = schema {
+            register(&broker, "events-value", kind, text).await;
+        }
+        let columns = [("uid", "BIGINT"), ("genre", "VARCHAR"), ("amount", "BIGINT"), ("price", "DOUBLE")];
+        let stream = stream_of(&broker, format, &columns);
+        let batch = |chunk: i64| {
+            let mut builder = BatchBuilder::new();
+            for number in chunk * 2_000..(chunk + 1) * 2_000 {
+                let value = stream.encode(&event(number, "jazz", number % 300, number / 10)).unwrap();
+                builder.push(BASE_MS, Some(b"k"), Some(&value), &[]);
+            }
+            builder.build().unwrap()
+        };
+        let batches: Vec<_> = (0..100).map(batch).collect();
+        let began = std::time::Instant::now();
+        let rows: usize = batches.chunks(5).map(|some| stream.decode(0, some).unwrap().rows.num_rows()).sum();
+        let per_second = rows as f64 / began.elapsed().as_secs_f64();
+        println!("{format:?}: {per_second:.0} records per second and core");
+        assert_eq!(rows, 200_000);
+    }
     broker.stop().await.unwrap();
 }
 

@@ -62,6 +62,22 @@ impl Merging {
     /// # Errors
     /// `Destination` when the file cannot be read, is not as it was published, or the merged one cannot be written.
     pub async fn take(&mut self, input: &FileEntry) -> Result<bool> {
+        let before = self.rows;
+        if !self.take_to(input, input.last).await? {
+            return Ok(false);
+        }
+        let rows = self.rows - before;
+        match rows == input.rows {
+            true => Ok(true),
+            false => Err(damaged(input, &format!("it has {rows} rows, the manifest says {}", input.rows))),
+        }
+    }
+
+    /// Takes the rows of a file up to an offset, as [`Merging::take`] does; how many these are is for the caller to judge.
+    ///
+    /// # Errors
+    /// As [`Merging::take`].
+    pub async fn take_to(&mut self, input: &FileEntry, end: Offset) -> Result<bool> {
         let unreadable = |why: &dyn std::fmt::Display| damaged(input, why);
         let reader = self.objects.reader(&input.path, input.bytes)?;
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| unreadable(&e))?;
@@ -71,7 +87,6 @@ impl Merging {
             return Ok(false);
         }
         let mut rows = builder.with_batch_size(CHUNK_ROWS).build().map_err(|e| unreadable(&e))?;
-        let before = self.rows;
         while let Some(rows) = rows.try_next().await.map_err(|e| unreadable(&e))? {
             let offsets = offsets(&rows)?;
             let follow = offsets.is_sorted_by(|one, next| one < next);
@@ -80,11 +95,12 @@ impl Merging {
             if !follow || !inside {
                 return Err(unreadable(&"its rows are not in the order of their offsets"));
             }
-            self.last = offsets.last().copied().unwrap_or(self.last);
-            self.push(&schema, &rows).await?;
-        }
-        if self.rows - before != input.rows {
-            return Err(unreadable(&format!("it has {} rows, the manifest says {}", self.rows - before, input.rows)));
+            let wanted = offsets.partition_point(|offset| *offset <= end);
+            self.last = offsets[..wanted].last().copied().unwrap_or(self.last);
+            self.push(&schema, &rows.slice(0, wanted)).await?;
+            if wanted < offsets.len() {
+                break;
+            }
         }
         Ok(true)
     }

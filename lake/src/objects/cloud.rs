@@ -94,6 +94,11 @@ impl Cloud {
         &self.hadoop_url
     }
 
+    /// The URL that readers of Iceberg know: they have Azure's schemes from Hadoop, and take every other as it is.
+    pub fn iceberg_url(&self) -> &str {
+        if self.hadoop_url.starts_with("abfss://") { &self.hadoop_url } else { &self.url }
+    }
+
     /// The files for queries.
     pub fn store(&self) -> Arc<Below> {
         self.store.clone()
@@ -466,6 +471,17 @@ mod tests {
         cloud.remove_dir("_deleted").await.unwrap();
         assert_eq!(cloud.list("").await.unwrap(), ["t2/0"]);
         cloud.delete("t/8").await.unwrap();
+    }
+
+    #[test]
+    fn readers_of_iceberg_get_schemes_that_they_know() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut found = bench(&Arc::new(InMemory::new()), dir.path());
+        assert_eq!(found.iceberg_url(), "s3://bucket/some/lake");
+        let cloud = Arc::get_mut(&mut found).unwrap();
+        cloud.url = "az://files/lake".to_owned();
+        cloud.hadoop_url = "abfss://files@account.dfs.core.windows.net/lake".to_owned();
+        assert_eq!(cloud.iceberg_url(), "abfss://files@account.dfs.core.windows.net/lake");
     }
 
     #[tokio::test]

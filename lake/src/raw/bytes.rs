@@ -4,13 +4,14 @@
 //! family lake
 //! "r" ++ log u32 ++ first u64   → one published file of whole records
 //!
-//!  0  1 version, 1
+//!  0  1 version, 2; in version 1 the sum is not there
 //!  1  8 last offset
 //!  9  8 records
 //! 17  8 bytes
 //! 25  8 largest timestamp, -1 when there is none
 //! 33  8 when it was published
 //! 41  2 bytes of the path, then the path
+//!     8 sum of its records' checksums (sums)
 //! ```
 //! Times are ms since 1970.
 
@@ -20,6 +21,8 @@ use crate::error::Result;
 use crate::manifest_bytes::{Reader, VERSION, put_short};
 
 const TAG: u8 = b'r';
+/// Version of the value of a file with a sum.
+const SUMMED_VERSION: u8 = 2;
 
 /// A published file of whole records. Holds: all data records that were committed at the offsets `first..=last` of one
 /// partition.
@@ -39,6 +42,8 @@ pub struct RawFile {
     pub published_ms: TimestampMs,
     /// Where it lies below the lake's root.
     pub path: String,
+    /// The sum of its records' checksums; none when a version published it that made none.
+    pub sum: Option<u64>,
 }
 
 /// Key of a file.
@@ -68,13 +73,14 @@ impl RawFile {
     /// # Errors
     /// `Bug` when its path is too long.
     pub fn encode(&self) -> Result<Vec<u8>> {
-        let mut out = vec![VERSION];
+        let mut out = vec![if self.sum.is_some() { SUMMED_VERSION } else { VERSION }];
         out.extend(self.last.to_be_bytes());
         out.extend(self.records.to_be_bytes());
         out.extend(self.bytes.to_be_bytes());
         out.extend(self.max_timestamp.to_be_bytes());
         out.extend(self.published_ms.to_be_bytes());
         put_short(&mut out, &self.path)?;
+        out.extend(self.sum.iter().flat_map(|sum| sum.to_be_bytes()));
         Ok(out)
     }
 
@@ -84,11 +90,12 @@ impl RawFile {
     /// `Broker` when they are damaged or of a newer version.
     pub fn decode(key: &[u8], value: &[u8]) -> Result<Self> {
         let first = Reader::of_key(key.get(5..).unwrap_or(&[]), "raw file key").i64()?;
-        let mut value = Reader::new(value, "raw file")?;
+        let (version, mut value) = Reader::up_to(SUMMED_VERSION, value, "raw file")?;
         let (last, records, bytes) = (value.i64()?, value.unsigned()?, value.unsigned()?);
         let (max_timestamp, published_ms, path) = (value.i64()?, value.i64()?, value.short()?);
+        let sum = if version >= SUMMED_VERSION { Some(value.u64()?) } else { None };
         value.end()?;
-        Ok(Self { first, last, records, bytes, max_timestamp, published_ms, path })
+        Ok(Self { first, last, records, bytes, max_timestamp, published_ms, path, sum })
     }
 }
 
@@ -106,6 +113,7 @@ mod tests {
             max_timestamp: -1,
             published_ms: 5,
             path: "_raw/t".into(),
+            sum: None,
         };
         let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         let key = raw_key(LogId(3), file.first);
@@ -117,9 +125,16 @@ mod tests {
         );
         assert_eq!(RawFile::decode(&key, &value).unwrap(), file);
         assert_eq!((file.aged_from(), RawFile { max_timestamp: 8, ..file.clone() }.aged_from()), (5, 8));
-        for cut in 0..value.len() {
-            assert!(RawFile::decode(&key, &value[..cut]).is_err(), "cut to {cut}");
+        let summed = RawFile { sum: Some(0x0102), ..file };
+        let with_sum = summed.encode().unwrap();
+        assert_eq!(hex(&with_sum), format!("02{}0000000000000102", &hex(&value)[2..]));
+        assert_eq!(RawFile::decode(&key, &with_sum).unwrap(), summed);
+        for whole in [&value, &with_sum] {
+            for cut in 0..whole.len() {
+                assert!(RawFile::decode(&key, &whole[..cut]).is_err(), "cut to {cut}");
+            }
         }
+        assert!(RawFile::decode(&key, &[&[3_u8][..], &with_sum[1..]].concat()).is_err(), "of a newer version");
         assert!(RawFile::decode(&key[..9], &value).is_err());
     }
 }

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use broker::TimestampMs;
+use broker::{Offset, TimestampMs};
 use futures::TryStreamExt;
 
 use super::bytes::RawFile;
@@ -12,6 +12,7 @@ use super::reader::{RawReader, open, unreadable};
 use super::writer::{RawWriter, WrittenRaw};
 use crate::config::MergeConfig;
 use crate::error::Result;
+use crate::tables::offsets;
 use crate::writer::Source;
 
 /// The first files that are worth a merge.
@@ -48,7 +49,7 @@ pub async fn merge(
 ) -> Result<WrittenRaw> {
     let mut writer = RawWriter::new(&reader.objects, source).await?;
     for file in files {
-        let mut left = file.records;
+        let (mut left, before) = (file.records, writer.sum());
         let mut stream = open(reader, file, |_| true, &[]).await?;
         while let Some(rows) = stream.try_next().await.map_err(|e| unreadable(file, &e))? {
             left =
@@ -58,8 +59,34 @@ pub async fn merge(
         if left > 0 {
             return Err(unreadable(file, &format!("{left} of {} records are not there", file.records)));
         }
+        if file.sum.is_some_and(|sum| sum != writer.sum().wrapping_sub(before)) {
+            return Err(unreadable(file, &"it has other records than when it was published"));
+        }
     }
     let last = files.last().map_or(source.first, |file| file.last);
+    writer.finish((&source.dir, last), now).await
+}
+
+/// Writes the records of a file up to `last` under a hidden name, as a file of its own.
+///
+/// # Errors
+/// `Destination` when one of them cannot be read or written.
+pub async fn cut(
+    reader: &RawReader,
+    file: &RawFile,
+    (source, last): (&Source, Offset),
+    now: TimestampMs,
+) -> Result<WrittenRaw> {
+    let mut writer = RawWriter::new(&reader.objects, source).await?;
+    let mut stream = open(reader, file, |_| true, &[]).await?;
+    while let Some(rows) = stream.try_next().await.map_err(|e| unreadable(file, &e))? {
+        let offsets = offsets(&rows)?;
+        let wanted = offsets.partition_point(|offset| *offset <= last);
+        writer.copy(&rows.slice(0, wanted), file.max_timestamp).await?;
+        if wanted < offsets.len() {
+            break;
+        }
+    }
     writer.finish((&source.dir, last), now).await
 }
 
@@ -76,6 +103,7 @@ mod tests {
             max_timestamp: 0,
             published_ms: 0,
             path: String::new(),
+            sum: None,
         };
         (0..).zip(sizes).map(file).map(Arc::new).collect()
     }

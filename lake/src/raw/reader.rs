@@ -138,7 +138,8 @@ fn largest(group: &RowGroupMetaData, column: usize) -> Option<i64> {
     }
 }
 
-struct Columns<'a> {
+/// The columns of some records.
+pub struct Columns<'a> {
     offsets: &'a Int64Array,
     timestamps: &'a Int64Array,
     append_times: &'a BooleanArray,
@@ -148,7 +149,8 @@ struct Columns<'a> {
 }
 
 impl<'a> Columns<'a> {
-    fn of(rows: &'a RecordBatch) -> Option<Self> {
+    /// Those of these rows; none when they are others.
+    pub fn of(rows: &'a RecordBatch) -> Option<Self> {
         let binary = |name: &str| rows.column_by_name(name)?.as_binary_opt::<i32>();
         Some(Self {
             offsets: whole(rows, "_offset")?,
@@ -160,7 +162,8 @@ impl<'a> Columns<'a> {
         })
     }
 
-    fn record(&self, at: usize) -> ColdRecord<'a> {
+    /// One record.
+    pub fn record(&self, at: usize) -> ColdRecord<'a> {
         let bytes = |column: &'a BinaryArray| (!column.is_null(at)).then(|| column.value(at));
         ColdRecord {
             offset: self.offsets.value(at),

@@ -12,12 +12,14 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BinaryBuilder, BooleanBuilder, Int64Builder, RecordBatch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use broker::{Batch, Offset, Partition, RecordRef, TimestampMs};
+use broker::{Batch, ColdRecord, Offset, Partition, TimestampMs};
 use parquet::arrow::AsyncArrowWriter;
 use parquet::file::metadata::KeyValue;
 
 use super::RAW_DIR;
 use super::bytes::RawFile;
+use super::reader::Columns;
+use super::sums::{as_kept, record_sum};
 use crate::error::{LakeError, Result};
 use crate::objects::{FileSink, Objects, TMP_DIR};
 use crate::writer::{Source, memory_bytes, properties, unwritten};
@@ -90,6 +92,8 @@ pub struct RawWriter<'a> {
     file: AsyncArrowWriter<FileSink>,
     group: Group,
     records: u64,
+    /// Of the checksums of all records so far.
+    sum: u64,
     max_timestamp: TimestampMs,
     open_bytes: usize,
 }
@@ -106,8 +110,8 @@ impl<'a> RawWriter<'a> {
         let sink = objects.create(&hidden).await?;
         let file = AsyncArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema)?));
         let file = file.map_err(|e| unwritten(source, &e))?;
-        let (group, records, max_timestamp, open_bytes) = (Group::default(), 0, -1, 0);
-        Ok(Self { source, hidden, schema, file, group, records, max_timestamp, open_bytes })
+        let (group, records, sum, max_timestamp, open_bytes) = (Group::default(), 0, 0, -1, 0);
+        Ok(Self { source, hidden, schema, file, group, records, sum, max_timestamp, open_bytes })
     }
 
     /// Takes a batch's records from `at` to `last`. What of it cannot be read is left out, as nobody could read it in the log.
@@ -117,8 +121,10 @@ impl<'a> RawWriter<'a> {
             if record.offset < at || record.offset > last {
                 continue;
             }
+            let record = as_kept(&record, batch.is_log_append_time());
             self.max_timestamp = self.max_timestamp.max(record.timestamp);
-            self.group.push(&record, batch.is_log_append_time());
+            self.add(record_sum(&record));
+            self.group.push(&record);
             if self.group.bytes >= GROUP_BYTES || self.group.records >= GROUP_RECORDS {
                 self.write_group().await?;
             }
@@ -136,12 +142,25 @@ impl<'a> RawWriter<'a> {
         self.end_group().await
     }
 
+    fn add(&mut self, sum: u32) {
+        self.sum = self.sum.wrapping_add(sum.into());
+    }
+
+    /// The sum of the checksums of what was taken so far.
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
     /// Takes rows of another such file, whose largest timestamp is this at most.
     ///
     /// # Errors
-    /// `Destination`.
+    /// `Destination`, also for rows of other columns.
     pub async fn copy(&mut self, rows: &RecordBatch, max_timestamp: TimestampMs) -> Result<()> {
         self.max_timestamp = self.max_timestamp.max(max_timestamp);
+        let other =
+            || LakeError::destination(format!("a file of whole records of {} has other columns", self.source.topic));
+        let columns = Columns::of(rows).ok_or_else(other)?;
+        (0..rows.num_rows()).for_each(|at| self.add(record_sum(&columns.record(at))));
         // what the footer says of the other file would else be said of this one
         let rows = RecordBatch::try_new(self.schema.clone(), rows.columns().to_vec());
         self.write(&rows.map_err(|e| unwritten(self.source, &e))?).await?;
@@ -177,6 +196,7 @@ impl<'a> RawWriter<'a> {
             max_timestamp: self.max_timestamp,
             published_ms: now,
             path: format!("{dir}/{}", self.source.name(last, &[])),
+            sum: Some(self.sum),
         };
         Ok(WrittenRaw { hidden: self.hidden, file })
     }
@@ -196,15 +216,16 @@ struct Group {
 }
 
 impl Group {
-    fn push(&mut self, record: &RecordRef<'_>, append_time: bool) {
+    fn push(&mut self, record: &ColdRecord<'_>) {
+        let size = |part: Option<&[u8]>| part.map_or(0, <[u8]>::len);
         self.records += 1;
-        self.bytes += record.size();
+        self.bytes += size(record.key) + size(record.value) + record.headers.len();
         self.offsets.append_value(record.offset);
         self.timestamps.append_value(record.timestamp);
-        self.append_times.append_value(append_time);
+        self.append_times.append_value(record.append_time);
         self.keys.append_option(record.key);
         self.values.append_option(record.value);
-        self.headers.append_value(record.stored_headers());
+        self.headers.append_value(record.headers);
     }
 
     fn finish(mut self, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {

@@ -5,10 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arrow::array::{AsArray, BinaryArray, RecordBatch};
+use arrow::compute::concat_batches;
 use broker::{
     Ack, Append, Batch, BatchBuilder, Change, ColdLog, ColdRead, HeaderRef, Kind, NewTopic, Offset, Origin, Partition,
     Record,
 };
+use parquet::arrow::ArrowWriter;
 use serde_json::json;
 
 use super::settling::wait_for;
@@ -16,7 +19,7 @@ use super::support::*;
 use crate::config::{LakeConfig, MergeConfig, TableConfig};
 use crate::error::LakeError;
 use crate::lake::Lake;
-use crate::raw::RawFiles;
+use crate::raw::{RawFile, RawFiles};
 use crate::settle::Step;
 
 async fn bench() -> Bench {
@@ -247,7 +250,7 @@ async fn small_files_become_one_and_readers_do_not_notice() {
     let (raw, partition) = (raw(&lake), partition(&bench));
     let written = in_log(&partition).await;
     let_go(&bench).await;
-    lake.merge_raw_for_test().await;
+    lake.merge_raw_for_test().await.unwrap();
     let files = lake.settler_for_test().manifest.settled(partition.id()).raw;
     assert_eq!((files.len(), files[0].first, files[0].last), (1, 0, partition.high_watermark() - 1));
     swept_to(&raw, &Path::new(&bench.url).join("_raw"), 1).await;
@@ -258,6 +261,104 @@ async fn small_files_become_one_and_readers_do_not_notice() {
     assert_eq!(in_cold(&raw, &partition, (0, end), 3_000).await, written);
     let wanted = written.iter().find(|record| record.timestamp >= 1_050_000).map(|one| (one.offset, one.timestamp));
     assert_eq!(raw.first_at(partition.id(), 1_050_000, (0, end)).await.unwrap(), wanted);
+    lake.stop().await.unwrap();
+}
+
+/// Puts another file in the place of one of those of whole records, with its rows changed, as if the manifest had it.
+async fn change(bench: &Bench, lake: &Lake, at: usize, change: impl FnOnce(&RecordBatch) -> RecordBatch) -> RawFile {
+    let (manifest, log) = (&lake.settler_for_test().manifest, partition(bench).id());
+    let file = manifest.settled(log).raw[at].clone();
+    let path = file.path.replace(".parquet", "-changed.parquet");
+    let rows = change(&read(&Path::new(&bench.url).join(&file.path)));
+    let out = std::fs::File::create(Path::new(&bench.url).join(&path)).unwrap();
+    let mut writer = ArrowWriter::try_new(out, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let bytes = std::fs::metadata(Path::new(&bench.url).join(&path)).unwrap().len();
+    let changed = RawFile { bytes, path, ..(*file).clone() };
+    manifest.merge_raw(log, &[file], changed.clone()).await.unwrap();
+    changed
+}
+
+fn other_value(rows: &RecordBatch) -> RecordBatch {
+    let at = rows.schema().index_of("_value").unwrap();
+    let mut columns = rows.columns().to_vec();
+    let mut values: Vec<Option<&[u8]>> = columns[at].as_binary::<i32>().iter().collect();
+    values[1] = Some(b"another value");
+    let values = BinaryArray::from(values);
+    columns[at] = Arc::new(values);
+    RecordBatch::try_new(rows.schema(), columns).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_compares_whole_records_with_the_log_and_then_with_what_was_published() {
+    let (mut bench, mut chance) = (bench().await, Chance::new(11));
+    bench.config.merge = Some(MergeConfig { files_min: 3, ..MergeConfig::default() });
+    let lake = start(&bench).await;
+    append_some(&bench, &mut chance, 40).await;
+    let written = in_log(&partition(&bench)).await;
+    lake.flush(TOPIC).await.unwrap();
+    let report = lake.verify(TOPIC).await.unwrap();
+    let all = written.len() as u64;
+    assert_eq!((report.differences, report.raw_records, report.raw_checked), (0, all, all), "{report:?}");
+
+    // one that is another, one that is gone, one that is there twice
+    let changed = change(&bench, &lake, 0, other_value).await;
+    let report = lake.verify(TOPIC).await.unwrap();
+    let said = format!("partition 0: offset 1 is another record in {} than in the log", changed.path);
+    assert_eq!((report.named, report.differences), (vec![said], 1));
+    let gone = change(&bench, &lake, 1, |rows| rows.slice(1, rows.num_rows() - 1)).await;
+    let twice =
+        change(&bench, &lake, 2, |rows| concat_batches(&rows.schema(), [rows, &rows.slice(0, 1)]).unwrap()).await;
+    let report = lake.verify(TOPIC).await.unwrap();
+    let (less, more) = (gone.records - 1, twice.records + 1);
+    let wanted = [
+        format!("offset {} is settled and in no file of whole records", gone.first),
+        format!("{} has {less} records, the manifest says {}", gone.path, gone.records),
+        format!("{} has {more} records, the manifest says {}", twice.path, twice.records),
+        format!("{} has records outside {}..={} or not in order", twice.path, twice.first, twice.last),
+    ];
+    for wanted in &wanted {
+        assert!(report.named.iter().any(|line| line.contains(wanted)), "{wanted}: {report:?}");
+    }
+    assert_eq!(report.differences, 1 + wanted.len() as u64, "{report:?}");
+
+    // the log is gone: the sum is left. What is not as it was is not merged either
+    let_go(&bench).await;
+    let report = lake.verify(TOPIC).await.unwrap();
+    let said = format!("partition 0: {} has other records than when it was published", changed.path);
+    assert!(report.raw_checked == 0 && report.named.contains(&said), "{report:?}");
+    let error = lake.merge_raw_for_test().await.unwrap_err();
+    assert!(error.message.contains(&changed.path) && error.message.contains("other records"), "{error}");
+    std::fs::remove_file(Path::new(&bench.url).join(&changed.path)).unwrap();
+    let report = lake.verify(TOPIC).await.unwrap();
+    let said = format!("partition 0: {} is not there as it was published", changed.path);
+    assert!(report.named.contains(&said), "{report:?}");
+    lake.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_compares_the_table_with_whole_records_where_the_log_is_gone() {
+    let bench = bench().await;
+    let lake = start(&bench).await;
+    let rows: Vec<String> = (1..101).map(|n| value(0, json!("a"), n)).collect();
+    bench.append(0, &rows).await;
+    lake.flush(TOPIC).await.unwrap();
+    let_go(&bench).await;
+    // the log goes on, and some of it settles
+    bench.append(0, &rows[..3]).await;
+    lake.flush(TOPIC).await.unwrap();
+    bench.append(0, &rows[..3]).await;
+    let report = lake.verify(TOPIC).await.unwrap();
+    assert!(report.is_sound(), "{report:?}");
+    let counts = (report.file_rows, report.checked_rows, report.live_rows, report.raw_records, report.raw_checked);
+    assert_eq!(counts, (103, 103, 3, 103, 3));
+    lake.stop().await.unwrap();
+    let config = LakeConfig { tables: vec![bench.config.clone()], ..LakeConfig::default() };
+    let lake = bench.lake_with(vec![with_other_amounts(&bench)], config, None).await.unwrap();
+    let report = lake.verify(TOPIC).await.unwrap();
+    let differs = |offset| report.named.iter().any(|line| line.contains(&format!("offset {offset} has other values")));
+    assert!(report.differences == 2 && differs(1) && differs(101), "{report:?}");
     lake.stop().await.unwrap();
 }
 

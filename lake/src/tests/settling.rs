@@ -1,8 +1,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array, RecordBatch};
-use arrow::datatypes::Int64Type;
 use broker::{Ack, Change, Kind, NewTopic};
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::json;
@@ -10,7 +8,6 @@ use serde_json::json;
 use super::support::*;
 use crate::config::{SliceColumn, TableConfig};
 use crate::error::LakeErrorKind;
-use crate::tables::Table;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_becomes_one_file_per_slice() {
@@ -318,26 +315,7 @@ async fn verify_compares_values() {
     lake.flush(TOPIC).await.unwrap();
     assert!(lake.verify(TOPIC).await.unwrap().is_sound());
     lake.stop().await.unwrap();
-    // a lake that reads other values out of the same records
-    let table = bench.table();
-    let decode = table.decode.clone();
-    let other = Table {
-        name: table.name.clone(),
-        topic: table.topic.clone(),
-        dir: table.dir.clone(),
-        layout: table.layout.clone(),
-        decode: Arc::new(move |partition, batches| {
-            let (rows, taken) = decode(partition, batches)?;
-            let at = rows.schema().index_of("amount").unwrap();
-            let amounts = rows.column(at).as_primitive::<Int64Type>();
-            let changed = amounts.iter().map(|amount| amount.map(|amount| if amount == 2 { 4 } else { amount }));
-            let mut columns = rows.columns().to_vec();
-            columns[at] = Arc::new(changed.collect::<Int64Array>());
-            Ok((RecordBatch::try_new(rows.schema(), columns).unwrap(), taken))
-        }),
-        settles: table.settles.clone(),
-    };
-    let lake = bench.lake_of(vec![Arc::new(other)], None).await.unwrap();
+    let lake = bench.lake_of(vec![with_other_amounts(&bench)], None).await.unwrap();
     let report = lake.verify(TOPIC).await.unwrap();
     assert_eq!((report.differences, report.checked_rows, report.file_rows), (1, 3, 3), "{report:?}");
     assert!(report.named[0].contains("offset 1 has other values in listens/date=1970-01-01/genre=b/"), "{report:?}");

@@ -125,6 +125,28 @@ impl Bench {
     }
 }
 
+/// The bench's table for a lake that reads other values out of the same records: 4 where the amount is 2.
+pub fn with_other_amounts(bench: &Bench) -> Arc<Table> {
+    let table = bench.table();
+    let decode = table.decode.clone();
+    Arc::new(Table {
+        name: table.name.clone(),
+        topic: table.topic.clone(),
+        dir: table.dir.clone(),
+        layout: table.layout.clone(),
+        decode: Arc::new(move |partition, batches| {
+            let (rows, taken) = decode(partition, batches)?;
+            let at = rows.schema().index_of("amount").unwrap();
+            let amounts = rows.column(at).as_primitive::<Int64Type>();
+            let changed = amounts.iter().map(|amount| amount.map(|amount| if amount == 2 { 4 } else { amount }));
+            let mut columns = rows.columns().to_vec();
+            columns[at] = Arc::new(changed.collect::<Int64Array>());
+            Ok((RecordBatch::try_new(rows.schema(), columns).unwrap(), taken))
+        }),
+        settles: table.settles.clone(),
+    })
+}
+
 pub fn value(ts: i64, genre: Value, amount: i64) -> String {
     json!({"ts": ts, "genre": genre, "amount": amount}).to_string()
 }
@@ -165,7 +187,7 @@ fn decode(partition: i32, batches: &[Batch]) -> Result<RecordBatch> {
     RecordBatch::try_new(schema(), columns).map_err(|e| LakeError::bug(e.to_string()))
 }
 
-/// All files below a directory but the owner's mark, hidden ones too, as paths relative to it.
+/// All files below a directory but the owner's mark and notes, hidden ones too, as paths relative to it.
 pub fn parquet_files(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut dirs = vec![dir.to_path_buf()];
@@ -173,7 +195,7 @@ pub fn parquet_files(dir: &Path) -> Vec<String> {
         for entry in std::fs::read_dir(next).into_iter().flatten().flatten() {
             match entry.file_type().unwrap().is_dir() {
                 true => dirs.push(entry.path()),
-                false if entry.file_name() == "_millpond.json" => {}
+                false if entry.file_name() == "_millpond.json" || entry.file_name() == "_aside.json" => {}
                 false => found.push(entry.path().strip_prefix(dir).unwrap().display().to_string()),
             }
         }

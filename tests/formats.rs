@@ -1,0 +1,147 @@
+//! Streams over Protobuf, by confluent-kafka's own serializer and with a schema that evolves, and over CSV, by Python's own
+//! writer: views, SQL, rejected records and the lake's files, with a kill -9 in between.
+
+use crate::support::scripts::{json_of, python};
+use crate::support::server::{Server, millpond};
+use crate::support::{Scratch, eventually};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+const CONFIG: &str = r#"
+topics = [{ name = "logs", partitions = 2 }, { name = "lines", partitions = 2 }]
+
+[[streams]]
+name = "logs"
+topic = "logs"
+format = "protobuf"
+event_time = "at"
+lateness = "1d"
+columns = [
+  { name = "id", type = "BIGINT", required = true },
+  { name = "level", type = "VARCHAR", required = true },
+  { name = "tags", type = "VARCHAR[]" },
+  { name = "labels", type = "VARCHAR" },
+  { name = "city", type = "VARCHAR", from = "place.city" },
+  { name = "retries", type = "BIGINT", required = true },
+  { name = "price", type = "DOUBLE" },
+  { name = "team", type = "VARCHAR" },
+  { name = "shard", type = "BIGINT" },
+  { name = "at", type = "TIMESTAMP", required = true },
+]
+
+[[views]]
+sql = "CREATE MATERIALIZED VIEW by_level AS SELECT level, count(*) AS n, count(team) AS teams, sum(retries) AS retries, sum(price) AS price, count(shard) AS shards FROM logs GROUP BY level"
+"#;
+
+/// The stream of lines is declared while the server runs, and one of both.
+const LINES: &str = "CREATE STREAM lines (id BIGINT NOT NULL, note VARCHAR, price DECIMAL(10,2), at TIMESTAMP NOT NULL)
+    WITH (format = 'csv', delimiter = '|', null_text = '\\N', event_time = 'at', lateness = '1 day');
+    CREATE MATERIALIZED VIEW by_note AS SELECT note, count(*) AS n, count(price) AS priced, sum(price) AS price FROM lines GROUP BY note;
+    CREATE STREAM everything AS SELECT id, 'log' AS origin, at FROM logs UNION ALL SELECT id, 'line' AS origin, at FROM lines;
+    CREATE MATERIALIZED VIEW by_origin AS SELECT origin, count(*) AS n, sum(id) AS ids FROM everything GROUP BY origin";
+
+fn client(server: &Server, mode: &str, numbers: &[i64]) -> Value {
+    let mut command = python("clients/formats.py");
+    let registry = server.http.url("/registry");
+    json_of(command.args([mode, &server.kafka, &registry]).args(numbers.iter().map(i64::to_string)))
+}
+
+fn assert_views(server: &Server, count: i64) {
+    let of = |rest: i64, by: i64| (0..count).filter(move |number| number % by == rest);
+    let is_second = |number: &i64| *number >= 60 && (number % 2 == 1 || *number >= 120);
+    let mut wanted = Vec::new();
+    for (level, rest) in [("ERROR", 2), ("INFO", 0), ("WARN", 1)] {
+        let teams = of(rest, 3).filter(|number| is_second(number) && number % 3 != 0).count();
+        let retries: i64 = of(rest, 3).map(|number| number % 4).sum();
+        let price: f64 = of(rest, 3).filter(|number| number % 5 != 0).map(|number| number as f64 / 4.0).sum();
+        let shards = of(rest, 3).filter(is_second).count();
+        wanted.push(json!([level, of(rest, 3).count(), teams, retries.to_string(), price, shards]));
+    }
+    assert_eq!(server.http.get("/v1/views/by_level?order=level&wait=20s")["rows"], json!(wanted));
+    let mut wanted = Vec::new();
+    for (note, rest) in [("", 3), ("pipe|inside", 2), ("plain", 0), ("two\nlines", 4), ("with \"quotes\"", 1)] {
+        let priced: Vec<i64> = of(rest, 5).filter(|number| number % 7 != 0).collect();
+        let cents: i64 = priced.iter().sum();
+        let price = format!("{}.{:02}", cents / 100, cents % 100);
+        wanted.push(json!([note, of(rest, 5).count(), priced.len(), price]));
+    }
+    assert_eq!(server.http.get("/v1/views/by_note?order=note&wait=20s")["rows"], json!(wanted));
+    let ids = (count * (count - 1) / 2).to_string();
+    let wanted = json!([["line", count, ids], ["log", count, ids]]);
+    assert_eq!(server.http.get("/v1/views/by_origin?order=origin&wait=20s")["rows"], wanted);
+}
+
+#[test]
+fn protobuf_and_csv_become_rows() {
+    let scratch = Scratch::new("formats");
+    let mut server = Server::with_config(&scratch, CONFIG);
+    server.http.post("/v1/sql", &json!({ "sql": LINES }));
+    let first = client(&server, "write", &[0, 60]);
+    assert_eq!(first, json!({"versions": [1], "type": "PROTOBUF"}));
+    assert_views(&server, 60);
+    server.kill9();
+    server.start_again();
+    // Fields arrive mid-stream, in records between those of the first version.
+    let second = client(&server, "write", &[60, 60]);
+    assert_eq!(second["versions"], json!([1, 2]));
+    assert_views(&server, 120);
+    let rows = server.http.sql(
+        "SELECT id, level, tags, labels, city, retries, price, team, shard FROM logs WHERE id IN (0, 61) ORDER BY id",
+    );
+    let wanted = json!([
+        [0, "INFO", [], "{}", null, 0, null, null, null],
+        [61, "WARN", ["t1", "all"], "{\"b\":61,\"z\":0}", "Bern", 1, 15.25, "team 1", 0]
+    ]);
+    assert_eq!(json!(rows), wanted);
+    let tagged = server.http.sql("SELECT count(*) FROM logs WHERE array_has(tags, 't1')");
+    assert_eq!(tagged, [vec![json!(48)]]);
+    bad_records(&server);
+    over_http(&server);
+    for topic in ["logs", "lines"] {
+        server.http.post(&format!("/v1/lake/{topic}/flush"), &Value::Null);
+    }
+    let mut lake = python("clients/formats.py");
+    let lake = json_of(lake.arg("lake").arg(server.lake_dir()).args(["-", "121"]));
+    assert_eq!(lake, json!({"mistakes": [], "logs": 121, "lines": 121}));
+    for what in [&["view", "--all"][..], &["lake"]] {
+        let verified = millpond().arg("verify").args(what).args(["--http", server.http.address()]).output().unwrap();
+        assert!(verified.status.success(), "{verified:?}");
+    }
+    assert!(server.stop().success());
+}
+
+/// What no serializer wrote is kept with the reason.
+fn bad_records(server: &Server) {
+    let sent = client(server, "raw", &[]);
+    for topic in ["logs", "lines"] {
+        eventually(&format!("bad records of {topic} are rejected"), Duration::from_secs(20), || {
+            let rejected = server.http.get(&format!("/v1/topics/{topic}.rejected"))["records"].clone();
+            if rejected == sent[topic] { Ok(()) } else { Err(format!("{rejected} rejected")) }
+        });
+    }
+    let text = server.http.text("/v1/topics/logs.rejected/records?limit=10");
+    for part in ["schema_prefix", "use.deprecated.format", "within a number", "is not in the registry"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let text = server.http.text("/v1/topics/lines.rejected/records?limit=10");
+    for part in ["the record has 2 fields, the stream 4 columns", "wanted an integer", "the closing quote is missing"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+/// JSON over HTTP becomes a record in the stream's own format: the 121st event.
+fn over_http(server: &Server) {
+    let event = json!({
+        "id": 120, "level": "INFO", "labels": {}, "at": "2026-11-20T10:02:00.120Z", "tags": []
+    });
+    let line = json!({"id": 120, "note": "plain", "price": 1.2, "at": "2026-11-20T10:02:00.120Z"});
+    for (topic, value) in [("logs", event), ("lines", line)] {
+        let records = json!({"records": [{"key": "120", "value": value}]});
+        let answer = server.http.post(&format!("/v1/topics/{topic}/records"), &records);
+        assert_eq!(answer["accepted"], 1, "{answer}");
+    }
+    let (status, text) =
+        server.http.try_post("/v1/topics/logs/records", &json!({"value": {"id": 121, "level": "LOUD"}})).unwrap();
+    assert!(status == 422 && text.contains("one of INFO, WARN, ERROR"), "{status} {text}");
+    assert_views(server, 121);
+}
