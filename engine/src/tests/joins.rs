@@ -5,6 +5,7 @@ use std::time::Duration;
 use broker::Family;
 use serde_json::{Value, json};
 
+use super::definitions::{done, start, stop};
 use super::derived::{append_keyed, genres, users, values};
 use super::*;
 use crate::derive::MEETINGS_MAX;
@@ -95,6 +96,7 @@ fn mistakes_say_what_to_write() {
         ("d AS SELECT o.id, o.ts FROM orders o JOIN payments p WITHIN 1 HOUR ON o.k = p.k JOIN orders q ON q.k = p.k".into(), "third stream"),
         ("d AS SELECT o.id, o.ts FROM orders o JOIN payment p WITHIN 1 HOUR ON o.k = p.k".into(), "did you mean 'payments'"),
         ("d AS SELECT * FROM orders o JOIN payments p WITHIN 1 HOUR ON o.k = p.k".into(), "two columns are called 'id'"),
+        (format!("d AS SELECT id, ts FROM orders UNION ALL SELECT o.id, o.ts FROM orders {on}"), "WITHIN 1 HOUR"),
     ];
     for (sql, expected) in cases {
         let mistakes = check(&joins(vec![joined(&sql)], &[]));
@@ -313,6 +315,52 @@ async fn a_stream_is_joined_to_itself() {
     assert_eq!(ids(&broker, "next").await, pairs);
     engine.stop().await;
     broker.stop().await.unwrap();
+}
+
+const BOTH: &str = "both WITH (lateness = '2 seconds') AS \
+     SELECT o.id AS oid, p.id AS pid, o.ts FROM orders o JOIN payments p WITHIN 1 SECOND ON o.k = p.k \
+     UNION ALL SELECT id, -1 AS pid, ts FROM orders WHERE amount = 9 \
+     UNION ALL SELECT o.id, p.id, coalesce(o.ts, p.ts) AS ts FROM orders o FULL JOIN payments p ON o.k = p.k \
+     AND p.ts BETWEEN o.ts + INTERVAL '5' SECOND AND o.ts + INTERVAL '10' SECOND";
+
+/// Each SELECT of a UNION ALL joins for itself; all that it left goes with the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn sql_declares_and_drops_a_stream_of_several_joins() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = joins(Vec::new(), &[]);
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "orders", 1).await;
+    create(&broker, "payments", 1).await;
+    let engine = Engine::start(broker.clone(), config.clone()).await.unwrap();
+    append(&broker, "orders", 0, &[row(1, 7, 50, 0), row(2, 7, 9, 1_500)]).await;
+    append(&broker, "payments", 0, &[row(21, 7, 5, 1_000), row(22, 7, 5, 6_000)]).await;
+    let create = format!("CREATE STREAM {BOTH}");
+    assert_eq!(done(&engine, &create).await, ["created"]);
+    engine.wait_fresh("both", 20_000).await.unwrap();
+    let pair = |(order, payment): (i64, i64)| (Some(order), Some(payment));
+    assert_eq!(ids(&broker, "both").await, [(1, 21), (1, 22), (2, -1), (2, 21)].map(pair));
+    assert_eq!(waiting(&broker, "both"), (8, 2), "twice four wait, and of the last SELECT 2 and 21 have met none");
+    stop(broker, engine).await;
+    let (broker, engine) = start(dir.path(), config).await;
+    append(&broker, "payments", 0, &[row(23, 7, 5, 7_000)]).await;
+    append(&broker, "orders", 0, &[row(3, 1, 0, 100_000)]).await;
+    append(&broker, "payments", 0, &[row(24, 2, 0, 100_000)]).await;
+    until(&broker, "both", 7).await;
+    let every = [(1, 21), (1, 22), (1, 23), (2, -1), (2, 21), (2, 23)].map(pair);
+    let every = [&[(None, Some(21))], &every[..]].concat();
+    assert_eq!(ids(&broker, "both").await, every);
+    let status = engine.stream_status().into_iter().find(|status| status.stream == "both").unwrap();
+    let derived = status.derived.unwrap();
+    assert_eq!((derived.sources, derived.written), (vec!["orders".to_string(), "payments".into()], 7));
+    let both = engine.streams().into_iter().find(|stream| stream.name() == "both").unwrap();
+    assert_eq!(both.config().lateness_ms, 12_000, "the widest interval is allowed for");
+    assert_eq!(done(&engine, "DROP STREAM both").await, ["dropped"]);
+    assert_eq!(waiting(&broker, "both"), (0, 0));
+    assert!(broker.catalog().topic("both.late").is_none());
+    assert_eq!(done(&engine, &create).await, ["created"]);
+    until(&broker, "both", 7).await;
+    assert_eq!(ids(&broker, "both").await, every, "it begins anew");
+    stop(broker, engine).await;
 }
 
 /// Rows that another definition left cannot be read; positions are kept, so that nothing is written twice.

@@ -1,6 +1,6 @@
 //! Random rows of two streams, out of order, late and unreadable, read in whatever order comes about, with restarts; then every
-//! row that must have come out is worked out from the log and the recorded late rows, by what a join is: each pair, and each row on
-//! the left that is in none.
+//! row that must have come out is worked out from the log and the recorded late rows, by what a join is: each pair, and each row that
+//! is in none on a side that keeps all.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,15 @@ use super::*;
 
 const STREAMS: [(&str, i32); 2] = [("orders", 2), ("payments", 3)];
 const GRACE_MS: i64 = 2_000;
-/// Name, least and most from left to right, and whether rows on the left stay alone.
-const JOINS: [(&str, i64, i64, bool); 4] = [
-    ("near", -3_000, 3_000, false),
-    ("after", 500, 4_000, true),
-    ("before", -2_500, -500, true),
-    ("wide", 0, 90_000, true),
+/// Name, least and most from left to right, and of which sides rows come out alone.
+type Join = (&'static str, i64, i64, [bool; 2]);
+const JOINS: [Join; 6] = [
+    ("near", -3_000, 3_000, [false, false]),
+    ("after", 500, 4_000, [true, false]),
+    ("before", -2_500, -500, [true, false]),
+    ("wide", 0, 90_000, [true, false]),
+    ("right", -2_000, 1_000, [false, true]),
+    ("whole", -4_000, -1_000, [true, true]),
 ];
 
 fn the_config() -> EngineConfig {
@@ -38,7 +41,13 @@ fn the_config() -> EngineConfig {
         "wide AS {select} FROM orders o LEFT JOIN payments p ON o.k = p.k AND p.ts >= o.ts \
          AND p.ts < o.ts + INTERVAL '90001' MILLISECOND AND p.amount = 3 WHERE o.amount <> 4"
     );
-    joins([near, after, before, wide].map(|sql| joined(&sql)).to_vec(), &["n AS SELECT count(*) AS n FROM near"])
+    let right = "right AS SELECT o.id AS oid, p.id AS pid, p.ts FROM orders o RIGHT JOIN payments p ON o.k = p.k AND p.amount > 3 \
+         AND p.ts BETWEEN o.ts - INTERVAL '2' SECOND AND o.ts + INTERVAL '1' SECOND WHERE p.amount <> 5";
+    let whole = "whole AS SELECT o.id AS oid, p.id AS pid, coalesce(o.ts, p.ts) AS ts FROM orders o FULL JOIN payments p \
+         ON o.k = p.k AND o.amount = p.amount \
+         AND o.ts BETWEEN p.ts + INTERVAL '1' SECOND AND p.ts + INTERVAL '4' SECOND";
+    let all = [&*near, &*after, &*before, &*wide, right, whole].map(joined);
+    joins(all.to_vec(), &["n AS SELECT count(*) AS n FROM near"])
 }
 
 /// Whether a pair that is equal and near meets by the rest of ON, and comes out by WHERE.
@@ -46,7 +55,8 @@ fn meets(join: &str, order: &Row, payment: &Row) -> (bool, bool) {
     match join {
         "near" => (true, order.amount + payment.amount != 7),
         "after" => (payment.amount > order.amount, true),
-        "before" => (payment.amount == order.amount, true),
+        "before" | "whole" => (payment.amount == order.amount, true),
+        "right" => (payment.amount > 3, payment.amount != 5),
         _ => (payment.amount == 3, order.amount != 4),
     }
 }
@@ -104,32 +114,41 @@ async fn taken(broker: &Broker, join: &str, stream: &str) -> Vec<Row> {
     rows
 }
 
+/// The ids of both sides.
+type Pair = (Option<i64>, Option<i64>);
 /// Rows that come out once, and those that may be told alone but need not be yet.
-type Wanted = (BTreeSet<(i64, Option<i64>)>, BTreeSet<i64>);
+type Wanted = (BTreeSet<Pair>, BTreeSet<Pair>);
 
-async fn wanted(broker: &Broker, (join, least, most, keeps_all): (&str, i64, i64, bool), end_ms: i64) -> Wanted {
+async fn wanted(broker: &Broker, (join, least, most, keeps): Join, end_ms: i64) -> Wanted {
     let (orders, payments) = (taken(broker, join, "orders").await, taken(broker, join, "payments").await);
     let (mut rows, mut open) = (BTreeSet::new(), BTreeSet::new());
+    let (mut met_orders, mut met_payments) = (BTreeSet::new(), BTreeSet::new());
     for order in &orders {
-        let mut has_met = false;
         for payment in &payments {
             let is_near = (least..=most).contains(&(payment.ts - order.ts));
             if !is_near || order.k.is_none() || order.k != payment.k {
                 continue;
             }
             let (is_met, comes_out) = meets(join, order, payment);
-            has_met |= is_met;
-            if is_met && comes_out {
-                assert!(rows.insert((order.id, Some(payment.id))));
+            if is_met {
+                met_orders.insert(order.id);
+                met_payments.insert(payment.id);
             }
-        }
-        if keeps_all && !has_met && !(join == "wide" && order.amount == 4) {
-            match order.ts + most < end_ms - GRACE_MS {
-                true => drop(rows.insert((order.id, None))),
-                false => drop(open.insert(order.id)),
+            if is_met && comes_out {
+                assert!(rows.insert((Some(order.id), Some(payment.id))));
             }
         }
     }
+    let mut alone = |pair: Pair, latest_ms: i64| {
+        let told = if latest_ms < end_ms - GRACE_MS { &mut rows } else { &mut open };
+        assert!(told.insert(pair));
+    };
+    let comes_out =
+        |order: &&Row| keeps[0] && !met_orders.contains(&order.id) && !(join == "wide" && order.amount == 4);
+    orders.iter().filter(comes_out).for_each(|order| alone((Some(order.id), None), order.ts + most));
+    let comes_out =
+        |paid: &&Row| keeps[1] && !met_payments.contains(&paid.id) && !(join == "right" && paid.amount == 5);
+    payments.iter().filter(comes_out).for_each(|paid| alone((None, Some(paid.id)), paid.ts - least));
     (rows, open)
 }
 
@@ -165,7 +184,7 @@ async fn joined_streams_equal_a_recomputation() {
                 broker = open_broker(dir.path()).await;
                 engine = Engine::start(broker.clone(), the_config()).await.unwrap();
             }
-            2..6 => drop(engine.wait_fresh(JOINS[random.below(4) as usize].0, 20_000).await.unwrap()),
+            2..6 => drop(engine.wait_fresh(JOINS[random.below(JOINS.len() as u64) as usize].0, 20_000).await.unwrap()),
             _ => {}
         }
     }
@@ -184,7 +203,7 @@ async fn joined_streams_equal_a_recomputation() {
     broker.stop().await.unwrap();
 }
 
-async fn compare(broker: &Broker, engine: &Engine, join: (&str, i64, i64, bool), end_ms: i64) {
+async fn compare(broker: &Broker, engine: &Engine, join: Join, end_ms: i64) {
     engine.wait_fresh(join.0, 20_000).await.unwrap();
     let (rows, open) = wanted(broker, join, end_ms).await;
     // What is left to be told alone follows in commits of its own.
@@ -194,17 +213,19 @@ async fn compare(broker: &Broker, engine: &Engine, join: (&str, i64, i64, bool),
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let mut found: BTreeSet<(i64, Option<i64>)> = BTreeSet::new();
+    let mut found: BTreeSet<Pair> = BTreeSet::new();
     for value in values(broker, join.0).await {
-        let pair = (value["oid"].as_i64().unwrap(), value["pid"].as_i64());
+        let pair = (value["oid"].as_i64(), value["pid"].as_i64());
         assert!(found.insert(pair), "{}: {pair:?} came out twice", join.0);
     }
-    let alone = found.iter().filter(|(_, payment)| payment.is_none()).count();
-    println!("{}: {} rows, {alone} alone, {} open", join.0, found.len(), open.len());
+    let count = |is_alone: fn(&&Pair) -> bool| found.iter().filter(is_alone).count();
+    let alone = [count(|(_, payment)| payment.is_none()), count(|(order, _)| order.is_none())];
+    println!("{}: {} rows, {alone:?} alone, {} open", join.0, found.len(), open.len());
     let missing: Vec<_> = rows.difference(&found).take(5).collect();
     let more: Vec<_> = found.difference(&rows).take(5).collect();
     assert!(missing.is_empty() && more.is_empty(), "{}: missing {missing:?}, too many {more:?}", join.0);
-    assert!(found.len() > 100 && (alone > 20) == join.3, "{}: {} rows, {alone} alone", join.0, found.len());
+    assert!(found.len() > 100, "{}: {} rows", join.0, found.len());
+    assert_eq!(alone.map(|rows| rows > 20), join.3, "{}: {alone:?} alone", join.0);
     let late = records(broker, &format!("{}.late", join.0)).await.len() as u64;
     let status = engine.stream_status().into_iter().find(|status| status.stream == join.0).unwrap();
     let derived = status.derived.unwrap();
