@@ -103,7 +103,7 @@ impl StreamJoin {
             keeps_all,
             input: join.schema.inner().clone(),
             met: met_schema(left_schema, right_schema),
-            fingerprint: state::fingerprint(&definition, &format!("{text:?} {interval:?} {keeps_all}")),
+            fingerprint: state::fingerprint(&definition, &format!("{text:?} {interval:?} {keeps_all:?}")),
         })
     }
 
