@@ -22,8 +22,8 @@ const COUNTERS_MAX: usize = 1_000_000;
 pub(crate) const ACCEPTED: &str = "accepted";
 /// The rule of rows that a source has published before.
 pub(crate) const DUPLICATE: &str = "duplicate";
-/// The rule of a view's late rows.
-const LATE: &str = "late";
+/// The rule of a view's or joined stream's late rows.
+pub(crate) const LATE: &str = "late";
 /// The rule of rows, and groups, that a view could not evaluate.
 pub(crate) const FAILED: &str = "failed";
 
@@ -36,7 +36,7 @@ pub enum QualityAction {
     Reject,
     /// They are rows, but a check with `action = "warn"` was not met.
     Warn,
-    /// They are rows, but too late for a view: they are in `<view>.late`.
+    /// They are rows, but too late for a view or a join: they are in `<view>.late` or `<joined stream>.late`.
     Late,
     /// They are rows, but a view could not evaluate them: they are in `<stream>.rejected`.
     Failed,

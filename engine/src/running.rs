@@ -111,9 +111,10 @@ impl Running {
         let mut writers = Vec::new();
         let derived = self.derived.iter().filter(|running| {
             let stream = &running.plan.stream;
-            **stream.topic() == *topic || refuses(stream)
+            let is_late = running.joined.is_some() && topic.strip_suffix(LATE_SUFFIX) == Some(stream.name());
+            **stream.topic() == *topic || refuses(stream) || is_late
         });
-        writers.extend(derived.map(|running| running.follower.clone()));
+        writers.extend(derived.flat_map(|running| running.followers()).cloned());
         let streams = self.streams.iter().filter(|(stream, _)| refuses(stream));
         writers.extend(streams.map(|(_, reading)| reading.clone()));
         let views = self.views.iter().filter(|view| {

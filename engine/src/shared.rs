@@ -218,11 +218,19 @@ pub(crate) struct RunningView {
     pub(crate) paused: Option<usize>,
 }
 
-/// A derived stream with its runtime handles: it follows the topic of its source.
+/// A derived stream with its runtime handles: it follows the topic of its source, and that of the stream joined to it.
 #[derive(Clone)]
 pub(crate) struct RunningDerived {
     pub(crate) plan: Arc<DerivedPlan>,
     pub(crate) follower: Follower,
+    pub(crate) joined: Option<Follower>,
+}
+
+impl RunningDerived {
+    /// All that it follows.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = &Follower> {
+        std::iter::once(&self.follower).chain(&self.joined)
+    }
 }
 
 /// A table with its runtime handles; one that is written out follows nothing.

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker::{Ack, Broker, Change, Family, NewTopic};
+use broker::{Ack, Broker, Change, Family, NewTopic, TopicName};
 
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::definitions::{Definitions, Kind};
-use crate::derive::{DerivedMember, DerivedPlan};
+use crate::derive::{DerivedMember, DerivedPlan, JoinMember, Side};
 use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
 use crate::history::HistorySlot;
 use crate::identity::{Former, Version, identify};
+use crate::join_pipeline::JoinPipeline;
 use crate::lookup::{LookupTable, TableFeed};
 use crate::pipeline::{Pipeline, PipelineView, StreamMember};
 use crate::quality::{Counters, Writer};
@@ -29,6 +30,7 @@ use crate::view::ViewPlan;
 pub(crate) struct Prepared {
     pub(crate) feeds: Vec<TableFeed>,
     pub(crate) pipelines: Vec<Pipeline>,
+    pub(crate) joins: Vec<JoinPipeline>,
     pub(crate) tables: Vec<RunningTable>,
     pub(crate) derived: Vec<RunningDerived>,
     pub(crate) views: Vec<RunningView>,
@@ -110,6 +112,9 @@ pub(crate) async fn prepare(
     for version in &successors {
         run_alone(broker, (version, compiled), hold, &mut prepared)?;
     }
+    for plan in compiled.derived.iter().filter(|plan| plan.join.is_some()) {
+        prepare_join(broker, (plan, compiled), hold, &mut prepared).await?;
+    }
     // In the order of the configuration, whatever pipeline they are in.
     let place = |view: &RunningView| compiled.views.iter().position(|plan| plan.name == view.plan.name);
     prepared.views.sort_by_key(place);
@@ -144,6 +149,10 @@ pub(crate) async fn prepare_more(
         groups.push((stream.clone(), reading_group(broker, stream)?));
     }
     for plan in &new.derived {
+        if plan.join.is_some() {
+            prepare_join(broker, (plan, whole), hold, &mut prepared).await?;
+            continue;
+        }
         let member = derived_member(broker, plan)?;
         let mut group = Group::new(member.progress.clone());
         group.derived.push(member);
@@ -208,6 +217,9 @@ async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> 
         let partitions = sources.map(|topic| topic.partitions().len() as i32).max().unwrap_or(default_partitions);
         catalog.ensure(new(stream.topic().to_string(), partitions, BTreeMap::new())).await?;
         catalog.ensure(new(format!("{}{REJECTED_SUFFIX}", stream.name()), 1, BTreeMap::new())).await?;
+    }
+    for plan in compiled.derived.iter().filter(|plan| plan.join.is_some()) {
+        catalog.ensure(new(format!("{}{LATE_SUFFIX}", plan.stream.name()), 1, BTreeMap::new())).await?;
     }
     for plan in &compiled.views {
         catalog.ensure(new(plan.name.to_string(), 1, of_view())).await?;
@@ -275,7 +287,8 @@ fn groups_of(
     let mut groups = vec![reading_group(broker, stream)?];
     // Those that are behind the log read what nobody else does, wherever the others stand.
     let mut behind: Vec<Group> = Vec::new();
-    for plan in compiled.derived.iter().filter(|plan| plan.source.name() == stream.name()) {
+    let of_stream = |plan: &&Arc<DerivedPlan>| plan.source.name() == stream.name() && plan.join.is_none();
+    for plan in compiled.derived.iter().filter(of_stream) {
         let member = derived_member(broker, plan)?;
         let progress = member.progress.clone();
         group_at(&mut groups, &progress).derived.push(member);
@@ -348,6 +361,7 @@ fn run_group(
         prepared.derived.push(RunningDerived {
             plan: member.plan.clone(),
             follower: follower(format!("stream {}", member.plan.stream.name()), &member.published),
+            joined: None,
         });
     }
     for view in &group.views {
@@ -357,7 +371,7 @@ fn run_group(
         let seen = if matches!(view.role, Role::Successor) { &mut prepared.successors } else { &mut prepared.views };
         seen.push(RunningView { plan, view_id, follower, fill_to, began_ms, paused: None });
     }
-    let tables = tables_of(&group.derived, prepared);
+    let tables = tables_of(group.derived.iter().map(|member| &member.plan), prepared);
     prepared.pipelines.push(Pipeline {
         number,
         broker: broker.clone(),
@@ -374,12 +388,47 @@ fn run_group(
     });
 }
 
-/// The tables with a topic that these derived streams join.
-fn tables_of(derived: &[DerivedMember], prepared: &Prepared) -> Vec<Follower> {
-    let joins = |table: &Arc<LookupTable>| {
-        let uses = |plan: &DerivedPlan| plan.tables.iter().any(|other| Arc::ptr_eq(other, table));
-        derived.iter().any(|member| uses(&member.plan))
+/// Makes the pipeline of a joined stream, and what is seen of it. Rows that wait by another definition cannot be read, and go.
+async fn prepare_join(
+    broker: &Arc<Broker>,
+    (plan, whole): (&Arc<DerivedPlan>, &Compiled),
+    hold: &Arc<SharedHold>,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let name = plan.stream.name();
+    let (join, changes) = JoinMember::load(derived_member(broker, plan)?, broker.store())?;
+    if !changes.is_empty() {
+        broker.lane().commit(changes, Ack::Durable).await?;
+    }
+    let topics = Side::BOTH.map(|side| join.join().stream(side).topic().clone());
+    let positions = [&join.member.progress.positions, &join.right.positions];
+    let numbers = Side::BOTH.map(|_| hold.number());
+    numbers.iter().zip(positions).for_each(|(number, positions)| hold.set_all(*number, positions));
+    let left = Source::new(broker.clone(), topics[0].clone(), positions[0].clone());
+    let right = left.beside(topics[1].clone(), positions[1].clone());
+    let written = [plan.stream.topic().to_string(), format!("{name}{REJECTED_SUFFIX}"), format!("{name}{LATE_SUFFIX}")];
+    let shared = Arc::new(PipelineShared::new(left.waiter().clone(), ack_for(whole, &written)));
+    let follower = |topic: &TopicName, published: &Arc<Published>| Follower {
+        what: format!("stream {name}").into(),
+        topic: topic.clone(),
+        published: published.clone(),
+        pipeline: shared.clone(),
     };
+    prepared.derived.push(RunningDerived {
+        plan: plan.clone(),
+        follower: follower(&topics[0], &join.member.published),
+        joined: Some(follower(&topics[1], &join.right_published)),
+    });
+    let tables = tables_of(std::iter::once(plan), prepared);
+    let (broker, hold) = (broker.clone(), hold.clone());
+    prepared.joins.push(JoinPipeline { broker, join, sources: [left, right], numbers, tables, shared, hold });
+    Ok(())
+}
+
+/// The tables with a topic that these derived streams join.
+fn tables_of<'p>(plans: impl Iterator<Item = &'p Arc<DerivedPlan>>, prepared: &Prepared) -> Vec<Follower> {
+    let used: Vec<&Arc<LookupTable>> = plans.flat_map(|plan| &plan.tables).collect();
+    let joins = |table: &Arc<LookupTable>| used.iter().any(|other| Arc::ptr_eq(other, table));
     let joined = prepared.tables.iter().filter(|running| joins(&running.table));
     joined.filter_map(|running| running.follower.clone()).collect()
 }

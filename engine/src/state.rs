@@ -12,6 +12,7 @@
 //! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
 //! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows; or a key 10, see `finals`
 //! 09 ++ kind u8 ++ name (UTF-8)                             what SQL declared, see `definitions/stored.rs`
+//! 0a, 15, 16 ++ name of a joined stream                     its other progress, and rows that wait: see `derive/stored.rs`
 //! 0b ++ view name (UTF-8)                                   definition of the version that is filled beside the one that is served
 //! 0c ++ view name (UTF-8)                                   01 ++ stage u8 ++ cursor length u32 ++ cursor ++ definition of the former version
 //! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)

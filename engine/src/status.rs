@@ -8,6 +8,7 @@ use arrow::datatypes::SchemaRef;
 use broker::{Broker, TimestampMs};
 
 use crate::Offsets;
+use crate::check::LATE_SUFFIX;
 use crate::follow::Follower;
 use crate::shared::{RunningDerived, RunningTable, RunningView};
 use crate::state::Progress;
@@ -111,7 +112,7 @@ pub struct StreamStatus {
 pub struct DerivedStatus {
     /// Its text.
     pub sql: String,
-    /// The streams it reads: several with UNION ALL.
+    /// The streams it reads: several with UNION ALL, and where streams are joined.
     pub sources: Vec<String>,
     /// The tables it joins.
     pub tables: Vec<String>,
@@ -123,8 +124,12 @@ pub struct DerivedStatus {
     pub lag_ms: i64,
     /// Rows written.
     pub written: u64,
-    /// Rows of the sources that gave none, by WHERE, JOIN or an empty list.
+    /// Rows of the sources that gave none, by WHERE, JOIN or an empty list; where streams are joined, rows that met.
     pub filtered: u64,
+    /// Where rows are that came too late to be joined; None where no streams are joined.
+    pub late_topic: Option<String>,
+    /// Such rows.
+    pub late: u64,
     /// Why it does not advance, when it does not.
     pub error: Option<String>,
 }
@@ -266,26 +271,38 @@ fn derived_status(
 ) -> Option<DerivedStatus> {
     let mut whole = DerivedStatus { sql: derived.first()?.plan.sql.clone(), ..DerivedStatus::default() };
     for running in derived {
-        let Stands { progress, positions, lag_records, lag_ms } = stands(broker, &running.follower);
+        for follower in running.followers() {
+            whole.add(stands(broker, follower), rejected_by_rule);
+        }
+        running.plan.sources().for_each(|source| add_once(&mut whole.sources, source.name()));
+        running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
+        if running.plan.join.is_some() {
+            whole.late_topic = Some(format!("{}{LATE_SUFFIX}", running.plan.stream.name()));
+        }
+        whole.error = whole.error.take().or_else(|| running.follower.pipeline.failure.lock().clone());
+    }
+    Some(whole)
+}
+
+impl DerivedStatus {
+    fn add(&mut self, stands: Stands, rejected_by_rule: &mut BTreeMap<String, u64>) {
+        let Stands { progress, positions, lag_records, lag_ms } = stands;
         for (rule, records) in progress.rejected {
             *rejected_by_rule.entry(rule).or_default() += records;
         }
-        add_once(&mut whole.sources, running.plan.source.name());
-        running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
         // Two that read one topic: it is applied as far as both are.
         for (topic, next) in positions {
-            let known = whole.positions.entry(topic).or_default();
+            let known = self.positions.entry(topic).or_default();
             for (partition, offset) in next {
                 known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
             }
         }
-        whole.lag_records += lag_records;
-        whole.lag_ms = whole.lag_ms.max(lag_ms);
-        whole.written += progress.applied;
-        whole.filtered += progress.filtered;
-        whole.error = whole.error.take().or_else(|| running.follower.pipeline.failure.lock().clone());
+        self.lag_records += lag_records;
+        self.lag_ms = self.lag_ms.max(lag_ms);
+        self.written += progress.applied;
+        self.filtered += progress.filtered;
+        self.late += progress.late;
     }
-    Some(whole)
 }
 
 fn add_once(names: &mut Vec<String>, name: &str) {

@@ -36,9 +36,11 @@ impl Lineage {
         for status in engine.stream_status() {
             let Some(derived) = status.derived else { continue };
             let written = engine.streams().into_iter().find(|stream| stream.name() == status.stream);
+            let late = derived.late_topic.as_deref().map(topic);
             for from in derived.sources.iter().chain(&derived.tables) {
                 lineage.arrow(table(from), table(&status.stream));
                 written.iter().for_each(|stream| lineage.arrow(table(from), topic(stream.topic())));
+                late.iter().for_each(|late| lineage.arrow(table(from), late.clone()));
             }
         }
         for status in engine.tables() {
@@ -75,6 +77,8 @@ impl Lineage {
                 let written = read.iter().flat_map(|read| made.from.iter().map(move |from| (from, read)));
                 for (from, read) in written.collect::<Vec<_>>() {
                     self.arrow(table(from), topic(read));
+                    // where it joins two streams: their late rows
+                    self.arrow(table(from), topic(&format!("{name}.late")));
                 }
             }
         }

@@ -274,7 +274,8 @@ impl Work<'_> {
             }
             Kind::Stream => {
                 let derived = running.derived.iter().filter(|known| known.plan.stream.name() == name);
-                followers.extend(derived.map(|known| (known.follower.clone(), Who::Derived(name.to_string()))));
+                let of_derived = derived.flat_map(|known| known.followers());
+                followers.extend(of_derived.map(|follower| (follower.clone(), Who::Derived(name.to_string()))));
                 let reading = running.streams.iter().filter(|(stream, _)| stream.name() == name);
                 followers.extend(reading.map(|(_, follower)| (follower.clone(), Who::Reading)));
                 running.derived.retain(|known| known.plan.stream.name() != name);
@@ -294,7 +295,8 @@ fn made_by(new: &Compiled) -> Vec<Made> {
     let stream = |stream: &Arc<Stream>| {
         let derived = new.derived.iter().filter(|plan| plan.stream.name() == stream.name());
         let tables = derived.clone().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
-        let from = derived.map(|plan| plan.source.name().to_string()).chain(tables).collect();
+        let sources = derived.flat_map(|plan| plan.sources().map(|source| source.name().to_string()));
+        let from = sources.chain(tables).collect();
         Made { kind: Kind::Stream, name: stream.name().to_string(), topic: Some(stream.topic().clone()), from }
     };
     let mut made: Vec<Made> = new.streams.iter().map(stream).collect();

@@ -9,7 +9,7 @@ use super::statement::{Action, Declares, read_one};
 use super::stored::definition_key;
 use super::{Definition, Kind};
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
-use crate::derive::BRANCHES_MAX;
+use crate::derive::{BRANCHES_MAX, forget_joined, has_joined};
 use crate::error::Result;
 use crate::identity::forget_all;
 use crate::quality::{Writer, forget, forget_branch};
@@ -18,7 +18,9 @@ use crate::state;
 /// Deletes all that is left of a dropped one. The topic of a declared stream or of a table is its user's, and stays.
 pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definition: &Definition) -> Result<()> {
     let is_derived = kind == Kind::Stream && is_derived(definition);
-    for topic in topics(kind, name, is_derived) {
+    let has_joined = is_derived && has_joined(broker.store(), name)?;
+    let late = has_joined.then(|| format!("{name}{LATE_SUFFIX}"));
+    for topic in topics(kind, name, is_derived).into_iter().chain(late) {
         if broker.catalog().topic(&topic).is_some() {
             broker.catalog().delete(&topic).await?;
         }
@@ -37,6 +39,7 @@ pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definiti
         for branch in 0..BRANCHES_MAX {
             changes.extend([forget_branch(name, branch), delete(state::branch_progress_key(name, branch))]);
         }
+        changes.extend(forget_joined(name));
     }
     changes.push(delete(definition_key(kind, name)));
     broker.lane().commit(changes, Ack::Durable).await?;

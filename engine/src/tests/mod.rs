@@ -11,6 +11,8 @@ mod derived_oracle;
 mod emit_final;
 mod faults;
 mod fill;
+mod joins;
+mod joins_oracle;
 mod lists;
 mod oracle;
 mod own_schema;
