@@ -72,8 +72,10 @@ impl Server {
         Client::connect(&self.kafka)
     }
 
+    /// And has `millpond check` look at what is left: no crash may break a rule of the store.
     pub fn kill9(&mut self) {
         self.process.kill9();
+        self.check();
     }
 
     /// SIGTERM; a clean stop is quick and successful.
@@ -94,6 +96,16 @@ impl Server {
             "same ports after a restart"
         );
         self.http = Http::new(&http);
+    }
+
+    /// `millpond check` finds nothing wrong in the data of the stopped server. Gives its report.
+    pub fn check(&self) -> String {
+        let mut command = millpond();
+        command.args(["check", "--json", "--data-dir"]).arg(self.data_dir());
+        let output = command.output().unwrap();
+        let (report, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{report}\n{error}");
+        report.into_owned()
     }
 
     /// Fails if the server has ended; for tests that try to break it.
@@ -134,8 +146,20 @@ fn spawn(folder: &Path, options: &Options, kafka: &str, http: &str, start: u32) 
 }
 
 fn ready(process: &mut Process) -> (String, String) {
-    let line =
-        process.wait_for_line(|line| line.starts_with("millpond ready "), READY).unwrap_or_else(|e| panic!("{e}"));
+    let Address { kafka, http } = announced(process).unwrap_or_else(|e| panic!("{e}"));
+    (kafka, http)
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Address {
+    pub kafka: String,
+    pub http: String,
+}
+
+/// What a server says once it is ready; an error when it ends before, or takes too long.
+pub fn announced(process: &mut Process) -> Result<Address, String> {
+    let line = process.wait_for_line(|line| line.starts_with("millpond ready "), READY)?;
     let fields: HashMap<&str, &str> = line.split_whitespace().filter_map(|word| word.split_once('=')).collect();
-    (fields["kafka"].to_owned(), fields["http"].to_owned())
+    Ok(Address { kafka: fields["kafka"].to_owned(), http: fields["http"].to_owned() })
 }

@@ -57,7 +57,7 @@ fn topics(kind: Kind, name: &str, is_derived: bool) -> Vec<String> {
 
 fn is_derived(definition: &Definition) -> bool {
     let Ok(Action::Create { declares, .. }) = read_one(&definition.sql, "") else { return false };
-    matches!(*declares, Declares::Stream(stream) if stream.sql.is_some())
+    matches!(declares, Declares::Stream(stream) if stream.sql.is_some())
 }
 
 fn delete(key: Vec<u8>) -> Change {
