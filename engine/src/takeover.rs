@@ -68,7 +68,8 @@ impl Engine {
         let running = self.running();
         let name = &successor.plan.name;
         let served = running.view(name)?;
-        if served.paused.is_some() || behind(&self.broker, served, successor) > STEP_RECORDS as i64 {
+        let is_near = behind(&self.broker, served, successor) <= STEP_RECORDS as i64;
+        if served.paused.is_some() || !is_near || !has_reached_log(&self.broker, successor) {
             return Ok(false);
         }
         Ok(self.broker.store().get(Family::State, &state::telling_key(name))?.is_none())
@@ -159,6 +160,15 @@ fn meeting(broker: &Broker, served: &RunningView, successor: &RunningView) -> BT
         (partition.index(), Position { log: partition.id(), next_offset, max_event_ms: None })
     };
     ends.iter().map(end).collect()
+}
+
+/// Whether nothing that has left the log is left to read: that may take any time.
+fn has_reached_log(broker: &Broker, successor: &RunningView) -> bool {
+    let topic = &successor.follower.topic;
+    let next = successor.follower.offsets(broker).remove(topic).unwrap_or_default();
+    let partitions = broker.catalog().topic(topic).map(|topic| topic.partitions());
+    let mut all = partitions.iter().flat_map(|all| all.iter());
+    all.all(|partition| next.get(&partition.index()).is_none_or(|next| *next >= partition.log_start()))
 }
 
 /// How many offsets the successor has to read before it can take over.
