@@ -38,6 +38,7 @@ mod go_clients;
 mod groups;
 mod iceberg;
 mod jobs;
+mod joins;
 mod lake_hdfs;
 mod lake_objects;
 mod music;
