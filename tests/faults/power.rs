@@ -42,9 +42,12 @@ fn what_was_acknowledged_outlives_the_power() {
         <(AtomicU64, AtomicU64, AtomicU64, AtomicU64, AtomicU64)>::default();
     thread::scope(|scope| {
         let chains = || {
-            while next.fetch_add(1, Ordering::Relaxed) < crashes.div_ceil(CHAIN) {
-                let chain = seed + next.load(Ordering::Relaxed) - 1;
-                let done = Chain::new(chain, "fsync").run();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= crashes.div_ceil(CHAIN) {
+                    return;
+                }
+                let done = Chain::new(seed + number, "fsync").run();
                 crashed.fetch_add(done.crashed, Ordering::Relaxed);
                 cut.fetch_add(done.cut, Ordering::Relaxed);
                 early.fetch_add(done.early, Ordering::Relaxed);
