@@ -73,7 +73,11 @@ fn a_flipped_bit_is_told_by_offset_and_the_rest_is_served() {
         let line = said.lines().find(|line| wanted.iter().all(|words| line.contains(words.as_str())));
         assert!(line.is_some_and(|line| line.contains("marked")), "{wanted:?}: {}", process.tail());
     }
-    // a bit that is wrong on the way from the disk alone: what is served is right, or an error, and the next look has it
+    // a bit that is wrong on the way from the disk alone, and nothing is in memory: what is served is right, or an error, and the
+    // next look has it
+    assert!(process.terminate(Duration::from_secs(30)).success());
+    let (mut process, address) = faults.start(&config).expect("no plan is armed");
+    let mut caller = Caller::connect(&address.kafka).unwrap();
     faults.arm(Plan { action: Action::Flip, classes: READ, kinds: TABLE, count: 1, ..Plan::default() });
     for _ in 0..2 {
         let data = caller.fetch((TOPIC, 0), 0, false).unwrap();
