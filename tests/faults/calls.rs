@@ -210,10 +210,24 @@ impl Caller {
         Ok(self.ask(&request, 12)?.responses.remove(0).partitions.remove(0))
     }
 
+    /// Where the log begins.
+    fn earliest(&mut self, place: (&str, i32)) -> Answer<i64> {
+        let wanted = list_offsets_request::ListOffsetsPartition::default()
+            .with_partition_index(place.1)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(-2);
+        let wanted =
+            list_offsets_request::ListOffsetsTopic::default().with_name(topic(place.0)).with_partitions(vec![wanted]);
+        let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![wanted]);
+        let answer = self.ask(&request, 5)?;
+        let partition = &answer.topics[0].partitions[0];
+        answered("ListOffsets", partition.error_code)?;
+        Ok(partition.offset)
+    }
+
     /// All records, from where the log begins to its end: where that is, and they.
     pub fn read(&mut self, place: (&str, i32), stable: bool) -> Answer<(i64, Records)> {
-        let begin = self.fetch(place, 0, stable)?;
-        let start = begin.log_start_offset;
+        let start = self.earliest(place)?;
         let (mut next, mut records) = (start, Records::new());
         loop {
             let data = self.fetch(place, next, stable)?;
