@@ -15,6 +15,7 @@ mod joins;
 mod joins_oracle;
 mod lists;
 mod oracle;
+mod own_schema;
 mod protobuf;
 mod replaced;
 mod speed;
