@@ -15,6 +15,7 @@ mod support;
 mod access;
 mod backup;
 mod bad_input;
+mod claims;
 mod clients;
 mod cold;
 mod compaction;

@@ -6,6 +6,7 @@
 pub mod batch;
 mod builder;
 pub mod catalog;
+mod claims;
 mod clock;
 pub mod codec;
 mod cold;
@@ -45,6 +46,7 @@ use settings::BrokerSettings;
 pub use batch::{Batch, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
+pub use claims::{Claim, Claims, Usage};
 pub use clock::Clock;
 pub use cold::ColdLog;
 pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};

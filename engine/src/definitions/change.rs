@@ -13,6 +13,7 @@ use super::draft::{Draft, Step, Surroundings};
 use super::script::Script;
 use super::{Kind, Mistake};
 use crate::check::Compiled;
+use crate::claims::claims;
 use crate::error::{EngineError, Result};
 use crate::running::Running;
 use crate::shared::Who;
@@ -129,6 +130,7 @@ impl Change {
         if !rows.is_empty() {
             engine.broker.lane().commit(rows, Ack::Durable).await?;
         }
+        engine.broker.catalog().claim(claims(&after)).await;
         let mut work = Work { engine, running: (*engine.running()).clone(), after };
         for step in steps {
             let taken = work.take(step).await;
