@@ -28,6 +28,7 @@ mod declare;
 mod deploy;
 mod derived;
 mod evaluate;
+mod faults;
 mod fill;
 mod finals;
 mod formats;

@@ -124,6 +124,10 @@ fn stream_lines(app: &App, stream: &Stream) -> Lines {
         lines.push(property("delimiter", config.csv.delimiter));
         lines.push(property("null_text", &config.csv.null_text));
     }
+    if let Some(schema) = &config.schema {
+        lines.push(property("schema", &schema.text));
+        lines.extend(schema.message.iter().map(|message| property("message", message)));
+    }
     lines.extend(config.checks.iter().map(|check| vec![some("check"), some(&check.name), some(&check.sql)]));
     origin(app, Kind::Stream, stream.name(), config.sql.as_deref(), &mut lines);
     lines

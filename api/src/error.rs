@@ -140,6 +140,7 @@ impl From<broker::Error> for Problem {
             }
             Kind::MessageTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", "a record is too large"),
             Kind::TopicAlreadyExists => (StatusCode::CONFLICT, "exists", "the thing exists"),
+            Kind::Damaged => (StatusCode::INTERNAL_SERVER_ERROR, "damaged", "stored records are damaged"),
             _ => match error.kind.act() {
                 broker::Act::Retry => (StatusCode::SERVICE_UNAVAILABLE, "try-again", "the broker cannot answer now"),
                 broker::Act::Refuse => (StatusCode::BAD_REQUEST, "bad-request", "the request is not valid"),

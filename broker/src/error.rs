@@ -45,6 +45,9 @@ kinds! {
     /// The lake has records that the log let go, and does not answer. Kafka's code for a failed disk, after which its clients
     /// try again without a word.
     ColdLogAway = 56, Retry;
+    /// The disk does not give stored records back as they were written. Kafka's code for records that fail their checksum, with
+    /// which its consumers name partition and offset.
+    Damaged = 2, Refuse;
     /// The broker's own configuration is wrong.
     Config = -1, Refuse;
     /// A state that the code rules out.

@@ -19,12 +19,12 @@ pub enum StreamFormat {
     /// A JSON object.
     #[default]
     Json,
-    /// A byte 0, four bytes of a schema's id in the registry, then Avro's binary form.
+    /// A byte 0, four bytes of a schema's id in the registry, then Avro's binary form; with a schema of the stream's own that alone.
     Avro,
     /// A byte 0, four bytes of a schema's id in the registry, then a JSON object.
     JsonSchema,
     /// A byte 0, four bytes of a schema's id in the registry, the path to the message's type in that schema, then
-    /// Protobuf's binary form.
+    /// Protobuf's binary form; with a schema of the stream's own that alone.
     Protobuf,
     /// A line of CSV: one field per column, in the order of the columns.
     Csv,
@@ -60,6 +60,17 @@ impl CsvConfig {
     }
 }
 
+/// The schema of a stream whose records name none: Avro or Protobuf without a registry's prefix.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnSchema {
+    /// Avro's JSON, or the text of a `.proto` file.
+    pub text: String,
+    /// Names and texts of what a `.proto` file imports, besides those that are known without.
+    pub imports: Vec<(String, String)>,
+    /// Only Protobuf: the message, such as `org.example.Log`. Without it the only one at the top of the file.
+    pub message: Option<String>,
+}
+
 /// A topic of records, given columns and event time; or, with `sql`, a stream computed from another one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamConfig {
@@ -71,6 +82,8 @@ pub struct StreamConfig {
     pub format: StreamFormat,
     /// Only with the format `Csv`: how its fields are written.
     pub csv: CsvConfig,
+    /// Only with the formats `Avro` and `Protobuf`: the schema of all records; without it each names its own.
+    pub schema: Option<OwnSchema>,
     /// The columns read from each record; other fields are ignored. Empty with `sql`: they follow from it.
     pub columns: Vec<ColumnConfig>,
     /// The TIMESTAMP column that windows go by; always required in a record. With `sql` it may be empty: then it is the
@@ -104,6 +117,7 @@ impl Default for StreamConfig {
             topic: String::new(),
             format: StreamFormat::Json,
             csv: CsvConfig::default(),
+            schema: None,
             columns: Vec::new(),
             event_time: String::new(),
             lateness_ms: 10_000,
@@ -116,6 +130,13 @@ impl Default for StreamConfig {
             key: None,
             deduplicate: None,
         }
+    }
+}
+
+impl StreamConfig {
+    /// The fields that the columns are read from.
+    pub(crate) fn fields(&self) -> Vec<&str> {
+        self.columns.iter().map(|column| column.from.as_deref().unwrap_or(&column.name)).collect()
     }
 }
 

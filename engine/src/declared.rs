@@ -14,6 +14,7 @@ use crate::error::{EngineError, ErrorKind, Result};
 use crate::ordered::order_by_event_time;
 use crate::parse::parse_view;
 use crate::stream::Stream;
+use crate::unnest::ParsedUnnest;
 use crate::window::Window;
 use crate::windows::Windows;
 
@@ -32,8 +33,8 @@ pub struct DeclaredView {
     /// Its query, with the column `window_start` in the place of the window; without a window it is grouped by one all the
     /// same. Aggregates to which the order of rows matters say it.
     pub query: Query,
-    /// Whether its rows are the items of a list, for which the query has a column of its own.
-    pub unnests: bool,
+    /// The list whose items are its rows; the query has a column for them.
+    pub unnest: Option<DeclaredUnnest>,
     /// How event time is cut; None for a view without a window.
     pub windows: Option<DeclaredWindows>,
     /// window_start and window_end (when it has a window), keys, values.
@@ -44,6 +45,17 @@ pub struct DeclaredView {
     pub retention_ms: Option<i64>,
     /// The number of its state: another one for another definition.
     view_id: u32,
+}
+
+/// A list of each row that a view takes apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeclaredUnnest {
+    /// The list, over the stream's columns.
+    pub list: String,
+    /// The column that the query has for an item.
+    pub item: &'static str,
+    /// What the declaration calls an item.
+    pub name: String,
 }
 
 /// How event time is cut, in the words of the declaration.
@@ -93,7 +105,7 @@ impl Engine {
             name: plan.name.to_string(),
             stream: plan.stream.clone(),
             query: parsed.query,
-            unnests: parsed.unnest.is_some(),
+            unnest: parsed.unnest.map(ParsedUnnest::declared),
             windows,
             schema: plan.schema.clone(),
             keys: plan.keys.clone(),

@@ -158,21 +158,25 @@ impl<'s> Decoder<'s> {
     fn avro_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
         let (program, payload) = self.stream.wire().avro(value, self.stream.config(), &mut self.last_program)?;
         let read = program.read(payload, &mut self.columns);
-        self.judge("avro", read)
+        self.judge(("avro", value), read)
     }
 
     fn protobuf_fields(&mut self, value: &[u8]) -> std::result::Result<(), Refusal> {
         let rows = self.offsets.len();
         let (program, message) = self.stream.wire().protobuf(value, self.stream.config(), &mut self.last_message)?;
         let read = program.read(message, &mut self.columns, rows);
-        self.judge("protobuf", read)
+        self.judge(("protobuf", value), read)
     }
 
     /// What is wrong with a record that was read by its schema; `rule` is the one that broken bytes break.
-    fn judge(&self, rule: &'static str, read: std::result::Result<(), Fault>) -> std::result::Result<(), Refusal> {
-        let fields = self.stream.fields();
+    fn judge(
+        &self,
+        (rule, value): (&'static str, &[u8]),
+        read: std::result::Result<(), Fault>,
+    ) -> std::result::Result<(), Refusal> {
+        let (fields, wire) = (self.stream.fields(), self.stream.wire());
         read.map_err(|fault| match fault {
-            Fault::Broken(reason) => refusal(rule, format!("not a record of its schema: {reason}")),
+            Fault::Broken(reason) => refusal(rule, format!("not a record of its schema: {reason}{}", wire.hint(value))),
             Fault::Type(index, shown) => fields.wrong_type(index, &shown),
         })?;
         fields.check_nulls(&self.columns, self.offsets.len())

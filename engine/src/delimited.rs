@@ -34,14 +34,15 @@ pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], 
     let text =
         std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
     let csv = &stream.config().csv;
-    let mut count = 0;
+    let (mut count, mut wrong) = (0, None);
     for field in Fields::new(text, csv.delimiter) {
         let field = field.map_err(|reason| refusal("csv", format!("field {}: {reason}", count + 1)))?;
         if let Some(column) = columns.get_mut(count) {
             if !field.quoted && field.text == csv.null_text {
                 column.push_null();
             } else if !column.push_text(&field.text) {
-                return Err(stream.fields().wrong_type(count, &Scalar::Text(&field.text).shown()));
+                // A field too few or too many moves those behind it: then their types say nothing.
+                wrong = wrong.or_else(|| Some(stream.fields().wrong_type(count, &Scalar::Text(&field.text).shown())));
             }
         }
         count += 1;
@@ -54,6 +55,7 @@ pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], 
         );
         return Err(refusal("csv", reason));
     }
+    wrong.map_or(Ok(()), Err)?;
     stream.fields().check_nulls(columns, row)
 }
 

@@ -42,6 +42,7 @@ mod names;
 mod nested;
 mod normalise;
 mod ordered;
+mod own_schema;
 mod parse;
 mod parse_emit;
 mod parse_window;
@@ -85,10 +86,10 @@ pub use budget::Held;
 pub use check::{check, streams};
 pub use combine::{Combine, combine_of};
 pub use config::{
-    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, EngineConfig, StreamConfig, StreamFormat,
-    TableConfig, TableRows, ViewConfig,
+    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, EngineConfig, OwnSchema, StreamConfig,
+    StreamFormat, TableConfig, TableRows, ViewConfig,
 };
-pub use declared::{DeclaredView, DeclaredWindows, NotCounted};
+pub use declared::{DeclaredUnnest, DeclaredView, DeclaredWindows, NotCounted};
 pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
@@ -96,7 +97,7 @@ pub use guard::{Guard, only_compares};
 pub use history::{Found, History, HistorySlot, Wanted};
 pub use normalise::normalisers;
 pub use parse_emit::Emit;
-pub use protobuf::proto_file;
+pub use protobuf::{proto_file, proto_imports};
 pub use quality::{QualityAction, QualityCount};
 pub use read::{Answer, ReadRequest};
 pub use read_when_planned::{Grow, ReadError, ReadWhenPlanned};

@@ -15,6 +15,7 @@ use crate::delimited;
 use crate::error::Result;
 use crate::fields::FieldMap;
 use crate::names::{closest, is_topic_name};
+use crate::own_schema::Own;
 use crate::source::Decode;
 use crate::wire::Wire;
 
@@ -120,6 +121,7 @@ impl Stream {
         let mut fields = FieldMap::new(&config.columns, &types, &mut mistakes);
         event_time_index.into_iter().for_each(|index| fields.require(index));
         let conditions = Conditions::compile(&config.checks, &config.name, &schema, &mut mistakes);
+        let own = Own::compile(config, &mut mistakes);
         match event_time_index {
             Some(event_time_index) if mistakes.is_empty() => Ok(Stream {
                 topic: TopicName::from(config.topic.as_str()),
@@ -129,7 +131,7 @@ impl Stream {
                 event_time_index,
                 fields,
                 conditions,
-                wire: Wire::default(),
+                wire: Wire::new(own),
             }),
             _ => Err(mistakes.into_iter().map(|mistake| format!("stream {}: {mistake}", config.name)).collect()),
         }
@@ -171,7 +173,7 @@ impl Stream {
     }
 
     /// A JSON value as the stream's records are written: where they have schemas, with the latest one of the subject
-    /// `<topic>-value` and its prefix.
+    /// `<topic>-value` and its prefix, or with the stream's own.
     ///
     /// # Errors
     /// What is missing or does not fit, and what to do.
@@ -243,6 +245,9 @@ impl Stream {
         }
         if config.format == StreamFormat::Csv {
             text.push_str(&format!(" {:?} {:?}", config.csv.delimiter, config.csv.null_text));
+        }
+        if let Some(schema) = &config.schema {
+            text.push_str(&format!(" {:?} {:?} {:?}", schema.text, schema.imports, schema.message));
         }
         for (column, kind) in config.columns.iter().zip(&self.types) {
             text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));

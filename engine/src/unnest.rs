@@ -18,6 +18,7 @@ use datafusion::sql::sqlparser::ast::{
     visit_expressions_mut,
 };
 
+use crate::declared::DeclaredUnnest;
 use crate::names::{normalized, single_name};
 use crate::sql;
 
@@ -36,6 +37,13 @@ pub(crate) struct ParsedUnnest {
     pub(crate) column: String,
     /// The name that the stream goes by.
     relation: String,
+}
+
+impl ParsedUnnest {
+    /// As it is told to who computes the view another way.
+    pub(crate) fn declared(self) -> DeclaredUnnest {
+        DeclaredUnnest { list: self.list, item: ITEM, name: self.column }
+    }
 }
 
 /// The same, compiled. Never changes after it is made.

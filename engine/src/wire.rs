@@ -1,4 +1,5 @@
-//! Records with a registry's prefix: byte 0, the id of the writer's schema in four bytes, the payload.
+//! Records with a registry's prefix: byte 0, the id of the writer's schema in four bytes, the payload. Where a stream has a
+//! schema of its own, there is no prefix.
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
@@ -11,12 +12,13 @@ use serde_json::Value;
 use crate::avro::{self, AvroSchema, Program};
 use crate::config::{StreamConfig, StreamFormat};
 use crate::fields::{Refusal, refusal};
+use crate::own_schema::Own;
 use crate::protobuf::{self, Known, LastMessage, message_at, proto_file, split_path};
 
 /// Byte 0 and a schema id, big-endian.
 const PREFIX_BYTES: usize = 5;
-/// What a stream's format would be without a prefix.
-const OTHERWISE: &str = "\"json\" if it is JSON";
+/// How a stream would be declared whose records have no prefix.
+const OTHERWISE: &str = "\"json\" if it is JSON, or give the stream the schema of all its records";
 /// Most schemas whose compiled form one stream keeps; beyond, it begins anew.
 const PROGRAMS_MAX: usize = 4_096;
 
@@ -24,6 +26,8 @@ const PROGRAMS_MAX: usize = 4_096;
 /// for an id. Nothing of it is stored.
 #[derive(Default)]
 pub(crate) struct Wire {
+    /// The schema of records without a prefix.
+    own: Option<Own>,
     schemas: OnceLock<Arc<Schemas>>,
     programs: RwLock<HashMap<SchemaId, Arc<Program>>>,
     messages: Known,
@@ -35,6 +39,11 @@ pub(crate) struct Wire {
 pub(crate) type LastProgram = Option<(SchemaId, Arc<Program>)>;
 
 impl Wire {
+    /// With a schema of the stream's own the registry is not asked.
+    pub(crate) fn new(own: Option<Own>) -> Wire {
+        Wire { own, ..Wire::default() }
+    }
+
     /// Says which registry it is; only the first call counts.
     pub(crate) fn bind(&self, schemas: Arc<Schemas>) {
         self.schemas.get_or_init(|| schemas);
@@ -54,6 +63,9 @@ impl Wire {
         config: &StreamConfig,
         last: &mut LastProgram,
     ) -> Result<(Arc<Program>, &'a [u8]), Refusal> {
+        if let Some(Own::Avro(program)) = &self.own {
+            return Ok((program.clone(), value));
+        }
         let (id, payload) = split(value, OTHERWISE)?;
         if let Some((_, program)) = last.as_ref().filter(|(known, _)| *known == id) {
             return Ok((program.clone(), payload));
@@ -74,6 +86,9 @@ impl Wire {
         config: &StreamConfig,
         last: &mut LastMessage,
     ) -> Result<(Arc<protobuf::Program>, &'a [u8]), Refusal> {
+        if let Some(Own::Protobuf(_, program)) = &self.own {
+            return Ok((program.clone(), value));
+        }
         let (id, payload) = split(value, OTHERWISE)?;
         let (path, message) = split_path(payload).map_err(|reason| refusal("protobuf", reason))?;
         if let Some((.., program)) = last.as_ref().filter(|(of, at, _)| *of == id && *at == path) {
@@ -83,12 +98,22 @@ impl Wire {
             Some(program) => program,
             None => {
                 let schema = self.schema(id, SchemaType::Protobuf)?;
-                let compiled = self.messages.compile((id, &path), || self.file(&schema), &fields(config));
+                let compiled = self.messages.compile((id, &path), || self.file(&schema), &config.fields());
                 compiled.map_err(|reason| unusable(id, &reason))?
             }
         };
         *last = Some((id, path, program.clone()));
         Ok((program, message))
+    }
+
+    /// What else may be wrong with a value that its schema does not read.
+    pub(crate) fn hint(&self, value: &[u8]) -> &'static str {
+        match value {
+            [0, _, _, _, _, ..] if self.own.is_some() => {
+                "; it begins with byte 0, as what names a schema's id: if serializers of the registry write this topic, declare the stream without a schema"
+            }
+            _ => "",
+        }
     }
 
     fn file(&self, schema: &Schema) -> Result<FileDescriptor, String> {
@@ -100,7 +125,7 @@ impl Wire {
 
     fn compile(&self, id: SchemaId, config: &StreamConfig) -> Result<Arc<Program>, Refusal> {
         let schema = self.schema(id, SchemaType::Avro)?;
-        let compiled = self.parse(&schema).and_then(|schema| Program::compile(schema, &fields(config)));
+        let compiled = self.parse(&schema).and_then(|schema| Program::compile(schema, &config.fields()));
         let program = Arc::new(compiled.map_err(|reason| unusable(id, &reason))?);
         let mut programs = self.programs.write();
         if programs.len() >= PROGRAMS_MAX {
@@ -142,11 +167,14 @@ impl Wire {
         Err(refusal("schema_id", reason))
     }
 
-    /// Writes a JSON value as the latest schema of `<topic>-value` has it.
+    /// Writes a JSON value with the stream's own schema, or else as the latest one of `<topic>-value` has it.
     ///
     /// # Errors
     /// What is missing or does not fit, and what to do.
     pub(crate) fn encode(&self, config: &StreamConfig, text: &str) -> Result<Vec<u8>, String> {
+        if let Some(own) = &self.own {
+            return own.encode(text);
+        }
         let subject = format!("{}-value", config.topic);
         let wanted = match config.format {
             StreamFormat::Avro => SchemaType::Avro,
@@ -187,11 +215,6 @@ impl Wire {
             SchemaType::Json => Ok(text.as_bytes().to_vec()),
         }
     }
-}
-
-/// The fields that a stream's columns are read from.
-fn fields(config: &StreamConfig) -> Vec<&str> {
-    config.columns.iter().map(|column| column.from.as_deref().unwrap_or(&column.name)).collect()
 }
 
 fn unusable(id: SchemaId, reason: &str) -> Refusal {

@@ -3,12 +3,14 @@
     formats.py write BOOTSTRAP REGISTRY FIRST COUNT   COUNT events from number FIRST to each topic; from number 60 on every other one,
                                                       from 120 on all have the schema's second version, in which fields were added
     formats.py raw   BOOTSTRAP REGISTRY               values that no serializer wrote
+    formats.py plain BOOTSTRAP SCHEMA   FIRST COUNT   as write, without a registry: Protobuf's own bytes, and Avro of this schema by fastavro
     formats.py lake  LAKE_DIR -         COUNT         what the Parquet files hold, against the events 0 to COUNT
 
 The report is one JSON object on stdout.
 """
 import csv
 import datetime
+import decimal
 import io
 import json
 import sys
@@ -124,6 +126,31 @@ def write(bootstrap, registry, first, count):
     return {"versions": client.get_versions("logs-value"), "type": client.get_latest_version("logs-value").schema.schema_type}
 
 
+def reading(number):
+    return {"id": number, "kind": LEVELS[number % 3], "price": None if number % 7 == 0 else decimal.Decimal(number) / 100,
+            "place": None if number % 4 == 0 else {"city": "Bern"}, "tags": [f"t{number % 2}"] * (number % 3),
+            "at": datetime.datetime.fromtimestamp((BASE_MS + number * 1001) / 1000, datetime.timezone.utc)}
+
+
+def plain(bootstrap, schema, first, count):
+    import fastavro
+
+    made = {version: log_class(version) for version in (1, 2)}
+    parsed = fastavro.parse_schema(json.loads(schema))
+    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20})
+    failed = []
+    for number in range(first, first + count):
+        avro = io.BytesIO()
+        fastavro.schemaless_writer(avro, parsed, reading(number))
+        for topic, value in [("logs", message(made[version_of(number)], number).SerializeToString()), ("readings", avro.getvalue())]:
+            producer.produce(topic, key=str(number), value=value, partition=number % PARTITIONS, timestamp=BASE_MS + number * 1001,
+                             on_delivery=lambda error, _: error and failed.append(str(error)))
+        producer.poll(0)
+    if producer.flush(DEADLINE_S) or failed:
+        raise SystemExit(f"not all delivered: {failed[:3]}")
+    return {"sent": count}
+
+
 def raw(bootstrap, registry):
     schema_id = SchemaRegistryClient({"url": registry}).get_latest_version("logs-value").schema_id
     prefix = b"\0" + schema_id.to_bytes(4, "big")
@@ -159,7 +186,7 @@ def main():
     mode, place, registry, *rest = sys.argv[1:]
     numbers = [int(number) for number in rest]
     report = {"write": lambda: write(place, registry, *numbers), "raw": lambda: raw(place, registry),
-              "lake": lambda: lake(place, *numbers)}[mode]()
+              "plain": lambda: plain(place, registry, *numbers), "lake": lambda: lake(place, *numbers)}[mode]()
     print(json.dumps(report))
 
 

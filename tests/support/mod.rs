@@ -1,5 +1,6 @@
 //! What the tests stand on: processes that always end, the server, Apache Kafka, raw protocol, HTTP and scripts.
 
+pub mod faults;
 pub mod files;
 pub mod hdfs;
 pub mod http;

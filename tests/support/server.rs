@@ -134,8 +134,20 @@ fn spawn(folder: &Path, options: &Options, kafka: &str, http: &str, start: u32) 
 }
 
 fn ready(process: &mut Process) -> (String, String) {
-    let line =
-        process.wait_for_line(|line| line.starts_with("millpond ready "), READY).unwrap_or_else(|e| panic!("{e}"));
+    let Address { kafka, http } = announced(process).unwrap_or_else(|e| panic!("{e}"));
+    (kafka, http)
+}
+
+/// Where a server listens.
+#[derive(Clone, Debug)]
+pub struct Address {
+    pub kafka: String,
+    pub http: String,
+}
+
+/// What a server says once it is ready; an error when it ends before, or takes too long.
+pub fn announced(process: &mut Process) -> Result<Address, String> {
+    let line = process.wait_for_line(|line| line.starts_with("millpond ready "), READY)?;
     let fields: HashMap<&str, &str> = line.split_whitespace().filter_map(|word| word.split_once('=')).collect();
-    (fields["kafka"].to_owned(), fields["http"].to_owned())
+    Ok(Address { kafka: fields["kafka"].to_owned(), http: fields["http"].to_owned() })
 }

@@ -394,7 +394,7 @@ fn fetch(client: &mut Client, partition: i32, offset: i64) -> Result<fetch_respo
 }
 
 /// What a reader of committed data takes from an answer, as Kafka's consumer does, and where it goes on.
-fn committed(data: &fetch_response::PartitionData, from: i64) -> (Reads, i64) {
+pub fn committed(data: &fetch_response::PartitionData, from: i64) -> (Reads, i64) {
     let mut aborted: Vec<(i64, i64)> =
         data.aborted_transactions.iter().flatten().map(|one| (one.first_offset, one.producer_id.0)).collect();
     aborted.sort_unstable();

@@ -1,6 +1,6 @@
 //! From `[[schemas]]` to declarations, with the texts of files read.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use broker::{Compatibility, Reference, SchemaType};
 
@@ -13,7 +13,7 @@ pub fn schema(entry: &Entry, mistakes: &mut Mistakes) -> SchemaDeclaration {
     let text = |key: &str| entry.text_or_none(key).unwrap_or_default();
     let schema = match (entry.text_or_none("schema"), entry.text_or_none("file")) {
         (Some(schema), None) => schema,
-        (None, Some(file)) => read(entry, &file, mistakes),
+        (None, Some(file)) => read(entry, ("file", &file), mistakes).unwrap_or_default(),
         _ => {
             mistakes.add(&entry.origin, entry.path.as_str(), "give either schema or file");
             String::new()
@@ -34,16 +34,22 @@ pub fn schema(entry: &Entry, mistakes: &mut Mistakes) -> SchemaDeclaration {
     }
 }
 
-fn read(entry: &Entry, file: &str, mistakes: &mut Mistakes) -> String {
-    let origin = entry.place("file");
-    let beside = match &origin {
-        Origin::Line(name, _) => Path::new(&**name).parent().map(Path::to_path_buf),
+/// The text of the file that a key names; None, and noted, when it cannot be read.
+pub(super) fn read(entry: &Entry, (key, file): (&str, &str), mistakes: &mut Mistakes) -> Option<String> {
+    let origin = entry.place(key);
+    let path = path_beside(&origin, Path::new(file));
+    let read = std::fs::read_to_string(&path);
+    read.map_err(|error| {
+        mistakes.add(&origin, entry.path_of(key), format!("{} cannot be read: {error}", path.display()))
+    })
+    .ok()
+}
+
+/// A path from the directory of the configuration file that names it.
+pub(super) fn path_beside(origin: &Origin, path: &Path) -> PathBuf {
+    let beside = match origin {
+        Origin::Line(name, _) => Path::new(&**name).parent(),
         _ => None,
     };
-    let path = beside.unwrap_or_default().join(file);
-    std::fs::read_to_string(&path).unwrap_or_else(|error| {
-        let message = format!("{} cannot be read: {error}", path.display());
-        mistakes.add(&origin, entry.path_of("file"), message);
-        String::new()
-    })
+    beside.unwrap_or(Path::new("")).join(path)
 }

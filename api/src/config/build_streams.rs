@@ -8,6 +8,7 @@ use engine::{
 };
 
 use super::build::{integer, text, unique};
+use super::build_own_schema::own_schema;
 use super::mistake::{Mistakes, Origin};
 use super::value::Entry;
 
@@ -47,6 +48,7 @@ pub(super) fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
             _ => StreamFormat::Json,
         },
         csv: csv(entry, mistakes),
+        schema: own_schema(entry, mistakes),
         columns: entry.tables("columns").iter().map(column).collect(),
         event_time: text(entry, "event_time"),
         lateness_ms: integer(entry, "lateness"),
@@ -120,11 +122,15 @@ pub(super) fn table(entry: &Entry, mistakes: &mut Mistakes) -> TableConfig {
     }
 }
 
-/// The file and line that an engine message begins with, so that it is sorted with the other mistakes of that file.
+/// The file and line that an engine message begins with, or those of the stream that it names, so that it is sorted with
+/// the other mistakes of that file.
 pub(super) fn place_of(message: &str, lists: &Entry) -> Origin {
     let with_sql = |list| lists.tables(list).iter().map(|entry: &Entry| entry.place("sql"));
     let tables = lists.tables("tables").iter().map(|entry| entry.origin.clone());
     let mut origins = with_sql("views").chain(with_sql("streams")).chain(tables);
     let named = origins.find(|origin| message.starts_with(&format!("{origin}:")));
-    named.unwrap_or_else(|| lists.tables("streams").first().map_or(Origin::Default, |entry| entry.origin.clone()))
+    let is_about = |entry: &&Entry| message.starts_with(&format!("stream {}: ", text(entry, "name")));
+    let streams = lists.tables("streams");
+    let stream = || streams.iter().find(is_about).or(streams.first()).map(|entry| entry.origin.clone());
+    named.or_else(stream).unwrap_or(Origin::Default)
 }

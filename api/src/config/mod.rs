@@ -9,6 +9,7 @@ mod build_dashboards;
 mod build_lake;
 mod build_models;
 mod build_notes;
+mod build_own_schema;
 mod build_registry;
 mod build_security;
 mod build_sources;

@@ -241,7 +241,7 @@ const LISTS: [Field; 13] = [
         "streams",
         Kind::Tables(&STREAM),
         "",
-        "Streams: a topic of JSON or Avro records read as rows with event time; or, with sql, a stream computed from another one.",
+        "Streams: a topic of records read as rows with event time; or, with sql, a stream computed from another one.",
     ),
     Field::optional(
         "tables",

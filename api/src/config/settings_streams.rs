@@ -6,7 +6,7 @@ const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
 
 /// `[[streams]]`.
-pub const STREAM: [Field; 16] = [
+pub const STREAM: [Field; 19] = [
     Field::optional("name", Kind::Text, "\"listens\"", "The stream's name in SQL; needed without sql."),
     Field::optional(
         "topic",
@@ -18,7 +18,7 @@ pub const STREAM: [Field; 16] = [
         "format",
         Kind::OneOf(&["json", "avro", "json_schema", "protobuf", "csv"]),
         "json",
-        "How values are written. json: a JSON object. avro, json_schema, protobuf: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema. csv: one line, whose fields are the columns in their order.",
+        "How values are written. json: a JSON object. avro, json_schema, protobuf: as the serializers of a schema registry do, byte 0 and the schema's id first; each record is read with its own schema, or all with the one that is given here. csv: one line, whose fields are the columns in their order.",
     ),
     Field::optional(
         "delimiter",
@@ -31,6 +31,24 @@ pub const STREAM: [Field; 16] = [
         Kind::Text,
         "",
         "With format csv: a field that is exactly this, without quotes, is null; an empty one without it.",
+    ),
+    Field::optional(
+        "schema",
+        Kind::Text,
+        "",
+        "With format avro or protobuf: the schema that all values are written with, without byte 0 and an id before them. The JSON of Avro, or the text of a .proto file. A changed schema makes another stream of it: its views are computed anew.",
+    ),
+    Field::optional(
+        "schema_file",
+        Kind::Text,
+        "",
+        "The file that holds the schema, such as protos/event.proto, from the directory of the configuration file, read at start; either this or schema. What it imports is looked for beside it, then in the directories above it that this path names.",
+    ),
+    Field::optional(
+        "message",
+        Kind::Text,
+        "",
+        "With format protobuf and a schema: the message that a value is, such as org.example.Event; without it the only one at the top of the schema.",
     ),
     Field::optional(
         "columns",

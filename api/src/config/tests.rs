@@ -290,6 +290,75 @@ fn streams_of_csv_say_how_their_fields_are_written() {
 }
 
 #[test]
+fn streams_have_a_schema_from_its_text_or_from_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let proto = |name: &str, text: &str| {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, format!("syntax = \"proto3\"; {text}")).unwrap();
+    };
+    proto(
+        "protos/shop/order.proto",
+        "package shop; import \"item.proto\"; import \"google/protobuf/timestamp.proto\";
+         message Order { Item item = 1; google.protobuf.Timestamp ts = 2; }",
+    );
+    proto("protos/shop/item.proto", "package shop; import \"common/money.proto\"; message Item { Money price = 1; }");
+    proto("protos/common/money.proto", "message Money { int64 cents = 1; }");
+    proto("item.proto", "message Wrong {}");
+    let name = dir.path().join("system.toml").display().to_string();
+    let stream = |more: &str| {
+        format!(
+            "[[streams]]\nname = \"a\"\ntopic = \"a\"\nevent_time = \"ts\"\n\
+             columns = [{{ name = \"ts\", type = \"TIMESTAMP\", required = true }}]\n{more}\n"
+        )
+    };
+    let read = |more: &str| load_texts(&[(&name, &stream(more))]).unwrap().config.engine.streams[0].schema.clone();
+    let found =
+        read("format = \"protobuf\"\nschema_file = \"protos/shop/order.proto\"\nmessage = \"shop.Order\"").unwrap();
+    assert!(found.text.contains("message Order"), "{}", found.text);
+    assert_eq!(found.message.as_deref(), Some("shop.Order"));
+    let imports: Vec<(&str, bool)> =
+        found.imports.iter().map(|(name, text)| (name.as_str(), text.contains("Wrong"))).collect();
+    assert_eq!(imports, [("item.proto", false), ("common/money.proto", false)]);
+    let avro = r#"{"type":"record","name":"A","fields":[{"name":"ts","type":"long"}]}"#;
+    let found = read(&format!("format = \"avro\"\nschema = '{avro}'")).unwrap();
+    assert_eq!(found, engine::OwnSchema { text: avro.into(), ..engine::OwnSchema::default() });
+    assert_eq!(read("format = \"avro\""), None);
+    for (more, wanted) in [
+        (
+            format!("schema = '{avro}'"),
+            "a.toml:6: streams[0].schema: goes with format = \"avro\" or \"protobuf\": leave it out",
+        ),
+        (
+            "format = \"avro\"\nschema = 'x'\nschema_file = 'y'".into(),
+            "a.toml:8: streams[0].schema_file: give either schema or",
+        ),
+        (
+            "format = \"protobuf\"\nmessage = 'M'".into(),
+            "a.toml:7: streams[0].message: goes with schema or schema_file",
+        ),
+        (
+            "format = \"avro\"\nschema_file = 'absent.avsc'".into(),
+            "a.toml:7: streams[0].schema_file: absent.avsc cannot be read",
+        ),
+        (
+            "format = \"avro\"\nschema = 'x'".into(),
+            "a.toml:1: : stream a: the schema cannot be used: the schema is not JSON",
+        ),
+        (
+            format!("format = \"avro\"\nmessage = 'M'\nschema = '{avro}'"),
+            "a.toml:7: streams[0].message: goes with format = \"protobuf\"",
+        ),
+    ] {
+        let found = mistakes(&stream(&more));
+        assert!(found.len() == 1 && found[0].starts_with(wanted), "wanted {wanted}: {found:#?}");
+    }
+    // Of several streams the one that is meant.
+    let found = mistakes(&format!("{STREAM}{}", stream("format = \"avro\"\nschema = 'x'")));
+    assert!(found.len() == 1 && found[0].starts_with("a.toml:7: : stream a: the schema cannot"), "{found:#?}");
+}
+
+#[test]
 fn texts_refer_to_variables_and_files() {
     let text = "[broker]\nnode_id = \"${NODE:-7}\"\nadvertise = \"${HOST_NAME}:9092\"\n[[topics]]\nname = \"${NAME:-a}\"\n\
                 config = { \"retention.ms\" = \"${RETENTION_MS:-1000}\" }\n";

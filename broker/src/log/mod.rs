@@ -3,6 +3,7 @@
 pub(crate) mod aborted;
 mod committed;
 pub(crate) mod compaction;
+mod damage;
 mod deleted;
 pub(crate) mod keys;
 pub(crate) mod open;

@@ -10,6 +10,7 @@ use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::log::aborted;
 use crate::log::compaction::{CleanState, Progress};
+use crate::log::damage::Logged;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::open::OpenTransactions;
 use crate::log::producers::ProducerState;
@@ -45,6 +46,7 @@ pub struct Partition {
     deleted: AtomicBool,
     tail: Mutex<VecDeque<Batch>>,
     compaction: Progress,
+    pub(super) damage: Logged,
     waiters: Waiters,
     pub(crate) writer: Mutex<Writer>,
 }
@@ -123,6 +125,7 @@ impl Partition {
             deleted: AtomicBool::new(false),
             tail: Mutex::default(),
             compaction: Progress::recover(store, id)?,
+            damage: Logged::default(),
             waiters: Waiters::default(),
             writer: Mutex::new(Writer {
                 next_offset,

@@ -17,7 +17,7 @@ const READ_TRIES_MAX: usize = 100;
 
 impl Partition {
     /// Reads from the database; blocks. The index says which batches, and in which family they lie: an iterator that seeks
-    /// in `log` itself would read one batch of every run of files just to place itself.
+    /// in `log` itself would read one batch of every run of files just to place itself. Ends before a batch that is damaged.
     pub(crate) fn read_store(&self, offset: Offset, end: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
         for _ in 0..READ_TRIES_MAX {
             let mut due = Vec::new();
@@ -44,9 +44,22 @@ impl Partition {
         Error::storage(format!("the index of {}-{} names batches that are not there", self.topic(), self.index()))
     }
 
-    /// The batches of these entries, all in their order; none when one of them was moved or removed since.
+    /// The batches of these entries, all in their order, or all before one that is damaged; none when one of them was moved or
+    /// removed since.
     fn load(&self, due: &[(Offset, IndexEntry)]) -> Result<Option<Vec<Batch>>> {
         let mut batches = Vec::with_capacity(due.len());
+        let loaded = self.load_into(&mut batches, due);
+        let wanted = if loaded.is_ok() { due.len() } else { batches.len() };
+        if !batches.iter().map(Batch::base_offset).eq(due.iter().take(wanted).map(|(base, _)| *base)) {
+            return Ok(None);
+        }
+        match (loaded, due.first()) {
+            (Err(cause), Some((base, _))) if batches.is_empty() => Err(self.damaged(*base, &cause)),
+            _ => Ok(Some(batches)),
+        }
+    }
+
+    fn load_into(&self, batches: &mut Vec<Batch>, due: &[(Offset, IndexEntry)]) -> Result<()> {
         for run in due.chunk_by(|(_, one), (_, next)| one.family() == next.family()) {
             let size: usize = run.iter().map(|(_, entry)| entry.size as usize).sum();
             let (Some((first, entry)), Some((last, _))) = (run.first(), run.last()) else { continue };
@@ -62,8 +75,7 @@ impl Partition {
                 batches.push(Batch::parse(bytes::Bytes::copy_from_slice(entry?.1))?);
             }
         }
-        let same = batches.iter().map(Batch::base_offset).eq(due.iter().map(|(base, _)| *base));
-        Ok(same.then_some(batches))
+        Ok(())
     }
 
     /// The batch of an index entry; none when it was moved or removed since.

@@ -103,9 +103,7 @@ impl Encoder<'_> {
             }
             (Node::Record(fields), Value::Object(map)) => {
                 if let Some(name) = map.keys().find(|name| !fields.iter().any(|field| field.name == **name)) {
-                    return Err(format!(
-                        "field '{name}' is not in the schema: take it away, or register a newer schema"
-                    ));
+                    return Err(format!("field '{name}' is not in the schema: take it away, or add it to the schema"));
                 }
                 for field in fields {
                     let given = map.get(&field.name).or(field.default.as_ref());

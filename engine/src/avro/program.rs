@@ -37,6 +37,19 @@ impl Program {
         Ok(Program { schema, fields })
     }
 
+    /// What was compiled.
+    pub(crate) fn schema(&self) -> &AvroSchema {
+        &self.schema
+    }
+
+    /// Whether the schema has a field for a column.
+    pub(crate) fn binds(&self, column: usize) -> bool {
+        fn is_in(bound: &[Bound], column: usize) -> bool {
+            bound.iter().any(|field| field.column == Some(column) || is_in(&field.inside, column))
+        }
+        is_in(&self.fields, column)
+    }
+
     /// Reads one record into the columns; those without a field are left alone.
     pub(crate) fn read(&self, bytes: &[u8], columns: &mut [ColumnBuffer]) -> Result<(), Fault> {
         let mut cursor = Cursor::new(bytes);

@@ -86,6 +86,11 @@ impl AvroSchema {
         &self.nodes[id]
     }
 
+    /// The names of a record's fields.
+    pub(crate) fn field_names(&self) -> Vec<String> {
+        self.record(self.root).unwrap_or_default().iter().map(|field| field.name.clone()).collect()
+    }
+
     /// The fields of a record, or of the record in a union with null.
     pub(crate) fn record(&self, id: NodeId) -> Option<&[Field]> {
         match self.node(id) {

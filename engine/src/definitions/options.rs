@@ -106,8 +106,19 @@ impl Options {
         found
     }
 
+    /// Takes out what goes with another setting, and says so.
+    pub(super) fn misplaced(&mut self, keys: &[&'static str], goes_with: &str, mistakes: &mut Vec<Mistake>) {
+        for key in keys {
+            if let Some((_, place)) = self.at(key) {
+                mistakes.push(at(place, format!("{key} goes with {goes_with}")));
+            }
+        }
+    }
+
     fn at(&mut self, key: &'static str) -> Option<(String, Location)> {
-        self.known.push(key);
+        if !self.known.contains(&key) {
+            self.known.push(key);
+        }
         let found = self.given.iter().position(|(given, ..)| given == key)?;
         let (_, value, place) = self.given.remove(found);
         Some((value, place))

@@ -10,8 +10,8 @@ use super::options::{Options, at, next_or_last};
 use super::script::{byte_at, tokens};
 use super::{Kind, Mistake};
 use crate::config::{
-    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, StreamConfig, StreamFormat, TableConfig,
-    TableRows, ViewConfig,
+    CheckAction, CheckConfig, ColumnConfig, CsvConfig, DeduplicateConfig, OwnSchema, StreamConfig, StreamFormat,
+    TableConfig, TableRows, ViewConfig,
 };
 use crate::names::{is_topic_name, normalized, single_name};
 
@@ -245,7 +245,8 @@ impl Reading<'_> {
         StreamConfig {
             name: name.to_string(),
             topic: options.text("topic").unwrap_or_else(|| name.to_string()),
-            csv: if format == StreamFormat::Csv { self.csv(options) } else { CsvConfig::default() },
+            csv: self.csv(format, options),
+            schema: self.own_schema(format, options),
             format,
             event_time: options.required("event_time", &mut self.mistakes),
             columns: columns.columns,
@@ -254,12 +255,28 @@ impl Reading<'_> {
         }
     }
 
-    fn csv(&mut self, options: &mut Options) -> CsvConfig {
+    fn csv(&mut self, format: StreamFormat, options: &mut Options) -> CsvConfig {
         let csv = CsvConfig::default();
+        if format != StreamFormat::Csv {
+            options.misplaced(&["delimiter", "null_text"], "format = 'csv'", &mut self.mistakes);
+            return csv;
+        }
         CsvConfig {
             delimiter: options.character("delimiter", &mut self.mistakes).unwrap_or(csv.delimiter),
             null_text: options.text("null_text").unwrap_or(csv.null_text),
         }
+    }
+
+    fn own_schema(&mut self, format: StreamFormat, options: &mut Options) -> Option<OwnSchema> {
+        if !matches!(format, StreamFormat::Avro | StreamFormat::Protobuf) {
+            options.misplaced(&["schema"], "format = 'avro' or 'protobuf'", &mut self.mistakes);
+        }
+        let text = options.text("schema");
+        if format != StreamFormat::Protobuf || text.is_none() {
+            options.misplaced(&["message"], "format = 'protobuf' and a schema", &mut self.mistakes);
+        }
+        let message = options.text("message");
+        text.map(|text| OwnSchema { text, imports: Vec::new(), message })
     }
 
     /// A stream's lengths of time, and where it was declared.

@@ -47,9 +47,9 @@ impl Encoder {
         let Json::Object(map) = value else { return Err(self.wrong(value, "an object")) };
         let mut made = DynamicMessage::new(descriptor.clone());
         for (name, value) in map {
-            let field = descriptor.get_field_by_name(name).ok_or_else(|| {
-                format!("field '{name}' is not in the schema: take it away, or register a newer schema")
-            })?;
+            let field = descriptor
+                .get_field_by_name(name)
+                .ok_or_else(|| format!("field '{name}' is not in the schema: take it away, or add it to the schema"))?;
             if !value.is_null() {
                 self.path.push(name.clone());
                 let value = self.field(&field, value)?;

@@ -18,5 +18,5 @@ mod value;
 pub(crate) use encode::encode;
 pub(crate) use known::{Known, LastMessage};
 pub(crate) use program::Program;
-pub use schema::proto_file;
 pub(crate) use schema::{message_at, split_path};
+pub use schema::{proto_file, proto_imports};

@@ -60,6 +60,11 @@ impl Program {
         Ok(Program { levels })
     }
 
+    /// Whether the message has a field for a column.
+    pub(crate) fn binds(&self, column: usize) -> bool {
+        self.levels.iter().flat_map(|level| &level.fields).any(|field| field.column == Some(column))
+    }
+
     /// Reads one message into the columns, which have `row` entries; those without a value are left alone.
     pub(crate) fn read(&self, bytes: &[u8], columns: &mut [ColumnBuffer], row: usize) -> Result<(), Fault> {
         let mut reading =

@@ -75,6 +75,12 @@ pub fn proto_file(text: &str, referred: &[(&str, &str)]) -> Result<FileDescripto
     compiler.descriptor_pool().get_file_by_name(MAIN).ok_or_else(|| "the schema was not compiled".into())
 }
 
+/// The names of what a text imports. Of one that is no schema none: compiling it says why.
+pub fn proto_imports(text: &str) -> Vec<String> {
+    let file = check_depth(text).ok().and_then(|()| File::from_source(MAIN, text).ok());
+    file.map(|file| file.file_descriptor_proto().dependency.clone()).unwrap_or_default()
+}
+
 /// Counts every kind of bracket, also in strings and comments: too strict for nothing that people write.
 fn check_depth(text: &str) -> Result<(), String> {
     let mut depth: usize = 0;

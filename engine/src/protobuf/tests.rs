@@ -124,7 +124,7 @@ fn json_that_does_not_fit_says_where() {
         (json!([1]), "the value is [1], the schema wants an object"),
         (json!({"a": 2_147_483_648_i64}), "field 'a' is 2147483648, the schema wants int32"),
         (json!({"c": -1}), "wants uint32"),
-        (json!({"h": "OTHER"}), "one of NONE, SOME, MINUS"),
+        (json!({"h": "OTHER"}), "one of MINUS, NONE, SOME"),
         (json!({"p": "?"}), "base 64"),
         (json!({"q": 1}), "an array"),
         (json!({"r": {"x": "y"}}), "'r.x' is \"x\", the schema wants a key of int32"),

@@ -212,7 +212,7 @@ fn write_map(entries: &HashMap<MapKey, Value>, kind: &Kind, out: &mut String) ->
     let entry = kind.as_message().filter(|entry| entry.is_map_entry()).ok_or("a map's entries are no message")?;
     let kind = entry.map_entry_value_field().kind();
     let mut sorted: Vec<(&MapKey, &Value)> = entries.iter().collect();
-    sorted.sort_by(|(one, _), (other, _)| one.cmp(other));
+    sorted.sort_by_key(|(one, _)| *one);
     out.push('{');
     for (at, (key, value)) in sorted.into_iter().enumerate() {
         separate(out, at == 0);

@@ -214,7 +214,10 @@ async fn what_is_wrong_is_told_at_once_and_nothing_is_done() {
         ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', latenes = '1 s')", "1:57 did you mean 'lateness'"),
         ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', lateness = 'soon')", "1:57 '10 seconds'"),
         ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', format = 'xml')", "1:57 json, avro, json_schema"),
-        ("CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', delimiter = '|')", "1:57 no setting 'delimiter'"),
+        (
+            "CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', delimiter = '|')",
+            "1:57 delimiter goes with format = 'csv'",
+        ),
         (
             "CREATE STREAM x (ts TIMESTAMP) WITH (event_time = 'ts', format = 'csv', delimiter = '||')",
             "1:73 one character",

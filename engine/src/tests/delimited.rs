@@ -93,7 +93,7 @@ fn what_is_no_record_is_refused() {
         ("", "csv"),
         ("1,a,,,,,1795168800000", "csv"),
         ("1,a,,,,,,1795168800000,", "csv"),
-        ("1;a;;;;;;1795168800000", "type"),
+        ("1;a;;;;;;1795168800000", "csv"),
         ("1,\"a,,,,,,1795168800000", "csv"),
         ("1,\"a\"b,,,,,,1795168800000", "csv"),
         ("1,a,,,,,,1795168800000\n2,b,,,,,,1795168800000\n", "csv"),
@@ -116,6 +116,7 @@ fn what_is_no_record_is_refused() {
     assert_eq!(decoded.rows.column(0).as_primitive::<Int64Type>().values(), &[1, 2]);
     let reason = |at: usize| decoded.rejected[at].reason.clone();
     assert_eq!(reason(1), "the record has 7 fields, the stream 8 columns: is ',' the delimiter?");
+    assert_eq!(reason(3), "the record has 1 fields, the stream 8 columns: is ',' the delimiter?");
     assert_eq!(reason(7), "field 'id' is 'x', wanted an integer of 64 bits");
     let mut builder = broker::BatchBuilder::new();
     builder.push(BASE_MS, None, Some(&[0xff]), &[]);

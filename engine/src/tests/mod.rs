@@ -14,6 +14,7 @@ mod faults;
 mod fill;
 mod lists;
 mod oracle;
+mod own_schema;
 mod protobuf;
 mod replaced;
 mod speed;

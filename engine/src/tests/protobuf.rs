@@ -12,7 +12,7 @@ use crate::protobuf::{encode, message_at, proto_file};
 use crate::{Decoded, StreamFormat};
 
 /// All declared columns as text, null as "∅".
-fn shown(decoded: &Decoded) -> Vec<Vec<String>> {
+pub(super) fn shown(decoded: &Decoded) -> Vec<Vec<String>> {
     let options = FormatOptions::new().with_null("∅");
     let declared = decoded.rows.num_columns() - crate::META_COLUMNS.len();
     let columns: Vec<_> = decoded.rows.columns()[..declared]
@@ -30,7 +30,7 @@ fn proto(id: u32, text: &str, value: &serde_json::Value) -> Vec<u8> {
     framed(id, &[&[0][..], &encode(&message, value).unwrap()].concat())
 }
 
-fn unhex(text: &str) -> Vec<u8> {
+pub(super) fn unhex(text: &str) -> Vec<u8> {
     (0..text.len()).step_by(2).map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap()).collect()
 }
 

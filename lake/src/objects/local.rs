@@ -1,15 +1,17 @@
 //! A lake in a local directory: files become durable by syncing them and every directory that leads to them.
 
 use std::collections::BTreeSet;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
 use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
+use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::sink::FileSink;
 use super::{Linked, blocking, path};
@@ -67,8 +69,8 @@ impl Local {
     /// # Errors
     /// `Config`: whoever cannot write the first file cannot keep a lake there.
     pub async fn put_owner(&self, at: &str, bytes: Vec<u8>) -> Result<()> {
-        let put = self.store.put(&path(at)?, PutPayload::from(bytes)).await;
-        put.map(|_| ()).map_err(|e| unusable(&self.root, &e))
+        let to = self.root.join(at);
+        blocking(move || Ok(replace(&to, &bytes))).await?.map_err(|e| unusable(&self.root, &e))
     }
 
     /// Writes a small file, or replaces it, in one piece.
@@ -76,8 +78,8 @@ impl Local {
     /// # Errors
     /// `Destination`.
     pub async fn put_whole(&self, at: &str, bytes: Bytes) -> Result<()> {
-        let put = self.store.put(&path(at)?, PutPayload::from(bytes)).await;
-        put.map(|_| ()).map_err(|e| self.failed("write", at, &e))
+        let to = self.root.join(at);
+        blocking(move || Ok(replace(&to, &bytes))).await?.map_err(|e| self.failed("write", at, &e))
     }
 
     /// Gives a file a second name: a hard link.
@@ -132,7 +134,7 @@ impl Local {
         let url = self.url();
         blocking(move || {
             for at in paths {
-                let synced = std::fs::File::open(&at).and_then(|file| file.sync_all());
+                let synced = File::open(&at).and_then(|file| file.sync_all());
                 synced
                     .map_err(|e| LakeError::destination(format!("{} cannot be synced to {url}: {e}", at.display())))?;
             }
@@ -200,12 +202,27 @@ impl Local {
         .await;
     }
 
-    fn failed(&self, what: &str, at: &str, error: &object_store::Error) -> LakeError {
+    fn failed(&self, what: &str, at: &str, error: &dyn std::fmt::Display) -> LakeError {
         LakeError::destination(format!(
             "cannot {what} {at} in {}, check that it is there and writable: {error}",
             self.url()
         ))
     }
+}
+
+/// Writes a file under a hidden name and gives it its own once its bytes are on the device: after a power cut the old one or the
+/// new one is there. Names that end so are passed over by the object store's lists.
+fn replace(to: &FilePath, bytes: &[u8]) -> std::io::Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let mut hidden = to.as_os_str().to_owned();
+    hidden.push(format!("#{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
+    let dir = to.parent().unwrap_or(to);
+    std::fs::create_dir_all(dir)?;
+    let mut file = File::create(&hidden)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&hidden, to)?;
+    File::open(dir)?.sync_all()
 }
 
 fn link(from: &FilePath, to: &FilePath) -> Result<Linked> {

@@ -1,5 +1,5 @@
 //! A view's declaration → one plain query over its stream: windows as columns, overlapping ones by a join with the intervals
-//! between them, sessions by what stands before each row. It shares the declaration with the engine, and no way of computing.
+//! between them, sessions by what stands before each row, items of lists by SQL's own `unnest`. It shares the declaration with the engine, and no way of computing.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -67,9 +67,6 @@ pub fn statement(view: &DeclaredView, scope: &Scope<'_>) -> Result<Statement, St
     let SetExpr::Select(select) = view.query.body.as_ref() else {
         return Err("its query is not one SELECT".into());
     };
-    if view.unnests {
-        return Err("its rows are the items of a list (UNNEST), which are not recomputed yet".into());
-    }
     let alias = alias_of(select, view.stream.name())?;
     let selection = select.selection.as_ref().map(|condition| format!(" WHERE {condition}")).unwrap_or_default();
     let GroupByExpr::Expressions(groups, _) = &select.group_by else {
@@ -80,7 +77,7 @@ pub fn statement(view: &DeclaredView, scope: &Scope<'_>) -> Result<Statement, St
             let keys: Vec<String> = groups.iter().skip(1).map(ToString::to_string).collect();
             sessions((view, scope), (&alias, &selection), &keys, gap_ms)
         }
-        _ => placed(view, scope),
+        _ => items(view, placed(view, scope), &alias),
     };
     let mut shown: Vec<String> = Vec::new();
     if let Some(windows) = view.windows {
@@ -90,7 +87,11 @@ pub fn statement(view: &DeclaredView, scope: &Scope<'_>) -> Result<Statement, St
     let named: Vec<String> =
         select.projection.iter().map(name_of).collect::<Option<_>>().ok_or("a column has no name")?;
     // a key that the SELECT does not name is a column
-    shown.extend(view.keys.iter().filter(|key| !named.contains(key)).map(|key| quoted(key)));
+    let shown_key = |key: &String| match &view.unnest {
+        Some(unnest) if unnest.name == *key => format!("{alias}.{} AS {}", quoted(unnest.item), quoted(key)),
+        _ => quoted(key),
+    };
+    shown.extend(view.keys.iter().filter(|key| !named.contains(key)).map(shown_key));
     shown.extend(select.projection.iter().map(ToString::to_string));
     let (agreements, bounds) = agreements(view, select, &named);
     shown.extend(bounds);
@@ -173,6 +174,13 @@ fn placed(view: &DeclaredView, scope: &Scope<'_>) -> String {
         "SELECT {columns}, window_start FROM (SELECT {columns}{exceptions}, {start} AS window_start FROM {from} WHERE \
          {conditions}) AS \"__placed\" WHERE {kept}"
     )
+}
+
+/// A row for each item of a view's list, where it has one. A row without items, or without a list, has no part in it.
+fn items(view: &DeclaredView, rows: String, alias: &str) -> String {
+    let Some(unnest) = &view.unnest else { return rows };
+    let (columns, list, item) = (columns_of(view), &unnest.list, quoted(unnest.item));
+    format!("SELECT {columns}, window_start, unnest({list}) AS {item} FROM ({rows}) AS {alias}")
 }
 
 /// Rows with the starts of their sessions: one begins where a row of its key follows the one before by more than the gap.

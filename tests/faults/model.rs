@@ -1,0 +1,349 @@
+//! A user that remembers what it was told, and after each start compares: all that was acknowledged is there, once and in its place,
+//! and nothing else but what was under way, wholly or not at all.
+
+use super::calls::{Answer, Caller, Lost, ProducerOf, Records};
+use crate::support::http::{Http, rows};
+use crate::support::raw::{Identity, PlainRecord, batch};
+use crate::support::server::Address;
+use rand::Rng;
+use rand::rngs::StdRng;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Small segments, eager cleaning, and a view over what is written.
+pub const CONFIG: &str = r#"
+[broker]
+write_buffer_bytes = "8MiB"
+[kafka]
+"log.cleaner.backoff.ms" = 50
+[[topics]]
+name = "ledger"
+partitions = 2
+[[topics]]
+name = "pairs"
+partitions = 2
+[[topics]]
+name = "kept"
+config = { "cleanup.policy" = "compact", "segment.ms" = "100", "min.cleanable.dirty.ratio" = "0.01" }
+[[topics]]
+name = "trimmed"
+config = { "segment.ms" = "100" }
+[[streams]]
+name = "ledger"
+topic = "ledger"
+event_time = "ts"
+columns = [{ name = "n", type = "BIGINT" }, { name = "ts", type = "TIMESTAMP" }]
+[[views]]
+sql = "CREATE MATERIALIZED VIEW tally AS SELECT n % 3 AS team, count(*) AS records, sum(n) AS total FROM ledger GROUP BY n % 3"
+"#;
+
+const LEDGER: &str = "ledger";
+const PAIRS: &str = "pairs";
+const KEPT: &str = "kept";
+const TRIMMED: &str = "trimmed";
+/// Transactional id, and the group whose offsets go with its transactions.
+const PAIR: &str = "pair";
+const PLAIN: &str = "plain";
+const KEYS: u64 = 6;
+
+/// The record at offset `n`. Some are large, so that memory tables fill and files are written under load.
+fn value(n: u64) -> String {
+    let size = if n % 41 == 40 { 150_000 } else { n % 90 };
+    format!("{{\"n\":{n},\"ts\":\"2026-11-20T08:00:00Z\",\"pad\":\"{}\"}}", "x".repeat(size as usize))
+}
+
+/// A partition in which the record at offset n is `value(n)`.
+#[derive(Debug, Default)]
+struct Counted {
+    acknowledged: u64,
+    /// Records of one batch after these that were sent and not answered.
+    pending: u64,
+}
+
+impl Counted {
+    /// All that was acknowledged, and of the batch under way all or nothing.
+    fn compare(&self, place: &str, start: i64, records: &Records) -> u64 {
+        let end = start as u64 + records.len() as u64;
+        let possible = [self.acknowledged, self.acknowledged + self.pending];
+        assert!(possible.contains(&end), "{place} ends at {end}: {self:?}");
+        for (expected, (offset, found)) in (start..).zip(records) {
+            assert_eq!(*offset, expected, "{place}: offsets follow one another");
+            assert!(*found == value(expected as u64), "{place} at {offset}: {}", &found[..found.len().min(80)]);
+        }
+        end
+    }
+}
+
+/// Something that is replaced: the last value that was acknowledged, and one that was sent and not answered.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latest {
+    acknowledged: i64,
+    pending: Option<i64>,
+}
+
+impl Latest {
+    fn settle(&mut self, what: &str, found: i64) {
+        assert!(found == self.acknowledged || Some(found) == self.pending, "{what} is {found}: {self:?}");
+        *self = Latest { acknowledged: found, pending: None };
+    }
+}
+
+pub struct Model {
+    random: StdRng,
+    ledger: [Counted; 2],
+    producer: Option<ProducerOf>,
+    /// Ids that producers were given: none twice.
+    producers: BTreeSet<i64>,
+    trimmed: Counted,
+    trimmed_start: Latest,
+    plain: Latest,
+    kept: BTreeMap<u64, Latest>,
+    written: i64,
+    /// Numbers of transactions whose commit was acknowledged, and one whose commit was sent and not answered.
+    pairs: Vec<u64>,
+    pair_pending: Option<u64>,
+    pair_next: u64,
+    flushed: bool,
+    pub acknowledged: u64,
+}
+
+impl Model {
+    pub fn new(random: StdRng) -> Model {
+        Model {
+            random,
+            ledger: Default::default(),
+            producer: None,
+            producers: BTreeSet::new(),
+            trimmed: Counted::default(),
+            trimmed_start: Latest::default(),
+            plain: Latest { acknowledged: -1, pending: None },
+            kept: BTreeMap::new(),
+            written: 0,
+            pairs: Vec::new(),
+            pair_pending: None,
+            pair_next: 0,
+            flushed: false,
+            acknowledged: 0,
+        }
+    }
+
+    /// Compares, then writes; until the server is gone, or so much was done.
+    pub fn live(&mut self, address: &Address, actions: u32) -> Answer<()> {
+        let mut caller = Caller::connect(&address.kafka)?;
+        let http = Http::new(&address.http);
+        self.compare(&mut caller, &http)?;
+        let pair = caller.identity(Some(PAIR))?;
+        self.meet(pair);
+        let mut sequence = [0, 0];
+        for _ in 0..actions {
+            match self.random.random_range(0..20) {
+                0..=8 => self.append(&mut caller)?,
+                9..=11 => self.transaction(&mut caller, pair, &mut sequence)?,
+                12..=13 => self.commit_offset(&mut caller)?,
+                14..=16 => self.replace(&mut caller)?,
+                17 => self.append_trimmed(&mut caller)?,
+                18 => self.trim(&mut caller)?,
+                _ => self.flush(&http)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// A new producer's id was never given before.
+    fn meet(&mut self, (id, epoch): ProducerOf) {
+        assert!(self.producers.insert(id) || epoch > 0, "producer id {id} was given twice");
+    }
+
+    /// The acknowledged is in the log, and the log is what everything else says it is.
+    fn compare(&mut self, caller: &mut Caller, http: &Http) -> Answer<()> {
+        self.compare_pairs(caller)?;
+        for partition in 0..2 {
+            let (start, records) = caller.read((LEDGER, partition as i32), false)?;
+            assert_eq!(start, 0, "nothing was deleted in partition {partition}");
+            self.ledger[partition].compare(LEDGER, start, &records);
+        }
+        let (start, records) = caller.read((TRIMMED, 0), false)?;
+        let end = self.trimmed.compare(TRIMMED, start, &records);
+        self.trimmed = Counted { acknowledged: end, pending: 0 };
+        self.trimmed_start.settle("the log start of trimmed", start);
+        self.plain.settle("the group's offset", caller.offset_of((LEDGER, PLAIN))?);
+        self.compare_kept(caller)?;
+        self.resend(caller)?;
+        self.compare_view(http)
+    }
+
+    /// As a producer does that was not answered: the same batches again. They are there once.
+    fn resend(&mut self, caller: &mut Caller) -> Answer<()> {
+        for partition in 0..2 {
+            if self.ledger[partition].pending > 0 {
+                self.send(caller, partition)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn compare_pairs(&mut self, caller: &mut Caller) -> Answer<()> {
+        // what is open is aborted first, so that all is stable
+        let identity = caller.identity(Some(PAIR))?;
+        self.meet(identity);
+        let numbers = |records: Records| records.into_iter().map(|(_, value)| value.parse().unwrap()).collect();
+        let first: Vec<u64> = numbers(caller.read((PAIRS, 0), true)?.1);
+        let second: Vec<u64> = numbers(caller.read((PAIRS, 1), true)?.1);
+        assert_eq!(first, second, "a transaction is in both partitions or in none");
+        let with_pending: Vec<u64> = self.pairs.iter().copied().chain(self.pair_pending).collect();
+        assert!(
+            first == self.pairs || first == with_pending,
+            "transactions in the log: {first:?}; acknowledged: {:?}, pending: {:?}",
+            self.pairs,
+            self.pair_pending
+        );
+        let offset = caller.offset_of((LEDGER, PAIR))?;
+        assert_eq!(
+            offset,
+            first.last().map_or(-1, |last| *last as i64),
+            "offsets go with their transaction: {first:?}"
+        );
+        (self.pairs, self.pair_pending) = (first, None);
+        Ok(())
+    }
+
+    fn compare_kept(&mut self, caller: &mut Caller) -> Answer<()> {
+        let (_, records) = caller.read((KEPT, 0), false)?;
+        assert!(records.is_sorted_by(|one, next| one.0 < next.0), "offsets ascend in {KEPT}");
+        let mut newest: BTreeMap<u64, i64> = BTreeMap::new();
+        for (_, value) in records {
+            let (key, value) = value.split_once(':').unwrap();
+            newest.insert(key.parse().unwrap(), value.parse().unwrap());
+        }
+        for (key, latest) in &mut self.kept {
+            latest.settle(&format!("key {key} of {KEPT}"), newest.remove(key).unwrap_or(0));
+        }
+        assert_eq!(newest, BTreeMap::new(), "keys that nobody wrote");
+        Ok(())
+    }
+
+    /// The view is what its SQL gives over the log; the table too, where some of it lies in files.
+    fn compare_view(&mut self, http: &Http) -> Answer<()> {
+        let mut wanted: BTreeMap<i64, (i64, i64)> = BTreeMap::new();
+        for counted in &self.ledger {
+            for n in 0..counted.acknowledged as i64 {
+                let (records, total) = wanted.entry(n % 3).or_default();
+                (*records, *total) = (*records + 1, *total + n);
+            }
+        }
+        let (status, text) = http.try_get("/v1/views/tally?wait=30s").map_err(|_| Lost)?;
+        assert_eq!(status, 200, "{text}");
+        let answer: Value = serde_json::from_str(&text).map_err(|_| Lost)?;
+        let number = |value: &Value| value.as_i64().unwrap_or_else(|| panic!("{answer}"));
+        let found: BTreeMap<i64, (i64, i64)> =
+            rows(&answer).iter().map(|row| (number(&row[0]), (number(&row[1]), number(&row[2])))).collect();
+        assert_eq!(found, wanted, "the view and the log: {answer}");
+        if std::mem::take(&mut self.flushed) {
+            let sql = "SELECT count(*), coalesce(sum(n), 0) FROM ledger";
+            let (status, text) = http.try_post("/v1/sql", &serde_json::json!({ "sql": sql })).map_err(|_| Lost)?;
+            let answer: Value = serde_json::from_str(&text).map_err(|_| Lost)?;
+            assert_eq!(status, 200, "{answer}");
+            let all = wanted.values().fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1));
+            assert_eq!(rows(&answer), [vec![Value::from(all.0), Value::from(all.1)]], "the table and the log");
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, caller: &mut Caller) -> Answer<()> {
+        let partition = self.random.random_range(0..2);
+        self.ledger[partition].pending = self.random.random_range(1..=4);
+        self.send(caller, partition)
+    }
+
+    fn send(&mut self, caller: &mut Caller, partition: usize) -> Answer<()> {
+        let (producer_id, epoch) = match self.producer {
+            Some(known) => known,
+            None => {
+                let new = caller.identity(None)?;
+                self.meet(new);
+                *self.producer.insert(new)
+            }
+        };
+        let Counted { acknowledged, pending } = self.ledger[partition];
+        let records: Vec<PlainRecord> = (acknowledged..acknowledged + pending).map(|n| record(value(n))).collect();
+        let identity = Identity { producer_id, epoch, sequence: acknowledged as i32, transactional: false };
+        let answer = caller.produce((LEDGER, partition as i32), batch(&records, identity), None)?;
+        assert_eq!(answer, (0, acknowledged as i64), "{LEDGER}-{partition}, {pending} records");
+        self.ledger[partition] = Counted { acknowledged: acknowledged + pending, pending: 0 };
+        self.acknowledged += pending;
+        Ok(())
+    }
+
+    fn append_trimmed(&mut self, caller: &mut Caller) -> Answer<()> {
+        let next = self.trimmed.acknowledged;
+        self.trimmed.pending = 1;
+        let answer = caller.produce((TRIMMED, 0), batch(&[record(value(next))], Identity::default()), None)?;
+        assert_eq!(answer, (0, next as i64));
+        self.trimmed = Counted { acknowledged: next + 1, pending: 0 };
+        Ok(())
+    }
+
+    fn trim(&mut self, caller: &mut Caller) -> Answer<()> {
+        let (start, end) = (self.trimmed_start.acknowledged, self.trimmed.acknowledged as i64);
+        let to = self.random.random_range(start..=end);
+        self.trimmed_start.pending = Some(to);
+        assert_eq!(caller.delete_records(TRIMMED, to)?, to);
+        self.trimmed_start = Latest { acknowledged: to, pending: None };
+        Ok(())
+    }
+
+    fn replace(&mut self, caller: &mut Caller) -> Answer<()> {
+        let key = self.random.random_range(0..KEYS);
+        self.written += 1;
+        let value = self.written;
+        let latest = self.kept.entry(key).or_default();
+        latest.pending = Some(value);
+        let mut one = record(format!("{key}:{value}"));
+        one.key = Some(key.to_string());
+        let (code, _) = caller.produce((KEPT, 0), batch(&[one], Identity::default()), None)?;
+        assert_eq!(code, 0, "{KEPT}");
+        *latest = Latest { acknowledged: value, pending: None };
+        Ok(())
+    }
+
+    fn commit_offset(&mut self, caller: &mut Caller) -> Answer<()> {
+        let next = self.plain.acknowledged + 1;
+        self.plain.pending = Some(next);
+        caller.commit_offset((LEDGER, PLAIN), next)?;
+        self.plain = Latest { acknowledged: next, pending: None };
+        Ok(())
+    }
+
+    /// One number to both partitions, and as the group's offset; a fourth of them is aborted.
+    fn transaction(&mut self, caller: &mut Caller, pair: ProducerOf, sequence: &mut [i32; 2]) -> Answer<()> {
+        self.pair_next += 1;
+        let number = self.pair_next;
+        caller.begin(PAIR, pair, (PAIRS, PAIR))?;
+        for partition in 0..2 {
+            let next = &mut sequence[partition];
+            let identity = Identity { producer_id: pair.0, epoch: pair.1, sequence: *next, transactional: true };
+            let records = batch(&[record(number.to_string())], identity);
+            let (code, _) = caller.produce((PAIRS, partition as i32), records, Some(PAIR))?;
+            assert_eq!(code, 0, "{PAIRS}-{partition}");
+            *next += 1;
+        }
+        caller.offset_in(PAIR, pair, (LEDGER, PAIR), number as i64)?;
+        let commits = self.random.random_range(0..4) > 0;
+        self.pair_pending = commits.then_some(number);
+        caller.end(PAIR, pair, commits)?;
+        self.pairs.extend(self.pair_pending.take());
+        Ok(())
+    }
+
+    /// Has what is in the log settle as Parquet.
+    fn flush(&mut self, http: &Http) -> Answer<()> {
+        self.flushed = true;
+        let (status, text) = http.try_post("/v1/lake/ledger/flush", &Value::Null).map_err(|_| Lost)?;
+        assert!((200..300).contains(&status), "{status}: {text}");
+        Ok(())
+    }
+}
+
+fn record(value: String) -> PlainRecord {
+    PlainRecord { value: Some(value), timestamp: 1_795_000_000_000, ..PlainRecord::default() }
+}

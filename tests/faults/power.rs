@@ -1,0 +1,127 @@
+//! The power goes at any call: hundreds of crash points here, tens of thousands by `make crash`. `MILLPOND_CRASHES` says how many,
+//! `MILLPOND_SEED` repeats a chain of them (as far as threads take their turns alike).
+
+use super::model::{CONFIG, Model};
+use crate::support::faults::*;
+use crate::support::{CASE_MAX, Scratch, beside_others, seed};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Crashes that one data directory sees.
+const CHAIN: u64 = 20;
+const CRASHES: u64 = 240;
+/// Data directories that are tried at a time.
+const BESIDE: usize = 2;
+/// What a user does in one life, at most.
+const ACTIONS: u32 = 60;
+
+#[test]
+fn what_was_acknowledged_outlives_the_power() {
+    let _beside = beside_others();
+    let crashes = std::env::var("MILLPOND_CRASHES").map_or(CRASHES, |text| text.parse().unwrap());
+    let seed = seed("power");
+    let started = Instant::now();
+    let (next, crashed, cut, early, acknowledged) =
+        <(AtomicU64, AtomicU64, AtomicU64, AtomicU64, AtomicU64)>::default();
+    thread::scope(|scope| {
+        let chains = || {
+            while next.fetch_add(1, Ordering::Relaxed) < crashes.div_ceil(CHAIN) {
+                let chain = seed + next.load(Ordering::Relaxed) - 1;
+                let done = Chain::new(chain).run();
+                crashed.fetch_add(done.crashed, Ordering::Relaxed);
+                cut.fetch_add(done.cut, Ordering::Relaxed);
+                early.fetch_add(done.early, Ordering::Relaxed);
+                acknowledged.fetch_add(done.model.acknowledged, Ordering::Relaxed);
+            }
+        };
+        let workers: Vec<_> = (0..BESIDE).map(|_| scope.spawn(chains)).collect();
+        workers.into_iter().for_each(|worker| worker.join().expect("a chain failed: its seed is above"));
+    });
+    let (crashed, cut, early) = (crashed.into_inner(), cut.into_inner(), early.into_inner());
+    eprintln!(
+        "power: {crashed} crashes ({cut} power cuts, {early} before the server was ready), {} records acknowledged, {:?}",
+        acknowledged.into_inner(),
+        started.elapsed()
+    );
+    assert!(crashed >= crashes * 4 / 5 && early > 0, "few plans came to their call: {crashed} of {crashes}");
+}
+
+/// Lives of one data directory, each ended by the disk's layer, or from outside where its plan did not come to its call.
+struct Chain {
+    seed: u64,
+    random: StdRng,
+    scratch: Scratch,
+    faults: Faults,
+    model: Model,
+    crashed: u64,
+    cut: u64,
+    early: u64,
+}
+
+impl Chain {
+    fn new(seed: u64) -> Chain {
+        let scratch = Scratch::lasting(&format!("power-{seed}"), CASE_MAX);
+        let faults = Faults::new(&scratch.path("disk"), seed);
+        let model = Model::new(StdRng::seed_from_u64(seed ^ 1));
+        Chain { seed, random: StdRng::seed_from_u64(seed), scratch, faults, model, crashed: 0, cut: 0, early: 0 }
+    }
+
+    fn run(mut self) -> Chain {
+        let shown =
+            Shown(format!("power: MILLPOND_SEED={} MILLPOND_CRASHES={CHAIN} repeats the chain that failed", self.seed));
+        let config = self.scratch.write("faults.toml", CONFIG);
+        for _ in 0..CHAIN {
+            let plan = self.plan();
+            self.faults.arm(plan);
+            if let Some((mut process, address)) = self.faults.start(&config) {
+                let lived = self.model.live(&address, ACTIONS);
+                if lived.is_err() {
+                    assert!(self.faults.ended(&mut process), "the server hung up\n{}", process.tail());
+                }
+                process.kill9();
+            } else {
+                self.early += 1;
+            }
+            let came = u64::from(self.faults.fired() > 0);
+            self.crashed += came;
+            self.cut += if plan.action == Action::Cut { came } else { 0 };
+        }
+        self.faults.disarm();
+        for actions in [ACTIONS, 0] {
+            let (mut process, address) = self.faults.start(&config).expect("no plan is armed");
+            self.model.live(&address, actions).unwrap_or_else(|_| panic!("the server is gone\n{}", process.tail()));
+            assert!(process.terminate(Duration::from_secs(30)).success(), "{}", process.tail());
+        }
+        drop(shown);
+        self
+    }
+
+    /// Where the next life ends: in its start, under load, or at a seam of a commit.
+    fn plan(&mut self) -> Plan {
+        let random = &mut self.random;
+        let action = if random.random_range(0..5) == 0 { Action::Kill } else { Action::Cut };
+        let (classes, kinds, at) = match random.random_range(0..10) {
+            0..=2 => (CHANGES, ANY, random.random_range(1..=90)),
+            3..=5 => (CHANGES, ANY, random.random_range(90..=220)),
+            6 => (SYNC, WAL, random.random_range(1..=40)),
+            7 => (WRITE, WAL, random.random_range(1..=40)),
+            8 => (CHANGES, MANIFEST | CURRENT, random.random_range(1..=16)),
+            _ => (CHANGES & !SYNC, TABLE | WAL, random.random_range(1..=60)),
+        };
+        Plan { action, classes, kinds, at, after: random.random_range(0..2) == 0, ..Plan::default() }
+    }
+}
+
+/// Says how to repeat what failed, when it is dropped by a panic.
+struct Shown(String);
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("{}", self.0);
+        }
+    }
+}
