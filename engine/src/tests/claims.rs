@@ -21,7 +21,8 @@ fn rights(broker: &Broker, topic: &str) -> (bool, bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_files_declare_keeps_its_topics() {
     let dir = tempfile::tempdir().unwrap();
-    let mut declared = with(vec![derived("d AS SELECT genre, amount, ts FROM s")], &["v AS SELECT count(*) AS n FROM d"]);
+    let mut declared =
+        with(vec![derived("d AS SELECT genre, amount, ts FROM s")], &["v AS SELECT count(*) AS n FROM d"]);
     declared.streams[0].source = "music.toml:3".into();
     let (broker, engine) = start(dir.path(), declared).await;
     let own = ["s.rejected", "users.rejected", "d", "d.rejected", "v", "v.late"];
