@@ -1,18 +1,13 @@
 //! Topics: created, deleted, grown and configured one at a time, read by everybody from a snapshot.
-//!
-//! ```text
-//! meta  "topic" ++ name          → JSON {"v":1,"id":uuid,"logs":[log id of partition 0, …],"config":{overrides}}
-//! meta  "next-log-id"            → u32 BE, the log id that the next partition gets
-//! ```
 
 mod names;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 
 use crate::claims::{Claim, Claims};
 use crate::cold::Cold;
@@ -26,11 +21,8 @@ use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
 
 pub use names::check_name;
 use names::flat;
-
-const TOPIC_PREFIX: &[u8] = b"topic";
-const TOPIC_PREFIX_END: &[u8] = b"topid";
-const NEXT_LOG_ID_KEY: &[u8] = b"next-log-id";
-const RECORD_VERSION: u32 = 1;
+pub(crate) use stored::{NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END, decode_topic};
+use stored::{StoredTopic, next_log_id_change, topic_key};
 
 /// One topic. Holds: identity, settings, partitions. The catalog alone changes it, by commits. A crash keeps it.
 pub struct Topic {
@@ -49,14 +41,6 @@ pub struct NewTopic {
     pub partitions: i32,
     /// Settings that differ from the defaults.
     pub config: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct TopicRecord {
-    v: u32,
-    id: String,
-    logs: Vec<u32>,
-    config: BTreeMap<String, String>,
 }
 
 impl Topic {
@@ -91,9 +75,7 @@ impl Topic {
     }
 
     fn record(&self, config: &BTreeMap<String, String>, logs: Vec<u32>) -> Result<Change> {
-        let record = TopicRecord { v: RECORD_VERSION, id: self.id.to_string(), logs, config: config.clone() };
-        let value = serde_json::to_vec(&record).map_err(|e| Error::new(Kind::Bug, format!("topic record: {e}")))?;
-        Ok(Change::Put(Family::Meta, topic_key(&self.name), value))
+        stored::topic_change((&self.name, self.id), config, logs)
     }
 
     fn logs(&self) -> Vec<u32> {
@@ -462,24 +444,10 @@ async fn to_the_end<T: Send + 'static>(change: impl Future<Output = Result<T>> +
     ended.unwrap_or_else(|e| Err(Error::new(Kind::Bug, format!("a change of topics ended early: {e}"))))
 }
 
-fn topic_key(name: &str) -> Vec<u8> {
-    [TOPIC_PREFIX, name.as_bytes()].concat()
-}
-
-fn next_log_id_change(next: u32) -> Change {
-    Change::Put(Family::Meta, NEXT_LOG_ID_KEY.to_vec(), next.to_be_bytes().to_vec())
-}
-
 fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {
-    let name = std::str::from_utf8(&key[TOPIC_PREFIX.len()..]).map_err(|_| keys::damaged("topic name", key))?;
-    let record: TopicRecord = serde_json::from_slice(value).map_err(|_| keys::damaged("topic record", value))?;
-    if record.v != RECORD_VERSION {
-        return Err(keys::damaged("topic record", value));
-    }
-    let id = uuid::Uuid::parse_str(&record.id).map_err(|_| keys::damaged("topic id", record.id.as_bytes()))?;
-    let name: TopicName = name.into();
-    let config = Arc::new(TopicConfig::read_over(&record.config, defaults)?);
+    let StoredTopic { name, id, logs, config } = decode_topic(key, value)?;
+    let config = Arc::new(TopicConfig::read_over(&config, defaults)?);
     let recover = |(index, log)| Partition::recover(store, LogId(log), (name.clone(), index), config.clone());
-    let partitions: Result<Arc<[_]>> = (0..).zip(record.logs).map(recover).collect();
+    let partitions: Result<Arc<[_]>> = (0..).zip(logs).map(recover).collect();
     Ok(Topic { name: name.clone(), id, partitions: RwLock::new(partitions?), config: RwLock::new(config) })
 }
