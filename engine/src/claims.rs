@@ -9,30 +9,31 @@ use crate::running::Running;
 /// Every topic that is read or written for what is declared: by whom, and what ends it.
 pub(crate) fn claims(declared: &Running) -> Vec<Claim> {
     let Compiled { streams, derived, tables, views } = &declared.compiled;
+    let rejected = |name: &str| (format!("{name}{REJECTED_SUFFIX}"), Usage::Writes);
+    let late = |name: &str| (format!("{name}{LATE_SUFFIX}"), Usage::Writes);
     let mut claims = Vec::new();
     for stream in streams {
-        let is_derived = derived.iter().any(|plan| plan.stream.name() == stream.name());
-        let usage = if is_derived { Usage::Writes } else { Usage::Reads };
-        let rejected = format!("{}{REJECTED_SUFFIX}", stream.name());
-        let topics = [(stream.topic().to_string(), usage), (rejected, Usage::Writes)];
-        claims.extend(of_one(declared, (Kind::Stream, stream.name()), topics));
+        let name = stream.name();
+        let mut plans = derived.iter().filter(|plan| plan.stream.name() == name).peekable();
+        let usage = if plans.peek().is_some() { Usage::Writes } else { Usage::Reads };
+        let mut topics = vec![(stream.topic().to_string(), usage), rejected(name)];
+        topics.extend(plans.any(|plan| plan.join.is_some()).then(|| late(name)));
+        claims.extend(of_one(declared, (Kind::Stream, name), topics));
     }
     for table in tables {
         let Some(topic) = table.topic() else { continue };
-        let rejected = format!("{}{REJECTED_SUFFIX}", table.name());
-        let topics = [(topic.to_string(), Usage::Reads), (rejected, Usage::Writes)];
+        let topics = vec![(topic.to_string(), Usage::Reads), rejected(table.name())];
         claims.extend(of_one(declared, (Kind::Table, table.name()), topics));
     }
     for view in views {
-        let late = format!("{}{LATE_SUFFIX}", view.name);
-        let topics = [(view.name.to_string(), Usage::WritesByKey), (late, Usage::Writes)];
+        let topics = vec![(view.name.to_string(), Usage::WritesByKey), late(&view.name)];
         claims.extend(of_one(declared, (Kind::View, &view.name), topics));
     }
     claims
 }
 
 /// The claims of one declaration.
-fn of_one(declared: &Running, (kind, name): (Kind, &str), topics: [(String, Usage); 2]) -> [Claim; 2] {
+fn of_one(declared: &Running, (kind, name): (Kind, &str), topics: Vec<(String, Usage)>) -> Vec<Claim> {
     let owner = format!("{} {name}", kind.word());
     let release = match declared.by_sql.get(kind, name) {
         Some(_) => format!("DROP {} {name}", kind.sql()),
@@ -41,8 +42,9 @@ fn of_one(declared: &Running, (kind, name): (Kind, &str), topics: [(String, Usag
             format!("take it out of {place} and start again")
         }
     };
-    topics.map(|(topic, usage)| {
+    let claim = |(topic, usage): (String, Usage)| {
         let (owner, release) = (owner.clone(), release.clone());
         Claim { topic: topic.into(), usage, owner, release }
-    })
+    };
+    topics.into_iter().map(claim).collect()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use broker::{Ack, Append, BatchBuilder, Broker, Change as StoreChange, Family, Origin};
 
-use super::{BASE_MS, append, config, create, event, open_broker, read};
+use super::{BASE_MS, append, config, create, event, open_broker, read, settled};
 use crate::definitions::{Definition, State};
 use crate::{Command, Done, Engine, EngineConfig, ErrorKind, Mistake, ReadRequest, Surroundings, TableConfig, command};
 
@@ -99,6 +99,7 @@ async fn a_replaced_view_is_filled_anew_and_a_paused_one_stands_still() {
     let other =
         "CREATE OR REPLACE MATERIALIZED VIEW by_genre AS SELECT genre, max(amount) AS most FROM s GROUP BY genre";
     assert_eq!(done(&engine, other).await, ["replaced"]);
+    settled(&engine).await;
     assert_eq!(read(&engine, "by_genre").await, [["jazz", "7"], ["rock", "5"]]);
     assert_eq!(done(&engine, other).await, ["has this definition already"]);
 
