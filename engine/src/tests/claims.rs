@@ -21,11 +21,12 @@ fn rights(broker: &Broker, topic: &str) -> (bool, bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_files_declare_keeps_its_topics() {
     let dir = tempfile::tempdir().unwrap();
-    let mut declared =
-        with(vec![derived("d AS SELECT genre, amount, ts FROM s")], &["v AS SELECT count(*) AS n FROM d"]);
+    let join = "j AS SELECT s.uid, s.ts FROM s JOIN d WITHIN 10 SECONDS ON s.genre = d.genre";
+    let streams = vec![derived("d AS SELECT genre, amount, ts FROM s"), derived(join)];
+    let mut declared = with(streams, &["v AS SELECT count(*) AS n FROM d"]);
     declared.streams[0].source = "music.toml:3".into();
     let (broker, engine) = start(dir.path(), declared).await;
-    let own = ["s.rejected", "users.rejected", "d", "d.rejected", "v", "v.late"];
+    let own = ["s.rejected", "users.rejected", "d", "d.rejected", "j", "j.rejected", "j.late", "v", "v.late"];
     for topic in ["events", "people"].into_iter().chain(own) {
         refused(&broker, topic).await;
         let is_own = own.contains(&topic);
