@@ -11,6 +11,7 @@ mod avro;
 pub mod base64;
 mod budget;
 mod check;
+mod claims;
 mod closing;
 mod columns;
 mod combine;
