@@ -192,7 +192,7 @@ mod tests {
         drop((broker, partition));
         let opened = ReadOnly::open(dir.path()).unwrap();
         let mut check = Check::new(&opened.store, 10, &|_| {});
-        let logs = check.broker(None);
+        let logs = check.broker(&opened);
         check_stored(&mut check, &logs);
         let told = check.findings.kept().iter();
         told.map(|one| (one.kind.name, one.place.subject.clone().unwrap_or_default(), one.place.offsets)).collect()
