@@ -26,6 +26,7 @@ use crate::error::{EngineError, ErrorKind, Result};
 
 pub use change::{Change, Done, Made, Turn};
 pub use draft::Surroundings;
+pub(crate) use options::duration_ms;
 pub use script::{Command, Script, command};
 pub(crate) use stored::{Definition, State};
 
@@ -149,7 +150,7 @@ impl Definitions {
 impl Declares {
     fn add_to(self, config: &mut EngineConfig) {
         match self {
-            Declares::Stream(stream) => config.streams.push(stream),
+            Declares::Stream(stream) => config.streams.push(*stream),
             Declares::Table(table) => config.tables.push(table),
             Declares::View(view) => config.views.push(view),
         }
