@@ -116,8 +116,10 @@ impl<'s> Check<'s> {
             Err(error) => return self.add(UNREADABLE, Place::default(), error.message),
         };
         for DamagedLog { name, at, lost_bytes } in damaged {
-            let what =
-                format!("byte {at} and what follows are damaged: a start loses {lost_bytes} bytes of the last commits");
+            let what = format!(
+                "damaged from byte {at} on: a start loses {lost_bytes} bytes of the last commits (after a power cut with durability \
+                 \"os\": what the disk had not yet)"
+            );
             self.add(LOG_DAMAGED, Place::named(name), what);
         }
     }

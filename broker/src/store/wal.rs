@@ -17,6 +17,8 @@ const BLOCK_BYTES: usize = 32 << 10;
 const HEADER_BYTES: usize = 7;
 const TYPE_AT: usize = 6;
 const CRC_ADDED: u32 = 0xa282_ead8;
+/// Types of records that a write begins with: all of it, or its first part.
+const BEGINS: [u8; 4] = [1, 2, 5, 6];
 /// Types of records with a number before their data.
 const NUMBERED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 
@@ -53,28 +55,40 @@ pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
 /// What is at a place in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
-    /// A whole record; the next one is there.
-    Record(usize),
+    /// A whole record: whether a write begins with it, and where the next one is.
+    Record(bool, usize),
     /// Nothing, or the beginning of a record that was cut off.
     End,
     /// A record that is not what was written.
     Bad,
 }
 
-/// Where a record is damaged behind which there are others.
+/// Where a record is damaged behind which another write begins. Each write is synced before the next one is made, so a power cut tears
+/// the last one at most, if `durability` is not `os`.
 fn damage(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         match look(bytes, at) {
-            Found::Record(next) => at = next,
+            Found::Record(_, next) => at = next,
             Found::End => return None,
             Found::Bad => break,
         }
     }
-    let is_whole = |at: usize| matches!(look(bytes, at), Found::Record(_));
+    let goes_on = |from: usize| {
+        let (end, mut at) = ((from / BLOCK_BYTES + 1) * BLOCK_BYTES, from);
+        while at < end
+            && let Found::Record(begins, next) = look(bytes, at)
+        {
+            if begins {
+                return true;
+            }
+            at = next;
+        }
+        false
+    };
     let behind = at + HEADER_BYTES + length(bytes, at).unwrap_or(0);
     let mut blocks = (at / BLOCK_BYTES + 1..).map(|block| block * BLOCK_BYTES).take_while(|start| *start < bytes.len());
-    (is_whole(behind) || blocks.any(is_whole)).then_some(at)
+    (goes_on(behind) || blocks.any(goes_on)).then_some(at)
 }
 
 fn look(bytes: &[u8], mut at: usize) -> Found {
@@ -93,11 +107,10 @@ fn look(bytes: &[u8], mut at: usize) -> Found {
     }
     let Some(covered) = bytes.get(at + TYPE_AT..end) else { return Found::End };
     let stored = bytes[at..].first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
-    if stored.wrapping_sub(CRC_ADDED).rotate_left(15) == crc32c::crc32c(covered) {
-        Found::Record(end)
-    } else {
-        Found::Bad
+    if stored.wrapping_sub(CRC_ADDED).rotate_left(15) != crc32c::crc32c(covered) {
+        return Found::Bad;
     }
+    Found::Record(BEGINS.contains(kind), end)
 }
 
 fn length(bytes: &[u8], at: usize) -> Option<usize> {
@@ -111,9 +124,13 @@ mod tests {
 
     /// Records as RocksDB writes them: each of these lengths in one piece.
     fn written(lengths: &[usize]) -> Vec<u8> {
+        records(&lengths.iter().map(|length| (1, *length)).collect::<Vec<_>>())
+    }
+
+    fn records(all: &[(u8, usize)]) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for length in lengths {
-            let covered = [&[1][..], &vec![7; *length]].concat();
+        for (kind, length) in all {
+            let covered = [&[*kind][..], &vec![7; *length]].concat();
             let crc = crc32c::crc32c(&covered).rotate_right(15).wrapping_add(CRC_ADDED);
             bytes.extend(crc.to_le_bytes());
             bytes.extend(u16::try_from(*length).unwrap().to_le_bytes());
@@ -149,5 +166,10 @@ mod tests {
         assert_eq!(damage(&trailer), None);
         trailer[9] ^= 1;
         assert_eq!(damage(&trailer), Some(0), "what is too small for a record is passed over");
+        let mut torn = records(&[(2, block), (3, block), (4, 9)]);
+        torn[9] ^= 1;
+        assert_eq!(damage(&torn), None, "one write, the last: a power cut tears it anywhere");
+        torn.extend(written(&[1]));
+        assert_eq!(damage(&torn), Some(0));
     }
 }
