@@ -7,6 +7,7 @@ use broker::Family;
 use broker::check::{Check, Kind, Logs, Place, Remedy};
 
 use crate::definitions::stored::{self, DEFINED};
+use crate::derive::JOIN_PROGRESS;
 use crate::error::{EngineError, Result};
 use crate::state::{self, Definition, Progress, StoredTelling};
 use crate::state::{
@@ -63,7 +64,7 @@ fn look_at(check: &mut Check<'_>, (key, value): (&[u8], &[u8]), logs: &Logs, vie
                 compare_positions(check, &subject(key, views), &progress, logs);
             }
         }
-        [TABLE_PROGRESS, ..] => {
+        [TABLE_PROGRESS | JOIN_PROGRESS, ..] => {
             let (_, progress) = value.split_at_checked(8).ok_or_else(damaged)?;
             compare_positions(check, &subject(key, views), &Progress::decode(progress)?, logs);
         }
@@ -147,7 +148,7 @@ fn subject(key: &[u8], views: &Views) -> String {
     let name = || String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(&[])).into_owned();
     match *kind {
         DEFINITION => format!("view {}", name()),
-        STREAM_PROGRESS | DERIVED_PROGRESS => format!("stream {}", name()),
+        STREAM_PROGRESS | DERIVED_PROGRESS | JOIN_PROGRESS => format!("stream {}", name()),
         TABLE_PROGRESS => format!("table {}", name()),
         VIEW_PROGRESS | STATE | MARK | SESSION | UNTOLD => {
             let id = key[1..].first_chunk().map(|id| u32::from_be_bytes(*id)).unwrap_or(0);
@@ -159,7 +160,7 @@ fn subject(key: &[u8], views: &Views) -> String {
 }
 
 fn damaged() -> EngineError {
-    EngineError::new(crate::ErrorKind::Storage, "stored progress of a table is cut off")
+    EngineError::new(crate::ErrorKind::Storage, "stored progress is cut off")
 }
 
 #[cfg(test)]
@@ -199,7 +200,7 @@ mod tests {
         drop((broker, partition));
         let opened = ReadOnly::open(dir.path()).unwrap();
         let mut check = Check::new(&opened.store, 10, &|_| {});
-        let logs = check.broker(None);
+        let logs = check.broker(&opened);
         check_stored(&mut check, &logs);
         let told = check.findings.kept().iter();
         told.map(|one| (one.kind.name, one.place.subject.clone().unwrap_or_default(), one.place.offsets)).collect()
@@ -239,6 +240,8 @@ mod tests {
         let ahead = |log| vec![put(state::view_progress_key(1), progress(log, 3))];
         assert_eq!(found(ahead).await, [(AHEAD.name, "view v".to_owned(), Some((3, 3)))]);
         let ahead = |log| vec![put(state::branch_progress_key("s", 1), progress(log, 3))];
+        assert_eq!(found(ahead).await, [(AHEAD.name, "stream s".to_owned(), Some((3, 3)))]);
+        let ahead = |log| vec![put(vec![JOIN_PROGRESS, b's', 0, 1], [&[0; 8][..], &progress(log, 3)].concat())];
         assert_eq!(found(ahead).await, [(AHEAD.name, "stream s".to_owned(), Some((3, 3)))]);
         let session = state::untold_bound(1, 9);
         for (key, value, kind, subject) in [

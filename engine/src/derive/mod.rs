@@ -28,4 +28,4 @@ pub(crate) use parse::{BRANCHES_MAX, ParsedBranch, parse_stream};
 pub(crate) use plan::DerivedPlan;
 #[cfg(test)]
 pub(crate) use search::MEETINGS_MAX;
-pub(crate) use stored::{forget_joined, has_joined};
+pub(crate) use stored::{PROGRESS as JOIN_PROGRESS, forget_joined, has_joined};

@@ -21,7 +21,8 @@ use super::plan::DerivedPlan;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::state::{Progress, after, encode_table_progress};
 
-const PROGRESS: u8 = 0x0a;
+/// What the keys of progress in a stream on the right begin with.
+pub(crate) const PROGRESS: u8 = 0x0a;
 const WAITING: u8 = 0x15;
 const LONELY: u8 = 0x16;
 /// Version of a row's value.
