@@ -8,12 +8,13 @@ MILLPOND := $(CARGO_TARGET_DIR)/release/millpond
 # the systems of the demo, such as SYSTEM="music freelance"; empty: all
 SYSTEM ?=
 
-.PHONY: help run build test check bench web setup fmt
+.PHONY: help run build test check crash bench web setup fmt
 
 help:
 	@echo "make run     install what is missing, build, and run the demo (SYSTEM=music for one system, ARGS=...)"
 	@echo "make test    install what is missing, build, and run every test"
 	@echo "make check   format, lints, quick tests: under three minutes when warm"
+	@echo "make crash   cut the power of a server ten thousand times: half an hour and more (CRASHES=...)"
 	@echo "make bench   the benches, against Apache Kafka too"
 	@echo "make web     the page's third-party parts (npm ci)"
 	@echo "make setup   only install what is missing for a build"
@@ -35,6 +36,12 @@ check: setup web
 	cargo clippy --release --locked --workspace --all-targets -- -D warnings
 	cargo test --release --locked --workspace --lib --bins
 	cargo test --release --locked --test tidy
+
+# a part of `make test`, with many more crash points: a fifth of them are kill -9
+CRASHES ?= 10000
+crash: setup web
+	tests/support/setup
+	MILLPOND_CRASHES=$(CRASHES) cargo test --release --locked --test suite -- --nocapture faults::power $(ARGS)
 
 bench: setup web
 	benches/run

@@ -317,6 +317,7 @@ impl Running {
     pub async fn stop(self) {
         // Nobody listening is what is wanted.
         let _ = self.stopping.send(true);
+        self.broker.give_up_waiting();
         for task in self.tasks {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task of the http side ended with a fault");

@@ -40,6 +40,9 @@ async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
     if *app.stopping.borrow() {
         return Err(not_ready("the server is stopping: use another one, or start it again"));
     }
+    if app.broker.writes_wait() {
+        return Err(not_ready("the disk is full and writes wait: make room on it; what is stored can be read"));
+    }
     // A commit of nothing goes through the lane: it fails once the store is poisoned.
     if let Err(error) = app.broker.lane().commit(Vec::new(), broker::Ack::Written).await {
         return Err(not_ready(&format!(

@@ -1,13 +1,13 @@
 //! How much space the disk under a directory has, and whether that is enough to take in more records.
 //!
-//! A store that finds no space for a write is lost until somebody makes room by hand, so clients' records are refused before:
+//! A store that finds no space writes nothing more until somebody makes room by hand, so clients' records are refused before:
 //! with an error after which every client tries again, while what the broker itself writes, and what may free space, goes on.
 
 use std::ffi::CString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Weak;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
@@ -17,24 +17,28 @@ use crate::log::blocking;
 const RESERVE_BYTES: i64 = 1 << 30;
 /// On a small disk less than that: the part of it that is kept free.
 const RESERVE_PART: i64 = 20;
+/// Below this, or the reserve where that is more, a write may find no space: the commit lane is ready for it.
+const SCARCE_BYTES: i64 = 256 << 20;
 /// Time between two looks at the disk.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether the disk has room for records of clients. Holds: what the last look found, at most a second and a look old; `watch`
-/// alone changes it. Room is assumed where the system does not tell. A crash loses it, and the next start looks first.
+/// Whether the disk has room for records of clients. Holds: what the last look found, at most a second and a look old, and whether
+/// the commit lane waits for space; each look changes the one, the lane the other. Room is assumed where the system does not tell.
+/// A crash loses it, and the next start looks first.
 #[derive(Debug)]
 pub(crate) struct Room {
     dir: PathBuf,
     reserve_bytes: Option<i64>,
     /// Bytes that must become free before records are taken in again; 0 while there is room.
     missing_bytes: AtomicI64,
+    blocked: AtomicBool,
 }
 
 impl Room {
     /// Room under `dir` as long as `reserve_bytes` are free, or what is kept free without being told.
     pub(crate) fn new(dir: PathBuf, reserve_bytes: Option<u64>) -> Self {
         let reserve_bytes = reserve_bytes.map(|bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
-        Self { dir, reserve_bytes, missing_bytes: AtomicI64::new(0) }
+        Self { dir, reserve_bytes, missing_bytes: AtomicI64::new(0), blocked: AtomicBool::new(false) }
     }
 
     /// Looks at the disk. Blocks.
@@ -60,9 +64,30 @@ impl Room {
         }
     }
 
+    /// Looks whether a write may find no space. Blocks, as long as one call of the system takes.
+    pub(crate) fn is_scarce(&self) -> bool {
+        let Some(found) = space(&self.dir) else { return false };
+        self.note(found);
+        found.1 < SCARCE_BYTES || self.missing_bytes.load(Ordering::Acquire) > 0
+    }
+
+    /// Says whether the commit lane waits for space.
+    pub(crate) fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Release);
+    }
+
+    /// Whether it does.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
     /// # Errors
     /// `DiskFull`.
     pub(crate) fn check(&self) -> Result<()> {
+        if self.is_blocked() {
+            let message = "the broker's disk is full: make room on it, then records are taken in again";
+            return Err(Error::new(Kind::DiskFull, message));
+        }
         match self.missing_bytes.load(Ordering::Acquire) {
             0 => Ok(()),
             missing => Err(Error::new(
@@ -140,6 +165,10 @@ mod tests {
         assert_eq!((refused.kind.code(), refused.kind.act()), (56, crate::Act::Retry));
         assert!(refused.message.contains(": 5 more bytes"), "{refused}");
         room.note((100 * GIB, GIB));
+        room.check().unwrap();
+        room.set_blocked(true);
+        assert_eq!(room.check().unwrap_err().kind, Kind::DiskFull, "what is written waits, whatever the disk says");
+        room.set_blocked(false);
         room.check().unwrap();
     }
 }

@@ -5,10 +5,13 @@
 //! The queue needs no bound of its own: what clients have under way is bounded by the connections' memory budget, and
 //! the engine, the lake and the coordinators wait for each commit before they make the next.
 
+mod acknowledged;
+mod full;
 mod staging;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
@@ -19,6 +22,7 @@ use crate::batch::Batch;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, Durability};
 use crate::counters::Counters;
+use crate::disk::Room;
 use crate::error::{Error, Kind, Result};
 use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
@@ -26,7 +30,8 @@ use crate::log::producers::{self, ProducerState, Verdict};
 use crate::log::{Compacted, Partition, Stability, Writer};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
-use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start};
+use acknowledged::Acknowledged;
+use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
 
 /// One part of a commit.
 pub enum Change {
@@ -128,6 +133,8 @@ pub struct Lane {
     queue: Mutex<Option<mpsc::Sender<Submission>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     failed: watch::Receiver<Option<Error>>,
+    /// Whether a writer that waits for the disk shall give up.
+    stopping: Arc<AtomicBool>,
 }
 
 impl Lane {
@@ -136,13 +143,19 @@ impl Lane {
         config: &BrokerConfig,
         clock: Clock,
         counters: Arc<Counters>,
+        room: Arc<Room>,
     ) -> Result<Self> {
         let (queue, submissions) = mpsc::channel();
         let (failure, failed) = watch::channel(None);
+        let stopping = Arc::new(AtomicBool::new(false));
+        let noted = Acknowledged::open(&config.data_dir, store.position());
         let mut writer = LaneWriter {
             store,
             clock,
             counters,
+            room,
+            noted,
+            stopping: stopping.clone(),
             sync: config.durability == Durability::Fsync,
             tail_bytes_max: config.tail_cache_bytes,
             tail_bytes: 0,
@@ -153,7 +166,7 @@ impl Lane {
             .name("commit-lane".into())
             .spawn(move || writer.run(&submissions))
             .map_err(|e| Error::storage(format!("the commit lane's thread cannot start: {e}")))?;
-        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), failed })
+        Ok(Self { queue: Mutex::new(Some(queue)), thread: Mutex::new(Some(thread)), failed, stopping })
     }
 
     /// Submits a commit. Its place in the order is fixed when this returns, its outcome is what the future gives.
@@ -200,9 +213,10 @@ impl Lane {
         }
     }
 
-    /// Writes what was submitted, then ends the writer. Blocks.
+    /// Writes what was submitted, if the disk has room for it, then ends the writer. Blocks.
     pub(crate) fn stop(&self) {
         drop(self.queue.lock().take());
+        self.give_up_waiting();
         if let Some(thread) = self.thread.lock().take() {
             let _ = thread.join();
         }
@@ -213,6 +227,9 @@ struct LaneWriter {
     store: Arc<Store>,
     clock: Clock,
     counters: Arc<Counters>,
+    room: Arc<Room>,
+    noted: Acknowledged,
+    stopping: Arc<AtomicBool>,
     sync: bool,
     tail_bytes_max: usize,
     tail_bytes: usize,
@@ -282,12 +299,15 @@ impl LaneWriter {
         }
         let changed = !writes.is_empty();
         if changed {
-            store.write(writes)?;
+            self.write(writes)?;
         }
         let (early, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|one| self.sync && one.ack == Ack::Written);
         early.into_iter().for_each(Staged::answer);
         if changed && (self.sync || effects.iter().any(Effect::takes_files)) {
             store.sync()?;
+        }
+        if changed {
+            self.noted.note(store.position());
         }
         self.publish(effects)?;
         late.into_iter().for_each(Staged::answer);
@@ -473,16 +493,6 @@ impl Staged {
     }
 }
 
-fn submitted_bytes(submission: &Submission) -> usize {
-    let bytes = |change: &Change| match change {
-        Change::Append(append) => append.batch.bytes().len(),
-        Change::Put(_, key, value) => key.len() + value.len(),
-        Change::Compact(change) => change.size(),
-        _ => 0,
-    };
-    submission.changes.iter().map(bytes).sum()
-}
-
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
@@ -494,7 +504,8 @@ mod tests {
         let (queue, submissions) = mpsc::channel();
         let (failing, failed) = watch::channel(None);
         failure.into_iter().for_each(|error| drop(failing.send_replace(Some(error))));
-        (Lane { queue: Mutex::new(Some(queue)), thread: Mutex::new(None), failed }, submissions)
+        let stopping = Arc::default();
+        (Lane { queue: Mutex::new(Some(queue)), thread: Mutex::new(None), failed, stopping }, submissions)
     }
 
     #[test]

@@ -111,7 +111,8 @@ impl Broker {
         let opening = config.clone();
         let store = Arc::new(log::blocking(move || Store::open(&opening)).await?);
         let counters = Arc::new(Counters::default());
-        let lane = Arc::new(Lane::start(store.clone(), &config, clock.clone(), counters.clone())?);
+        let room = Arc::new(disk::Room::new(config.data_dir.clone(), config.disk_reserve_bytes));
+        let lane = Arc::new(Lane::start(store.clone(), &config, clock.clone(), counters.clone(), room.clone())?);
         let (recovering, committing, opening) = (store.clone(), lane.clone(), config.clone());
         let recovered = log::blocking(move || {
             let settings = Arc::new(BrokerSettings::recover(&recovering, committing.clone(), &opening)?);
@@ -135,7 +136,6 @@ impl Broker {
         let security = log::blocking(move || Security::recover(&reading, committing, settings, time)).await?;
         let cluster_id = cluster_id(&store, &lane).await?;
         let holds = Holds::default();
-        let room = Arc::new(disk::Room::new(config.data_dir.clone(), config.disk_reserve_bytes));
         let looking = room.clone();
         let broker = Arc::new(Self {
             config,
@@ -186,7 +186,10 @@ impl Broker {
                 }
             }
         }
-        self.lane.commit(changes, Ack::Durable).await.map(drop)
+        self.lane.commit(changes, Ack::Durable).await?;
+        // whatever `durability` says: what is written outside the store names the cluster, and a lost tail must be seen
+        let store = self.store.clone();
+        log::blocking(move || store.sync()).await
     }
 
     /// Starts to serve Kafka on every listener of the configuration and gives their addresses, in its order.
@@ -198,6 +201,11 @@ impl Broker {
         let addresses = listening.addresses().to_vec();
         *self.listening.lock() = Some(listening);
         Ok(addresses)
+    }
+
+    /// Called before anything is stopped: what waits for room on a full disk would hold the stop up, so it is given up, unacknowledged.
+    pub fn give_up_waiting(&self) {
+        self.lane.give_up_waiting();
     }
 
     /// Ends in order: listeners close and replies that are owed leave, what was submitted is written, the store is
@@ -315,6 +323,11 @@ impl Broker {
     /// `DiskFull` while the disk has less than `disk_reserve_bytes` left.
     pub fn check_room(&self) -> Result<()> {
         self.room.check()
+    }
+
+    /// Whether the disk is so full that all writes wait.
+    pub fn writes_wait(&self) -> bool {
+        self.room.is_blocked()
     }
 
     /// The time.

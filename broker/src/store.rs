@@ -27,6 +27,9 @@ pub const FORMAT_VERSION: u32 = 1;
 /// Where the version stands in `meta`: u32 BE.
 pub const FORMAT_KEY: &[u8] = b"format";
 
+/// How RocksDB names the subcode of an error by which a full disk is known.
+const NO_SPACE: &str = "No space left on device";
+
 /// A key and its value.
 pub type Entry = (Box<[u8]>, Box<[u8]>);
 
@@ -242,6 +245,18 @@ impl Store {
         self.db.write_opt(writes.batch, &options).map_err(|e| self.poison(&e))
     }
 
+    /// Writes all of `writes` or nothing; gives them back where the disk has no space for them, and can be asked again. Copies them
+    /// for that.
+    pub(crate) fn write_or_return<'a>(&'a self, writes: Writes<'_>) -> Result<Option<Writes<'a>>> {
+        self.refuse_if_poisoned()?;
+        let kept = WriteBatch::from_data(writes.batch.data());
+        match self.db.write_opt(writes.batch, &WriteOptions::default()) {
+            Ok(()) => Ok(None),
+            Err(error) if error.as_ref().contains(NO_SPACE) => Ok(Some(Writes { store: self, batch: kept })),
+            Err(error) => Err(self.poison(&error)),
+        }
+    }
+
     /// Waits until all that was written is on the device.
     pub(crate) fn sync(&self) -> Result<()> {
         self.refuse_if_poisoned()?;
@@ -444,6 +459,10 @@ fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {
     let text = error.to_string();
     let next = if text.contains("lock") {
         "another process uses it: stop that one or name another --data-dir"
+    } else if text.contains(NO_SPACE) {
+        "make room on its disk, then start again"
+    } else if text.contains("Corruption") {
+        "it is damaged: restore a backup, and check the disk"
     } else {
         "check that it exists, is yours and is writable, or name another --data-dir"
     };

@@ -2,5 +2,8 @@
 //! there, what is wrong is told, and a restart goes on (support/faults.rs, support/faults/faults.c).
 
 mod calls;
+mod damage;
+mod failures;
+mod full;
 mod model;
 mod power;

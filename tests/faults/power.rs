@@ -3,6 +3,7 @@
 
 use super::model::{CONFIG, Model};
 use crate::support::faults::*;
+use crate::support::server::check;
 use crate::support::{CASE_MAX, Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -13,10 +14,23 @@ use std::time::{Duration, Instant};
 /// Crashes that one data directory sees.
 const CHAIN: u64 = 20;
 const CRASHES: u64 = 240;
+/// Of a server that waits for the system only, in one data directory.
+const CRASHES_OS: u64 = CHAIN;
+/// After so many `millpond check` reads what is left; the next start compares it anyway.
+const CHECKED_EVERY: u64 = 5;
 /// Data directories that are tried at a time.
 const BESIDE: usize = 2;
 /// What a user does in one life, at most.
 const ACTIONS: u32 = 60;
+
+/// With `durability = "os"` a power cut may lose the last moments, of everything at once: what is left is a state that once was.
+#[test]
+fn without_syncs_the_last_moments_are_lost_together() {
+    let _beside = beside_others();
+    let done = Chain::new(seed("power-os"), "os").run();
+    eprintln!("power-os: {} crashes, {} records acknowledged", done.crashed, done.model.acknowledged);
+    assert!(done.crashed >= CRASHES_OS / 2, "few plans came to their call");
+}
 
 #[test]
 fn what_was_acknowledged_outlives_the_power() {
@@ -28,9 +42,12 @@ fn what_was_acknowledged_outlives_the_power() {
         <(AtomicU64, AtomicU64, AtomicU64, AtomicU64, AtomicU64)>::default();
     thread::scope(|scope| {
         let chains = || {
-            while next.fetch_add(1, Ordering::Relaxed) < crashes.div_ceil(CHAIN) {
-                let chain = seed + next.load(Ordering::Relaxed) - 1;
-                let done = Chain::new(chain).run();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                if number >= crashes.div_ceil(CHAIN) {
+                    return;
+                }
+                let done = Chain::new(seed + number, "fsync").run();
                 crashed.fetch_add(done.crashed, Ordering::Relaxed);
                 cut.fetch_add(done.cut, Ordering::Relaxed);
                 early.fetch_add(done.early, Ordering::Relaxed);
@@ -52,6 +69,7 @@ fn what_was_acknowledged_outlives_the_power() {
 /// Lives of one data directory, each ended by the disk's layer, or from outside where its plan did not come to its call.
 struct Chain {
     seed: u64,
+    durability: &'static str,
     random: StdRng,
     scratch: Scratch,
     faults: Faults,
@@ -62,26 +80,33 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(seed: u64) -> Chain {
-        let scratch = Scratch::lasting(&format!("power-{seed}"), CASE_MAX);
+    fn new(seed: u64, durability: &'static str) -> Chain {
+        let scratch = Scratch::lasting(&format!("power-{durability}-{seed}"), CASE_MAX);
         let faults = Faults::new(&scratch.path("disk"), seed);
-        let model = Model::new(StdRng::seed_from_u64(seed ^ 1));
-        Chain { seed, random: StdRng::seed_from_u64(seed), scratch, faults, model, crashed: 0, cut: 0, early: 0 }
+        let model = Model::new(StdRng::seed_from_u64(seed ^ 1), durability == "os");
+        let random = StdRng::seed_from_u64(seed);
+        Chain { seed, durability, random, scratch, faults, model, crashed: 0, cut: 0, early: 0 }
     }
 
     fn run(mut self) -> Chain {
         let shown =
             Shown(format!("power: MILLPOND_SEED={} MILLPOND_CRASHES={CHAIN} repeats the chain that failed", self.seed));
-        let config = self.scratch.write("faults.toml", CONFIG);
-        for _ in 0..CHAIN {
+        let synced = self.durability == "fsync";
+        let durability = format!("[broker]\ndurability = \"{}\"", self.durability);
+        let config = self.scratch.write("faults.toml", &CONFIG.replace("[broker]", &durability));
+        for life in 1..=CHAIN {
             let plan = self.plan();
             self.faults.arm(plan);
             if let Some((mut process, address)) = self.faults.start(&config) {
+                assert!(!synced || !process.stderr().contains("acknowledged are lost"), "{}", process.tail());
                 let lived = self.model.live(&address, ACTIONS);
                 if lived.is_err() {
                     assert!(self.faults.ended(&mut process), "the server hung up\n{}", process.tail());
                 }
                 process.kill9();
+                if synced && life % CHECKED_EVERY == 0 {
+                    check(&self.faults.data_dir());
+                }
             } else {
                 self.early += 1;
             }

@@ -12,9 +12,10 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 /// What a call does; a plan counts those of a sum of these.
+pub const CREATE: u64 = 1;
 pub const WRITE: u64 = 2;
 pub const SYNC: u64 = 4;
-pub const UNLINK: u64 = 32;
+pub const RENAME: u64 = 16;
 pub const ALLOCATE: u64 = 64;
 pub const READ: u64 = 256;
 /// All that change something.
@@ -63,7 +64,6 @@ impl Default for Plan {
 }
 
 /// Words of the control file: `enum word` in faults.c.
-const OPERATIONS: u64 = 0;
 const HITS: u64 = 1;
 const FIRED: u64 = 2;
 const CLASSES: u64 = 3;
@@ -121,20 +121,15 @@ impl Faults {
         self.set(AT, 0);
     }
 
-    /// The disk says that it has no space left, and means it, or has it again.
-    pub fn fill(&self, full: bool) {
+    /// The disk says, to those that ask it, that it has no space left, or has it again.
+    pub fn report_full(&self, full: bool) {
         self.set(FULL, u64::from(full));
-        if full {
-            self.arm(Plan {
-                action: Action::Fail,
-                classes: WRITE | ALLOCATE,
-                count: u64::MAX,
-                error: libc::ENOSPC,
-                ..Plan::default()
-            });
-        } else {
-            self.disarm();
-        }
+    }
+
+    /// The disk has no space left for what is written; `disarm` gives it back.
+    pub fn refuse_space(&self) {
+        let (action, classes) = (Action::Fail, CREATE | WRITE | ALLOCATE);
+        self.arm(Plan { action, classes, count: u64::MAX, error: libc::ENOSPC, ..Plan::default() });
     }
 
     /// Calls that were counted for the plan.
@@ -145,11 +140,6 @@ impl Faults {
     /// Calls that met the plan's fault.
     pub fn fired(&self) -> u64 {
         self.get(FIRED)
-    }
-
-    /// All calls so far, over all starts.
-    pub fn operations(&self) -> u64 {
-        self.get(OPERATIONS)
     }
 
     fn set(&self, word: u64, value: u64) {

@@ -100,12 +100,7 @@ impl Server {
 
     /// `millpond check` finds nothing wrong in the data of the stopped server. Gives its report.
     pub fn check(&self) -> String {
-        let mut command = millpond();
-        command.args(["check", "--json", "--data-dir"]).arg(self.data_dir());
-        let output = command.output().unwrap();
-        let (report, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert!(output.status.success(), "{report}\n{error}");
-        report.into_owned()
+        check(&self.data_dir())
     }
 
     /// Fails if the server has ended; for tests that try to break it.
@@ -114,6 +109,16 @@ impl Server {
             panic!("the server ended: {status}\n{}", self.process.tail());
         }
     }
+}
+
+/// `millpond check` finds nothing wrong in the data of a stopped server. Gives its report.
+pub fn check(data_dir: &Path) -> String {
+    let mut command = millpond();
+    command.args(["check", "--json", "--data-dir"]).arg(data_dir);
+    let output = command.output().unwrap();
+    let (report, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{report}\n{error}");
+    report.into_owned()
 }
 
 /// The command, ready to be given more arguments.

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Append, Appended, Effect, Origin};
+use super::{Append, Appended, Change, Effect, Origin, Submission};
 use crate::error::Result;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{Kept, ProducerState};
@@ -11,6 +11,17 @@ use crate::log::segment::{Incoming, Segment};
 use crate::log::{Partition, aborted, open};
 use crate::store::{Family, Writes};
 use crate::types::{Offset, TimestampMs};
+
+/// What a commit takes of a group's bytes.
+pub(super) fn submitted_bytes(submission: &Submission) -> usize {
+    let bytes = |change: &Change| match change {
+        Change::Append(append) => append.batch.bytes().len(),
+        Change::Put(_, key, value) => key.len() + value.len(),
+        Change::Compact(change) => change.size(),
+        _ => 0,
+    };
+    submission.changes.iter().map(bytes).sum()
+}
 
 pub(super) fn duplicate(append: &Append, kept: &Kept) -> Appended {
     let append_time = append.partition.config().is_log_append_time();
