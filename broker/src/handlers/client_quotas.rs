@@ -4,7 +4,8 @@
 //! - Limits: `producer_byte_rate`, `consumer_byte_rate`, `request_percentage`, `controller_mutation_rate` for users and client
 //!   ids, `connection_creation_rate` for addresses.
 //! - Entities have an outcome each; all that can be are changed in one commit, durable when the answer comes. With
-//!   `validate_only` they are checked and not changed.
+//!   `validate_only` they are checked and not changed. What an entity is made of is answered in Kafka's order, whatever the
+//!   request's was.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -47,8 +48,9 @@ fn part<'a>(entity: &'a mut Entity, kind: &str) -> Option<&'a mut Option<Part>> 
     }
 }
 
+/// In the order of Kafka's answers, where tests of clients expect them.
 fn parts(entity: &Entity) -> impl Iterator<Item = (&'static str, &Part)> {
-    let all = [(USER, &entity.user), (CLIENT_ID, &entity.client_id), (IP, &entity.ip)];
+    let all = [(CLIENT_ID, &entity.client_id), (USER, &entity.user), (IP, &entity.ip)];
     all.into_iter().filter_map(|(kind, part)| Some((kind, part.as_ref()?)))
 }
 
@@ -142,7 +144,9 @@ pub(crate) fn alter(context: &Context, version: i16, request: AlterClientQuotasR
         };
         let results = changed.unwrap_or_else(|error| vec![Err(error); request.entries.len()]);
         let entries = request.entries.into_iter().zip(results).map(|(entry, result)| {
-            let entity = entry.entity.into_iter().map(|part| {
+            let mut entity = entry.entity;
+            entity.sort_by(|one, other| one.entity_type.cmp(&other.entity_type));
+            let entity = entity.into_iter().map(|part| {
                 answered::EntityData::default().with_entity_type(part.entity_type).with_entity_name(part.entity_name)
             });
             let answer = answered::EntryData::default().with_entity(entity.collect());
