@@ -320,7 +320,7 @@ async fn a_stream_is_joined_to_itself() {
 const BOTH: &str = "both WITH (lateness = '2 seconds') AS \
      SELECT o.id AS oid, p.id AS pid, o.ts FROM orders o JOIN payments p WITHIN 1 SECOND ON o.k = p.k \
      UNION ALL SELECT id, -1 AS pid, ts FROM orders WHERE amount = 9 \
-     UNION ALL SELECT o.id, p.id, coalesce(o.ts, p.ts) AS ts FROM orders o FULL JOIN payments p ON o.k = p.k \
+     UNION ALL SELECT o.id AS a, p.id AS b, coalesce(o.ts, p.ts) AS ts FROM orders o FULL JOIN payments p ON o.k = p.k \
      AND p.ts BETWEEN o.ts + INTERVAL '5' SECOND AND o.ts + INTERVAL '10' SECOND";
 
 /// Each SELECT of a UNION ALL joins for itself; all that it left goes with the stream.
