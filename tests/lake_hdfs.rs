@@ -1,6 +1,6 @@
 //! The lake on a real HDFS with replication 2: every record once across kills of the server, while files are merged, of a data
-//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed; consumers of what the
-//! log let go; Iceberg tables by Spark.
+//! node and of the name node; Spark reads what SQL reads; tables that SQL writes, and the DDL that is printed. Beside it consumers of
+//! what the log let go, and Iceberg tables by Spark.
 
 use crate::oracle::{everything, listeners, merging, music, oracle, report, settle};
 use crate::support::hdfs::Hdfs;
@@ -80,8 +80,7 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
         assert!(simulator.exited().is_none(), "the simulator gave up after kill {kill}:\n{}", simulator.tail());
     }
     hdfs.wait_for_data_nodes(2);
-    let cold = Cold::new(&hdfs);
-    settles_again_after_the_name_node_was_away(&mut hdfs, &server, &cold);
+    settles_again_after_the_name_node_was_away(&mut hdfs, &server);
     simulator.signal(libc::SIGTERM);
     simulator.wait(Duration::from_secs(120));
 
@@ -106,8 +105,6 @@ fn every_record_settles_on_hdfs_once_and_spark_reads_it() {
     odd_values_are_the_same_everywhere(&hdfs, &server);
     tables_of_sql_are_read_by_their_ddl(&scratch, &hdfs, &server);
     assert!(server.stop().success());
-    consumers_read_on_from_one_data_node(&mut hdfs, cold);
-    spark_reads_iceberg_tables(&hdfs);
     // an attempt that the name node's end cut off leaves a hidden file, which goes at the next start
     server.start_again();
     assert!(server.stop().success());
@@ -140,7 +137,7 @@ fn listens(server: &Server) -> Value {
     lake["tables"].as_array().unwrap().iter().find(|table| table["topic"] == "listens").unwrap().clone()
 }
 
-fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server, cold: &Cold) {
+fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server) {
     eventually("the lake settles", Duration::from_secs(90), || {
         let table = listens(server);
         if table["error"].is_null() && table["files"].as_u64() > Some(0) { Ok(()) } else { Err(table.to_string()) }
@@ -151,11 +148,9 @@ fn settles_again_after_the_name_node_was_away(hdfs: &mut Hdfs, server: &Server, 
         listens(server)["error"].as_str().map(str::to_owned).ok_or_else(|| "no error".to_owned())
     });
     assert!(error.contains("hdfs://") && error.contains("tried again"), "{error}");
-    let waiting = cold::waiting(&cold.server);
     // the live part still answers what is in the log
     let before = listens(server)["rows"].as_u64().unwrap();
     hdfs.start_name_node();
-    assert!(cold::to_end(&waiting) == cold.committed, "after HDFS came back");
     eventually("the lake settles again", Duration::from_secs(300), || {
         let table = listens(server);
         let more = table["rows"].as_u64().unwrap() > before;
@@ -218,34 +213,34 @@ fn beside(scratch: &Scratch, hdfs: &Hdfs, (dir, system): (&str, &str)) -> Server
     Server::start_with(scratch, Options { configs, args, ..Options::default() })
 }
 
-/// A server whose log has let go of what it has.
-struct Cold {
-    server: Server,
-    committed: Vec<cold::Read>,
-    _scratch: Scratch,
+#[test]
+fn consumers_and_readers_of_snapshots_read_from_hdfs() {
+    let _beside = beside_others();
+    let scratch = Scratch::new("readers-hdfs");
+    let mut hdfs = Hdfs::start(&scratch);
+    consumers_read_where_the_log_let_go(&mut hdfs);
+    spark_reads_iceberg_tables(&hdfs);
 }
 
-impl Cold {
-    fn new(hdfs: &Hdfs) -> Cold {
-        let scratch = Scratch::new("cold-hdfs");
-        let server = beside(&scratch, hdfs, ("cold", &cold::merging()));
-        let committed = cold::fill(&server, seed("cold-hdfs"));
-        cold::let_go(&server);
-        cold::reads_back(&server, &committed);
-        Cold { server, committed, _scratch: scratch }
-    }
-}
-
-fn consumers_read_on_from_one_data_node(hdfs: &mut Hdfs, mut cold: Cold) {
-    cold.server.kill9();
+fn consumers_read_where_the_log_let_go(hdfs: &mut Hdfs) {
+    let scratch = Scratch::new("cold-hdfs");
+    let mut server = beside(&scratch, hdfs, ("cold", &cold::merging()));
+    let committed = cold::fill(&server, seed("cold-hdfs"));
+    cold::let_go(&server);
+    cold::reads_back(&server, &committed);
+    hdfs.kill_name_node();
+    let waiting = cold::waiting(&server);
+    hdfs.start_name_node();
+    assert!(cold::to_end(&waiting) == committed, "after HDFS came back");
+    server.kill9();
     let files = hdfs.files("cold/_raw/orders");
     assert!(!files.is_empty() && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
     hdfs.kill_data_node(1);
-    cold.server.start_again();
-    assert!(cold::read_all(&cold.server) == cold.committed, "from one data node");
+    server.start_again();
+    assert!(cold::read_all(&server) == committed, "from one data node");
     hdfs.start_data_node(1);
     hdfs.wait_for_data_nodes(2);
-    assert!(cold.server.stop().success());
+    assert!(server.stop().success());
 }
 
 /// Through the catalog and by the files alone: the rows that SQL reads, and those of the snapshot since the last merge.

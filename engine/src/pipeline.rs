@@ -26,11 +26,12 @@ use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
-use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally, Writer};
+use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally};
 use crate::shared::{PipelineShared, Published, SharedHold, Who};
 use crate::source::Source;
 use crate::state::{self, Position, Progress};
 use crate::stream::{Decoded, Rejected, Stream};
+use crate::succession::Role;
 use crate::watermark::event_watermark;
 use crate::window::closed_until;
 
@@ -51,6 +52,7 @@ pub(crate) struct PipelineView {
     pub(crate) member: ViewMember,
     pub(crate) published: Arc<Published>,
     pub(crate) counters: Counters,
+    pub(crate) role: Role,
 }
 
 /// One stream's loop. Only its own thread changes it.
@@ -132,6 +134,7 @@ impl Pipeline {
             if self.source.is_replaced() {
                 self.begin_again().await?;
             }
+            let has_more_to_tell = self.succeed().await?;
             if self.fill().await? {
                 self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
                 continue;
@@ -144,6 +147,9 @@ impl Pipeline {
             }
             self.close_idle().await?;
             self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+            if has_more_to_tell {
+                continue;
+            }
             let tick = tick(self.stream.config().idle_timeout_ms);
             let _ = tokio::time::timeout(tick, self.source.waiter().woken()).await;
         }
@@ -272,7 +278,7 @@ impl Pipeline {
         let now_ms = read.now_ms;
         for (view, view_step) in self.views.iter().zip(&step.views) {
             let plan = &view.member.plan;
-            if let Some(shown) = &view_step.shown {
+            if let Some(shown) = view_step.shown.as_ref().filter(|_| !view.member.is_silent) {
                 let mut outbox = Outbox::to(&self.broker, &plan.name)?;
                 view.member.push_gone(&mut outbox, &view_step.absorbed, &self.broker)?;
                 push_groups(&mut outbox, plan, shown, now_ms)?;
@@ -356,7 +362,7 @@ impl Pipeline {
     }
 
     /// Windows that are closed are told to the topics of views whose windows overlap, before anybody hears of the step.
-    async fn tell_closed(&mut self) -> Result<()> {
+    pub(crate) async fn tell_closed(&mut self) -> Result<()> {
         for view in &mut self.views {
             while let Some(changes) = view.member.tell_closed(&self.broker)? {
                 self.broker.lane().commit(changes, self.shared.ack()).await?;
@@ -391,9 +397,9 @@ impl Pipeline {
             while let Some(changes) = view.member.begin_again(&self.broker)? {
                 self.broker.lane().commit(changes, Ack::Written).await?;
             }
-            let forget = quality::forget_view(&view.member.plan.name);
+            let forget = quality::forget(view.writer(), &view.member.plan.name);
             self.broker.lane().commit(vec![forget], Ack::Written).await?;
-            view.counters = Counters::new(Writer::View, &view.member.plan.name);
+            view.counters = Counters::new(view.writer(), &view.member.plan.name);
         }
         self.derived.iter_mut().for_each(DerivedMember::begin_again);
         if let Some(member) = &mut self.stream_member {

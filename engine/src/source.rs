@@ -254,6 +254,11 @@ impl Source {
         !self.moved.is_empty() || self.partitions.values().any(|reading| !reading.ahead.is_empty())
     }
 
+    /// Whether all that it has moved over is committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.moved.is_empty()
+    }
+
     /// The least event time that a partition with work stands at; None when there is nothing to do. One that was not read yet comes
     /// before all, and so does a position that has moved.
     pub(crate) fn least_time_ahead(&self) -> Option<i64> {

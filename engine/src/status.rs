@@ -13,6 +13,7 @@ use crate::follow::Follower;
 use crate::shared::{RunningDerived, RunningTable, RunningView};
 use crate::state::Progress;
 use crate::stream::Stream;
+use crate::takeover::behind;
 
 /// How a view stands, as of its last commit.
 #[derive(Debug, Clone)]
@@ -53,9 +54,26 @@ pub struct ViewStatus {
     pub fill_left: Option<i64>,
     /// How the filling goes, while it goes.
     pub fill: Option<FillStatus>,
+    /// The version that is filled beside this one, and will take over.
+    pub successor: Option<SuccessorStatus>,
     /// Whether it stands still by order.
     pub paused: bool,
     /// Why the view does not advance, when it does not and is not paused.
+    pub error: Option<String>,
+}
+
+/// How a version of a view stands that is filled beside the one that is served.
+#[derive(Debug, Clone)]
+pub struct SuccessorStatus {
+    /// Its text.
+    pub sql: String,
+    /// Offsets that it has to read before it takes over.
+    pub left: i64,
+    /// Rows counted in it.
+    pub rows_applied: u64,
+    /// How the filling goes.
+    pub fill: FillStatus,
+    /// Why it does not advance, when it does not.
     pub error: Option<String>,
 }
 
@@ -141,7 +159,11 @@ pub struct TableStatus {
     pub error: Option<String>,
 }
 
-pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatus {
+pub(crate) fn view_status(
+    broker: &Arc<Broker>,
+    view: &RunningView,
+    successor: Option<&Arc<RunningView>>,
+) -> ViewStatus {
     let follower = &view.follower;
     let stands = stands(broker, follower);
     let Stands { progress, positions, lag_records, lag_ms } = stands;
@@ -168,8 +190,21 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
         engine_cpu_ms: follower.pipeline.busy_ns.load(Ordering::Relaxed) / 1_000_000,
         fill_left: (fill_left > 0).then_some(fill_left),
         fill,
+        successor: successor.map(|successor| successor_status(broker, view, successor)),
         paused: view.paused.is_some(),
         error: error.filter(|_| view.paused.is_none()),
+    }
+}
+
+fn successor_status(broker: &Arc<Broker>, view: &RunningView, successor: &RunningView) -> SuccessorStatus {
+    let follower = &successor.follower;
+    let to = Offsets::from([(follower.topic.clone(), successor.fill_to.clone())]);
+    SuccessorStatus {
+        sql: successor.plan.sql.clone(),
+        left: behind(broker, view, successor),
+        rows_applied: follower.published.progress.lock().applied,
+        fill: fill_status(broker, successor, to),
+        error: follower.pipeline.failure.lock().clone(),
     }
 }
 

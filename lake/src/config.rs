@@ -82,13 +82,15 @@ pub struct Access {
 pub struct HdfsConfig {
     /// The user that owns the files; none: `HADOOP_USER_NAME`, else the user of the process.
     pub user: Option<String>,
+    /// The Hadoop configuration, as that of a name service; none: that of `HADOOP_CONF_DIR`, if it is set.
+    pub conf_dir: Option<String>,
     /// Copies that HDFS keeps of each block.
     pub replication: u32,
 }
 
 impl Default for HdfsConfig {
     fn default() -> Self {
-        Self { user: None, replication: 2 }
+        Self { user: None, conf_dir: None, replication: 2 }
     }
 }
 

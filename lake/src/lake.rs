@@ -506,6 +506,11 @@ impl Lake {
         self.queries.prepare_work(statement, "test").await.unwrap()
     }
 
+    /// Waits until what the last run left is removed, however long that takes.
+    pub(crate) async fn clean_for_test(&self) -> Result<()> {
+        self.sealer.clean().await
+    }
+
     /// What it settles with.
     pub(crate) fn settler_for_test(&self) -> &Settler {
         self.sealer.settler()

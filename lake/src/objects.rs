@@ -22,6 +22,7 @@ mod hdfs;
 mod hdfs_read;
 mod linked;
 mod local;
+mod name_nodes;
 mod reading;
 mod sink;
 mod staged;

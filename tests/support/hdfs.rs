@@ -113,13 +113,14 @@ fn data_node(folder: &std::path::Path, node: usize, start: u32) -> Process {
 }
 
 /// A class of HDFS's with the configuration of a node.
-fn hadoop(folder: &std::path::Path, node: usize, class: &str) -> Command {
+pub fn hadoop(folder: &std::path::Path, node: usize, class: &str) -> Command {
     let mut command = java(folder, node);
     command.arg(format!("org.apache.hadoop.hdfs.{class}"));
     command
 }
 
-fn java(folder: &std::path::Path, node: usize) -> Command {
+/// A JVM with Hadoop's classes and the configuration of a node.
+pub fn java(folder: &std::path::Path, node: usize) -> Command {
     let jars = cache().join("hdfs/jars/*");
     let conf = folder.join(format!("conf-{node}"));
     let mut command = Command::new("java");
@@ -158,7 +159,8 @@ fn hdfs_site((address, http): (&str, &str), folder: &std::path::Path, node: usiz
     ])
 }
 
-fn site(properties: &[(&str, &str)]) -> String {
+/// A file of a Hadoop configuration.
+pub fn site(properties: &[(&str, &str)]) -> String {
     let mut text = "<configuration>\n".to_owned();
     for (name, value) in properties {
         writeln!(text, "<property><name>{name}</name><value>{value}</value></property>").unwrap();

@@ -5,6 +5,8 @@ pub mod files;
 pub mod hdfs;
 pub mod http;
 pub mod kafka;
+pub mod name_proxy;
+pub mod name_service;
 pub mod objects;
 pub mod plan;
 pub mod ports;

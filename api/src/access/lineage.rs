@@ -47,7 +47,8 @@ impl Lineage {
             status.topic.iter().for_each(|from| lineage.arrow(topic(from), table(&status.table)));
             lineage.refuses(table(&status.table), &status.table);
         }
-        for view in engine.views() {
+        // One that will take over counts already: what is closed then is closed before.
+        for view in engine.views().into_iter().chain(engine.successors()) {
             lineage.arrow(table(&view.stream), table(&view.name));
             lineage.arrow(table(&view.name), topic(&view.name));
             // a late row is one of the stream's

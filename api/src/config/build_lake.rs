@@ -50,6 +50,7 @@ fn access(entry: &Entry) -> Access {
     Access {
         hdfs: HdfsConfig {
             user: entry.text_or_none("hdfs_user"),
+            conf_dir: entry.text_or_none("hdfs_conf_dir"),
             replication: small(entry, "hdfs_replication").unsigned_abs(),
         },
         cloud: CloudConfig {

@@ -10,18 +10,24 @@ const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
 
 /// `[lake]`.
-pub const LAKE: [Field; 20] = [
+pub const LAKE: [Field; 21] = [
     Field::optional(
         "url",
         Kind::Text,
         "\"file:///var/lib/millpond/lake\"",
-        "Where Parquet files go: a directory, as a path or file:// URL; on HDFS, as hdfs://NAMENODE:8020/DIRECTORY; or in an object store, as s3://BUCKET/DIRECTORY, gs://BUCKET/DIRECTORY or az://CONTAINER/DIRECTORY. Without it: lake, below the data directory. HADOOP_CONF_DIR is read for HDFS, and the variables of the vendors for object stores (AWS_…, GOOGLE_…, AZURE_…), with the roles of instances where there are no keys.",
+        "Where Parquet files go: a directory, as a path or file:// URL; on HDFS, as hdfs://NAMENODE:8020/DIRECTORY or hdfs://SERVICE/DIRECTORY; or in an object store, as s3://BUCKET/DIRECTORY, gs://BUCKET/DIRECTORY or az://CONTAINER/DIRECTORY. Without it: lake, below the data directory. For object stores the variables of the vendors are read (AWS_…, GOOGLE_…, AZURE_…), with the roles of instances where there are no keys.",
     ),
     Field::optional(
         "hdfs_user",
         Kind::Text,
         "\"millpond\"",
         "The user that owns the files on HDFS. Without it: HADOOP_USER_NAME, else the user of the process.",
+    ),
+    Field::optional(
+        "hdfs_conf_dir",
+        Kind::Text,
+        "\"/etc/hadoop/conf\"",
+        "The directory with Hadoop's core-site.xml and hdfs-site.xml, which say the name nodes of a service. Without it: HADOOP_CONF_DIR, else etc/hadoop below HADOOP_HOME, else none.",
     ),
     Field::with_default("hdfs_replication", Kind::Integer(1, 512), "2", "Copies that HDFS keeps of each block."),
     Field::optional(

@@ -325,6 +325,13 @@ impl<'a> Draft<'a> {
         readers.dedup();
         let of_stream = views.iter().filter(|view| kind == Kind::Stream && view.stream.name() == name);
         readers.extend(of_stream.map(|view| format!("view {}", view.name)));
+        // Versions that are served until another one takes over.
+        let former = self.after.views.iter().filter(|served| {
+            let declared = views.iter().find(|view| view.name == served.plan.name);
+            let is_former = declared.is_some_and(|view| view.fingerprint != served.plan.fingerprint);
+            kind == Kind::Stream && is_former && served.plan.stream.name() == name
+        });
+        readers.extend(former.map(|served| format!("view {} until its new version takes over", served.plan.name)));
         readers.extend((self.outside.readers)(name));
         readers
     }

@@ -21,8 +21,11 @@ use super::plan::DerivedPlan;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::state::{Progress, after, encode_table_progress};
 
+/// What the keys of progress in a stream on the right begin with.
 pub(crate) const JOIN_PROGRESS: u8 = 0x0a;
+/// What the keys of rows that wait begin with.
 pub(crate) const WAITING: u8 = 0x15;
+/// What the keys of rows that have met none begin with.
 pub(crate) const LONELY: u8 = 0x16;
 /// Version of a row's value.
 const FORMAT: u8 = 1;

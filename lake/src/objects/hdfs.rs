@@ -1,6 +1,6 @@
 //! A lake on HDFS, through `hdfs-native`: no JVM, no Hadoop client.
 //!
-//! Every call has a time limit of ours, because the library waits for minutes when the name node is gone. A failed call
+//! Every call has a time limit of ours, because the library waits for minutes when the name node is gone (`name_nodes`). A failed call
 //! says that its outcome is unknown, not that nothing happened; whoever calls does the same again under the same final
 //! name, which replaces what is there. The sealer is the one place that tries again, with backoff. Files are synced to
 //! the data nodes' disks before they are closed, and only closed files are renamed or read: reading the open last block
@@ -12,14 +12,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use hdfs_native::client::FileStatus;
 use hdfs_native::file::{FileReader, FileWriter};
-use hdfs_native::{Client, ClientBuilder, HdfsError, WriteOptions};
+use hdfs_native::{HdfsError, WriteOptions};
 
+use super::name_nodes::{NameNodes, within};
 use super::sink::FileSink;
 use super::{Address, TMP_DIR};
 use crate::error::{LakeError, Result};
 
-/// Longest wait for one answer of the name node.
-const CALL_TIME_MAX: Duration = Duration::from_secs(20);
 /// Longest wait for data nodes to take or give one portion, a change of the pipeline included.
 const DATA_TIME_MAX: Duration = Duration::from_secs(60);
 /// What is gathered before it goes to the data nodes.
@@ -30,15 +29,10 @@ const COPY_BYTES: usize = 4 << 20;
 const AWAY: &str = "check that HDFS runs and that lake.url names its name node; it is tried again";
 const DIR_PERMISSION: u32 = 0o755;
 
-/// What overrides the Hadoop configuration. Without the first, a call blocks for three minutes when the name node is
-/// gone.
-const CLIENT_CONFIG: [(&str, &str); 2] =
-    [("dfs.client.failover.max.attempts", "3"), ("dfs.client.failover.sleep.max.millis", "2000")];
-
-/// A directory on HDFS. Holds: the client, which connects again by itself.
+/// A directory on HDFS. Holds: the way to its name nodes.
 #[derive(Debug)]
 pub struct Hdfs {
-    client: Client,
+    nodes: NameNodes,
     root: String,
     url: String,
     replication: u32,
@@ -58,18 +52,11 @@ impl Hdfs {
     /// `Config` for a URL or a Hadoop configuration that cannot be read, `Destination` when HDFS does not answer.
     pub async fn open(address: &Address, runtime: &tokio::runtime::Handle, expected: bool) -> Result<Self> {
         let (server, root) = split(&address.url)?;
-        let mut builder =
-            ClientBuilder::new().with_url(&server).with_config(CLIENT_CONFIG).with_io_runtime(runtime.clone());
-        if let Some(user) = &address.access.hdfs.user {
-            builder = builder.with_user(user);
-        }
-        let client = builder.build().map_err(|e| {
-            LakeError::config(format!("lake.url {}: {e}: check the URL and HADOOP_CONF_DIR", address.url))
-        })?;
+        let nodes = NameNodes::new(&server, &address.access.hdfs, runtime)?;
         let url = format!("{server}{}", root.trim_end_matches('/'));
-        let hdfs = Self { client, root, url, replication: address.access.hdfs.replication };
+        let hdfs = Self { nodes, root, url, replication: address.access.hdfs.replication };
         if !expected {
-            hdfs.name_node("make", "", hdfs.client.mkdirs(&hdfs.root, DIR_PERMISSION, true)).await?;
+            hdfs.name_node("make", "", hdfs.nodes.client().mkdirs(&hdfs.root, DIR_PERMISSION, true)).await?;
         }
         Ok(hdfs)
     }
@@ -94,22 +81,7 @@ impl Hdfs {
         at: &str,
         call: impl Future<Output = hdfs_native::Result<T>>,
     ) -> Result<T> {
-        self.within(CALL_TIME_MAX, call).await.map_err(|fault| self.failed(what, at, &fault))
-    }
-
-    /// A call within a time limit.
-    async fn within<T>(
-        &self,
-        limit: Duration,
-        call: impl Future<Output = hdfs_native::Result<T>>,
-    ) -> hdfs_native::Result<T> {
-        match tokio::time::timeout(limit, call).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                let message = format!("no answer within {} s", limit.as_secs());
-                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
-            }
-        }
+        self.nodes.ask(call).await.map_err(|fault| self.failed(what, at, &fault))
     }
 
     /// What the name node knows of a file, if it is there.
@@ -117,7 +89,7 @@ impl Hdfs {
     /// # Errors
     /// As HDFS says them.
     pub async fn status(&self, at: &str) -> hdfs_native::Result<Option<FileStatus>> {
-        match self.within(CALL_TIME_MAX, self.client.get_file_info(&self.absolute(at))).await {
+        match self.nodes.ask(self.nodes.client().get_file_info(&self.absolute(at))).await {
             Ok(status) => Ok(Some(status)),
             Err(HdfsError::FileNotFound(_)) => Ok(None),
             Err(error) => Err(error),
@@ -129,7 +101,7 @@ impl Hdfs {
     /// # Errors
     /// As HDFS says them.
     pub async fn open_file(&self, at: &str) -> hdfs_native::Result<FileReader> {
-        self.within(CALL_TIME_MAX, self.client.read(&self.absolute(at))).await.map_err(not_found)
+        self.nodes.ask(self.nodes.client().read(&self.absolute(at))).await.map_err(not_found)
     }
 
     /// A range of an open file, which must lie within it.
@@ -141,7 +113,7 @@ impl Hdfs {
             let message = format!("{count} bytes at {from} of a file of {} bytes", file.file_length());
             return Err(HdfsError::InvalidArgument(message));
         }
-        self.within(DATA_TIME_MAX, file.read_range(from, count)).await
+        within(DATA_TIME_MAX, file.read_range(from, count)).await
     }
 
     /// The bytes of a small file, if it is there.
@@ -176,9 +148,9 @@ impl Hdfs {
         let hidden = format!("{TMP_DIR}/{}.whole.tmp", at.replace('/', "-"));
         self.put_small(&hidden, bytes).await?;
         let dir = at.rsplit_once('/').map_or("", |(dir, _)| dir);
-        self.name_node("make", dir, self.client.mkdirs(&self.absolute(dir), DIR_PERMISSION, true)).await?;
+        self.name_node("make", dir, self.nodes.client().mkdirs(&self.absolute(dir), DIR_PERMISSION, true)).await?;
         let (from, to) = (self.absolute(&hidden), self.absolute(at));
-        self.name_node("rename", &hidden, self.client.rename(&from, &to, true)).await
+        self.name_node("rename", &hidden, self.nodes.client().rename(&from, &to, true)).await
     }
 
     /// A writer for a new file, which replaces one that an attempt left open.
@@ -192,7 +164,7 @@ impl Hdfs {
     async fn create_file(&self, at: &str) -> Result<HdfsFile> {
         let options = WriteOptions::default().replication(self.replication).overwrite(true);
         let path = self.absolute(at);
-        let writer = self.name_node("create", at, self.client.create(&path, options)).await?;
+        let writer = self.name_node("create", at, self.nodes.client().create(&path, options)).await?;
         Ok(HdfsFile { writer, waiting: Vec::new(), name: format!("{}/{at}", self.url) })
     }
 
@@ -204,16 +176,17 @@ impl Hdfs {
         let parent = |to: &String| to.rsplit_once('/').map(|(dir, _)| dir.to_owned());
         let dirs: BTreeSet<String> = renames.iter().filter_map(|(_, to)| parent(to)).collect();
         for dir in dirs {
-            self.name_node("make", &dir, self.client.mkdirs(&self.absolute(&dir), DIR_PERMISSION, true)).await?;
+            self.name_node("make", &dir, self.nodes.client().mkdirs(&self.absolute(&dir), DIR_PERMISSION, true))
+                .await?;
         }
         for (from, to) in renames {
             let (source, target) = (self.absolute(from), self.absolute(to));
-            match self.within(CALL_TIME_MAX, self.client.rename(&source, &target, false)).await {
+            match self.nodes.ask(self.nodes.client().rename(&source, &target, false)).await {
                 Ok(()) => {}
                 Err(HdfsError::AlreadyExists(_)) => {
                     // only an attempt at the same range gives this name, and it was not published
                     tracing::info!(file = %to, "replaces what an attempt that did not end left on HDFS");
-                    self.name_node("rename", from, self.client.rename(&source, &target, true)).await?;
+                    self.name_node("rename", from, self.nodes.client().rename(&source, &target, true)).await?;
                 }
                 Err(error) => return Err(self.failed("rename", from, &error)),
             }
@@ -257,10 +230,11 @@ impl Hdfs {
     }
 
     async fn below(&self, dir: &str) -> hdfs_native::Result<Vec<FileStatus>> {
-        let iterator = self.client.list_status_iter(&self.absolute(dir), true);
+        let client = self.nodes.client();
+        let iterator = client.list_status_iter(&self.absolute(dir), true);
         let mut found = Vec::new();
         // each step asks the name node for the next thousand names at most
-        while let Some(status) = self.within(CALL_TIME_MAX, async { Ok(iterator.next().await) }).await? {
+        while let Some(status) = self.nodes.ask(async { Ok(iterator.next().await) }).await? {
             match status {
                 Ok(status) => found.push(status),
                 // gone while the list was read, or never there
@@ -281,7 +255,7 @@ impl Hdfs {
     /// # Errors
     /// `Destination`.
     pub async fn delete(&self, at: &str) -> Result<()> {
-        self.name_node("delete", at, self.client.delete(&self.absolute(at), false)).await.map(|_| ())
+        self.name_node("delete", at, self.nodes.client().delete(&self.absolute(at), false)).await.map(|_| ())
     }
 
     /// Removes a directory with all that is in it, files that a dead writer holds open too.
@@ -289,7 +263,7 @@ impl Hdfs {
     /// # Errors
     /// `Destination`.
     pub async fn remove_dir(&self, dir: &str) -> Result<()> {
-        self.name_node("delete", dir, self.client.delete(&self.absolute(dir), true)).await.map(|_| ())
+        self.name_node("delete", dir, self.nodes.client().delete(&self.absolute(dir), true)).await.map(|_| ())
     }
 
     /// Removes directories below `dir` that hold nothing, and `dir` itself.
@@ -301,7 +275,7 @@ impl Hdfs {
         dirs.sort_by_key(|path| std::cmp::Reverse(path.matches('/').count()));
         for path in dirs {
             // refused where something is left, which is what is wanted
-            let _ = self.within(CALL_TIME_MAX, self.client.delete(&path, false)).await;
+            let _ = self.nodes.ask(self.nodes.client().delete(&path, false)).await;
         }
     }
 
@@ -380,7 +354,9 @@ fn told(error: &HdfsError) -> String {
     let next = match class.rsplit('.').next().unwrap_or_default() {
         "SafeModeException" => "HDFS is in safe mode and takes no changes; it is tried again",
         "AccessControlException" => "give the directory to that user, or set lake.hdfs_user or HADOOP_USER_NAME",
-        "StandbyException" => "this name node is on standby: name the service in lake.url and set HADOOP_CONF_DIR",
+        "StandbyException" => {
+            "no name node serves; with one name node in lake.url, name the service there and set lake.hdfs_conf_dir"
+        }
         _ => AWAY,
     };
     format!("{first}: {next}")

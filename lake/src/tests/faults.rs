@@ -138,6 +138,7 @@ async fn what_was_merged_and_archived_after_a_backup_is_found_by_the_restored_st
             lake.flush(TOPIC).await.unwrap();
         }
         let before = table(&lake, "SELECT _offset, amount, ts FROM listens ORDER BY _offset").await;
+        let published = published_ms(&bench, &lake, 9);
         lake.stop().await.unwrap();
         drop(lake);
         let lake = restored(&mut bench, async |_: &Bench, lake: &Lake| {
@@ -155,6 +156,7 @@ async fn what_was_merged_and_archived_after_a_backup_is_found_by_the_restored_st
         assert!(lake.status().tables[0].put_aside.is_empty() && report.notes.is_empty());
         let settled = lake.settler_for_test().manifest.settled(partition_of(&bench));
         assert_eq!((settled.files.len(), settled.raw.len()), (3, 1));
+        assert_eq!(published_ms(&bench, &lake, 9), published, "a file that was only moved is what it was");
         // and it is merged on
         bench.append(0, &[row(30_000, 10)]).await;
         lake.flush(TOPIC).await.unwrap();
@@ -167,6 +169,11 @@ async fn what_was_merged_and_archived_after_a_backup_is_found_by_the_restored_st
 
 fn partition_of(bench: &Bench) -> broker::LogId {
     bench.broker.catalog().topic(TOPIC).unwrap().partition(0).unwrap().id()
+}
+
+fn published_ms(bench: &Bench, lake: &Lake, offset: i64) -> i64 {
+    let settled = lake.settler_for_test().manifest.settled(partition_of(bench));
+    settled.files.iter().find(|file| file.first == offset).unwrap().published_ms
 }
 
 /// A merge took rows of before the backup and of after it into one file: the former are written anew, the latter put aside.
@@ -249,6 +256,30 @@ async fn a_restored_store_whose_files_are_gone_for_good_settles_on() {
         assert!(report.named[0].contains("listens-0-0-0.parquet is not there as it was published"), "{report:?}");
         lake.stop().await.unwrap();
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_records_that_no_known_file_has_are_not_deleted_though_the_table_has_their_rows() {
+    let mut bench = Bench::new(1).await;
+    bench.config.raw = true;
+    let lake = configured(&bench).await;
+    for n in 0..2 {
+        bench.append(0, &[value(0, json!("a"), n)]).await;
+        lake.flush(TOPIC).await.unwrap();
+    }
+    let raw = lake.settler_for_test().manifest.settled(partition_of(&bench)).raw;
+    lake.stop().await.unwrap();
+    drop(lake);
+    let [first, second] = [0, 1].map(|at: usize| Path::new(&bench.url).join(&raw[at].path));
+    std::fs::remove_file(second).unwrap();
+    // by its name it has both records, so it is not what the first file was
+    std::fs::rename(&first, first.with_file_name(format!("{TOPIC}-0-0-1.parquet"))).unwrap();
+    let lake = configured(&bench).await;
+    let told = lake.status().tables[0].put_aside.clone();
+    assert_eq!((told.len(), told.iter().map(|told| told.files).sum::<u64>()), (1, 1), "{told:?}");
+    assert_eq!(parquet_files(&Path::new(&bench.url).join(&told[0].dir).join("_raw")).len(), 1);
+    assert_eq!(rows_in_files(&bench.topic_dir()), [(0, 0), (0, 1)]);
+    lake.stop().await.unwrap();
 }
 
 fn copy(mode: TransformMode, sql: &str) -> TransformConfig {

@@ -105,7 +105,10 @@ impl Bench {
         let url = if self.objects { format!("objects://{}", self.url) } else { self.url.clone() };
         let config = LakeConfig { url, sql: self.sql.clone(), ..config };
         let (broker, views, limits) = (self.broker.clone(), Arc::new(NoViews), self.limits);
-        Lake::assemble(Parts { broker, tables, views, config, limits, fault }).await
+        let lake = Lake::assemble(Parts { broker, tables, views, config, limits, fault }).await?;
+        // the start itself waits for that a few seconds, which on a busy machine is not enough; a destination that is away is told later
+        let _ = lake.clean_for_test().await;
+        Ok(lake)
     }
 
     /// Appends one batch; a value that is not JSON is one that the stream rejects.
