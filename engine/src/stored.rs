@@ -7,7 +7,7 @@ use broker::Family;
 use broker::check::{Check, Kind, Logs, Place, Remedy};
 
 use crate::definitions::stored::{self, DEFINED};
-use crate::derive::JOIN_PROGRESS;
+use crate::derive::stored::{JOIN_PROGRESS, LONELY, WAITING, check_joined};
 use crate::error::{EngineError, Result};
 use crate::state::{self, Definition, Progress, StoredTelling};
 use crate::state::{
@@ -68,6 +68,7 @@ fn look_at(check: &mut Check<'_>, (key, value): (&[u8], &[u8]), logs: &Logs, vie
             let (_, progress) = value.split_at_checked(8).ok_or_else(damaged)?;
             compare_positions(check, &subject(key, views), &Progress::decode(progress)?, logs);
         }
+        [WAITING | LONELY, ..] => check_joined(key, value)?,
         [QUALITY, ..] => {
             state::split_quality_key(key)?;
             state::decode_count(value)?;
@@ -148,7 +149,7 @@ fn subject(key: &[u8], views: &Views) -> String {
     let name = || String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(&[])).into_owned();
     match *kind {
         DEFINITION => format!("view {}", name()),
-        STREAM_PROGRESS | DERIVED_PROGRESS | JOIN_PROGRESS => format!("stream {}", name()),
+        STREAM_PROGRESS | DERIVED_PROGRESS | JOIN_PROGRESS | WAITING | LONELY => format!("stream {}", name()),
         TABLE_PROGRESS => format!("table {}", name()),
         VIEW_PROGRESS | STATE | MARK | SESSION | UNTOLD => {
             let id = key[1..].first_chunk().map(|id| u32::from_be_bytes(*id)).unwrap_or(0);
@@ -248,6 +249,9 @@ mod tests {
             (state::view_progress_key(1), vec![9], STATE_DAMAGED, "view v"),
             (state::table_progress_key("d"), vec![9], STATE_DAMAGED, "table d"),
             (state::stream_progress_key("s"), vec![], STATE_DAMAGED, "stream s"),
+            (vec![JOIN_PROGRESS, b'j', 0, 0], vec![0; 9], STATE_DAMAGED, "stream j"),
+            (vec![WAITING, b'j', 0, 0, 0], vec![1], STATE_DAMAGED, "stream j"),
+            ([&[LONELY, b'j', 0, 0, 0][..], &[0; 20]].concat(), vec![2], STATE_DAMAGED, "stream j"),
             (vec![DEFINED, 2, b'x'], vec![1], STATE_DAMAGED, "the engine's state"),
             (vec![QUALITY, 1], vec![1], STATE_DAMAGED, "a counter of data quality"),
             (state::state_bound(1, 6), state::encode_state(8, b""), OTHER_VIEW, "view v"),

@@ -17,7 +17,7 @@ mod member;
 mod parse;
 mod plan;
 mod search;
-mod stored;
+pub(crate) mod stored;
 mod stream_join;
 mod within;
 
@@ -28,4 +28,4 @@ pub(crate) use parse::{BRANCHES_MAX, ParsedBranch, parse_stream};
 pub(crate) use plan::DerivedPlan;
 #[cfg(test)]
 pub(crate) use search::MEETINGS_MAX;
-pub(crate) use stored::{PROGRESS as JOIN_PROGRESS, forget_joined, has_joined};
+pub(crate) use stored::{forget_joined, has_joined};
