@@ -1,5 +1,6 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong.
 
+mod check;
 mod client;
 mod ddl;
 mod demo;
@@ -54,6 +55,8 @@ enum Command {
     Generate(generate::Args),
     /// Print statements with which Hive or Spark read the lake of a running server
     Ddl(ddl::Args),
+    /// Look for what is wrong in the data directory of a server that is stopped
+    Check(check::Args),
     /// Make a data directory of a backup
     Restore(restore::Args),
     /// Run the jobs of a running server, and list what ran
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Evaluate(args) => evaluate::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Ddl(args) => ddl::run(&args),
+        Command::Check(args) => check::run(&args),
         Command::Restore(args) => restore::run(&args),
         Command::Job(command) => job::run(&command),
         Command::Topics(command) => topics::run(&command),

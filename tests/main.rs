@@ -15,6 +15,7 @@ mod support;
 mod access;
 mod backup;
 mod bad_input;
+mod check;
 mod clients;
 mod cold;
 mod compaction;

@@ -37,6 +37,10 @@ pub async fn answer(app: &Arc<App>, caller: &Caller, (sql, read_only): (&str, bo
         }
         Ok(Some(Command::Show(kind))) => describe::list(app, caller, kind).map(Some),
         Ok(Some(Command::Describe(name))) => describe::one(app, caller, &name),
+        Ok(Some(Command::ExplainNew(script))) => {
+            may_change(caller)?;
+            describe::steps(decided(app, &script).await?.explain()).map(Some)
+        }
         Ok(Some(Command::Explain(name))) => describe::explain(app, caller, &name).map(Some),
         Err(mistakes) => {
             may_change(caller)?;
@@ -49,14 +53,18 @@ fn may_change(caller: &Caller) -> Answer<()> {
     caller.may(Need::Admin).map_err(|refusal| problem(&refusal))
 }
 
-async fn change(app: &Arc<App>, script: Script) -> Answer<Table> {
+/// What a script would change, when it may.
+async fn decided(app: &App, script: &Script) -> Answer<Change> {
     let turn = app.engine.turn().await;
-    let change = {
-        let (taken, readers) = (|name: &str| taken(app, name), |name: &str| readers(app, name));
-        let outside = Surroundings { taken: &taken, readers: &readers };
-        turn.decide(&script, &outside).map_err(|mistakes| refused(&mistakes))?
-    };
+    let (taken, readers) = (|name: &str| taken(app, name), |name: &str| readers(app, name));
+    let outside = Surroundings { taken: &taken, readers: &readers };
+    let change = turn.decide(script, &outside).map_err(|mistakes| refused(&mistakes))?;
     check_beside(app, &change)?;
+    Ok(change)
+}
+
+async fn change(app: &Arc<App>, script: Script) -> Answer<Table> {
+    let change = decided(app, &script).await?;
     let (app, made) = (app.clone(), change.made());
     let all = async move {
         app.access.follow(&app.engine, &app.lake, &made);

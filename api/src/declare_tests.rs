@@ -80,6 +80,11 @@ async fn a_view_declared_over_http_is_everywhere_and_closed_to_who_sees_a_part()
     let asked = json!({"sql": create, "read_only": true});
     let reply = ask(&running, "POST /v1/sql", ADMIN, &asked).await;
     assert_eq!((reply.status, &reply.json()["type"]), (409, &json!("urn:millpond:problem:statement-changes")));
+    let explain = format!("EXPLAIN {create}");
+    assert_eq!(sql(&running, &explain, READ).await.status, 403);
+    let asked = json!({"sql": explain, "read_only": true});
+    let reply = ask(&running, "POST /v1/sql", ADMIN, &asked).await;
+    assert!(reply.status == 200 && reply.body.contains("topic listens as stream listens"), "{}", reply.body);
     let made = rows(&running, create).await;
     assert_eq!(made, json!([["materialized view", "lengths", "created"]]));
     assert_eq!(rows(&running, "SELECT * FROM lengths ORDER BY genre").await, json!([["jazz", "10"], ["pop", "20"]]));

@@ -173,7 +173,11 @@ fn status_lines(status: &ViewStatus) -> Lines {
 pub fn explain(app: &App, caller: &Caller, name: &str) -> Answer<Table> {
     find(app, name)?;
     caller.check_seen(name)?;
-    let steps = app.engine.explain(name)?;
+    steps(app.engine.explain(name)?)
+}
+
+/// Steps as rows.
+pub fn steps(steps: Vec<(&'static str, String)>) -> Answer<Table> {
     let rows = steps.into_iter().map(|(step, what)| vec![some(step), Some(what)]).collect();
     texts(&["step", "what"], rows)
 }

@@ -21,9 +21,11 @@ use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
 use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
 
-const TOPIC_PREFIX: &[u8] = b"topic";
-const TOPIC_PREFIX_END: &[u8] = b"topid";
-const NEXT_LOG_ID_KEY: &[u8] = b"next-log-id";
+/// What the keys of topics begin with.
+pub(crate) const TOPIC_PREFIX: &[u8] = b"topic";
+/// The end of their range.
+pub(crate) const TOPIC_PREFIX_END: &[u8] = b"topid";
+pub(crate) const NEXT_LOG_ID_KEY: &[u8] = b"next-log-id";
 const RECORD_VERSION: u32 = 1;
 /// Longest topic name, as in Kafka, where it must fit a directory name.
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
@@ -462,16 +464,36 @@ fn next_log_id_change(next: u32) -> Change {
     Change::Put(Family::Meta, NEXT_LOG_ID_KEY.to_vec(), next.to_be_bytes().to_vec())
 }
 
-fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {
+/// A topic as it is stored.
+pub(crate) struct StoredTopic {
+    /// Its name.
+    pub(crate) name: TopicName,
+    /// Its identity.
+    pub(crate) id: TopicId,
+    /// Log ids by partition.
+    pub(crate) logs: Vec<u32>,
+    config: BTreeMap<String, String>,
+}
+
+/// A topic from its key and value.
+///
+/// # Errors
+/// `Storage` when they are damaged.
+pub(crate) fn decode_topic(key: &[u8], value: &[u8]) -> Result<StoredTopic> {
     let name = std::str::from_utf8(&key[TOPIC_PREFIX.len()..]).map_err(|_| keys::damaged("topic name", key))?;
-    let record: TopicRecord = serde_json::from_slice(value).map_err(|_| keys::damaged("topic record", value))?;
-    if record.v != RECORD_VERSION {
+    let TopicRecord { v, id, logs, config } =
+        serde_json::from_slice(value).map_err(|_| keys::damaged("topic record", value))?;
+    if v != RECORD_VERSION {
         return Err(keys::damaged("topic record", value));
     }
-    let id = uuid::Uuid::parse_str(&record.id).map_err(|_| keys::damaged("topic id", record.id.as_bytes()))?;
-    let name: TopicName = name.into();
-    let config = Arc::new(TopicConfig::read_over(&record.config, defaults)?);
+    let id = uuid::Uuid::parse_str(&id).map_err(|_| keys::damaged("topic id", id.as_bytes()))?;
+    Ok(StoredTopic { name: name.into(), id, logs, config })
+}
+
+fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {
+    let StoredTopic { name, id, logs, config } = decode_topic(key, value)?;
+    let config = Arc::new(TopicConfig::read_over(&config, defaults)?);
     let recover = |(index, log)| Partition::recover(store, LogId(log), (name.clone(), index), config.clone());
-    let partitions: Result<Arc<[_]>> = (0..).zip(record.logs).map(recover).collect();
+    let partitions: Result<Arc<[_]>> = (0..).zip(logs).map(recover).collect();
     Ok(Topic { name: name.clone(), id, partitions: RwLock::new(partitions?), config: RwLock::new(config) })
 }

@@ -6,6 +6,7 @@
 pub mod batch;
 mod builder;
 pub mod catalog;
+pub mod check;
 mod clock;
 pub mod codec;
 mod cold;
@@ -64,7 +65,7 @@ pub use schema::{
 };
 pub use secret::HashedSecret;
 pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
-pub use store::{Family, Scan, Snapshot, Store};
+pub use store::{Family, ReadOnly, Scan, Snapshot, Store, TableFile};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
 

@@ -3,6 +3,8 @@
 //! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`,
 //! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
+mod read_only;
+
 use std::path::Path;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +17,8 @@ use rocksdb::{
 
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
+
+pub use read_only::{ReadOnly, TableFile};
 
 /// Version of everything stored. A store of a newer one is refused; of an older one, migrated when there is one.
 pub const FORMAT_VERSION: u32 = 1;
@@ -61,7 +65,7 @@ impl Family {
         Family::Lake,
     ];
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Meta => "meta",
             Self::Log => "log",

@@ -63,6 +63,7 @@ mod sql;
 mod start;
 mod state;
 mod status;
+mod stored;
 mod stream;
 mod table;
 #[cfg(test)]
@@ -103,6 +104,7 @@ pub use read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 pub use sources::Sources;
 pub use sql::exact_sum;
 pub use status::{DerivedStatus, FillStatus, StreamStatus, TableStatus, ViewStatus};
+pub use stored::check_stored;
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
 pub use top_k::top_k;
 pub use tumble::{only_in_views, tumble};

@@ -38,19 +38,19 @@ use broker::{Change, Family, LogId, Offset, PartitionIndex, TimestampMs};
 
 use crate::error::{EngineError, ErrorKind, Result};
 
-const DEFINITION: u8 = 0x01;
-const NEXT_VIEW_ID: u8 = 0x02;
-const VIEW_PROGRESS: u8 = 0x03;
-const STREAM_PROGRESS: u8 = 0x04;
-const DERIVED_PROGRESS: u8 = 0x05;
-const TABLE_PROGRESS: u8 = 0x06;
-const QUALITY: u8 = 0x07;
-const MARK: u8 = 0x08;
-const STATE: u8 = 0x10;
+pub(crate) const DEFINITION: u8 = 0x01;
+pub(crate) const NEXT_VIEW_ID: u8 = 0x02;
+pub(crate) const VIEW_PROGRESS: u8 = 0x03;
+pub(crate) const STREAM_PROGRESS: u8 = 0x04;
+pub(crate) const DERIVED_PROGRESS: u8 = 0x05;
+pub(crate) const TABLE_PROGRESS: u8 = 0x06;
+pub(crate) const QUALITY: u8 = 0x07;
+pub(crate) const MARK: u8 = 0x08;
+pub(crate) const STATE: u8 = 0x10;
 const TABLE_ROW: u8 = 0x11;
 const SEEN: u8 = 0x12;
-const SESSION: u8 = 0x13;
-const UNTOLD: u8 = 0x14;
+pub(crate) const SESSION: u8 = 0x13;
+pub(crate) const UNTOLD: u8 = 0x14;
 /// Version of every value of the engine; a change rebuilds all views.
 const FORMAT: u8 = 1;
 /// Format byte and fingerprint before the state columns.

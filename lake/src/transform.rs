@@ -16,7 +16,7 @@ mod statement;
 mod table;
 mod writer;
 
-pub use bytes::TableFile;
+pub use bytes::{FILES as TABLE_FILES, TableFile, table_of};
 pub use run::{Runner, TransformInfo, TransformReport, check, declare};
 pub use table::{TableFiles, WrittenScan, WrittenTable};
 pub use writer::is_table_file;

@@ -4,6 +4,7 @@
                                                       from 120 on all have the schema's second version, in which fields were added
     formats.py raw   BOOTSTRAP REGISTRY               values that no serializer wrote
     formats.py plain BOOTSTRAP SCHEMA   FIRST COUNT   as write, without a registry: Protobuf's own bytes, and Avro of this schema by fastavro
+    formats.py framed BOOTSTRAP -                     to the same topics a value each that begins as a registry's serializer does
     formats.py lake  LAKE_DIR -         COUNT         what the Parquet files hold, against the events 0 to COUNT
 
 The report is one JSON object on stdout.
@@ -164,6 +165,13 @@ def raw(bootstrap, registry):
     return {topic: len(values) for topic, values in bad.items()}
 
 
+def framed(bootstrap):
+    producer = Producer({"bootstrap.servers": bootstrap})
+    for topic in ["logs", "readings"]:
+        producer.produce(topic, value=b"\0\0\0\0\x07\0\x10\x01", partition=0, timestamp=BASE_MS)
+    return {"left": producer.flush(DEADLINE_S)}
+
+
 def lake(folder, count):
     import duckdb
 
@@ -186,7 +194,8 @@ def main():
     mode, place, registry, *rest = sys.argv[1:]
     numbers = [int(number) for number in rest]
     report = {"write": lambda: write(place, registry, *numbers), "raw": lambda: raw(place, registry),
-              "plain": lambda: plain(place, registry, *numbers), "lake": lambda: lake(place, *numbers)}[mode]()
+              "plain": lambda: plain(place, registry, *numbers), "framed": lambda: framed(place),
+              "lake": lambda: lake(place, *numbers)}[mode]()
     print(json.dumps(report))
 
 

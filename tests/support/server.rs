@@ -72,8 +72,10 @@ impl Server {
         Client::connect(&self.kafka)
     }
 
+    /// And has `millpond check` look at what is left: no crash may break a rule of the store.
     pub fn kill9(&mut self) {
         self.process.kill9();
+        self.check();
     }
 
     /// SIGTERM; a clean stop is quick and successful.
@@ -94,6 +96,16 @@ impl Server {
             "same ports after a restart"
         );
         self.http = Http::new(&http);
+    }
+
+    /// `millpond check` finds nothing wrong in the data of the stopped server. Gives its report.
+    pub fn check(&self) -> String {
+        let mut command = millpond();
+        command.args(["check", "--json", "--data-dir"]).arg(self.data_dir());
+        let output = command.output().unwrap();
+        let (report, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{report}\n{error}");
+        report.into_owned()
     }
 
     /// Fails if the server has ended; for tests that try to break it.

@@ -48,7 +48,11 @@ impl Aborted {
         out
     }
 
-    fn decode(marker: Offset, bytes: &[u8]) -> Result<Self> {
+    /// Reads the stored form.
+    ///
+    /// # Errors
+    /// `Storage` when it is not one.
+    pub(crate) fn decode(marker: Offset, bytes: &[u8]) -> Result<Self> {
         let wrong = || keys::damaged("aborted transaction", bytes);
         let whole: &[u8; VALUE_BYTES] = bytes.try_into().map_err(|_| wrong())?;
         if whole[0] != VERSION {

@@ -17,7 +17,7 @@ use crate::log::{Stability, keys};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LogId, Offset, ProducerId};
 
-const KIND: u8 = 3;
+pub(crate) const KIND: u8 = 3;
 const VERSION: u8 = 1;
 const VALUE_BYTES: usize = 11;
 
@@ -151,7 +151,11 @@ pub(crate) fn encode(epoch: i16, first: Offset) -> Vec<u8> {
     out
 }
 
-fn decode(bytes: &[u8]) -> Result<(i16, Offset)> {
+/// Reads the stored form: producer epoch and first offset.
+///
+/// # Errors
+/// `Storage` when it is not one.
+pub(crate) fn decode(bytes: &[u8]) -> Result<(i16, Offset)> {
     let wrong = || keys::damaged("open transaction", bytes);
     let bytes: &[u8; VALUE_BYTES] = bytes.try_into().map_err(|_| wrong())?;
     let (head, first) = bytes.split_first_chunk::<3>().ok_or_else(wrong)?;

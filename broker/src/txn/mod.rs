@@ -6,7 +6,7 @@
 //! The end of a transaction is one commit: its markers in all partitions, its groups' offsets, and its new state. So there is
 //! no prepared transaction, and nothing to complete after a crash.
 
-mod records;
+pub(crate) mod records;
 mod rules;
 mod state;
 mod timers;

@@ -10,6 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::departure::clear;
 use super::draft::{Draft, Step, Surroundings};
+use super::explain::steps;
 use super::script::Script;
 use super::{Kind, Mistake};
 use crate::check::Compiled;
@@ -107,6 +108,25 @@ impl Change {
     /// All streams that there will be.
     pub fn streams(&self) -> Vec<Arc<Stream>> {
         self.after.compiled.streams.clone()
+    }
+
+    /// How the views that it makes will be computed, step by step; without any, what is there already.
+    pub fn explain(&self) -> Vec<(&'static str, String)> {
+        let mut explained = Vec::new();
+        for step in &self.steps {
+            let plans: &[Arc<ViewPlan>] = match step {
+                Step::Start(new) => &new.views,
+                Step::Replace(plan) => std::slice::from_ref(plan),
+                Step::Drop(..) | Step::Pause(_) | Step::Resume(_) => &[],
+            };
+            let reading = "in a reading of its own until the next start";
+            explained.extend(plans.iter().flat_map(|plan| steps(plan, reading)));
+        }
+        if explained.is_empty() {
+            let told = |done: &Done| ("nothing to do", format!("{} {} {}", done.kind.word(), done.name, done.result));
+            explained.extend(self.done.iter().map(told));
+        }
+        explained
     }
 
     /// Whether it changes anything.

@@ -53,7 +53,7 @@ fn topics(kind: Kind, name: &str, is_derived: bool) -> Vec<String> {
 
 fn is_derived(definition: &Definition) -> bool {
     let Ok(Action::Create { declares, .. }) = read_one(&definition.sql, "") else { return false };
-    matches!(*declares, Declares::Stream(stream) if stream.sql.is_some())
+    matches!(declares, Declares::Stream(stream) if stream.sql.is_some())
 }
 
 fn view_changes(broker: &Broker, name: &str) -> Result<Vec<Change>> {

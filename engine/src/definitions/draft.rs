@@ -126,7 +126,7 @@ impl<'a> Draft<'a> {
                 let stream = Arc::new(Stream::new(&config)?);
                 stream.bind(self.broker.schemas().clone());
                 self.check_topics(None, &[config.topic.clone(), format!("{name}{REJECTED_SUFFIX}")])?;
-                self.after.config.streams.push(config);
+                self.after.config.streams.push(*config);
                 new.streams.push(stream);
             }
             Declares::Stream(config) => {
@@ -138,7 +138,7 @@ impl<'a> Draft<'a> {
                     plan.stream.bind(self.broker.schemas().clone());
                     new.streams.push(plan.stream.clone());
                 }
-                self.after.config.streams.push(config);
+                self.after.config.streams.push(*config);
                 new.derived.extend(plans.into_iter().map(Arc::new));
             }
             Declares::Table(config) => {
@@ -366,7 +366,7 @@ impl Statement {
 /// The declaration with the place that it will have after a start, so that both say the same.
 fn read_again(definition: &Definition) -> Result<Declares, Wrong> {
     match read_one(&definition.sql, &definition.place()) {
-        Ok(Action::Create { declares, .. }) => Ok(*declares),
+        Ok(Action::Create { declares, .. }) => Ok(declares),
         Ok(_) => Err(vec!["it declares nothing".to_string()]),
         Err(mistakes) => Err(mistakes.into_iter().map(|mistake| mistake.message).collect()),
     }

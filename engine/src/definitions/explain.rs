@@ -1,4 +1,4 @@
-//! How a view is computed, step by step, as it runs now.
+//! How a view is computed, step by step: as it runs now, or as it would.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::parse_emit::Emit;
 use crate::running::Running;
 use crate::shared::RunningView;
 use crate::unnest::ITEM;
+use crate::view::ViewPlan;
 
 impl Engine {
     /// The steps of a view, each with what it does.
@@ -21,51 +22,49 @@ impl Engine {
     pub fn explain(&self, view: &str) -> Result<Vec<(&'static str, String)>> {
         let running = self.running();
         let view = running.view(view)?;
-        let plan = &view.plan;
-        let stream = &plan.stream;
-        let used: Vec<&str> = plan
-            .aggregation
-            .input_schema()
-            .fields()
-            .iter()
-            .map(|field| field.name().as_str())
-            .filter(|name| ![WINDOW_START, ITEM].contains(name))
-            .collect();
-        let mut steps = vec![
-            ("read", format!("topic {} as stream {}, {}", stream.topic(), stream.name(), shared_with(&running, view))),
-            ("decode", format!("all columns of {}; of them the view uses: {}", stream.name(), used.join(", "))),
-        ];
-        steps.extend(plan.unnest.as_ref().map(|unnest| ("unnest", format!("a row for each item of {}", unnest.text))));
-        let (condition, having) = conditions(&plan.sql);
-        steps.extend(condition.map(|condition| ("filter", condition)));
-        if let Some(windows) = plan.windows {
-            let (name, width, lateness_ms) = (windows.name(), windows.nominal_ms(), stream.config().lateness_ms);
-            let what =
-                format!("{name} of {width} ms over {}, closed {lateness_ms} ms behind its end", stream.event_time());
-            steps.push(("window", what));
-        }
-        let state = plan.aggregation.state_schema();
-        let kept = state.fields().iter().map(|field| field.name().as_str()).collect::<Vec<&str>>().join(", ");
-        steps.push(("aggregate", format!("by window and keys ({}); kept per group: {kept}", plan.keys.join(", "))));
-        let told = match plan.emit {
-            Emit::Changes => "changed groups",
-            Emit::Final => "each group once, when its window is closed,",
-        };
-        steps.push((
-            "write",
-            format!(
-                "{told} to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
-                 commit with the state and the offsets",
-                plan.name,
-                stream.name()
-            ),
-        ));
-        steps.extend(plan.retention_ms.map(|ms| ("forget", format!("windows that closed {ms} ms ago"))));
-        steps.extend(having.map(|having| ("when read: filter", having)));
-        let columns: Vec<&str> = plan.schema.fields().iter().map(|field| field.name().as_str()).collect();
-        steps.push(("when read: columns", columns.join(", ")));
-        Ok(steps)
+        Ok(steps(&view.plan, &shared_with(&running, view)))
     }
+}
+
+/// The steps of a view whose stream is read in this way.
+pub(super) fn steps(plan: &ViewPlan, reading: &str) -> Vec<(&'static str, String)> {
+    let stream = &plan.stream;
+    let input = plan.aggregation.input_schema();
+    let names = input.fields().iter().map(|field| field.name().as_str());
+    let used: Vec<&str> = names.filter(|name| ![WINDOW_START, ITEM].contains(name)).collect();
+    let mut steps = vec![
+        ("read", format!("topic {} as stream {}, {reading}", stream.topic(), stream.name())),
+        ("decode", format!("all columns of {}; of them the view uses: {}", stream.name(), used.join(", "))),
+    ];
+    steps.extend(plan.unnest.as_ref().map(|unnest| ("unnest", format!("a row for each item of {}", unnest.text))));
+    let (condition, having) = conditions(&plan.sql);
+    steps.extend(condition.map(|condition| ("filter", condition)));
+    if let Some(windows) = plan.windows {
+        let (name, width, lateness_ms) = (windows.name(), windows.nominal_ms(), stream.config().lateness_ms);
+        let what = format!("{name} of {width} ms over {}, closed {lateness_ms} ms behind its end", stream.event_time());
+        steps.push(("window", what));
+    }
+    let state = plan.aggregation.state_schema();
+    let kept = state.fields().iter().map(|field| field.name().as_str()).collect::<Vec<&str>>().join(", ");
+    steps.push(("aggregate", format!("by window and keys ({}); kept per group: {kept}", plan.keys.join(", "))));
+    let told = match plan.emit {
+        Emit::Changes => "changed groups",
+        Emit::Final => "each group once, when its window is closed,",
+    };
+    steps.push((
+        "write",
+        format!(
+            "{told} to topic {0}, late rows to {0}{LATE_SUFFIX}, rows that fail to {1}{REJECTED_SUFFIX}, in one \
+             commit with the state and the offsets",
+            plan.name,
+            stream.name()
+        ),
+    ));
+    steps.extend(plan.retention_ms.map(|ms| ("forget", format!("windows that closed {ms} ms ago"))));
+    steps.extend(having.map(|having| ("when read: filter", having)));
+    let columns: Vec<&str> = plan.schema.fields().iter().map(|field| field.name().as_str()).collect();
+    steps.push(("when read: columns", columns.join(", ")));
+    steps
 }
 
 /// The texts of WHERE and HAVING.

@@ -12,7 +12,7 @@ mod explain;
 mod options;
 mod script;
 mod statement;
-mod stored;
+pub(crate) mod stored;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -149,7 +149,7 @@ impl Definitions {
 impl Declares {
     fn add_to(self, config: &mut EngineConfig) {
         match self {
-            Declares::Stream(stream) => config.streams.push(stream),
+            Declares::Stream(stream) => config.streams.push(*stream),
             Declares::Table(table) => config.tables.push(table),
             Declares::View(view) => config.views.push(view),
         }

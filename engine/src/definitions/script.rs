@@ -25,6 +25,8 @@ pub enum Command {
     Describe(String),
     /// `EXPLAIN MATERIALIZED VIEW name`.
     Explain(String),
+    /// `EXPLAIN CREATE MATERIALIZED VIEW …`, a script of one view that is not to be applied.
+    ExplainNew(Script),
 }
 
 /// Statements that are applied together or not at all.
@@ -63,6 +65,11 @@ pub fn command(text: &str) -> Result<Option<Command>, Vec<Mistake>> {
         && let Some(asked) = asked(head, tokens)
     {
         return Ok(Some(asked));
+    }
+    if let ([head], [(tokens, range)]) = (heads.as_slice(), statements.as_slice())
+        && let (true, [_, declaration @ ..]) = (explains_change(head), tokens.as_slice())
+    {
+        return explained(declaration, &text[..range.end]).map(Some);
     }
     if !heads.iter().any(|head| starts_change(head)) {
         return Ok(None);
@@ -168,6 +175,22 @@ fn starts_change(head: &[String]) -> bool {
     )
 }
 
+fn explains_change(head: &[String]) -> bool {
+    matches!(head, [first, change @ ..] if first == "EXPLAIN" && starts_change(change))
+}
+
+/// The declaration of a view behind `EXPLAIN`, which ends where `text` does.
+fn explained(tokens: &[TokenWithSpan], text: &str) -> Result<Command, Vec<Mistake>> {
+    let action = read_action(tokens, text, "")?;
+    let is_view = matches!(&action, Action::Create { declares, .. } if declares.kind() == Kind::View);
+    let from = tokens.first().map_or(text.len(), |first| byte_at(text, first.span.start));
+    let statement = Statement { text: text[from..].trim_end().to_string(), tokens: tokens.to_vec(), action };
+    if is_view {
+        return Ok(Command::ExplainNew(Script { statements: vec![statement] }));
+    }
+    Err(vec![statement.mistake("EXPLAIN takes CREATE MATERIALIZED VIEW, or MATERIALIZED VIEW and the name of one")])
+}
+
 /// A statement that only asks.
 fn asked(head: &[String], tokens: &[TokenWithSpan]) -> Option<Command> {
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
@@ -232,6 +255,11 @@ mod tests {
         assert!(matches!(command("DESC \"Plays\""), Ok(Some(Command::Describe(name))) if name == "Plays"));
         assert!(matches!(command("describe Plays"), Ok(Some(Command::Describe(name))) if name == "plays"));
         assert!(matches!(command("EXPLAIN MATERIALIZED VIEW v"), Ok(Some(Command::Explain(name))) if name == "v"));
-        assert!(matches!(command("DROP STREAM 'x"), Err(_)));
+        assert!(command("DROP STREAM 'x").is_err());
+        let explained = command("explain  CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s ; ");
+        let Ok(Some(Command::ExplainNew(script))) = explained else { panic!("{explained:?}") };
+        assert_eq!(script.statements[0].text, "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s");
+        let wrong = command("EXPLAIN DROP STREAM s").unwrap_err();
+        assert!(wrong[0].message.contains("takes CREATE MATERIALIZED VIEW") && wrong[0].column == 9, "{wrong:?}");
     }
 }

@@ -21,7 +21,7 @@ const FORM: &str =
 /// What a statement does.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
-    Create { name: String, declares: Box<Declares>, or_replace: bool, if_not_exists: bool },
+    Create { name: String, declares: Declares, or_replace: bool, if_not_exists: bool },
     Drop { kind: Kind, name: String, if_exists: bool },
     Pause(String),
     Resume(String),
@@ -30,7 +30,7 @@ pub(super) enum Action {
 /// What is declared.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Declares {
-    Stream(StreamConfig),
+    Stream(Box<StreamConfig>),
     Table(TableConfig),
     View(ViewConfig),
 }
@@ -188,12 +188,12 @@ impl Reading<'_> {
         let declares = match (kind, has_columns) {
             (Kind::View, _) => self.view(&name, &mut options)?,
             (Kind::Stream, false) => self.derived(&name, &mut options)?,
-            (Kind::Stream, true) => Declares::Stream(self.stream(&name, columns, &mut options)),
+            (Kind::Stream, true) => Declares::Stream(Box::new(self.stream(&name, columns, &mut options))),
             (Kind::Table, _) => Declares::Table(self.table(&name, columns, &mut options)),
         };
         options.finish(&mut self.mistakes);
         self.end()?;
-        Ok(Action::Create { name, declares: Box::new(declares), or_replace, if_not_exists })
+        Ok(Action::Create { name, declares, or_replace, if_not_exists })
     }
 
     /// The text of the query after AS, which must be all that is left, and be a query.
@@ -225,7 +225,7 @@ impl Reading<'_> {
             within_ms: within_ms.unwrap_or(0),
         });
         config.sql = Some(format!("CREATE STREAM {} AS {}", quoted(name), self.query()?));
-        Ok(Declares::Stream(config))
+        Ok(Declares::Stream(Box::new(config)))
     }
 
     fn stream(&mut self, name: &str, columns: Columns, options: &mut Options) -> StreamConfig {

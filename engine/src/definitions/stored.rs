@@ -16,7 +16,7 @@ use super::Kind;
 use crate::error::{EngineError, ErrorKind, Result};
 
 /// What the keys of definitions begin with.
-const DEFINED: u8 = 0x09;
+pub(crate) const DEFINED: u8 = 0x09;
 const FORMAT: u8 = 1;
 /// Format, state, order and time before the statement.
 const HEADER_BYTES: usize = 18;

@@ -20,6 +20,13 @@ async fn run(engine: &Arc<Engine>, text: &str) -> Result<Vec<Done>, Vec<Mistake>
     Ok(change.apply().await.unwrap())
 }
 
+async fn explain(engine: &Arc<Engine>, text: &str) -> Result<Vec<(&'static str, String)>, Vec<Mistake>> {
+    let Some(Command::ExplainNew(script)) = command(&format!("EXPLAIN {text}"))? else { panic!("{text} is no view") };
+    let turn = engine.turn().await;
+    let (taken, readers) = (|_: &str| None, |_: &str| Vec::new());
+    turn.decide(&script, &Surroundings { taken: &taken, readers: &readers }).map(|change| change.explain())
+}
+
 pub(super) async fn done(engine: &Arc<Engine>, text: &str) -> Vec<&'static str> {
     run(engine, text).await.unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).iter().map(|done| done.result).collect()
 }
@@ -270,6 +277,31 @@ async fn what_is_wrong_is_told_at_once_and_nothing_is_done() {
     assert_eq!(wrong.iter().map(|wrong| wrong.line).collect::<Vec<_>>(), [2, 3], "{wrong:?}");
     assert!(engine.streams().iter().all(|stream| stream.name() != "good"));
     assert_eq!(rows_of(&broker, "good"), 0);
+    stop(broker, engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_explained_is_checked_and_not_declared() {
+    let dir = tempfile::tempdir().unwrap();
+    let (broker, engine) = start(dir.path(), config(&[])).await;
+    let steps = explain(&engine, BY_GENRE).await.unwrap();
+    assert!(steps[0].1.contains("topic events as stream s, in a reading of its own"), "{steps:?}");
+    let wrong = explain(&engine, "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM lissens").await.unwrap_err();
+    assert_eq!((wrong[0].column, wrong[0].message.contains("no stream 'lissens'")), (65, true), "{wrong:?}");
+    assert!(engine.views().is_empty());
+    assert_eq!(rows_of(&broker, "by_genre"), 0);
+    assert!(broker.catalog().topic("by_genre").is_none());
+    done(&engine, BY_GENRE).await;
+    // It is computed as was said.
+    assert_eq!(engine.explain("by_genre").unwrap()[1..], steps[1..]);
+    let again = BY_GENRE.replace("VIEW", "VIEW IF NOT EXISTS");
+    let nothing = [("nothing to do", "view by_genre exists already".to_string())];
+    assert_eq!(explain(&engine, &again).await.unwrap(), nothing);
+    let other = BY_GENRE.replace("CREATE", "CREATE OR REPLACE").replace("count(*)", "count(uid)");
+    let steps = explain(&engine, &other).await.unwrap();
+    assert!(steps.iter().any(|(step, what)| *step == "decode" && what.contains("uid")), "{steps:?}");
+    let steps = engine.explain("by_genre").unwrap();
+    assert!(!steps.iter().any(|(step, what)| *step == "decode" && what.contains("uid")), "{steps:?}");
     stop(broker, engine).await;
 }
 

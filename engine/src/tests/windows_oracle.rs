@@ -294,7 +294,7 @@ async fn compare(broker: &Broker, engine: &Engine) {
 
     let (hopping, many) = (read(engine, "hops").await, read(engine, "many").await);
     let rows = told(broker, "hops", &|_, start| start + 10_000).await;
-    let wanted = hops(&rows, (4_000, 10_000), &genre);
+    let wanted = hops(&rows, (4_000, 10_000), genre);
     same("hops", &hopping, &wanted, &|rows| {
         [sums(rows), vec![number(amounts(rows).iter().min().copied())], lists(rows)].concat()
     });
@@ -302,7 +302,7 @@ async fn compare(broker: &Broker, engine: &Engine) {
     let late = rows.iter().filter(|told| told.late.is_some()).count() - partly;
     assert!(partly > 0 && late > 0, "{partly} partly and {late} late of {}", rows.len());
     let rows = told(broker, "many", &|_, start| start + 37_000).await;
-    same("many", &many, &hops(&rows, (1_000, 37_000), &one), &|rows| {
+    same("many", &many, &hops(&rows, (1_000, 37_000), one), &|rows| {
         vec![rows.len().to_string(), number(amounts(rows).iter().max().copied())]
     });
 
@@ -314,13 +314,13 @@ async fn compare(broker: &Broker, engine: &Engine) {
         let all = genre.into_iter().flat_map(|genre| genre.split('o'));
         all.filter(|part| *part != "ck").map(str::to_string).collect()
     };
-    let wanted = hops(&rows, (2_000, 6_000), &of_genre);
+    let wanted = hops(&rows, (2_000, 6_000), of_genre);
     assert!(wanted.keys().any(|(.., part)| part == "p") && wanted.keys().all(|(.., part)| part != "rock"));
     same("parts", &parts, &wanted, &sums);
 
     let (steps, ever) = (read(engine, "steps").await, read(engine, "ever").await);
     let rows = told(broker, "steps", &|_, start| start + 5_000).await;
-    let mut wanted = hops(&rows, (5_000, 5_000), &genre);
+    let mut wanted = hops(&rows, (5_000, 5_000), genre);
     let closed_groups = wanted.len();
     wanted.retain(|_, rows| rows.len() != 2);
     assert!(wanted.len() < closed_groups);

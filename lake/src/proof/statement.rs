@@ -353,3 +353,53 @@ fn normalized(ident: &Ident) -> String {
 fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
+
+#[cfg(test)]
+mod tests {
+    use broker::{Broker, BrokerConfig, Clock, Durability};
+    use datafusion::sql::sqlparser::ast::Statement as Parsed;
+    use datafusion::sql::sqlparser::dialect::GenericDialect;
+    use datafusion::sql::sqlparser::parser::Parser;
+    use engine::{ColumnConfig, Engine, EngineConfig, StreamConfig, ViewConfig};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_cannot_be_recomputed_says_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let config =
+            BrokerConfig { data_dir: dir.path().join("data"), durability: Durability::Os, ..BrokerConfig::default() };
+        let broker = Broker::open(config, Clock::manual(0)).await.unwrap();
+        let ts = ColumnConfig { name: "ts".into(), sql_type: "TIMESTAMP".into(), ..ColumnConfig::default() };
+        let stream = StreamConfig {
+            name: "s".into(),
+            topic: "s".into(),
+            event_time: "ts".into(),
+            columns: vec![ts],
+            ..StreamConfig::default()
+        };
+        let sql = "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s".into();
+        let views = vec![ViewConfig { sql, ..ViewConfig::default() }];
+        let config = EngineConfig { streams: vec![stream], views, ..EngineConfig::default() };
+        let engine = Engine::start(broker.clone(), config).await.unwrap();
+        let mut view = engine.declared_view("v").unwrap();
+        let ends = BTreeMap::new();
+        let scope = Scope { ends: &ends, from: None, to: None, has_exceptions: false };
+        assert!(statement(&view, &scope).is_ok());
+        for (query, part) in [
+            ("SELECT 1 AS n UNION SELECT 2", "not one SELECT"),
+            ("SELECT count(*) AS n FROM (SELECT 1) AS s GROUP BY 1", "which is not a stream"),
+            ("SELECT count(*) AS n FROM s, t GROUP BY window_start", "more than one stream"),
+            ("SELECT count(*) AS n FROM s GROUP BY ALL", "keys are not named"),
+            ("SELECT count(*) FROM s GROUP BY window_start", "a column has no name"),
+        ] {
+            let parsed = Parser::parse_sql(&GenericDialect {}, query).unwrap().remove(0);
+            let Parsed::Query(parsed) = parsed else { panic!("{query}") };
+            view.query = *parsed;
+            let why = statement(&view, &scope).err().unwrap_or_default();
+            assert!(why.contains(part), "{query}: {why}");
+        }
+        engine.stop().await;
+        broker.stop().await.unwrap();
+    }
+}

@@ -259,15 +259,6 @@ async fn views_of_all_windows_equal_their_recomputation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_recomputed_says_why() {
-    let unnamed = "SELECT count(*) AS n FROM s GROUP BY upper(genre)";
-    let running = fed(&[("unnamed", unnamed)], None).await;
-    let report = running.verify("unnamed").await;
-    assert!(report.refused.as_ref().is_some_and(|why| why.contains("upper(")), "{report:#?}");
-    running.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_state_is_found_by_its_window_and_key() {
     let views = &[VIEWS[0], VIEWS[4], VIEWS[6], VIEWS[8], VIEWS[14]];
     let running = fed(views, None).await;

@@ -23,6 +23,8 @@ use crate::slice::Level;
 
 const FILE_TAG: u8 = b't';
 const RUN_TAG: u8 = b'w';
+/// The range of all files of all tables.
+pub const FILES: ([u8; 1], [u8; 1]) = ([FILE_TAG], [FILE_TAG + 1]);
 
 /// A published file of a table that SQL writes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +63,14 @@ pub fn file_key(table: &str, number: u64) -> Result<Vec<u8>> {
     put_short(&mut key, table)?;
     key.extend(number.to_be_bytes());
     Ok(key)
+}
+
+/// The table in the key of a file.
+///
+/// # Errors
+/// `Broker` when it is no such key.
+pub fn table_of(key: &[u8]) -> Result<String> {
+    Reader::of_key(key.get(1..).unwrap_or(&[]), "table file key").short()
 }
 
 /// The range of all files of a table.

@@ -1,0 +1,148 @@
+//! Opening a store to look at it: no byte of it changes, and no server can begin on it meanwhile.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+
+use rocksdb::{Cache, ColumnFamilyDescriptor, DB};
+
+use super::{FORMAT_KEY, FORMAT_VERSION, Family, Store, database_options, family_options};
+use crate::config::BrokerConfig;
+use crate::error::{Error, Kind, Result};
+
+/// Memory for blocks: what is read is read once, but for the filters.
+const CACHE_BYTES: usize = 32 << 20;
+
+/// A store that is only read. Holds: the store, and the lock that a server would take, shared with others who only read.
+pub struct ReadOnly {
+    /// The store. What would write it fails.
+    pub store: Store,
+    /// Why RocksDB would refuse to open it for a server, if it would; it was opened nevertheless.
+    pub refused: Option<String>,
+    _lock: Option<File>,
+}
+
+/// A file of the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFile {
+    /// Its name within the store's directory.
+    pub name: String,
+    /// Its family; none for one that is not of [`Family::ALL`].
+    pub family: Option<Family>,
+    /// Its first key.
+    pub first: Vec<u8>,
+    /// Its last key.
+    pub last: Vec<u8>,
+    /// Its size by RocksDB's own list of files.
+    pub bytes: u64,
+}
+
+impl ReadOnly {
+    /// Opens the store of the data directory `data_dir`.
+    ///
+    /// # Errors
+    /// `Config` when there is none, a server holds it, or its format is another one; `Storage` when RocksDB cannot open it at all.
+    pub fn open(data_dir: &Path) -> Result<Self> {
+        let dir = data_dir.join("store");
+        if !dir.join("CURRENT").is_file() {
+            return Err(Error::new(
+                Kind::Config,
+                format!("{} is no data directory of millpond: name one with --data-dir", data_dir.display()),
+            ));
+        }
+        let lock = share_lock(&dir, data_dir)?;
+        let (db, refused) = match open(&dir, true) {
+            Ok(db) => (db, None),
+            Err(error) => (open(&dir, false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string())),
+        };
+        let store = Store { db, poison: OnceLock::new(), syncs: AtomicU64::new(0) };
+        check_version(&store, data_dir)?;
+        Ok(Self { store, refused, _lock: lock })
+    }
+}
+
+impl Store {
+    /// The files of the store.
+    ///
+    /// # Errors
+    /// `Storage` when RocksDB cannot list them.
+    pub fn table_files(&self) -> Result<Vec<TableFile>> {
+        let files = self.db.live_files().map_err(super::unreadable)?;
+        let table = |file: rocksdb::LiveFile| TableFile {
+            family: Family::ALL.into_iter().find(|family| family.name() == file.column_family_name),
+            name: file.name.trim_start_matches('/').to_owned(),
+            first: file.start_key.unwrap_or_default(),
+            last: file.end_key.unwrap_or_default(),
+            bytes: file.size as u64,
+        };
+        Ok(files.into_iter().map(table).collect())
+    }
+}
+
+/// Takes the lock of a server, for reading: RocksDB's is one of `fcntl`, which `std` does not take. A store that was copied has no
+/// file for it, and no server.
+#[allow(unsafe_code, reason = "std has no call for it")]
+fn share_lock(dir: &Path, data_dir: &Path) -> Result<Option<File>> {
+    let path: PathBuf = dir.join("LOCK");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(Error::new(Kind::Config, format!("{} cannot be read: {error}", path.display()))),
+    };
+    // SAFETY: all zeros are a valid value of this struct of integers.
+    let mut whole: libc::flock = unsafe { std::mem::zeroed() };
+    whole.l_type = libc::F_RDLCK as libc::c_short;
+    whole.l_whence = libc::SEEK_SET as libc::c_short;
+    // SAFETY: the descriptor is open and `whole` lives longer than the call.
+    let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const whole) };
+    if taken == 0 {
+        return Ok(Some(file));
+    }
+    Err(Error::new(
+        Kind::Config,
+        format!(
+            "a server holds data directory {}: stop it first, or check a copy of it that a backup step makes",
+            data_dir.display()
+        ),
+    ))
+}
+
+fn open(dir: &Path, paranoid: bool) -> std::result::Result<DB, rocksdb::Error> {
+    let cache = Cache::new_lru_cache(CACHE_BYTES);
+    let mut options = database_options(&BrokerConfig::default());
+    options.create_if_missing(false);
+    options.create_missing_column_families(false);
+    options.set_paranoid_checks(paranoid);
+    let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
+    DB::open_cf_descriptors_read_only(&options, dir, families, false)
+}
+
+fn unopened(dir: &Path, error: &rocksdb::Error) -> Error {
+    let text = error.to_string();
+    if text.contains("Column family not found") {
+        let message = format!("{} was written by an older millpond: start this one on it once", dir.display());
+        return Error::new(Kind::Config, message);
+    }
+    Error::storage(format!("{} cannot be opened: {text}; restore a backup", dir.display()))
+}
+
+fn check_version(store: &Store, data_dir: &Path) -> Result<()> {
+    let stored = store.get(Family::Meta, FORMAT_KEY)?;
+    match stored.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) {
+        Some(FORMAT_VERSION) => Ok(()),
+        Some(other) => Err(Error::new(
+            Kind::Config,
+            format!(
+                "data directory {} has format {other}, this millpond checks {FORMAT_VERSION}: use the one that wrote it",
+                data_dir.display()
+            ),
+        )),
+        None => Err(Error::new(
+            Kind::Config,
+            format!("data directory {} is not one of millpond's: name another --data-dir", data_dir.display()),
+        )),
+    }
+}
