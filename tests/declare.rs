@@ -3,7 +3,7 @@
 
 use crate::support::http::rows;
 use crate::support::server::{Server, millpond};
-use crate::support::{Scratch, beside_others, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -123,11 +123,18 @@ fn declare(server: &Server, text: &str) -> Value {
     server.http.post("/v1/sql", &json!({ "sql": text }))
 }
 
-/// The views that there are, and their definitions.
+/// The views that there are, and their definitions: of one that is filled beside another version, its own.
 fn shown(server: &Server) -> BTreeMap<String, String> {
     let views = server.http.get("/v1/views");
-    let text = |view: &Value, key: &str| view[key].as_str().unwrap().to_owned();
-    views["views"].as_array().unwrap().iter().map(|view| (text(view, "name"), text(view, "sql"))).collect()
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let declared = |view: &Value| text(view.pointer("/status/successor/sql").unwrap_or(&view["sql"]));
+    views["views"].as_array().unwrap().iter().map(|view| (text(&view["name"]), declared(view))).collect()
+}
+
+/// No view is filled beside another version of it.
+fn is_settled(server: &Server) -> Result<(), String> {
+    let views = server.http.get("/v1/views")["views"].to_string();
+    if views.contains(r#""successor":{"#) { Err(views) } else { Ok(()) }
 }
 
 fn kind_of(server: &Server, name: &str) -> usize {
@@ -183,6 +190,7 @@ fn expected(kind: usize, sent: Sent) -> Rows {
 }
 
 fn check(server: &Server, known: &BTreeMap<String, Option<usize>>, sent: Sent) {
+    eventually("new versions take over", Duration::from_secs(60), || is_settled(server));
     let there = shown(server);
     assert_eq!(there.len(), known.values().flatten().count(), "{there:?} {known:?}");
     for (name, kind) in known {

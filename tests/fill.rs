@@ -1,7 +1,9 @@
 //! Views declared over HTTP when most of what they count has left the log, with kill -9 in the middle of filling while a client
-//! writes: each equals SQL over files and log.
+//! writes: each equals SQL over files and log. The same for new versions of a view, while the former one is served.
 
 use crate::clients::create_topic;
+use crate::support::http::rows;
+use crate::support::reader::committed;
 use crate::support::server::Server;
 use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
@@ -12,6 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -98,15 +101,101 @@ fn views_count_what_has_left_the_log_through_kill_9() {
     let counted = server.http.sql("SELECT sum(n) FROM by_item")[0][0].to_string();
     let good = (0..sent).filter(|id| is_good(*id)).count();
     assert_eq!(counted.trim_matches('"'), good.to_string());
-    // Another definition begins with the files as well.
-    declare(&server, &BY_ITEM.replace("CREATE", "CREATE OR REPLACE").replace("sum(cents)", "min(cents)"));
-    let computed = COMPARED[0].1.replace("sum(cents)", "min(cents)");
-    eventually("the other definition", Duration::from_secs(60), || {
-        let status = view(&server, "by_item")["status"].clone();
-        if status["state"] == "live" { Ok(()) } else { Err(status.to_string()) }
-    });
-    assert_eq!(answer(&server, COMPARED[0].0), answer(&server, &computed));
+    let sent = other_versions(&mut server, &mut random, sent);
+    assert!(sent > SETTLED);
     assert!(server.stop().success());
+}
+
+/// Other definitions begin with the files as well, while the former ones are served: a reader who looks all the time sees one or the
+/// other, whole and never older than before, through kill -9; then the view and its topic are those of the new one.
+fn other_versions(server: &mut Server, random: &mut StdRng, sent: u64) -> u64 {
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = thread::spawn({
+        let (address, stop) = (server.kafka.clone(), stop.clone());
+        move || write(&address, sent, |_| stop.load(Ordering::Relaxed))
+    });
+    let reader = thread::spawn({
+        let (http, stop) = (server.http.clone(), stop.clone());
+        move || {
+            let mut answers: Vec<Value> = Vec::new();
+            while !stop.load(Ordering::Relaxed) {
+                // Nobody answers while the server is away.
+                let Ok((status, body)) = http.try_get("/v1/views/by_item?wait=20s") else { continue };
+                assert_eq!(status, 200, "{body}");
+                answers.push(serde_json::from_str(&body).unwrap());
+                thread::sleep(Duration::from_millis(5));
+            }
+            answers
+        }
+    });
+    let (mut query, mut filling) = (COMPARED[0].1.to_owned(), 0);
+    for (column, condition) in [("low", "id % 2 = 0"), ("cents", "id % 3 = 1"), ("top", "item <> 'item 3'")] {
+        let what = if column == "top" { "max(cents)" } else { "min(cents)" };
+        query = format!("SELECT item, count(*) AS n, {what} AS {column} FROM sales WHERE {condition} GROUP BY item");
+        declare(server, &format!("CREATE OR REPLACE MATERIALIZED VIEW by_item AS {query}"));
+        thread::sleep(Duration::from_millis(random.random_range(0..400)));
+        filling += u32::from(view(server, "by_item")["status"]["successor"].is_object());
+        server.kill9();
+        server.start_again();
+        eventually("the new version takes over", Duration::from_secs(60), || {
+            let view = view(server, "by_item");
+            let is_over = view["status"]["successor"].is_null() && view["sql"].to_string().contains(condition);
+            if is_over { Ok(()) } else { Err(view.to_string()) }
+        });
+    }
+    stop.store(true, Ordering::Relaxed);
+    let (sent, answers) = (writer.join().unwrap(), reader.join().unwrap());
+    eprintln!("fill: {} answers, {filling} of 3 kills came while another version was filled", answers.len());
+    check_answers(server, &answers);
+    assert_eq!(
+        answer(server, "SELECT * FROM by_item ORDER BY item"),
+        answer(server, &format!("{query} ORDER BY item"))
+    );
+    let mut told = BTreeMap::new();
+    for (key, value) in committed(&server.kafka, "by_item") {
+        told.insert(key, value);
+    }
+    let told: Vec<Value> =
+        told.values().filter(|value| !value.is_empty()).map(|value| serde_json::from_slice(value).unwrap()).collect();
+    let told: Vec<String> =
+        told.iter().map(|row| json!([row["item"], row["n"], row["top"]]).to_string().replace('"', "")).collect();
+    assert_eq!(told, answer(server, "SELECT item, n, top FROM by_item ORDER BY item"), "what a consumer ends with");
+    sent
+}
+
+/// Offsets never go back, a version never comes back, and those around each change equal SQL below their offsets.
+fn check_answers(server: &Server, answers: &[Value]) {
+    let version = |answer: &Value| {
+        answer["columns"][2]["name"].as_str().unwrap().to_owned() + answer["columns"][2]["type"].as_str().unwrap()
+    };
+    let next = |answer: &Value, partition: i32| answer["offsets"][TOPIC][partition.to_string()].as_i64().unwrap();
+    let mut versions = vec![version(&answers[0])];
+    for (before, after) in answers.iter().zip(&answers[1..]) {
+        assert!((0..PARTITIONS).all(|of| next(before, of) <= next(after, of)), "{before} {after}");
+        if version(before) == version(after) {
+            continue;
+        }
+        assert!(!versions.contains(&version(after)), "{versions:?} {after}");
+        versions.push(version(after));
+        for answer in [before, after] {
+            let below: Vec<String> =
+                (0..PARTITIONS).map(|of| format!("_partition = {of} AND _offset < {}", next(answer, of))).collect();
+            let condition = match (version(answer).as_str(), versions.len()) {
+                (version, _) if version.starts_with("low") => "id % 2 = 0",
+                (version, _) if version.starts_with("top") => "item <> 'item 3'",
+                (version, _) if *version == *versions[0] => "true",
+                _ => "id % 3 = 1",
+            };
+            let counted = format!(
+                "SELECT item, count(*) FROM sales WHERE ({}) AND {condition} GROUP BY item ORDER BY item",
+                below.join(" OR ")
+            );
+            let rows = rows(answer);
+            let seen = rows.iter().map(|row| json!([row[0], row[1]]).to_string().replace('"', ""));
+            assert_eq!(seen.collect::<Vec<_>>(), self::answer(server, &counted), "{condition} {answer}");
+        }
+    }
+    assert_eq!(versions.len(), 4, "{versions:?}");
 }
 
 fn declare(server: &Server, text: &str) -> Value {

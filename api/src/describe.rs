@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::{Kind, Stream, StreamFormat, TableStatus, ViewInfo, ViewStatus, Windows};
+use engine::{Kind, Stream, StreamFormat, SuccessorStatus, TableStatus, ViewInfo, ViewStatus, Windows};
 
 use crate::access::Caller;
 use crate::app::App;
@@ -166,6 +166,19 @@ fn status_lines(status: &ViewStatus) -> Lines {
     lines.extend(status.fill_left.map(|left| property("fill_left", left)));
     lines.extend(status.fill.iter().map(|fill| property("fill_rows_per_s", fill.rows_per_s)));
     lines.extend(status.fill.iter().filter_map(|fill| Some(property("fill_waits_for", fill.waits_for.as_ref()?))));
+    lines.extend(status.successor.iter().flat_map(successor_lines));
+    lines
+}
+
+/// The version that is filled beside the one that is served.
+fn successor_lines(successor: &SuccessorStatus) -> Lines {
+    let mut lines = vec![
+        property("successor", &successor.sql),
+        property("successor_left", successor.left),
+        property("successor_rows_per_s", successor.fill.rows_per_s),
+    ];
+    lines.extend(successor.fill.waits_for.iter().map(|why| property("successor_waits_for", why)));
+    lines.extend(successor.error.iter().map(|error| property("successor_error", error)));
     lines
 }
 

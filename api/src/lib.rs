@@ -195,8 +195,8 @@ async fn serve(
     config: &Config,
     Ports { http, registry }: Ports,
 ) -> Result<Running, StartError> {
-    let dashboards =
-        dashboards::bind(&config.dashboards, &engine.views()).map_err(|mistakes| StartError(mistakes.join("\n")))?;
+    let dashboards = dashboards::bind(&config.dashboards, &engine.declared_views())
+        .map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let access = Access::new(config, engine, lake);
     let access = access.map_err(|mistakes| StartError(mistakes.join("\n")))?;
     let kafka = broker.listen().await.map_err(|e| failed("kafka")(&e))?;

@@ -124,6 +124,7 @@ fn derived_json(derived: &DerivedStatus) -> Value {
         "lag_ms": derived.lag_ms,
         "written": derived.written,
         "filtered": derived.filtered,
+        "late": derived.late,
         "error": derived.error,
     })
 }

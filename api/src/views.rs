@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, Uri};
-use engine::{FillStatus, ReadRequest, ViewInfo, ViewStatus};
+use engine::{FillStatus, ReadRequest, SuccessorStatus, ViewInfo, ViewStatus};
 use serde_json::{Value, json};
 
 use crate::access::{Caller, read_view};
@@ -92,7 +92,18 @@ fn status_json(status: &ViewStatus) -> Value {
         "state": state_word(status),
         "fill_left": status.fill_left,
         "fill": status.fill.as_ref().map(fill_json),
+        "successor": status.successor.as_ref().map(successor_json),
         "error": status.error,
+    })
+}
+
+fn successor_json(successor: &SuccessorStatus) -> Value {
+    json!({
+        "sql": successor.sql,
+        "left": successor.left,
+        "rows_applied": successor.rows_applied,
+        "fill": fill_json(&successor.fill),
+        "error": successor.error,
     })
 }
 

@@ -4,6 +4,7 @@
 //! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
 mod read_only;
+mod wal;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -19,6 +20,7 @@ use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
 pub use read_only::{ReadOnly, TableFile};
+pub use wal::DamagedLog;
 
 /// Version of everything stored. A store of a newer one is refused; of an older one, migrated when there is one.
 pub const FORMAT_VERSION: u32 = 1;
@@ -338,6 +340,12 @@ pub struct Scan<'a> {
 }
 
 impl Scan<'_> {
+    /// Goes to the first entry at or behind a key, within the bounds of the walk: cheaper than a walk of its own.
+    pub fn seek(&mut self, key: &[u8]) {
+        self.iter.seek(key);
+        (self.started, self.failed) = (false, false);
+    }
+
     /// The next entry, lent, so that one who wants a part of it copies only that.
     pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
         if self.failed {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{EngineConfig, StreamConfig, TableRows};
-use crate::derive::{DerivedPlan, parse_stream};
+use crate::derive::{DerivedPlan, ParsedBranch, parse_stream};
 use crate::lookup::LookupTable;
 use crate::quality_table::QUALITY_TABLE;
 use crate::stream::Stream;
@@ -11,7 +11,7 @@ use crate::view::ViewPlan;
 
 /// The suffix of the topic that takes a stream's refused records.
 pub(crate) const REJECTED_SUFFIX: &str = ".rejected";
-/// The suffix of the topic that takes a view's late rows.
+/// The suffix of the topic that takes the late rows of a view, or of a joined stream.
 pub(crate) const LATE_SUFFIX: &str = ".late";
 
 /// Every mistake of the configuration, each with what to do; empty when the engine can start with it.
@@ -91,8 +91,8 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
     while !waiting.is_empty() {
         // One that reads another of those that wait has its turn after it; in a circle nobody has, and all are mistaken.
         let has_turn = |stream: &&&StreamConfig| {
-            let sources = sources_of(stream);
-            !waiting.iter().any(|other| sources.contains(&name_of(other)))
+            let reads = read_by(stream);
+            !waiting.iter().any(|other| reads.contains(&name_of(other)))
         };
         let turn: Vec<&StreamConfig> = match waiting.iter().filter(has_turn).copied().collect::<Vec<_>>() {
             turn if turn.is_empty() => waiting.clone(),
@@ -100,9 +100,9 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
         };
         waiting.retain(|stream| !turn.iter().any(|other| std::ptr::eq(*stream, *other)));
         for stream in turn {
-            let source_is_broken = |name: String| {
+            let is_broken = |name: &String| {
                 let known = streams.iter().any(|stream| stream.name() == name);
-                !known && name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == name)
+                !known && *name != name_of(stream) && config.streams.iter().any(|other| name_of(other) == *name)
             };
             match DerivedPlan::all(stream, &streams, tables) {
                 Ok(plans) => {
@@ -110,7 +110,7 @@ fn compile_streams(config: &EngineConfig, tables: &[Arc<LookupTable>], mistakes:
                     derived.extend(plans.into_iter().map(Arc::new));
                 }
                 // Then the mistake is in what it reads, and told there.
-                Err(_) if !mistakes.is_empty() && sources_of(stream).into_iter().any(source_is_broken) => {}
+                Err(_) if !mistakes.is_empty() && read_by(stream).iter().any(is_broken) => {}
                 Err(found) => mistakes.extend(found.into_iter().map(|mistake| placed(&stream.source, mistake))),
             }
         }
@@ -124,10 +124,15 @@ pub(crate) fn name_of(stream: &StreamConfig) -> String {
     derived.map_or_else(|| stream.name.clone(), |parsed| parsed.name)
 }
 
-/// The streams that a derived one reads.
-fn sources_of(stream: &StreamConfig) -> Vec<String> {
+/// The names of the streams and tables that a derived stream reads.
+fn read_by(stream: &StreamConfig) -> Vec<String> {
+    let branches = branches_of(stream).into_iter();
+    branches.flat_map(|branch| std::iter::once(branch.stream).chain(branch.joined)).collect()
+}
+
+fn branches_of(stream: &StreamConfig) -> Vec<ParsedBranch> {
     let parsed = stream.sql.as_ref().and_then(|sql| parse_stream(sql).ok());
-    parsed.into_iter().flat_map(|parsed| parsed.branches).map(|branch| branch.stream).collect()
+    parsed.map_or_else(Vec::new, |parsed| parsed.branches)
 }
 
 /// Streams, tables, views and the topics the engine writes must not meet under one name.
@@ -136,12 +141,15 @@ pub(crate) fn check_names(config: &EngineConfig, views: &[Arc<ViewPlan>], mistak
     let mut written: Vec<(String, String)> = Vec::new();
     // Names in SQL, and whose they are.
     let mut named: Vec<(String, String)> = vec![(QUALITY_TABLE.to_string(), "the engine's own table".to_string())];
-    for stream in &config.streams {
-        let name = name_of(stream);
+    let names: Vec<String> = config.streams.iter().map(name_of).collect();
+    for (stream, name) in config.streams.iter().zip(&names) {
         named.push((name.clone(), format!("stream {name}")));
         written.push((format!("{name}{REJECTED_SUFFIX}"), format!("stream {name}")));
         if stream.sql.is_some() {
             written.push((name.clone(), format!("derived stream {name}")));
+            if branches_of(stream).iter().flat_map(|branch| &branch.joined).any(|joined| names.contains(joined)) {
+                written.push((format!("{name}{LATE_SUFFIX}"), format!("stream {name}")));
+            }
         } else if stream.key.is_some() || stream.deduplicate.is_some() {
             mistakes.push(format!(
                 "stream {name}: key and deduplicate belong to a derived stream: add [[streams]] with \
@@ -208,7 +216,7 @@ fn check_no_circle(
             ));
         }
         let derives = |other: &&StreamConfig| writer == format!("derived stream {}", name_of(other));
-        if config.streams.iter().filter(derives).any(|other| sources_of(other).contains(&stream.name)) {
+        if config.streams.iter().filter(derives).any(|other| read_by(other).contains(&stream.name)) {
             mistakes.push(format!(
                 "{writer} would read its own topic {topic} through stream {}, name another",
                 stream.name

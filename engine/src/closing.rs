@@ -28,13 +28,15 @@ impl ViewMember {
 
     fn tell_windows(&mut self, hop: Hop, closed_until: i64, broker: &Broker) -> Result<Option<Vec<Change>>> {
         let open = hop.first_open(closed_until);
-        if self.mark.told < open
-            && let Some(changes) = self.tell(hop, open, broker)?
-        {
-            return Ok(Some(changes));
+        if !self.is_silent {
+            if self.mark.told < open
+                && let Some(changes) = self.tell(hop, open, broker)?
+            {
+                return Ok(Some(changes));
+            }
+            // Nothing more was in those windows, so nothing about them need be written down.
+            self.mark.told = self.mark.told.max(open);
         }
-        // Nothing more was in those windows, so nothing about them need be written down.
-        self.mark.told = self.mark.told.max(open);
         let Some(cutoff) = self.retire_cutoff() else { return Ok(None) };
         let mut gone = self.take_out_windows(hop, hop.first_open(cutoff), broker)?;
         if gone.is_all {
@@ -49,7 +51,9 @@ impl ViewMember {
     /// Tells some of the windows before `to`.
     fn tell(&mut self, hop: Hop, to: i64, broker: &Broker) -> Result<Option<Vec<Change>>> {
         let snapshot = broker.store().snapshot();
-        let mut scan = WindowScan::new((&self.plan, &self.codec), hop, (self.mark.told, to));
+        // What went while its topic heard nothing is not told.
+        let from = self.mark.told.max(self.mark.gone);
+        let mut scan = WindowScan::new((&self.plan, &self.codec), hop, (from, to));
         let Some(states) = scan.next(&snapshot)? else { return Ok(None) };
         let told = scan.at;
         drop(snapshot);
@@ -82,7 +86,7 @@ impl ViewMember {
         let states = scan.next(&snapshot)?;
         self.mark = Mark { gone: scan.at.max(self.mark.gone), ..self.mark };
         let mut outbox = Outbox::to(broker, &self.plan.name)?;
-        if let Some(states) = &states {
+        if let Some(states) = states.as_ref().filter(|_| !self.is_silent) {
             push_gone(&mut outbox, &self.plan, &self.plan.keys_alone(states)?, broker.clock().now_ms())?;
         }
         let mut changes = outbox.finish();

@@ -249,6 +249,24 @@ pub(crate) fn push_late(
     Ok(())
 }
 
+/// A row that came too late to be joined: the record as it was written, and headers that say in which stream and where it stands.
+pub(crate) fn push_unjoined(
+    outbox: &mut Outbox,
+    (stream, partition, log): (&str, i32, Option<LogId>),
+    record: &RecordRef<'_>,
+    now_ms: TimestampMs,
+) {
+    let (partition, offset) = (partition.to_string(), record.offset.to_string());
+    let log = log.map(|log| log.0.to_string());
+    // Headers that cannot be read were accepted with the batch; the record is handed on without them.
+    let mut headers = record.headers().unwrap_or_default();
+    let ours: [(&[u8], &[u8]); 3] =
+        [(b"partition", partition.as_bytes()), (b"offset", offset.as_bytes()), (b"stream", stream.as_bytes())];
+    headers.extend(ours.map(|(name, value)| (name, Some(value))));
+    headers.extend(log.iter().map(|log| (LOG_HEADER.as_bytes(), Some(log.as_bytes()))));
+    outbox.push(now_ms, record.key, record.value, &headers);
+}
+
 /// A refused record: as it was written, and headers that say which rule it broke, why, and where it stands.
 pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: TimestampMs) {
     let partition = rejected.partition.to_string();

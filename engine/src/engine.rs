@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::Offsets;
 use crate::budget::Budget;
 use crate::check::compile;
+use crate::claims::claims;
 use crate::config::EngineConfig;
 use crate::definitions::Definitions;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -24,7 +25,7 @@ use crate::quality::QualityCount;
 use crate::quality_table::{QUALITY_TABLE, quality_table, read_counts};
 use crate::read::{Answer, ReadRequest, read_now};
 use crate::running::Running;
-use crate::shared::SharedHold;
+use crate::shared::{RunningView, SharedHold};
 use crate::start::{Commons, prepare};
 use crate::status::{StreamStatus, TableStatus, ViewStatus, stream_status, table_status, view_status};
 use crate::stream::Stream;
@@ -84,8 +85,8 @@ impl ViewInfo {
 
 impl Engine {
     /// Checks the configuration together with what SQL has declared, creates topics, and starts a thread per pipeline.
-    /// Views go on where they stood; a new or changed view begins at the log's start. Must be called within a Tokio
-    /// runtime with several threads.
+    /// Views go on where they stood; a new view begins at the log's start, and a changed one is filled beside its former
+    /// version. Must be called within a Tokio runtime with several threads.
     ///
     /// # Errors
     /// `Config` with every mistake on its own line; `Storage` when the store or the catalog fails.
@@ -108,12 +109,14 @@ impl Engine {
         compiled.streams.iter().for_each(|stream| stream.bind(broker.schemas().clone()));
         let hold = Arc::new(SharedHold::new(broker.holds().register("engine")));
         let commons = Commons { hold: &hold, history: &history };
-        let mut prepared = prepare(&broker, &compiled, &by_sql.paused(), commons).await?;
         let mut running = Running { config, by_sql, compiled, ..Running::default() };
+        broker.catalog().claim(claims(&running)).await;
+        let mut prepared = prepare(&broker, &running.compiled, &running.by_sql, commons).await?;
         running.add(&mut prepared);
         let workers = Workers::default();
         workers.start(&mut prepared)?;
-        Ok(Arc::new(Engine {
+        let successors = running.successors.clone();
+        let engine = Arc::new(Engine {
             broker,
             running: RwLock::new(Arc::new(running)),
             changing: Arc::default(),
@@ -121,7 +124,9 @@ impl Engine {
             hold,
             history,
             budget: Arc::default(),
-        }))
+        });
+        successors.into_iter().for_each(|successor| engine.watch(successor));
+        Ok(engine)
     }
 
     /// From now on views find here what has left the log.
@@ -158,9 +163,21 @@ impl Engine {
         self.streams().into_iter().find(|stream| &**stream.topic() == topic)
     }
 
-    /// The views, in the order of the configuration.
+    /// The views as they are served, in the order of the configuration.
     pub fn views(&self) -> Vec<ViewInfo> {
         self.running().views.iter().map(|view| ViewInfo::of(&view.plan)).collect()
+    }
+
+    /// Those that are filled beside a version of theirs that is served, and will take over.
+    pub fn successors(&self) -> Vec<ViewInfo> {
+        self.running().successors.iter().map(|view| ViewInfo::of(&view.plan)).collect()
+    }
+
+    /// The views as they are declared: some of them are still being filled.
+    pub fn declared_views(&self) -> Vec<ViewInfo> {
+        let running = self.running();
+        let declared = running.views.iter().map(|view| running.successor(&view.plan.name).unwrap_or(view));
+        declared.map(|view| ViewInfo::of(&view.plan)).collect()
     }
 
     /// How each table stands.
@@ -191,16 +208,18 @@ impl Engine {
     /// # Errors
     /// As [`read`](Self::read), `Busy`; `BadRequest` when the request filters or sorts by a masked column.
     pub async fn read_guarded(&self, view: &str, request: ReadRequest, guard: Option<Guard>) -> Result<Answer> {
-        let running = self.running();
-        let view = running.view(view)?.clone();
-        let chain = running.chain_of_view(&view);
-        let is_broken = || chain.iter().any(|follower| follower.stopped().is_some());
-        if request.wait_ms > 0 && !is_broken() {
-            match wait_all(&chain, &self.broker, request.wait_ms).await {
+        let chain_of = |running: &Running| Ok(running.chain_of_view(running.view(view)?));
+        let is_broken = |chain: &[Follower]| chain.iter().any(|follower| follower.stopped().is_some());
+        if request.wait_ms > 0 && !is_broken(&chain_of(&self.running())?) {
+            match self.wait_for(chain_of, request.wait_ms).await {
                 Err(error) if error.kind != ErrorKind::Stopped => return Err(error),
                 _ => {}
             }
         }
+        // Another version may have taken over meanwhile.
+        let running = self.running();
+        let chain = chain_of(&running)?;
+        let view = running.view(view)?.clone();
         let broker = self.broker.clone();
         let held = self.budget.begin();
         let read = move || {
@@ -210,7 +229,7 @@ impl Engine {
         let answer = tokio::task::spawn_blocking(read).await;
         let mut answer: Answer =
             answer.map_err(|error| EngineError::bug(format!("reading a view was broken off: {error}")))??;
-        answer.stale |= is_broken();
+        answer.stale |= is_broken(&chain);
         Ok(answer)
     }
 
@@ -221,12 +240,27 @@ impl Engine {
     /// # Errors
     /// `Unknown` name; `Timeout` with the offsets reached; `Stopped` when the view's pipeline does not run.
     pub async fn wait_fresh(&self, name: &str, wait_ms: u64) -> Result<Offsets> {
-        let running = self.running();
-        let chain = match running.chain_of(name) {
-            Some(chain) => chain,
-            None => running.chain_of_view(running.view(name)?),
+        let chain_of = |running: &Running| match running.chain_of(name) {
+            Some(chain) => Ok(chain),
+            None => Ok(running.chain_of_view(running.view(name)?)),
         };
-        wait_all(&chain, &self.broker, wait_ms).await
+        self.wait_for(chain_of, wait_ms).await
+    }
+
+    /// Waits for a chain, and anew where another version of a view in it takes over.
+    async fn wait_for(&self, chain_of: impl Fn(&Running) -> Result<Vec<Follower>>, wait_ms: u64) -> Result<Offsets> {
+        let clock = self.broker.clock();
+        let began_ms = clock.steady_ms();
+        loop {
+            let chain = chain_of(&self.running())?;
+            let waited_ms = clock.steady_ms().saturating_sub(began_ms).unsigned_abs();
+            let waited = wait_all(&chain, &self.broker, wait_ms.saturating_sub(waited_ms)).await;
+            let is_replaced = chain.iter().any(|follower| follower.published.is_replaced());
+            match waited {
+                Err(error) if error.kind == ErrorKind::Stopped && is_replaced => {}
+                waited => return waited,
+            }
+        }
     }
 
     /// Whether [`wait_fresh`](Self::wait_fresh) has something to wait for under this name.
@@ -271,12 +305,14 @@ impl Engine {
 
     /// A counter that grows with each commit that changed rows of the view.
     pub fn changes(&self, view: &str) -> Option<watch::Receiver<u64>> {
-        self.running().view(view).ok().map(|view| view.follower.published.changed.subscribe())
+        self.running().view(view).ok().map(|view| view.follower.published.watch_rows())
     }
 
     /// How each view stands.
     pub fn status(&self) -> Vec<ViewStatus> {
-        self.running().views.iter().map(|view| view_status(&self.broker, view)).collect()
+        let running = self.running();
+        let status = |view: &Arc<RunningView>| view_status(&self.broker, view, running.successor(&view.plan.name));
+        running.views.iter().map(status).collect()
     }
 
     /// How each stream stands: its refused records, and how far a derived one is.

@@ -27,7 +27,7 @@ impl ViewMember {
             true => state::untold_bound(self.view_id, open),
             false => state::state_bound(self.view_id, open),
         };
-        if self.told < to {
+        if self.told < to && !self.is_silent {
             let told = if is_session { self.tell_sessions(&to, broker)? } else { self.tell_tumbling(&to, broker)? };
             if told.is_some() {
                 return Ok(told);

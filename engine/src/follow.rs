@@ -25,11 +25,16 @@ pub(crate) struct Follower {
 impl Follower {
     /// Waits until everything is applied that is committed in the topic now.
     pub(crate) async fn wait(&self, broker: &Broker, wait_ms: u64) -> Result<Offsets> {
+        self.wait_whole(broker, wait_ms, false).await
+    }
+
+    /// The same, and until what it writes has heard all, if that is read.
+    async fn wait_whole(&self, broker: &Broker, wait_ms: u64, is_read: bool) -> Result<Offsets> {
         let targets = self.ends(broker);
         let mut advanced = self.published.advanced.subscribe();
         let reached = async {
             loop {
-                if self.is_reached(broker, &targets) {
+                if self.is_reached(broker, &targets) && !(is_read && self.published.is_telling()) {
                     return Ok(());
                 }
                 if let Some(failure) = self.stopped() {
@@ -58,6 +63,7 @@ impl Follower {
     pub(crate) fn stopped(&self) -> Option<String> {
         match self.pipeline.failure.lock().as_ref() {
             Some(failure) => Some(format!("{} has stopped: {failure}", self.what)),
+            None if self.published.is_replaced() => Some(format!("another version of {} has taken over", self.what)),
             None if self.pipeline.is_stopping() => Some("the engine has stopped".to_string()),
             None => None,
         }
@@ -114,15 +120,15 @@ impl Follower {
     }
 }
 
-/// Waits for each of them in turn: what one writes, the next one reads. Gives the offsets of the last.
+/// Waits for each of them in turn: what one writes, the next one reads. Gives the offsets of the last, whose topic need not have heard all.
 pub(crate) async fn wait_all(chain: &[Follower], broker: &Broker, wait_ms: u64) -> Result<Offsets> {
     let clock = broker.clock();
     let began_ms = clock.steady_ms();
     let mut offsets = Offsets::new();
-    for follower in chain {
+    for (at, follower) in chain.iter().enumerate() {
         let waited_ms = clock.steady_ms().saturating_sub(began_ms);
         let left_ms = wait_ms.saturating_sub(waited_ms.unsigned_abs());
-        offsets = follower.wait(broker, left_ms).await?;
+        offsets = follower.wait_whole(broker, left_ms, at + 1 < chain.len()).await?;
     }
     Ok(offsets)
 }

@@ -1,15 +1,19 @@
-//! Which stored state is a view's: by its id, which stands for one definition. Another definition gets another id, and all
-//! that the former one left goes: first from the view's topic, then from the store.
+//! Which stored state is a view's: by its id, which stands for one definition. Another definition gets another id and is filled beside
+//! the one that is served, as its successor (`succession`). Where the former one can no longer be computed, because its stream is
+//! another one now or another version of the program wrote it, all that it left goes: first from the view's topic, then from the store.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use broker::{Ack, Batch, Broker, Change, Family, Offset, Partition, TimestampMs};
+use broker::{Ack, Batch, Broker, Change, Family, Offset, Partition, Store, TimestampMs};
 
+use crate::config::ViewConfig;
 use crate::emit::Outbox;
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::quality;
-use crate::state::{self, Definition};
+use crate::quality::{self, Writer};
+use crate::state::{self, Definition, StoredTelling};
+use crate::stream::Stream;
+use crate::telling::Stage;
 use crate::view::ViewPlan;
 
 /// Bytes of a view's topic that one commit answers with tombstones.
@@ -17,36 +21,172 @@ const READ_BYTES: usize = 1 << 20;
 /// The fingerprint of no definition.
 const LEFT: u64 = 0;
 
-/// The view's id. State of another fingerprint is deleted and the view begins again from the log under a new id.
-pub(crate) async fn identify(broker: &Arc<Broker>, plan: &ViewPlan) -> Result<u32> {
+/// A version of a view, and the id of its state.
+#[derive(Clone)]
+pub(crate) struct Version {
+    pub(crate) plan: Arc<ViewPlan>,
+    pub(crate) view_id: u32,
+    /// Whether another version is served, and this one filled beside it.
+    pub(crate) succeeds: bool,
+}
+
+/// The versions of a view that are to run.
+pub(crate) struct Versions {
+    pub(crate) served: Version,
+    pub(crate) successor: Option<Version>,
+}
+
+/// Which of the former versions of a view can be served while the declared one is filled.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Former {
+    /// Each.
+    Any,
+    /// One with the same columns: what reads the view goes by those of the declared one already.
+    SameColumns,
+}
+
+/// The versions of a view that is declared so: the stored one is served for as long as it takes to fill the declared one.
+pub(crate) async fn identify(
+    broker: &Arc<Broker>,
+    plan: &Arc<ViewPlan>,
+    streams: &[Arc<Stream>],
+    former: Former,
+) -> Result<Versions> {
+    let store = broker.store();
+    let known = definition(store, &state::definition_key(&plan.name))?;
+    let beside = definition(store, &state::successor_key(&plan.name))?;
+    let served = |plan: &Arc<ViewPlan>, view_id| Version { plan: plan.clone(), view_id, succeeds: false };
+    let before = known.as_ref().and_then(|known| let_serve(known, plan, streams, former));
+    let mut changes = Vec::new();
+    let versions = match (&known, before) {
+        (Some(known), _) if known.fingerprint == plan.fingerprint && can_tell(store, &plan.name, streams)? => {
+            changes.extend(beside.iter().flat_map(|beside| forget_successor(&plan.name, beside)));
+            changes.extend(keep(state::definition_key(&plan.name), plan, known));
+            Versions { served: served(plan, known.view_id), successor: None }
+        }
+        (Some(known), Some(before)) if can_tell(store, &plan.name, streams)? => {
+            let view_id = match beside {
+                Some(beside) if beside.fingerprint == plan.fingerprint => {
+                    changes.extend(keep(state::successor_key(&plan.name), plan, &beside));
+                    beside.view_id
+                }
+                beside => {
+                    tracing::info!(
+                        view = &*plan.name,
+                        "the view has changed, its new version is filled beside the former"
+                    );
+                    changes.extend(beside.iter().flat_map(|beside| forget_successor(&plan.name, beside)));
+                    let (view_id, following) = next_view_id(store)?;
+                    let key = state::successor_key(&plan.name);
+                    changes.extend([following, put(key, &definition_of(plan, view_id))]);
+                    view_id
+                }
+            };
+            let successor = Version { plan: plan.clone(), view_id, succeeds: true };
+            Versions { served: served(&before, known.view_id), successor: Some(successor) }
+        }
+        _ => return begin_anew(broker, plan, known.clone()).await,
+    };
+    if !changes.is_empty() {
+        broker.lane().commit(changes, Ack::Durable).await?;
+    }
+    Ok(versions)
+}
+
+/// Whether what the topic still has to hear of a former version can be told.
+fn can_tell(store: &Store, view: &str, streams: &[Arc<Stream>]) -> Result<bool> {
+    let stored = store.get(Family::State, &state::telling_key(view))?;
+    let telling = stored.as_deref().and_then(StoredTelling::decode);
+    Ok(telling.is_none_or(|telling| Stage::of(&telling).is_told() || former_plan(&telling.former, streams).is_some()))
+}
+
+/// The view as it was, if it can be served for a while.
+fn let_serve(known: &Definition, plan: &ViewPlan, streams: &[Arc<Stream>], former: Former) -> Option<Arc<ViewPlan>> {
+    let before = former_plan(known, streams)?;
+    let same_columns =
+        before.schema.fields() == plan.schema.fields() && (&before.keys, before.windows) == (&plan.keys, plan.windows);
+    (former == Former::Any || same_columns).then_some(before)
+}
+
+/// A version compiled from what is stored of it; None when that is not what the stored state stands for any more.
+pub(crate) fn former_plan(known: &Definition, streams: &[Arc<Stream>]) -> Option<Arc<ViewPlan>> {
+    let config = ViewConfig { sql: known.sql.clone(), retention_ms: known.retention_ms, ..ViewConfig::default() };
+    let plan = ViewPlan::new(&config, streams).ok()?;
+    (plan.fingerprint == known.fingerprint).then(|| Arc::new(plan))
+}
+
+/// A view without state, under a new id. What another definition left in its topic and in the store goes.
+async fn begin_anew(broker: &Arc<Broker>, plan: &Arc<ViewPlan>, known: Option<Definition>) -> Result<Versions> {
     let store = broker.store();
     let key = state::definition_key(&plan.name);
-    let stored = store.get(Family::State, &key)?;
-    let known = stored.as_deref().and_then(Definition::decode);
-    if let Some(known) = known.filter(|known| known.fingerprint == plan.fingerprint) {
-        return Ok(known.view_id);
+    let (view_id, following) = next_view_id(store)?;
+    let mut changes = forget_all(store, &plan.name)?;
+    if let Some(known) = known {
+        tracing::info!(view = &*plan.name, "the view or its stream has changed, it is computed again from the log");
+        // Once its topic is being emptied, the former definition cannot be gone on with, whatever the next start says.
+        let left = Definition { fingerprint: LEFT, sql: String::new(), ..known };
+        broker.lane().commit(vec![put(key.clone(), &left)], Ack::Durable).await?;
+        empty_topic(broker, &plan.name).await?;
     }
+    changes.extend([following, put(key, &definition_of(plan, view_id))]);
+    broker.lane().commit(changes, Ack::Durable).await?;
+    let served = Version { plan: plan.clone(), view_id, succeeds: false };
+    Ok(Versions { served, successor: None })
+}
+
+/// What deletes all that the store has of a view: of the version that is served, of one beside it, and of a former one.
+pub(crate) fn forget_all(store: &Store, view: &str) -> Result<Vec<Change>> {
+    let mut changes = vec![quality::forget(Writer::View, view)];
+    if let Some(known) = definition(store, &state::definition_key(view))? {
+        changes.extend(state::forget_whole(known.view_id));
+    }
+    if let Some(beside) = definition(store, &state::successor_key(view))? {
+        changes.extend(forget_successor(view, &beside));
+    }
+    let key = state::telling_key(view);
+    if let Some(telling) = store.get(Family::State, &key)?.as_deref().and_then(StoredTelling::decode) {
+        changes.extend(state::forget_whole(telling.former.view_id));
+        changes.push(Change::Delete(Family::State, key));
+    }
+    changes.push(Change::Delete(Family::State, state::definition_key(view)));
+    Ok(changes)
+}
+
+/// What deletes a version that will not take over.
+fn forget_successor(view: &str, beside: &Definition) -> Vec<Change> {
+    let mut changes = state::forget_whole(beside.view_id);
+    changes
+        .extend([quality::forget(Writer::Successor, view), Change::Delete(Family::State, state::successor_key(view))]);
+    changes
+}
+
+pub(crate) fn definition_of(plan: &ViewPlan, view_id: u32) -> Definition {
+    let (fingerprint, retention_ms) = (plan.fingerprint, plan.retention_ms);
+    Definition { view_id, fingerprint, retention_ms, sql: plan.sql.clone() }
+}
+
+fn definition(store: &Store, key: &[u8]) -> Result<Option<Definition>> {
+    Ok(store.get(Family::State, key)?.as_deref().and_then(Definition::decode))
+}
+
+/// What stores the text of a version, where it is another one for the same state.
+fn keep(key: Vec<u8>, plan: &ViewPlan, known: &Definition) -> Option<Change> {
+    let kept = definition_of(plan, known.view_id);
+    (kept != *known).then(|| put(key, &kept))
+}
+
+fn put(key: Vec<u8>, definition: &Definition) -> Change {
+    Change::Put(Family::State, key, definition.encode())
+}
+
+/// An id that nothing has, and what makes it so.
+fn next_view_id(store: &Store) -> Result<(u32, Change)> {
     let next = store.get(Family::State, &state::next_view_id_key())?;
     let view_id = next.as_deref().map(state::decode_next_view_id).transpose()?.unwrap_or(1);
     let following =
         view_id.checked_add(1).ok_or_else(|| EngineError::new(ErrorKind::Storage, "no view ids are left"))?;
-    let definition = Definition { view_id, fingerprint: plan.fingerprint };
-    let mut changes = vec![
-        Change::Put(Family::State, state::next_view_id_key(), following.to_be_bytes().to_vec()),
-        Change::Put(Family::State, key.clone(), definition.encode()),
-        quality::forget_view(&plan.name),
-    ];
-    if let Some(known) = known {
-        tracing::info!(view = &*plan.name, "the view or its stream has changed, it is computed again from the log");
-        // Once its topic is being emptied, the former definition cannot be gone on with, whatever the next start says.
-        let left = Definition { view_id: known.view_id, fingerprint: LEFT };
-        broker.lane().commit(vec![Change::Put(Family::State, key, left.encode())], Ack::Durable).await?;
-        empty_topic(broker, &plan.name).await?;
-        changes.extend(state::forget(known.view_id));
-        changes.push(Change::Delete(Family::State, state::view_progress_key(known.view_id)));
-    }
-    broker.lane().commit(changes, Ack::Durable).await?;
-    Ok(view_id)
+    let following = Change::Put(Family::State, state::next_view_id_key(), following.to_be_bytes().to_vec());
+    Ok((view_id, following))
 }
 
 /// Tombstones for all that a view's topic shows, a portion of it at a time.

@@ -3,7 +3,7 @@
 //! A record goes: `pipeline` (the loop of one stream) → `decode` (bytes → rows, refusals) → `window` (which window, late
 //! or not) → `aggregate` (DataFusion's partial states, merged with those of the touched groups; `sessions` and `spread` for windows that move or overlap) → `state` (keys and
 //! values) → one commit. On the way `derive` writes what other streams make of the rows, joined to the
-//! tables of `lookup`, and `quality` counts. What has left the log comes from the `history` by `fill`, for views. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
+//! tables of `lookup`, and `quality` counts. Two streams are joined in a loop of their own, `join_pipeline`. What has left the log comes from the `history` by `fill`, for views. A reader goes: `read` (one snapshot of the store) → `view` (HAVING, projection). `model` has the
 //! functions that forecast, find anomalies and match; queries know them by name.
 
 mod aggregate;
@@ -11,6 +11,7 @@ mod avro;
 pub mod base64;
 mod budget;
 mod check;
+mod claims;
 mod closing;
 mod columns;
 mod combine;
@@ -32,6 +33,7 @@ mod follow;
 mod guard;
 mod history;
 mod identity;
+mod join_pipeline;
 mod json;
 mod keyed;
 mod lookup;
@@ -61,11 +63,15 @@ pub mod sources;
 mod spread;
 mod sql;
 mod start;
+mod start_view;
 mod state;
 mod status;
 mod stored;
 mod stream;
+mod succession;
 mod table;
+mod takeover;
+mod telling;
 #[cfg(test)]
 mod tests;
 mod top_k;
@@ -103,7 +109,7 @@ pub use read::{Answer, ReadRequest};
 pub use read_when_planned::{Grow, ReadError, ReadWhenPlanned};
 pub use sources::Sources;
 pub use sql::exact_sum;
-pub use status::{DerivedStatus, FillStatus, StreamStatus, TableStatus, ViewStatus};
+pub use status::{DerivedStatus, FillStatus, StreamStatus, SuccessorStatus, TableStatus, ViewStatus};
 pub use stored::check_stored;
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
 pub use top_k::top_k;

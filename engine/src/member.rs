@@ -40,6 +40,8 @@ pub(crate) struct ViewMember {
     pub(crate) mark: Mark,
     /// Of other windows that are told when they are closed: what lies before this key is told. See `finals`.
     pub(crate) told: Vec<u8>,
+    /// Whether its topic hears nothing of it: another version of the view is told there.
+    pub(crate) is_silent: bool,
 }
 
 /// What one step does to a view.
@@ -105,8 +107,8 @@ impl ViewMember {
             Some(Windows::Hop(_)) => (Mark::decode(stored.as_deref())?, Vec::new()),
             _ => (Mark::NONE, stored.unwrap_or_default()),
         };
-        let retired_until = i64::MIN;
-        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark, told })
+        let (retired_until, is_silent) = (i64::MIN, false);
+        Ok(ViewMember { plan, view_id, progress, codec, hot, unfinished, retired_until, mark, told, is_silent })
     }
 
     /// Applies rows to the groups they belong to and counts them in `progress`.
@@ -354,6 +356,9 @@ impl ViewMember {
 
     /// A tombstone for each of these groups.
     pub(crate) fn push_gone(&self, outbox: &mut Outbox, keys: &[Vec<u8>], broker: &Broker) -> Result<()> {
+        if self.is_silent {
+            return Ok(());
+        }
         let groups = self.codec.decode_keys(keys.iter().map(Vec::as_slice))?;
         push_gone(outbox, &self.plan, &self.plan.keys_alone(&groups)?, broker.clock().now_ms())
     }

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrow::array::{Array, Int32Array};
+use arrow::array::{Array, Int32Array, RecordBatch};
 use broker::{Ack, Broker, Change, Family, LogId, PartitionIndex, TimestampMs};
 
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
@@ -26,16 +26,17 @@ use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
-use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally, Writer};
+use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally};
 use crate::shared::{PipelineShared, Published, SharedHold, Who};
 use crate::source::Source;
 use crate::state::{self, Position, Progress};
 use crate::stream::{Decoded, Rejected, Stream};
+use crate::succession::Role;
 use crate::watermark::event_watermark;
 use crate::window::closed_until;
 
 /// Longest wait at the start for the tables that derived streams join.
-const TABLES_WAIT_MS: u64 = 60_000;
+pub(crate) const TABLES_WAIT_MS: u64 = 60_000;
 /// Longest wait before idle partitions and new topics are looked at again.
 const TICK_MS_MAX: u64 = 1_000;
 
@@ -51,6 +52,7 @@ pub(crate) struct PipelineView {
     pub(crate) member: ViewMember,
     pub(crate) published: Arc<Published>,
     pub(crate) counters: Counters,
+    pub(crate) role: Role,
 }
 
 /// One stream's loop. Only its own thread changes it.
@@ -132,6 +134,7 @@ impl Pipeline {
             if self.source.is_replaced() {
                 self.begin_again().await?;
             }
+            let has_more_to_tell = self.succeed().await?;
             if self.fill().await? {
                 self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
                 continue;
@@ -144,7 +147,10 @@ impl Pipeline {
             }
             self.close_idle().await?;
             self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
-            let tick = Duration::from_millis(self.tick_ms());
+            if has_more_to_tell {
+                continue;
+            }
+            let tick = tick(self.stream.config().idle_timeout_ms);
             let _ = tokio::time::timeout(tick, self.source.waiter().woken()).await;
         }
         Ok(())
@@ -167,11 +173,6 @@ impl Pipeline {
 
     fn has_members(&self) -> bool {
         self.stream_member.is_some() || !self.views.is_empty() || !self.derived.is_empty()
-    }
-
-    fn tick_ms(&self) -> u64 {
-        let idle_ms = u64::try_from(self.stream.config().idle_timeout_ms / 4).unwrap_or(0);
-        if idle_ms == 0 { TICK_MS_MAX } else { idle_ms.clamp(10, TICK_MS_MAX) }
     }
 
     /// What is in the tables' topics at the start is in the tables before the first row is joined to them.
@@ -202,7 +203,7 @@ impl Pipeline {
     ) -> Result<()> {
         let (stream, broker) = (self.stream.clone(), self.broker.clone());
         let now_ms = broker.clock().now_ms();
-        advance_event_times(&stream, &decoded, &mut positions, now_ms);
+        advance_event_times(&stream, &decoded.rows, &mut positions, now_ms);
         let mut views: Vec<ViewStep> = Vec::new();
         for view in &mut self.views {
             views.push(view.member.apply(&decoded.rows, broker.store()).await?);
@@ -277,7 +278,7 @@ impl Pipeline {
         let now_ms = read.now_ms;
         for (view, view_step) in self.views.iter().zip(&step.views) {
             let plan = &view.member.plan;
-            if let Some(shown) = &view_step.shown {
+            if let Some(shown) = view_step.shown.as_ref().filter(|_| !view.member.is_silent) {
                 let mut outbox = Outbox::to(&self.broker, &plan.name)?;
                 view.member.push_gone(&mut outbox, &view_step.absorbed, &self.broker)?;
                 push_groups(&mut outbox, plan, shown, now_ms)?;
@@ -361,7 +362,7 @@ impl Pipeline {
     }
 
     /// Windows that are closed are told to the topics of views whose windows overlap, before anybody hears of the step.
-    async fn tell_closed(&mut self) -> Result<()> {
+    pub(crate) async fn tell_closed(&mut self) -> Result<()> {
         for view in &mut self.views {
             while let Some(changes) = view.member.tell_closed(&self.broker)? {
                 self.broker.lane().commit(changes, self.shared.ack()).await?;
@@ -396,9 +397,9 @@ impl Pipeline {
             while let Some(changes) = view.member.begin_again(&self.broker)? {
                 self.broker.lane().commit(changes, Ack::Written).await?;
             }
-            let forget = quality::forget_view(&view.member.plan.name);
+            let forget = quality::forget(view.writer(), &view.member.plan.name);
             self.broker.lane().commit(vec![forget], Ack::Written).await?;
-            view.counters = Counters::new(Writer::View, &view.member.plan.name);
+            view.counters = Counters::new(view.writer(), &view.member.plan.name);
         }
         self.derived.iter_mut().for_each(DerivedMember::begin_again);
         if let Some(member) = &mut self.stream_member {
@@ -436,15 +437,20 @@ impl Pipeline {
     }
 }
 
+/// How long to wait before idle partitions and new topics are looked at again.
+pub(crate) fn tick(idle_timeout_ms: i64) -> Duration {
+    let idle_ms = u64::try_from(idle_timeout_ms / 4).unwrap_or(0);
+    Duration::from_millis(if idle_ms == 0 { TICK_MS_MAX } else { idle_ms.clamp(10, TICK_MS_MAX) })
+}
+
 /// The largest event time accepted of each partition, of those that can be by now: a mistyped year must not close all windows
 /// up to it. `max_ahead` has compared each with its record's timestamp, which may be missing, or mistyped as well.
-fn advance_event_times(
+pub(crate) fn advance_event_times(
     stream: &Stream,
-    decoded: &Decoded,
+    rows: &RecordBatch,
     positions: &mut BTreeMap<PartitionIndex, Position>,
     now_ms: TimestampMs,
 ) {
-    let rows = &decoded.rows;
     let latest_ms = now_ms.saturating_add(stream.config().max_ahead_ms);
     let partitions = rows.column(rows.num_columns() - 2).as_any().downcast_ref::<Int32Array>();
     let partitions = partitions.expect("_partition is the last column but one, an Int32");
@@ -456,17 +462,17 @@ fn advance_event_times(
 }
 
 /// CPU time of the calling thread, from the kernel's scheduler statistics.
-struct ThreadCpu {
+pub(crate) struct ThreadCpu {
     file: Option<File>,
 }
 
 impl ThreadCpu {
-    fn new() -> ThreadCpu {
+    pub(crate) fn new() -> ThreadCpu {
         ThreadCpu { file: File::open("/proc/thread-self/schedstat").ok() }
     }
 
     /// Nanoseconds on a CPU since the thread began; 0 where the kernel does not say.
-    fn busy_ns(&mut self) -> u64 {
+    pub(crate) fn busy_ns(&mut self) -> u64 {
         let mut text = String::new();
         let Some(file) = &mut self.file else { return 0 };
         if file.rewind().is_err() || file.read_to_string(&mut text).is_err() {

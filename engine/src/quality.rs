@@ -22,8 +22,8 @@ const COUNTERS_MAX: usize = 1_000_000;
 pub(crate) const ACCEPTED: &str = "accepted";
 /// The rule of rows that a source has published before.
 pub(crate) const DUPLICATE: &str = "duplicate";
-/// The rule of a view's late rows.
-const LATE: &str = "late";
+/// The rule of a view's or joined stream's late rows.
+pub(crate) const LATE: &str = "late";
 /// The rule of rows, and groups, that a view could not evaluate.
 pub(crate) const FAILED: &str = "failed";
 
@@ -36,7 +36,7 @@ pub enum QualityAction {
     Reject,
     /// They are rows, but a check with `action = "warn"` was not met.
     Warn,
-    /// They are rows, but too late for a view: they are in `<view>.late`.
+    /// They are rows, but too late for a view or a join: they are in `<view>.late` or `<joined stream>.late`.
     Late,
     /// They are rows, but a view could not evaluate them: they are in `<stream>.rejected`.
     Failed,
@@ -76,6 +76,8 @@ pub(crate) enum Writer {
     Table = 3,
     /// The reading of a source's files.
     Source = 4,
+    /// A version of a view that is filled beside the one that is served: nobody is told of its counts yet.
+    Successor = 5,
 }
 
 /// The counts of one step.
@@ -202,9 +204,16 @@ impl Counters {
     }
 }
 
-/// What forgets the counts of a view that is computed again.
-pub(crate) fn forget_view(view: &str) -> Change {
-    forget(Writer::View, view)
+/// What makes the counts of a view's successor those of the view.
+pub(crate) fn succeed(view: &str, store: &Store) -> Result<Vec<Change>> {
+    let [from, to] = [Writer::Successor, Writer::View].map(|writer| state::quality_prefix(writer as u8, view));
+    let mut changes = vec![forget(Writer::View, view)];
+    for entry in store.scan(Family::State, &from, &state::after(&from)) {
+        let (key, count) = entry?;
+        changes.push(Change::Put(Family::State, [&to, &key[from.len()..]].concat(), count.to_vec()));
+    }
+    changes.push(forget(Writer::Successor, view));
+    Ok(changes)
 }
 
 /// The byte of a further SELECT is beyond those of all writers.
@@ -238,6 +247,9 @@ pub(crate) fn read(broker: &Broker, stream_of: impl Fn(&str) -> Option<String>) 
     while let Some(entry) = scan.next_ref() {
         let (key, value) = entry?;
         let (writer, name, day, action, rule) = state::split_quality_key(key)?;
+        if writer == Writer::Successor as u8 {
+            continue;
+        }
         let Some(action) = QualityAction::ALL.get(usize::from(action)).copied() else { continue };
         let is_view = writer == Writer::View as u8;
         let stream = if is_view { stream_of(name).unwrap_or_else(|| name.to_string()) } else { name.to_string() };

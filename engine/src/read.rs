@@ -90,7 +90,10 @@ pub(crate) fn read_now(
     let snapshot = broker.store().snapshot();
     let progress = match snapshot.get(Family::State, &state::view_progress_key(view.view_id))? {
         Some(bytes) => Progress::decode(&bytes)?,
-        None => Progress::default(),
+        None => {
+            check_served(view, &snapshot)?;
+            Progress::default()
+        }
     };
     let enough = if order.is_empty() { request.limit } else { None };
     let mut rows = match plan.windows {
@@ -113,6 +116,18 @@ pub(crate) fn read_now(
         stale: view.follower.stopped().is_some(),
         held: Held::default(),
     })
+}
+
+/// A view without progress is new, or another version took over so long ago that this one is gone.
+fn check_served(view: &RunningView, snapshot: &Snapshot<'_>) -> Result<()> {
+    let stored = snapshot.get(Family::State, &state::definition_key(&view.plan.name))?;
+    match stored.as_deref().and_then(state::Definition::decode) {
+        Some(served) if served.view_id != view.view_id => {
+            let message = format!("another version of view {} has taken over meanwhile, ask again", view.plan.name);
+            Err(EngineError::new(ErrorKind::Busy, message))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// What rows must meet to be in an answer.

@@ -27,6 +27,8 @@ pub(crate) struct Running {
     pub(crate) derived: Vec<RunningDerived>,
     pub(crate) tables: Vec<RunningTable>,
     pub(crate) views: Vec<Arc<RunningView>>,
+    /// Those that are filled beside a version of theirs that is served.
+    pub(crate) successors: Vec<Arc<RunningView>>,
 }
 
 impl Running {
@@ -35,12 +37,27 @@ impl Running {
         self.streams.append(&mut prepared.streams);
         self.derived.append(&mut prepared.derived);
         self.tables = std::mem::take(&mut prepared.tables);
-        for view in std::mem::take(&mut prepared.views).into_iter().map(Arc::new) {
-            match self.views.iter_mut().find(|known| known.plan.name == view.plan.name) {
-                Some(known) => *known = view,
-                None => self.views.push(view),
-            }
-        }
+        put(&mut self.views, std::mem::take(&mut prepared.views));
+        put(&mut self.successors, std::mem::take(&mut prepared.successors));
+    }
+
+    /// Has a successor take the place of the version that was served.
+    pub(crate) fn take_over(&mut self, successor: &Arc<RunningView>) {
+        let name = &successor.plan.name;
+        self.successors.retain(|view| view.plan.name != *name);
+        self.views.iter_mut().filter(|view| view.plan.name == *name).for_each(|view| *view = successor.clone());
+    }
+
+    /// The version of a view that is filled beside the one that is served.
+    pub(crate) fn successor(&self, name: &str) -> Option<&Arc<RunningView>> {
+        self.successors.iter().find(|view| *view.plan.name == *name)
+    }
+
+    /// Whether a stream or a table reads what a view writes.
+    pub(crate) fn is_read(&self, view: &str) -> bool {
+        let streams = self.compiled.streams.iter().map(|stream| stream.topic());
+        let mut read = streams.chain(self.compiled.tables.iter().filter_map(|table| table.topic()));
+        read.any(|topic| topic.strip_suffix(LATE_SUFFIX).unwrap_or(topic) == view)
     }
 
     pub(crate) fn view(&self, name: &str) -> Result<&Arc<RunningView>> {
@@ -94,9 +111,10 @@ impl Running {
         let mut writers = Vec::new();
         let derived = self.derived.iter().filter(|running| {
             let stream = &running.plan.stream;
-            **stream.topic() == *topic || refuses(stream)
+            let is_late = running.joined.is_some() && topic.strip_suffix(LATE_SUFFIX) == Some(stream.name());
+            **stream.topic() == *topic || refuses(stream) || is_late
         });
-        writers.extend(derived.map(|running| running.follower.clone()));
+        writers.extend(derived.flat_map(|running| running.followers()).cloned());
         let streams = self.streams.iter().filter(|(stream, _)| refuses(stream));
         writers.extend(streams.map(|(_, reading)| reading.clone()));
         let views = self.views.iter().filter(|view| {
@@ -132,5 +150,15 @@ impl Running {
         }
         let stream = self.streams.iter().find(|(stream, _)| stream.name() == name);
         stream.map(|(stream, _)| self.chain_of_topic(stream.topic()))
+    }
+}
+
+/// Adds views; one of a known name takes the place of that.
+fn put(views: &mut Vec<Arc<RunningView>>, new: Vec<RunningView>) {
+    for view in new.into_iter().map(Arc::new) {
+        match views.iter_mut().find(|known| known.plan.name == view.plan.name) {
+            Some(known) => *known = view,
+            None => views.push(view),
+        }
     }
 }

@@ -201,6 +201,11 @@ impl ViewMember {
             let (_, group) = state::split_state_key(key)?;
             changes.push(Change::Delete(Family::State, state::session_key(self.view_id, group, end_ms)));
             changes.push(Change::Delete(Family::State, key.to_vec()));
+            if self.is_silent {
+                // It goes untold.
+                let listed = [&state::untold_bound(self.view_id, end_ms), group].concat();
+                changes.push(Change::Delete(Family::State, listed));
+            }
             keys.push(key.to_vec());
             if keys.len() == TAKEN_OUT_MAX {
                 break;

@@ -32,7 +32,16 @@ pub(crate) struct Leave {
     pub(crate) _left: oneshot::Sender<()>,
 }
 
-/// One pipeline, seen from outside. The pipeline alone writes it, but for `stopping`, `is_read` and `leaves`.
+/// A successor that is to take over.
+pub(crate) struct Promotion {
+    /// Where the former version stands still.
+    pub(crate) at: BTreeMap<PartitionIndex, Position>,
+    pub(crate) former: Arc<RunningView>,
+    /// Told after the commit; dropped when there will be none.
+    pub(crate) done: oneshot::Sender<()>,
+}
+
+/// One pipeline, seen from outside. The pipeline alone writes it, but for `stopping`, `is_read`, `leaves` and `promotion`.
 pub(crate) struct PipelineShared {
     /// Set by `stop`: the pipeline ends after the step under way.
     pub(crate) stopping: AtomicBool,
@@ -40,6 +49,8 @@ pub(crate) struct PipelineShared {
     is_read: AtomicBool,
     /// Members that are to go after the step under way; None once the pipeline has ended.
     leaves: Mutex<Option<Vec<Leave>>>,
+    /// What its successor of a view is asked for.
+    promotion: Mutex<Option<Promotion>>,
     /// Wakes the pipeline.
     pub(crate) waiter: Arc<Waiter>,
     /// Why it ended by itself.
@@ -58,6 +69,7 @@ impl PipelineShared {
             stopping: AtomicBool::new(false),
             is_read: AtomicBool::new(ack == Ack::Durable),
             leaves: Mutex::new(Some(Vec::new())),
+            promotion: Mutex::new(None),
             waiter,
             failure: Mutex::new(None),
             waits_for: Mutex::new(None),
@@ -103,9 +115,24 @@ impl PipelineShared {
         self.leaves.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
+    /// Has the successor of a view take over, as soon as it stands where that is asked.
+    pub(crate) fn promote(&self, promotion: Promotion) {
+        if self.leaves.lock().is_some() {
+            *self.promotion.lock() = Some(promotion);
+            self.waiter.wake();
+        }
+    }
+
+    /// What its successor is asked for, if that is due; whoever takes it answers it.
+    pub(crate) fn take_promotion(&self, is_due: impl FnOnce(&Promotion) -> bool) -> Option<Promotion> {
+        let mut promotion = self.promotion.lock();
+        if promotion.as_ref().is_some_and(is_due) { promotion.take() } else { None }
+    }
+
     /// The pipeline has ended: nobody is waited for any more.
     pub(crate) fn end(&self) {
         *self.leaves.lock() = None;
+        *self.promotion.lock() = None;
     }
 }
 
@@ -115,8 +142,12 @@ pub(crate) struct Published {
     pub(crate) progress: Mutex<Progress>,
     /// Counts commits; readers that wait look at it.
     pub(crate) advanced: watch::Sender<u64>,
-    /// Counts commits that changed rows.
-    pub(crate) changed: watch::Sender<u64>,
+    /// Counts commits that changed rows. Those who watch a view stay with it when another version takes over.
+    changed: Mutex<watch::Sender<u64>>,
+    /// Whether its topic does not hold its rows yet, as it has just taken over from another version.
+    telling: AtomicBool,
+    /// Whether another version has taken over.
+    replaced: AtomicBool,
     pub(crate) hot_groups: AtomicU64,
     pub(crate) hot_bytes: AtomicU64,
 }
@@ -126,7 +157,9 @@ impl Published {
         Published {
             progress: Mutex::new(progress),
             advanced: watch::Sender::new(0),
-            changed: watch::Sender::new(0),
+            changed: Mutex::new(watch::Sender::new(0)),
+            telling: AtomicBool::new(false),
+            replaced: AtomicBool::new(false),
             hot_groups: AtomicU64::new(0),
             hot_bytes: AtomicU64::new(0),
         }
@@ -137,9 +170,38 @@ impl Published {
         *self.progress.lock() = progress.clone();
         // First those who watch rows: who waited for `advanced` may look at `changed` at once.
         if rows_changed {
-            self.changed.send_modify(|count| *count += 1);
+            self.changed.lock().send_modify(|count| *count += 1);
         }
         self.advanced.send_modify(|count| *count += 1);
+    }
+
+    /// Tells of each commit that changed rows.
+    pub(crate) fn watch_rows(&self) -> watch::Receiver<u64> {
+        self.changed.lock().subscribe()
+    }
+
+    /// Says whether the topic still has to hear of what it does not hold.
+    pub(crate) fn set_telling(&self, telling: bool) {
+        self.telling.store(telling, Ordering::Release);
+        self.advanced.send_modify(|count| *count += 1);
+    }
+
+    pub(crate) fn is_telling(&self) -> bool {
+        self.telling.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Acquire)
+    }
+
+    /// This version is the one that is seen from now on: who waited for the former one looks again, and who watched its rows
+    /// watches these.
+    pub(crate) fn take_over(&self, former: &Published) {
+        let changed = former.changed.lock().clone();
+        changed.send_modify(|count| *count += 1);
+        *self.changed.lock() = changed;
+        former.replaced.store(true, Ordering::Release);
+        former.advanced.send_modify(|count| *count += 1);
     }
 }
 
@@ -156,11 +218,19 @@ pub(crate) struct RunningView {
     pub(crate) paused: Option<usize>,
 }
 
-/// A derived stream with its runtime handles: it follows the topic of its source.
+/// A derived stream with its runtime handles: it follows the topic of its source, and that of the stream joined to it.
 #[derive(Clone)]
 pub(crate) struct RunningDerived {
     pub(crate) plan: Arc<DerivedPlan>,
     pub(crate) follower: Follower,
+    pub(crate) joined: Option<Follower>,
+}
+
+impl RunningDerived {
+    /// All that it follows.
+    pub(crate) fn followers(&self) -> impl Iterator<Item = &Follower> {
+        std::iter::once(&self.follower).chain(&self.joined)
+    }
 }
 
 /// A table with its runtime handles; one that is written out follows nothing.

@@ -76,6 +76,11 @@ impl Source {
         Source { broker, topic, waiter, partitions, resume, lost: 0, moved, replaced, keeps_place, turn: 0 }
     }
 
+    /// Reads a topic beside this one: what grows in either wakes both.
+    pub(crate) fn beside(&self, topic: TopicName, resume: BTreeMap<PartitionIndex, Position>) -> Source {
+        Source { waiter: self.waiter.clone(), ..Source::new(self.broker.clone(), topic, resume) }
+    }
+
     /// Has it stay at offsets that have left the log, until they were read elsewhere or are [skipped](Self::skip).
     pub(crate) fn keep_place(&mut self) {
         self.keeps_place = true;
@@ -247,6 +252,19 @@ impl Source {
     /// Whether a step has something to do: a batch is ahead, or a position has moved.
     pub(crate) fn has_work(&self) -> bool {
         !self.moved.is_empty() || self.partitions.values().any(|reading| !reading.ahead.is_empty())
+    }
+
+    /// Whether all that it has moved over is committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.moved.is_empty()
+    }
+
+    /// The least event time that a partition with work stands at; None when there is nothing to do. One that was not read yet comes
+    /// before all, and so does a position that has moved.
+    pub(crate) fn least_time_ahead(&self) -> Option<i64> {
+        let ahead = self.partitions.values().filter(|reading| !reading.ahead.is_empty());
+        let times = ahead.map(|reading| reading.position.max_event_ms.unwrap_or(i64::MIN));
+        times.chain((!self.moved.is_empty()).then_some(i64::MIN)).min()
     }
 
     /// Where every partition stands, with changes that are not committed yet laid over.

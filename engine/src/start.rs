@@ -1,25 +1,28 @@
 //! Bringing the engine up: topics, view ids, stored progress, and which members share a pipeline.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker::{Ack, Broker, Change, Family, NewTopic, PartitionIndex, TopicName};
+use broker::{Ack, Broker, Change, Family, NewTopic, TopicName};
 
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
-use crate::derive::{DerivedMember, DerivedPlan};
+use crate::definitions::{Definitions, Kind};
+use crate::derive::{DerivedMember, DerivedPlan, JoinMember, Side};
 use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
 use crate::history::HistorySlot;
-use crate::identity::identify;
+use crate::identity::{Former, Version, identify};
+use crate::join_pipeline::JoinPipeline;
 use crate::lookup::{LookupTable, TableFeed};
-use crate::member::ViewMember;
 use crate::pipeline::{Pipeline, PipelineView, StreamMember};
 use crate::quality::{Counters, Writer};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
 use crate::source::Source;
-use crate::state::{self, Position, Progress};
+use crate::start_view::{is_behind, paused_view, view_member};
+use crate::state::{self, Progress};
 use crate::stream::Stream;
+use crate::succession::Role;
 use crate::view::ViewPlan;
 
 /// The pipelines, ready to run, and what is seen of them.
@@ -27,9 +30,12 @@ use crate::view::ViewPlan;
 pub(crate) struct Prepared {
     pub(crate) feeds: Vec<TableFeed>,
     pub(crate) pipelines: Vec<Pipeline>,
+    pub(crate) joins: Vec<JoinPipeline>,
     pub(crate) tables: Vec<RunningTable>,
     pub(crate) derived: Vec<RunningDerived>,
     pub(crate) views: Vec<RunningView>,
+    /// Views that are filled beside the versions that are served.
+    pub(crate) successors: Vec<RunningView>,
     /// Each stream, and its reading end.
     pub(crate) streams: Vec<(Arc<Stream>, Follower)>,
     /// Where pipelines of views find what has left the log.
@@ -46,7 +52,7 @@ pub(crate) struct Commons<'a> {
 struct Group {
     stands: Progress,
     stream_member: Option<StreamMember>,
-    views: Vec<(PipelineView, u32)>,
+    views: Vec<PipelineView>,
     derived: Vec<DerivedMember>,
 }
 
@@ -58,7 +64,7 @@ impl Group {
     /// The topics that its steps write.
     fn writes(&self, stream: &Stream) -> Vec<String> {
         let mut topics = vec![format!("{}{REJECTED_SUFFIX}", stream.name())];
-        for (view, _) in &self.views {
+        for view in &self.views {
             let name = &view.member.plan.name;
             topics.extend([name.to_string(), format!("{name}{LATE_SUFFIX}")]);
         }
@@ -70,22 +76,27 @@ impl Group {
     }
 }
 
-/// Creates topics, gives ids to new views, throws away the state of changed ones, and groups members by position. Views
-/// that are paused are shown only.
+/// Creates topics, gives ids to new views, decides which versions of changed ones run, and groups members by position. Views that
+/// are paused are shown only; a version that is filled beside another one has a pipeline of its own, also then.
 pub(crate) async fn prepare(
     broker: &Arc<Broker>,
     compiled: &Compiled,
-    paused: &BTreeSet<String>,
+    by_sql: &Definitions,
     Commons { hold, history }: Commons<'_>,
 ) -> Result<Prepared> {
     ensure_topics(broker, compiled).await?;
     let mut prepared = Prepared { history: history.clone(), ..Prepared::default() };
-    let mut ids = Vec::new();
+    let (mut versions, mut successors) = (Vec::new(), Vec::new());
+    let paused = by_sql.paused();
     for plan in &compiled.views {
-        let view_id = identify(broker, plan).await?;
+        // What files name goes by the columns that files declare.
+        let is_by_sql = by_sql.get(Kind::View, &plan.name).is_some();
+        let former = if is_by_sql { Former::Any } else { Former::SameColumns };
+        let of_view = identify(broker, plan, &compiled.streams, former).await?;
+        successors.extend(of_view.successor);
         match paused.contains(&*plan.name) {
-            true => prepared.views.push(paused_view(broker, plan, view_id, hold)?),
-            false => ids.push((plan.clone(), view_id)),
+            true => prepared.views.push(paused_view(broker, &of_view.served, hold)?),
+            false => versions.push(of_view.served),
         }
     }
     for table in &compiled.tables {
@@ -93,10 +104,16 @@ pub(crate) async fn prepare(
         prepare_table(broker, (table, ack), hold, &mut prepared).await?;
     }
     for stream in &compiled.streams {
-        for group in groups_of(broker, compiled, (ids.as_slice(), history), stream)? {
+        for group in groups_of(broker, compiled, (&versions, history), stream)? {
             let ack = ack_for(compiled, &group.writes(stream));
             run_group(broker, (stream, ack), group, hold, &mut prepared);
         }
+    }
+    for version in &successors {
+        run_alone(broker, (version, compiled), hold, &mut prepared)?;
+    }
+    for plan in compiled.derived.iter().filter(|plan| plan.join.is_some()) {
+        prepare_join(broker, (plan, compiled), hold, &mut prepared).await?;
     }
     // In the order of the configuration, whatever pipeline they are in.
     let place = |view: &RunningView| compiled.views.iter().position(|plan| plan.name == view.plan.name);
@@ -104,11 +121,20 @@ pub(crate) async fn prepare(
     Ok(prepared)
 }
 
-/// The same for what comes to what runs already: each of `new` has a pipeline of its own, as nothing stands where it stands.
-/// `tables` are those that run, `whole` is everything with `new`.
+/// What comes to what runs already.
+pub(crate) struct More<'a> {
+    pub(crate) new: &'a Compiled,
+    /// The versions of views that come.
+    pub(crate) versions: &'a [Version],
+    /// Everything with `new`.
+    pub(crate) whole: &'a Compiled,
+}
+
+/// The same for what comes to what runs already: each of it has a pipeline of its own, as nothing stands where it stands.
+/// `tables` are those that run.
 pub(crate) async fn prepare_more(
     broker: &Arc<Broker>,
-    (new, whole): (&Compiled, &Compiled),
+    More { new, versions, whole }: More<'_>,
     tables: &[RunningTable],
     Commons { hold, history }: Commons<'_>,
 ) -> Result<Prepared> {
@@ -123,45 +149,39 @@ pub(crate) async fn prepare_more(
         groups.push((stream.clone(), reading_group(broker, stream)?));
     }
     for plan in &new.derived {
+        if plan.join.is_some() {
+            prepare_join(broker, (plan, whole), hold, &mut prepared).await?;
+            continue;
+        }
         let member = derived_member(broker, plan)?;
         let mut group = Group::new(member.progress.clone());
         group.derived.push(member);
         groups.push((plan.source.clone(), group));
     }
-    for plan in &new.views {
-        let (view, view_id) = view_member(broker, plan, identify(broker, plan).await?, history)?;
-        let mut group = Group::new(view.member.progress.clone());
-        group.views.push((view, view_id));
-        groups.push((plan.stream.clone(), group));
-    }
     for (stream, group) in groups {
         let ack = ack_for(whole, &group.writes(&stream));
         run_group(broker, (&stream, ack), group, hold, &mut prepared);
     }
+    for version in versions {
+        run_alone(broker, (version, whole), hold, &mut prepared)?;
+    }
     Ok(prepared)
 }
 
-/// A view that stands still: it is read as of where it stands, and the log is kept from there on.
-pub(crate) fn paused_view(
+/// Makes a pipeline of its own for a version of a view.
+fn run_alone(
     broker: &Arc<Broker>,
-    plan: &Arc<ViewPlan>,
-    view_id: u32,
+    (version, whole): (&Version, &Compiled),
     hold: &Arc<SharedHold>,
-) -> Result<RunningView> {
-    let progress = load(broker, &state::view_progress_key(view_id))?;
-    let shared = PipelineShared::new(broker::Waiter::new(), Ack::Written);
-    *shared.failure.lock() = Some(format!("it is paused: RESUME MATERIALIZED VIEW \"{}\" lets it go on", plan.name));
-    shared.end();
-    let number = hold.number();
-    hold.set_all(number, &progress.positions);
-    let follower = Follower {
-        what: format!("view {}", plan.name).into(),
-        topic: plan.stream.topic().clone(),
-        published: Arc::new(Published::new(progress)),
-        pipeline: Arc::new(shared),
-    };
-    let (fill_to, paused) = (BTreeMap::new(), Some(number));
-    Ok(RunningView { plan: plan.clone(), view_id, follower, fill_to, began_ms: 0, paused })
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let view = view_member(broker, version, &whole.streams, &prepared.history)?;
+    let mut group = Group::new(view.member.progress.clone());
+    group.views.push(view);
+    let stream = &version.plan.stream;
+    let ack = ack_for(whole, &group.writes(stream));
+    run_group(broker, (stream, ack), group, hold, prepared);
+    Ok(())
 }
 
 /// When the steps of who writes these topics are done. Offsets are told as applied after the commit; where somebody waits
@@ -197,6 +217,9 @@ async fn ensure_topics(broker: &Arc<Broker>, compiled: &Compiled) -> Result<()> 
         let partitions = sources.map(|topic| topic.partitions().len() as i32).max().unwrap_or(default_partitions);
         catalog.ensure(new(stream.topic().to_string(), partitions, BTreeMap::new())).await?;
         catalog.ensure(new(format!("{}{REJECTED_SUFFIX}", stream.name()), 1, BTreeMap::new())).await?;
+    }
+    for plan in compiled.derived.iter().filter(|plan| plan.join.is_some()) {
+        catalog.ensure(new(format!("{}{LATE_SUFFIX}", plan.stream.name()), 1, BTreeMap::new())).await?;
     }
     for plan in &compiled.views {
         catalog.ensure(new(plan.name.to_string(), 1, of_view())).await?;
@@ -258,20 +281,21 @@ async fn prepare_table(
 fn groups_of(
     broker: &Arc<Broker>,
     compiled: &Compiled,
-    (views, history): (&[(Arc<ViewPlan>, u32)], &Arc<HistorySlot>),
+    (versions, history): (&[Version], &Arc<HistorySlot>),
     stream: &Arc<Stream>,
 ) -> Result<Vec<Group>> {
     let mut groups = vec![reading_group(broker, stream)?];
     // Those that are behind the log read what nobody else does, wherever the others stand.
     let mut behind: Vec<Group> = Vec::new();
-    for plan in compiled.derived.iter().filter(|plan| plan.source.name() == stream.name()) {
+    let of_stream = |plan: &&Arc<DerivedPlan>| plan.source.name() == stream.name() && plan.join.is_none();
+    for plan in compiled.derived.iter().filter(of_stream) {
         let member = derived_member(broker, plan)?;
         let progress = member.progress.clone();
         group_at(&mut groups, &progress).derived.push(member);
     }
-    for (plan, view_id) in views.iter().filter(|(plan, _)| plan.stream.name() == stream.name()) {
-        let member = view_member(broker, plan, *view_id, history)?;
-        let progress = member.0.member.progress.clone();
+    for version in versions.iter().filter(|version| version.plan.stream.name() == stream.name()) {
+        let member = view_member(broker, version, &compiled.streams, history)?;
+        let progress = member.member.progress.clone();
         let is_behind = history.is_expected() && is_behind(broker, stream.topic(), &progress);
         let groups = if is_behind { &mut behind } else { &mut groups };
         group_at(groups, &progress).views.push(member);
@@ -296,42 +320,6 @@ fn derived_member(broker: &Arc<Broker>, plan: &Arc<DerivedPlan>) -> Result<Deriv
     Ok(DerivedMember::new(plan.clone(), progress, published))
 }
 
-fn view_member(
-    broker: &Arc<Broker>,
-    plan: &Arc<ViewPlan>,
-    view_id: u32,
-    history: &HistorySlot,
-) -> Result<(PipelineView, u32)> {
-    let mut progress = load(broker, &state::view_progress_key(view_id))?;
-    if progress == Progress::default() && history.is_expected() {
-        progress.positions = first_positions(broker, plan.stream.topic());
-    }
-    let published = Arc::new(Published::new(progress.clone()));
-    let member = ViewMember::new(plan.clone(), view_id, progress, broker.store())?;
-    let counters = Counters::new(Writer::View, &plan.name);
-    Ok((PipelineView { member, published, counters }, view_id))
-}
-
-/// Where a view begins that reads what has left the log too: at the very first offsets. None where all is in the log.
-fn first_positions(broker: &Broker, topic: &TopicName) -> BTreeMap<PartitionIndex, Position> {
-    let partitions = broker.catalog().topic(topic).map(|topic| topic.partitions());
-    let all: Vec<_> = partitions.iter().flat_map(|all| all.iter()).collect();
-    if all.iter().all(|partition| partition.log_start() == 0) {
-        return BTreeMap::new();
-    }
-    let first = |log| Position { log, next_offset: 0, max_event_ms: None };
-    all.into_iter().map(|partition| (partition.index(), first(partition.id()))).collect()
-}
-
-/// Whether the log no longer has what comes next.
-fn is_behind(broker: &Broker, topic: &TopicName, progress: &Progress) -> bool {
-    let Some(topic) = broker.catalog().topic(topic) else { return false };
-    topic.partitions().iter().any(|partition| {
-        let position = progress.positions.get(&partition.index()).filter(|position| position.log == partition.id());
-        position.is_some_and(|position| position.next_offset < partition.log_start())
-    })
-}
-
 fn group_at<'g>(groups: &'g mut Vec<Group>, progress: &Progress) -> &'g mut Group {
     let at = groups.iter().position(|group| group.stands.stands_with(progress)).unwrap_or(groups.len());
     if at == groups.len() {
@@ -354,7 +342,7 @@ fn run_group(
     let is_of_views = group.stream_member.is_none() && group.derived.is_empty();
     let fill = (is_of_views && prepared.history.is_expected()).then(|| {
         source.keep_place();
-        let plans: Vec<&ViewPlan> = group.views.iter().map(|(view, _)| &*view.member.plan).collect();
+        let plans: Vec<&ViewPlan> = group.views.iter().map(|view| &*view.member.plan).collect();
         // What was committed before has its time.
         Fill::new(prepared.history.clone(), stream, &plans, group.stands.updated_at == 0)
     });
@@ -373,22 +361,24 @@ fn run_group(
         prepared.derived.push(RunningDerived {
             plan: member.plan.clone(),
             follower: follower(format!("stream {}", member.plan.stream.name()), &member.published),
+            joined: None,
         });
     }
-    for (view, view_id) in &group.views {
+    for view in &group.views {
         let follower = follower(format!("view {}", view.member.plan.name), &view.published);
         let fill_to = if group.stream_member.is_none() { follower.ends(broker) } else { BTreeMap::new() };
-        let (plan, began_ms) = (view.member.plan.clone(), broker.clock().steady_ms());
-        prepared.views.push(RunningView { plan, view_id: *view_id, follower, fill_to, began_ms, paused: None });
+        let (plan, view_id, began_ms) = (view.member.plan.clone(), view.member.view_id, broker.clock().steady_ms());
+        let seen = if matches!(view.role, Role::Successor) { &mut prepared.successors } else { &mut prepared.views };
+        seen.push(RunningView { plan, view_id, follower, fill_to, began_ms, paused: None });
     }
-    let tables = tables_of(&group.derived, prepared);
+    let tables = tables_of(group.derived.iter().map(|member| &member.plan), prepared);
     prepared.pipelines.push(Pipeline {
         number,
         broker: broker.clone(),
         stream: stream.clone(),
         source,
         stream_member: group.stream_member,
-        views: group.views.into_iter().map(|(view, _)| view).collect(),
+        views: group.views,
         derived: group.derived,
         tables,
         fill,
@@ -398,17 +388,53 @@ fn run_group(
     });
 }
 
-/// The tables with a topic that these derived streams join.
-fn tables_of(derived: &[DerivedMember], prepared: &Prepared) -> Vec<Follower> {
-    let joins = |table: &Arc<LookupTable>| {
-        let uses = |plan: &DerivedPlan| plan.tables.iter().any(|other| Arc::ptr_eq(other, table));
-        derived.iter().any(|member| uses(&member.plan))
+/// Makes the pipeline of a joined stream, and what is seen of it. Rows that wait by another definition cannot be read, and go.
+async fn prepare_join(
+    broker: &Arc<Broker>,
+    (plan, whole): (&Arc<DerivedPlan>, &Compiled),
+    hold: &Arc<SharedHold>,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let name = plan.stream.name();
+    let (join, changes) = JoinMember::load(derived_member(broker, plan)?, broker.store())?;
+    if !changes.is_empty() {
+        broker.lane().commit(changes, Ack::Durable).await?;
+    }
+    let topics = Side::BOTH.map(|side| join.join().stream(side).topic().clone());
+    let positions = [&join.member.progress.positions, &join.right.positions];
+    let numbers = Side::BOTH.map(|_| hold.number());
+    numbers.iter().zip(positions).for_each(|(number, positions)| hold.set_all(*number, positions));
+    let left = Source::new(broker.clone(), topics[0].clone(), positions[0].clone());
+    let right = left.beside(topics[1].clone(), positions[1].clone());
+    let written = [plan.stream.topic().to_string(), format!("{name}{REJECTED_SUFFIX}"), format!("{name}{LATE_SUFFIX}")];
+    let shared = Arc::new(PipelineShared::new(left.waiter().clone(), ack_for(whole, &written)));
+    let follower = |topic: &TopicName, published: &Arc<Published>| Follower {
+        what: format!("stream {name}").into(),
+        topic: topic.clone(),
+        published: published.clone(),
+        pipeline: shared.clone(),
     };
+    prepared.derived.push(RunningDerived {
+        plan: plan.clone(),
+        follower: follower(&topics[0], &join.member.published),
+        joined: Some(follower(&topics[1], &join.right_published)),
+    });
+    let tables = tables_of(std::iter::once(plan), prepared);
+    let (broker, hold) = (broker.clone(), hold.clone());
+    prepared.joins.push(JoinPipeline { broker, join, sources: [left, right], numbers, tables, shared, hold });
+    Ok(())
+}
+
+/// The tables with a topic that these derived streams join.
+fn tables_of<'p>(plans: impl Iterator<Item = &'p Arc<DerivedPlan>>, prepared: &Prepared) -> Vec<Follower> {
+    let used: Vec<&Arc<LookupTable>> = plans.flat_map(|plan| &plan.tables).collect();
+    let joins = |table: &Arc<LookupTable>| used.iter().any(|other| Arc::ptr_eq(other, table));
     let joined = prepared.tables.iter().filter(|running| joins(&running.table));
     joined.filter_map(|running| running.follower.clone()).collect()
 }
 
-fn load(broker: &Arc<Broker>, key: &[u8]) -> Result<Progress> {
+/// A stored progress.
+pub(crate) fn load(broker: &Arc<Broker>, key: &[u8]) -> Result<Progress> {
     match broker.store().get(Family::State, key)? {
         Some(bytes) => Progress::decode(&bytes),
         None => Ok(Progress::default()),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! key                                                       value
-//! 01 ++ view name (UTF-8)                                   definition: 01 ++ view id u32 ++ fingerprint u64
+//! 01 ++ view name (UTF-8)                                   definition: 01 ++ view id u32 ++ fingerprint u64 ++ retention i64 ++ text (UTF-8)
 //! 02                                                        next view id u32
 //! 03 ++ view id u32                                         progress of a view
 //! 04 ++ stream name (UTF-8)                                 progress of a stream (its rejected records)
@@ -12,6 +12,9 @@
 //! 07 ++ writer u8 ++ name ++ 00 ++ day i32 ^ sign ++ action u8 ++ rule (UTF-8)   records u64: data quality
 //! 08 ++ view id u32                                         told i64 ++ gone i64: of overlapping windows; or a key 10, see `finals`
 //! 09 ++ kind u8 ++ name (UTF-8)                             what SQL declared, see `definitions/stored.rs`
+//! 0a, 15, 16 ++ name of a joined stream                     its other progress, and rows that wait: see `derive/stored.rs`
+//! 0b ++ view name (UTF-8)                                   definition of the version that is filled beside the one that is served
+//! 0c ++ view name (UTF-8)                                   01 ++ stage u8 ++ cursor length u32 ++ cursor ++ definition of the former version
 //! 10 ++ view id u32 ++ window end i64 ^ sign ++ group key   01 ++ fingerprint u64 ++ state columns (Arrow row format)
 //! 11 ++ table name ++ 00 ++ key column                      01 ++ columns (both Arrow row format)
 //! 12 ++ derived stream name ++ 00 ++ bucket i64 ^ sign ++ key columns   event time i64 of the accepted row
@@ -23,6 +26,9 @@
 //!           ++ partitions u32, each: index i32 ++ log id u32 ++ next offset i64 ++ largest event time i64
 //!           ++ rules u32, each: length u16 ++ name ++ count u64
 //! ```
+//! A definition that an older version wrote ends with its fingerprint; no retention is i64::MIN. The stage and the cursor say what
+//! the topic of a view has heard since another version took over, see `telling`.
+//!
 //! The group key is the Arrow row format of the key columns without `window_start`, so a view's states lie in the order
 //! of windows, then keys. A view without a window has the window end `i64::MAX`. For overlapping windows the end is that of a
 //! pane, and the group key begins with a u16, the number of the pane's windows that the rows missed; the first window not
@@ -46,6 +52,8 @@ pub(crate) const DERIVED_PROGRESS: u8 = 0x05;
 pub(crate) const TABLE_PROGRESS: u8 = 0x06;
 pub(crate) const QUALITY: u8 = 0x07;
 pub(crate) const MARK: u8 = 0x08;
+pub(crate) const SUCCESSOR: u8 = 0x0b;
+pub(crate) const TELLING: u8 = 0x0c;
 pub(crate) const STATE: u8 = 0x10;
 const TABLE_ROW: u8 = 0x11;
 const SEEN: u8 = 0x12;
@@ -58,10 +66,22 @@ const STATE_HEADER_BYTES: usize = 9;
 const NONE: i64 = i64::MIN;
 
 /// What a view's stored state stands for.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Definition {
     pub(crate) view_id: u32,
     pub(crate) fingerprint: u64,
+    pub(crate) retention_ms: Option<i64>,
+    /// The view's text; empty where an older version of this format wrote it.
+    pub(crate) sql: String,
+}
+
+/// What the topic of a view still has to hear since another version took over.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct StoredTelling {
+    pub(crate) stage: u8,
+    /// How far the stage has come.
+    pub(crate) cursor: Vec<u8>,
+    pub(crate) former: Definition,
 }
 
 /// How far one partition has been applied.
@@ -104,6 +124,14 @@ pub(crate) fn fingerprint(stream: &str, query: &str) -> u64 {
 
 pub(crate) fn definition_key(view: &str) -> Vec<u8> {
     [&[DEFINITION], view.as_bytes()].concat()
+}
+
+pub(crate) fn successor_key(view: &str) -> Vec<u8> {
+    [&[SUCCESSOR], view.as_bytes()].concat()
+}
+
+pub(crate) fn telling_key(view: &str) -> Vec<u8> {
+    [&[TELLING], view.as_bytes()].concat()
 }
 
 pub(crate) fn next_view_id_key() -> Vec<u8> {
@@ -280,6 +308,13 @@ pub(crate) fn forget(view_id: u32) -> Vec<Change> {
     deleted.chain([Change::Delete(Family::State, mark_key(view_id))]).collect()
 }
 
+/// What deletes all of a view.
+pub(crate) fn forget_whole(view_id: u32) -> Vec<Change> {
+    let mut changes = forget(view_id);
+    changes.push(Change::Delete(Family::State, view_progress_key(view_id)));
+    changes
+}
+
 /// The end and the start of a session found by its group.
 pub(crate) fn decode_session(key: &[u8], value: &[u8]) -> Result<(i64, i64)> {
     let end = key.last_chunk::<8>().ok_or_else(|| damaged("session key"))?;
@@ -331,8 +366,13 @@ pub(crate) fn decode_state(fingerprint: u64, value: &[u8]) -> Result<&[u8]> {
 }
 
 impl Definition {
-    pub(crate) fn encode(self) -> Vec<u8> {
-        [&[FORMAT][..], &self.view_id.to_be_bytes(), &self.fingerprint.to_be_bytes()].concat()
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT];
+        out.extend_from_slice(&self.view_id.to_be_bytes());
+        out.extend_from_slice(&self.fingerprint.to_be_bytes());
+        out.extend_from_slice(&self.retention_ms.unwrap_or(NONE).to_be_bytes());
+        out.extend_from_slice(self.sql.as_bytes());
+        out
     }
 
     /// None when another format wrote it: then the view is rebuilt.
@@ -343,7 +383,31 @@ impl Definition {
         }
         let view_id = u32::from_be_bytes(reader.take().ok()?);
         let fingerprint = u64::from_be_bytes(reader.take().ok()?);
-        Some(Definition { view_id, fingerprint })
+        let (mut retention_ms, mut sql) = (None, String::new());
+        if !reader.0.is_empty() {
+            retention_ms = reader.optional_ms().ok()?;
+            sql = String::from_utf8(reader.0.to_vec()).ok()?;
+        }
+        Some(Definition { view_id, fingerprint, retention_ms, sql })
+    }
+}
+
+impl StoredTelling {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut out = vec![FORMAT, self.stage];
+        out.extend_from_slice(&length(self.cursor.len()).to_be_bytes());
+        out.extend_from_slice(&self.cursor);
+        out.extend(self.former.encode());
+        out
+    }
+
+    /// None when another format wrote it: then the view is rebuilt.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<StoredTelling> {
+        let mut reader = Reader(bytes);
+        let [FORMAT, stage] = reader.take::<2>().ok()? else { return None };
+        let cursor_bytes = u32::from_be_bytes(reader.take().ok()?);
+        let cursor = reader.bytes(usize::try_from(cursor_bytes).ok()?).ok()?.to_vec();
+        Some(StoredTelling { stage, cursor, former: Definition::decode(reader.0)? })
     }
 }
 
@@ -418,7 +482,7 @@ impl Progress {
 }
 
 fn length(count: usize) -> u32 {
-    u32::try_from(count).expect("partitions and rules are far fewer than 2^32")
+    u32::try_from(count).expect("partitions, rules and bytes of a key are far fewer than 2^32")
 }
 
 struct Reader<'a>(&'a [u8]);
@@ -480,10 +544,6 @@ mod tests {
         assert_eq!((hex(key), hex(value)), (hex(&listed) + "6b", "0000000000000005".to_string()));
         assert_eq!(untold_state(key, value).unwrap(), state_key(7, 5, b"k"));
         assert_eq!(hex(&encode_state(0x0102, b"xy")), "01000000000000010278 79".replace(' ', ""));
-        let definition = Definition { view_id: 9, fingerprint: 0xaabb };
-        assert_eq!(hex(&definition.encode()), "0100000009000000000000aabb");
-        assert_eq!(Definition::decode(&definition.encode()), Some(definition));
-        assert_eq!(Definition::decode(b"\x02"), None);
         let mut progress =
             Progress { closed_until: Some(5), applied: 3, lost: 1, updated_at: 8, ..Progress::default() };
         progress.positions.insert(2, Position { log: LogId(4), next_offset: 41, max_event_ms: None });
@@ -494,6 +554,26 @@ mod tests {
                         00000001 0004 6a736f6e 0000000000000006";
         assert_eq!(hex(&progress.encode()), expected.replace(char::is_whitespace, ""));
         assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress);
+    }
+
+    #[test]
+    fn golden_bytes_of_definitions() {
+        let definition = Definition { view_id: 9, fingerprint: 0xaabb, retention_ms: Some(5), sql: "SQL".into() };
+        assert_eq!(hex(&definition.encode()), "0100000009000000000000aabb000000000000000553514c");
+        assert_eq!(Definition::decode(&definition.encode()), Some(definition.clone()));
+        let older = b"\x01\0\0\0\x09\0\0\0\0\0\0\xaa\xbb";
+        let without = Definition { retention_ms: None, sql: String::new(), ..definition.clone() };
+        assert_eq!(Definition::decode(older), Some(without.clone()));
+        assert_eq!(Definition::decode(&without.encode()), Some(without));
+        assert_eq!(Definition::decode(b"\x02"), None);
+        assert_eq!((hex(&successor_key("v")), hex(&telling_key("v"))), ("0b76".to_string(), "0c76".to_string()));
+        let telling = StoredTelling { stage: 1, cursor: b"ab".to_vec(), former: definition };
+        assert_eq!(
+            hex(&telling.encode()),
+            "0101000000026162".to_string() + "0100000009000000000000aabb000000000000000553514c"
+        );
+        assert_eq!(StoredTelling::decode(&telling.encode()), Some(telling));
+        assert_eq!(StoredTelling::decode(b"\x01\0\0\0\0\x09"), None);
     }
 
     #[test]

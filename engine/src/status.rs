@@ -8,10 +8,12 @@ use arrow::datatypes::SchemaRef;
 use broker::{Broker, TimestampMs};
 
 use crate::Offsets;
+use crate::check::LATE_SUFFIX;
 use crate::follow::Follower;
 use crate::shared::{RunningDerived, RunningTable, RunningView};
 use crate::state::Progress;
 use crate::stream::Stream;
+use crate::takeover::behind;
 
 /// How a view stands, as of its last commit.
 #[derive(Debug, Clone)]
@@ -52,9 +54,26 @@ pub struct ViewStatus {
     pub fill_left: Option<i64>,
     /// How the filling goes, while it goes.
     pub fill: Option<FillStatus>,
+    /// The version that is filled beside this one, and will take over.
+    pub successor: Option<SuccessorStatus>,
     /// Whether it stands still by order.
     pub paused: bool,
     /// Why the view does not advance, when it does not and is not paused.
+    pub error: Option<String>,
+}
+
+/// How a version of a view stands that is filled beside the one that is served.
+#[derive(Debug, Clone)]
+pub struct SuccessorStatus {
+    /// Its text.
+    pub sql: String,
+    /// Offsets that it has to read before it takes over.
+    pub left: i64,
+    /// Rows counted in it.
+    pub rows_applied: u64,
+    /// How the filling goes.
+    pub fill: FillStatus,
+    /// Why it does not advance, when it does not.
     pub error: Option<String>,
 }
 
@@ -93,7 +112,7 @@ pub struct StreamStatus {
 pub struct DerivedStatus {
     /// Its text.
     pub sql: String,
-    /// The streams it reads: several with UNION ALL.
+    /// The streams it reads: several with UNION ALL, and where streams are joined.
     pub sources: Vec<String>,
     /// The tables it joins.
     pub tables: Vec<String>,
@@ -105,8 +124,12 @@ pub struct DerivedStatus {
     pub lag_ms: i64,
     /// Rows written.
     pub written: u64,
-    /// Rows of the sources that gave none, by WHERE, JOIN or an empty list.
+    /// Rows of the sources that gave none, by WHERE, JOIN or an empty list; where streams are joined, rows that met.
     pub filtered: u64,
+    /// Where rows are that came too late to be joined; None where no streams are joined.
+    pub late_topic: Option<String>,
+    /// Such rows.
+    pub late: u64,
     /// Why it does not advance, when it does not.
     pub error: Option<String>,
 }
@@ -136,7 +159,11 @@ pub struct TableStatus {
     pub error: Option<String>,
 }
 
-pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatus {
+pub(crate) fn view_status(
+    broker: &Arc<Broker>,
+    view: &RunningView,
+    successor: Option<&Arc<RunningView>>,
+) -> ViewStatus {
     let follower = &view.follower;
     let stands = stands(broker, follower);
     let Stands { progress, positions, lag_records, lag_ms } = stands;
@@ -163,8 +190,21 @@ pub(crate) fn view_status(broker: &Arc<Broker>, view: &RunningView) -> ViewStatu
         engine_cpu_ms: follower.pipeline.busy_ns.load(Ordering::Relaxed) / 1_000_000,
         fill_left: (fill_left > 0).then_some(fill_left),
         fill,
+        successor: successor.map(|successor| successor_status(broker, view, successor)),
         paused: view.paused.is_some(),
         error: error.filter(|_| view.paused.is_none()),
+    }
+}
+
+fn successor_status(broker: &Arc<Broker>, view: &RunningView, successor: &RunningView) -> SuccessorStatus {
+    let follower = &successor.follower;
+    let to = Offsets::from([(follower.topic.clone(), successor.fill_to.clone())]);
+    SuccessorStatus {
+        sql: successor.plan.sql.clone(),
+        left: behind(broker, view, successor),
+        rows_applied: follower.published.progress.lock().applied,
+        fill: fill_status(broker, successor, to),
+        error: follower.pipeline.failure.lock().clone(),
     }
 }
 
@@ -231,26 +271,38 @@ fn derived_status(
 ) -> Option<DerivedStatus> {
     let mut whole = DerivedStatus { sql: derived.first()?.plan.sql.clone(), ..DerivedStatus::default() };
     for running in derived {
-        let Stands { progress, positions, lag_records, lag_ms } = stands(broker, &running.follower);
+        for follower in running.followers() {
+            whole.add(stands(broker, follower), rejected_by_rule);
+        }
+        running.plan.sources().for_each(|source| add_once(&mut whole.sources, source.name()));
+        running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
+        if running.plan.join.is_some() {
+            whole.late_topic = Some(format!("{}{LATE_SUFFIX}", running.plan.stream.name()));
+        }
+        whole.error = whole.error.take().or_else(|| running.follower.pipeline.failure.lock().clone());
+    }
+    Some(whole)
+}
+
+impl DerivedStatus {
+    fn add(&mut self, stands: Stands, rejected_by_rule: &mut BTreeMap<String, u64>) {
+        let Stands { progress, positions, lag_records, lag_ms } = stands;
         for (rule, records) in progress.rejected {
             *rejected_by_rule.entry(rule).or_default() += records;
         }
-        add_once(&mut whole.sources, running.plan.source.name());
-        running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
         // Two that read one topic: it is applied as far as both are.
         for (topic, next) in positions {
-            let known = whole.positions.entry(topic).or_default();
+            let known = self.positions.entry(topic).or_default();
             for (partition, offset) in next {
                 known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
             }
         }
-        whole.lag_records += lag_records;
-        whole.lag_ms = whole.lag_ms.max(lag_ms);
-        whole.written += progress.applied;
-        whole.filtered += progress.filtered;
-        whole.error = whole.error.take().or_else(|| running.follower.pipeline.failure.lock().clone());
+        self.lag_records += lag_records;
+        self.lag_ms = self.lag_ms.max(lag_ms);
+        self.written += progress.applied;
+        self.filtered += progress.filtered;
+        self.late += progress.late;
     }
-    Some(whole)
 }
 
 fn add_once(names: &mut Vec<String>, name: &str) {

@@ -7,11 +7,12 @@ use broker::Family;
 use broker::check::{Check, Kind, Logs, Place, Remedy};
 
 use crate::definitions::stored::{self, DEFINED};
+use crate::derive::JOIN_PROGRESS;
 use crate::error::{EngineError, Result};
-use crate::state::{self, Definition, Progress};
+use crate::state::{self, Definition, Progress, StoredTelling};
 use crate::state::{
-    DEFINITION, DERIVED_PROGRESS, MARK, NEXT_VIEW_ID, QUALITY, SESSION, STATE, STREAM_PROGRESS, TABLE_PROGRESS, UNTOLD,
-    VIEW_PROGRESS,
+    DEFINITION, DERIVED_PROGRESS, MARK, NEXT_VIEW_ID, QUALITY, SESSION, STATE, STREAM_PROGRESS, SUCCESSOR,
+    TABLE_PROGRESS, TELLING, UNTOLD, VIEW_PROGRESS,
 };
 
 const STATE_DAMAGED: Kind = Kind::wrong("engine state damaged", Remedy::Restore);
@@ -28,8 +29,15 @@ type Views = BTreeMap<u32, (String, Definition)>;
 
 /// Checks what the engine stores; `logs` are the broker's.
 pub fn check_stored(check: &mut Check<'_>, logs: &Logs) {
-    // the keys of definitions come before those of what is defined
+    // the keys of definitions come before those of what is defined, but for those of versions that are filled, or were served
     let mut views = Views::new();
+    check.each(Family::State, (&[SUCCESSOR], &[TELLING + 1]), |check, key, value| match key {
+        [TELLING, name @ ..] => {
+            let former = StoredTelling::decode(value).map(|telling| telling.former);
+            former.into_iter().for_each(|former| define(check, (name, &former.encode()), &mut views));
+        }
+        _ => define(check, (&key[1..], value), &mut views),
+    });
     check.each(Family::State, (&[], &[0xff]), |check, key, value| {
         if let Err(error) = look_at(check, (key, value), logs, &mut views) {
             check.add(STATE_DAMAGED, Place::named(subject(key, &views)), error.message);
@@ -56,7 +64,7 @@ fn look_at(check: &mut Check<'_>, (key, value): (&[u8], &[u8]), logs: &Logs, vie
                 compare_positions(check, &subject(key, views), &progress, logs);
             }
         }
-        [TABLE_PROGRESS, ..] => {
+        [TABLE_PROGRESS | JOIN_PROGRESS, ..] => {
             let (_, progress) = value.split_at_checked(8).ok_or_else(damaged)?;
             compare_positions(check, &subject(key, views), &Progress::decode(progress)?, logs);
         }
@@ -84,9 +92,9 @@ fn look_at(check: &mut Check<'_>, (key, value): (&[u8], &[u8]), logs: &Logs, vie
 /// Notes a view; one that another format wrote is computed anew.
 fn define(check: &mut Check<'_>, (name, value): (&[u8], &[u8]), views: &mut Views) {
     let Some(definition) = Definition::decode(value) else { return };
-    let name = String::from_utf8_lossy(name).into_owned();
-    if let Some((other, _)) = views.insert(definition.view_id, (name.clone(), definition)) {
-        let what = format!("view {other} has its id {}", definition.view_id);
+    let (name, view_id) = (String::from_utf8_lossy(name).into_owned(), definition.view_id);
+    if let Some((other, _)) = views.insert(view_id, (name.clone(), definition)) {
+        let what = format!("view {other} has its id {view_id}");
         check.add(ID_TWICE, Place::named(format!("view {name}")), what);
     }
 }
@@ -140,7 +148,7 @@ fn subject(key: &[u8], views: &Views) -> String {
     let name = || String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(&[])).into_owned();
     match *kind {
         DEFINITION => format!("view {}", name()),
-        STREAM_PROGRESS | DERIVED_PROGRESS => format!("stream {}", name()),
+        STREAM_PROGRESS | DERIVED_PROGRESS | JOIN_PROGRESS => format!("stream {}", name()),
         TABLE_PROGRESS => format!("table {}", name()),
         VIEW_PROGRESS | STATE | MARK | SESSION | UNTOLD => {
             let id = key[1..].first_chunk().map(|id| u32::from_be_bytes(*id)).unwrap_or(0);
@@ -152,7 +160,7 @@ fn subject(key: &[u8], views: &Views) -> String {
 }
 
 fn damaged() -> EngineError {
-    EngineError::new(crate::ErrorKind::Storage, "stored progress of a table is cut off")
+    EngineError::new(crate::ErrorKind::Storage, "stored progress is cut off")
 }
 
 #[cfg(test)]
@@ -179,7 +187,7 @@ mod tests {
         let append = Append { partition: partition.clone(), batch, origin: Origin::Internal };
         let mut changes = vec![
             Change::Append(append),
-            put(state::definition_key("v"), Definition { view_id: 1, fingerprint: 7 }.encode()),
+            put(state::definition_key("v"), definition(1).encode()),
             put(state::next_view_id_key(), vec![0, 0, 0, 2]),
             put(state::view_progress_key(1), progress(partition.id(), 2)),
             put(state::stream_progress_key("s"), progress(partition.id(), 1)),
@@ -192,10 +200,14 @@ mod tests {
         drop((broker, partition));
         let opened = ReadOnly::open(dir.path()).unwrap();
         let mut check = Check::new(&opened.store, 10, &|_| {});
-        let logs = check.broker(None);
+        let logs = check.broker(&opened);
         check_stored(&mut check, &logs);
         let told = check.findings.kept().iter();
         told.map(|one| (one.kind.name, one.place.subject.clone().unwrap_or_default(), one.place.offsets)).collect()
+    }
+
+    fn definition(view_id: u32) -> Definition {
+        Definition { view_id, fingerprint: 7, retention_ms: None, sql: String::new() }
     }
 
     fn put(key: Vec<u8>, value: Vec<u8>) -> Change {
@@ -212,9 +224,24 @@ mod tests {
         assert_eq!(found(|_| Vec::new()).await, []);
         let gone = |_| vec![put(state::view_progress_key(1), progress(LogId(77), 9))];
         assert_eq!(found(gone).await, [], "the topic was deleted");
+        let telling = StoredTelling { stage: 0, cursor: Vec::new(), former: definition(3) };
+        let versions = |log| {
+            let state = |id| put([&state::state_bound(id, 5)[..], b"key"].concat(), state::encode_state(7, b""));
+            vec![
+                put(state::next_view_id_key(), vec![0, 0, 0, 4]),
+                put(state::successor_key("v"), definition(2).encode()),
+                put(state::view_progress_key(2), progress(log, 1)),
+                state(2),
+                put(state::telling_key("v"), telling.encode()),
+                state(3),
+            ]
+        };
+        assert_eq!(found(versions).await, [], "other versions of the view");
         let ahead = |log| vec![put(state::view_progress_key(1), progress(log, 3))];
         assert_eq!(found(ahead).await, [(AHEAD.name, "view v".to_owned(), Some((3, 3)))]);
         let ahead = |log| vec![put(state::branch_progress_key("s", 1), progress(log, 3))];
+        assert_eq!(found(ahead).await, [(AHEAD.name, "stream s".to_owned(), Some((3, 3)))]);
+        let ahead = |log| vec![put(vec![JOIN_PROGRESS, b's', 0, 1], [&[0; 8][..], &progress(log, 3)].concat())];
         assert_eq!(found(ahead).await, [(AHEAD.name, "stream s".to_owned(), Some((3, 3)))]);
         let session = state::untold_bound(1, 9);
         for (key, value, kind, subject) in [
@@ -227,7 +254,7 @@ mod tests {
             (state::state_bound(2, 6), vec![], NO_VIEW, "view id 2"),
             (session, 4_i64.to_be_bytes().to_vec(), SESSION_LOST, "view v"),
             (state::next_view_id_key(), vec![0, 0, 0, 1], ID_TWICE, "view v"),
-            (state::definition_key("w"), Definition { view_id: 1, fingerprint: 7 }.encode(), ID_TWICE, "view w"),
+            (state::definition_key("w"), definition(1).encode(), ID_TWICE, "view w"),
         ] {
             let told = found(|_| vec![put(key, value)]).await;
             assert_eq!(told, [(kind.name, subject.to_owned(), None)], "{subject}");

@@ -23,7 +23,7 @@ use crate::wire::Wire;
 pub const META_COLUMNS: [&str; 4] = ["_key", "_timestamp", "_partition", "_offset"];
 
 /// The built-in rules that reject a record; a check cannot take one of these names.
-pub const RULES: [&str; 20] = [
+pub const RULES: [&str; 21] = [
     "unreadable",
     "null_value",
     "utf8",
@@ -43,6 +43,7 @@ pub const RULES: [&str; 20] = [
     "expression",
     "duplicate",
     "too_old",
+    "too_many",
     "key",
 ];
 

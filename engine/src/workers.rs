@@ -33,6 +33,11 @@ impl Workers {
             let what = Spawned { name, shared: feed.shared.clone(), published: vec![feed.published.clone()] };
             self.spawn(what, runtime.clone(), feed.run())?;
         }
+        for join in std::mem::take(&mut prepared.joins) {
+            let name = format!("engine-{}", join.name());
+            let what = Spawned { name, shared: join.shared.clone(), published: join.published() };
+            self.spawn(what, runtime.clone(), join.run())?;
+        }
         for pipeline in std::mem::take(&mut prepared.pipelines) {
             let name = format!("engine-{}", pipeline.stream.name());
             let what = Spawned { name, shared: pipeline.shared.clone(), published: pipeline.published() };

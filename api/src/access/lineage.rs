@@ -36,16 +36,19 @@ impl Lineage {
         for status in engine.stream_status() {
             let Some(derived) = status.derived else { continue };
             let written = engine.streams().into_iter().find(|stream| stream.name() == status.stream);
+            let late = derived.late_topic.as_deref().map(topic);
             for from in derived.sources.iter().chain(&derived.tables) {
                 lineage.arrow(table(from), table(&status.stream));
                 written.iter().for_each(|stream| lineage.arrow(table(from), topic(stream.topic())));
+                late.iter().for_each(|late| lineage.arrow(table(from), late.clone()));
             }
         }
         for status in engine.tables() {
             status.topic.iter().for_each(|from| lineage.arrow(topic(from), table(&status.table)));
             lineage.refuses(table(&status.table), &status.table);
         }
-        for view in engine.views() {
+        // One that will take over counts already: what is closed then is closed before.
+        for view in engine.views().into_iter().chain(engine.successors()) {
             lineage.arrow(table(&view.stream), table(&view.name));
             lineage.arrow(table(&view.name), topic(&view.name));
             // a late row is one of the stream's
@@ -74,6 +77,8 @@ impl Lineage {
                 let written = read.iter().flat_map(|read| made.from.iter().map(move |from| (from, read)));
                 for (from, read) in written.collect::<Vec<_>>() {
                     self.arrow(table(from), topic(read));
+                    // where it joins two streams: their late rows
+                    self.arrow(table(from), topic(&format!("{name}.late")));
                 }
             }
         }

@@ -97,7 +97,7 @@ pub const STREAM: [Field; 19] = [
         "sql",
         Kind::Text,
         "",
-        "Instead of name, topic and columns: CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …. Each row of the stream gives a record of the topic of that name, or none, or with unnest(…) several; it is itself a stream. UNION ALL between SELECTs puts several streams into one. A join takes the table's row as it is when the record is computed.",
+        "Instead of name, topic and columns: CREATE STREAM name AS SELECT … FROM stream [LEFT] JOIN table ON … WHERE …. Each row of the stream gives a record of the topic of that name, or none, or with unnest(…) several; it is itself a stream. UNION ALL between SELECTs puts several streams into one. A join takes the table's row as it is when the record is computed. JOIN stream WITHIN 1 HOUR ON … joins rows of two streams, see docs/joins.md.",
     ),
     Field::optional(
         "key",

@@ -183,7 +183,13 @@ fn shown(record: &SecurityRecord) -> String {
     match record {
         SecurityRecord::Quota(entity, limits) => {
             let limits: Vec<String> = limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            format!("quota of {:?}: {}", parts(entity).collect::<Vec<_>>(), limits.join(" "))
+            let of = parts(entity).map(|(kind, part)| match part {
+                Part::Default => format!("the default {kind}"),
+                Part::Named(name) => format!("{kind} {name}"),
+            });
+            let of: Vec<String> = of.collect();
+            let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(" ") };
+            format!("quota of {}: {limits}", of.join(", "))
         }
         _ => String::new(),
     }
@@ -232,4 +238,27 @@ fn changes(operations: &[asked::OpData]) -> Result<Vec<(String, Option<f64>)>> {
         Ok((operation.key.to_string(), (!operation.remove).then_some(operation.value)))
     };
     operations.iter().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::security::quota::Limits;
+
+    #[test]
+    fn the_audit_log_says_plainly_whose_quota_changed() {
+        let named = |name: &str| Some(Part::Named(name.to_owned()));
+        let told = |entity, set: &[(&str, f64)]| {
+            let mut limits = Limits::default();
+            set.iter().for_each(|(name, value)| limits.set(name, Some(*value)).unwrap());
+            shown(&SecurityRecord::Quota(entity, limits))
+        };
+        let both = Entity { user: named("ann"), client_id: Some(Part::Default), ..Entity::default() };
+        assert_eq!(
+            told(both, &[("producer_byte_rate", 1024.0), ("request_percentage", 12.5)]),
+            "quota of user ann, the default client-id: producer_byte_rate=1024 request_percentage=12.5"
+        );
+        let address = Entity { ip: named("10.0.0.1"), ..Entity::default() };
+        assert_eq!(told(address, &[]), "quota of ip 10.0.0.1: none");
+    }
 }

@@ -121,7 +121,7 @@ static ROWS: &[Row] = &[
         "Accepted and kept. Has no effect: compaction's memory has a bound of its own."),
     row("log.cleaner.io.buffer.size", (Int, "524288"), FROM_ZERO, ForAll,
         "Accepted and kept. Has no effect: compaction's memory has a bound of its own."),
-    row("log.cleaner.io.max.bytes.per.second", (Double, "67108864"), Number, AtStart,
+    row("log.cleaner.io.max.bytes.per.second", (Double, "67108864"), Number, ForAll,
         "How much compaction reads and writes in a second, in bytes."),
     row("log.cleaner.threads", (Int, "1"), FROM_ZERO, ForAll,
         "Accepted and kept. Has no effect: one task compacts."),

@@ -14,10 +14,13 @@ use super::explain::steps;
 use super::script::Script;
 use super::{Kind, Mistake};
 use crate::check::Compiled;
+use crate::claims::claims;
 use crate::error::{EngineError, Result};
+use crate::identity::{Former, Version, identify};
 use crate::running::Running;
-use crate::shared::Who;
-use crate::start::{Commons, paused_view, prepare_more};
+use crate::shared::{RunningView, Who};
+use crate::start::More;
+use crate::start_view::paused_view;
 use crate::stream::Stream;
 use crate::view::ViewPlan;
 use crate::{Engine, ViewInfo};
@@ -149,6 +152,7 @@ impl Change {
         if !rows.is_empty() {
             engine.broker.lane().commit(rows, Ack::Durable).await?;
         }
+        engine.broker.catalog().claim(claims(&after)).await;
         let mut work = Work { engine, running: (*engine.running()).clone(), after };
         for step in steps {
             let taken = work.take(step).await;
@@ -179,42 +183,60 @@ struct Work<'e> {
 impl Work<'_> {
     async fn take(&mut self, step: Step) -> Result<()> {
         match step {
-            Step::Start(new) => self.start(&new).await,
-            Step::Replace(plan) => {
-                self.let_view_go(&plan.name).await;
-                self.start(&Compiled { views: vec![plan], ..Compiled::default() }).await
+            Step::Start(new) => {
+                let mut versions = Vec::new();
+                for plan in &new.views {
+                    let known = identify(&self.engine.broker, plan, &self.after.compiled.streams, Former::Any).await?;
+                    versions.extend([known.served].into_iter().chain(known.successor));
+                }
+                self.start(&new, &versions).await
             }
+            Step::Replace(plan) => self.replace(&plan).await,
             Step::Drop(kind, name) => self.drop_one(kind, &name).await,
             Step::Pause(name) => self.pause(&name).await,
             Step::Resume(name) => {
-                let plan = self.running.view(&name)?.plan.clone();
+                let view = self.running.view(&name)?;
+                let version = Version { plan: view.plan.clone(), view_id: view.view_id, succeeds: false };
                 self.let_view_go(&name).await;
-                self.start(&Compiled { views: vec![plan], ..Compiled::default() }).await
+                self.start(&Compiled::default(), &[version]).await
             }
         }
     }
 
-    /// Starts what is new; a view of a known name takes the place of that.
-    async fn start(&mut self, new: &Compiled) -> Result<()> {
+    /// Another definition of a view, or another retention: it is filled beside the version that is served, which goes on
+    /// until then, also when it was paused. One that was being filled for a third definition goes.
+    async fn replace(&mut self, plan: &Arc<ViewPlan>) -> Result<()> {
+        let name = &*plan.name;
+        let served = self.running.view(name)?.clone();
+        let is_same = |view: &RunningView| {
+            (view.plan.fingerprint, view.plan.retention_ms) == (plan.fingerprint, plan.retention_ms)
+        };
+        let beside = self.running.successor(name).cloned();
+        let stays = beside.as_ref().is_some_and(|beside| is_same(beside));
+        if let Some(beside) = beside.filter(|_| !stays) {
+            beside.follower.pipeline.leave(Who::View(name.to_string())).await;
+            self.running.successors.retain(|view| *view.plan.name != *name);
+            self.engine.show(&self.running);
+        }
+        let known = identify(&self.engine.broker, plan, &self.after.compiled.streams, Former::Any).await?;
+        let is_declared = known.successor.is_none();
+        let mut versions: Vec<Version> = known.successor.into_iter().filter(|_| !stays).collect();
+        if is_declared || served.paused.is_some() {
+            self.let_view_go(name).await;
+            versions.push(known.served);
+        }
+        self.start(&Compiled::default(), &versions).await
+    }
+
+    /// Starts what is new, and versions of views; one takes the place of what runs in its.
+    async fn start(&mut self, new: &Compiled, versions: &[Version]) -> Result<()> {
         // Who writes what is read from now on must have it visible when it says so.
         let topics = new.streams.iter().map(|stream| stream.topic()).chain(new.tables.iter().filter_map(|t| t.topic()));
         for topic in topics {
             self.running.writers(topic).iter().for_each(|writer| writer.pipeline.be_read());
         }
-        let engine = self.engine;
-        let whole = &self.after.compiled;
-        let commons = Commons { hold: &engine.hold, history: &engine.history };
-        let mut prepared = prepare_more(&engine.broker, (new, whole), &self.running.tables, commons).await?;
-        engine.workers.start(&mut prepared)?;
-        let held: Vec<usize> = prepared
-            .views
-            .iter()
-            .filter_map(|view| self.running.view(&view.plan.name).ok().and_then(|known| known.paused))
-            .collect();
-        self.running.add(&mut prepared);
-        engine.show(&self.running);
-        held.into_iter().for_each(|number| engine.hold.release(number));
-        Ok(())
+        let more = More { new, versions, whole: &self.after.compiled };
+        self.engine.start_more(&mut self.running, more).await
     }
 
     /// Ends the work of a view that stays to be seen.
@@ -230,14 +252,15 @@ impl Work<'_> {
         let number = self.engine.hold.number();
         self.engine.hold.set_all(number, &view.follower.published.progress.lock().positions.clone());
         self.let_view_go(name).await;
-        let paused = paused_view(&self.engine.broker, &view.plan, view.view_id, &self.engine.hold)?;
+        let version = Version { plan: view.plan.clone(), view_id: view.view_id, succeeds: false };
+        let paused = paused_view(&self.engine.broker, &version, &self.engine.hold)?;
         self.engine.hold.release(number);
         let views = self.running.views.iter_mut().filter(|known| *known.plan.name == *name);
         let paused = Arc::new(paused);
         views.for_each(|known| *known = paused.clone());
         self.engine.show(&self.running);
         // Who waited for it must not wait for what no longer comes.
-        view.follower.published.advanced.send_modify(|count| *count += 1);
+        paused.follower.published.take_over(&view.follower.published);
         Ok(())
     }
 
@@ -266,11 +289,15 @@ impl Work<'_> {
                     held = view.paused;
                     followers.push((view.follower.clone(), Who::View(name.to_string())));
                 }
+                let beside = running.successor(name);
+                followers.extend(beside.map(|view| (view.follower.clone(), Who::View(name.to_string()))));
                 running.views.retain(|view| *view.plan.name != *name);
+                running.successors.retain(|view| *view.plan.name != *name);
             }
             Kind::Stream => {
                 let derived = running.derived.iter().filter(|known| known.plan.stream.name() == name);
-                followers.extend(derived.map(|known| (known.follower.clone(), Who::Derived(name.to_string()))));
+                let of_derived = derived.flat_map(|known| known.followers());
+                followers.extend(of_derived.map(|follower| (follower.clone(), Who::Derived(name.to_string()))));
                 let reading = running.streams.iter().filter(|(stream, _)| stream.name() == name);
                 followers.extend(reading.map(|(_, follower)| (follower.clone(), Who::Reading)));
                 running.derived.retain(|known| known.plan.stream.name() != name);
@@ -290,7 +317,8 @@ fn made_by(new: &Compiled) -> Vec<Made> {
     let stream = |stream: &Arc<Stream>| {
         let derived = new.derived.iter().filter(|plan| plan.stream.name() == stream.name());
         let tables = derived.clone().flat_map(|plan| plan.tables.iter().map(|table| table.name().to_string()));
-        let from = derived.map(|plan| plan.source.name().to_string()).chain(tables).collect();
+        let sources = derived.flat_map(|plan| plan.sources().map(|source| source.name().to_string()));
+        let from = sources.chain(tables).collect();
         Made { kind: Kind::Stream, name: stream.name().to_string(), topic: Some(stream.topic().clone()), from }
     };
     let mut made: Vec<Made> = new.streams.iter().map(stream).collect();

@@ -9,21 +9,24 @@ use super::statement::{Action, Declares, read_one};
 use super::stored::definition_key;
 use super::{Definition, Kind};
 use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
-use crate::derive::BRANCHES_MAX;
+use crate::derive::{BRANCHES_MAX, forget_joined, has_joined};
 use crate::error::Result;
+use crate::identity::forget_all;
 use crate::quality::{Writer, forget, forget_branch};
 use crate::state;
 
 /// Deletes all that is left of a dropped one. The topic of a declared stream or of a table is its user's, and stays.
 pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definition: &Definition) -> Result<()> {
     let is_derived = kind == Kind::Stream && is_derived(definition);
-    for topic in topics(kind, name, is_derived) {
+    let has_joined = is_derived && has_joined(broker.store(), name)?;
+    let late = has_joined.then(|| format!("{name}{LATE_SUFFIX}"));
+    for topic in topics(kind, name, is_derived).into_iter().chain(late) {
         if broker.catalog().topic(&topic).is_some() {
             broker.catalog().delete(&topic).await?;
         }
     }
     let mut changes = match kind {
-        Kind::View => view_changes(broker, name)?,
+        Kind::View => forget_all(broker.store(), name)?,
         Kind::Stream => vec![forget(Writer::Stream, name), delete(state::stream_progress_key(name))],
         Kind::Table => {
             let rows = delete_below(state::table_row_prefix(name));
@@ -36,6 +39,7 @@ pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definiti
         for branch in 0..BRANCHES_MAX {
             changes.extend([forget_branch(name, branch), delete(state::branch_progress_key(name, branch))]);
         }
+        changes.extend(forget_joined(name));
     }
     changes.push(delete(definition_key(kind, name)));
     broker.lane().commit(changes, Ack::Durable).await?;
@@ -54,18 +58,6 @@ fn topics(kind: Kind, name: &str, is_derived: bool) -> Vec<String> {
 fn is_derived(definition: &Definition) -> bool {
     let Ok(Action::Create { declares, .. }) = read_one(&definition.sql, "") else { return false };
     matches!(declares, Declares::Stream(stream) if stream.sql.is_some())
-}
-
-fn view_changes(broker: &Broker, name: &str) -> Result<Vec<Change>> {
-    let key = state::definition_key(name);
-    let stored = broker.store().get(Family::State, &key)?;
-    let mut changes = vec![forget(Writer::View, name)];
-    if let Some(known) = stored.as_deref().and_then(state::Definition::decode) {
-        changes.extend(state::forget(known.view_id));
-        changes.push(delete(state::view_progress_key(known.view_id)));
-    }
-    changes.push(delete(key));
-    Ok(changes)
 }
 
 fn delete(key: Vec<u8>) -> Change {

@@ -133,7 +133,10 @@ impl<'a> Draft<'a> {
                 let known = &self.after.compiled;
                 let plans = DerivedPlan::all(&config, &known.streams, &known.tables)?;
                 let written = (name.as_str(), state::derived_progress_key(name));
-                self.check_topics(Some(written), &[format!("{name}{REJECTED_SUFFIX}")])?;
+                let joins = plans.iter().any(|plan| plan.join.is_some());
+                let late = joins.then(|| format!("{name}{LATE_SUFFIX}"));
+                let more: Vec<String> = late.into_iter().chain([format!("{name}{REJECTED_SUFFIX}")]).collect();
+                self.check_topics(Some(written), &more)?;
                 for plan in plans.iter().take(1) {
                     plan.stream.bind(self.broker.schemas().clone());
                     new.streams.push(plan.stream.clone());
@@ -305,6 +308,8 @@ impl<'a> Draft<'a> {
             Kind::Stream | Kind::Table => vec![format!("{name}{REJECTED_SUFFIX}")],
         };
         topics.extend(is_derived.then(|| name.to_string()));
+        let is_joined = derived.iter().any(|plan| plan.stream.name() == name && plan.join.is_some());
+        topics.extend(is_joined.then(|| format!("{name}{LATE_SUFFIX}")));
         let reads = |topic: &str| topics.iter().any(|written| written == topic);
         let mut readers: Vec<String> = Vec::new();
         let over = streams.iter().filter(|stream| stream.name() != name && reads(stream.topic()));
@@ -312,7 +317,7 @@ impl<'a> Draft<'a> {
         let over = tables.iter().filter(|table| table.topic().is_some_and(|topic| reads(topic)));
         readers.extend(over.map(|table| format!("table {} (its topic)", table.name())));
         let joins = |plan: &&Arc<DerivedPlan>| match kind {
-            Kind::Stream => plan.source.name() == name,
+            Kind::Stream => plan.sources().any(|source| source.name() == name),
             Kind::Table => plan.tables.iter().any(|table| table.name() == name),
             Kind::View => false,
         };
@@ -320,6 +325,13 @@ impl<'a> Draft<'a> {
         readers.dedup();
         let of_stream = views.iter().filter(|view| kind == Kind::Stream && view.stream.name() == name);
         readers.extend(of_stream.map(|view| format!("view {}", view.name)));
+        // Versions that are served until another one takes over.
+        let former = self.after.views.iter().filter(|served| {
+            let declared = views.iter().find(|view| view.name == served.plan.name);
+            let is_former = declared.is_some_and(|view| view.fingerprint != served.plan.fingerprint);
+            kind == Kind::Stream && is_former && served.plan.stream.name() == name
+        });
+        readers.extend(former.map(|served| format!("view {} until its new version takes over", served.plan.name)));
         readers.extend((self.outside.readers)(name));
         readers
     }

@@ -26,6 +26,7 @@ use crate::error::{EngineError, ErrorKind, Result};
 
 pub use change::{Change, Done, Made, Turn};
 pub use draft::Surroundings;
+pub(crate) use options::duration_ms;
 pub use script::{Command, Script, command};
 pub(crate) use stored::{Definition, State};
 

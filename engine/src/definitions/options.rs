@@ -150,7 +150,7 @@ pub(super) fn at(place: Location, message: String) -> Mistake {
 }
 
 /// `10 seconds`, `7d`, `1 hour 30 minutes`, in milliseconds.
-fn duration_ms(text: &str) -> Option<i64> {
+pub(crate) fn duration_ms(text: &str) -> Option<i64> {
     let lower = text.trim().to_lowercase();
     let mut rest = lower.as_str();
     let mut total: i64 = 0;

@@ -1,4 +1,5 @@
-//! Joins of a stream to tables: each looks up the table's row by key and appends its columns.
+//! The joins of a FROM clause. One to a table looks up the table's row by key and appends its columns; that of two streams is in
+//! `stream_join`.
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
 use datafusion::physical_plan::PhysicalExpr;
 
+use super::stream_join::{JoinedStreams, StreamJoin};
 use crate::error::EngineError;
 use crate::lookup::LookupTable;
 use crate::names::closest;
@@ -57,22 +59,53 @@ impl From<EngineError> for Failure {
     }
 }
 
-/// The joins of a FROM clause, in the order in which they are done. Err says what is not supported.
+/// The joins of a FROM clause.
+#[derive(Default)]
+pub(super) struct Joins {
+    /// Of two streams; it is done first.
+    pub(super) streams: Option<StreamJoin>,
+    /// To tables, in the order in which they are done.
+    pub(super) tables: Vec<LookupJoin>,
+}
+
+/// The joins of a FROM clause, which may join these streams. Err says what is not supported.
 pub(super) fn joins_of(
     plan: &LogicalPlan,
+    streams: Option<&JoinedStreams<'_>>,
     tables: &[Arc<LookupTable>],
     context: &SessionContext,
-) -> Result<Vec<LookupJoin>, String> {
+) -> Result<Joins, String> {
     match plan {
-        LogicalPlan::TableScan(_) => Ok(Vec::new()),
-        LogicalPlan::SubqueryAlias(alias) => joins_of(&alias.input, tables, context),
+        LogicalPlan::TableScan(_) => Ok(Joins::default()),
+        LogicalPlan::SubqueryAlias(alias) => joins_of(&alias.input, streams, tables, context),
         LogicalPlan::Join(join) => {
-            let mut all = joins_of(&join.left, tables, context)?;
-            all.push(LookupJoin::new(join, tables, context)?);
+            let mut all = joins_of(&join.left, streams, tables, context)?;
+            match streams.filter(|streams| streams.right.name() == table_name(&join.right)) {
+                None => all.tables.push(LookupJoin::new(join, tables, context)?),
+                Some(_) if !all.tables.is_empty() => return Err("join the streams first, then the tables".into()),
+                Some(streams) => all.streams = Some(StreamJoin::new(join, streams, context)?),
+            }
             Ok(all)
         }
         other => Err(format!("'{}' is not supported in FROM, name a stream and tables", other.display())),
     }
+}
+
+/// Whether rows without a match stay.
+fn keeps_all(join: &Join) -> Result<bool, String> {
+    match join.join_type {
+        JoinType::Left => Ok(true),
+        JoinType::Inner => Ok(false),
+        other => {
+            Err(format!("a {other} join of a table is not supported in a derived stream, write JOIN or LEFT JOIN"))
+        }
+    }
+}
+
+/// All that ON says.
+pub(super) fn conditions_of(join: &Join) -> Vec<Expr> {
+    let equal = join.on.iter().map(|(left, right)| Expr::eq(left.clone(), right.clone()));
+    equal.chain(join.filter.iter().flat_map(split_conjunction).cloned()).collect()
 }
 
 impl LookupJoin {
@@ -81,21 +114,10 @@ impl LookupJoin {
         let table = tables.iter().find(|table| table.name() == name).cloned();
         let table = table
             .ok_or_else(|| format!("no table '{name}'{}", closest(&name, tables.iter().map(|table| table.name()))))?;
-        let keeps_all = match join.join_type {
-            JoinType::Left => true,
-            JoinType::Inner => false,
-            other => {
-                return Err(format!("a {other} join is not supported in a derived stream, write JOIN or LEFT JOIN"));
-            }
-        };
-        let mut pairs: Vec<Expr> = Vec::new();
-        for (left, right) in &join.on {
-            pairs.push(Expr::eq(left.clone(), right.clone()));
-        }
-        let filter = join.filter.iter().flat_map(split_conjunction).cloned();
+        let keeps_all = keeps_all(join)?;
         let (left, right) = (join.left.schema(), join.right.schema());
         let (mut key, mut rest) = (None, Vec::new());
-        for condition in pairs.into_iter().chain(filter) {
+        for condition in conditions_of(join) {
             match key_expr(&condition, right, &table).filter(|_| key.is_none()) {
                 Some(found) => key = Some(found),
                 None => rest.push(condition),
@@ -175,7 +197,8 @@ fn is_of(schema: &DFSchema, column: &Column) -> bool {
     schema.has_column(column)
 }
 
-fn mentions(expr: &Expr, schema: &DFSchema) -> bool {
+/// Whether an expression has a column of these.
+pub(super) fn mentions(expr: &Expr, schema: &DFSchema) -> bool {
     let mut found = false;
     let walked = expr.apply(|node| {
         found |= matches!(node, Expr::Column(column) if is_of(schema, column));

@@ -15,7 +15,7 @@ use crate::conditions::{Fault, Judged};
 use crate::decode::{Sources, rejected};
 use crate::emit::{Outbox, push_rejected, push_rows};
 use crate::error::{EngineError, Result};
-use crate::quality::{ACCEPTED, Counters, QualityAction, Tally, days, timestamps};
+use crate::quality::{ACCEPTED, Counters, LATE, QualityAction, Tally, days, timestamps};
 use crate::shared::Published;
 use crate::state::{self, Progress};
 use crate::stream::Rejected;
@@ -183,6 +183,15 @@ impl DerivedMember {
         }
     }
 
+    /// Counts rows that are not joined: those that came too late, and those at fault. `days` are those of the rows.
+    pub(super) fn leave_out(&mut self, step: &mut DerivedStep, late: &[usize], faults: &[Fault], days: &[i32]) {
+        step.tally.add_days(late.iter().map(|row| days[*row]), QualityAction::Late, &LATE.into());
+        for (row, rule, _) in faults {
+            step.tally.add(days[*row], QualityAction::Reject, rule, 1);
+            *self.progress.rejected.entry(rule.to_string()).or_default() += 1;
+        }
+    }
+
     /// What the step writes for this stream: rows, refused rows, accepted keys, counts and progress.
     pub(crate) fn changes(
         &mut self,
@@ -222,7 +231,7 @@ impl DerivedMember {
     }
 
     /// The source's records that did not become rows, each as often as it was refused.
-    fn refused_changes(&self, faults: &[Fault], sources: &Sources, broker: &Broker) -> Result<Vec<Change>> {
+    pub(super) fn refused_changes(&self, faults: &[Fault], sources: &Sources, broker: &Broker) -> Result<Vec<Change>> {
         if faults.is_empty() {
             return Ok(Vec::new());
         }

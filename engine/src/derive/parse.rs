@@ -1,5 +1,5 @@
-//! The text of `CREATE STREAM`: the derived stream's name, and per SELECT the stream it reads, the tables it joins, and the
-//! query.
+//! The text of `CREATE STREAM`: the derived stream's name, and per SELECT the stream it reads, the stream and tables it joins, and
+//! the query.
 
 use datafusion::sql::sqlparser::ast::{
     Expr, GroupByExpr, Ident, ObjectName, Query, Select, SelectItem, SetExpr, SetOperator, SetQuantifier, TableFactor,
@@ -9,6 +9,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::Token;
 
+use super::within::{Within, take_within};
 use crate::names::{is_topic_name, normalized, single_name};
 use crate::parse_emit::{Emit, tokens_and_emit};
 use crate::unnest::{ParsedUnnest, take_unnest};
@@ -35,8 +36,10 @@ pub(crate) struct ParsedStream {
 pub(crate) struct ParsedBranch {
     /// The stream it reads.
     pub(crate) stream: String,
-    /// The tables it joins.
-    pub(crate) tables: Vec<String>,
+    /// What it joins: tables, and one more stream.
+    pub(crate) joined: Vec<String>,
+    /// How near in event time rows of both streams are, as `WITHIN` says, in milliseconds.
+    pub(super) within_ms: Option<i64>,
     /// The list in FROM that is taken apart.
     pub(super) unnest: Option<ParsedUnnest>,
     /// The query, with the source's row number as one more column.
@@ -45,7 +48,7 @@ pub(crate) struct ParsedBranch {
 
 /// Takes a derived stream's text apart; Err says what to write instead.
 pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
-    let (name, query) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
+    let (name, query, within) = statement(sql).map_err(|error| format!("{error}; {FORM}"))?;
     let name = single_name(&name).ok_or("a stream's name has one part, without dots outside quotes")?;
     if !is_topic_name(&name) {
         return Err(format!(
@@ -56,32 +59,34 @@ pub(crate) fn parse_stream(sql: &str) -> Result<ParsedStream, String> {
     if selects.len() > usize::from(BRANCHES_MAX) {
         return Err(format!("a stream has at most {BRANCHES_MAX} SELECTs: put some together in a stream of their own"));
     }
-    let branches = selects.into_iter().map(branch).collect::<Result<_, _>>()?;
+    let branches = (0..).zip(selects).map(|(number, query)| branch(query, within.get(&number).copied()));
+    let branches = branches.collect::<Result<_, _>>()?;
     Ok(ParsedStream { name, branches })
 }
 
-fn branch(mut query: Query) -> Result<ParsedBranch, String> {
+fn branch(mut query: Query, within_ms: Option<i64>) -> Result<ParsedBranch, String> {
     let select = plain_select(&mut query)?;
     check_items(select)?;
     let unnest = take_unnest(select)?;
     let [from] = select.from.as_slice() else {
-        return Err("a derived stream reads FROM exactly one stream; further ones are joined as tables".into());
+        return Err("a derived stream reads FROM exactly one stream; a second one, and tables, are joined".into());
     };
     let (stream, alias) = relation(&from.relation)?;
-    let mut tables = Vec::new();
+    let mut joined = Vec::new();
     for join in &from.joins {
-        tables.push(relation(&join.relation)?.0);
+        joined.push(relation(&join.relation)?.0);
     }
     select.projection.push(SelectItem::ExprWithAlias {
         expr: Expr::CompoundIdentifier(vec![Ident::with_quote('"', alias), Ident::with_quote('"', ROW)]),
         alias: Ident::with_quote('"', SOURCE_ROW),
     });
-    Ok(ParsedBranch { stream, tables, unnest, query })
+    Ok(ParsedBranch { stream, joined, within_ms, unnest, query })
 }
 
-fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
+fn statement(sql: &str) -> Result<(ObjectName, Query, Within), ParserError> {
     // A stream tells each row at once, which is what ksqlDB calls EMIT CHANGES.
-    let (tokens, emit) = tokens_and_emit(sql)?;
+    let (mut tokens, emit) = tokens_and_emit(sql)?;
+    let within = take_within(&mut tokens)?;
     if emit == Some(Emit::Final) {
         return Err(ParserError::ParserError("EMIT FINAL is for views that have windows".into()));
     }
@@ -93,7 +98,7 @@ fn statement(sql: &str) -> Result<(ObjectName, Query), ParserError> {
     let query = parser.parse_query()?;
     let _ = parser.consume_token(&Token::SemiColon);
     match parser.peek_token().token {
-        Token::EOF => Ok((name, *query)),
+        Token::EOF => Ok((name, *query, within)),
         other => Err(ParserError::ParserError(format!("'{other}' after the query"))),
     }
 }
@@ -193,8 +198,8 @@ mod tests {
         );
         let parsed = parsed.unwrap();
         let [only] = parsed.branches.as_slice() else { panic!("{}", parsed.branches.len()) };
-        assert_eq!((parsed.name.as_str(), only.stream.as_str()), ("enriched", "listens"));
-        assert_eq!(only.tables, ["users", "Countries"]);
+        assert_eq!((parsed.name.as_str(), only.stream.as_str(), only.within_ms), ("enriched", "listens", None));
+        assert_eq!(only.joined, ["users", "Countries"]);
         assert!(only.query.to_string().contains("\"l\".\"_row\" AS \"_source_row\""), "{}", only.query);
     }
 
@@ -208,6 +213,18 @@ mod tests {
         assert_eq!(streams, ["a", "b", "c", "a"]);
         let many = format!("CREATE STREAM d AS SELECT x FROM s{}", " UNION ALL SELECT x FROM s".repeat(16));
         assert!(parse_stream(&many).err().unwrap().contains("at most 16"));
+    }
+
+    #[test]
+    fn two_streams_are_joined_within_a_time() {
+        let parsed = parse_stream(
+            "CREATE STREAM d AS SELECT o.x FROM o JOIN p WITHIN 90 SECONDS ON o.id = p.id UNION ALL SELECT x FROM q \
+             UNION ALL SELECT p.x FROM p LEFT JOIN o WITHIN 1 DAY ON o.id = p.id",
+        );
+        let within: Vec<_> =
+            parsed.unwrap().branches.into_iter().map(|branch| (branch.joined, branch.within_ms)).collect();
+        let joined = |name: &str, ms: i64| (vec![name.to_string()], Some(ms));
+        assert_eq!(within, [joined("p", 90_000), (Vec::new(), None), joined("o", 86_400_000)]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A derived stream, compiled: the joins, the SELECT above them, the columns that come out, checks and de-duplication. Of
-//! several SELECTs each is a plan of its own, and works in the pipeline of what it reads.
+//! several SELECTs each is a plan of its own, and works in the pipeline of what it reads. Where two streams are joined, the SELECT is
+//! over rows that met.
 
 use std::sync::Arc;
 
@@ -24,8 +25,11 @@ use datafusion::sql::sqlparser::ast::Statement;
 use futures::executor::block_on;
 
 use super::deduplicate::Deduplicate;
-use super::join::{Failure, LookupJoin, joins_of};
+use super::from::{FromStreams, find_streams};
+use super::interval::Side;
+use super::join::{Failure, Joins, LookupJoin, joins_of};
 use super::parse::{ParsedBranch, ROW, SOURCE_ROW, parse_stream};
+use super::stream_join::StreamJoin;
 use crate::columns::ColumnType;
 use crate::conditions::Conditions;
 use crate::config::{ColumnConfig, StreamConfig, StreamFormat};
@@ -35,6 +39,9 @@ use crate::sql;
 use crate::stream::{META_COLUMNS, Stream};
 use crate::unnest::{ITEM, Unnest};
 
+/// Of a joined stream.
+const UNBOUNDED: &str = "a stream that falls silent would keep the rows of the other one for ever: give the joined stream an \
+                         idle_timeout above 0";
 const AGGREGATES: &str = "aggregates make a view: declare a materialized view over the stream";
 
 /// A compiled derived stream, or one of its SELECTs. Never changes after it is made.
@@ -43,8 +50,12 @@ pub(crate) struct DerivedPlan {
     pub(crate) branch: u8,
     /// What it writes, as others read it.
     pub(crate) stream: Arc<Stream>,
-    /// What it reads.
+    /// What it reads; where two streams are joined, the one on the left.
     pub(crate) source: Arc<Stream>,
+    /// The join to the one on the right.
+    pub(crate) join: Option<StreamJoin>,
+    /// How far behind the event watermark rows are joined, as it was declared.
+    pub(crate) lateness_ms: i64,
     /// Its text.
     pub(crate) sql: String,
     /// The tables it joins.
@@ -77,7 +88,7 @@ pub(super) struct Evaluated {
 
 /// The SELECT, and what came out of planning it.
 struct Selected {
-    joins: Vec<LookupJoin>,
+    joins: Joins,
     select: Arc<dyn ExecutionPlan>,
     task: Arc<TaskContext>,
     columns: Vec<(usize, String, ColumnType)>,
@@ -85,23 +96,27 @@ struct Selected {
 }
 
 /// A SELECT, planned over what it reads.
-struct Part {
-    source: Arc<Stream>,
+struct Planned {
+    sources: FromStreams,
     tables: Vec<Arc<LookupTable>>,
     unnest: Option<Unnest>,
     input: SchemaRef,
     selected: Selected,
 }
 
-impl Part {
-    fn new(branch: &ParsedBranch, streams: &[Arc<Stream>], tables: &[Arc<LookupTable>]) -> Result<Part, String> {
-        let source = find_source(branch, streams, tables)?;
-        let unnest = branch.unnest.as_ref().map(|unnest| Unnest::new(unnest, &source.schema())).transpose()?;
-        let input = input_schema(&source, unnest.as_ref());
-        let selected = select(branch, &input, tables)?;
-        let is_joined = |table: &&Arc<LookupTable>| branch.tables.iter().any(|name| name == table.name());
-        let tables = tables.iter().filter(is_joined).cloned().collect();
-        Ok(Part { source, tables, unnest, input, selected })
+impl Planned {
+    fn new(branch: &ParsedBranch, streams: &[Arc<Stream>], tables: &[Arc<LookupTable>]) -> Result<Planned, String> {
+        let sources = find_streams(branch, streams, tables)?;
+        let unnest = branch.unnest.as_ref().map(|unnest| Unnest::new(unnest, &sources.left.schema())).transpose()?;
+        let input = input_schema(&sources.left, unnest.as_ref());
+        let is_joined = |table: &&Arc<LookupTable>| branch.joined.iter().any(|name| name == table.name());
+        let tables: Vec<Arc<LookupTable>> = tables.iter().filter(is_joined).cloned().collect();
+        let selected = select((branch, &sources), &input, &tables)?;
+        Ok(Planned { sources, tables, unnest, input, selected })
+    }
+
+    fn delay_ms(&self) -> i64 {
+        self.selected.joins.streams.as_ref().map_or(0, StreamJoin::delay_ms)
     }
 }
 
@@ -116,18 +131,23 @@ impl DerivedPlan {
         let text = config.sql.as_deref().unwrap_or_default();
         let parsed = parse_stream(text).map_err(|mistake| vec![mistake])?;
         let named = |mistake: String| vec![format!("stream {}: {mistake}", parsed.name)];
-        let parts = parsed.branches.iter().map(|branch| Part::new(branch, streams, tables));
-        let parts = parts.collect::<Result<Vec<Part>, String>>().map_err(named)?;
+        let parts = parsed.branches.iter().map(|branch| Planned::new(branch, streams, tables));
+        let parts = parts.collect::<Result<Vec<Planned>, String>>().map_err(named)?;
         check_columns(&parts).map_err(named)?;
         let stream_config = stream_config(config, &parsed.name, &parts);
         let stream = Arc::new(Stream::new(&stream_config)?);
         let mut mistakes = Vec::new();
+        if parts.iter().any(|part| part.selected.joins.streams.is_some()) && config.idle_timeout_ms == 0 {
+            mistakes.push(UNBOUNDED.to_string());
+        }
         let schema = output_schema(&stream_config, &stream);
         let conditions = Arc::new(Conditions::compile(&config.checks, &parsed.name, &schema, &mut mistakes));
         let key = config.key.as_ref().and_then(|key| column_index("key", key, &schema, &mut mistakes));
-        let mut deduplicate = config.deduplicate.as_ref().and_then(|deduplicate| {
-            Deduplicate::new(deduplicate, (&parsed.name, config.lateness_ms), &schema, &mut mistakes)
-        });
+        let lateness_ms = stream_config.lateness_ms;
+        let mut deduplicate = config
+            .deduplicate
+            .as_ref()
+            .and_then(|deduplicate| Deduplicate::new(deduplicate, (&parsed.name, lateness_ms), &schema, &mut mistakes));
         if deduplicate.is_some() && parts.len() > 1 {
             mistakes.push(
                 "deduplicate compares the rows of one SELECT: derive another stream from this one, and give it there"
@@ -137,10 +157,12 @@ impl DerivedPlan {
         if !mistakes.is_empty() {
             return Err(mistakes.into_iter().flat_map(named).collect());
         }
-        let plan = |(branch, part): (u8, Part)| DerivedPlan {
+        let plan = |(branch, part): (u8, Planned)| DerivedPlan {
             branch,
             stream: stream.clone(),
-            source: part.source,
+            source: part.sources.left,
+            join: part.selected.joins.streams,
+            lateness_ms: config.lateness_ms,
             sql: text.trim().to_string(),
             tables: part.tables,
             key,
@@ -149,7 +171,7 @@ impl DerivedPlan {
             schema: schema.clone(),
             unnest: part.unnest,
             input: part.input,
-            joins: part.selected.joins,
+            joins: part.selected.joins.tables,
             select: part.selected.select,
             task: part.selected.task,
             columns: part.selected.columns.iter().map(|(index, ..)| *index).collect(),
@@ -168,17 +190,7 @@ impl DerivedPlan {
     ) -> Result<Evaluated, Failure> {
         let number = |row: usize| u32::try_from(row).expect("a step has far fewer than 2^32 rows");
         let numbers: UInt32Array = (from..from + count).map(|row| Some(number(row))).collect();
-        let (slice, numbers) = (rows.slice(from, count), Arc::new(numbers) as ArrayRef);
-        let mut arrays: Vec<ArrayRef> = slice.columns().to_vec();
-        match &self.unnest {
-            None => arrays.push(numbers),
-            Some(unnest) => {
-                let items = unnest.items(&slice)?;
-                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
-                arrays.extend([items.values.clone(), items.spread(&numbers)?]);
-            }
-        }
-        let mut joined = RecordBatch::try_new(self.input.clone(), arrays)?;
+        let mut joined = self.numbered(rows.slice(from, count), Arc::new(numbers))?;
         for join in &self.joins {
             joined = join.apply(joined, store)?;
         }
@@ -194,6 +206,28 @@ impl DerivedPlan {
         let columns = self.columns.iter().zip(self.schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
         Ok(Evaluated { rows: RecordBatch::try_new(self.schema.clone(), columns)?, origin })
     }
+
+    /// What the joins to tables begin with: rows of the step, each with its number, or one for each item of its list.
+    fn numbered(&self, slice: RecordBatch, numbers: ArrayRef) -> DfResult<RecordBatch> {
+        if let Some(join) = &self.join {
+            return join.input(&slice, &numbers);
+        }
+        let mut arrays: Vec<ArrayRef> = slice.columns().to_vec();
+        match &self.unnest {
+            None => arrays.push(numbers),
+            Some(unnest) => {
+                let items = unnest.items(&slice)?;
+                arrays = arrays.iter().map(|column| items.spread(column)).collect::<DfResult<_>>()?;
+                arrays.extend([items.values.clone(), items.spread(&numbers)?]);
+            }
+        }
+        Ok(RecordBatch::try_new(self.input.clone(), arrays)?)
+    }
+
+    /// The streams that it reads.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = &Arc<Stream>> {
+        std::iter::once(&self.source).chain(self.join.iter().map(|join| join.stream(Side::Right)))
+    }
 }
 
 /// The index of a column that a setting names.
@@ -207,7 +241,7 @@ pub(super) fn column_index(setting: &str, name: &str, schema: &SchemaRef, mistak
 }
 
 /// UNION ALL goes by the places of the columns; the names are those of the first SELECT.
-fn check_columns(parts: &[Part]) -> Result<(), String> {
+fn check_columns(parts: &[Planned]) -> Result<(), String> {
     let Some((first, others)) = parts.split_first() else { return Err("there is no SELECT".into()) };
     let wanted = &first.selected.columns;
     for (number, part) in (2..).zip(others) {
@@ -231,27 +265,6 @@ fn check_columns(parts: &[Part]) -> Result<(), String> {
     Ok(())
 }
 
-fn find_source(
-    parsed: &ParsedBranch,
-    streams: &[Arc<Stream>],
-    tables: &[Arc<LookupTable>],
-) -> Result<Arc<Stream>, String> {
-    let is_stream = |name: &str| streams.iter().any(|stream| stream.name() == name);
-    for table in &parsed.tables {
-        if is_stream(table) {
-            return Err(format!("{table} is a stream: only tables can be joined, declare it under [[tables]]"));
-        }
-        if !tables.iter().any(|known| known.name() == table) {
-            let hint = closest(table, tables.iter().map(|table| table.name()));
-            return Err(format!("no table '{table}'{hint}: tables are declared under [[tables]]"));
-        }
-    }
-    streams.iter().find(|stream| stream.name() == parsed.stream).cloned().ok_or_else(|| {
-        let hint = closest(&parsed.stream, streams.iter().map(|stream| stream.name()));
-        format!("no stream '{}'{hint}", parsed.stream)
-    })
-}
-
 /// All columns of the source, the items of its list, and the row number.
 fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     let schema = source.schema();
@@ -259,9 +272,13 @@ fn input_schema(source: &Stream, unnest: Option<&Unnest>) -> SchemaRef {
     Arc::new(Schema::new(fields.chain([Field::new(ROW, DataType::UInt32, false)]).collect::<Vec<_>>()))
 }
 
-fn select(parsed: &ParsedBranch, input: &SchemaRef, tables: &[Arc<LookupTable>]) -> Result<Selected, String> {
+fn select(
+    (parsed, sources): (&ParsedBranch, &FromStreams),
+    input: &SchemaRef,
+    tables: &[Arc<LookupTable>],
+) -> Result<Selected, String> {
     let context = sql::session();
-    let plan = plan_query(&context, parsed, input, tables).map_err(|error| match sql::message(&error) {
+    let plan = plan_query(&context, (parsed, sources), input, tables).map_err(|error| match sql::message(&error) {
         mistake if mistake.contains("GROUP BY") => AGGREGATES.to_string(),
         mistake => mistake,
     })?;
@@ -272,7 +289,7 @@ fn select(parsed: &ParsedBranch, input: &SchemaRef, tables: &[Arc<LookupTable>])
     let plan = without_record_columns(plan)?;
     check_nodes(&plan)?;
     let (select, from) = cut(plan).map_err(|error| sql::message(&error))?;
-    let joins = joins_of(&from, tables, &context)?;
+    let joins = joins_of(&from, sources.joined(parsed).as_ref(), tables, &context)?;
     let planned = block_on(DefaultPhysicalPlanner::default().create_physical_plan(&select, &context.state()));
     let select = planned.map_err(|error| sql::message(&error))?;
     let schema = select.schema();
@@ -298,7 +315,7 @@ fn select(parsed: &ParsedBranch, input: &SchemaRef, tables: &[Arc<LookupTable>])
 
 fn plan_query(
     context: &SessionContext,
-    parsed: &ParsedBranch,
+    (parsed, sources): (&ParsedBranch, &FromStreams),
     input: &SchemaRef,
     tables: &[Arc<LookupTable>],
 ) -> DfResult<LogicalPlan> {
@@ -306,7 +323,10 @@ fn plan_query(
         context.register_table(TableReference::bare(name), Arc::new(EmptyTable::new(schema.clone())))
     };
     register(&parsed.stream, input)?;
-    for table in tables.iter().filter(|table| parsed.tables.iter().any(|name| name == table.name())) {
+    if let Some(right) = sources.right.as_ref().filter(|right| right.name() != parsed.stream) {
+        register(right.name(), &input_schema(right, None))?;
+    }
+    for table in tables {
         register(table.name(), table.schema())?;
     }
     let state = context.state();
@@ -373,14 +393,14 @@ fn with_input(plan: &Arc<dyn ExecutionPlan>, input: Arc<dyn ExecutionPlan>) -> D
 }
 
 /// The declaration that reads what the derived stream writes.
-fn stream_config(config: &StreamConfig, name: &str, parts: &[Part]) -> StreamConfig {
+fn stream_config(config: &StreamConfig, name: &str, parts: &[Planned]) -> StreamConfig {
     let column = |(_, name, kind): &(usize, String, ColumnType)| ColumnConfig {
         name: name.clone(),
         sql_type: kind.sql_type(),
         ..ColumnConfig::default()
     };
     let event_time = match config.event_time.as_str() {
-        "" => parts.first().map(|part| part.source.event_time().to_string()).unwrap_or_default(),
+        "" => parts.first().map(|part| part.sources.left.event_time().to_string()).unwrap_or_default(),
         own => own.to_string(),
     };
     StreamConfig {
@@ -389,6 +409,8 @@ fn stream_config(config: &StreamConfig, name: &str, parts: &[Part]) -> StreamCon
         format: StreamFormat::Json,
         columns: parts.iter().take(1).flat_map(|part| &part.selected.columns).map(column).collect(),
         event_time,
+        // What reads it allows for rows that waited.
+        lateness_ms: config.lateness_ms.saturating_add(parts.iter().map(Planned::delay_ms).max().unwrap_or(0)),
         // They are judged before anything is written, so that what is read meets them.
         checks: Vec::new(),
         ..config.clone()

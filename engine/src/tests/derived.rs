@@ -95,7 +95,7 @@ fn mistakes_say_what_to_write() {
     let cases = [
         ("d AS SELECT uid, ts FROM streem", "no stream 'streem'"),
         ("d AS SELECT uid, ts FROM s JOIN user u ON s.uid = u.uid", "no table 'user', did you mean 'users'?"),
-        ("d AS SELECT s.uid, s.ts FROM s JOIN s AS t ON s.uid = t.uid", "only tables can be joined"),
+        ("d AS SELECT s.uid, s.ts FROM s JOIN s AS t ON s.uid = t.uid", "joined within a time"),
         ("d AS SELECT s.* FROM s JOIN users u ON s.uid = u.age", "joined by its key"),
         ("d AS SELECT s.* FROM s JOIN users u ON s.genre = u.uid", "joined by its key"),
         ("d AS SELECT s.* FROM s RIGHT JOIN users u ON s.uid = u.uid", "LEFT JOIN"),

@@ -144,6 +144,7 @@ async fn what_is_told_leaves_after_its_retention_and_with_its_definition() {
         view.sql = view.sql.replace("FINAL", "CHANGES");
     }
     let engine = Engine::start(broker.clone(), config.clone()).await.unwrap();
+    settled(&engine).await;
     for view in ["t", "x"] {
         assert_eq!(read(&engine, view).await.len(), 30, "{view}");
         assert_eq!(live(&broker, view).await.len(), 30, "{view}");
@@ -152,6 +153,7 @@ async fn what_is_told_leaves_after_its_retention_and_with_its_definition() {
     engine.stop().await;
     config.views.iter_mut().for_each(|view| view.sql = view.sql.replace("CHANGES", "FINAL"));
     let engine = Engine::start(broker.clone(), config).await.unwrap();
+    settled(&engine).await;
     for view in ["t", "x"] {
         assert_eq!(read(&engine, view).await.len(), 30, "{view}");
         assert_eq!(live(&broker, view).await.len(), 29, "{view}: all but the open one");

@@ -14,12 +14,12 @@ use super::definitions::done;
 use super::*;
 use crate::{EngineError, ErrorKind, Found, History, HistorySlot, Result, ViewStatus, Wanted};
 
-const BY_MINUTE: &str = "AS SELECT genre, count(*) AS n, sum(amount) AS total FROM s \
+pub(super) const BY_MINUTE: &str = "AS SELECT genre, count(*) AS n, sum(amount) AS total FROM s \
                          GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre";
 
 /// Rows as the log had them.
 #[derive(Default)]
-struct Kept {
+pub(super) struct Kept {
     rows: BTreeMap<i32, RecordBatch>,
     /// Offsets of which it has nothing.
     gap: Range<Offset>,
@@ -33,7 +33,7 @@ struct Kept {
 }
 
 impl Kept {
-    async fn all(broker: &Broker, engine: &Engine) -> Kept {
+    pub(super) async fn all(broker: &Broker, engine: &Engine) -> Kept {
         let stream = engine.streams().remove(0);
         let mut rows = BTreeMap::new();
         for partition in broker.catalog().topic("events").unwrap().partitions().iter() {
@@ -45,6 +45,11 @@ impl Kept {
             rows.insert(partition.index(), stream.decode(partition.index(), &batches).unwrap().rows);
         }
         Kept { rows, rows_max: usize::MAX, reads_max: usize::MAX, ..Kept::default() }
+    }
+
+    /// The same with so many rows in an answer.
+    pub(super) fn by(self, rows_max: usize) -> Kept {
+        Kept { rows_max, ..self }
     }
 
     fn find(&self, wanted: &Wanted) -> Result<Found> {
@@ -78,13 +83,13 @@ impl History for Kept {
     }
 }
 
-async fn trim(broker: &Broker, partition: i32, to: Offset) {
+pub(super) async fn trim(broker: &Broker, partition: i32, to: Offset) {
     let partition = broker.catalog().topic("events").unwrap().partition(partition).unwrap();
     broker.lane().commit(vec![Change::LogStart(partition, to)], Ack::Durable).await.unwrap();
 }
 
 /// Two partitions of ten events a batch, one in ten refused; the time moves on by a second with each batch.
-async fn produce(broker: &Broker, batches: Range<i64>) {
+pub(super) async fn produce(broker: &Broker, batches: Range<i64>) {
     for batch in batches {
         for partition in 0..2 {
             let at = |n: i64| event(n, ["jazz", "rock", "pop"][n as usize % 3], batch + n, batch * 1_000 + n);
@@ -98,11 +103,11 @@ async fn start(broker: &Arc<Broker>, views: &[&str]) -> Arc<Engine> {
     Engine::start_with(broker.clone(), config(views), HistorySlot::awaited()).await.unwrap()
 }
 
-fn status(engine: &Engine, view: &str) -> ViewStatus {
+pub(super) fn status(engine: &Engine, view: &str) -> ViewStatus {
     engine.status().into_iter().find(|status| status.view == view).unwrap()
 }
 
-async fn until(mut is_so: impl FnMut() -> bool) {
+pub(super) async fn until(mut is_so: impl FnMut() -> bool) {
     for _ in 0..2_000 {
         if is_so() {
             return;

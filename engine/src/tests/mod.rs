@@ -2,6 +2,7 @@
 
 mod avro;
 mod chain;
+mod claims;
 mod compacted;
 mod decode;
 mod definitions;
@@ -11,12 +12,15 @@ mod derived_oracle;
 mod emit_final;
 mod faults;
 mod fill;
+mod joins;
+mod joins_oracle;
 mod lists;
 mod oracle;
 mod own_schema;
 mod protobuf;
 mod replaced;
 mod speed;
+mod succession;
 mod union;
 mod unnest;
 mod views;
@@ -144,4 +148,20 @@ pub(crate) async fn read(engine: &Engine, view: &str) -> Vec<Vec<String>> {
 /// An event at `BASE_MS + at_ms`.
 pub(crate) fn event(user: i64, genre: &str, amount: i64, at_ms: i64) -> String {
     format!(r#"{{"uid":{user},"genre":"{genre}","amount":{amount},"price":0.5,"ts":{}}}"#, BASE_MS + at_ms)
+}
+
+/// Waits until no view is filled beside another version of it, and nothing is left of former ones.
+pub(crate) async fn settled(engine: &Engine) {
+    let nothing_is_left = || {
+        let running = engine.running();
+        let store = engine.broker.store();
+        running.successors.is_empty() && store.scan(broker::Family::State, &[0x0b], &[0x0d]).count() == 0
+    };
+    for _ in 0..2_000 {
+        if nothing_is_left() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("no end: {:?}", engine.status());
 }

@@ -78,3 +78,28 @@ async fn speed_of_formats() {
     }
     broker.stop().await.unwrap();
 }
+
+/// The same of two streams that are joined: each order has one payment, a second of event time after it.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a test"]
+async fn speed_of_a_join() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    let total = 500_000_i64;
+    for topic in ["orders", "payments"] {
+        create(&broker, topic, 1).await;
+        for chunk in 0..total / 2_000 {
+            let row =
+                |number: i64| joins::row(number, number, 1, number / 10 + if topic == "orders" { 0 } else { 1_000 });
+            append(&broker, topic, 0, &(chunk * 2_000..(chunk + 1) * 2_000).map(row).collect::<Vec<_>>()).await;
+        }
+    }
+    let pairs = "pairs AS SELECT o.id, p.amount, o.ts FROM orders o LEFT JOIN payments p WITHIN 5 SECONDS ON o.k = p.k";
+    let began = std::time::Instant::now();
+    let engine = Engine::start(broker.clone(), joins::joins(vec![joins::joined(pairs)], &[])).await.unwrap();
+    engine.wait_fresh("pairs", 300_000).await.unwrap();
+    let (elapsed, busy) = (began.elapsed(), engine.busy_time());
+    println!("{total} pairs: {elapsed:?} elapsed, {busy:?} busy in three readings of both streams and of the pairs");
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
