@@ -6,7 +6,7 @@ use crate::support::http::{Http, rows};
 use crate::support::kafka::run;
 use crate::support::name_proxy::{Hold, NameProxy};
 use crate::support::name_service::{NameService, SERVICE};
-use crate::support::server::{Options, Server, millpond};
+use crate::support::server::{Server, millpond};
 use crate::support::{CASE_MAX, Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
