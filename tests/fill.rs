@@ -214,7 +214,7 @@ fn view(server: &Server, name: &str) -> Value {
 }
 
 fn is_good(id: u64) -> bool {
-    id % 50 != 0
+    !id.is_multiple_of(50)
 }
 
 /// All follows from the number: two days, seven items, and now and then a price below 0.
@@ -242,7 +242,7 @@ fn write(address: &str, from: u64, is_all: impl Fn(u64) -> bool) -> u64 {
             }
             Err((error, _)) => panic!("{error}"),
         }
-        if is_paced && next % 50 == 0 {
+        if is_paced && next.is_multiple_of(50) {
             producer.poll(Duration::from_millis(10));
         }
     }
