@@ -65,6 +65,7 @@ mod sql;
 mod start;
 mod start_view;
 mod state;
+mod state_version;
 mod status;
 mod stored;
 mod stream;
