@@ -42,7 +42,7 @@ fn clients_leave_the_topics_of_streams_and_views_alone() {
     server.kill9();
     server.start_again();
     for topic in ["by_genre", "by_genre.late", "raw"] {
-        assert_eq!(deleted(&server, topic), Err(RDKafkaErrorCode::TopicDeletionDisabled), "{topic} after a restart");
+        assert_eq!(deleted(&server, topic), Err(RDKafkaErrorCode::PolicyViolation), "{topic} after a restart");
     }
     declare(&server, "DROP MATERIALIZED VIEW by_genre");
     assert_eq!(deleted(&server, "by_genre"), Err(RDKafkaErrorCode::UnknownTopicOrPartition), "it went with the view");

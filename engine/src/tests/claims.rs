@@ -22,7 +22,8 @@ fn rights(broker: &Broker, topic: &str) -> (bool, bool) {
 async fn what_files_declare_keeps_its_topics() {
     let dir = tempfile::tempdir().unwrap();
     let join = "j AS SELECT s.uid, s.ts FROM s JOIN d WITHIN 10 SECONDS ON s.genre = d.genre";
-    let streams = vec![derived("d AS SELECT genre, amount, ts FROM s"), derived(join)];
+    let streams =
+        vec![derived("d AS SELECT genre, amount, ts FROM s"), StreamConfig { idle_timeout_ms: 1_000, ..derived(join) }];
     let mut declared = with(streams, &["v AS SELECT count(*) AS n FROM d"]);
     declared.streams[0].source = "music.toml:3".into();
     let (broker, engine) = start(dir.path(), declared).await;
