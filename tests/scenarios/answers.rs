@@ -161,10 +161,10 @@ pub fn normalise(value: Value, ignore: &[String], saved: &BTreeMap<String, Value
     match value {
         Value::Object(fields) => {
             let failed = fields.get("error_code").is_some_and(|code| code != 0);
-            let compared = |name: &String| {
-                !VOLATILE.contains(&name.as_str()) && !ignore.contains(name) && !(failed && name == ERROR_WORDS)
+            let left_out = |name: &String| {
+                VOLATILE.contains(&name.as_str()) || ignore.contains(name) || (failed && name == ERROR_WORDS)
             };
-            let compared = fields.into_iter().filter(|(name, _)| compared(name));
+            let compared = fields.into_iter().filter(|(name, _)| !left_out(name));
             let normal = |(name, value): (String, Value)| match value {
                 Value::Array(items) if ORDERED.contains(&name.as_str()) => {
                     let items = items.into_iter().map(|item| normalise(item, ignore, saved)).collect();
