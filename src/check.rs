@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         eprintln!("millpond: {} of about {} MiB, {partitions} partitions", bytes >> 20, all >> 20);
     };
     let mut check = Check::new(&opened.store, args.findings, &tell);
-    let logs = check.broker(opened.refused.as_deref());
+    let logs = check.broker(&opened);
     engine::check_stored(&mut check, &logs);
     let own = args.data_dir.join("lake");
     let url = args.lake.clone().or_else(|| own.is_dir().then(|| own.display().to_string()));

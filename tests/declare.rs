@@ -175,7 +175,7 @@ fn expected(kind: usize, sent: Sent) -> Rows {
         let window = if kind == 2 { ts(id) / 1_000 } else { 0 };
         let key = (window, user(id));
         match kind {
-            1 if ms(id) % 3 == 0 => {}
+            1 if ms(id).is_multiple_of(3) => {}
             1 => {
                 let group = all.entry(key).or_insert((0, u64::MAX));
                 *group = (group.0.max(ms(id)), group.1.min(ms(id)));

@@ -45,7 +45,7 @@ fn order(at: usize) -> Value {
     let day = 20 + at % 2;
     json!({"partition": at % 2, "value": {
         "ts": format!("2026-11-{day}T12:00:{:02}.{:03}Z", at % 60, at % 1_000), "country": country, "cents": at * 10,
-        "weight": at as f64 / 4.0, "price": format!("{at}.25"), "gift": at % 3 == 0, "due": "2027-01-02",
+        "weight": at as f64 / 4.0, "price": format!("{at}.25"), "gift": at.is_multiple_of(3), "due": "2027-01-02",
     }})
 }
 

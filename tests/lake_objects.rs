@@ -182,7 +182,9 @@ fn every_record_is_in_the_bucket_once() {
         store.network.wait_until_held();
         server.kill9();
         store.network.release();
-        ask.map(|ask| ask.join().unwrap());
+        if let Some(ask) = ask {
+            ask.join().unwrap();
+        }
         server.start_again();
     }
     let put: Which = ("PUT", "/raw/ticks/");

@@ -16,6 +16,7 @@ mod access;
 mod backup;
 mod bad_input;
 mod check;
+mod claims;
 mod clients;
 mod cold;
 mod compaction;

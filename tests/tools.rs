@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use std::process::Stdio;
 
 /// A tool, what it is told, and what it must say.
-struct Run {
+pub struct Run {
     tool: &'static str,
     args: String,
     says: &'static [&'static str],
 }
 
-const fn run(tool: &'static str, args: String, says: &'static [&'static str]) -> Run {
+pub const fn run(tool: &'static str, args: String, says: &'static [&'static str]) -> Run {
     Run { tool, args, says }
 }
 
@@ -23,7 +23,7 @@ fn told(args: &str) -> String {
     args.to_owned()
 }
 
-const TOPICS: &str = "TopicCommand";
+pub const TOPICS: &str = "TopicCommand";
 const GROUPS: &str = "consumer.group.ConsumerGroupCommand";
 const CONFIGS: &str = "kafka.admin.ConfigCommand";
 const REASSIGN: &str = "reassign.ReassignPartitionsCommand";
@@ -36,6 +36,11 @@ fn kafkas_tools_say_what_they_say_of_apache_kafka() {
     let broker = Broker::start(&scratch);
     let runs: Vec<Run> =
         topics().into_iter().chain(groups(&scratch)).chain(configs()).chain(cluster(&scratch)).collect();
+    assert_said(&scratch, broker.address(), &runs);
+}
+
+/// Has the tools run in turn, where the word BROKER is the address.
+pub fn assert_said(scratch: &Scratch, address: &str, runs: &[Run]) {
     let class = |run: &Run| match run.tool {
         CONFIGS => CONFIGS.to_owned(),
         tool => format!("org.apache.kafka.tools.{tool}"),
@@ -43,7 +48,7 @@ fn kafkas_tools_say_what_they_say_of_apache_kafka() {
     let lines: Vec<String> = runs
         .iter()
         .map(|run| {
-            let words = run.args.split(' ').map(|word| if word == "BROKER" { broker.address() } else { word });
+            let words = run.args.split(' ').map(|word| if word == "BROKER" { address } else { word });
             std::iter::once(class(run).as_str()).chain(words).collect::<Vec<_>>().join("\t")
         })
         .collect();

@@ -87,9 +87,14 @@ fn writable(app: &App, name: &str) -> Answer<Arc<Topic>> {
     })?;
     if topic.is_internal() {
         let detail = format!("{name} is the broker's own topic: write to another one");
-        return Err(Problem::new(StatusCode::FORBIDDEN, "internal-topic", "the topic is not for clients", detail));
+        return Err(not_for_clients(detail));
     }
+    app.broker.catalog().claims().check_write(name).map_err(|error| not_for_clients(error.message))?;
     Ok(topic)
+}
+
+fn not_for_clients(detail: String) -> Problem {
+    Problem::new(StatusCode::FORBIDDEN, "internal-topic", "the topic is not for clients", detail)
 }
 
 fn report(answers: Vec<Answer<(i32, i64)>>) -> Response {

@@ -1,17 +1,15 @@
 //! Topics: created, deleted, grown and configured one at a time, read by everybody from a snapshot.
-//!
-//! ```text
-//! meta  "topic" ++ name          → JSON {"v":1,"id":uuid,"logs":[log id of partition 0, …],"config":{overrides}}
-//! meta  "next-log-id"            → u32 BE, the log id that the next partition gets
-//! ```
+
+mod names;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
-use serde::{Deserialize, Serialize};
 
+use crate::claims::{Claim, Claims};
 use crate::cold::Cold;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
@@ -21,14 +19,10 @@ use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
 use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
 
-/// What the keys of topics begin with.
-pub(crate) const TOPIC_PREFIX: &[u8] = b"topic";
-/// The end of their range.
-pub(crate) const TOPIC_PREFIX_END: &[u8] = b"topid";
-pub(crate) const NEXT_LOG_ID_KEY: &[u8] = b"next-log-id";
-const RECORD_VERSION: u32 = 1;
-/// Longest topic name, as in Kafka, where it must fit a directory name.
-pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+pub use names::check_name;
+use names::flat;
+pub(crate) use stored::{NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END, decode_topic};
+use stored::{StoredTopic, next_log_id_change, topic_key};
 
 /// One topic. Holds: identity, settings, partitions. The catalog alone changes it, by commits. A crash keeps it.
 pub struct Topic {
@@ -47,14 +41,6 @@ pub struct NewTopic {
     pub partitions: i32,
     /// Settings that differ from the defaults.
     pub config: BTreeMap<String, String>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct TopicRecord {
-    v: u32,
-    id: String,
-    logs: Vec<u32>,
-    config: BTreeMap<String, String>,
 }
 
 impl Topic {
@@ -89,9 +75,7 @@ impl Topic {
     }
 
     fn record(&self, config: &BTreeMap<String, String>, logs: Vec<u32>) -> Result<Change> {
-        let record = TopicRecord { v: RECORD_VERSION, id: self.id.to_string(), logs, config: config.clone() };
-        let value = serde_json::to_vec(&record).map_err(|e| Error::new(Kind::Bug, format!("topic record: {e}")))?;
-        Ok(Change::Put(Family::Meta, topic_key(&self.name), value))
+        stored::topic_change((&self.name, self.id), config, logs)
     }
 
     fn logs(&self) -> Vec<u32> {
@@ -107,6 +91,7 @@ pub struct Catalog {
     settings: Arc<BrokerSettings>,
     partitions_max: usize,
     cold: Cold,
+    claims: Claims,
     changing: Arc<tokio::sync::Mutex<u32>>,
     giving_back: Arc<tokio::sync::Mutex<()>>,
     topics: Arc<RwLock<Snapshot>>,
@@ -135,11 +120,6 @@ impl Snapshot {
     }
 }
 
-/// Kafka's metric names replace '.' by '_', so it refuses names that differ only there.
-fn flat(name: &str) -> String {
-    name.replace('.', "_")
-}
-
 impl Catalog {
     pub(crate) fn recover(
         store: Arc<Store>,
@@ -166,11 +146,23 @@ impl Catalog {
             settings,
             partitions_max,
             cold: Cold::default(),
+            claims: Claims::default(),
             changing,
             giving_back: Arc::default(),
             topics: Arc::new(RwLock::new(topics)),
             changes: Arc::default(),
         })
+    }
+
+    /// Who needs which topics.
+    pub fn claims(&self) -> &Claims {
+        &self.claims
+    }
+
+    /// Claims these topics, and no others any more. No client deletes one of them from now on.
+    pub async fn claim(&self, claims: Vec<Claim>) {
+        let _changing = self.changing.lock().await;
+        self.claims.set(claims);
     }
 
     /// Goes up whenever a topic is made, deleted or given partitions.
@@ -326,12 +318,26 @@ impl Catalog {
         }
     }
 
-    /// Deletes a topic and all its records.
+    /// Deletes a topic and all its records for its owner.
     ///
     /// # Errors
     /// `UnknownTopicOrPartition`.
     pub async fn delete(&self, name: &str) -> Result<()> {
         let _changing = self.changing.lock().await;
+        self.remove(name).await
+    }
+
+    /// Deletes a topic for a client.
+    ///
+    /// # Errors
+    /// `UnknownTopicOrPartition`; `TopicDeletionDisabled` where somebody claims it.
+    pub async fn delete_unclaimed(&self, name: &str) -> Result<()> {
+        let _changing = self.changing.lock().await;
+        self.claims.check_delete(name)?;
+        self.remove(name).await
+    }
+
+    async fn remove(&self, name: &str) -> Result<()> {
         let topic = self.known(name)?;
         self.topics.write().remove(&topic);
         self.changes.fetch_add(1, Ordering::Release);
@@ -352,6 +358,7 @@ impl Catalog {
     pub async fn grow(&self, name: &str, total: i32) -> Result<()> {
         let mut next_log_id = self.changing.clone().lock_owned().await;
         let topic = self.known(name)?;
+        self.claims.check_grow(name)?;
         let present = topic.partitions();
         let count = i32::try_from(present.len()).unwrap_or(i32::MAX);
         self.check_partitions(count, total)?;
@@ -377,6 +384,7 @@ impl Catalog {
     /// As [`Catalog::grow`].
     pub fn check_grow(&self, name: &str, total: i32) -> Result<()> {
         let present = self.known(name)?.partitions().len();
+        self.claims.check_grow(name)?;
         self.check_partitions(i32::try_from(present).unwrap_or(i32::MAX), total)
     }
 
@@ -434,60 +442,6 @@ impl Catalog {
 async fn to_the_end<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
     let ended = tokio::spawn(change).await;
     ended.unwrap_or_else(|e| Err(Error::new(Kind::Bug, format!("a change of topics ended early: {e}"))))
-}
-
-/// Kafka's rule for topic names.
-///
-/// # Errors
-/// `InvalidTopic`, with the rule.
-pub fn check_name(name: &str) -> Result<()> {
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let fault = if name.is_empty() {
-        "is empty"
-    } else if name == "." || name == ".." {
-        "cannot be '.' or '..'"
-    } else if name.len() > TOPIC_NAME_BYTES_MAX {
-        "is longer than 249 characters"
-    } else if !name.chars().all(legal) {
-        "contains a character other than ASCII letters, digits, '.', '_' and '-'"
-    } else {
-        return Ok(());
-    };
-    Err(Error::new(Kind::InvalidTopic, format!("topic name '{}' {fault}", name.escape_debug())))
-}
-
-fn topic_key(name: &str) -> Vec<u8> {
-    [TOPIC_PREFIX, name.as_bytes()].concat()
-}
-
-fn next_log_id_change(next: u32) -> Change {
-    Change::Put(Family::Meta, NEXT_LOG_ID_KEY.to_vec(), next.to_be_bytes().to_vec())
-}
-
-/// A topic as it is stored.
-pub(crate) struct StoredTopic {
-    /// Its name.
-    pub(crate) name: TopicName,
-    /// Its identity.
-    pub(crate) id: TopicId,
-    /// Log ids by partition.
-    pub(crate) logs: Vec<u32>,
-    config: BTreeMap<String, String>,
-}
-
-/// A topic from its key and value.
-///
-/// # Errors
-/// `Storage` when they are damaged.
-pub(crate) fn decode_topic(key: &[u8], value: &[u8]) -> Result<StoredTopic> {
-    let name = std::str::from_utf8(&key[TOPIC_PREFIX.len()..]).map_err(|_| keys::damaged("topic name", key))?;
-    let TopicRecord { v, id, logs, config } =
-        serde_json::from_slice(value).map_err(|_| keys::damaged("topic record", value))?;
-    if v != RECORD_VERSION {
-        return Err(keys::damaged("topic record", value));
-    }
-    let id = uuid::Uuid::parse_str(&id).map_err(|_| keys::damaged("topic id", id.as_bytes()))?;
-    Ok(StoredTopic { name: name.into(), id, logs, config })
 }
 
 fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {

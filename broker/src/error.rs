@@ -160,7 +160,7 @@ kinds! {
     FetchSessionIdNotFound = 70, Retry;
     /// Fetch session's epochs must follow one another.
     InvalidFetchSessionEpoch = 71, Retry;
-    /// `delete.topic.enable` is false.
+    /// `delete.topic.enable` is false, or somebody needs the topic.
     TopicDeletionDisabled = 73, Refuse;
     /// The request's leader epoch is older than the partition's.
     FencedLeaderEpoch = 74, Retry;

@@ -7,6 +7,7 @@ pub mod batch;
 mod builder;
 pub mod catalog;
 pub mod check;
+mod claims;
 mod clock;
 pub mod codec;
 mod cold;
@@ -46,6 +47,7 @@ use settings::BrokerSettings;
 pub use batch::{Batch, batches_in};
 pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
+pub use claims::{Claim, Claims, Usage};
 pub use clock::Clock;
 pub use cold::ColdLog;
 pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};
@@ -65,7 +67,7 @@ pub use schema::{
 };
 pub use secret::HashedSecret;
 pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
-pub use store::{Family, ReadOnly, Scan, Snapshot, Store, TableFile};
+pub use store::{DamagedLog, Family, ReadOnly, Scan, Snapshot, Store, TableFile};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
 

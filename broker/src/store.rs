@@ -4,6 +4,7 @@
 //! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
 mod read_only;
+mod wal;
 
 use std::path::Path;
 use std::sync::OnceLock;
@@ -19,6 +20,7 @@ use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
 pub use read_only::{ReadOnly, TableFile};
+pub use wal::DamagedLog;
 
 /// Version of everything stored. A store of a newer one is refused; of an older one, migrated when there is one.
 pub const FORMAT_VERSION: u32 = 1;

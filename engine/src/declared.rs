@@ -44,7 +44,7 @@ pub struct DeclaredView {
     /// How long after their end windows are kept, by the event watermark; None for ever.
     pub retention_ms: Option<i64>,
     /// The number of its state: another one for another definition.
-    view_id: u32,
+    pub view_id: u32,
 }
 
 /// A list of each row that a view takes apart.

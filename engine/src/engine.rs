@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::Offsets;
 use crate::budget::Budget;
 use crate::check::compile;
+use crate::claims::claims;
 use crate::config::EngineConfig;
 use crate::definitions::Definitions;
 use crate::error::{EngineError, ErrorKind, Result};
@@ -108,8 +109,9 @@ impl Engine {
         compiled.streams.iter().for_each(|stream| stream.bind(broker.schemas().clone()));
         let hold = Arc::new(SharedHold::new(broker.holds().register("engine")));
         let commons = Commons { hold: &hold, history: &history };
-        let mut prepared = prepare(&broker, &compiled, &by_sql, commons).await?;
         let mut running = Running { config, by_sql, compiled, ..Running::default() };
+        broker.catalog().claim(claims(&running)).await;
+        let mut prepared = prepare(&broker, &running.compiled, &running.by_sql, commons).await?;
         running.add(&mut prepared);
         let workers = Workers::default();
         workers.start(&mut prepared)?;

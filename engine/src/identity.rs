@@ -56,7 +56,8 @@ pub(crate) async fn identify(
     let known = definition(store, &state::definition_key(&plan.name))?;
     let beside = definition(store, &state::successor_key(&plan.name))?;
     let served = |plan: &Arc<ViewPlan>, view_id| Version { plan: plan.clone(), view_id, succeeds: false };
-    let before = known.as_ref().and_then(|known| let_serve(known, plan, streams, former));
+    let changed = known.as_ref().filter(|known| known.fingerprint != plan.fingerprint);
+    let before = changed.and_then(|known| let_serve(known, plan, streams, former));
     let mut changes = Vec::new();
     let versions = match (&known, before) {
         (Some(known), _) if known.fingerprint == plan.fingerprint && can_tell(store, &plan.name, streams)? => {

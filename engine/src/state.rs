@@ -43,6 +43,7 @@ use std::collections::BTreeMap;
 use broker::{Change, Family, LogId, Offset, PartitionIndex, TimestampMs};
 
 use crate::error::{EngineError, ErrorKind, Result};
+pub(crate) use crate::state_version::{Definition, StoredTelling};
 
 pub(crate) const DEFINITION: u8 = 0x01;
 pub(crate) const NEXT_VIEW_ID: u8 = 0x02;
@@ -60,29 +61,10 @@ const SEEN: u8 = 0x12;
 pub(crate) const SESSION: u8 = 0x13;
 pub(crate) const UNTOLD: u8 = 0x14;
 /// Version of every value of the engine; a change rebuilds all views.
-const FORMAT: u8 = 1;
+pub(crate) const FORMAT: u8 = 1;
 /// Format byte and fingerprint before the state columns.
 const STATE_HEADER_BYTES: usize = 9;
-const NONE: i64 = i64::MIN;
-
-/// What a view's stored state stands for.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Definition {
-    pub(crate) view_id: u32,
-    pub(crate) fingerprint: u64,
-    pub(crate) retention_ms: Option<i64>,
-    /// The view's text; empty where an older version of this format wrote it.
-    pub(crate) sql: String,
-}
-
-/// What the topic of a view still has to hear since another version took over.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct StoredTelling {
-    pub(crate) stage: u8,
-    /// How far the stage has come.
-    pub(crate) cursor: Vec<u8>,
-    pub(crate) former: Definition,
-}
+pub(crate) const NONE: i64 = i64::MIN;
 
 /// How far one partition has been applied.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -365,52 +347,6 @@ pub(crate) fn decode_state(fingerprint: u64, value: &[u8]) -> Result<&[u8]> {
     }
 }
 
-impl Definition {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT];
-        out.extend_from_slice(&self.view_id.to_be_bytes());
-        out.extend_from_slice(&self.fingerprint.to_be_bytes());
-        out.extend_from_slice(&self.retention_ms.unwrap_or(NONE).to_be_bytes());
-        out.extend_from_slice(self.sql.as_bytes());
-        out
-    }
-
-    /// None when another format wrote it: then the view is rebuilt.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Definition> {
-        let mut reader = Reader(bytes);
-        if reader.take::<1>().ok()? != [FORMAT] {
-            return None;
-        }
-        let view_id = u32::from_be_bytes(reader.take().ok()?);
-        let fingerprint = u64::from_be_bytes(reader.take().ok()?);
-        let (mut retention_ms, mut sql) = (None, String::new());
-        if !reader.0.is_empty() {
-            retention_ms = reader.optional_ms().ok()?;
-            sql = String::from_utf8(reader.0.to_vec()).ok()?;
-        }
-        Some(Definition { view_id, fingerprint, retention_ms, sql })
-    }
-}
-
-impl StoredTelling {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![FORMAT, self.stage];
-        out.extend_from_slice(&length(self.cursor.len()).to_be_bytes());
-        out.extend_from_slice(&self.cursor);
-        out.extend(self.former.encode());
-        out
-    }
-
-    /// None when another format wrote it: then the view is rebuilt.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<StoredTelling> {
-        let mut reader = Reader(bytes);
-        let [FORMAT, stage] = reader.take::<2>().ok()? else { return None };
-        let cursor_bytes = u32::from_be_bytes(reader.take().ok()?);
-        let cursor = reader.bytes(usize::try_from(cursor_bytes).ok()?).ok()?.to_vec();
-        Some(StoredTelling { stage, cursor, former: Definition::decode(reader.0)? })
-    }
-}
-
 pub(crate) fn decode_next_view_id(bytes: &[u8]) -> Result<u32> {
     Ok(u32::from_be_bytes(Reader(bytes).take()?))
 }
@@ -481,20 +417,21 @@ impl Progress {
     }
 }
 
-fn length(count: usize) -> u32 {
+pub(crate) fn length(count: usize) -> u32 {
     u32::try_from(count).expect("partitions, rules and bytes of a key are far fewer than 2^32")
 }
 
-struct Reader<'a>(&'a [u8]);
+/// Takes a value's parts off its front.
+pub(crate) struct Reader<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn bytes(&mut self, count: usize) -> Result<&'a [u8]> {
+    pub(crate) fn bytes(&mut self, count: usize) -> Result<&'a [u8]> {
         let (part, rest) = self.0.split_at_checked(count).ok_or_else(|| damaged("progress"))?;
         self.0 = rest;
         Ok(part)
     }
 
-    fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
+    pub(crate) fn take<const N: usize>(&mut self) -> Result<[u8; N]> {
         self.bytes(N)?.try_into().map_err(|_| damaged("progress"))
     }
 
@@ -502,7 +439,7 @@ impl<'a> Reader<'a> {
         Ok(u64::from_be_bytes(self.take()?))
     }
 
-    fn optional_ms(&mut self) -> Result<Option<i64>> {
+    pub(crate) fn optional_ms(&mut self) -> Result<Option<i64>> {
         Ok(Some(i64::from_be_bytes(self.take()?)).filter(|ms| *ms != NONE))
     }
 }
@@ -554,26 +491,6 @@ mod tests {
                         00000001 0004 6a736f6e 0000000000000006";
         assert_eq!(hex(&progress.encode()), expected.replace(char::is_whitespace, ""));
         assert_eq!(Progress::decode(&progress.encode()).unwrap(), progress);
-    }
-
-    #[test]
-    fn golden_bytes_of_definitions() {
-        let definition = Definition { view_id: 9, fingerprint: 0xaabb, retention_ms: Some(5), sql: "SQL".into() };
-        assert_eq!(hex(&definition.encode()), "0100000009000000000000aabb000000000000000553514c");
-        assert_eq!(Definition::decode(&definition.encode()), Some(definition.clone()));
-        let older = b"\x01\0\0\0\x09\0\0\0\0\0\0\xaa\xbb";
-        let without = Definition { retention_ms: None, sql: String::new(), ..definition.clone() };
-        assert_eq!(Definition::decode(older), Some(without.clone()));
-        assert_eq!(Definition::decode(&without.encode()), Some(without));
-        assert_eq!(Definition::decode(b"\x02"), None);
-        assert_eq!((hex(&successor_key("v")), hex(&telling_key("v"))), ("0b76".to_string(), "0c76".to_string()));
-        let telling = StoredTelling { stage: 1, cursor: b"ab".to_vec(), former: definition };
-        assert_eq!(
-            hex(&telling.encode()),
-            "0101000000026162".to_string() + "0100000009000000000000aabb000000000000000553514c"
-        );
-        assert_eq!(StoredTelling::decode(&telling.encode()), Some(telling));
-        assert_eq!(StoredTelling::decode(b"\x01\0\0\0\0\x09"), None);
     }
 
     #[test]

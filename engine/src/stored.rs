@@ -7,6 +7,7 @@ use broker::Family;
 use broker::check::{Check, Kind, Logs, Place, Remedy};
 
 use crate::definitions::stored::{self, DEFINED};
+use crate::derive::stored::{JOIN_PROGRESS, LONELY, WAITING, check_joined};
 use crate::error::{EngineError, Result};
 use crate::state::{self, Definition, Progress, StoredTelling};
 use crate::state::{
@@ -63,10 +64,11 @@ fn look_at(check: &mut Check<'_>, (key, value): (&[u8], &[u8]), logs: &Logs, vie
                 compare_positions(check, &subject(key, views), &progress, logs);
             }
         }
-        [TABLE_PROGRESS, ..] => {
+        [TABLE_PROGRESS | JOIN_PROGRESS, ..] => {
             let (_, progress) = value.split_at_checked(8).ok_or_else(damaged)?;
             compare_positions(check, &subject(key, views), &Progress::decode(progress)?, logs);
         }
+        [WAITING | LONELY, ..] => check_joined(key, value)?,
         [QUALITY, ..] => {
             state::split_quality_key(key)?;
             state::decode_count(value)?;
@@ -147,7 +149,7 @@ fn subject(key: &[u8], views: &Views) -> String {
     let name = || String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(&[])).into_owned();
     match *kind {
         DEFINITION => format!("view {}", name()),
-        STREAM_PROGRESS | DERIVED_PROGRESS => format!("stream {}", name()),
+        STREAM_PROGRESS | DERIVED_PROGRESS | JOIN_PROGRESS | WAITING | LONELY => format!("stream {}", name()),
         TABLE_PROGRESS => format!("table {}", name()),
         VIEW_PROGRESS | STATE | MARK | SESSION | UNTOLD => {
             let id = key[1..].first_chunk().map(|id| u32::from_be_bytes(*id)).unwrap_or(0);
@@ -159,7 +161,7 @@ fn subject(key: &[u8], views: &Views) -> String {
 }
 
 fn damaged() -> EngineError {
-    EngineError::new(crate::ErrorKind::Storage, "stored progress of a table is cut off")
+    EngineError::new(crate::ErrorKind::Storage, "stored progress is cut off")
 }
 
 #[cfg(test)]
@@ -199,7 +201,7 @@ mod tests {
         drop((broker, partition));
         let opened = ReadOnly::open(dir.path()).unwrap();
         let mut check = Check::new(&opened.store, 10, &|_| {});
-        let logs = check.broker(None);
+        let logs = check.broker(&opened);
         check_stored(&mut check, &logs);
         let told = check.findings.kept().iter();
         told.map(|one| (one.kind.name, one.place.subject.clone().unwrap_or_default(), one.place.offsets)).collect()
@@ -240,11 +242,16 @@ mod tests {
         assert_eq!(found(ahead).await, [(AHEAD.name, "view v".to_owned(), Some((3, 3)))]);
         let ahead = |log| vec![put(state::branch_progress_key("s", 1), progress(log, 3))];
         assert_eq!(found(ahead).await, [(AHEAD.name, "stream s".to_owned(), Some((3, 3)))]);
+        let ahead = |log| vec![put(vec![JOIN_PROGRESS, b's', 0, 1], [&[0; 8][..], &progress(log, 3)].concat())];
+        assert_eq!(found(ahead).await, [(AHEAD.name, "stream s".to_owned(), Some((3, 3)))]);
         let session = state::untold_bound(1, 9);
         for (key, value, kind, subject) in [
             (state::view_progress_key(1), vec![9], STATE_DAMAGED, "view v"),
             (state::table_progress_key("d"), vec![9], STATE_DAMAGED, "table d"),
             (state::stream_progress_key("s"), vec![], STATE_DAMAGED, "stream s"),
+            (vec![JOIN_PROGRESS, b'j', 0, 0], vec![0; 9], STATE_DAMAGED, "stream j"),
+            (vec![WAITING, b'j', 0, 0, 0], vec![1], STATE_DAMAGED, "stream j"),
+            ([&[LONELY, b'j', 0, 0, 0][..], &[0; 20]].concat(), vec![2], STATE_DAMAGED, "stream j"),
             (vec![DEFINED, 2, b'x'], vec![1], STATE_DAMAGED, "the engine's state"),
             (vec![QUALITY, 1], vec![1], STATE_DAMAGED, "a counter of data quality"),
             (state::state_bound(1, 6), state::encode_state(8, b""), OTHER_VIEW, "view v"),

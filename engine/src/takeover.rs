@@ -97,6 +97,9 @@ impl Engine {
             running.take_over(successor);
             self.show(&running);
             successor.follower.published.take_over(&served.follower.published);
+            drop(served);
+            // Nobody else may have the former one now.
+            successor.follower.pipeline.waiter.wake();
         } else {
             tracing::warn!(view = &*name, "the new version of the view cannot take over yet, the former goes on");
             let version = Version { plan: served.plan.clone(), view_id: served.view_id, succeeds: false };

@@ -347,7 +347,7 @@ impl Lake {
         };
         let tables = self.sealer.tables();
         let mut found: Vec<TableDdl> =
-            tables.iter().flat_map(|table| ddl::of_topic(table, &root, dialect, &has_files)).collect();
+            tables.iter().flat_map(|table| ddl::of_topic(table, &root, dialect, has_files)).collect();
         found.extend(self.queries.source().written.iter().filter_map(|table| ddl::of_written(table, &root, dialect)));
         let Some(name) = table else { return Ok(found) };
         let known: Vec<String> = found.iter().map(|ddl| ddl.table.clone()).collect();

@@ -294,7 +294,7 @@ mod tests {
         touch(&lake);
         let opened = ReadOnly::open(dir.path()).unwrap();
         let mut check = Check::new(&opened.store, 10, &|_| {});
-        let logs = check.broker(None);
+        let logs = check.broker(&opened);
         let url = lake.is_dir().then(|| lake.display().to_string());
         check_stored(&mut check, &logs, url.as_deref()).await.unwrap();
         let told = check.findings.kept().iter();

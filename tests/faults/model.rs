@@ -339,11 +339,10 @@ impl Model {
         self.pair_next += 1;
         let number = self.pair_next;
         caller.begin(PAIR, pair, (PAIRS, PAIR))?;
-        for partition in 0..2 {
-            let next = &mut sequence[partition];
+        for (partition, next) in (0..).zip(sequence) {
             let identity = Identity { producer_id: pair.0, epoch: pair.1, sequence: *next, transactional: true };
             let records = batch(&[record(number.to_string())], identity);
-            caller.produce((PAIRS, partition as i32), records, Some(PAIR))?;
+            caller.produce((PAIRS, partition), records, Some(PAIR))?;
             *next += 1;
         }
         caller.offset_in(PAIR, pair, (LEDGER, PAIR), number as i64)?;

@@ -3,6 +3,9 @@
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 
+/// Arrays of structures whose order clients know: what a quota's entity is made of, and its limits.
+const ORDERED: &[&str] = &["entity", "values"];
+
 /// Fields that two correct brokers fill differently.
 const VOLATILE: &[&str] = &[
     "throttle_time_ms",
@@ -152,16 +155,24 @@ pub fn find<'a>(value: &'a Value, field: &str) -> Option<&'a Value> {
     }
 }
 
-/// Without volatile fields and the words of errors; saved values under their names; arrays of structures in a fixed order.
+/// Without volatile fields and the words of errors; saved values under their names; arrays of structures in a fixed order
+/// where the answer's own is not compared.
 pub fn normalise(value: Value, ignore: &[String], saved: &BTreeMap<String, Value>) -> Value {
     match value {
         Value::Object(fields) => {
             let failed = fields.get("error_code").is_some_and(|code| code != 0);
-            let compared = |name: &String| {
-                !VOLATILE.contains(&name.as_str()) && !ignore.contains(name) && !(failed && name == ERROR_WORDS)
+            let left_out = |name: &String| {
+                VOLATILE.contains(&name.as_str()) || ignore.contains(name) || (failed && name == ERROR_WORDS)
             };
-            let fields = fields.into_iter().filter(|(name, _)| compared(name));
-            Value::Object(fields.map(|(name, value)| (name, normalise(value, ignore, saved))).collect())
+            let compared = fields.into_iter().filter(|(name, _)| !left_out(name));
+            let normal = |(name, value): (String, Value)| match value {
+                Value::Array(items) if ORDERED.contains(&name.as_str()) => {
+                    let items = items.into_iter().map(|item| normalise(item, ignore, saved)).collect();
+                    (name, Value::Array(items))
+                }
+                value => (name, normalise(value, ignore, saved)),
+            };
+            Value::Object(compared.map(normal).collect())
         }
         Value::Array(items) => {
             let mut items: Vec<Value> = items.into_iter().map(|item| normalise(item, ignore, saved)).collect();

@@ -31,8 +31,10 @@ const USERS: &[&str] = &["admin", "ann", "bob"];
 /// How long a coordinator may take to be ready.
 const COORDINATOR: Duration = Duration::from_secs(20);
 
-/// Scenarios wait for the cleaner; Apache Kafka's is as quick. Neither looks for old records meanwhile, of which there are some.
-const CLEANER: &str = "[kafka]\n\"log.cleaner.backoff.ms\" = 200\n\"log.retention.check.interval.ms\" = 3600000\n";
+/// Scenarios wait for the cleaner; Apache Kafka's is as quick, and assigns groups as quickly. Neither looks for old records
+/// meanwhile, of which there are some.
+const CLEANER: &str = "[kafka]\n\"log.cleaner.backoff.ms\" = 200\n\"log.retention.check.interval.ms\" = 3600000\n\
+                       \"group.consumer.assignment.interval.ms\" = 0\n";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -64,7 +64,7 @@ impl Hdfs {
     pub fn wait_for_data_nodes(&mut self, count: usize) {
         let folder = self.folder.clone();
         let name_node = &mut self.name_node;
-        eventually("HDFS serves", Duration::from_secs(120), || {
+        eventually("HDFS serves", Duration::from_secs(300), || {
             if let Some(status) = name_node.exited() {
                 panic!("the name node ended: {status}\n{}", name_node.tail());
             }

@@ -74,7 +74,7 @@ impl NameService {
 
     /// Makes a standby serve, whatever became of the other.
     pub fn make_active(&self, node: usize) {
-        eventually("a name node serves", Duration::from_secs(90), || {
+        eventually("a name node serves", Duration::from_secs(300), || {
             let mut command = hadoop(&self.folder, CLIENT, "tools.DFSHAAdmin");
             let said = command.args(["-transitionToActive", "--forceactive", &name(node)]).output().unwrap();
             if said.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&said.stderr).into_owned()) }

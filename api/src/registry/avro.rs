@@ -7,12 +7,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use apache_avro::Schema;
 use apache_avro::schema::{Namespace, RecordField};
+use serde_json::Value;
 
 /// Reads a schema; `referred` are the texts that it refers to, deepest first.
 ///
 /// # Errors
 /// What is wrong with it.
 pub fn parse(text: &str, referred: &[&str]) -> Result<Avro, String> {
+    if let Some(word) = serde_json::from_str(text).ok().as_ref().and_then(bare_word) {
+        let message = format!(
+            "\"{word}\" is not a defined name; a field's {word} stands in an object: {{\"type\": {{\"type\": \"{word}\", …}}}}"
+        );
+        return Err(message);
+    }
     let parsed = match referred {
         [] => Schema::parse_str(text).map(|schema| (schema, Vec::new())),
         referred => Schema::parse_str_with_list(text, referred),
@@ -23,6 +30,26 @@ pub fn parse(text: &str, referred: &[&str]) -> Result<Avro, String> {
         name_types(schema, &None, &mut names);
     }
     Ok(Avro { schema, names })
+}
+
+/// A field whose type is the bare word of a type that needs more than a word: apache-avro takes the rest from the field,
+/// which no other reader does.
+fn bare_word(schema: &Value) -> Option<&str> {
+    match schema {
+        Value::Array(branches) => branches.iter().find_map(bare_word),
+        Value::Object(parts) => {
+            let fields = parts.get("fields").and_then(Value::as_array).into_iter().flatten();
+            let mut kinds = fields.filter_map(|field| field.get("type"));
+            let found = kinds.find_map(|kind| match kind.as_str() {
+                Some(word) => ["record", "error", "enum", "array", "map", "fixed"].into_iter().find(|own| *own == word),
+                None => bare_word(kind),
+            });
+            found.or_else(|| {
+                ["type", "items", "values"].into_iter().filter_map(|part| parts.get(part)).find_map(bare_word)
+            })
+        }
+        _ => None,
+    }
 }
 
 /// A schema with the types that it names.
@@ -350,6 +377,12 @@ mod tests {
         assert!(parse(event, &[]).is_err());
         assert!(parse(r#"{"type":"record","name":"R"}"#, &[]).is_err());
         assert!(parse("{", &[]).is_err());
+        let bare = r#"{"name":"a","type":"array","items":"int"}"#;
+        let within = record(&format!(r#"{{"name":"a","type":["null",{}]}}"#, record(bare)));
+        for wrong in [record(bare), within, r#"{"type":"map","values":{}}"#.replace("{}", &record(bare))] {
+            assert!(parse(&wrong, &[]).err().unwrap().contains("not a defined name"), "{wrong}");
+        }
+        assert!(parse(&record(r#"{"name":"a","type":{"type":"array","items":"int"},"default":[]}"#), &[]).is_ok());
     }
 
     /// Records that name each other in a long chain, or twice each, end in an answer.

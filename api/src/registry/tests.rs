@@ -28,6 +28,7 @@ fn avro(fields: &str) -> Value {
 
 const ID: &str = r#"{"name":"id","type":"long"}"#;
 const NOTE: &str = r#"{"name":"note","type":["null","string"],"default":null}"#;
+const BARE: &str = r#"{"name":"list","type":"array","items":"string"}"#;
 const MUST: &str = r#"{"name":"must","type":"string"}"#;
 
 fn with(parts: &[&str]) -> Value {
@@ -76,6 +77,8 @@ async fn subjects_versions_and_ids() {
             json!({"subject": "e-value", "version": 1, "id": 1, "schema": text(&one)}),
         ),
         ("POST /subjects/e-value", with(&[MUST]), 404, json!(40403)),
+        ("POST /subjects/e-value", with(&[BARE]), 422, json!(42201)),
+        ("POST /subjects/bare-value/versions", with(&[BARE]), 422, json!(42201)),
         ("POST /subjects/absent", one.clone(), 404, json!(40401)),
         ("GET /schemas/ids/1", Value::Null, 200, json!({"schema": text(&one)})),
         (

@@ -2,13 +2,14 @@
 //!
 //! `topics` says which logs there are and what no topic has; `partition` walks over one log's batches and index together
 //! (`walk` past what cannot be read, `line` the rules between batches, `producers` and `transactions` what is known of who wrote them);
-//! `groups` and `coordinator` are about all logs. The engine and the lake check what is theirs with the same [`Check`].
+//! `groups`, `coordinator` and `meta` are about all logs. The engine and the lake check what is theirs with the same [`Check`].
 //! Nothing is written, but by [`remove_orphans`]. Memory is bounded: batches are looked at one by one, findings beyond a number are counted only.
 
 mod coordinator;
 mod finding;
 mod groups;
 mod line;
+mod meta;
 mod partition;
 mod producers;
 #[cfg(test)]
@@ -22,10 +23,11 @@ use std::collections::{BTreeMap, HashMap};
 pub use finding::{Finding, Findings, Kind, Place, Remedy, Weight};
 pub use topics::remove_orphans;
 
-use crate::store::{Family, Scan, Store};
+use crate::store::{DamagedLog, Family, ReadOnly, Scan, Store};
 use crate::types::{LogId, Offset, PartitionIndex, TopicId, TopicName};
 
 const UNREADABLE: Kind = Kind::wrong("store unreadable", Remedy::Restore);
+const LOG_DAMAGED: Kind = Kind::wrong("write-ahead log damaged", Remedy::Restore);
 const REFUSED: Kind = Kind::wrong("store refused", Remedy::Restore);
 /// Bytes after which it is told how far the check is.
 const TOLD_EVERY_BYTES: u64 = 64 << 20;
@@ -93,17 +95,33 @@ impl<'s> Check<'s> {
         Self { store, findings: Findings::new(per_kind), figures: Figures::default(), tell, told_bytes: 0 }
     }
 
-    /// Checks what the broker stores; says which logs there are. `refused` is why RocksDB would not open the store for a server.
-    pub fn broker(&mut self, refused: Option<&str>) -> Logs {
-        if let Some(why) = refused {
-            self.findings.add(REFUSED, Place::default(), format!("a server cannot open the store: {why}"));
+    /// Checks what the broker stores in the store that this is a check of; says which logs there are.
+    pub fn broker(&mut self, opened: &ReadOnly) -> Logs {
+        if let Some(why) = &opened.refused {
+            self.add(REFUSED, Place::default(), format!("a server cannot open the store: {why}"));
         }
+        self.write_ahead_log(opened);
         let mut logs = topics::check(self);
         partition::check_all(self, &mut logs);
         topics::check_orphans(self, &logs);
         coordinator::check(self, &logs);
         groups::check(self, &logs);
+        meta::check(self);
         logs
+    }
+
+    fn write_ahead_log(&mut self, opened: &ReadOnly) {
+        let damaged = match opened.damaged_logs() {
+            Ok(damaged) => damaged,
+            Err(error) => return self.add(UNREADABLE, Place::default(), error.message),
+        };
+        for DamagedLog { name, at, lost_bytes } in damaged {
+            let what = format!(
+                "damaged from byte {at} on: a start loses {lost_bytes} bytes of the last commits (after a power cut with durability \
+                 \"os\": what the disk had not yet)"
+            );
+            self.add(LOG_DAMAGED, Place::named(name), what);
+        }
     }
 
     /// Takes something found in.

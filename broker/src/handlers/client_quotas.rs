@@ -4,7 +4,8 @@
 //! - Limits: `producer_byte_rate`, `consumer_byte_rate`, `request_percentage`, `controller_mutation_rate` for users and client
 //!   ids, `connection_creation_rate` for addresses.
 //! - Entities have an outcome each; all that can be are changed in one commit, durable when the answer comes. With
-//!   `validate_only` they are checked and not changed.
+//!   `validate_only` they are checked and not changed. What an entity is made of is answered in Kafka's order, whatever the
+//!   request's was.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -47,8 +48,9 @@ fn part<'a>(entity: &'a mut Entity, kind: &str) -> Option<&'a mut Option<Part>> 
     }
 }
 
+/// In the order of Kafka's answers, where tests of clients expect them.
 fn parts(entity: &Entity) -> impl Iterator<Item = (&'static str, &Part)> {
-    let all = [(USER, &entity.user), (CLIENT_ID, &entity.client_id), (IP, &entity.ip)];
+    let all = [(CLIENT_ID, &entity.client_id), (USER, &entity.user), (IP, &entity.ip)];
     all.into_iter().filter_map(|(kind, part)| Some((kind, part.as_ref()?)))
 }
 
@@ -142,7 +144,9 @@ pub(crate) fn alter(context: &Context, version: i16, request: AlterClientQuotasR
         };
         let results = changed.unwrap_or_else(|error| vec![Err(error); request.entries.len()]);
         let entries = request.entries.into_iter().zip(results).map(|(entry, result)| {
-            let entity = entry.entity.into_iter().map(|part| {
+            let mut entity = entry.entity;
+            entity.sort_by(|one, other| one.entity_type.cmp(&other.entity_type));
+            let entity = entity.into_iter().map(|part| {
                 answered::EntityData::default().with_entity_type(part.entity_type).with_entity_name(part.entity_name)
             });
             let answer = answered::EntryData::default().with_entity(entity.collect());
@@ -183,7 +187,13 @@ fn shown(record: &SecurityRecord) -> String {
     match record {
         SecurityRecord::Quota(entity, limits) => {
             let limits: Vec<String> = limits.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            format!("quota of {:?}: {}", parts(entity).collect::<Vec<_>>(), limits.join(" "))
+            let of = parts(entity).map(|(kind, part)| match part {
+                Part::Default => format!("the default {kind}"),
+                Part::Named(name) => format!("{kind} {name}"),
+            });
+            let of: Vec<String> = of.collect();
+            let limits = if limits.is_empty() { "none".to_owned() } else { limits.join(" ") };
+            format!("quota of {}: {limits}", of.join(", "))
         }
         _ => String::new(),
     }
@@ -232,4 +242,27 @@ fn changes(operations: &[asked::OpData]) -> Result<Vec<(String, Option<f64>)>> {
         Ok((operation.key.to_string(), (!operation.remove).then_some(operation.value)))
     };
     operations.iter().map(change).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::security::quota::Limits;
+
+    #[test]
+    fn the_audit_log_says_plainly_whose_quota_changed() {
+        let named = |name: &str| Some(Part::Named(name.to_owned()));
+        let told = |entity, set: &[(&str, f64)]| {
+            let mut limits = Limits::default();
+            set.iter().for_each(|(name, value)| limits.set(name, Some(*value)).unwrap());
+            shown(&SecurityRecord::Quota(entity, limits))
+        };
+        let both = Entity { user: named("ann"), client_id: Some(Part::Default), ..Entity::default() };
+        assert_eq!(
+            told(both, &[("producer_byte_rate", 1024.0), ("request_percentage", 12.5)]),
+            "quota of user ann, the default client-id: producer_byte_rate=1024 request_percentage=12.5"
+        );
+        let address = Entity { ip: named("10.0.0.1"), ..Entity::default() };
+        assert_eq!(told(address, &[]), "quota of ip 10.0.0.1: none");
+    }
 }

@@ -4,7 +4,8 @@
 //!   default; `synonyms` lists all of them, the one that holds first. What only a coarser setting says (`log.retention.hours`) is
 //!   not told of the finer one, as in Kafka.
 //! - A broker resource without a name stands for all brokers, and shows only what was set for all.
-//! - A broker setting that nobody knows may have been set (a plug-in may know it): it is shown without its value.
+//! - A broker setting that nobody knows may have been set (a plug-in may know it): it is shown without its value. So is
+//!   `super.users`, which belongs to a plug-in in Kafka, where it is given at all.
 //! - Loggers are the parts of the program with their levels.
 
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
@@ -29,6 +30,10 @@ pub(super) const BROKER: i8 = 4;
 pub(super) const BROKER_LOGGER: i8 = 8;
 pub(super) const CLIENT_METRICS: i8 = 16;
 pub(super) const GROUP: i8 = 32;
+/// What is said of a setting that nobody knows.
+const UNKNOWN: &str = "A setting that this broker does not know.";
+/// Told to nobody: whose passwords are worth the most.
+const SUPER_USERS: &str = "super.users";
 /// In the order in which Kafka lists them.
 const ALL_TYPES: [i8; 5] = [GROUP, CLIENT_METRICS, BROKER_LOGGER, BROKER, TOPIC];
 
@@ -146,7 +151,8 @@ impl View<'_> {
     }
 
     fn of_broker(self, context: &Context) -> Vec<DescribeConfigsResourceResult> {
-        let always = rows().map(|row| row.name);
+        let super_users = self.given(SUPER_USERS);
+        let always = rows().map(|row| row.name).filter(|name| *name != SUPER_USERS || !super_users.is_empty());
         let mut names: Vec<&str> = always.collect();
         let set = [self.settings.changed(&Resource::Broker), self.settings.changed(&Resource::AllBrokers)];
         let more = set.iter().flat_map(|values| values.keys()).map(String::as_str);
@@ -154,7 +160,8 @@ impl View<'_> {
         names.sort_unstable();
         names.dedup();
         let shown = names.into_iter().map(|name| match row_of(name) {
-            None => self.secret(name, origins_of(&set, name)),
+            None => self.secret((name, UNKNOWN), origins_of(&set, name)),
+            Some(row) if row.name == SUPER_USERS => self.secret((row.name, row.doc), super_users.clone()),
             Some(row) if row.name == "advertised.listeners" => {
                 let listener = &context.listener;
                 let value = format!("{}://{}:{}", listener.name, listener.host, listener.port);
@@ -176,7 +183,7 @@ impl View<'_> {
         let shown = set.iter().map(|(name, value)| {
             let layer = Layer { name: name.clone(), value: Some(value.clone()), origin: Origin::AllBrokers };
             match row_of(name) {
-                None => self.secret(name, vec![Origin::AllBrokers]),
+                None => self.secret((name, UNKNOWN), vec![Origin::AllBrokers]),
                 Some(row) => self.shown((row.name, Some(row.kind), row.doc), Some(value), vec![layer]),
             }
         });
@@ -207,12 +214,16 @@ impl View<'_> {
         shown.collect()
     }
 
-    /// A setting that nobody knows, so that its value may be a secret.
-    fn secret(self, name: &str, origins: Vec<Origin>) -> DescribeConfigsResourceResult {
+    /// Where a value of a broker setting was given.
+    fn given(self, name: &'static str) -> Vec<Origin> {
+        let origins = self.settings.layers(name).into_iter().map(|layer| layer.origin);
+        origins.filter(|origin| *origin != Origin::Default).collect()
+    }
+
+    /// A setting whose value is, or may be, a secret.
+    fn secret(self, (name, doc): (&str, &str), origins: Vec<Origin>) -> DescribeConfigsResourceResult {
         let layers = origins.into_iter().map(|origin| Layer { name: name.to_owned(), value: None, origin });
-        self.shown((name, None, "A setting that this broker does not know."), None, layers.collect())
-            .with_read_only(true)
-            .with_is_sensitive(true)
+        self.shown((name, None, doc), None, layers.collect()).with_read_only(true).with_is_sensitive(true)
     }
 
     fn shown(

@@ -12,6 +12,8 @@ mod api_versions;
 mod authorize;
 #[cfg(test)]
 mod bound_tests;
+#[cfg(test)]
+mod claim_tests;
 mod client_quotas;
 #[cfg(test)]
 mod cold_tests;

@@ -10,7 +10,8 @@
 //! - `min.insync.replicas` counts only as far as the topic has replicas, as in Kafka 4.3: one is enough here, whatever it says.
 //! - acks = 0 is answered by nothing, or by closing the connection; acks = 1 and acks = all after the sync
 //!   that `durability` asks for: what was acknowledged can be read at once, as in Kafka, and only what is durable is read. The order of appends is the order of requests in every case.
-//! - Unknown topics are not created here: Metadata does that.
+//! - Unknown topics are not created here: Metadata does that. Topics that views and streams write (`claims.rs`) are
+//!   INVALID_TOPIC_EXCEPTION, like the broker's own.
 //! - Transactional batches: the partition must have been added to the producer's transaction; from version 12 on writing adds it
 //!   (KIP-890). Else INVALID_TXN_STATE, from version 11 on TRANSACTION_ABORTABLE; a fenced producer gets
 //!   INVALID_PRODUCER_EPOCH. Without a transactional id in the request: TRANSACTIONAL_ID_AUTHORIZATION_FAILED, as in Kafka.
@@ -137,7 +138,8 @@ fn append_topic(context: &Context, terms: &Terms<'_>, data: TopicProduceData) ->
     let denied = if topic.is_none() && terms.version >= 13 {
         None
     } else {
-        context.authorize(Operation::Write, Resource::Topic(known_as)).err()
+        let allowed = context.authorize(Operation::Write, Resource::Topic(known_as));
+        allowed.and_then(|()| catalog.claims().check_write(known_as)).err()
     };
     let append = |data: PartitionProduceData| {
         let outcome = match (&denied, &topic) {

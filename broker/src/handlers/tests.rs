@@ -100,11 +100,11 @@ fn decode<R: Decodable>(version: i16, reply: Reply) -> R {
     response
 }
 
-fn name(name: &'static str) -> TopicName {
+pub(super) fn name(name: &'static str) -> TopicName {
     TopicName(StrBytes::from_static_str(name))
 }
 
-fn batch(records: usize, value_bytes: usize) -> Bytes {
+pub(super) fn batch(records: usize, value_bytes: usize) -> Bytes {
     let mut batch = BatchBuilder::new();
     for _ in 0..records {
         batch.push(NOW, Some(b"key"), Some(&vec![7; value_bytes]), &[]);
@@ -121,7 +121,12 @@ fn edited(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
     edited.freeze()
 }
 
-fn produce_request(acks: i16, topic: &'static str, partition: i32, records: Option<Bytes>) -> ProduceRequest {
+pub(super) fn produce_request(
+    acks: i16,
+    topic: &'static str,
+    partition: i32,
+    records: Option<Bytes>,
+) -> ProduceRequest {
     let data = PartitionProduceData::default().with_index(partition).with_records(records);
     let topic = TopicProduceData::default().with_name(name(topic)).with_partition_data(vec![data]);
     ProduceRequest::default().with_acks(acks).with_timeout_ms(1000).with_topic_data(vec![topic])

@@ -4,6 +4,8 @@
 //!   every partition from 0 on. -1 partitions or replicas are the broker's defaults.
 //! - What is created, deleted or grown is durable when the answer comes. With `validate_only` nothing changes.
 //! - CreateTopics answers with the settings of the topic (version 5 on) and its id (version 7 on).
+//! - What streams, tables and views live by (`claims.rs`) is not deleted: TOPIC_DELETION_DISABLED, before version 3
+//!   POLICY_VIOLATION. A view's topic gets no more partitions: POLICY_VIOLATION. From version 5 on the answer says what to do first.
 //! - DeleteTopics by id from version 6 on. Offsets that groups committed go with the topic.
 //! - `controller_mutation_rate` (`mutations.rs`) is told from CreateTopics 6, DeleteTopics 5 and CreatePartitions 3 on.
 //! - Left out: `timeout_ms` (nothing is awaited from others).
@@ -290,8 +292,10 @@ async fn delete(
     version: i16,
     asked: &DeleteTopicState,
 ) -> Result<Arc<Topic>> {
+    // older clients do not know the error
+    let known = version >= 3;
     if !context.broker.settings().is_on("delete.topic.enable") {
-        let kind = if version < 3 { Kind::InvalidRequest } else { Kind::TopicDeletionDisabled };
+        let kind = if known { Kind::TopicDeletionDisabled } else { Kind::InvalidRequest };
         return Err(Error::new(kind, "delete.topic.enable is false; set it to true to delete topics"));
     }
     let catalog = context.broker.catalog();
@@ -309,7 +313,11 @@ async fn delete(
     };
     context.authorize_or_cluster(Operation::Delete, Resource::Topic(topic.name()))?;
     mutations.count(topic.partitions().len())?;
-    catalog.delete(topic.name()).await?;
+    let deleted = catalog.delete_unclaimed(topic.name()).await;
+    deleted.map_err(|error| match error.kind {
+        Kind::TopicDeletionDisabled if !known => Error { kind: Kind::PolicyViolation, ..error },
+        _ => error,
+    })?;
     Ok(topic)
 }
 

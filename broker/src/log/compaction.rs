@@ -2,7 +2,7 @@
 //!
 //! `survey` says which partitions are due, `pass` goes over one of them, `rewrite` judges a batch, `commit` is what goes
 //! through the lane. One partition at a time, the dirtiest first, with bounded memory (`compaction_keys_max`) and bounded
-//! I/O (`compaction_bytes_per_second`). The lane is never held longer than one commit of 1 MiB or one batch takes.
+//! I/O (`log.cleaner.io.max.bytes.per.second`). The lane is never held longer than one commit of 1 MiB or one batch takes.
 //!
 //! Readers: offsets never change, the newest batch always stays, and who finds a batch moved looks into the index again;
 //! so a reader sees each batch as it was before a commit or as it is after it, never half of one.
@@ -103,13 +103,13 @@ async fn finish_cut_pass(broker: &Arc<Broker>, partition: &Arc<Partition>) -> Re
     if state.pass_end == 0 || partition.is_deleted() {
         return Ok(());
     }
-    let commits = Commits::new(broker, partition, Limits::of(broker.config()));
+    let commits = Commits::new(broker, partition, Limits::of(broker));
     settle(&commits, state.pass_end, CleanState { pass_end: 0, ..state }).await
 }
 
 /// Makes passes over a partition until it is not due any more.
 async fn compact(broker: &Arc<Broker>, partition: &Arc<Partition>) -> Result<()> {
-    let limits = Limits::of(broker.config());
+    let limits = Limits::of(broker);
     while let Some(due) = look(broker, partition).await? {
         let removed = Pass::new(broker, partition, (due, limits)).make().await?;
         broker.counters().compactions.fetch_add(1, Ordering::Relaxed);

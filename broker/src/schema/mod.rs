@@ -49,11 +49,8 @@ impl Schemas {
     /// # Errors
     /// `Storage` when it is damaged.
     pub(crate) fn recover(store: &Store, lane: Arc<Lane>) -> Result<Self> {
-        let mut state = SchemaState::default();
-        for record in records::stored(store) {
-            state.apply(&record?);
-        }
-        Ok(Self { lane, changing: Arc::default(), state: Arc::new(RwLock::new(Arc::new(state))) })
+        let state = Arc::new(read(store)?);
+        Ok(Self { lane, changing: Arc::default(), state: Arc::new(RwLock::new(state)) })
     }
 
     /// Looks at the state as it is now.
@@ -112,4 +109,16 @@ impl Schemas {
         ended?;
         Ok(answer)
     }
+}
+
+/// What is stored.
+///
+/// # Errors
+/// `Storage` when it is damaged.
+pub(crate) fn read(store: &Store) -> Result<SchemaState> {
+    let mut state = SchemaState::default();
+    for record in records::stored(store) {
+        state.apply(&record?);
+    }
+    Ok(state)
 }

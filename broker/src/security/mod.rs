@@ -112,10 +112,7 @@ impl Security {
     /// # Errors
     /// `Storage` when it is damaged, `Config` when the audit log cannot be written.
     pub(crate) fn recover(store: &Store, lane: Arc<Lane>, config: SecurityConfig, clock: Clock) -> Result<Self> {
-        let mut state = SecurityState::default();
-        for record in records::stored(store) {
-            state.apply(&record?);
-        }
+        let state = read(store)?;
         let audit = Audit::open(config.audit_log.as_deref())?;
         let secret = scram::random().map_err(|error| Error::new(Kind::Config, error))?;
         let state = Arc::new(RwLock::new(state));
@@ -282,4 +279,16 @@ impl Security {
     pub(crate) fn answer_bytes_max(limit: &Limit) -> usize {
         rates::answer_bytes_max(limit.bound)
     }
+}
+
+/// What is stored.
+///
+/// # Errors
+/// `Storage` when it is damaged.
+pub(crate) fn read(store: &Store) -> Result<SecurityState> {
+    let mut state = SecurityState::default();
+    for record in records::stored(store) {
+        state.apply(&record?);
+    }
+    Ok(state)
 }

@@ -18,12 +18,13 @@ pub enum Quota {
 }
 
 impl Quota {
+    /// In the order in which Kafka tells up to three of them that were set at once: tests of clients expect it.
     const ALL: [(Quota, &'static str); 5] = [
-        (Quota::ProducerByteRate, "producer_byte_rate"),
         (Quota::ConsumerByteRate, "consumer_byte_rate"),
-        (Quota::RequestPercentage, "request_percentage"),
-        (Quota::ConnectionCreationRate, "connection_creation_rate"),
         (Quota::ControllerMutationRate, "controller_mutation_rate"),
+        (Quota::RequestPercentage, "request_percentage"),
+        (Quota::ProducerByteRate, "producer_byte_rate"),
+        (Quota::ConnectionCreationRate, "connection_creation_rate"),
     ];
 
     fn named(name: &str) -> Option<Quota> {

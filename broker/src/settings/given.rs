@@ -156,14 +156,11 @@ mod tests {
     use super::*;
     use crate::settings::rows;
 
-    /// The program starts with less than Kafka: everything has a bound, and its assignors are quick.
-    const LOWER: [&str; 2] = ["group.consumer.assignment.interval.ms", "group.consumer.max.size"];
-
     #[test]
     fn fields_have_the_tables_defaults() {
         let config = BrokerConfig::default();
         let fields = of_fields(&config);
-        for row in rows().filter(|row| row.when != When::Own && !LOWER.contains(&row.name)) {
+        for row in rows().filter(|row| row.when != When::Own) {
             if let Some(value) = fields.get(row.name) {
                 assert_eq!(Some(value.as_str()), row.default, "{}", row.name);
             }

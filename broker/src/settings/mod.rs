@@ -139,7 +139,7 @@ pub struct BrokerSettings {
 
 impl BrokerSettings {
     pub(crate) fn recover(store: &Store, lane: Arc<Lane>, config: &BrokerConfig) -> Result<Self> {
-        let changed = RwLock::new(stored::read(store)?);
+        let changed = RwLock::new(read(store)?);
         let changing = tokio::sync::Mutex::default();
         Ok(Self { given: config.kafka.clone(), of_fields: given::of_fields(config), lane, changing, changed })
     }
@@ -313,4 +313,12 @@ impl BrokerSettings {
 /// Whether `name` is a setting of topics, of the broker, or one that Kafka has for what is not here.
 pub fn is_known(name: &str) -> bool {
     row_of(name).is_some() || is_without_use(name) || topic_config::setting(name).is_some()
+}
+
+/// What was set while it ran, by resource.
+///
+/// # Errors
+/// `Storage` when it is damaged.
+pub(crate) fn read(store: &Store) -> Result<BTreeMap<Resource, Arc<Values>>> {
+    stored::read(store)
 }

@@ -31,7 +31,7 @@ const INT_MAX: i64 = i32::MAX as i64;
 
 #[rustfmt::skip]
 static GROUP: &[ResourceRow] = &[
-    ResourceRow { name: "consumer.assignment.interval.ms", kind: Int, default: "1000", allowed: Allowed::Whole(0, INT_MAX),
+    ResourceRow { name: "consumer.assignment.interval.ms", kind: Int, default: "0", allowed: Allowed::Whole(0, INT_MAX),
         broker_name: Some("group.consumer.assignment.interval.ms"),
         bounds: Some(("group.consumer.min.assignment.interval.ms", "group.consumer.max.assignment.interval.ms")),
         doc: "Least time between two assignments of the group, in milliseconds." },

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicU64;
 
 use rocksdb::{Cache, ColumnFamilyDescriptor, DB};
 
+use super::wal::{DamagedLog, damaged_logs};
 use super::{FORMAT_KEY, FORMAT_VERSION, Family, Store, database_options, family_options};
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
@@ -22,6 +23,7 @@ pub struct ReadOnly {
     pub store: Store,
     /// Why RocksDB would refuse to open it for a server, if it would; it was opened nevertheless.
     pub refused: Option<String>,
+    dir: PathBuf,
     _lock: Option<File>,
 }
 
@@ -60,7 +62,15 @@ impl ReadOnly {
         };
         let store = Store { db, poison: OnceLock::new(), syncs: AtomicU64::new(0) };
         check_version(&store, data_dir)?;
-        Ok(Self { store, refused, _lock: lock })
+        Ok(Self { store, refused, dir, _lock: lock })
+    }
+
+    /// Files of the write-ahead log that are damaged before their end: a start would pass over what lies behind.
+    ///
+    /// # Errors
+    /// `Storage` when one cannot be read.
+    pub fn damaged_logs(&self) -> Result<Vec<DamagedLog>> {
+        damaged_logs(&self.dir)
     }
 }
 

@@ -14,6 +14,7 @@ use super::explain::steps;
 use super::script::Script;
 use super::{Kind, Mistake};
 use crate::check::Compiled;
+use crate::claims::claims;
 use crate::error::{EngineError, Result};
 use crate::identity::{Former, Version, identify};
 use crate::running::Running;
@@ -151,6 +152,7 @@ impl Change {
         if !rows.is_empty() {
             engine.broker.lane().commit(rows, Ack::Durable).await?;
         }
+        engine.broker.catalog().claim(claims(&after)).await;
         let mut work = Work { engine, running: (*engine.running()).clone(), after };
         for step in steps {
             let taken = work.take(step).await;

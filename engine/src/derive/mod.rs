@@ -17,7 +17,7 @@ mod member;
 mod parse;
 mod plan;
 mod search;
-mod stored;
+pub(crate) mod stored;
 mod stream_join;
 mod within;
 

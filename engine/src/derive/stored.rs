@@ -21,9 +21,12 @@ use super::plan::DerivedPlan;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::state::{Progress, after, encode_table_progress};
 
-const PROGRESS: u8 = 0x0a;
-const WAITING: u8 = 0x15;
-const LONELY: u8 = 0x16;
+/// What the keys of progress in a stream on the right begin with.
+pub(crate) const JOIN_PROGRESS: u8 = 0x0a;
+/// What the keys of rows that wait begin with.
+pub(crate) const WAITING: u8 = 0x15;
+/// What the keys of rows that have met none begin with.
+pub(crate) const LONELY: u8 = 0x16;
 /// Version of a row's value.
 const FORMAT: u8 = 1;
 /// Bytes of a row's place.
@@ -50,7 +53,7 @@ impl JoinKeys {
     }
 
     pub(super) fn progress(&self) -> Vec<u8> {
-        self.key(PROGRESS, &[])
+        self.key(JOIN_PROGRESS, &[])
     }
 
     /// What the keys of one bucket of a side begin with: also the exclusive end of all earlier buckets.
@@ -130,15 +133,21 @@ pub(super) fn decode_row(value: &[u8]) -> Result<&[u8]> {
     }
 }
 
+/// Whether a row that waits, or has met none, can be read.
+pub(crate) fn check_joined(key: &[u8], value: &[u8]) -> Result<()> {
+    place_of(key)?;
+    decode_row(value).map(|_| ())
+}
+
 /// Whether a derived stream has joined streams, by what it has stored.
 pub(crate) fn has_joined(store: &Store, stream: &str) -> Result<bool> {
-    let (from, to) = of_stream(PROGRESS, stream);
+    let (from, to) = of_stream(JOIN_PROGRESS, stream);
     Ok(store.scan(Family::State, &from, &to).next().transpose()?.is_some())
 }
 
 /// What deletes all that is stored of a derived stream's joins but the progresses that every derived stream has.
 pub(crate) fn forget_joined(stream: &str) -> Vec<Change> {
-    let ranges = [PROGRESS, WAITING, LONELY].map(|kind| of_stream(kind, stream));
+    let ranges = [JOIN_PROGRESS, WAITING, LONELY].map(|kind| of_stream(kind, stream));
     ranges.into_iter().map(|(from, to)| Change::DeleteRange(Family::State, from, to)).collect()
 }
 

@@ -2,6 +2,7 @@
 
 mod avro;
 mod chain;
+mod claims;
 mod compacted;
 mod decode;
 mod definitions;

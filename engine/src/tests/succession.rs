@@ -232,7 +232,7 @@ async fn every_kind_takes_over_from_every_other_through_stops() {
         batch += 4;
         read(&engine, "v").await;
         assert_eq!(done(&engine, &replace("v", KINDS[next])).await, ["replaced"], "{turn}");
-        for pause in 0..3 {
+        for pause in 0..2 {
             tokio::time::sleep(Duration::from_millis((turn as u64 * 7 + pause * 13) % 45)).await;
             engine.stop().await;
             engine = Engine::start(broker.clone(), config(&[])).await.unwrap();

@@ -313,6 +313,7 @@ async fn state_survives_and_a_changed_view_is_computed_again() {
 
     let changed = "v AS SELECT genre, count(*) * 10 AS n FROM s GROUP BY genre";
     let engine = Engine::start(broker.clone(), config(&[changed, second])).await.unwrap();
+    settled(&engine).await;
     assert_eq!(read(&engine, "v").await, [["a", "20"], ["b", "10"]]);
     assert_eq!(read(&engine, "w").await, [["3"]]);
     engine.stop().await;

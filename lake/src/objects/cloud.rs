@@ -399,7 +399,7 @@ mod tests {
             let pieces: Vec<Bytes> = whole.chunks(3 << 20).map(Bytes::copy_from_slice).collect();
             let (hidden, to) = (format!("_tmp/x-{size}.1-0.0.tmp"), format!("t/label=a%2Fb/x-{size}.parquet"));
             write(&cloud, &hidden, &pieces).await;
-            assert_eq!(cloud.list(TMP_DIR).await.unwrap(), [hidden.clone()]);
+            assert_eq!(cloud.list(TMP_DIR).await.unwrap(), std::slice::from_ref(&hidden));
             assert_eq!(cloud.size(&to).await.unwrap(), None, "nothing is there before it is published");
             cloud.publish(&[(hidden, to.clone())]).await.unwrap();
             assert_eq!(cloud.read_small(&to).await.unwrap().unwrap(), whole, "{size}");

@@ -1,6 +1,6 @@
 //! A lake on HDFS, through `hdfs-native`: no JVM, no Hadoop client.
 //!
-//! Every call has a time limit of ours, because the library waits for minutes when the name node is gone (`name_nodes`). A failed call
+//! Every call has a time limit of ours, because the library waits for minutes when the name node is gone (`hdfs_nodes`). A failed call
 //! says that its outcome is unknown, not that nothing happened; whoever calls does the same again under the same final
 //! name, which replaces what is there. The sealer is the one place that tries again, with backoff. Files are synced to
 //! the data nodes' disks before they are closed, and only closed files are renamed or read: reading the open last block
@@ -14,7 +14,7 @@ use hdfs_native::client::FileStatus;
 use hdfs_native::file::{FileReader, FileWriter};
 use hdfs_native::{HdfsError, WriteOptions};
 
-use super::name_nodes::{NameNodes, within};
+use super::hdfs_nodes::{NameNodes, within};
 use super::sink::FileSink;
 use super::{Address, TMP_DIR};
 use crate::error::{LakeError, Result};

@@ -79,9 +79,15 @@ pub async fn verify(
 }
 
 async fn verify_now(queries: &Arc<Queries>, engine: &Arc<Engine>, name: &str, asked: ViewScope) -> Result<ViewReport> {
-    let view = engine.declared_view(name)?;
     let ViewScope { from, to, wait_ms } = asked;
-    let answer = engine.read(name, ReadRequest { from, to, wait_ms, ..ReadRequest::default() }).await?;
+    let (view, answer) = loop {
+        let view = engine.declared_view(name)?;
+        let answer = engine.read(name, ReadRequest { from, to, wait_ms, ..ReadRequest::default() }).await?;
+        // Else another version took over between the two.
+        if engine.declared_view(name)?.view_id == view.view_id {
+            break (view, answer);
+        }
+    };
     let (rows, is_whole) = engine.not_counted(&view).await?;
     let ends = answer.offsets.get(view.stream.topic()).cloned().unwrap_or_default();
     let below = |row: &&NotCounted| ends.get(&row.partition).is_some_and(|end| row.offset < *end);

@@ -428,7 +428,7 @@ async fn a_reader_of_snapshots_never_misses_a_file_nor_sees_rows_go() {
             if dir_of(&reading, TOPIC).join("metadata/version-hint.text").exists() {
                 let metadata = metadata_of(&reading, TOPIC);
                 // what was planned is read a while later
-                std::thread::sleep(std::time::Duration::from_millis(20));
+                std::thread::park_timeout(std::time::Duration::from_millis(20));
                 let Some(current) = metadata.current_snapshot_id() else { continue };
                 let found = read_snapshot(&metadata, current);
                 let distinct: BTreeSet<_> = found.rows.iter().collect();

@@ -17,7 +17,6 @@ use super::survey::Due;
 use super::transactions::{Standing, Transactions};
 use crate::Broker;
 use crate::batch::Batch;
-use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
 use crate::log::Partition;
@@ -39,8 +38,6 @@ const READ_BYTES: usize = 4 << 20;
 pub(crate) struct Limits {
     /// Keys held in memory; when a log has more, it takes several passes.
     pub(crate) keys_max: usize,
-    /// Bytes read and written in a second.
-    pub(crate) bytes_per_second: u64,
     /// Batches and figures in one commit.
     pub(crate) fixes_max: usize,
     /// Commits after which a pass ends as if a crash had cut it short; tests set it.
@@ -49,13 +46,9 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// The bounds that the broker's settings give.
-    pub(crate) fn of(config: &BrokerConfig) -> Self {
-        Self {
-            keys_max: config.compaction_keys_max.max(1),
-            bytes_per_second: config.compaction_bytes_per_second,
-            fixes_max: FIXES_MAX,
-            commits_max: u64::MAX,
-        }
+    pub(crate) fn of(broker: &Broker) -> Self {
+        let keys_max = broker.config().compaction_keys_max.max(1);
+        Self { keys_max, fixes_max: FIXES_MAX, commits_max: u64::MAX }
     }
 }
 
@@ -181,10 +174,15 @@ impl<'a> Pass<'a> {
         Ok(Transactions::new(self.partition.aborted_between(from, self.partition.high_watermark()).await?))
     }
 
-    /// Keeps to the bound of bytes in a second.
+    /// Keeps to the bound of bytes in a second, also to one that is set meanwhile.
     async fn rest(&self, bytes: usize) {
-        let seconds = bytes as f64 / self.limits.bytes_per_second.max(1) as f64;
-        tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+        let mut left = bytes as f64;
+        while left > 0.0 {
+            let pace = self.broker.settings().value("log.cleaner.io.max.bytes.per.second");
+            let pace: f64 = pace.and_then(|pace| pace.trim().parse().ok()).unwrap_or(f64::MAX).max(1.0);
+            tokio::time::sleep(Duration::from_secs_f64((left / pace).min(1.0))).await;
+            left -= pace;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::seed::seed;
 use crate::*;
 
 const NO_PACE: u64 = 1 << 40;
-const LIMITS: Limits = Limits { keys_max: 1_000, bytes_per_second: NO_PACE, fixes_max: 100, commits_max: u64::MAX };
+const LIMITS: Limits = Limits { keys_max: 1_000, fixes_max: 100, commits_max: u64::MAX };
 const CODECS: [Compression; 5] =
     [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4, Compression::Zstd];
 
@@ -301,7 +301,6 @@ async fn random_log(dir: &Path, mut run: Run) {
             keys_max: if run.random.random_range(0..2) == 0 { 5 } else { 1_000 },
             fixes_max: run.random.random_range(1..6),
             commits_max: if run.random.random_range(0..3) == 0 { run.random.random_range(0..6) } else { u64::MAX },
-            ..LIMITS
         };
         let now = run.clock.now_ms();
         let mut cut = false;
@@ -489,6 +488,30 @@ async fn disk_space_comes_back() {
     assert!(disk < left + (4 << 20), "{left} bytes of batches take {disk} on disk");
     assert_eq!(records(&log).await.len(), 7 + 2);
     check_index(&broker, &log).await;
+}
+
+#[tokio::test]
+async fn a_pace_that_is_set_acts_on_the_pass_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Clock::manual(1_000_000);
+    let broker = open(dir.path(), &clock).await;
+    let set_pace = async |pace: &str| {
+        let pace = [("log.cleaner.io.max.bytes.per.second".to_owned(), pace.to_owned())].into();
+        broker.change_settings(settings::Resource::AllBrokers, |_| Ok(pace)).await.unwrap();
+    };
+    let log = partition(&broker, &EAGER).await;
+    for n in 0..100 {
+        append(&broker, &log, batch(&[(10 * n, Some("k"), Some("v"))], Compression::None)).await;
+    }
+    let left = log.size_bytes() / 20;
+    set_pace("1").await;
+    let compacting = broker.clone();
+    let mut pass = tokio::spawn(async move { compacting.compact().await });
+    let ended = tokio::time::timeout(Duration::from_millis(200), &mut pass).await;
+    assert!(ended.is_err() && log.size_bytes() > left, "thousands of bytes were not read at one in a second");
+    set_pace("1e12").await;
+    tokio::time::timeout(Duration::from_secs(60), pass).await.unwrap().unwrap().unwrap();
+    assert!(log.size_bytes() <= left, "{} bytes are left", log.size_bytes());
 }
 
 /// Writes a batch of one producer's transaction, or its end.

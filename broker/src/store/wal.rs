@@ -1,0 +1,175 @@
+//! Looking for damage in the files of RocksDB's write-ahead log. A start reads them up to the first record that is not whole, as
+//! a crash may have cut the last one off, and takes what lies behind for unwritten: so damage in the middle loses commits without a word.
+//!
+//! ```text
+//! blocks of 32 KiB, in each of them records that do not leave it, and less than 7 bytes of zeros:
+//! 0 4 CRC-32C of all from 6, rotated · 4 2 length of the data · 6 1 type · 7 . data (where a file may be written again, a number of 4
+//! bytes before it)
+//! ```
+//! Numbers are little endian. The CRC is rotated right by 15 bits, and then 0xa282ead8 is added.
+
+use std::fs;
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+const BLOCK_BYTES: usize = 32 << 10;
+const HEADER_BYTES: usize = 7;
+const TYPE_AT: usize = 6;
+const CRC_ADDED: u32 = 0xa282_ead8;
+/// Types of records that a write begins with: all of it, or its first part.
+const BEGINS: [u8; 4] = [1, 2, 5, 6];
+/// Types of records with a number before their data.
+const NUMBERED: [u8; 6] = [5, 6, 7, 8, 11, 131];
+
+/// A file of the write-ahead log with whole records behind one that is not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DamagedLog {
+    /// Its name within the store's directory.
+    pub name: String,
+    /// Where the first record is that is not whole.
+    pub at: u64,
+    /// Bytes from there on, which a start does not read.
+    pub lost_bytes: u64,
+}
+
+/// Looks at every file of the write-ahead log in `dir`.
+///
+/// # Errors
+/// `Storage` when one cannot be read.
+pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
+    let unreadable = |error: std::io::Error| Error::storage(format!("{} cannot be read: {error}", dir.display()));
+    let mut damaged = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|end| end == "log")) else { continue };
+        let bytes = fs::read(&path).map_err(unreadable)?;
+        if let Some(at) = damage(&bytes) {
+            let name = name.to_string_lossy().into_owned();
+            damaged.push(DamagedLog { name, at: at as u64, lost_bytes: (bytes.len() - at) as u64 });
+        }
+    }
+    Ok(damaged)
+}
+
+/// What is at a place in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    /// A whole record: whether a write begins with it, and where the next one is.
+    Record(bool, usize),
+    /// Nothing, or the beginning of a record that was cut off.
+    End,
+    /// A record that is not what was written.
+    Bad,
+}
+
+/// Where a record is damaged behind which another write begins. Each write is synced before the next one is made, so a power cut tears
+/// the last one at most, if `durability` is not `os`.
+fn damage(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match look(bytes, at) {
+            Found::Record(_, next) => at = next,
+            Found::End => return None,
+            Found::Bad => break,
+        }
+    }
+    let goes_on = |from: usize| {
+        let (end, mut at) = ((from / BLOCK_BYTES + 1) * BLOCK_BYTES, from);
+        while at < end
+            && let Found::Record(begins, next) = look(bytes, at)
+        {
+            if begins {
+                return true;
+            }
+            at = next;
+        }
+        false
+    };
+    let behind = at + HEADER_BYTES + length(bytes, at).unwrap_or(0);
+    let mut blocks = (at / BLOCK_BYTES + 1..).map(|block| block * BLOCK_BYTES).take_while(|start| *start < bytes.len());
+    (goes_on(behind) || blocks.any(goes_on)).then_some(at)
+}
+
+fn look(bytes: &[u8], mut at: usize) -> Found {
+    let left = BLOCK_BYTES - at % BLOCK_BYTES;
+    if left < HEADER_BYTES {
+        at += left;
+    }
+    let (Some(length), Some(kind)) = (length(bytes, at), bytes.get(at + TYPE_AT)) else { return Found::End };
+    if *kind == 0 && length == 0 {
+        return Found::End;
+    }
+    let number = if NUMBERED.contains(kind) { 4 } else { 0 };
+    let end = at + HEADER_BYTES + number + length;
+    if end > (at / BLOCK_BYTES + 1) * BLOCK_BYTES {
+        return Found::Bad;
+    }
+    let Some(covered) = bytes.get(at + TYPE_AT..end) else { return Found::End };
+    let stored = bytes[at..].first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
+    if stored.wrapping_sub(CRC_ADDED).rotate_left(15) != crc32c::crc32c(covered) {
+        return Found::Bad;
+    }
+    Found::Record(BEGINS.contains(kind), end)
+}
+
+fn length(bytes: &[u8], at: usize) -> Option<usize> {
+    let length = bytes.get(at + 4..at + TYPE_AT)?.first_chunk()?;
+    Some(usize::from(u16::from_le_bytes(*length)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Records as RocksDB writes them: each of these lengths in one piece.
+    fn written(lengths: &[usize]) -> Vec<u8> {
+        records(&lengths.iter().map(|length| (1, *length)).collect::<Vec<_>>())
+    }
+
+    fn records(all: &[(u8, usize)]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (kind, length) in all {
+            let covered = [&[*kind][..], &vec![7; *length]].concat();
+            let crc = crc32c::crc32c(&covered).rotate_right(15).wrapping_add(CRC_ADDED);
+            bytes.extend(crc.to_le_bytes());
+            bytes.extend(u16::try_from(*length).unwrap().to_le_bytes());
+            bytes.extend(covered);
+        }
+        bytes
+    }
+
+    #[test]
+    fn only_damage_with_records_behind_it_counts() {
+        let whole = written(&[10, 0, 300, 5]);
+        assert_eq!(damage(&whole), None);
+        for cut in 0..whole.len() {
+            assert_eq!(damage(&whole[..cut]), None, "a crash cuts it at {cut}");
+        }
+        let flipped = |at: usize| {
+            let mut bytes = whole.clone();
+            bytes[at] ^= 4;
+            damage(&bytes)
+        };
+        assert_eq!((flipped(12), flipped(0), flipped(6), flipped(30)), (Some(0), Some(0), Some(0), Some(24)));
+        assert_eq!(flipped(whole.len() - 1), None, "the last one: as a crash would leave it");
+        let zeros = [&whole[..], &[0; 100]].concat();
+        assert_eq!(damage(&zeros), None);
+        // a length that leads astray: the next block tells
+        let block = BLOCK_BYTES - HEADER_BYTES;
+        let mut blocks = written(&[block, block, block]);
+        blocks[4] ^= 1;
+        assert_eq!(damage(&blocks), Some(0));
+        blocks.truncate(BLOCK_BYTES);
+        assert_eq!(damage(&blocks), None);
+        let mut trailer = [written(&[block - 3]), vec![0; 3], written(&[5])].concat();
+        assert_eq!(damage(&trailer), None);
+        trailer[9] ^= 1;
+        assert_eq!(damage(&trailer), Some(0), "what is too small for a record is passed over");
+        let mut torn = records(&[(2, block), (3, block), (4, 9)]);
+        torn[9] ^= 1;
+        assert_eq!(damage(&torn), None, "one write, the last: a power cut tears it anywhere");
+        torn.extend(written(&[1]));
+        assert_eq!(damage(&torn), Some(0));
+    }
+}
