@@ -260,7 +260,7 @@ mod tests {
         let both = Entity { user: named("ann"), client_id: Some(Part::Default), ..Entity::default() };
         assert_eq!(
             told(both, &[("producer_byte_rate", 1024.0), ("request_percentage", 12.5)]),
-            "quota of user ann, the default client-id: producer_byte_rate=1024 request_percentage=12.5"
+            "quota of the default client-id, user ann: request_percentage=12.5 producer_byte_rate=1024"
         );
         let address = Entity { ip: named("10.0.0.1"), ..Entity::default() };
         assert_eq!(told(address, &[]), "quota of ip 10.0.0.1: none");

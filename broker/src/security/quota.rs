@@ -238,7 +238,7 @@ mod tests {
         assert!(limits.is_empty());
         limits.set("request_percentage", Some(0.5)).unwrap();
         limits.set("controller_mutation_rate", Some(1.5)).unwrap();
-        let set = [("request_percentage", 0.5), ("controller_mutation_rate", 1.5)];
+        let set = [("controller_mutation_rate", 1.5), ("request_percentage", 0.5)];
         assert_eq!(limits.iter().collect::<Vec<_>>(), set);
         assert!(Limits::fits("request_percentage", &entity("u", "")));
         let ip = Entity { ip: Some(Part::Default), ..Entity::default() };
