@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
@@ -18,6 +19,9 @@ use crate::params::Params;
 use crate::process;
 use crate::queries;
 use crate::routes::{Doc, Routes};
+
+/// How long a write may take for the server to count as ready.
+const COMMIT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
@@ -43,11 +47,18 @@ async fn ready(State(app): State<Arc<App>>, uri: Uri) -> Answer<Json<Value>> {
     if app.broker.writes_wait() {
         return Err(not_ready("the disk is full and writes wait: make room on it; what is stored can be read"));
     }
-    // A commit of nothing goes through the lane: it fails once the store is poisoned.
-    if let Err(error) = app.broker.lane().commit(Vec::new(), broker::Ack::Written).await {
-        return Err(not_ready(&format!(
-            "the store takes no writes: {error}: see the log, then start the server again"
-        )));
+    // A commit of nothing goes through the lane: it fails once the store is poisoned, and waits as all do while the disk is full.
+    let commit = app.broker.lane().commit(Vec::new(), broker::Ack::Written);
+    match tokio::time::timeout(COMMIT_WAIT_MAX, commit).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            return Err(not_ready(&format!(
+                "the store takes no writes: {error}: see the log, then start the server again"
+            )));
+        }
+        Err(_) => {
+            return Err(not_ready("a write waits for seconds: see the log, and whether the disk is full or busy"));
+        }
     }
     Ok(Json(json!({"status": "ready"})))
 }

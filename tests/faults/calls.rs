@@ -15,11 +15,14 @@ pub type Answer<T> = Result<T, Lost>;
 /// KAFKA_STORAGE_ERROR.
 pub const STORAGE: i16 = 56;
 
+/// COORDINATOR_NOT_AVAILABLE, with which coordinators say that the store failed.
+const NO_COORDINATOR: i16 = 15;
+
 /// What is not acknowledged because the disk failed is as good as unanswered; another error is a failure of the case.
 fn answered(what: &str, code: i16) -> Answer<()> {
     match code {
         0 => Ok(()),
-        STORAGE => Err(Lost),
+        STORAGE | NO_COORDINATOR => Err(Lost),
         code => panic!("{what}: error {code}"),
     }
 }
