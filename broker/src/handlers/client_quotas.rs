@@ -48,10 +48,18 @@ fn part<'a>(entity: &'a mut Entity, kind: &str) -> Option<&'a mut Option<Part>> 
     }
 }
 
-/// In the order of Kafka's answers, where tests of clients expect them.
+/// The kinds in the order of Kafka's answers, where tests of clients expect them.
+const ORDER: [&str; 3] = [CLIENT_ID, USER, IP];
+
+/// Where a kind stands in an answer; what is no kind stands behind.
+fn place(kind: &str) -> usize {
+    ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len())
+}
+
+/// In that order.
 fn parts(entity: &Entity) -> impl Iterator<Item = (&'static str, &Part)> {
-    let all = [(CLIENT_ID, &entity.client_id), (USER, &entity.user), (IP, &entity.ip)];
-    all.into_iter().filter_map(|(kind, part)| Some((kind, part.as_ref()?)))
+    let all = ORDER.into_iter().zip([&entity.client_id, &entity.user, &entity.ip]);
+    all.filter_map(|(kind, part)| Some((kind, part.as_ref()?)))
 }
 
 /// Answers DescribeClientQuotas.
@@ -145,7 +153,7 @@ pub(crate) fn alter(context: &Context, version: i16, request: AlterClientQuotasR
         let results = changed.unwrap_or_else(|error| vec![Err(error); request.entries.len()]);
         let entries = request.entries.into_iter().zip(results).map(|(entry, result)| {
             let mut entity = entry.entity;
-            entity.sort_by(|one, other| one.entity_type.cmp(&other.entity_type));
+            entity.sort_by_key(|part| place(&part.entity_type));
             let entity = entity.into_iter().map(|part| {
                 answered::EntityData::default().with_entity_type(part.entity_type).with_entity_name(part.entity_name)
             });
