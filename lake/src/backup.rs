@@ -150,10 +150,11 @@ impl Backups {
         let objects = Objects::open(&address, self.broker.cluster_id(), (false, &runtime)).await?;
         let at_ms = self.broker.clock().now_ms();
         let name = name_of(at_ms)?;
-        // files that are settled between the two looks are in the second, those that are retired in the first
-        let before = Held::of(&self.source);
-        let checkpoint = self.checkpoint(&name).await?;
-        let after = Held::of(&self.source);
+        // A commit that the checkpoint has may not be known yet: its files would be left out.
+        let (checkpoint, held) = {
+            let _still = self.source.manifest.stand_still().await;
+            (self.checkpoint(&name).await?, Held::of(&self.source))
+        };
         // each with the places where it may lie
         let mut wanted: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for path in files_in(&checkpoint.0)? {
@@ -161,7 +162,7 @@ impl Backups {
         }
         if let Some(root) = self.lake_root() {
             let owner = std::iter::once(OWNER_FILE).filter(|owner| root.join(owner).exists());
-            for path in owner.chain(before.paths()).chain(after.paths()) {
+            for path in owner.chain(held.paths()) {
                 let places = vec![root.join(path), root.join(RETIRED_DIR).join(path)];
                 wanted.insert(format!("{LAKE_DIR}/{path}"), places);
             }

@@ -495,6 +495,11 @@ impl Lake {
         crate::hybrid::Boundary::read(&table, &settler.broker, &settler.manifest, &settler.floors)
     }
 
+    /// What keeps count of files.
+    pub(crate) fn manifest_for_test(&self) -> Arc<Manifest> {
+        self.sealer.settler().manifest.clone()
+    }
+
     /// Merges what is worth it at `now`.
     pub(crate) async fn look_for_test(&self, now: TimestampMs) {
         self.merger.look(now, &self.stop.subscribe()).await;

@@ -163,16 +163,22 @@ impl Manifest {
         Ok(())
     }
 
-    /// Commits changes of a table that SQL writes; its run is the only one that makes them.
+    /// Commits changes of a table that SQL writes, whose run is the only one that makes them, and then has `take_in` make them known.
     ///
     /// # Errors
     /// `Bug` when another owner took over, `Broker` when the store fails; nothing has changed then.
-    pub async fn commit_written(&self, changes: Vec<Change>) -> Result<()> {
+    pub async fn commit_written(&self, changes: Vec<Change>, take_in: impl FnOnce() + Send) -> Result<()> {
         let _one = self.committing.lock().await;
         self.epoch_is_ours()?;
         self.broker.lane().commit(changes, Ack::Durable).await?;
+        take_in();
         self.count();
         Ok(())
+    }
+
+    /// Holds all commits of the lake up as long as the answer lives: what is known and what is in the store is the same then.
+    pub async fn stand_still(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.committing.lock().await
     }
 
     /// Gives published files other places, or forgets them, in one commit. What they hold stays as it is.

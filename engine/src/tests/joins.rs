@@ -351,9 +351,13 @@ async fn sql_declares_and_drops_a_stream_of_several_joins() {
     let every = [(1, 21), (1, 22), (1, 23), (2, -1), (2, 21), (2, 23)].map(pair);
     let every = [&[(None, Some(21)), (None, Some(24))], &every[..]].concat();
     assert_eq!(ids(&broker, "both").await, every);
-    let status = engine.stream_status().into_iter().find(|status| status.stream == "both").unwrap();
-    let derived = status.derived.unwrap();
-    assert_eq!((derived.sources, derived.written), (vec!["orders".to_string(), "payments".into()], 8));
+    let told = || engine.stream_status().into_iter().find_map(|status| status.derived).unwrap();
+    // Counts are told a moment after their commit.
+    let began = std::time::Instant::now();
+    while told().written < 8 && began.elapsed().as_secs() < 20 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!((told().sources, told().written), (vec!["orders".to_string(), "payments".into()], 8));
     let both = engine.streams().into_iter().find(|stream| stream.name() == "both").unwrap();
     assert_eq!(both.config().lateness_ms, 12_000, "the widest interval is allowed for");
     assert_eq!(done(&engine, "DROP STREAM both").await, ["dropped"]);

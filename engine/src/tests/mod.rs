@@ -49,7 +49,16 @@ pub(crate) async fn open_broker_at(data_dir: &std::path::Path, clock: Clock) -> 
         durability: Durability::Os,
         ..BrokerConfig::default()
     };
-    Broker::open(config, clock).await.unwrap()
+    // Whoever looked at the former one just now lets go of it a moment after it was stopped.
+    let began = std::time::Instant::now();
+    loop {
+        match Broker::open(config.clone(), clock.clone()).await {
+            Err(error) if error.message.contains("lock hold by current process") && began.elapsed().as_secs() < 10 => {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 pub(crate) fn column(name: &str, sql_type: &str, required: bool) -> ColumnConfig {

@@ -369,3 +369,24 @@ async fn retention_waits_for_marks_and_running_queries() {
     assert_eq!(partition.read(0, 1).await.unwrap_err().kind, Kind::OffsetOutOfRange);
     lake.stop().await.unwrap();
 }
+
+/// A backup's checkpoint of the store and its list of files are of one moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_published_while_the_manifest_stands_still() {
+    let bench = Bench::new(1).await;
+    let lake = bench.lake().await;
+    bench.append(0, &[value(1, json!("a"), 1)]).await;
+    let manifest = lake.manifest_for_test();
+    let still = manifest.stand_still().await;
+    let flushing = tokio::spawn({
+        let lake = lake.clone();
+        async move { lake.flush(TOPIC).await.map(drop) }
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    assert!(!flushing.is_finished() && manifest.commits() == 0);
+    assert_eq!(table(&lake, "SELECT count(*) FROM listens").await, ["1"], "queries go on");
+    drop(still);
+    flushing.await.unwrap().unwrap();
+    assert!(manifest.commits() > 0);
+    lake.stop().await.unwrap();
+}

@@ -367,8 +367,8 @@ impl Runner {
             after.push(Arc::new(entry));
         }
         changes.push(Change::Put(Family::Lake, run_key(&table.config.name)?, last.encode()));
-        self.sealer.settler().manifest.commit_written(changes).await?;
-        table.committed(after, last);
+        let take_in = || table.committed(after, last);
+        self.sealer.settler().manifest.commit_written(changes, take_in).await?;
         self.step(Step::Published)
     }
 
