@@ -1,13 +1,15 @@
-//! `make bench`: Millpond beside Apache Kafka under one librdkafka load, in one run on one machine, then the engine alone.
+//! `make bench`: Millpond beside Apache Kafka under one librdkafka load, in one run on one machine, then the engine
+//! alone, and the lake beside DuckDB and Spark.
 //!
 //! The order of a run: start-up times, then `rounds` passes over every cell of the matrix (record size × partitions ×
-//! acks × durability) in which the brokers take turns, the disk once per round, the engine last. Figures are medians over
+//! acks × durability) in which the brokers take turns, the disk once per round, then the engine, the lake last. Figures are medians over
 //! the rounds. `settings` lists the variables, `report` prints and writes `benches/RESULTS.md`.
 #![allow(clippy::disallowed_methods, reason = "a load is paced by its threads")]
 
 mod brokers;
 mod disk;
 mod engine;
+mod lake;
 mod load;
 mod machine;
 #[path = "../tests/support/ports.rs"]
@@ -43,5 +45,6 @@ fn run() -> Outcome<()> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(settings.scratch())?;
     let brokers = produce_fetch::run(&settings, scratch.path())?;
     let engine = if settings.wants(Part::Engine) { Some(engine::run(&settings, scratch.path())?) } else { None };
-    report::publish(&settings, &brokers, engine.as_ref())
+    let lake = if settings.wants(Part::Lake) { Some(lake::run(&settings, scratch.path())?) } else { None };
+    report::publish(&settings, &brokers, (engine.as_ref(), lake.as_ref()))
 }

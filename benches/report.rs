@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::brokers::Product;
 use crate::disk::BLOCKS;
 use crate::engine::Engine;
+use crate::lake::Lake;
 use crate::produce_fetch::{Brokers, Cell, Figures, Measured};
 use crate::settings::Settings;
 use crate::{Outcome, machine};
@@ -36,7 +37,11 @@ pub fn quantiles(delays_ns: &mut [u64]) -> [f64; 3] {
 ///
 /// # Errors
 /// The file cannot be written, or only a part was measured.
-pub fn publish(settings: &Settings, brokers: &Brokers, engine: Option<&Engine>) -> Outcome<()> {
+pub fn publish(
+    settings: &Settings,
+    brokers: &Brokers,
+    (engine, lake): (Option<&Engine>, Option<&Lake>),
+) -> Outcome<()> {
     let mut text = String::from("# Results\n\n");
     conditions(&mut text, settings, brokers)?;
     summary(&mut text, &brokers.figures)?;
@@ -46,6 +51,9 @@ pub fn publish(settings: &Settings, brokers: &Brokers, engine: Option<&Engine>) 
     disk(&mut text, brokers)?;
     if let Some(engine) = engine {
         engine.describe(&mut text)?;
+    }
+    if let Some(lake) = lake {
+        lake.describe(&mut text)?;
     }
     println!("{text}");
     if !settings.write {

@@ -16,10 +16,17 @@ pub enum Part {
     Kafka,
     /// Millpond's engine.
     Engine,
+    /// Millpond's lake, and DuckDB and Spark on its files.
+    Lake,
 }
 
-const PARTS: [(&str, Part); 4] =
-    [("disk", Part::Disk), ("millpond", Part::Millpond), ("kafka", Part::Kafka), ("engine", Part::Engine)];
+const PARTS: [(&str, Part); 5] = [
+    ("disk", Part::Disk),
+    ("millpond", Part::Millpond),
+    ("kafka", Part::Kafka),
+    ("engine", Part::Engine),
+    ("lake", Part::Lake),
+];
 
 /// The bounds of a run.
 #[derive(Clone, Debug)]
@@ -42,6 +49,8 @@ pub struct Settings {
     pub phase_seconds_max: usize,
     /// `BENCH_ENGINE_EVENTS`: events in the log before the engine starts.
     pub engine_events: usize,
+    /// `BENCH_LAKE_ROWS`: rows that the lake's queries are over; 50 million is the long form.
+    pub lake_rows: usize,
     /// `BENCH_WRITE=1`: write `benches/RESULTS.md`.
     pub write: bool,
     parts: Vec<Part>,
@@ -63,6 +72,7 @@ impl Settings {
             trips: number("BENCH_TRIPS", 300, 10..=100_000)?,
             phase_seconds_max: number("BENCH_PHASE_SECONDS_MAX", 20, 1..=600)?,
             engine_events: number("BENCH_ENGINE_EVENTS", 1_000_000, 1_000..=50_000_000)?,
+            lake_rows: number("BENCH_LAKE_ROWS", 5_000_000, 10_000..=200_000_000)?,
             write: std::env::var("BENCH_WRITE").is_ok_and(|value| value == "1"),
             parts: parts(std::env::var("BENCH_ONLY").ok().as_deref())?,
         })
@@ -107,7 +117,7 @@ fn parts(only: Option<&str>) -> Outcome<Vec<Part>> {
     let Some(only) = only else { return Ok(PARTS.map(|(_, part)| part).to_vec()) };
     let part = |name: &str| match PARTS.iter().find(|(known, _)| *known == name) {
         Some((_, part)) => Ok(*part),
-        None => Err(format!("BENCH_ONLY names {name:?}, give some of disk,millpond,kafka,engine").into()),
+        None => Err(format!("BENCH_ONLY names {name:?}, give some of disk,millpond,kafka,engine,lake").into()),
     };
     only.split(',').map(|name| part(name.trim())).collect()
 }
