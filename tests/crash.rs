@@ -38,7 +38,7 @@ fn kill_9_twenty_times_under_load() {
     let stop = Arc::new(AtomicBool::new(false));
     let writer = thread::spawn({
         let (acknowledged, stop) = (acknowledged.clone(), stop.clone());
-        let value = |sequence| format!("{sequence:012} {}", "x".repeat((sequence % 90) as usize));
+        let value = |sequence: u64| format!("{sequence:012} {}", "x".repeat((sequence % 90) as usize));
         // About 20,000 records a second: load enough, and room for the broker on two cores.
         let pace = Duration::from_micros(200);
         let writes = Writes { address: server.kafka.clone(), topic: LEDGER, partitions: PARTITIONS, value, pace };

@@ -109,7 +109,10 @@ impl Known {
         for (partition, least) in (0..).zip(least) {
             let row = found.iter().find(|row| number(&row[0]) == partition);
             let count = row.map_or(0, |row| number(&row[1]));
-            assert!(count >= *least, "partition {partition}: {count} rows, and {least} were answered or acknowledged before");
+            assert!(
+                count >= *least,
+                "partition {partition}: {count} rows, and {least} were answered or acknowledged before"
+            );
             if let Some(row) = row {
                 // the producer numbers them in order: whatever is there is all from the first to the last
                 let whole = [count, count * (count - 1) / 2, count - 1, (0..count).fold(0, |all, n| all ^ n)];
@@ -141,7 +144,10 @@ impl Known {
 fn history(least: &[i64]) -> String {
     let parts = (0..).zip(least).map(|(partition, least)| format!("(_partition = {partition} AND n < {least})"));
     let parts: Vec<String> = parts.collect();
-    format!("SELECT count(*), coalesce(sum(n), 0), count(DISTINCT n * {PARTITIONS} + _partition) FROM ledger WHERE {}", parts.join(" OR "))
+    format!(
+        "SELECT count(*), coalesce(sum(n), 0), count(DISTINCT n * {PARTITIONS} + _partition) FROM ledger WHERE {}",
+        parts.join(" OR ")
+    )
 }
 
 fn history_is(least: &[i64]) -> Vec<Value> {
@@ -181,7 +187,7 @@ fn a_query_gives_the_same_answer_before_amid_and_after_what_the_lake_does() {
     let mut server = Server::with_config(&scratch, SYSTEM);
     let known = Known::new();
     let (written, stop) = (known.acknowledged.clone(), Arc::new(AtomicBool::new(false)));
-    let value = |n| format!("{{\"n\":{n},\"ts\":{}}}", 1_793_491_200_000 + (n % 3) * 86_400_000);
+    let value = |n: u64| format!("{{\"n\":{n},\"ts\":{}}}", 1_793_491_200_000 + (n % 3) * 86_400_000);
     let pace = Duration::from_millis(2);
     let writes = Writes { address: server.kafka.clone(), topic: "ledger", partitions: PARTITIONS, value, pace };
     let writer = thread::spawn({
@@ -216,7 +222,9 @@ fn a_query_gives_the_same_answer_before_amid_and_after_what_the_lake_does() {
     readers.into_iter().for_each(|reader| reader.join().unwrap());
     let (flushes, merges) = settler.join().unwrap();
     let [answered, broken_off] = [&known.queries, &known.broken_off].map(|count| count.load(Ordering::SeqCst));
-    eprintln!("lake-queries: {answered} answers, {broken_off} broken off, {flushes} flushes, {merges} merges, {sent:?} rows");
+    eprintln!(
+        "lake-queries: {answered} answers, {broken_off} broken off, {flushes} flushes, {merges} merges, {sent:?} rows"
+    );
     assert!(flushes > 10 && merges > 10, "{flushes} flushes, {merges} merges: the lake did nothing");
     is_whole(&server, &known, &sent);
     assert!(server.stop().success());

@@ -2,7 +2,6 @@
 //! does not, in turns.
 
 use std::fmt::Write;
-use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -91,7 +90,6 @@ fn load(folder: &Path, table: &str, values: &[Vec<u8>], records: usize) -> Outco
     let line = server.wait_for_line(|line| line.starts_with("millpond ready "), WAIT_MAX)?;
     let place = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned);
     let (kafka, http) = place("kafka=").zip(place("http=")).ok_or("the ready line names no places")?;
-    TcpStream::connect(&kafka)?;
     let before = machine::cpu_seconds(server.pid())?;
     let seconds = produce(&kafka, values, records)?;
     let cpu_seconds = machine::cpu_seconds(server.pid())? - before;
@@ -151,7 +149,10 @@ impl Sealed {
              8 MiB of a partition become a file meanwhile. It costs producers {:.0} % of their throughput.\n",
             100.0 * (1.0 - with / without)
         )?;
-        writeln!(text, "| | records/s | MB/s of values | CPU s of the server | settled when the last was acknowledged |")?;
+        writeln!(
+            text,
+            "| | records/s | MB/s of values | CPU s of the server | settled when the last was acknowledged |"
+        )?;
         writeln!(text, "|---|---|---|---|---|")?;
         for (name, loads) in [("not sealing", still), ("sealing", sealing)] {
             let rate = over(loads, |one| one.records_per_second);
