@@ -143,6 +143,13 @@ impl Flushes {
                 over(|one| one.file_bytes as f64 / 1e6),
             )?;
         }
+        let cpu = |at: usize| median(&mut self.topics[at].iter().map(|one| one.cpu_seconds).collect::<Vec<_>>());
+        let log_mb = self.topics[0].first().map_or(0.0, |flushed| flushed.log_bytes as f64 / 1e6);
+        writeln!(
+            text,
+            "\nWhole records by themselves, by what they add to the CPU of the rows: {:.0} MB per CPU second.",
+            log_mb / (cpu(2) - cpu(0))
+        )?;
         let files = self.topics[0].first().map_or(0, |flushed| flushed.file_bytes);
         writeln!(
             text,

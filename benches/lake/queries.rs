@@ -221,8 +221,10 @@ impl Reader {
         let report: Value = serde_json::from_str(out.lines().last().unwrap_or_default())?;
         let version = report["version"].as_str().unwrap_or("unknown").to_owned();
         let answers = report["answers"].as_array().ok_or_else(|| said("gave no answers"))?;
-        eprintln!("bench: lake {version}: {answers:.0?}");
-        Ok(Read { version, answers: answers.iter().map(answer_of).collect() })
+        let answers: Vec<Answer> = answers.iter().map(answer_of).collect();
+        let each: Vec<String> = answers.iter().map(|answer| format!("{:.1} ms", answer.ms)).collect();
+        eprintln!("bench: lake {version}: {}", each.join(", "));
+        Ok(Read { version, answers })
     }
 }
 

@@ -20,6 +20,8 @@ use crate::tables::Table;
 
 /// Bytes of the log that are turned into rows at one time.
 const READ_BYTES: usize = 1 << 20;
+/// The end of the log grows until the next query, and is not worth keeping when it is smaller.
+const KEPT_BYTES_MIN: u64 = READ_BYTES as u64 / 4;
 
 /// Rows of offsets `from..to` of one partition. Holds the boundary, and so the pin that keeps retention off them.
 pub struct LogScan {
@@ -83,8 +85,7 @@ impl LogScan {
             Some(portion) => portion,
             None => {
                 let Some((at, portion)) = self.decode(at).await? else { return Ok(None) };
-                // the last one of the log grows until the next query
-                if portion.next < to {
+                if portion.next < to || portion.log_bytes >= KEPT_BYTES_MIN {
                     self.decoded.put(&self.table, log, (first, at), &portion);
                 }
                 portion
