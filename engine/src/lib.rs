@@ -78,6 +78,7 @@ mod tests;
 mod top_k;
 mod tumble;
 mod unnest;
+mod varint;
 mod view;
 mod watermark;
 mod window;
