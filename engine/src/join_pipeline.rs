@@ -45,15 +45,12 @@ impl JoinPipeline {
     /// Runs until it is stopped or fails.
     pub(crate) async fn run(mut self) {
         let mut cpu = ThreadCpu::new();
-        if let Err(error) = self.run_steps(&mut cpu).await {
+        let failed = self.run_steps(&mut cpu).await.err();
+        if let Some(error) = &failed {
             tracing::error!(stream = self.name(), %error, "a joined stream has stopped, fix the cause and start again");
-            *self.shared.failure.lock() = Some(error.message);
         }
         self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
-        // Whoever waits must not wait for what no longer comes.
-        for published in self.published() {
-            published.advanced.send_modify(|count| *count += 1);
-        }
+        self.shared.show_end(failed.map(|error| error.message), &self.published());
     }
 
     /// The name of the joined stream.

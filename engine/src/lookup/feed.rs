@@ -37,13 +37,11 @@ pub(crate) struct TableFeed {
 impl TableFeed {
     /// Runs until it is stopped or fails.
     pub(crate) async fn run(mut self) {
-        if let Err(error) = self.run_steps().await {
-            let table = self.table.name();
-            tracing::error!(table, %error, "a table has stopped, fix the cause and start again");
-            *self.shared.failure.lock() = Some(error.message);
+        let failed = self.run_steps().await.err();
+        if let Some(error) = &failed {
+            tracing::error!(table = self.table.name(), %error, "a table has stopped, fix the cause and start again");
         }
-        // Whoever waits must not wait for what no longer comes.
-        self.published.advanced.send_modify(|count| *count += 1);
+        self.shared.show_end(failed.map(|error| error.message), std::slice::from_ref(&self.published));
     }
 
     async fn run_steps(&mut self) -> Result<()> {
