@@ -3,15 +3,15 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{Array, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::concat_batches;
 use broker::{Broker, Change, Family, Store, TimestampMs};
 
 use super::deduplicate::{Finding, Seen};
 use super::join::Failure;
 use super::plan::{DerivedPlan, Evaluated};
 use crate::check::REJECTED_SUFFIX;
-use crate::conditions::{Fault, Judged};
+use crate::conditions::{Fault, Judged, keep};
 use crate::decode::{Sources, rejected};
 use crate::emit::{Outbox, push_rejected, push_rows};
 use crate::error::{EngineError, Result};
@@ -260,11 +260,7 @@ impl DerivedMember {
 
 impl Evaluated {
     fn keep(self, good: Vec<bool>) -> Result<Evaluated> {
-        if good.iter().all(|good| *good) {
-            return Ok(self);
-        }
-        let mut flags = good.iter();
-        let origin = self.origin.into_iter().filter(|_| *flags.next().unwrap_or(&true)).collect();
-        Ok(Evaluated { rows: filter_record_batch(&self.rows, &BooleanArray::from(good))?, origin })
+        let (rows, origin) = keep((self.rows, self.origin), good)?;
+        Ok(Evaluated { rows, origin })
     }
 }
