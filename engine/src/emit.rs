@@ -10,6 +10,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use broker::{Append, BatchBuilder, Broker, Change, LogId, Origin, Partition, RecordRef, TimestampMs};
 use bytes::Bytes;
 
+use crate::check::REJECTED_SUFFIX;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::finish::Finished;
 use crate::member::LateRow;
@@ -268,7 +269,7 @@ pub(crate) fn push_unjoined(
 }
 
 /// A refused record: as it was written, and headers that say which rule it broke, why, and where it stands.
-pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: TimestampMs) {
+fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: TimestampMs) {
     let partition = rejected.partition.to_string();
     let offset = rejected.offset.to_string();
     let records = rejected.records.to_string();
@@ -283,6 +284,21 @@ pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: Ti
     ];
     headers.extend(ours.map(|(name, value)| (name, Some(value))));
     outbox.push(now_ms, rejected.key.as_deref(), rejected.value.as_deref(), &headers);
+}
+
+/// What writes refused records to `<stream>.rejected`; nothing where there are none.
+pub(crate) fn refused_changes(
+    broker: &Broker,
+    stream: &str,
+    refused: &[Rejected],
+    now_ms: TimestampMs,
+) -> Result<Vec<Change>> {
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut outbox = Outbox::to(broker, &format!("{stream}{REJECTED_SUFFIX}"))?;
+    refused.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
+    Ok(outbox.finish())
 }
 
 /// The hash by which Kafka's Java client chooses a partition (MurmurHash2, 32 bits, seed 0x9747b28c).

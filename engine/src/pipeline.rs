@@ -18,10 +18,10 @@ use std::time::Duration;
 use arrow::array::{Array, Int32Array, RecordBatch};
 use broker::{Ack, Broker, Change, Family, LogId, PartitionIndex, TimestampMs};
 
-use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::check::LATE_SUFFIX;
 use crate::decode::{Decoder, Sources, rejected};
 use crate::derive::{DerivedMember, DerivedStep};
-use crate::emit::{LateOf, Outbox, push_groups, push_late, push_rejected, state_headers, unfinished};
+use crate::emit::{LateOf, Outbox, push_groups, push_late, refused_changes, state_headers, unfinished};
 use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
@@ -319,18 +319,13 @@ impl Pipeline {
         }
         if let Some(member) = &mut self.stream_member {
             for rejected in refused {
-                *member.progress.rejected.entry(rejected.rule.to_string()).or_default() +=
-                    rejected.records.unsigned_abs();
+                member.progress.count_refused(&rejected.rule, rejected.records.unsigned_abs());
             }
             let key = state::stream_progress_key(self.stream.name());
             changes.push(Change::Put(Family::State, key, member.progress.encode()));
             records.extend_from_slice(refused);
         }
-        if !records.is_empty() {
-            let mut outbox = Outbox::to(&self.broker, &format!("{}{REJECTED_SUFFIX}", self.stream.name()))?;
-            records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, read.now_ms));
-            changes.extend(outbox.finish());
-        }
+        changes.extend(refused_changes(&self.broker, self.stream.name(), &records, read.now_ms)?);
         Ok(())
     }
 

@@ -411,6 +411,14 @@ impl Progress {
         Ok(progress)
     }
 
+    /// Counts records that a rule has refused.
+    pub(crate) fn count_refused(&mut self, rule: &str, records: u64) {
+        match self.rejected.get_mut(rule) {
+            Some(count) => *count += records,
+            None => drop(self.rejected.insert(rule.to_string(), records)),
+        }
+    }
+
     /// Where a member stands in each partition, for grouping members that stand together.
     pub(crate) fn stands_with(&self, other: &Progress) -> bool {
         self.positions == other.positions && self.event_watermark == other.event_watermark
