@@ -55,13 +55,24 @@ impl Outbox {
         value: Option<&[u8]>,
         headers: &Headers<'_>,
     ) {
-        let count = self.builders.len();
-        let at = match key {
-            _ if count == 0 => return,
-            Some(key) if count > 1 => (murmur2(key) & 0x7fff_ffff) as usize % count,
-            _ => 0,
-        };
+        if self.builders.is_empty() {
+            return;
+        }
+        let at = key.map_or(0, |key| self.partition_of(key));
         self.push_at(at, now_ms, key, value, headers);
+    }
+
+    /// The partition that a key goes to, of those that are there.
+    pub(crate) fn partition_of(&self, key: &[u8]) -> usize {
+        match self.builders.len() {
+            0 | 1 => 0,
+            count => (murmur2(key) & 0x7fff_ffff) as usize % count,
+        }
+    }
+
+    /// How many partitions there are.
+    pub(crate) fn partitions(&self) -> usize {
+        self.builders.len()
     }
 
     /// Adds a record to the partition of this number, or another one where the topic has fewer.
@@ -72,7 +83,8 @@ impl Outbox {
         }
     }
 
-    fn push_at(
+    /// Adds a record to the partition of this number, which is there.
+    pub(crate) fn push_at(
         &mut self,
         at: usize,
         timestamp: TimestampMs,
@@ -82,6 +94,13 @@ impl Outbox {
     ) {
         self.builders[at].push(timestamp, key, value, headers);
         if self.builders[at].size() >= BATCH_BYTES {
+            self.close(at);
+        }
+    }
+
+    /// Closes the batch of a partition that would have more than so many bytes with these.
+    pub(crate) fn make_room(&mut self, at: usize, bytes: usize, bytes_max: usize) {
+        if self.builders[at].size() + bytes > bytes_max.min(BATCH_BYTES) {
             self.close(at);
         }
     }
@@ -302,7 +321,7 @@ pub(crate) fn refused_changes(
 }
 
 /// The hash by which Kafka's Java client chooses a partition (MurmurHash2, 32 bits, seed 0x9747b28c).
-pub(crate) fn murmur2(data: &[u8]) -> u32 {
+fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mix = |word: u32| {
         let word = word.wrapping_mul(M);
