@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::array::RecordBatch;
 use broker::{Broker, PartitionIndex, TimestampMs};
 
 use crate::decode::{Decoder, Sources};
@@ -22,6 +21,7 @@ use crate::quality;
 use crate::shared::{PipelineShared, Published, SharedHold};
 use crate::source::{Decode, Source};
 use crate::state::Position;
+use crate::stream::Stream;
 use crate::watermark::event_watermark;
 use crate::window::closed_until;
 
@@ -220,8 +220,7 @@ impl JoinPipeline {
 
 /// The positions before a row of a step: what follows of a partition is still to be done.
 fn before_row(positions: &Positions, rows: &RecordBatch, from: usize) -> Positions {
-    let partitions = rows.column(rows.num_columns() - 2).as_primitive::<Int32Type>().values();
-    let offsets = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
+    let (partitions, offsets) = Stream::places(rows);
     let mut after = positions.clone();
     let mut seen = BTreeSet::new();
     for row in from..rows.num_rows() {

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrow::array::{Array, Int32Array, RecordBatch};
+use arrow::array::RecordBatch;
 use broker::{Ack, Broker, Change, Family, LogId, PartitionIndex, TimestampMs};
 
 use crate::check::LATE_SUFFIX;
@@ -444,9 +444,8 @@ pub(crate) fn advance_event_times(
     now_ms: TimestampMs,
 ) {
     let latest_ms = now_ms.saturating_add(stream.config().max_ahead_ms);
-    let partitions = rows.column(rows.num_columns() - 2).as_any().downcast_ref::<Int32Array>();
-    let partitions = partitions.expect("_partition is the last column but one, an Int32");
-    for (partition, event_time) in partitions.values().iter().zip(stream.event_times(rows).values()) {
+    let (partitions, _) = Stream::places(rows);
+    for (partition, event_time) in partitions.iter().zip(stream.event_times(rows).values()) {
         if let Some(position) = positions.get_mut(partition).filter(|_| *event_time <= latest_ms) {
             position.max_event_ms = position.max_event_ms.max(Some(*event_time));
         }

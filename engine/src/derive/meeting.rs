@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Int32Type, Int64Type};
 use broker::{Broker, Change, Family, PartitionIndex, Store, TimestampMs};
 
 use super::interval::Side;
@@ -26,6 +25,7 @@ use crate::emit::{Outbox, push_unjoined};
 use crate::error::Result;
 use crate::shared::Published;
 use crate::state::{Position, Progress};
+use crate::stream::Stream;
 
 /// Rows of one part.
 const PART_ROWS: usize = if cfg!(test) { 50 } else { 8_192 };
@@ -200,8 +200,7 @@ impl JoinMember {
     ) -> Result<()> {
         let (join, side) = (self.join(), part.side);
         let times = join.stream(side).event_times(chunk).values();
-        let partitions = chunk.column(chunk.num_columns() - 2).as_primitive::<Int32Type>().values();
-        let offsets = chunk.column(chunk.num_columns() - 1).as_primitive::<Int64Type>().values();
+        let (partitions, offsets) = Stream::places(chunk);
         for (row, value) in join.encode(side, chunk)?.into_iter().enumerate() {
             let (is_left_out, has_met) = told(row);
             if is_left_out {
