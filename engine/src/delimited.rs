@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::columns::{ColumnBuffer, Scalar};
 use crate::config::StreamConfig;
-use crate::fields::{Refusal, refusal};
+use crate::fields::{Refusal, refusal, text_of};
 use crate::stream::Stream;
 
 /// Notes what is wrong with the declaration of such a stream.
@@ -31,9 +31,7 @@ pub(crate) fn check(config: &StreamConfig, mistakes: &mut Vec<String>) {
 
 /// Reads a record into the columns. After a refusal columns may be longer than `row`: cut them back.
 pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], row: usize) -> Result<(), Refusal> {
-    let text =
-        std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
-    let csv = &stream.config().csv;
+    let (text, csv) = (text_of(value)?, &stream.config().csv);
     let (mut count, mut wrong) = (0, None);
     for field in Fields::new(text, csv.delimiter) {
         let field = field.map_err(|reason| refusal("csv", format!("field {}: {reason}", count + 1)))?;
