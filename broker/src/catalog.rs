@@ -13,7 +13,7 @@ use crate::claims::{Claim, Claims};
 use crate::cold::Cold;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
-use crate::log::{Deleted, Partition, keys};
+use crate::log::{Deleted, Partition};
 use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
@@ -21,7 +21,7 @@ use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
 
 pub use names::check_name;
 use names::flat;
-pub(crate) use stored::{NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END, decode_topic};
+pub(crate) use stored::{NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END, decode_next_log_id, decode_topic};
 use stored::{StoredTopic, next_log_id_change, topic_key};
 
 /// One topic. Holds: identity, settings, partitions. The catalog alone changes it, by commits. A crash keeps it.
@@ -133,12 +133,7 @@ impl Catalog {
             let (key, value) = entry?;
             topics.insert(&Arc::new(recover_topic(&store, (&key, &value), &defaults)?));
         }
-        let next_log_id = match store.get(Family::Meta, NEXT_LOG_ID_KEY)? {
-            Some(value) => {
-                u32::from_be_bytes(value.as_slice().try_into().map_err(|_| keys::damaged("log id", &value))?)
-            }
-            None => 1,
-        };
+        let next_log_id = decode_next_log_id(store.get(Family::Meta, NEXT_LOG_ID_KEY)?.as_deref())?;
         let changing = Arc::new(tokio::sync::Mutex::new(next_log_id));
         Ok(Self {
             store,

@@ -53,11 +53,7 @@ fn check_next_id(check: &mut Check<'_>, logs: &Logs) {
         Ok(stored) => stored,
         Err(error) => return check.add(super::UNREADABLE, Place::named("next log id"), error.message),
     };
-    let next = match stored {
-        Some(stored) => stored.try_into().map(u32::from_be_bytes).ok(),
-        None => Some(1),
-    };
-    let Some(next) = next else {
+    let Ok(next) = catalog::decode_next_log_id(stored.as_deref()) else {
         return check.add(TOPIC_DAMAGED, Place::named("next log id"), "it cannot be read");
     };
     if let Some((id, span)) = logs.spans.range(LogId(next)..).next() {
