@@ -16,9 +16,6 @@ const TOPIC_DAMAGED: Kind = Kind::wrong("topic damaged", Remedy::Restore);
 const ID_TWICE: Kind = Kind::wrong("id given twice", Remedy::Restore);
 const ORPHANS: Kind = Kind::note("data of no topic", Remedy::Repair);
 
-/// What of a log lies in `meta`, before its id.
-const META_PREFIXES: [&[u8]; 5] = [b"start", b"floor", b"segment", b"compaction", b"epoch"];
-
 /// Reads the topics. The logs get their bounds when they are walked over.
 pub(super) fn check(check: &mut Check<'_>) -> Logs {
     let mut logs = Logs::default();
@@ -98,13 +95,12 @@ fn gaps(known: &BTreeSet<LogId>) -> Vec<(LogId, LogId)> {
 /// All ranges of keys that logs have; each begins with the first log's id after some bytes.
 fn ranges((first, end): (LogId, LogId)) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
     let (from, to) = (keys::log_range(first).0.to_vec(), keys::log_range(end).0.to_vec());
-    let mut ranges: Vec<_> = [Family::Log, Family::Compacted, Family::Index, Family::Producers]
-        .map(|family| (family, from.clone(), to.clone()))
-        .into();
+    let mut ranges: Vec<_> = keys::BY_LOG.map(|family| (family, from.clone(), to.clone())).into();
     ranges.push((Family::Txns, aborted::range(first).0, aborted::range(end).0));
     ranges.push((Family::Txns, open::range(first).0, open::range(end).0));
-    let meta = META_PREFIXES.map(|prefix| (Family::Meta, [prefix, &from].concat(), [prefix, &to].concat()));
-    ranges.extend(meta);
+    ranges.push((Family::Meta, keys::epoch_range(first).0, keys::epoch_range(end).0));
+    let of = |prefix| (Family::Meta, keys::of_log(prefix, first), keys::of_log(prefix, end));
+    ranges.extend(keys::ONE_PER_LOG.map(of));
     ranges
 }
 
