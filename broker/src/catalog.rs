@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 
 use crate::claims::{Claim, Claims};
 use crate::cold::Cold;
+use crate::completion::to_the_end;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
 use crate::log::{Deleted, Partition};
@@ -288,7 +289,7 @@ impl Catalog {
         let changes = vec![topic.record(&new.config, topic.logs())?, next_log_id_change(after)];
         let (commit, topics) = (self.lane.commit(changes, Ack::Durable), self.topics.clone());
         let seen = self.changes.clone();
-        to_the_end(async move {
+        to_the_end("topics", async move {
             commit.await?;
             *next_log_id = after;
             topics.write().insert(&topic);
@@ -363,7 +364,7 @@ impl Catalog {
         let logs = all.iter().map(|partition| partition.id().0).collect();
         let changes = vec![topic.record(topic.config().overrides(), logs)?, next_log_id_change(after)];
         let (commit, seen) = (self.lane.commit(changes, Ack::Durable), self.changes.clone());
-        to_the_end(async move {
+        to_the_end("topics", async move {
             commit.await?;
             *next_log_id = after;
             *topic.partitions.write() = all;
@@ -405,7 +406,7 @@ impl Catalog {
         let overrides = change(topic.config().overrides())?;
         let config = Arc::new(self.check_config(&topic, &overrides)?);
         let commit = self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable);
-        to_the_end(async move {
+        to_the_end("topics", async move {
             commit.await?;
             topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));
             *topic.config.write() = config;
@@ -430,13 +431,6 @@ impl Catalog {
         let recover = |(index, id)| Partition::recover(&self.store, LogId(id), (name.clone(), index), config.clone());
         indexes.zip(first_log_id..).map(recover).collect()
     }
-}
-
-/// Goes on although nobody waits any more: once its commit is submitted, a change must become visible and its log ids
-/// count as used, or a later change would use them again.
-async fn to_the_end<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let ended = tokio::spawn(change).await;
-    ended.unwrap_or_else(|e| Err(Error::new(Kind::Bug, format!("a change of topics ended early: {e}"))))
 }
 
 fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {

@@ -11,6 +11,7 @@ mod claims;
 mod clock;
 pub mod codec;
 mod cold;
+mod completion;
 mod config;
 mod counters;
 mod disk;
