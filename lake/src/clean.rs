@@ -85,18 +85,12 @@ pub async fn remove_orphans(
 ) -> Result<()> {
     objects.clear_hidden().await?;
     let found = look(objects, manifest, broker, tables).await?;
-    let known: HashSet<String> = manifest
-        .snapshot(&manifest.logs())
-        .iter()
-        .flat_map(|settled| {
-            let raw = settled.raw.iter().map(|file| file.path.clone());
-            settled.files.iter().map(|file| file.path.clone()).chain(raw).collect::<Vec<_>>()
-        })
-        .collect();
+    let published = manifest.snapshot(&manifest.logs());
+    let known: HashSet<&str> = published.iter().flat_map(Settled::paths).collect();
     for Found { table, partitions, files } in &found {
         let (mut removed, mut aside) = (0_u64, Vec::new());
         let there: HashSet<&str> = files.iter().map(String::as_str).collect();
-        for at in files.iter().filter(|at| !known.contains(*at)) {
+        for at in files.iter().filter(|at| !known.contains(at.as_str())) {
             let name = at.rsplit('/').next().unwrap_or(at);
             let Some((index, first, last)) = published_range(&table.topic, name) else { continue };
             let partition = partitions.iter().find(|partition| partition.index() == index);
