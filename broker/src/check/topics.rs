@@ -114,14 +114,15 @@ fn orphans(store: &Store, logs: &Logs) -> Result<BTreeSet<LogId>> {
     for gap in gaps(&known) {
         for (family, from, to) in ranges(gap) {
             let at = from.len() - 4;
-            let mut next = from;
+            let mut scan = store.scan(family, &from, &to);
             // one look per log, however much it has
-            while let Some(entry) = store.scan(family, &next, &to).next_ref() {
+            while let Some(entry) = scan.next_ref() {
                 let (key, _) = entry?;
                 let Some(id) = key.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { break };
                 let id = LogId(u32::from_be_bytes(*id));
                 found.insert(id);
-                next = [&key[..at], &keys::log_range(id).1].concat();
+                let next = [&key[..at], &keys::log_range(id).1].concat();
+                scan.seek(&next);
             }
         }
     }
