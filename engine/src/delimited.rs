@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::columns::{ColumnBuffer, Scalar};
 use crate::config::StreamConfig;
 use crate::fields::{Refusal, refusal, text_of};
+use crate::misfit::parsed;
 use crate::stream::Stream;
 
 /// Notes what is wrong with the declaration of such a stream.
@@ -62,8 +63,7 @@ pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], 
 /// # Errors
 /// What is no column, or no object.
 pub(crate) fn encode(config: &StreamConfig, json: &str) -> Result<Vec<u8>, String> {
-    let value: Value = serde_json::from_str(json).map_err(|error| format!("not JSON: {error}"))?;
-    let Value::Object(mut map) = value else {
+    let Value::Object(mut map) = parsed(json)? else {
         return Err("the value is not an object: its fields are the columns".into());
     };
     let csv = &config.csv;

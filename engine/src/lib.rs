@@ -38,6 +38,7 @@ mod json;
 mod keyed;
 mod lookup;
 mod member;
+mod misfit;
 pub mod model;
 mod names;
 mod nested;
