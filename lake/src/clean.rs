@@ -269,3 +269,30 @@ fn table_dir(file: &FileEntry) -> (String, String, String) {
     let (dir, rest) = parts.split_at(parts.len().saturating_sub(file.levels.len() + 1));
     (dir.join("/"), dir.last().unwrap_or(&"").to_string(), rest.join("/"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest_bytes::{Mark, Plan};
+
+    #[test]
+    fn only_what_a_crash_left_goes() {
+        let settled = Settled {
+            mark: Some(Mark { offset: 10, moved_ms: 1 }),
+            plan: Some(Plan { first: 10, last: 14, epoch: 1 }),
+            ..Settled::default()
+        };
+        for (range, others_are_there, goes) in [
+            ((10, 14), false, true),
+            ((10, 12), false, true),
+            ((10, 15), true, false),
+            ((11, 14), true, false),
+            ((5, 9), true, true),
+            ((5, 9), false, false),
+            ((5, 10), true, false),
+        ] {
+            assert_eq!(is_left(range, &settled, others_are_there), goes, "{range:?} {others_are_there}");
+        }
+        assert!(!is_left((0, 0), &Settled::default(), true), "nothing settled yet");
+    }
+}
