@@ -5,6 +5,7 @@ use crate::clients::create_topic;
 use crate::oracle::{lake, merging, music, oracle, report, settle};
 use crate::support::process::Process;
 use crate::support::server::{Options, Server, millpond};
+use crate::support::writer::patient;
 use crate::support::{Scratch, alone, eventually, seed};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
@@ -188,17 +189,8 @@ fn simulate(scratch: &Scratch, server: &Server) -> Process {
 
 /// Writes numbered records until told to stop, then until all are acknowledged; how many were written per partition.
 fn write_until(address: &str, acknowledged: &Arc<Acknowledged>, stop: &AtomicBool) -> Vec<u64> {
-    let producer: ThreadedProducer<Ledger> = ClientConfig::new()
-        .set("bootstrap.servers", address)
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("linger.ms", "2")
-        .set("batch.num.messages", "500")
-        .set("message.timeout.ms", "600000")
-        .set("reconnect.backoff.ms", "20")
-        .set("reconnect.backoff.max.ms", "200")
-        .create_with_context(Ledger(acknowledged.clone()))
-        .unwrap();
+    let producer: ThreadedProducer<Ledger> =
+        patient(address).set("batch.num.messages", "500").create_with_context(Ledger(acknowledged.clone())).unwrap();
     let mut sent = vec![0u64; PARTITIONS as usize];
     let started = Instant::now();
     while !stop.load(Ordering::Relaxed) {

@@ -19,7 +19,7 @@ use rocksdb::{
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
-pub use read_only::{ReadOnly, TableFile};
+pub use read_only::ReadOnly;
 pub use wal::DamagedLog;
 
 /// Version of everything stored. A store of a newer one is refused; of an older one, migrated when there is one.

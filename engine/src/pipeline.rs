@@ -15,13 +15,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrow::array::{Array, Int32Array, RecordBatch};
+use arrow::array::RecordBatch;
 use broker::{Ack, Broker, Change, Family, LogId, PartitionIndex, TimestampMs};
 
-use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
+use crate::check::LATE_SUFFIX;
 use crate::decode::{Decoder, Sources, rejected};
 use crate::derive::{DerivedMember, DerivedStep};
-use crate::emit::{LateOf, Outbox, push_groups, push_late, push_rejected, state_headers, unfinished};
+use crate::emit::{LateOf, Outbox, push_groups, push_late, refused_changes, state_headers, unfinished};
 use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
@@ -102,15 +102,12 @@ impl Pipeline {
     /// Runs until it is stopped or fails.
     pub(crate) async fn run(mut self) {
         let mut cpu = ThreadCpu::new();
-        if let Err(error) = self.run_steps(&mut cpu).await {
+        let failed = self.run_steps(&mut cpu).await.err();
+        if let Some(error) = &failed {
             tracing::error!(stream = self.stream.name(), %error, "a pipeline has stopped, fix the cause and start again");
-            *self.shared.failure.lock() = Some(error.message);
         }
         self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
-        // Whoever waits must not wait for what no longer comes.
-        for published in self.published() {
-            published.advanced.send_modify(|count| *count += 1);
-        }
+        self.shared.show_end(failed.map(|error| error.message), &self.published());
     }
 
     /// What others see of the members.
@@ -322,18 +319,13 @@ impl Pipeline {
         }
         if let Some(member) = &mut self.stream_member {
             for rejected in refused {
-                *member.progress.rejected.entry(rejected.rule.to_string()).or_default() +=
-                    rejected.records.unsigned_abs();
+                member.progress.count_refused(&rejected.rule, rejected.records.unsigned_abs());
             }
             let key = state::stream_progress_key(self.stream.name());
             changes.push(Change::Put(Family::State, key, member.progress.encode()));
             records.extend_from_slice(refused);
         }
-        if !records.is_empty() {
-            let mut outbox = Outbox::to(&self.broker, &format!("{}{REJECTED_SUFFIX}", self.stream.name()))?;
-            records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, read.now_ms));
-            changes.extend(outbox.finish());
-        }
+        changes.extend(refused_changes(&self.broker, self.stream.name(), &records, read.now_ms)?);
         Ok(())
     }
 
@@ -452,9 +444,8 @@ pub(crate) fn advance_event_times(
     now_ms: TimestampMs,
 ) {
     let latest_ms = now_ms.saturating_add(stream.config().max_ahead_ms);
-    let partitions = rows.column(rows.num_columns() - 2).as_any().downcast_ref::<Int32Array>();
-    let partitions = partitions.expect("_partition is the last column but one, an Int32");
-    for (partition, event_time) in partitions.values().iter().zip(stream.event_times(rows).values()) {
+    let (partitions, _) = Stream::places(rows);
+    for (partition, event_time) in partitions.iter().zip(stream.event_times(rows).values()) {
         if let Some(position) = positions.get_mut(partition).filter(|_| *event_time <= latest_ms) {
             position.max_event_ms = position.max_event_ms.max(Some(*event_time));
         }

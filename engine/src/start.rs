@@ -247,9 +247,8 @@ async fn prepare_table(
     };
     if known.is_none() && stored.is_some() {
         tracing::info!(table = table.name(), "the table has changed, it is read again from its topic");
-        let prefix = state::table_row_prefix(table.name());
-        let end = state::after(&prefix);
-        let changes = vec![Change::DeleteRange(Family::State, prefix, end), Change::Delete(Family::State, key)];
+        let rows = state::delete_below(state::table_row_prefix(table.name()));
+        let changes = vec![rows, Change::Delete(Family::State, key)];
         broker.lane().commit(changes, Ack::Durable).await?;
     }
     let progress = known.unwrap_or_default();

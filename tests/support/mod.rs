@@ -1,5 +1,6 @@
 //! What the tests stand on: processes that always end, the server, Apache Kafka, raw protocol, HTTP and scripts.
 
+pub mod clicks;
 pub mod faults;
 pub mod files;
 pub mod hdfs;
@@ -17,6 +18,7 @@ pub mod raw;
 pub mod reader;
 pub mod scripts;
 pub mod server;
+pub mod writer;
 
 use std::env;
 use std::fs;
