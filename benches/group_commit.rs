@@ -122,7 +122,7 @@ async fn producer(mut stream: TcpStream, mut record: OneRecord, window: Window) 
     let mut answer = Vec::new();
     loop {
         let sent = Instant::now();
-        stream.write_all(record.next()).await?;
+        stream.write_all(record.bytes()).await?;
         answer.resize(raw::answer_bytes(stream.read_i32().await?)?, 0);
         stream.read_exact(&mut answer).await?;
         let now = Instant::now();
@@ -165,8 +165,8 @@ impl GroupCommit {
                 let over = |of: fn(&Measured) -> f64| broker.median(|round| of(&round[at]));
                 let (fsync, name) = (if *fsync { "on" } else { "off" }, broker.product.name());
                 write!(text, "| {fsync} | {name} | {:.0} |", over(|one| one.records))?;
-                for quantile in [|one: &Measured| one.answer_ms[0], |one| one.answer_ms[1], |one| one.answer_ms[2]] {
-                    write!(text, " {:.2} |", over(quantile))?;
+                for quantile in 0..3 {
+                    write!(text, " {:.2} |", broker.median(|round| round[at].answer_ms[quantile]))?;
                 }
                 writeln!(text, " {:.1} |", over(|one| one.cpu_per_million))?;
             }

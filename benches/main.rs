@@ -59,7 +59,7 @@ fn run() -> Outcome<()> {
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(settings.scratch())?;
     let measuring = Measuring { settings: &settings, scratch: scratch.path() };
     let (started, before) = (Instant::now(), others_cpu()?);
-    let mut report = Report {
+    let report = Report {
         disk: measuring.part(Part::Disk, disk::run)?,
         matrix: measuring.part(Part::Matrix, produce_fetch::run)?,
         tail: measuring.part(Part::Tail, tail::run)?,
@@ -69,13 +69,11 @@ fn run() -> Outcome<()> {
         start: measuring.part(Part::Start, start::run)?,
         amplification: measuring.part(Part::Amplification, amplification::run)?,
         engine: measuring.part(Part::Engine, engine::run)?,
-        conditions: Conditions { others_share: 0.0, took: started.elapsed() },
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let took = started.elapsed();
     let others_share = (others_cpu()? - before) / took.as_secs_f64() / cores;
-    report.conditions = Conditions { others_share, took };
-    report::publish(&settings, &report)
+    report::publish(&settings, &report, Conditions { others_share, took })
 }
 
 fn soak() -> Outcome<()> {

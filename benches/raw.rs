@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::net::TcpStream;
+use std::time::Duration;
 
 use broker::BatchBuilder;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -18,6 +19,8 @@ const PRODUCE_VERSION: i16 = 12;
 const API_VERSIONS_VERSION: i16 = 0;
 /// How long the broker may take to write, in milliseconds.
 const PRODUCE_TIMEOUT_MS: i32 = 30_000;
+/// How long the answer to a hello may take.
+const ANSWER_MAX: Duration = Duration::from_secs(30);
 /// The largest answer that is taken.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// Where the correlation id stands in a frame: after the length, the API's key and its version.
@@ -52,6 +55,7 @@ pub fn idle(bootstrap: &str, count: usize) -> Outcome<Vec<TcpStream>> {
     }
     // an answer shows that a connection is served
     for stream in &connections {
+        stream.set_read_timeout(Some(ANSWER_MAX))?;
         stream.peek(&mut [0])?;
     }
     Ok(connections)
@@ -82,7 +86,7 @@ impl OneRecord {
     }
 
     /// The next request's bytes.
-    pub fn next(&mut self) -> &[u8] {
+    pub fn bytes(&mut self) -> &[u8] {
         self.correlation = self.correlation.wrapping_add(1);
         self.frame[CORRELATION_AT..CORRELATION_AT + 4].copy_from_slice(&self.correlation.to_be_bytes());
         &self.frame

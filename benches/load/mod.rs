@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
-pub use consume::{consume, consumer_of, receive, round_trips};
+pub use consume::{consume, consumer_of, round_trips};
 pub use first::first_record;
-pub use open_loop::{Delays, Offered, open_loop};
+pub use open_loop::{Offered, open_loop};
 pub use produce::{flat_out, produce, produce_delays};
 pub use reports::{Reports, all_reported, producing, send};
 pub use topics::{create_topics, delete_topics, flush_each};

@@ -58,22 +58,24 @@ pub fn flat_out(target: &Target, during: Duration) -> Outcome<Moved> {
             }
             Ok(())
         });
-        let outcome = (|| {
-            let started = Instant::now();
-            let moved = produce(target, usize::MAX, during)?;
-            let deadline = Instant::now() + ANSWER_MAX;
-            while received.load(Ordering::Relaxed) < moved.records + target.partitions_usize() {
-                if Instant::now() > deadline {
-                    return Err("the consumer does not get what was produced".into());
-                }
-                thread::sleep(Duration::from_millis(1));
-            }
-            Ok(Moved { records: moved.records, seconds: started.elapsed().as_secs_f64() })
-        })();
+        let outcome = until_received(target, during, &received);
         done.store(true, Ordering::Relaxed);
         let reading = reading.join().map_err(|_| "the consumer's thread ended badly")?;
         reading.and(outcome)
     })
+}
+
+fn until_received(target: &Target, during: Duration, received: &AtomicUsize) -> Outcome<Moved> {
+    let started = Instant::now();
+    let moved = produce(target, usize::MAX, during)?;
+    let deadline = Instant::now() + ANSWER_MAX;
+    while received.load(Ordering::Relaxed) < moved.records + target.partitions_usize() {
+        if Instant::now() > deadline {
+            return Err("the consumer does not get what was produced".into());
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(Moved { records: moved.records, seconds: started.elapsed().as_secs_f64() })
 }
 
 /// Offers `rate` records per second without linger; gives the time from the moment each was due to its delivery report,

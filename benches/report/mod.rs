@@ -43,8 +43,6 @@ pub struct Report {
     pub amplification: Option<Amplification>,
     /// The engine.
     pub engine: Option<Engine>,
-    /// The machine while all that was measured.
-    pub conditions: Conditions,
 }
 
 /// The machine during the run.
@@ -79,8 +77,9 @@ pub fn quantiles(delays_ns: &mut [u64]) -> [f64; 3] {
 ///
 /// # Errors
 /// The file cannot be written, or only a part was measured.
-pub fn publish(settings: &Settings, report: &Report) -> Outcome<()> {
+pub fn publish(settings: &Settings, report: &Report, during: Conditions) -> Outcome<()> {
     let mut text = String::from("# Results\n\n");
+    conditions(&mut text, settings, during)?;
     report.describe(&mut text, settings)?;
     println!("{text}");
     if !settings.write {
@@ -98,7 +97,6 @@ pub fn publish(settings: &Settings, report: &Report) -> Outcome<()> {
 
 impl Report {
     fn describe(&self, text: &mut String, settings: &Settings) -> Outcome<()> {
-        conditions(text, settings, self.conditions)?;
         targets::describe(text, self)?;
         if let Some(figures) = &self.matrix {
             matrix::describe(text, figures, settings)?;
@@ -133,13 +131,13 @@ pub fn place_and_time(text: &mut String) -> Outcome<()> {
     writeln!(text, "| kernel | {} |", machine::first_line("uname", &["-sr"]))?;
     writeln!(
         text,
-        "| load | librdkafka {}, client, brokers and disk on this machine, over loopback |",
+        "| client | librdkafka {}, it, brokers and disk on this machine, over loopback |",
         client_version()
     )?;
     Ok(())
 }
 
-fn conditions(text: &mut String, settings: &Settings, conditions: Conditions) -> Outcome<()> {
+fn conditions(text: &mut String, settings: &Settings, during: Conditions) -> Outcome<()> {
     let Settings { rounds, warmup_rounds, mib_small, mib_large, .. } = settings;
     writeln!(text, "Written by `BENCH_WRITE=1 make bench` (`benches/`); medians of {rounds} rounds.\n")?;
     place_and_time(text)?;
@@ -155,8 +153,8 @@ fn conditions(text: &mut String, settings: &Settings, conditions: Conditions) ->
         "| fsync on | Millpond `--durability fsync`, Kafka `flush.messages=1`: both answer acks=1 and acks=all after the sync |"
     )?;
     writeln!(text, "| fsync off | Millpond `--durability os`, Kafka's default |")?;
-    writeln!(text, "| other processes | {:.1} % of all cores meanwhile |", conditions.others_share * 100.0)?;
-    writeln!(text, "| run | {:.0} minutes |\n", conditions.took.as_secs_f64() / 60.0)?;
+    writeln!(text, "| other processes | {:.1} % of all cores meanwhile |", during.others_share * 100.0)?;
+    writeln!(text, "| run | {:.0} minutes |\n", during.took.as_secs_f64() / 60.0)?;
     writeln!(
         text,
         "MiB and GiB are of record values. CPU is user and kernel time of the broker's process within the phase; what the \

@@ -28,6 +28,9 @@ const TOPIC_SETTINGS: [(&str, &str); 2] = [("retention.bytes", "268435456"), ("s
 /// How often retention looks: with Kafka's five minutes there would be tens of GiB between two looks.
 const RETENTION_CHECK: (&str, &str) = ("KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS", "10000");
 
+/// That of the probe: without it the client would send other, smaller batches at half the rate.
+const LINGER_MS: u32 = 5;
+
 /// What the run did.
 #[derive(Debug)]
 struct Soak {
@@ -53,7 +56,9 @@ pub fn run(settings: &Settings, scratch: &Path) -> Outcome<()> {
 
 fn load(broker: &Running, place: &Place, settings: &Settings) -> Outcome<Soak> {
     let probing = Target::new(&broker.bootstrap, "probe", PARTITIONS);
-    load::create_topics(&broker.bootstrap, &["probe", "soak"], PARTITIONS, &TOPIC_SETTINGS)?;
+    // the probe's consumer may fall behind, so that topic keeps everything
+    load::create_topics(&broker.bootstrap, &["probe"], PARTITIONS, &[])?;
+    load::create_topics(&broker.bootstrap, &["soak"], PARTITIONS, &TOPIC_SETTINGS)?;
     let moved = load::flat_out(&probing, Duration::from_secs(settings.soak_probe_seconds as u64))?;
     load::delete_topics(&broker.bootstrap, &["probe"])?;
     let most = moved.records as f64 / moved.seconds;
@@ -70,7 +75,7 @@ fn offer(target: &Target, offered: Offered, watched: &Watched) -> Outcome<Vec<Mi
     let done = AtomicBool::new(false);
     let consumer = load::consumer_of(target)?;
     let arrivals = Mutex::new(Vec::new());
-    load::producing(target, (0, offered.rate * 60), |producer| {
+    load::producing(target, (LINGER_MS, offered.rate * 60), |producer| {
         let reports = producer.context();
         thread::scope(|scope| {
             let reading = scope.spawn(|| listen(&consumer, reports, &arrivals, &done));
