@@ -12,8 +12,6 @@ use crate::{Outcome, machine, raw};
 
 /// Records that go to one partition before the next one's turn: 16 KiB, what Kafka's own producer fills before it goes on.
 const RUN: usize = 16;
-/// Partitions and MiB of the load that goes before, which is not measured.
-const UNMEASURED: (i32, usize) = (6, 256);
 
 /// One load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,20 +71,19 @@ pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Scaling> {
 }
 
 fn climb(broker: &Running, settings: &Settings) -> Outcome<Vec<Measured>> {
-    let (partitions, mib) = UNMEASURED;
-    load_once(broker, ("unmeasured", partitions), mib, settings)?;
+    load::warm_up(&broker.bootstrap)?;
     let mut steps = Vec::new();
     for step in STEPS {
         let idle = if step.crowded { raw::idle(&broker.bootstrap, settings.connections)? } else { Vec::new() };
         let topic = format!("scaling-{}", step.partitions);
-        let measured = load_once(broker, (&topic, step.partitions), settings.scaling_mib, settings)?;
+        let measured = load_once(broker, (&topic, step.partitions), settings)?;
         drop(idle);
         steps.push(measured);
     }
     Ok(steps)
 }
 
-fn load_once(broker: &Running, (topic, partitions): (&str, i32), mib: usize, settings: &Settings) -> Outcome<Measured> {
+fn load_once(broker: &Running, (topic, partitions): (&str, i32), settings: &Settings) -> Outcome<Measured> {
     machine::flush_disks()?;
     let started = Instant::now();
     load::create_topics(&broker.bootstrap, &[topic], partitions, &[])?;
@@ -94,7 +91,7 @@ fn load_once(broker: &Running, (topic, partitions): (&str, i32), mib: usize, set
     // a record for each partition: Kafka answers CreateTopics before its logs are there
     let opened = load::produce(&target, 0, settings.phase_max())?.records + target.partitions_usize();
     let create_seconds = started.elapsed().as_secs_f64();
-    let records = (mib << 20) / target.record_bytes;
+    let records = (settings.scaling_mib << 20) / target.record_bytes;
     let (moved, produce) =
         rated(broker, target.record_bytes, || load::produce(&target, records, settings.phase_max()))?;
     let stored = opened + target.partitions_usize() + moved.records;
@@ -115,12 +112,12 @@ impl Scaling {
     /// # Errors
     /// None in practice.
     pub fn describe(&self, text: &mut String) -> Outcome<()> {
-        let (mib, before) = (self.mib, UNMEASURED.1);
+        let mib = self.mib;
         writeln!(text, "## Partitions and connections\n")?;
         writeln!(
             text,
             "{mib} MiB of 1 KiB records, {RUN} to a partition before the next one's turn, linger 5 ms, acks all, fsync off; then \
-             read back. Each round is a new process, after {before} MiB that are not measured, with the steps in this order and \
+             read back. Each round is a new process, warmed up, with the steps in this order and \
              the topics of those before still there. Create: until each partition has acknowledged a record.\n"
         )?;
         writeln!(

@@ -26,7 +26,11 @@ pub struct Tail {
 /// # Errors
 /// A broker that fails anything ends the run.
 pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Tail> {
-    let start = |product: &Product| Place::new(*product, scratch, "tail", false).start();
+    let start = |product: &Product| {
+        let broker = Place::new(*product, scratch, "tail", false).start()?;
+        load::warm_up(&broker.bootstrap)?;
+        Ok(broker)
+    };
     let mut brokers: Vec<Running> = settings.brokers.iter().map(start).collect::<Outcome<_>>()?;
     let rounds = take_turns(settings, settings.warmup_rounds, |turn, round| {
         let broker = &mut brokers[turn];

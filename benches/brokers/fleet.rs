@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Place, Product, Running};
-use crate::Outcome;
+use crate::{Outcome, load};
 
 /// The brokers that phases need with and without `fsync`: Millpond syncs by process, so it runs twice; Kafka syncs by topic.
 pub struct Fleet {
@@ -12,12 +12,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Starts them on empty folders.
+    /// Starts them on empty folders and warms them up.
     ///
     /// # Errors
     /// One did not start.
     pub fn start(product: Product, scratch: &Path, name: &str) -> Outcome<Self> {
-        Self::beside(Place::new(product, scratch, name, true).start()?, scratch, name)
+        let fleet = Self::beside(Place::new(product, scratch, name, true).start()?, scratch, name)?;
+        fleet.running().try_for_each(|broker| load::warm_up(&broker.bootstrap))?;
+        Ok(fleet)
     }
 
     /// The same, with a broker that syncs and runs already.

@@ -4,10 +4,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::consume::consumer_of;
+use rdkafka::producer::Producer;
+
+use super::consume::{consume, consumer_of};
 use super::reports::{all_reported, producing, send};
+use super::topics::{create_topics, delete_topics};
 use super::{ANSWER_MAX, Moved, Target, noise};
 use crate::Outcome;
+
+const WARM_UP_PARTITIONS: i32 = 6;
+const WARM_UP_BYTES: usize = 256 << 20;
+/// Most time of either phase of a warm-up.
+const WARM_UP_MAX: Duration = Duration::from_secs(20);
 
 /// Sends `records` as fast as the client's queue takes them; ends with the last delivery report. One record per partition
 /// goes ahead of the clock, for the connection. Stops sending early, and says how many it sent, when `within` is over.
@@ -39,6 +47,18 @@ pub fn produce(target: &Target, records: usize, within: Duration) -> Outcome<Mov
         let ended = all_reported(producer, sent + ahead)?;
         Ok(Moved { records: sent, seconds: ended.duration_since(started).as_secs_f64() })
     })
+}
+
+/// Produces 256 MiB to a topic of its own and reads them back, which nobody measures: the JIT needs some load.
+///
+/// # Errors
+/// A record was not delivered, or did not come back.
+pub fn warm_up(bootstrap: &str) -> Outcome<()> {
+    let target = Target::new(bootstrap, "warm-up", WARM_UP_PARTITIONS);
+    create_topics(bootstrap, &[&target.topic], target.partitions, &[])?;
+    let moved = produce(&target, WARM_UP_BYTES / target.record_bytes, WARM_UP_MAX)?;
+    consume(&target, moved.records + target.partitions_usize(), WARM_UP_MAX)?;
+    delete_topics(bootstrap, &[&target.topic])
 }
 
 /// Sends for so long as fast as the client's queue takes it, while a consumer reads along; the clock ends when it has all.

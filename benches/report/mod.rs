@@ -131,7 +131,7 @@ pub fn place_and_time(text: &mut String) -> Outcome<()> {
     writeln!(text, "| kernel | {} |", machine::first_line("uname", &["-sr"]))?;
     writeln!(
         text,
-        "| client | librdkafka {}, it, brokers and disk on this machine, over loopback |",
+        "| client | librdkafka {}; client, brokers and disk on this machine, over loopback |",
         client_version()
     )?;
     Ok(())
@@ -147,7 +147,11 @@ fn conditions(text: &mut String, settings: &Settings, during: Conditions) -> Out
         "| cell | {mib_small} MiB of 100 B records or {mib_large} MiB of 1 KiB records, no key, no compression, \
          to partitions in turn; linger 5 ms; then read back from the beginning; the brokers take turns |"
     )?;
-    writeln!(text, "| warm-up | {warmup_rounds} whole rounds of each broker |")?;
+    writeln!(
+        text,
+        "| warm-up | {warmup_rounds} whole rounds of each broker; parts other than the matrix, starts and \
+         amplification begin with 256 MiB |"
+    )?;
     writeln!(
         text,
         "| fsync on | Millpond `--durability fsync`, Kafka `flush.messages=1`: both answer acks=1 and acks=all after the sync |"
