@@ -12,8 +12,10 @@ use crate::{Outcome, machine};
 
 const TOPIC: &str = "amplification";
 const PARTITIONS: i32 = 6;
-/// A broker that has caused no write for so long is idle: what it puts off (flush, merges) has been done.
+/// A broker that has written almost nothing for so long is idle: what it puts off (flush, merges) has been done.
 const IDLE: Duration = Duration::from_secs(5);
+/// Almost nothing: Kafka adds a few records a second to its metadata log whatever happens.
+const IDLE_BYTES: u64 = 1 << 20;
 /// The longest wait for that.
 const SETTLE_MAX: Duration = Duration::from_secs(180);
 
@@ -89,21 +91,21 @@ fn count(broker: &Running, place: &Place, case: Case, settings: &Settings) -> Ou
     Ok(Counted { live, written: written as f64, kept: kept as f64, settle_seconds })
 }
 
-/// Waits until the broker writes nothing; gives what it has caused to be written since its start.
+/// Waits until the broker is idle; gives what it has caused to be written since its start.
 fn settle(broker: &Running) -> Outcome<u64> {
     let deadline = Instant::now() + SETTLE_MAX;
-    let (mut written, mut since) = (machine::written_bytes(broker.pid())?, Instant::now());
-    while since.elapsed() < IDLE {
+    let mut before = machine::written_bytes(broker.pid())?;
+    loop {
+        thread::sleep(IDLE);
+        let now = machine::written_bytes(broker.pid())?;
+        if now.saturating_sub(before) < IDLE_BYTES {
+            return Ok(now);
+        }
         if Instant::now() > deadline {
             return Err(format!("it still writes after {SETTLE_MAX:?}").into());
         }
-        thread::sleep(Duration::from_millis(250));
-        let now = machine::written_bytes(broker.pid())?;
-        if now != written {
-            (written, since) = (now, Instant::now());
-        }
+        before = now;
     }
-    Ok(written)
 }
 
 /// Blocks are given to a file when its pages are written.
@@ -129,9 +131,10 @@ impl Amplification {
         writeln!(text, "## Amplification\n")?;
         writeln!(
             text,
-            "{mib} MiB of values, acks all, as fast as it goes, then until the broker has written nothing for {idle} s. Written: \
-             what the kernel counts for the process in `/proc/PID/io`, less what was deleted before it reached the device. On disk: \
-             blocks in the data directory. Both less what the empty store had. Counts, so measured once.\n"
+            "{mib} MiB of values, acks all, as fast as it goes, then until the broker has written less than a MiB in {idle} s; what \
+             is in memory then has been written once, to a log. Written: what the kernel counts for the process in \
+             `/proc/PID/io`, less what was deleted before it reached the device. On disk: blocks in the data directory. Both less \
+             what the empty store had. Counts, so measured once.\n"
         )?;
         writeln!(
             text,
