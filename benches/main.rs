@@ -1,4 +1,4 @@
-//! `make bench`: Millpond beside Apache Kafka under one load, in one run on one machine, then the engine alone.
+//! `make bench`: Millpond beside Apache Kafka under one load, in one run on one machine, then the engine alone, and the lake beside DuckDB and Spark.
 //! `make soak`: Millpond under half of what it takes at most, for an hour.
 //!
 //! A run measures its parts one after the other, each in rounds in which the brokers take turns; figures are medians over the
@@ -10,6 +10,7 @@ mod brokers;
 mod disk;
 mod engine;
 mod group_commit;
+mod lake;
 mod latency;
 mod load;
 mod machine;
@@ -69,6 +70,7 @@ fn run() -> Outcome<()> {
         start: measuring.part(Part::Start, start::run)?,
         amplification: measuring.part(Part::Amplification, amplification::run)?,
         engine: measuring.part(Part::Engine, engine::run)?,
+        lake: measuring.part(Part::Lake, lake::run)?,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
     let took = started.elapsed();

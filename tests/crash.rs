@@ -3,6 +3,7 @@
 
 use crate::clients::create_topic;
 use crate::oracle::{lake, merging, music, oracle, report, settle};
+use crate::support::ledger::{Acknowledged, Writes};
 use crate::support::process::Process;
 use crate::support::server::{Options, Server, millpond};
 use crate::support::writer::patient;
@@ -14,50 +15,16 @@ use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
-use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 const KILLS: u32 = 20;
 const PARTITIONS: i32 = 4;
 const LEDGER: &str = "ledger";
-
-/// Sequence numbers that were acknowledged, per partition, in no order: `flush` hands reports out beside the producer's own thread, and
-/// what a later success implies of an earlier request is reported when the client learns of it.
-#[derive(Default)]
-struct Acknowledged {
-    by_partition: Mutex<BTreeMap<i32, Vec<u64>>>,
-    failures: Mutex<Vec<String>>,
-    count: AtomicU64,
-}
-
-#[derive(Clone)]
-struct Ledger(Arc<Acknowledged>);
-
-impl ClientContext for Ledger {
-    fn error(&self, _: KafkaError, _: &str) {}
-    fn log(&self, _: rdkafka::config::RDKafkaLogLevel, _: &str, _: &str) {}
-}
-
-impl ProducerContext for Ledger {
-    type DeliveryOpaque = Box<u64>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, sequence: Box<u64>) {
-        match result {
-            Ok(message) => {
-                self.0.by_partition.lock().unwrap().entry(message.partition()).or_default().push(*sequence);
-                self.0.count.fetch_add(1, Ordering::Relaxed);
-            }
-            Err((error, _)) => self.0.failures.lock().unwrap().push(format!("{sequence}: {error}")),
-        }
-    }
-}
 
 #[test]
 fn kill_9_twenty_times_under_load() {
@@ -71,8 +38,12 @@ fn kill_9_twenty_times_under_load() {
     let acknowledged = Arc::new(Acknowledged::default());
     let stop = Arc::new(AtomicBool::new(false));
     let writer = thread::spawn({
-        let (address, acknowledged, stop) = (server.kafka.clone(), acknowledged.clone(), stop.clone());
-        move || write_until(&address, &acknowledged, &stop)
+        let (acknowledged, stop) = (acknowledged.clone(), stop.clone());
+        let value = |sequence: u64| format!("{sequence:012} {}", "x".repeat((sequence % 90) as usize));
+        // About 20,000 records a second: load enough, and room for the broker on two cores.
+        let pace = Duration::from_micros(200);
+        let writes = Writes { address: server.kafka.clone(), topic: LEDGER, partitions: PARTITIONS, value, pace };
+        move || writes.run(&acknowledged, &stop)
     });
     let mut before = 0;
     for kill in 1..=KILLS {
@@ -185,35 +156,6 @@ fn simulate(scratch: &Scratch, server: &Server) -> Process {
     command.args(["--property", "message.timeout.ms=600000", "--property", "reconnect.backoff.max.ms=200"]);
     command.arg("--record").arg(scratch.path("sent.jsonl"));
     Process::start(command, &scratch.path("simulate"))
-}
-
-/// Writes numbered records until told to stop, then until all are acknowledged; how many were written per partition.
-fn write_until(address: &str, acknowledged: &Arc<Acknowledged>, stop: &AtomicBool) -> Vec<u64> {
-    let producer: ThreadedProducer<Ledger> =
-        patient(address).set("batch.num.messages", "500").create_with_context(Ledger(acknowledged.clone())).unwrap();
-    let mut sent = vec![0u64; PARTITIONS as usize];
-    let started = Instant::now();
-    while !stop.load(Ordering::Relaxed) {
-        for partition in 0..PARTITIONS {
-            let sequence = sent[partition as usize];
-            let value = format!("{sequence:012} {}", "x".repeat((sequence % 90) as usize));
-            let record = BaseRecord::<str, str, Box<u64>>::with_opaque_to(LEDGER, Box::new(sequence))
-                .partition(partition)
-                .payload(&value);
-            match producer.send(record) {
-                Ok(()) => sent[partition as usize] += 1,
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    thread::sleep(Duration::from_millis(5))
-                }
-                Err((e, _)) => panic!("{e}"),
-            }
-        }
-        // About 20,000 records a second: load enough, and room for the broker on two cores.
-        let due = Duration::from_micros(200 * sent[0]);
-        thread::sleep(due.saturating_sub(started.elapsed()).min(Duration::from_millis(20)));
-    }
-    producer.flush(Duration::from_secs(120)).unwrap();
-    sent
 }
 
 /// Each record exactly once and in the order of sending, by the log's own offsets; all acknowledged, each once.

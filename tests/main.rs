@@ -42,6 +42,7 @@ mod jobs;
 mod joins;
 mod lake_hdfs;
 mod lake_objects;
+mod lake_queries;
 mod music;
 mod name_service;
 mod oracle;

@@ -60,13 +60,21 @@ fn java(jars: &Path, flags: &[&str]) -> Command {
     command
 }
 
-/// Where `tests/support/setup` put Kafka's jars.
-fn jars() -> Outcome<PathBuf> {
+/// Where `tests/support/setup` puts what the tests and benches run beside Millpond.
+///
+/// # Errors
+/// The environment names no home.
+pub fn clients() -> Outcome<PathBuf> {
     let cache = match std::env::var_os("MILLPOND_CACHE") {
         Some(cache) => PathBuf::from(cache),
         None => PathBuf::from(std::env::var_os("HOME").ok_or("HOME is not set")?).join(".cache/millpond"),
     };
-    let jars = cache.join("tests/kafka/jars");
+    Ok(cache.join("tests"))
+}
+
+/// Where `tests/support/setup` put Kafka's jars.
+fn jars() -> Outcome<PathBuf> {
+    let jars = clients()?.join("kafka/jars");
     if !jars.is_dir() {
         return Err(format!("no jars of Apache Kafka in {}, run tests/support/setup", jars.display()).into());
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crate::ports::free_port;
 use crate::{Outcome, load, machine};
 
+pub use command::clients;
 pub use fleet::Fleet;
 
 /// How long a start may take on a busy machine, with a large store.

@@ -11,6 +11,7 @@ use crate::amplification::Amplification;
 use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::group_commit::GroupCommit;
+use crate::lake::Lake;
 use crate::latency::Latency;
 use crate::produce_fetch::Figures;
 use crate::scaling::Scaling;
@@ -43,6 +44,8 @@ pub struct Report {
     pub amplification: Option<Amplification>,
     /// The engine.
     pub engine: Option<Engine>,
+    /// The lake.
+    pub lake: Option<Lake>,
 }
 
 /// The machine during the run.
@@ -110,6 +113,7 @@ impl Report {
             self.amplification.as_ref().map(|part| part.describe(text)),
             self.disk.as_ref().map(|part| part.describe(text)),
             self.engine.as_ref().map(|part| part.describe(text)),
+            self.lake.as_ref().map(|part| part.describe(text)),
         ];
         parts.into_iter().flatten().collect()
     }

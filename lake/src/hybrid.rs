@@ -26,6 +26,7 @@ use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::physical_plan::union::UnionExec;
 use futures::StreamExt;
 
+use crate::decoded::DecodedRows;
 use crate::error::{LakeError, Result};
 use crate::file_scan::{Files, ScanFile, file_sets};
 use crate::floors::{Floors, Pin};
@@ -110,6 +111,8 @@ pub struct HybridTable {
     pub boundary: Option<Arc<Boundary>>,
     /// Where the files are.
     pub files: Files,
+    /// What queries have decoded of the log.
+    pub decoded: Arc<DecodedRows>,
     /// Counts what is read of the log.
     pub meter: Arc<Meter>,
 }
@@ -180,6 +183,7 @@ impl HybridTable {
             partition: partition.clone(),
             range,
             boundary: boundary.clone(),
+            decoded: self.decoded.clone(),
             meter: self.meter.clone(),
         })
     }

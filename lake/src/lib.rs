@@ -16,6 +16,7 @@ mod bounded;
 mod clean;
 mod config;
 mod ddl;
+mod decoded;
 mod error;
 mod file_scan;
 mod floors;

@@ -12,6 +12,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{StreamExt, TryStreamExt, stream};
 
+use crate::decoded::{DecodedRows, Portion};
 use crate::error::{LakeError, Result};
 use crate::hybrid::Boundary;
 use crate::meter::Meter;
@@ -19,6 +20,8 @@ use crate::tables::Table;
 
 /// Bytes of the log that are turned into rows at one time.
 const READ_BYTES: usize = 1 << 20;
+/// The end of the log grows until the next query, and is not worth keeping when it is smaller.
+const KEPT_BYTES_MIN: u64 = READ_BYTES as u64 / 4;
 
 /// Rows of offsets `from..to` of one partition. Holds the boundary, and so the pin that keeps retention off them.
 pub struct LogScan {
@@ -30,6 +33,8 @@ pub struct LogScan {
     pub range: (Offset, Offset),
     /// What the query reads, kept as long as this is.
     pub boundary: Arc<Boundary>,
+    /// What queries have decoded.
+    pub decoded: Arc<DecodedRows>,
     /// Counts what is read.
     pub meter: Arc<Meter>,
 }
@@ -53,6 +58,7 @@ impl PartitionStream for LogScan {
             partition: self.partition.clone(),
             range: self.range,
             boundary: self.boundary.clone(),
+            decoded: self.decoded.clone(),
             meter: self.meter.clone(),
         };
         let rows = stream::try_unfold((part, self.range.0), |(part, at)| async move {
@@ -66,33 +72,54 @@ impl PartitionStream for LogScan {
 
 impl LogScan {
     /// Rows from `at` on, and where to go on; none at the end.
-    async fn read(&self, mut at: Offset) -> Result<Option<(RecordBatch, Offset)>> {
-        let (_, to) = self.range;
-        loop {
-            if at >= to {
-                return Ok(None);
+    async fn read(&self, at: Offset) -> Result<Option<(RecordBatch, Offset)>> {
+        let (first, to) = self.range;
+        // deleted on somebody's order (DeleteRecords); retention cannot pass the pin
+        let at = at.max(self.partition.log_start());
+        if at >= to {
+            return Ok(None);
+        }
+        let log = self.partition.id();
+        let known = self.decoded.get(&self.table, log, at).filter(|portion| portion.next <= to);
+        let portion = match known {
+            Some(portion) => portion,
+            None => {
+                let Some((at, portion)) = self.decode(at).await? else { return Ok(None) };
+                if portion.next < to || portion.log_bytes >= KEPT_BYTES_MIN {
+                    self.decoded.put(&self.table, log, (first, at), &portion);
+                }
+                portion
             }
-            let batches = match self.partition.read_committed(at, READ_BYTES).await {
-                Ok(batches) => batches,
+        };
+        self.meter.add_log(portion.log_bytes);
+        Ok(Some((portion.rows, portion.next)))
+    }
+
+    /// Reads and decodes from `at` on, or from the log's start where that has moved; gives where it began.
+    async fn decode(&self, mut at: Offset) -> Result<Option<(Offset, Portion)>> {
+        let (_, to) = self.range;
+        let batches = loop {
+            match self.partition.read_committed(at, READ_BYTES).await {
+                Ok(batches) => break batches,
                 Err(error) if error.kind == Kind::OffsetOutOfRange && self.partition.log_start() > at => {
-                    // deleted on somebody's order (DeleteRecords); retention cannot pass the pin
                     at = self.partition.log_start();
-                    continue;
+                    if at >= to {
+                        return Ok(None);
+                    }
                 }
                 Err(error) => return Err(error.into()),
-            };
-            let Some(last) = batches.last() else { return Ok(None) };
-            self.meter.add_log(batches.iter().map(|batch| batch.bytes().len() as u64).sum());
-            let range = (at, last.next_offset().min(to));
-            let (table, index) = (self.table.clone(), self.partition.index());
-            // decoding a portion takes milliseconds, which no thread that serves others should spend
-            let decode = tokio::task::spawn_blocking(move || {
-                let (rows, next) = table.rows(index, &batches, range)?;
-                Ok::<_, LakeError>((table.layout.complete(&rows)?, next))
-            });
-            let (rows, next) = decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??;
-            return Ok(Some((rows, next)));
-        }
+            }
+        };
+        let Some(last) = batches.last() else { return Ok(None) };
+        let log_bytes = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
+        let range = (at, last.next_offset().min(to));
+        let (table, index) = (self.table.clone(), self.partition.index());
+        // decoding a portion takes milliseconds, which no thread that serves others should spend
+        let decode = tokio::task::spawn_blocking(move || {
+            let (rows, next) = table.rows(index, &batches, range)?;
+            Ok::<_, LakeError>(Portion { rows: table.layout.complete(&rows)?, next, log_bytes })
+        });
+        Ok(Some((at, decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??)))
     }
 }
 

@@ -35,6 +35,7 @@ use futures::future::BoxFuture;
 use crate::Offsets;
 use crate::bounded;
 use crate::config::{Costs, SqlLimits};
+use crate::decoded::DecodedRows;
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
 use crate::manifest::Manifest;
@@ -58,6 +59,8 @@ const SQL_BYTES_MAX: usize = 1 << 20;
 const OVERDUE_MAX: Duration = Duration::from_millis(500);
 /// Longest wait for the views that a query names.
 const FRESH_WAIT_MS_MAX: u64 = 5_000;
+/// The part of what queries may use that is used beside it, for rows that they decoded.
+const DECODED_SHARE: usize = 4;
 
 /// One query.
 #[derive(Clone, Debug, Default)]
@@ -110,6 +113,8 @@ pub struct Queries {
     base: SessionState,
     /// What transforms run in: memory of their own, and a directory for what does not fit.
     work: Arc<RuntimeEnv>,
+    /// What queries have decoded of the log.
+    decoded: Arc<DecodedRows>,
     threads: Threads,
 }
 
@@ -206,7 +211,9 @@ impl Queries {
             .build()
             .map_err(|e| LakeError::bug(format!("threads for SQL cannot be started: {e}")))?;
         let log = QueryLog::new(source.broker.clock().clone());
-        Ok(Self { source: Arc::new(source), log, limits, base, work, threads: Threads(Some(threads)) })
+        let decoded = Arc::new(DecodedRows::new(limits.memory_bytes / DECODED_SHARE));
+        let (source, threads) = (Arc::new(source), Threads(Some(threads)));
+        Ok(Self { source, log, limits, base, work, decoded, threads })
     }
 
     /// Answers one query.
@@ -242,6 +249,11 @@ impl Queries {
     /// The queries that ran.
     pub fn log(&self) -> &Arc<QueryLog> {
         &self.log
+    }
+
+    /// What queries have decoded of the log.
+    pub(crate) fn decoded(&self) -> &Arc<DecodedRows> {
+        &self.decoded
     }
 
     /// The session that all others begin as.

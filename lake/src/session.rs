@@ -128,7 +128,8 @@ impl Queries {
                 merge(offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
                 reads.boundaries.push(boundary.clone());
             }
-            hybrids.push(HybridTable { table: table.clone(), boundary, files: None, meter: room.meter.clone() });
+            let (table, decoded, meter) = (table.clone(), self.decoded().clone(), room.meter.clone());
+            hybrids.push(HybridTable { table, boundary, files: None, decoded, meter });
         }
         let mut written = Vec::new();
         for table in &self.source().written {

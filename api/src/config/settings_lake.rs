@@ -96,7 +96,7 @@ pub const LAKE: [Field; 21] = [
         "sql_memory_bytes_max",
         Kind::Size(MIB, 1 << 40),
         "256MiB",
-        "Most memory of SQL queries, all together.",
+        "Most memory of SQL queries, all together; live rows that they decoded are kept in a quarter as much beside it.",
     ),
     Field::with_default("sql_rows_max", Kind::Integer(1, 10_000_000), "100000", "Most rows of one SQL answer."),
     Field::with_default(

@@ -4,6 +4,7 @@ mod archive;
 mod cold;
 mod compacted;
 mod crash;
+mod decoded;
 mod faults;
 mod history;
 mod iceberg;
