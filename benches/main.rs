@@ -39,9 +39,10 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome<()> {
-    let settings = Settings::from_env()?;
+    let (settings, bounds) = (Settings::from_env()?, engine::Bounds::from_env()?);
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(settings.scratch())?;
     let brokers = produce_fetch::run(&settings, scratch.path())?;
-    let engine = if settings.wants(Part::Engine) { Some(engine::run(&settings, scratch.path())?) } else { None };
+    let engine =
+        if settings.wants(Part::Engine) { Some(engine::run(&settings, &bounds, scratch.path())?) } else { None };
     report::publish(&settings, &brokers, engine.as_ref())
 }

@@ -7,6 +7,7 @@ pub mod http;
 pub mod kafka;
 pub mod name_proxy;
 pub mod name_service;
+pub mod nexmark;
 pub mod objects;
 pub mod plan;
 pub mod ports;
