@@ -298,8 +298,11 @@ struct Watched {
 impl History for Watched {
     fn read(&self, wanted: Wanted) -> BoxFuture<'_, Result<Found>> {
         let engine = self.engine.upgrade().unwrap();
-        let counted = status(&engine, "later").positions["events"][&wanted.partition.index()];
-        self.early.fetch_add(usize::from(counted < wanted.range.0), Ordering::SeqCst);
+        // It may read before it is shown.
+        let shown = engine.status().into_iter().find(|status| status.view == "later");
+        let is_early =
+            shown.is_some_and(|status| status.positions["events"][&wanted.partition.index()] < wanted.range.0);
+        self.early.fetch_add(usize::from(is_early), Ordering::SeqCst);
         Box::pin(async move { self.kept.find(&wanted) })
     }
 }
