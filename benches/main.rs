@@ -56,7 +56,7 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Outcome<()> {
-    let settings = Settings::from_env()?;
+    let (settings, bounds) = (Settings::from_env()?, engine::Bounds::from_env()?);
     let scratch = tempfile::Builder::new().prefix("bench-").tempdir_in(settings.scratch())?;
     let measuring = Measuring { settings: &settings, scratch: scratch.path() };
     let (started, before) = (Instant::now(), others_cpu()?);
@@ -69,7 +69,7 @@ fn run() -> Outcome<()> {
         scaling: measuring.part(Part::Scaling, scaling::run)?,
         start: measuring.part(Part::Start, start::run)?,
         amplification: measuring.part(Part::Amplification, amplification::run)?,
-        engine: measuring.part(Part::Engine, engine::run)?,
+        engine: measuring.part(Part::Engine, |settings, scratch| engine::run(settings, &bounds, scratch))?,
         lake: measuring.part(Part::Lake, lake::run)?,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
@@ -91,7 +91,7 @@ struct Measuring<'a> {
 }
 
 impl Measuring<'_> {
-    fn part<T>(&self, part: Part, run: fn(&Settings, &Path) -> Outcome<T>) -> Outcome<Option<T>> {
+    fn part<T>(&self, part: Part, run: impl FnOnce(&Settings, &Path) -> Outcome<T>) -> Outcome<Option<T>> {
         if !self.settings.wants(part) {
             return Ok(None);
         }

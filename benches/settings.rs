@@ -153,7 +153,11 @@ impl Settings {
     }
 }
 
-fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -> Outcome<usize> {
+/// A variable, or its default.
+///
+/// # Errors
+/// It is not a number within its bounds.
+pub fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -> Outcome<usize> {
     let Ok(text) = std::env::var(name) else { return Ok(default) };
     match text.parse() {
         Ok(value) if bounds.contains(&value) => Ok(value),

@@ -6,7 +6,6 @@ use crate::oracle::{lake, merging, music, oracle, report, settle};
 use crate::support::ledger::{Acknowledged, Writes};
 use crate::support::process::Process;
 use crate::support::server::{Options, Server, millpond};
-use crate::support::writer::patient;
 use crate::support::{Scratch, alone, eventually, seed};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;

@@ -13,7 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DBRawIterator, Options, ReadOptions, UniversalCompactOptions, UniversalCompactionStopStyle, WriteBatch, WriteOptions,
+    DBRawIterator, Options, ReadOptions, UniversalCompactOptions, UniversalCompactionStopStyle, WriteBatch,
+    WriteOptions,
 };
 
 use crate::config::BrokerConfig;

@@ -9,6 +9,7 @@
 mod aggregate;
 mod avro;
 pub mod base64;
+mod beside;
 mod budget;
 mod check;
 mod claims;
@@ -42,6 +43,7 @@ mod misfit;
 pub mod model;
 mod names;
 mod nested;
+mod next_step;
 mod normalise;
 mod ordered;
 mod own_schema;

@@ -15,6 +15,7 @@ use crate::history::HistorySlot;
 use crate::identity::{Former, Version, identify};
 use crate::join_pipeline::JoinPipeline;
 use crate::lookup::{LookupTable, TableFeed};
+use crate::next_step::NextStep;
 use crate::pipeline::{Pipeline, PipelineView, StreamMember};
 use crate::quality::{Counters, Writer};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
@@ -381,6 +382,7 @@ fn run_group(
         derived: group.derived,
         tables,
         fill,
+        next: NextStep::default(),
         event_watermark: group.stands.event_watermark,
         shared,
         hold: hold.clone(),

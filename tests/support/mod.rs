@@ -9,6 +9,7 @@ pub mod kafka;
 pub mod ledger;
 pub mod name_proxy;
 pub mod name_service;
+pub mod nexmark;
 pub mod objects;
 pub mod plan;
 pub mod ports;

@@ -15,6 +15,7 @@ mod fill;
 mod joins;
 mod joins_oracle;
 mod lists;
+mod next_step;
 mod oracle;
 mod own_schema;
 mod protobuf;
