@@ -8,14 +8,15 @@ MILLPOND := $(CARGO_TARGET_DIR)/release/millpond
 # the systems of the demo, such as SYSTEM="music freelance"; empty: all
 SYSTEM ?=
 
-.PHONY: help run build test check crash bench web setup fmt
+.PHONY: help run build test check crash bench soak web setup fmt
 
 help:
 	@echo "make run     install what is missing, build, and run the demo (SYSTEM=music for one system, ARGS=...)"
 	@echo "make test    install what is missing, build, and run every test"
 	@echo "make check   format, lints, quick tests: under three minutes when warm"
 	@echo "make crash   cut the power of a server ten thousand times: half an hour and more (CRASHES=...)"
-	@echo "make bench   the benches, against Apache Kafka too"
+	@echo "make bench   the benches, against Apache Kafka too: about 25 minutes (BENCH_ONLY=..., benches/settings.rs)"
+	@echo "make soak    an hour under half of the most it takes: what grows (BENCH_SOAK_MINUTES=...)"
 	@echo "make web     the page's third-party parts (npm ci)"
 	@echo "make setup   only install what is missing for a build"
 
@@ -45,6 +46,9 @@ crash: setup web
 
 bench: setup web
 	benches/run
+
+soak: setup web
+	benches/run soak
 
 web: api/web/node_modules/.package-lock.json
 

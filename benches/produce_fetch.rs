@@ -1,14 +1,14 @@
-//! The brokers' half: every cell of the matrix, on each broker in turn, round after round.
+//! The matrix: every cell on each broker in turn, round after round.
 
 use std::fmt::{self, Display, Formatter};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::brokers::{Product, Running};
-use crate::disk::{self, Synced};
-use crate::load::{self, Moved, Target};
+use crate::brokers::{Fleet, Place, Product, Running};
+use crate::load::{self, Target};
 use crate::report::quantiles;
-use crate::settings::{Part, Settings};
+use crate::rounds::{Rate, rated};
+use crate::settings::Settings;
 use crate::{Outcome, machine};
 
 /// One combination of the matrix.
@@ -44,17 +44,6 @@ impl Display for Cell {
         let Self { record_bytes, partitions, acks, fsync } = self;
         write!(f, "{record_bytes} B, {partitions} partitions, acks {acks}, fsync {}", if *fsync { "on" } else { "off" })
     }
-}
-
-/// A phase that moves records as fast as it can.
-#[derive(Clone, Copy, Debug)]
-pub struct Rate {
-    /// Records per second.
-    pub records: f64,
-    /// MiB of values per second.
-    pub mib: f64,
-    /// CPU seconds of the broker's process per GiB of values.
-    pub cpu_per_gib: f64,
 }
 
 /// One cell on one broker in one round.
@@ -96,77 +85,39 @@ pub struct Figures {
     pub cells: Vec<Vec<Measured>>,
 }
 
-/// What the half gave.
-#[derive(Debug)]
-pub struct Brokers {
-    /// Per broker.
-    pub figures: Vec<Figures>,
-    /// Per round, one figure per block size.
-    pub disk: Vec<Vec<Synced>>,
-    /// CPU time of other processes in the measured rounds, as a share of all cores.
-    pub others_share: f64,
-}
-
-/// The brokers under test: Millpond syncs by process, so it runs twice; Kafka syncs by topic.
-struct Fleet {
+/// A product under test, with what it gave so far.
+struct Contender {
     figures: Figures,
-    synced: Running,
-    unsynced: Option<Running>,
+    fleet: Fleet,
 }
 
-/// Runs the half.
+/// Runs the part.
 ///
 /// # Errors
 /// A broker that fails anything ends the run.
-pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Brokers> {
-    let mut fleets = Vec::new();
-    for (part, product) in [(Part::Millpond, Product::Millpond), (Part::Kafka, Product::Kafka)] {
-        if settings.wants(part) {
-            fleets.push(Fleet::start(product, settings.rounds, scratch)?);
-        }
-    }
-    let mut disk = Vec::new();
-    let (mut others, mut elapsed) = (0.0, 0.0);
+pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Vec<Figures>> {
+    let start = |product: &Product| Contender::start(*product, settings.rounds, scratch);
+    let mut contenders: Vec<Contender> = settings.brokers.iter().map(start).collect::<Outcome<_>>()?;
     for round in 0..settings.warmup_rounds + settings.rounds {
-        let measured = round >= settings.warmup_rounds;
-        let (before, started) = (others_cpu(&fleets)?, Instant::now());
         for (at, cell) in Cell::all().into_iter().enumerate() {
-            for step in 0..fleets.len() {
+            for step in 0..contenders.len() {
                 // who goes first changes from round to round
-                let turn = (step + round) % fleets.len();
-                let fleet = &mut fleets[turn];
-                let figures = fleet.measure(cell, &format!("{round}-{at}"), settings)?;
-                eprintln!("bench: round {round} {} {cell}: {figures}", fleet.figures.product.name());
-                if measured {
-                    fleet.figures.cells[at].push(figures);
+                let turn = (step + round) % contenders.len();
+                let contender = &mut contenders[turn];
+                let broker = contender.fleet.broker(cell.fsync);
+                let measured = measure(broker, cell, &format!("{round}-{at}"), settings)
+                    .map_err(|error| format!("{cell}: {}", broker.explain(error)))?;
+                eprintln!("bench: round {round} {} {cell}: {measured}", contender.figures.product.name());
+                if round >= settings.warmup_rounds {
+                    contender.figures.cells[at].push(measured);
                 }
             }
         }
-        if measured {
-            others += others_cpu(&fleets)? - before;
-            elapsed += started.elapsed().as_secs_f64();
-            if settings.wants(Part::Disk) {
-                machine::flush_disks()?;
-                disk.push(disk::measure(scratch)?);
-            }
-        }
     }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;
-    let others_share = if elapsed > 0.0 { others / elapsed / cores } else { 0.0 };
-    let figures = fleets.into_iter().map(Fleet::end).collect::<Outcome<_>>()?;
-    Ok(Brokers { figures, disk, others_share })
+    contenders.into_iter().map(Contender::end).collect()
 }
 
-/// CPU seconds of everything that is neither this process nor a broker under test.
-fn others_cpu(fleets: &[Fleet]) -> Outcome<f64> {
-    let mut ours = machine::own_cpu_seconds()?;
-    for broker in fleets.iter().flat_map(Fleet::running) {
-        ours += machine::cpu_seconds(broker.pid())?;
-    }
-    Ok(machine::busy_seconds()? - ours)
-}
-
-impl Fleet {
+impl Contender {
     /// Starts a broker `starts` times, each on an empty directory, and keeps the last.
     fn start(product: Product, starts: usize, scratch: &Path) -> Outcome<Self> {
         let mut figures = Figures {
@@ -176,38 +127,21 @@ impl Fleet {
             peak_bytes: 0,
             cells: Cell::all().iter().map(|_| Vec::new()).collect(),
         };
-        let folder = |name: String| scratch.join(format!("{product:?}-{name}"));
         let synced = loop {
             let number = figures.start_seconds.len();
-            let broker = Running::start(product, &folder(number.to_string()), true)?;
+            let broker = Place::new(product, scratch, &number.to_string(), true).start()?;
             figures.start_seconds.push(broker.start_up.as_secs_f64());
-            figures.idle_bytes.push(broker.idle_bytes);
+            figures.idle_bytes.push(broker.idle_bytes()?);
             if number + 1 >= starts {
                 break broker;
             }
         };
-        let unsynced = match product {
-            Product::Millpond => Some(Running::start(product, &folder("os".to_owned()), false)?),
-            Product::Kafka => None,
-        };
-        Ok(Self { figures, synced, unsynced })
-    }
-
-    fn running(&self) -> impl Iterator<Item = &Running> {
-        std::iter::once(&self.synced).chain(&self.unsynced)
-    }
-
-    fn measure(&mut self, cell: Cell, label: &str, settings: &Settings) -> Outcome<Measured> {
-        let broker = match &mut self.unsynced {
-            Some(unsynced) if !cell.fsync => unsynced,
-            _ => &mut self.synced,
-        };
-        measure(broker, cell, label, settings).map_err(|error| format!("{cell}: {}", broker.explain(&*error)).into())
+        Ok(Self { figures, fleet: Fleet::beside(synced, scratch, "matrix")? })
     }
 
     fn end(self) -> Outcome<Figures> {
         let mut peak_bytes = 0;
-        for broker in self.running() {
+        for broker in self.fleet.running() {
             peak_bytes = peak_bytes.max(machine::memory_bytes(broker.pid(), "VmHWM")?);
         }
         Ok(Figures { peak_bytes, ..self.figures })
@@ -218,21 +152,19 @@ impl Fleet {
 fn measure(broker: &Running, cell: Cell, label: &str, settings: &Settings) -> Outcome<Measured> {
     let names = ["rate", "delay", "trip"].map(|phase| format!("bench-{phase}-{label}"));
     let names = names.each_ref().map(String::as_str);
-    load::create_topics(&broker.bootstrap, &names, cell.partitions, cell.fsync && broker.product == Product::Kafka)?;
+    load::create_topics(&broker.bootstrap, &names, cell.partitions, load::flush_each(broker.product, cell.fsync))?;
     let target = |topic: &str| Target {
-        bootstrap: broker.bootstrap.clone(),
-        topic: topic.to_owned(),
-        partitions: cell.partitions,
         acks: cell.acks,
         record_bytes: cell.record_bytes,
+        ..Target::new(&broker.bootstrap, topic, cell.partitions)
     };
     let within = settings.phase_max();
     machine::flush_disks()?;
     let filling = target(names[0]);
     let (moved, produce) =
-        rated(broker, cell, || load::produce(&filling, settings.records(cell.record_bytes), within))?;
-    let stored = moved.records + cell.partitions.unsigned_abs() as usize;
-    let (_, fetch) = rated(broker, cell, || load::consume(&filling, stored, within))?;
+        rated(broker, cell.record_bytes, || load::produce(&filling, settings.records(cell.record_bytes), within))?;
+    let stored = moved.records + filling.partitions_usize();
+    let (_, fetch) = rated(broker, cell.record_bytes, || load::consume(&filling, stored, within))?;
     machine::flush_disks()?;
     let during = Duration::from_millis(settings.latency_ms as u64);
     let mut delays = load::produce_delays(&target(names[1]), settings.latency_rate, during)?;
@@ -240,18 +172,4 @@ fn measure(broker: &Running, cell: Cell, label: &str, settings: &Settings) -> Ou
     let resident_bytes = machine::memory_bytes(broker.pid(), "VmRSS")?;
     load::delete_topics(&broker.bootstrap, &names)?;
     Ok(Measured { produce, fetch, delay_ms: quantiles(&mut delays), trip_ms: quantiles(&mut trips), resident_bytes })
-}
-
-/// Runs a phase and relates it to the CPU time that the broker used meanwhile.
-fn rated(broker: &Running, cell: Cell, phase: impl FnOnce() -> Outcome<Moved>) -> Outcome<(Moved, Rate)> {
-    let before = machine::cpu_seconds(broker.pid())?;
-    let moved = phase()?;
-    let cpu = machine::cpu_seconds(broker.pid())? - before;
-    let mib = (moved.records * cell.record_bytes) as f64 / f64::from(1 << 20);
-    let rate = Rate {
-        records: moved.records as f64 / moved.seconds,
-        mib: mib / moved.seconds,
-        cpu_per_gib: cpu / (mib / 1024.0),
-    };
-    Ok((moved, rate))
 }

@@ -4,42 +4,59 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Outcome;
+use crate::brokers::Product;
 
 /// What `BENCH_ONLY` can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
+    /// Produce and fetch, by record size, partitions, acks and durability.
+    Matrix,
     /// Plain-file bandwidth.
     Disk,
-    /// Millpond as a broker.
-    Millpond,
-    /// Apache Kafka as a broker.
-    Kafka,
+    /// Reading what is still in memory.
+    Tail,
+    /// Delays of an open loop.
+    Latency,
+    /// Many producers of one small record at a time.
+    GroupCommit,
+    /// Many partitions, many connections.
+    Scaling,
+    /// Starts with a store that is not empty.
+    Start,
+    /// Bytes written and kept per byte produced.
+    Amplification,
     /// Millpond's engine.
     Engine,
     /// Millpond's lake, and DuckDB and Spark on its files.
     Lake,
 }
 
-const PARTS: [(&str, Part); 5] = [
+const PARTS: [(&str, Part); 10] = [
+    ("matrix", Part::Matrix),
     ("disk", Part::Disk),
-    ("millpond", Part::Millpond),
-    ("kafka", Part::Kafka),
+    ("tail", Part::Tail),
+    ("latency", Part::Latency),
+    ("group-commit", Part::GroupCommit),
+    ("scaling", Part::Scaling),
+    ("start", Part::Start),
+    ("amplification", Part::Amplification),
     ("engine", Part::Engine),
     ("lake", Part::Lake),
 ];
+const BROKERS: [(&str, Product); 2] = [("millpond", Product::Millpond), ("kafka", Product::Kafka)];
 
 /// The bounds of a run.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// `BENCH_ROUNDS`: measured passes over the matrix.
+    /// `BENCH_ROUNDS`: measured rounds of every part.
     pub rounds: usize,
-    /// `BENCH_WARMUP_ROUNDS`: passes before them whose figures are thrown away; the JIT needs them.
+    /// `BENCH_WARMUP_ROUNDS`: rounds before them whose figures are thrown away; the JIT needs them.
     pub warmup_rounds: usize,
     /// `BENCH_MIB_SMALL`: payload of a cell with 100 B records, in MiB.
     pub mib_small: usize,
     /// `BENCH_MIB_LARGE`: payload of a cell with 1 KiB records, in MiB.
     pub mib_large: usize,
-    /// `BENCH_LATENCY_RATE`: records per second offered while produce latency is measured.
+    /// `BENCH_LATENCY_RATE`: records per second offered while a cell's produce latency is measured.
     pub latency_rate: usize,
     /// `BENCH_LATENCY_MS`: for how long.
     pub latency_ms: usize,
@@ -47,12 +64,32 @@ pub struct Settings {
     pub trips: usize,
     /// `BENCH_PHASE_SECONDS_MAX`: most time of one phase of one cell.
     pub phase_seconds_max: usize,
+    /// `BENCH_OPEN_LOOP_MS`: how long each open loop of `latency` offers records.
+    pub open_loop_ms: usize,
+    /// `BENCH_PRODUCERS`: producers of `group-commit`.
+    pub producers: usize,
+    /// `BENCH_GROUP_COMMIT_MS`: for how long their answers are counted.
+    pub group_commit_ms: usize,
+    /// `BENCH_SCALING_MIB`: payload of a step of `scaling`, in MiB.
+    pub scaling_mib: usize,
+    /// `BENCH_CONNECTIONS`: idle connections of its step that has some.
+    pub connections: usize,
+    /// `BENCH_START_GIB`: what is stored before the starts of `start`; 20 in the long form.
+    pub start_gib: usize,
+    /// `BENCH_AMPLIFICATION_MIB`: payload of a case of `amplification`.
+    pub amplification_mib: usize,
     /// `BENCH_ENGINE_EVENTS`: events in the log before the engine starts.
     pub engine_events: usize,
     /// `BENCH_LAKE_ROWS`: rows that the lake's queries are over; 50 million is the long form.
     pub lake_rows: usize,
-    /// `BENCH_WRITE=1`: write `benches/RESULTS.md`.
+    /// `BENCH_SOAK_MINUTES`: how long `make soak` loads the broker.
+    pub soak_minutes: usize,
+    /// `BENCH_SOAK_PROBE_SECONDS`: how long it looks for the most that the broker takes.
+    pub soak_probe_seconds: usize,
+    /// `BENCH_WRITE=1`: write `benches/RESULTS.md`, or `benches/SOAK.md`.
     pub write: bool,
+    /// `BENCH_BROKERS`: the brokers under test, in the order of the tables.
+    pub brokers: Vec<Product>,
     parts: Vec<Part>,
 }
 
@@ -60,7 +97,7 @@ impl Settings {
     /// Reads the variables.
     ///
     /// # Errors
-    /// A variable that is not a number within its bounds, or a part that does not exist.
+    /// A variable that is not a number within its bounds, or a part or broker that does not exist.
     pub fn from_env() -> Outcome<Self> {
         Ok(Self {
             rounds: number("BENCH_ROUNDS", 3, 1..=50)?,
@@ -71,10 +108,20 @@ impl Settings {
             latency_ms: number("BENCH_LATENCY_MS", 2_000, 100..=60_000)?,
             trips: number("BENCH_TRIPS", 300, 10..=100_000)?,
             phase_seconds_max: number("BENCH_PHASE_SECONDS_MAX", 20, 1..=600)?,
+            open_loop_ms: number("BENCH_OPEN_LOOP_MS", 4_000, 100..=600_000)?,
+            producers: number("BENCH_PRODUCERS", 200, 1..=5_000)?,
+            group_commit_ms: number("BENCH_GROUP_COMMIT_MS", 3_000, 100..=600_000)?,
+            scaling_mib: number("BENCH_SCALING_MIB", 128, 1..=4096)?,
+            connections: number("BENCH_CONNECTIONS", 1_000, 1..=9_000)?,
+            start_gib: number("BENCH_START_GIB", 2, 1..=200)?,
+            amplification_mib: number("BENCH_AMPLIFICATION_MIB", 512, 1..=65_536)?,
             engine_events: number("BENCH_ENGINE_EVENTS", 1_000_000, 1_000..=50_000_000)?,
             lake_rows: number("BENCH_LAKE_ROWS", 5_000_000, 10_000..=200_000_000)?,
+            soak_minutes: number("BENCH_SOAK_MINUTES", 60, 2..=10_000)?,
+            soak_probe_seconds: number("BENCH_SOAK_PROBE_SECONDS", 20, 1..=600)?,
             write: std::env::var("BENCH_WRITE").is_ok_and(|value| value == "1"),
-            parts: parts(std::env::var("BENCH_ONLY").ok().as_deref())?,
+            brokers: chosen("BENCH_BROKERS", &BROKERS)?,
+            parts: chosen("BENCH_ONLY", &PARTS)?,
         })
     }
 
@@ -83,9 +130,10 @@ impl Settings {
         self.parts.contains(&part)
     }
 
-    /// Whether every part was measured, so that the results can stand as a whole.
+    /// Whether everything was measured, so that the results can stand as a whole.
     pub fn is_whole(&self) -> bool {
-        self.parts.len() == PARTS.len()
+        PARTS.iter().all(|(_, part)| self.parts.contains(part))
+            && BROKERS.iter().all(|(_, product)| self.brokers.contains(product))
     }
 
     /// Most time of one phase.
@@ -105,7 +153,11 @@ impl Settings {
     }
 }
 
-fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -> Outcome<usize> {
+/// A variable, or its default.
+///
+/// # Errors
+/// It is not a number within its bounds.
+pub fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -> Outcome<usize> {
     let Ok(text) = std::env::var(name) else { return Ok(default) };
     match text.parse() {
         Ok(value) if bounds.contains(&value) => Ok(value),
@@ -113,11 +165,13 @@ fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -
     }
 }
 
-fn parts(only: Option<&str>) -> Outcome<Vec<Part>> {
-    let Some(only) = only else { return Ok(PARTS.map(|(_, part)| part).to_vec()) };
-    let part = |name: &str| match PARTS.iter().find(|(known, _)| *known == name) {
-        Some((_, part)) => Ok(*part),
-        None => Err(format!("BENCH_ONLY names {name:?}, give some of disk,millpond,kafka,engine,lake").into()),
-    };
-    only.split(',').map(|name| part(name.trim())).collect()
+/// The entries of a table that a variable names, in the table's order; all of them without the variable.
+fn chosen<T: Copy>(variable: &str, table: &[(&str, T)]) -> Outcome<Vec<T>> {
+    let Ok(given) = std::env::var(variable) else { return Ok(table.iter().map(|(_, entry)| *entry).collect()) };
+    let given: Vec<&str> = given.split(',').map(str::trim).collect();
+    if let Some(unknown) = given.iter().find(|name| !table.iter().any(|(known, _)| known == *name)) {
+        let known: Vec<&str> = table.iter().map(|(name, _)| *name).collect();
+        return Err(format!("{variable} names {unknown:?}, give some of {}", known.join(",")).into());
+    }
+    Ok(table.iter().filter(|(name, _)| given.contains(name)).map(|(_, entry)| *entry).collect())
 }

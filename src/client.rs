@@ -87,6 +87,11 @@ impl Server {
     }
 }
 
+/// What is in a list of an answer; nothing where it is none.
+pub fn items(list: &Value) -> &[Value] {
+    list.as_array().map_or(&[], Vec::as_slice)
+}
+
 /// Percent-encodes what a path segment cannot hold.
 pub fn encode(text: &str) -> String {
     text.bytes()

@@ -1,6 +1,6 @@
 //! `millpond ddl`: statements with which Hive or Spark read the tables of a running server's lake.
 
-use crate::client::Server;
+use crate::client::{Server, items};
 use crate::failure::Failure;
 use crate::sql::print_all;
 
@@ -31,12 +31,12 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         Dialect::Spark => "spark",
     };
     let answer = args.server.get(&format!("/v1/lake/ddl?dialect={dialect}"))?;
-    let tables = answer["tables"].as_array().map_or(&[][..], Vec::as_slice);
+    let tables = items(&answer["tables"]);
     let wanted = |name: &str| args.table.as_deref().is_none_or(|table| table == name);
     let mut found = false;
     for table in tables.iter().filter(|table| table["table"].as_str().is_some_and(wanted)) {
         found = true;
-        for statement in table["statements"].as_array().map_or(&[][..], Vec::as_slice) {
+        for statement in items(&table["statements"]) {
             print_all(&format!("{};\n\n", statement.as_str().unwrap_or_default()));
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Server, encode};
+use crate::client::{Server, encode, items};
 use crate::failure::Failure;
 use crate::sql::print_all;
 use crate::table;
@@ -61,13 +61,13 @@ pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::List { server } => {
             let answer = server.get("/v1/jobs")?;
-            print_all(&rows(&JOB, &answer["jobs"]));
+            print_all(&table::draw_members(&JOB, items(&answer["jobs"])));
             Ok(())
         }
         Command::History { job, day, limit, server } => {
             let day = day.as_ref().map_or_else(String::new, |day| format!("&day={}", encode(day)));
             let answer = server.get(&format!("/v1/jobs/{}/runs?limit={limit}{day}", encode(job)))?;
-            print_all(&rows(&RUN, &answer["runs"]));
+            print_all(&table::draw_members(&RUN, items(&answer["runs"])));
             Ok(())
         }
         Command::Run { job, day, detach, json, server } => {
@@ -89,7 +89,7 @@ pub fn run(command: &Command) -> Result<(), Failure> {
 fn wait(server: &Server, (job, day): (&str, &str), number: u64) -> Result<Value, Failure> {
     loop {
         let answer = server.get(&format!("/v1/jobs/{}/runs?day={day}&limit={RUNS_LOOKED_AT}", encode(job)))?;
-        let runs = answer["runs"].as_array().map_or(&[][..], Vec::as_slice);
+        let runs = items(&answer["runs"]);
         let run = runs.iter().find(|run| run["run"].as_u64() == Some(number)).ok_or_else(|| {
             Failure::Failed(format!(
                 "run {number} of job {job} is no longer in its history: look at `millpond job history {job}`"
@@ -137,19 +137,6 @@ fn outcome(job: &str, run: &Value) -> Result<(), Failure> {
     }
 }
 
-fn rows(names: &[&str], list: &Value) -> String {
-    let list = list.as_array().map_or(&[][..], Vec::as_slice);
-    let cell = |value: &Value| match value {
-        Value::Array(items) => {
-            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
-            Value::from(items.join(", "))
-        }
-        other => other.clone(),
-    };
-    let rows: Vec<Vec<Value>> = list.iter().map(|item| names.iter().map(|name| cell(&item[*name])).collect()).collect();
-    table::draw(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,7 +154,7 @@ mod tests {
         assert!(outcome("nightly", &run).unwrap_err().to_string().contains("does not hold"));
         assert!(outcome("nightly", &json!({"state": "succeeded"})).is_ok());
         assert!(outcome("nightly", &json!({"state": "cancelled"})).is_err());
-        let drawn = rows(&JOB, &json!([{"name": "a", "after": ["b", "c"], "state": null}]));
+        let drawn = table::draw_members(&JOB, [&json!({"name": "a", "after": ["b", "c"], "state": null})]);
         assert!(drawn.contains("b, c"), "{drawn}");
     }
 }

@@ -26,6 +26,20 @@ pub fn draw(headings: &[String], rows: &[Vec<Value>]) -> String {
     out
 }
 
+/// Draws these members of objects, a row an object; a list of words is one cell.
+pub fn draw_members<'a>(names: &[&str], objects: impl IntoIterator<Item = &'a Value>) -> String {
+    let member = |value: &Value| match value {
+        Value::Array(items) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            Value::from(items.join(", "))
+        }
+        other => other.clone(),
+    };
+    let row = |object: &Value| names.iter().map(|name| member(&object[*name])).collect();
+    let rows: Vec<Vec<Value>> = objects.into_iter().map(row).collect();
+    draw(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &rows)
+}
+
 fn line(out: &mut String, cells: &[String], widths: &[usize], right: &[bool]) {
     let mut text = String::new();
     for (index, (cell, width)) in cells.iter().zip(widths).enumerate() {

@@ -1,8 +1,6 @@
 //! `millpond topics`: what topics a running server has.
 
-use serde_json::Value;
-
-use crate::client::{Server, encode};
+use crate::client::{Server, encode, items};
 use crate::failure::Failure;
 use crate::sql::print_all;
 use crate::table;
@@ -32,25 +30,18 @@ pub fn run(command: &Command) -> Result<(), Failure> {
     match command {
         Command::List { server } => {
             let answer = server.get("/v1/topics")?;
-            print_all(&rows(&SUMMARY, &answer["topics"]));
+            print_all(&table::draw_members(&SUMMARY, items(&answer["topics"])));
         }
         Command::Describe { topic, server } => {
             let answer = server.get(&format!("/v1/topics/{}", encode(topic)))?;
-            print_all(&rows(&SUMMARY, &Value::Array(vec![answer.clone()])));
+            print_all(&table::draw_members(&SUMMARY, [&answer]));
             if let Some(config) = answer["config"].as_object() {
                 config
                     .iter()
                     .for_each(|(key, value)| print_all(&format!("{key} = {}\n", value.as_str().unwrap_or_default())));
             }
-            print_all(&format!("\n{}", rows(&PARTITION, &answer["partition_list"])));
+            print_all(&format!("\n{}", table::draw_members(&PARTITION, items(&answer["partition_list"]))));
         }
     }
     Ok(())
-}
-
-fn rows(names: &[&str], list: &Value) -> String {
-    let list = list.as_array().map_or(&[][..], Vec::as_slice);
-    let rows: Vec<Vec<Value>> =
-        list.iter().map(|item| names.iter().map(|name| item[*name].clone()).collect()).collect();
-    table::draw(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &rows)
 }

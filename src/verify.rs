@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{Server, encode};
+use crate::client::{Server, encode, items};
 use crate::failure::Failure;
 use crate::sql::print_all;
 use crate::table;
@@ -92,8 +92,7 @@ fn ask(server: &Server, path: &str, query: &str) -> Result<Value, Failure> {
 }
 
 fn names(list: &Value, name: &str) -> Vec<String> {
-    let list = list.as_array().map_or(&[][..], Vec::as_slice);
-    list.iter().filter_map(|one| one[name].as_str()).map(str::to_owned).collect()
+    items(list).iter().filter_map(|one| one[name].as_str()).map(str::to_owned).collect()
 }
 
 fn lines(reports: &[Value]) -> String {
@@ -101,7 +100,7 @@ fn lines(reports: &[Value]) -> String {
 }
 
 fn topic_text(reports: &[Value]) -> String {
-    let mut text = drawn(&TOPIC, reports.iter());
+    let mut text = table::draw_members(&TOPIC, reports);
     for report in reports {
         for note in report["notes"].as_array().into_iter().flatten() {
             text.push_str(&format!("{}: {}\n", word(&report["topic"]), word(note)));
@@ -114,7 +113,7 @@ fn topic_text(reports: &[Value]) -> String {
 }
 
 fn view_text(reports: &[Value]) -> String {
-    let mut text = drawn(&VIEW, reports.iter().filter(|report| report["not_recomputed"].is_null()));
+    let mut text = table::draw_members(&VIEW, reports.iter().filter(|report| report["not_recomputed"].is_null()));
     for report in reports {
         let view = word(&report["view"]);
         if let Some(why) = report["not_recomputed"].as_str() {
@@ -123,7 +122,7 @@ fn view_text(reports: &[Value]) -> String {
         for note in report["notes"].as_array().into_iter().flatten() {
             text.push_str(&format!("{view}: {}\n", word(note)));
         }
-        let differences = report["named"].as_array().map_or(&[][..], Vec::as_slice);
+        let differences = items(&report["named"]);
         for difference in differences {
             text.push_str(&format!("{view}: {}\n", difference_text(difference)));
         }
@@ -145,12 +144,6 @@ fn difference_text(difference: &Value) -> String {
         None => "served and not recomputed".to_owned(),
     };
     format!("{}: {what}", group.join(" "))
-}
-
-fn drawn<'a>(columns: &[&str], reports: impl Iterator<Item = &'a Value>) -> String {
-    let rows: Vec<Vec<Value>> =
-        reports.map(|report| columns.iter().map(|column| report[*column].clone()).collect()).collect();
-    table::draw(&columns.iter().map(|column| (*column).to_owned()).collect::<Vec<_>>(), &rows)
 }
 
 /// A text without its quotes, anything else as JSON.

@@ -3,13 +3,13 @@
 use crate::clients::create_topic;
 use crate::support::http::rows;
 use crate::support::process::Process;
-use crate::support::raw::{Client, Identity, PlainRecord, batch, records_in};
+use crate::support::raw::{Client, Identity, PlainRecord, batch, fetch_request, records_in};
 use crate::support::server::{Server, serve};
 use crate::support::{Scratch, beside_others, eventually, seed};
 use broker::{Ack, Broker, BrokerConfig, Change, Clock, Family};
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-use kafka_protocol::messages::{FetchRequest, ProduceRequest, TopicName, fetch_request};
+use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -301,17 +301,7 @@ fn produce_request(batch: Bytes) -> ProduceRequest {
 
 /// The values in the topic, in order.
 fn values(server: &Server) -> Vec<String> {
-    let wanted = fetch_request::FetchPartition::default().with_partition_max_bytes(1 << 20);
-    let topic = fetch_request::FetchTopic::default()
-        .with_topic(TopicName(StrBytes::from_static_str("kept")))
-        .with_partitions(vec![wanted]);
-    let request = FetchRequest::default()
-        .with_max_wait_ms(1000)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    let answer = server.connect().call(&request, 11).unwrap();
+    let answer = server.connect().call(&fetch_request(("kept", 0), 0, false), 12).unwrap();
     let records = records_in(answer.responses[0].partitions[0].records.clone().unwrap());
     records.into_iter().map(|record| String::from_utf8(record.value.unwrap().to_vec()).unwrap()).collect()
 }

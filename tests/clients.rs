@@ -2,12 +2,12 @@
 
 use crate::support::kafka::{self, ApacheKafka, run, run_with_input};
 use crate::support::plan::{self, Send};
-use crate::support::raw::Client;
+use crate::support::raw::{Client, fetch_request};
 use crate::support::scripts::{SCRIPTS, Script};
 use crate::support::server::Server;
 use crate::support::{Scratch, beside_others};
 use bytes::Bytes;
-use kafka_protocol::messages::{CreateTopicsRequest, FetchRequest, TopicName, create_topics_request, fetch_request};
+use kafka_protocol::messages::{CreateTopicsRequest, TopicName, create_topics_request};
 use kafka_protocol::protocol::StrBytes;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -283,20 +283,7 @@ fn assert_codecs(address: &str, sends: &[Send]) {
 
 /// The codec bits of each stored batch.
 fn codecs_of(client: &mut Client, topic: &str, partition: i32) -> BTreeSet<i16> {
-    let wanted = fetch_request::FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(0)
-        .with_partition_max_bytes(1 << 20);
-    let topic = fetch_request::FetchTopic::default()
-        .with_topic(TopicName(StrBytes::from_string(topic.to_owned())))
-        .with_partitions(vec![wanted]);
-    let request = FetchRequest::default()
-        .with_max_wait_ms(1000)
-        .with_min_bytes(1)
-        .with_max_bytes(1 << 20)
-        .with_session_epoch(-1)
-        .with_topics(vec![topic]);
-    let answer = client.call(&request, 11).unwrap();
+    let answer = client.call(&fetch_request((topic, partition), 0, false), 12).unwrap();
     let mut batches: Bytes = answer.responses[0].partitions[0].records.clone().expect("a batch");
     let mut codecs = BTreeSet::new();
     while batches.len() > 23 {

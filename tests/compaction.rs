@@ -6,6 +6,7 @@ use crate::support::kafka::java;
 use crate::support::process::Process;
 use crate::support::raw::Client;
 use crate::support::server::{Options, Server};
+use crate::support::writer::patient;
 use crate::support::{Scratch, beside_others, eventually, seed};
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, MetadataRequest, incremental_alter_configs_request};
 use kafka_protocol::protocol::StrBytes;
@@ -56,15 +57,10 @@ impl ProducerContext for Newest {
 }
 
 fn producer(address: &str, newest: &Newest) -> ThreadedProducer<Newest> {
-    ClientConfig::new()
-        .set("bootstrap.servers", address)
-        .set("enable.idempotence", "true")
+    patient(address)
         .set("linger.ms", "5")
         .set("batch.num.messages", "40")
         .set("compression.type", "lz4")
-        .set("message.timeout.ms", "600000")
-        .set("reconnect.backoff.ms", "20")
-        .set("reconnect.backoff.max.ms", "200")
         .create_with_context(newest.clone())
         .unwrap()
 }

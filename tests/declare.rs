@@ -3,10 +3,10 @@
 
 use crate::support::http::rows;
 use crate::support::server::{Server, millpond};
+use crate::support::writer::patient;
 use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
@@ -144,11 +144,7 @@ fn kind_of(server: &Server, name: &str) -> usize {
 
 /// Writes events until told to stop; then until all are acknowledged.
 fn write_until(address: &str, stop: &AtomicBool) -> Sent {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
-    config.set("linger.ms", "2").set("message.timeout.ms", "600000");
-    config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
-    let producer: BaseProducer = config.create().unwrap();
+    let producer: BaseProducer = patient(address).create().unwrap();
     let mut next = 0;
     while !stop.load(Ordering::Relaxed) {
         for _ in 0..50 {

@@ -3,6 +3,7 @@
 
 use crate::support::http::rows;
 use crate::support::server::Server;
+use crate::support::writer::{patient, write_over_kills};
 use crate::support::{Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -14,9 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 const KILLS: u32 = 10;
@@ -81,20 +80,9 @@ fn a_derived_stream_survives_kill_9() {
     let seed = seed("derived");
     let mut server = Server::with_config(&scratch, CONFIG);
     fill_users(&server.kafka);
-    let stop = Arc::new(AtomicBool::new(false));
-    let writer = thread::spawn({
-        let (address, stop) = (server.kafka.clone(), stop.clone());
-        move || write_until(&address, seed, &stop)
-    });
     let mut random = StdRng::seed_from_u64(seed ^ 1);
-    for _ in 0..KILLS {
-        thread::sleep(Duration::from_millis(random.random_range(100..900)));
-        server.kill9();
-        server.start_again();
-    }
-    thread::sleep(Duration::from_millis(300));
-    stop.store(true, Ordering::Relaxed);
-    let sent = writer.join().unwrap();
+    let write = move |address: &str, stop: &AtomicBool| write_until(address, seed, stop);
+    let sent = write_over_kills(&mut server, (KILLS, &mut random), write);
     check(&server, &sent);
     server.kill9();
     server.start_again();
@@ -110,16 +98,9 @@ fn country(id: u64) -> Option<&'static str> {
     [Some("FR"), Some("JP"), Some("XX"), None][(id % 4) as usize]
 }
 
-fn producer(address: &str) -> BaseProducer {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
-    config.set("linger.ms", "2").set("message.timeout.ms", "600000");
-    config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200").create().unwrap()
-}
-
 /// The table is there before the first event and does not change: a restart must not join to an empty one.
 fn fill_users(address: &str) {
-    let producer = producer(address);
+    let producer: BaseProducer = patient(address).create().unwrap();
     for user in 0..USERS {
         for value in ["old".to_owned(), segment(user)] {
             let value = json!({ "segment": value }).to_string();
@@ -132,7 +113,7 @@ fn fill_users(address: &str) {
 
 /// Writes events, a third of them again, until told to stop; then until all are acknowledged.
 fn write_until(address: &str, seed: u64, stop: &AtomicBool) -> Sent {
-    let producer = producer(address);
+    let producer: BaseProducer = patient(address).create().unwrap();
     let mut random = StdRng::seed_from_u64(seed);
     let began_ms = UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     let mut sent = Sent::new();

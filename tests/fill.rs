@@ -5,6 +5,7 @@ use crate::clients::create_topic;
 use crate::support::http::rows;
 use crate::support::reader::committed;
 use crate::support::server::Server;
+use crate::support::writer::patient;
 use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -227,11 +228,7 @@ fn event(id: u64) -> String {
 
 /// Writes events from a number on until all are; then until they are acknowledged. Gives the number of the next.
 fn write(address: &str, from: u64, is_all: impl Fn(u64) -> bool) -> u64 {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
-    config.set("linger.ms", "5").set("message.timeout.ms", "600000");
-    config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200");
-    let producer: BaseProducer = config.create().unwrap();
+    let producer: BaseProducer = patient(address).set("linger.ms", "5").create().unwrap();
     let is_paced = from >= SETTLED;
     let mut next = from;
     while !is_all(next) {

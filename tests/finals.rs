@@ -1,18 +1,16 @@
 //! `EMIT FINAL`, and aggregates that give lists, from Kafka clients to HTTP, SQL and the views' topics, under kill -9: each window is
 //! told once, when it is closed, and is what the definition gives over what was sent.
 
+use crate::support::clicks::{Click, STREAM, ms, sessions, write, write_and_kill};
 use crate::support::http::rows;
 use crate::support::reader::committed;
 use crate::support::server::Server;
 use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 const ROUNDS: i64 = 3;
@@ -20,18 +18,7 @@ const EVENTS: i64 = 900;
 /// Half a day ago, and the start of a window: no event is ahead of the broker's clock.
 static BASE_MS: LazyLock<i64> =
     LazyLock::new(|| (UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 - 12 * 3_600_000) / 10_000 * 10_000);
-const CONFIG: &str = r#"
-[[streams]]
-name = "clicks"
-topic = "clicks"
-event_time = "ts"
-lateness = "20s"
-idle_timeout = "1h"
-columns = [
-    { name = "user_id", type = "BIGINT", required = true },
-    { name = "price", type = "BIGINT", required = true },
-    { name = "ts", type = "TIMESTAMP", required = true },
-]
+const VIEWS: &str = r#"
 [[views]]
 sql = """CREATE MATERIALIZED VIEW steps AS SELECT user_id % 3 AS team, count(*) AS clicks, first(price) AS opening,
          last(price) AS closing, array_agg(price) AS prices, top_k(user_id, 2) AS busiest
@@ -43,13 +30,6 @@ sql = """CREATE MATERIALIZED VIEW visits AS SELECT user_id AS team, count(*) AS 
 "#;
 const VALUES: [&str; 5] = ["clicks", "opening", "closing", "prices", "busiest"];
 
-#[derive(Clone, Copy)]
-struct Click {
-    user: i64,
-    price: i64,
-    ts: i64,
-}
-
 /// Start, end and key of a window → its values.
 type Wanted = BTreeMap<(i64, i64, i64), Vec<Value>>;
 
@@ -58,7 +38,7 @@ fn closed_windows_are_told_once_over_kill_9() {
     let _beside = beside_others();
     let scratch = Scratch::new("finals");
     let mut random = StdRng::seed_from_u64(seed("finals"));
-    let mut server = Server::with_config(&scratch, CONFIG);
+    let mut server = Server::with_config(&scratch, &format!("{STREAM}{VIEWS}"));
     let mut sent: Vec<Click> = Vec::new();
     for _ in 0..ROUNDS {
         let clicks: Vec<Click> = (0..EVENTS)
@@ -66,16 +46,11 @@ fn closed_windows_are_told_once_over_kill_9() {
                 let at = sent.len() as i64 + i;
                 // Up to eight seconds out of order, and no two at one time.
                 let ts = *BASE_MS + (at - random.random_range(0..80)) * 100 + at % 100;
-                Click { user: random.random_range(0..12), price: random.random_range(0..1_000), ts }
+                Click::random(&mut random, ts)
             })
             .collect();
-        for part in clicks.chunks(EVENTS as usize / 3) {
-            write(&server.kafka, part);
-            sent.extend_from_slice(part);
-            thread::sleep(Duration::from_millis(random.random_range(0..60)));
-        }
-        server.kill9();
-        server.start_again();
+        write_and_kill(&mut server, &clicks, &mut random);
+        sent.extend(clicks);
         compare(&server, &sent);
         told(&server, &sent);
     }
@@ -92,18 +67,6 @@ fn closed_windows_are_told_once_over_kill_9() {
     assert_eq!(open, 2, "all windows are told but the newest of each view");
     asked(&server);
     assert!(server.stop().success());
-}
-
-/// Each click, acknowledged by all, once.
-fn write(address: &str, clicks: &[Click]) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
-    let producer: ThreadedProducer<_> = config.create().unwrap();
-    for click in clicks {
-        let value = json!({ "user_id": click.user, "price": click.price, "ts": click.ts }).to_string();
-        producer.send(BaseRecord::<str, str>::to("clicks").payload(&value)).map_err(|(error, _)| error).unwrap();
-    }
-    producer.flush(Duration::from_secs(60)).unwrap();
 }
 
 fn values(clicks: &[Click]) -> Vec<Value> {
@@ -128,20 +91,13 @@ fn steps(clicks: &[Click]) -> Wanted {
 }
 
 fn visits(clicks: &[Click]) -> Wanted {
-    let mut sorted = clicks.to_vec();
-    sorted.sort_by_key(|click| (click.user, click.ts));
-    let together = |a: &Click, b: &Click| a.user == b.user && b.ts - a.ts <= 2_000;
     let session =
-        |clicks: &[Click]| ((clicks[0].ts, clicks[clicks.len() - 1].ts + 2_000, clicks[0].user), values(clicks));
-    sorted.chunk_by(together).map(session).collect()
+        |clicks: &Vec<Click>| ((clicks[0].ts, clicks[clicks.len() - 1].ts + 2_000, clicks[0].user), values(clicks));
+    sessions(clicks, 2_000).iter().map(session).collect()
 }
 
 fn views(clicks: &[Click]) -> [(&'static str, Wanted); 2] {
     [("steps", steps(clicks)), ("visits", visits(clicks))]
-}
-
-fn ms(value: &Value) -> i64 {
-    chrono::DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap().timestamp_millis()
 }
 
 fn same(what: &str, got: &Wanted, wanted: &Wanted) {

@@ -49,11 +49,15 @@ fn order(at: usize) -> Value {
     }})
 }
 
-/// Posts orders and has them settle.
-pub fn settle(server: &Server, orders: std::ops::Range<usize>) {
+pub fn post(server: &Server, orders: std::ops::Range<usize>) {
     let records: Vec<Value> = orders.map(order).collect();
     let answer = server.http.post("/v1/topics/orders/records", &json!({"records": records}));
     assert!(answer.to_string().contains("offset"), "{answer}");
+}
+
+/// Posts orders and has them settle.
+pub fn settle(server: &Server, orders: std::ops::Range<usize>) {
+    post(server, orders);
     server.http.post("/v1/lake/orders/flush", &Value::Null);
 }
 

@@ -4,18 +4,16 @@
 use crate::support::http::rows;
 use crate::support::reader::committed;
 use crate::support::server::Server;
+use crate::support::writer::{patient, write_over_kills};
 use crate::support::{Scratch, beside_others, eventually, seed};
+use rand::SeedableRng;
 use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
-use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
 const KILLS: u32 = 6;
@@ -61,19 +59,7 @@ fn streams_are_joined_over_kill_9() {
     let mut random = StdRng::seed_from_u64(seed("joins"));
     let mut server = Server::with_config(&scratch, CONFIG);
     server.http.post("/v1/sql", &json!({ "sql": SCRIPT }));
-    let stop = Arc::new(AtomicBool::new(false));
-    let writer = thread::spawn({
-        let (address, stop) = (server.kafka.clone(), stop.clone());
-        move || write_until(&address, &stop)
-    });
-    for _ in 0..KILLS {
-        thread::sleep(Duration::from_millis(random.random_range(100..900)));
-        server.kill9();
-        server.start_again();
-    }
-    thread::sleep(Duration::from_millis(300));
-    stop.store(true, Ordering::Relaxed);
-    let sent = writer.join().unwrap();
+    let sent = write_over_kills(&mut server, (KILLS, &mut random), write_until);
     check(&server, sent);
     server.kill9();
     server.start_again();
@@ -81,13 +67,6 @@ fn streams_are_joined_over_kill_9() {
     too_late(&server);
     dropped(&server);
     assert!(server.stop().success());
-}
-
-fn producer(address: &str) -> BaseProducer {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
-    config.set("linger.ms", "2").set("message.timeout.ms", "600000");
-    config.set("reconnect.backoff.ms", "20").set("reconnect.backoff.max.ms", "200").create().unwrap()
 }
 
 fn send(producer: &BaseProducer, topic: &str, key: i64, value: &Value) {
@@ -105,7 +84,7 @@ fn send(producer: &BaseProducer, topic: &str, key: i64, value: &Value) {
 
 /// Writes orders, and payments after them, until told to stop; then what moves event time on in all partitions. Gives how many orders.
 fn write_until(address: &str, stop: &AtomicBool) -> i64 {
-    let producer = producer(address);
+    let producer: BaseProducer = patient(address).create().unwrap();
     let pay = |id: i64| {
         if let Some(after) = paid_after(id) {
             send(&producer, PAYMENTS.0, id, &json!({ "order_id": id, "paid": id * 3, "ts": ordered_at(id) + after }));
@@ -187,7 +166,7 @@ fn check(server: &Server, sent: i64) {
 
 /// An order of long ago: recorded, counted, and not joined.
 fn too_late(server: &Server) {
-    let producer = producer(&server.kafka);
+    let producer: BaseProducer = patient(&server.kafka).create().unwrap();
     send(&producer, ORDERS.0, 1, &json!({ "id": 1, "amount": 7, "ts": ordered_at(1) }));
     producer.flush(Duration::from_secs(60)).unwrap();
     let late = eventually("the late order", Duration::from_secs(30), || {

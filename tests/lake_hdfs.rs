@@ -219,7 +219,7 @@ fn consumers_and_readers_of_snapshots_read_from_hdfs() {
     let scratch = Scratch::new("readers-hdfs");
     let mut hdfs = Hdfs::start(&scratch);
     consumers_read_where_the_log_let_go(&mut hdfs);
-    spark_reads_iceberg_tables(&hdfs);
+    spark_reads_iceberg_tables(&mut hdfs);
 }
 
 fn consumers_read_where_the_log_let_go(hdfs: &mut Hdfs) {
@@ -238,13 +238,15 @@ fn consumers_read_where_the_log_let_go(hdfs: &mut Hdfs) {
     hdfs.kill_data_node(1);
     server.start_again();
     assert!(cold::read_all(&server) == committed, "from one data node");
+    // until then the name node names it to writers
+    hdfs.wait_for_data_nodes(1);
     hdfs.start_data_node(1);
     hdfs.wait_for_data_nodes(2);
     assert!(server.stop().success());
 }
 
 /// Through the catalog and by the files alone: the rows that SQL reads, and those of the snapshot since the last merge.
-fn spark_reads_iceberg_tables(hdfs: &Hdfs) {
+fn spark_reads_iceberg_tables(hdfs: &mut Hdfs) {
     let scratch = Scratch::new("iceberg-hdfs");
     let mut server = beside(&scratch, hdfs, ("tables", iceberg::SYSTEM));
     iceberg::settle(&server, 0..40);
@@ -261,7 +263,24 @@ fn spark_reads_iceberg_tables(hdfs: &Hdfs) {
     let older = older.unwrap_or_else(|| panic!("{snapshots:?}"))["snapshot-id"].as_i64().unwrap();
     assert!(!snapshots.iter().any(|snapshot| of(snapshot) == (json!("append"), json!("60"))), "{snapshots:?}");
     iceberg::spark_reads_it(&server, &hdfs.url("tables/_iceberg"), (older, [60, 17_700]), 2);
+    a_data_node_that_hangs_is_told_and_left_out(hdfs, &server);
     assert!(server.stop().success());
+}
+
+/// Its connections stay open, so only our own time limits end the wait, and they do before a request's time is over.
+fn a_data_node_that_hangs_is_told_and_left_out(hdfs: &mut Hdfs, server: &Server) {
+    hdfs.pause_data_node(0);
+    iceberg::post(server, 70..75);
+    let (status, said) = server.http.try_post("/v1/lake/orders/flush", &Value::Null).unwrap();
+    assert!(status == 200 || said.contains("no answer within") && said.contains("tried again"), "{status} {said}");
+    eventually("one data node takes the files", Duration::from_secs(120), || {
+        match server.http.try_post("/v1/lake/orders/flush", &Value::Null).unwrap() {
+            (200, _) => Ok(()),
+            (status, said) => Err(format!("{status} {said}")),
+        }
+    });
+    hdfs.resume_data_node(0);
+    assert_eq!(server.http.sql("SELECT count(*) FROM orders"), [[Value::from(75)]]);
 }
 
 fn read(directory: &str, sql: &str, ddl: Option<&std::path::Path>) -> Value {

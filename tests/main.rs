@@ -1,7 +1,7 @@
 //! The suite: the real binary as a child process, real clients, real readers and Apache Kafka beside it.
 //!
-//! `make test` runs it after `tests/support/setup` has installed the clients. It speaks to the server as users do; only one case
-//! uses a crate of the product, to write what a later release would write. Big cases run two at a time or alone (`support::cores`).
+//! `make test` runs it after `tests/support/setup` has installed the clients. It speaks to the server as users do; crates of the
+//! product are used only to write what a later release would write, and to draw numbers. Big cases run two at a time or alone (`support::cores`).
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -45,6 +45,7 @@ mod lake_objects;
 mod lake_queries;
 mod music;
 mod name_service;
+mod nexmark;
 mod oracle;
 mod orangescrum;
 mod page;

@@ -1,19 +1,17 @@
 //! Windows that overlap and sessions, from a client that writes to HTTP, SQL and the views' topics, under kill -9: every number is
 //! that of the definition over what was sent.
 
+use crate::support::clicks::{Click, STREAM, ms, sessions, write, write_and_kill};
 use crate::support::http::rows;
 use crate::support::reader::committed;
 use crate::support::server::Server;
 use crate::support::{Scratch, beside_others, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use rdkafka::ClientConfig;
-use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
-use std::thread;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 const ROUNDS: i64 = 4;
 const EVENTS: i64 = 1_500;
@@ -22,30 +20,12 @@ const SLIDE_MS: i64 = 10_000;
 const SIZE_MS: i64 = 60_000;
 /// Half a day ago: no event is ahead of the broker's clock.
 static BASE_MS: LazyLock<i64> = LazyLock::new(|| UNIX_EPOCH.elapsed().unwrap().as_millis() as i64 - 12 * 3_600_000);
-const CONFIG: &str = r#"
-[[streams]]
-name = "clicks"
-topic = "clicks"
-event_time = "ts"
-lateness = "20s"
-idle_timeout = "1h"
-columns = [
-    { name = "user_id", type = "BIGINT", required = true },
-    { name = "price", type = "BIGINT", required = true },
-    { name = "ts", type = "TIMESTAMP", required = true },
-]
+const VIEWS: &str = r#"
 [[views]]
 sql = "CREATE MATERIALIZED VIEW last_minute AS SELECT user_id % 3 AS team, count(*) AS clicks, sum(price) AS total FROM clicks GROUP BY HOP(ts, INTERVAL '10' SECOND, INTERVAL '1' MINUTE), user_id % 3"
 [[views]]
 sql = "CREATE MATERIALIZED VIEW visits AS SELECT user_id, count(*) AS clicks, sum(price) AS total FROM clicks GROUP BY SESSION(ts, INTERVAL '2' SECOND), user_id"
 "#;
-
-#[derive(Clone, Copy)]
-struct Click {
-    user: i64,
-    price: i64,
-    ts: i64,
-}
 
 /// Start, end and key of a window → clicks and total.
 type Wanted = BTreeMap<(i64, i64, i64), (i64, i64)>;
@@ -55,26 +35,18 @@ fn hops_and_sessions_survive_kill_9() {
     let _beside = beside_others();
     let scratch = Scratch::new("windows");
     let mut random = StdRng::seed_from_u64(seed("windows"));
-    let mut server = Server::with_config(&scratch, CONFIG);
+    let mut server = Server::with_config(&scratch, &format!("{STREAM}{VIEWS}"));
     let mut sent: Vec<Click> = Vec::new();
     for _ in 0..ROUNDS {
         let clicks: Vec<Click> = (0..EVENTS)
             .map(|_| {
                 let at = sent.len() as i64 + EVENTS / 2;
-                Click {
-                    user: random.random_range(0..12),
-                    price: random.random_range(0..1_000),
-                    ts: *BASE_MS + at * 100 - random.random_range(0..8_000),
-                }
+                let ts = *BASE_MS + at * 100 - random.random_range(0..8_000);
+                Click::random(&mut random, ts)
             })
             .collect();
-        for part in clicks.chunks(EVENTS as usize / 3) {
-            write(&server.kafka, part);
-            sent.extend_from_slice(part);
-            thread::sleep(Duration::from_millis(random.random_range(0..60)));
-        }
-        server.kill9();
-        server.start_again();
+        write_and_kill(&mut server, &clicks, &mut random);
+        sent.extend(clicks);
     }
     compare(&server, &sent);
     // All windows close; what comes after that for them is late and changes nothing.
@@ -89,24 +61,12 @@ fn hops_and_sessions_survive_kill_9() {
     server.start_again();
     compare(&server, &sent);
     told(&server, "last_minute", "team", &hops(&sent), &|end| end <= newest - 20_000);
-    told(&server, "visits", "user_id", &sessions(&sent), &|_| true);
+    told(&server, "visits", "user_id", &visits(&sent), &|_| true);
     for view in ["last_minute", "visits"] {
         assert_eq!(committed(&server.kafka, &format!("{view}.late")).len(), 1, "{view}");
     }
     refused(&server);
     assert!(server.stop().success());
-}
-
-/// Each click, acknowledged by all, once.
-fn write(address: &str, clicks: &[Click]) {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", address).set("enable.idempotence", "true").set("acks", "all");
-    let producer: ThreadedProducer<_> = config.create().unwrap();
-    for click in clicks {
-        let value = json!({ "user_id": click.user, "price": click.price, "ts": click.ts }).to_string();
-        producer.send(BaseRecord::<str, str>::to("clicks").payload(&value)).map_err(|(error, _)| error).unwrap();
-    }
-    producer.flush(Duration::from_secs(60)).unwrap();
 }
 
 fn hops(clicks: &[Click]) -> Wanted {
@@ -122,20 +82,13 @@ fn hops(clicks: &[Click]) -> Wanted {
     wanted
 }
 
-fn sessions(clicks: &[Click]) -> Wanted {
-    let mut sorted = clicks.to_vec();
-    sorted.sort_by_key(|click| (click.user, click.ts));
-    let together = |a: &Click, b: &Click| a.user == b.user && b.ts - a.ts <= GAP_MS;
-    let session = |clicks: &[Click]| {
+fn visits(clicks: &[Click]) -> Wanted {
+    let session = |clicks: &Vec<Click>| {
         let (first, last) = (clicks[0], clicks[clicks.len() - 1]);
         let total = clicks.iter().map(|click| click.price).sum();
         ((first.ts, last.ts + GAP_MS, first.user), (clicks.len() as i64, total))
     };
-    sorted.chunk_by(together).map(session).collect()
-}
-
-fn ms(value: &Value) -> i64 {
-    chrono::DateTime::parse_from_rfc3339(value.as_str().unwrap()).unwrap().timestamp_millis()
+    sessions(clicks, GAP_MS).iter().map(session).collect()
 }
 
 /// The sum of a BIGINT is an exact decimal, which JSON carries as text.
@@ -148,7 +101,7 @@ fn window(row: &[Value]) -> ((i64, i64, i64), (i64, i64)) {
 }
 
 fn compare(server: &Server, sent: &[Click]) {
-    for (view, wanted) in [("last_minute", hops(sent)), ("visits", sessions(sent))] {
+    for (view, wanted) in [("last_minute", hops(sent)), ("visits", visits(sent))] {
         let answer = server.http.get(&format!("/v1/views/{view}?wait=30s"));
         let got: Vec<_> = rows(&answer).iter().map(|row| window(row)).collect();
         assert!(answer["stale"] == false && got.iter().map(|(key, _)| key.0).is_sorted(), "{view}");

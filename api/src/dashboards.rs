@@ -34,12 +34,6 @@ const STATUS_AGE_MS_MAX: u64 = 15_000;
 /// Pages that are shown when the route of the same name is served.
 const PAGES: [&str; 7] = ["topics", "lag", "lake", "sources", "jobs", "alerts", "quality"];
 
-const FILES: &[&str] = &[
-    "application/json",
-    "application/x-ndjson",
-    "text/csv",
-    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-];
 const LIST: &[(&str, &str)] = &[("status", "false leaves out how they stand, which is worked out from their panels")];
 const QUERY: &[(&str, &str)] = &[
     ("range", "how far back to look: 15m, 1h, 7d, 3mo, 1y, today, month, ytd, all; default: the panel's own range"),
@@ -57,8 +51,8 @@ pub fn routes(routes: Routes) -> Routes {
     let panel = Doc::new("Data of a panel, ready to be drawn; further parameters are the dashboard's filters");
     routes
         .get("/v1/dashboards", Doc::new("Dashboards and how they stand").query(LIST), list)
-        .get("/v1/dashboards/{name}", one.query(QUERY).answers(FILES), self::one)
-        .get("/v1/dashboards/{name}/panels/{panel}", panel.query(QUERY).answers(FILES), panel_data)
+        .get("/v1/dashboards/{name}", one.query(QUERY).answers(export::FILE_TYPES), self::one)
+        .get("/v1/dashboards/{name}/panels/{panel}", panel.query(QUERY).answers(export::FILE_TYPES), panel_data)
 }
 
 /// Binds every dashboard to the views; all mistakes together.

@@ -9,10 +9,15 @@ use serde_json::{Map, Value, json};
 use crate::app::Dashboard;
 use crate::config::PanelConfig;
 use crate::error::{Answer, Problem};
-use crate::output::{Format, Table, write_csv_text};
+use crate::output::{ARROW, Format, Table, XLSX, write_csv_text};
 use crate::panels::PanelData;
 use crate::rows::Rows;
 use crate::sheet::{self, Sheet};
+
+/// The content types of answers with rows.
+pub const ROW_TYPES: &[&str] = &["application/json", "application/x-ndjson", "text/csv", XLSX, ARROW];
+/// The same without Arrow's.
+pub const FILE_TYPES: &[&str] = &["application/json", "application/x-ndjson", "text/csv", XLSX];
 
 /// Rows in a format; `name` names the sheet of a spreadsheet.
 ///

@@ -278,11 +278,6 @@ impl Running {
         self.kafka.first().copied()
     }
 
-    /// Every Kafka listener's address, in the order of the configuration.
-    pub fn kafka_listeners(&self) -> &[SocketAddr] {
-        &self.kafka
-    }
-
     /// The HTTP port's address.
     pub fn http(&self) -> SocketAddr {
         self.http

@@ -44,10 +44,10 @@ pub enum Format {
 }
 
 /// The content type of a spreadsheet.
-const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
+pub const XLSX: &str = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet";
 
 /// The content type of Arrow's IPC stream, as IANA has it.
-const ARROW: &str = "application/vnd.apache.arrow.stream";
+pub const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 impl Format {
     /// `format=` if given, else the first type in `Accept` that is served, else JSON.

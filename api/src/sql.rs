@@ -14,6 +14,7 @@ use crate::access::{Caller, Need};
 use crate::app::App;
 use crate::declare;
 use crate::error::{Answer, Problem};
+use crate::export;
 use crate::output::{Format, Table, offsets_json};
 use crate::params::Params;
 use crate::queries;
@@ -24,18 +25,11 @@ const QUERY: &[(&str, &str)] = &[("format", "json, ndjson, csv, xlsx or arrow; e
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    const TYPES: &[&str] = &[
-        "application/json",
-        "application/x-ndjson",
-        "text/csv",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-        "application/vnd.apache.arrow.stream",
-    ];
     let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …. CREATE, DROP, PAUSE and RESUME of streams, tables and views need the scope admin")
         .need(Need::Read)
         .query(QUERY)
         .body(r#"{"sql": "SELECT genre, count(*) AS plays FROM listens WHERE country = $1 GROUP BY genre", "params": ["FR"]}"#)
-        .answers(TYPES);
+        .answers(export::ROW_TYPES);
     routes.post("/v1/sql", doc, run)
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::access::{Caller, read_view};
 use crate::app::App;
 use crate::error::{Answer, Problem};
+use crate::export;
 use crate::output::{Format, Table, columns, offsets_json, time_text};
 use crate::params::{Params, parse_order};
 use crate::routes::{Doc, Routes};
@@ -30,15 +31,9 @@ const QUERY: &[(&str, &str)] = &[
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    const TYPES: &[&str] = &[
-        "application/json",
-        "application/x-ndjson",
-        "text/csv",
-        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-    ];
     routes.get("/v1/views", Doc::new("Views with their columns and how far they are"), list).get(
         "/v1/views/{view}",
-        Doc::new("Rows of a view; further parameters filter key columns").query(QUERY).answers(TYPES),
+        Doc::new("Rows of a view; further parameters filter key columns").query(QUERY).answers(export::FILE_TYPES),
         read,
     )
 }

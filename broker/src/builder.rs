@@ -87,8 +87,12 @@ impl BatchBuilder {
     }
 }
 
-/// The control batch that ends a producer's transaction in a partition (KIP-98). Key: i16 version 0, i16 0 for an abort or 1
-/// for a commit; value: i16 version 0, i32 coordinator's epoch.
+/// The types of control records that end a transaction.
+const ABORT: i16 = 0;
+const COMMIT: i16 = 1;
+
+/// The control batch that ends a producer's transaction in a partition (KIP-98). Key: i16 version 0, i16 type; value: i16
+/// version 0, i32 coordinator's epoch.
 pub(crate) fn transaction_marker(
     (producer, epoch): (ProducerId, i16),
     committed: bool,
@@ -97,10 +101,18 @@ pub(crate) fn transaction_marker(
 ) -> Batch {
     let mut value = [0; 6];
     value[2..].copy_from_slice(&coordinator_epoch.to_be_bytes());
+    let [high, low] = if committed { COMMIT } else { ABORT }.to_be_bytes();
     let mut builder = BatchBuilder::new();
-    builder.push(now, Some(&[0, 0, 0, u8::from(committed)]), Some(&value), &[]);
+    builder.push(now, Some(&[0, 0, high, low]), Some(&value), &[]);
     let header = BatchHeader { attributes: TRANSACTIONAL | CONTROL, producer: (producer, epoch), ..builder.header() };
     header.before(&builder.records)
+}
+
+/// Whether a marker says that its transaction was committed; nothing where compaction emptied it.
+pub(crate) fn is_committed(marker: &Batch) -> Option<bool> {
+    let mut records = marker.records().ok()?;
+    let record = records.next_ref()?.ok()?;
+    Some(record.key?.get(2..4)? != ABORT.to_be_bytes())
 }
 
 pub(crate) fn put_varlong(out: &mut Vec<u8>, value: i64) {

@@ -11,9 +11,10 @@ use parking_lot::RwLock;
 
 use crate::claims::{Claim, Claims};
 use crate::cold::Cold;
+use crate::completion::to_the_end;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
-use crate::log::{Deleted, Partition, keys};
+use crate::log::{Deleted, Partition};
 use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
@@ -21,7 +22,7 @@ use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
 
 pub use names::check_name;
 use names::flat;
-pub(crate) use stored::{NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END, decode_topic};
+pub(crate) use stored::{NEXT_LOG_ID_KEY, TOPIC_PREFIX, TOPIC_PREFIX_END, decode_next_log_id, decode_topic};
 use stored::{StoredTopic, next_log_id_change, topic_key};
 
 /// One topic. Holds: identity, settings, partitions. The catalog alone changes it, by commits. A crash keeps it.
@@ -133,12 +134,7 @@ impl Catalog {
             let (key, value) = entry?;
             topics.insert(&Arc::new(recover_topic(&store, (&key, &value), &defaults)?));
         }
-        let next_log_id = match store.get(Family::Meta, NEXT_LOG_ID_KEY)? {
-            Some(value) => {
-                u32::from_be_bytes(value.as_slice().try_into().map_err(|_| keys::damaged("log id", &value))?)
-            }
-            None => 1,
-        };
+        let next_log_id = decode_next_log_id(store.get(Family::Meta, NEXT_LOG_ID_KEY)?.as_deref())?;
         let changing = Arc::new(tokio::sync::Mutex::new(next_log_id));
         Ok(Self {
             store,
@@ -293,7 +289,7 @@ impl Catalog {
         let changes = vec![topic.record(&new.config, topic.logs())?, next_log_id_change(after)];
         let (commit, topics) = (self.lane.commit(changes, Ack::Durable), self.topics.clone());
         let seen = self.changes.clone();
-        to_the_end(async move {
+        to_the_end("topics", async move {
             commit.await?;
             *next_log_id = after;
             topics.write().insert(&topic);
@@ -368,7 +364,7 @@ impl Catalog {
         let logs = all.iter().map(|partition| partition.id().0).collect();
         let changes = vec![topic.record(topic.config().overrides(), logs)?, next_log_id_change(after)];
         let (commit, seen) = (self.lane.commit(changes, Ack::Durable), self.changes.clone());
-        to_the_end(async move {
+        to_the_end("topics", async move {
             commit.await?;
             *next_log_id = after;
             *topic.partitions.write() = all;
@@ -410,7 +406,7 @@ impl Catalog {
         let overrides = change(topic.config().overrides())?;
         let config = Arc::new(self.check_config(&topic, &overrides)?);
         let commit = self.lane.commit(vec![topic.record(&overrides, topic.logs())?], Ack::Durable);
-        to_the_end(async move {
+        to_the_end("topics", async move {
             commit.await?;
             topic.partitions().iter().for_each(|partition| partition.set_config(config.clone()));
             *topic.config.write() = config;
@@ -435,13 +431,6 @@ impl Catalog {
         let recover = |(index, id)| Partition::recover(&self.store, LogId(id), (name.clone(), index), config.clone());
         indexes.zip(first_log_id..).map(recover).collect()
     }
-}
-
-/// Goes on although nobody waits any more: once its commit is submitted, a change must become visible and its log ids
-/// count as used, or a later change would use them again.
-async fn to_the_end<T: Send + 'static>(change: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    let ended = tokio::spawn(change).await;
-    ended.unwrap_or_else(|e| Err(Error::new(Kind::Bug, format!("a change of topics ended early: {e}"))))
 }
 
 fn recover_topic(store: &Arc<Store>, (key, value): (&[u8], &[u8]), defaults: &TopicDefaults) -> Result<Topic> {

@@ -125,6 +125,8 @@ struct Submission {
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Most commits of one group.
 const GROUP_COMMITS_MAX: usize = 4096;
+/// Room for what a commit writes beside its batches: keys, index, the producer's state.
+const COMMIT_BYTES: usize = 512;
 /// Producers remembered in memory per partition; the rest is read from the store again.
 const PRODUCERS_CACHED_MAX: usize = if cfg!(test) { 4 } else { 10_000 };
 
@@ -273,7 +275,7 @@ impl LaneWriter {
                 bytes += submitted_bytes(&next);
                 group.push(next);
             }
-            if let Err(error) = self.commit_group(group) {
+            if let Err(error) = self.commit_group(group, bytes) {
                 tracing::error!(%error, "nothing is acknowledged any more");
                 self.failure.send_replace(Some(error));
                 return;
@@ -281,9 +283,9 @@ impl LaneWriter {
         }
     }
 
-    fn commit_group(&mut self, group: Vec<Submission>) -> Result<()> {
+    fn commit_group(&mut self, group: Vec<Submission>, bytes: usize) -> Result<()> {
         let store = self.store.clone();
-        let mut writes = Writes::new(&store);
+        let mut writes = Writes::with_room(&store, bytes + group.len() * COMMIT_BYTES);
         let mut effects = Vec::new();
         let mut staged = Vec::with_capacity(group.len());
         let now = self.clock.now_ms();

@@ -11,6 +11,7 @@ mod claims;
 mod clock;
 pub mod codec;
 mod cold;
+mod completion;
 mod config;
 mod counters;
 mod disk;
@@ -67,7 +68,7 @@ pub use schema::{
 };
 pub use secret::HashedSecret;
 pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
-pub use store::{DamagedLog, Family, ReadOnly, Scan, Snapshot, Store, TableFile};
+pub use store::{DamagedLog, Family, ReadOnly, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
 

@@ -5,8 +5,7 @@
 use broker::{Broker, Change, Family};
 use futures::executor::block_on;
 
-use crate::check::REJECTED_SUFFIX;
-use crate::emit::{Outbox, push_gone, push_groups, push_rejected, unfinished};
+use crate::emit::{Outbox, push_gone, push_groups, refused_changes, unfinished};
 use crate::error::Result;
 use crate::keyed::Groups;
 use crate::member::{Gone, ViewMember};
@@ -71,10 +70,8 @@ impl ViewMember {
         push_groups(&mut outbox, &self.plan, &finished, now_ms)?;
         let mut changes = outbox.finish();
         if !finished.failed.is_empty() {
-            let mut outbox = Outbox::to(broker, &format!("{}{REJECTED_SUFFIX}", self.plan.stream.name()))?;
             let refused = unfinished(&self.plan, &finished, &finished.failed, now_ms)?;
-            refused.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
-            changes.extend(outbox.finish());
+            changes.extend(refused_changes(broker, self.plan.stream.name(), &refused, now_ms)?);
         }
         Ok(changes)
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -96,6 +97,18 @@ impl Conditions {
         }
         Ok(Judged { rows, refused, warned })
     }
+}
+
+/// The good ones of rows, each with the row of its step that it came from.
+pub(crate) fn keep(
+    (rows, origin): (RecordBatch, Vec<usize>),
+    good: Vec<bool>,
+) -> std::result::Result<(RecordBatch, Vec<usize>), ArrowError> {
+    if good.iter().all(|good| *good) {
+        return Ok((rows, origin));
+    }
+    let origin = origin.into_iter().zip(&good).filter(|(_, good)| **good).map(|(row, _)| row).collect();
+    Ok((filter_record_batch(&rows, &BooleanArray::from(good))?, origin))
 }
 
 impl Check {

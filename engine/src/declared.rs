@@ -172,9 +172,9 @@ struct Told<'a>(&'a Record);
 impl Told<'_> {
     /// The row, and the log it is in where that was told; None when it is another view's, or that of another state.
     fn not_counted(&self, view: &DeclaredView) -> Option<(NotCounted, Option<u32>)> {
-        let rule = format!("view:{}", view.name);
         let is_late = self.text("view").is_some_and(|named| named == view.name) && self.text("window_start").is_some();
-        let has_failed = self.text("rule").is_some_and(|named| named == rule);
+        let of_view = |rule: &str| rule.strip_prefix("view:") == Some(&*view.name);
+        let has_failed = self.text("rule").is_some_and(of_view);
         if !is_late && !has_failed || self.number(STATE_HEADER).is_some_and(|state| state != i64::from(view.view_id)) {
             return None;
         }

@@ -239,29 +239,9 @@ impl Decode for Decoder<'_> {
             return Ok(());
         }
         self.sources.batches.push((partition, batch.clone()));
-        let mut ordinal = 0;
-        let mut next_offset = from.max(batch.base_offset());
-        let mut records = match batch.records() {
-            Ok(records) => records,
-            Err(error) => {
-                self.rejected.push(Rejected::rest(partition, batch, next_offset, &error));
-                return Ok(());
-            }
-        };
-        while let Some(record) = records.next_ref() {
-            match record {
-                Ok(record) if record.offset < from => ordinal += 1,
-                Ok(record) => {
-                    next_offset = record.offset.saturating_add(1);
-                    self.record(partition, &record, ordinal)?;
-                    ordinal += 1;
-                }
-                Err(error) => {
-                    self.rejected.push(Rejected::rest(partition, batch, next_offset, &error));
-                    return Ok(());
-                }
-            }
-        }
+        let visit = |record: &RecordRef<'_>, ordinal| self.record(partition, record, ordinal);
+        let unreadable = visit_from((partition, batch), from, visit)?;
+        self.rejected.extend(unreadable);
         Ok(())
     }
 
@@ -272,6 +252,33 @@ impl Decode for Decoder<'_> {
     fn bytes(&self) -> usize {
         self.bytes
     }
+}
+
+/// Visits the records of a batch from an offset on, each with its ordinal in the batch. Gives the refusal of what cannot be read.
+pub(crate) fn visit_from(
+    (partition, batch): (PartitionIndex, &Batch),
+    from: Offset,
+    mut visit: impl FnMut(&RecordRef<'_>, u32) -> Result<()>,
+) -> Result<Option<Rejected>> {
+    let mut next_offset = from.max(batch.base_offset());
+    let unreadable = |next_offset, error| Ok(Some(Rejected::rest(partition, batch, next_offset, &error)));
+    let mut records = match batch.records() {
+        Ok(records) => records,
+        Err(error) => return unreadable(next_offset, error),
+    };
+    let mut ordinal = 0;
+    while let Some(record) = records.next_ref() {
+        match record {
+            Ok(record) if record.offset < from => {}
+            Ok(record) => {
+                next_offset = record.offset.saturating_add(1);
+                visit(&record, ordinal)?;
+            }
+            Err(error) => return unreadable(next_offset, error),
+        }
+        ordinal += 1;
+    }
+    Ok(None)
 }
 
 fn too_large(what: &str) -> EngineError {

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::columns::{ColumnBuffer, Scalar};
 use crate::config::StreamConfig;
-use crate::fields::{Refusal, refusal};
+use crate::fields::{Refusal, refusal, text_of};
+use crate::misfit::parsed;
 use crate::stream::Stream;
 
 /// Notes what is wrong with the declaration of such a stream.
@@ -31,9 +32,7 @@ pub(crate) fn check(config: &StreamConfig, mistakes: &mut Vec<String>) {
 
 /// Reads a record into the columns. After a refusal columns may be longer than `row`: cut them back.
 pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], row: usize) -> Result<(), Refusal> {
-    let text =
-        std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
-    let csv = &stream.config().csv;
+    let (text, csv) = (text_of(value)?, &stream.config().csv);
     let (mut count, mut wrong) = (0, None);
     for field in Fields::new(text, csv.delimiter) {
         let field = field.map_err(|reason| refusal("csv", format!("field {}: {reason}", count + 1)))?;
@@ -64,8 +63,7 @@ pub(crate) fn read(stream: &Stream, value: &[u8], columns: &mut [ColumnBuffer], 
 /// # Errors
 /// What is no column, or no object.
 pub(crate) fn encode(config: &StreamConfig, json: &str) -> Result<Vec<u8>, String> {
-    let value: Value = serde_json::from_str(json).map_err(|error| format!("not JSON: {error}"))?;
-    let Value::Object(mut map) = value else {
+    let Value::Object(mut map) = parsed(json)? else {
         return Err("the value is not an object: its fields are the columns".into());
     };
     let csv = &config.csv;

@@ -10,6 +10,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use broker::{Append, BatchBuilder, Broker, Change, LogId, Origin, Partition, RecordRef, TimestampMs};
 use bytes::Bytes;
 
+use crate::check::REJECTED_SUFFIX;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::finish::Finished;
 use crate::member::LateRow;
@@ -54,13 +55,24 @@ impl Outbox {
         value: Option<&[u8]>,
         headers: &Headers<'_>,
     ) {
-        let count = self.builders.len();
-        let at = match key {
-            _ if count == 0 => return,
-            Some(key) if count > 1 => (murmur2(key) & 0x7fff_ffff) as usize % count,
-            _ => 0,
-        };
+        if self.builders.is_empty() {
+            return;
+        }
+        let at = key.map_or(0, |key| self.partition_of(key));
         self.push_at(at, now_ms, key, value, headers);
+    }
+
+    /// The partition that a key goes to, of those that are there.
+    pub(crate) fn partition_of(&self, key: &[u8]) -> usize {
+        match self.builders.len() {
+            0 | 1 => 0,
+            count => (murmur2(key) & 0x7fff_ffff) as usize % count,
+        }
+    }
+
+    /// How many partitions there are.
+    pub(crate) fn partitions(&self) -> usize {
+        self.builders.len()
     }
 
     /// Adds a record to the partition of this number, or another one where the topic has fewer.
@@ -71,7 +83,8 @@ impl Outbox {
         }
     }
 
-    fn push_at(
+    /// Adds a record to the partition of this number, which is there.
+    pub(crate) fn push_at(
         &mut self,
         at: usize,
         timestamp: TimestampMs,
@@ -81,6 +94,13 @@ impl Outbox {
     ) {
         self.builders[at].push(timestamp, key, value, headers);
         if self.builders[at].size() >= BATCH_BYTES {
+            self.close(at);
+        }
+    }
+
+    /// Closes the batch of a partition that would have more than so many bytes with these.
+    pub(crate) fn make_room(&mut self, at: usize, bytes: usize, bytes_max: usize) {
+        if self.builders[at].size() + bytes > bytes_max.min(BATCH_BYTES) {
             self.close(at);
         }
     }
@@ -268,7 +288,7 @@ pub(crate) fn push_unjoined(
 }
 
 /// A refused record: as it was written, and headers that say which rule it broke, why, and where it stands.
-pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: TimestampMs) {
+fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: TimestampMs) {
     let partition = rejected.partition.to_string();
     let offset = rejected.offset.to_string();
     let records = rejected.records.to_string();
@@ -285,8 +305,23 @@ pub(crate) fn push_rejected(outbox: &mut Outbox, rejected: &Rejected, now_ms: Ti
     outbox.push(now_ms, rejected.key.as_deref(), rejected.value.as_deref(), &headers);
 }
 
+/// What writes refused records to `<stream>.rejected`; nothing where there are none.
+pub(crate) fn refused_changes(
+    broker: &Broker,
+    stream: &str,
+    refused: &[Rejected],
+    now_ms: TimestampMs,
+) -> Result<Vec<Change>> {
+    if refused.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut outbox = Outbox::to(broker, &format!("{stream}{REJECTED_SUFFIX}"))?;
+    refused.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
+    Ok(outbox.finish())
+}
+
 /// The hash by which Kafka's Java client chooses a partition (MurmurHash2, 32 bits, seed 0x9747b28c).
-pub(crate) fn murmur2(data: &[u8]) -> u32 {
+fn murmur2(data: &[u8]) -> u32 {
     const M: u32 = 0x5bd1_e995;
     let mix = |word: u32| {
         let word = word.wrapping_mul(M);

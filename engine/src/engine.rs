@@ -289,14 +289,6 @@ impl Engine {
         }
     }
 
-    /// All rows of a view whose windows start in `[from, to)` (both open when None) and the offsets they stand for.
-    ///
-    /// # Errors
-    /// As [`read`](Self::read).
-    pub async fn view_rows(&self, view: &str, from: Option<i64>, to: Option<i64>) -> Result<Answer> {
-        self.read(view, ReadRequest { from, to, ..ReadRequest::default() }).await
-    }
-
     /// The view as a table for SQL: live and closed windows, as of the moment its scan is planned.
     pub fn view_table(&self, view: &str) -> Option<Arc<dyn TableProvider>> {
         let view = self.running().view(view).ok()?.clone();

@@ -90,9 +90,7 @@ impl FieldMap {
     /// Reads the fields of a record's value into their columns; those without a field are left alone. After a refusal
     /// columns may be longer than `row`: cut them back.
     pub(crate) fn read(&self, value: &[u8], columns: &mut [ColumnBuffer], row: usize) -> Result<(), Refusal> {
-        let text =
-            std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))?;
-        self.read_object(&self.top, text, columns, row)
+        self.read_object(&self.top, text_of(value)?, columns, row)
     }
 
     fn read_object(&self, level: &Level, text: &str, columns: &mut [ColumnBuffer], row: usize) -> Result<(), Refusal> {
@@ -178,6 +176,11 @@ impl Level {
         }
         true
     }
+}
+
+/// A value as text.
+pub(crate) fn text_of(value: &[u8]) -> Result<&str, Refusal> {
+    std::str::from_utf8(value).map_err(|error| refusal("utf8", format!("the value is not UTF-8: {error}")))
 }
 
 pub(crate) fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal {

@@ -1,5 +1,6 @@
 //! Filling views from rows whose records have left the log: read from the history in steps as large as those from the log, each
-//! one commit, until every partition stands where its log begins. From there on the log is read, so the boundary is read once.
+//! one commit, until every partition stands where its log begins. From there on the log is read, so the boundary is read once. While
+//! steps are computed, the window after is read on another thread.
 //!
 //! A row that was kept has passed the checks that there were then; those that there are now are asked again. What is refused
 //! is left out: the stream's own pipeline has recorded what it refused. A row that comes too late for a window, or that a view
@@ -16,18 +17,21 @@ use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Field, Int32Type, Int64Type, Schema, SchemaRef, TimestampMillisecondType};
 use broker::{BatchBuilder, LogId, Offset, Partition, PartitionIndex, RecordRef};
 
+use crate::beside::Beside;
 use crate::decode::Sources;
 use crate::emit::json_lines;
 use crate::error::{EngineError, Result};
-use crate::history::{Found, HistorySlot, Wanted};
+use crate::history::{Found, History, HistorySlot, Wanted};
 use crate::pipeline::Pipeline;
 use crate::quality::timestamps;
 use crate::source::{STEP_RECORDS, Source};
 use crate::stream::{Decoded, META_COLUMNS, Stream};
 use crate::view::ViewPlan;
 
-/// Memory for rows that are read ahead, over all partitions.
+/// Memory for rows that are read ahead, over all partitions: one window of each, and the one after it, which is read while steps are
+/// computed over the first.
 const AHEAD_BYTES: usize = 32 << 20;
+const WINDOWS: usize = 2;
 /// The least of it for one partition.
 const PARTITION_BYTES_MIN: usize = 1 << 20;
 /// Rows of one partition before it is the next one's turn.
@@ -42,7 +46,7 @@ const LATER: Duration = Duration::from_secs(1);
 const REMADE_HEADER: &[u8] = b"made_of";
 const REMADE_OF: &[u8] = b"columns";
 
-/// The history's reading end of a pipeline of views. Holds: rows read ahead. Only its pipeline changes it; a crash loses
+/// The history's reading end of a pipeline of views. Holds: rows read ahead, and those that are being read. Only its pipeline changes it; a crash loses
 /// nothing, as positions are in the commits of the steps.
 pub(crate) struct Fill {
     slot: Arc<HistorySlot>,
@@ -55,7 +59,10 @@ pub(crate) struct Fill {
     /// Whether nothing was counted before: where nothing is kept, such views begin with the log, and lack nothing.
     is_new: bool,
     ahead: BTreeMap<PartitionIndex, Kept>,
+    coming: BTreeMap<PartitionIndex, Coming>,
     told: Told,
+    /// CPU time of what was read beside the pipeline.
+    pub(crate) busy_ns: u64,
 }
 
 /// Rows of one partition that are read ahead.
@@ -63,6 +70,13 @@ struct Kept {
     log: LogId,
     rows: RecordBatch,
     next: Offset,
+}
+
+/// What is being read of one partition beside the pipeline, from an offset on.
+struct Coming {
+    log: LogId,
+    from: Offset,
+    read: Beside<Result<Found>>,
 }
 
 /// What was logged, so that it is logged once.
@@ -99,27 +113,76 @@ impl Fill {
             read.extend(is_read(index).then(|| field.clone()));
         }
         let (schema, whole) = (Arc::new(Schema::new(read)), Arc::new(Schema::new(whole)));
-        Fill { slot, schema, whole, places, is_new, ahead: BTreeMap::new(), told: Told::default() }
+        let (ahead, coming) = (BTreeMap::new(), BTreeMap::new());
+        Fill { slot, schema, whole, places, is_new, ahead, coming, told: Told::default(), busy_ns: 0 }
     }
 
     /// Reads ahead in every partition that is behind its log and has nothing ahead.
     async fn read_ahead(&mut self, source: &mut Source, stream: &Stream) -> Ahead {
         let behind = source.behind();
-        let is_behind = |index: &PartitionIndex, kept: &mut Kept| {
-            behind.iter().any(|partition| partition.index() == *index && partition.id() == kept.log)
+        let is_behind = |index: &PartitionIndex, log: LogId| {
+            behind.iter().any(|partition| partition.index() == *index && partition.id() == log)
         };
-        self.ahead.retain(is_behind);
+        self.ahead.retain(|index, kept| is_behind(index, kept.log));
+        self.coming.retain(|index, coming| is_behind(index, coming.log));
         if behind.is_empty() {
             self.tell_end(stream);
             return Ahead::Nothing;
         }
-        let bytes_max = (AHEAD_BYTES / behind.len()).max(PARTITION_BYTES_MIN);
+        let bytes_max = bytes_max(behind.len());
         for partition in &behind {
             if let Some((why, again)) = self.read_partition(source, (stream, partition), bytes_max).await {
                 return Ahead::Wait(why, again);
             }
         }
         if self.ahead.is_empty() { Ahead::Nothing } else { Ahead::Rows }
+    }
+
+    /// Begins to read what follows the rows that are ahead, while steps over them are computed.
+    fn read_on(&mut self, source: &Source, stream: &Stream) {
+        let Some(history) = self.slot.get() else { return };
+        let behind = source.behind();
+        for partition in &behind {
+            let index = partition.index();
+            let (Some(kept), Some((_, to))) = (self.ahead.get(&index), source.left(index)) else { continue };
+            let (log, from) = (kept.log, kept.next);
+            if from < to && !self.coming.contains_key(&index) {
+                let wanted = self.wanted((stream, partition), (from, to), bytes_max(behind.len()));
+                let history = history.clone();
+                let read = Beside::begin(async move { history.read(wanted).await });
+                self.coming.insert(index, Coming { log, from, read });
+            }
+        }
+    }
+
+    /// Waits for what is being read, which must not be left behind when log and files are closed.
+    pub(crate) async fn give_up(&mut self) {
+        for coming in std::mem::take(&mut self.coming).into_values() {
+            let _ = coming.read.end().await;
+        }
+    }
+
+    /// What the history has from an offset on: what was begun to be read of it, or what it gives now.
+    async fn find(&mut self, history: &dyn History, wanted: Wanted) -> Result<Found> {
+        let (index, log, from) = (wanted.partition.index(), wanted.partition.id(), wanted.range.0);
+        match self.coming.remove(&index).filter(|coming| (coming.log, coming.from) == (log, from)) {
+            Some(coming) => {
+                let (found, busy_ns) = coming.read.end().await?;
+                self.busy_ns += busy_ns;
+                found
+            }
+            None => history.read(wanted).await,
+        }
+    }
+
+    fn wanted(
+        &self,
+        (stream, partition): (&Stream, &Arc<Partition>),
+        range: (Offset, Offset),
+        bytes_max: usize,
+    ) -> Wanted {
+        let (stream, partition, schema) = (stream.name().to_string(), partition.clone(), self.schema.clone());
+        Wanted { stream, partition, range, schema, bytes_max }
     }
 
     /// Reads until rows of the partition are ahead or it has reached its log; gives why it has to wait, if it has.
@@ -134,14 +197,8 @@ impl Fill {
             && let Some((from, to)) = source.left(index)
         {
             let Some(history) = self.slot.get() else { return Some(("the lake is being opened".into(), SOON)) };
-            let wanted = Wanted {
-                stream: stream.name().to_string(),
-                partition: partition.clone(),
-                range: (from, to),
-                schema: self.schema.clone(),
-                bytes_max,
-            };
-            match history.read(wanted).await {
+            let wanted = self.wanted((stream, partition), (from, to), bytes_max);
+            match self.find(&*history, wanted).await {
                 Ok(Found::NotYet) => return Some(("the lake is told of the stream".into(), SOON)),
                 Ok(Found::Nothing) => {
                     let skipped = source.skip(index, to);
@@ -229,6 +286,11 @@ impl Fill {
     }
 }
 
+/// Memory for a window of one of so many partitions.
+fn bytes_max(partitions: usize) -> usize {
+    (AHEAD_BYTES / WINDOWS / partitions.max(1)).max(PARTITION_BYTES_MIN)
+}
+
 /// The offset behind the last of these rows.
 fn end_of(rows: &RecordBatch) -> Option<Offset> {
     let offsets = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
@@ -307,6 +369,7 @@ impl Pipeline {
             }
             Ahead::Rows => *self.shared.waits_for.lock() = None,
         }
+        fill.read_on(&self.source, &self.stream);
         let (parts, next) = fill.take();
         let read = fill.decode(&self.stream, &parts)?;
         let positions = self.source.positions_at(&next);

@@ -120,6 +120,13 @@ impl Follower {
     }
 }
 
+/// Offsets from where something stands to where its topic ends, of all partitions together.
+pub(crate) fn lag(next: &BTreeMap<PartitionIndex, Offset>, ends: &BTreeMap<PartitionIndex, Offset>) -> i64 {
+    let left =
+        |(index, end): (&PartitionIndex, &Offset)| end.saturating_sub(next.get(index).copied().unwrap_or(0)).max(0);
+    ends.iter().map(left).sum()
+}
+
 /// Waits for each of them in turn: what one writes, the next one reads. Gives the offsets of the last, whose topic need not have heard all.
 pub(crate) async fn wait_all(chain: &[Follower], broker: &Broker, wait_ms: u64) -> Result<Offsets> {
     let clock = broker.clock();

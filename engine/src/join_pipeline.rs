@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use arrow::array::{AsArray, RecordBatch};
-use arrow::datatypes::{Int32Type, Int64Type};
+use arrow::array::RecordBatch;
 use broker::{Broker, PartitionIndex, TimestampMs};
 
 use crate::decode::{Decoder, Sources};
@@ -22,6 +21,7 @@ use crate::quality;
 use crate::shared::{PipelineShared, Published, SharedHold};
 use crate::source::{Decode, Source};
 use crate::state::Position;
+use crate::stream::Stream;
 use crate::watermark::event_watermark;
 use crate::window::closed_until;
 
@@ -45,15 +45,12 @@ impl JoinPipeline {
     /// Runs until it is stopped or fails.
     pub(crate) async fn run(mut self) {
         let mut cpu = ThreadCpu::new();
-        if let Err(error) = self.run_steps(&mut cpu).await {
+        let failed = self.run_steps(&mut cpu).await.err();
+        if let Some(error) = &failed {
             tracing::error!(stream = self.name(), %error, "a joined stream has stopped, fix the cause and start again");
-            *self.shared.failure.lock() = Some(error.message);
         }
         self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
-        // Whoever waits must not wait for what no longer comes.
-        for published in self.published() {
-            published.advanced.send_modify(|count| *count += 1);
-        }
+        self.shared.show_end(failed.map(|error| error.message), &self.published());
     }
 
     /// The name of the joined stream.
@@ -223,8 +220,7 @@ impl JoinPipeline {
 
 /// The positions before a row of a step: what follows of a partition is still to be done.
 fn before_row(positions: &Positions, rows: &RecordBatch, from: usize) -> Positions {
-    let partitions = rows.column(rows.num_columns() - 2).as_primitive::<Int32Type>().values();
-    let offsets = rows.column(rows.num_columns() - 1).as_primitive::<Int64Type>().values();
+    let (partitions, offsets) = Stream::places(rows);
     let mut after = positions.clone();
     let mut seen = BTreeSet::new();
     for row in from..rows.num_rows() {

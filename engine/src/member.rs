@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow::array::{BooleanArray, RecordBatch, TimestampMillisecondArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{RecordBatch, TimestampMillisecondArray};
+use arrow::compute::concat_batches;
 use broker::{Broker, Change, Family, Store};
 use datafusion::common::{DataFusionError, Result as DfResult};
 
+use crate::conditions::keep;
 use crate::emit::{Outbox, push_gone};
 use crate::error::{EngineError, Result};
 use crate::finish::Finished;
@@ -245,11 +246,7 @@ impl ViewMember {
                 counted.late.push(LateRow { row, window_start, counted_from });
             }
         }
-        if counts.iter().all(|counts| *counts) {
-            return Ok((input, origin));
-        }
-        let origin = origin.into_iter().zip(&counts).filter(|(_, counts)| **counts).map(|(row, _)| row).collect();
-        Ok((filter_record_batch(&input, &BooleanArray::from(counts))?, origin))
+        Ok(keep((input, origin), counts)?)
     }
 
     /// Takes out the rows of groups that can take no more values.
@@ -271,9 +268,8 @@ impl ViewMember {
             origin.iter().zip(&keys).filter(|(_, key)| full.contains(*key)).map(|(row, _)| *row).collect();
         refused.dedup();
         let good: Vec<bool> = origin.iter().map(|row| refused.binary_search(row).is_err()).collect();
-        let origin = origin.into_iter().zip(&good).filter(|(_, good)| **good).map(|(row, _)| row).collect();
         counted.failed.extend(refused.into_iter().map(|row| (row, full_group())));
-        Ok((filter_record_batch(&input, &BooleanArray::from(good))?, origin))
+        Ok(keep((input, origin), good)?)
     }
 
     /// Merges this step's states with the stored ones of just the groups it touches.

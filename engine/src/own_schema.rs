@@ -6,6 +6,7 @@ use protox::prost_reflect::{FileDescriptor, MessageDescriptor};
 
 use crate::avro::{self, AvroSchema};
 use crate::config::{OwnSchema, StreamConfig, StreamFormat};
+use crate::misfit::parsed;
 use crate::names::closest;
 use crate::protobuf::{self, proto_file};
 
@@ -71,7 +72,7 @@ impl Own {
     /// # Errors
     /// What does not fit the schema.
     pub(crate) fn encode(&self, text: &str) -> Result<Vec<u8>, String> {
-        let value = serde_json::from_str(text).map_err(|error| format!("not JSON: {error}"))?;
+        let value = parsed(text)?;
         match self {
             Own::Avro(program) => avro::encode(program.schema(), &value),
             Own::Protobuf(message, _) => protobuf::encode(message, &value),

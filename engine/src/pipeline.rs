@@ -4,7 +4,8 @@
 //! new or rebuilt view begins at the log's start, or before it with what has left the log (`fill`), in a pipeline of its own
 //! and joins the others at the next start of the engine. A member that is dropped or paused leaves between two steps; the pipeline ends with its last one. Exactly one pipeline per stream records the stream's refused records.
 //!
-//! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work. A step ends
+//! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work; far behind its log, it has the
+//! step after the one under way read and decoded beside it (`next_step`). A step ends
 //! in one commit of the lane: changed groups, progress, counters, rows for derived streams, `<view>`, `<view>.late` and
 //! `<stream>.rejected`. What is held in memory follows only after the commit succeeded; after a failed one the pipeline stops and says so.
 
@@ -15,17 +16,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arrow::array::{Array, Int32Array, RecordBatch};
+use arrow::array::RecordBatch;
 use broker::{Ack, Broker, Change, Family, LogId, PartitionIndex, TimestampMs};
 
-use crate::check::{LATE_SUFFIX, REJECTED_SUFFIX};
-use crate::decode::{Decoder, Sources, rejected};
+use crate::check::LATE_SUFFIX;
+use crate::decode::{Sources, rejected};
 use crate::derive::{DerivedMember, DerivedStep};
-use crate::emit::{LateOf, Outbox, push_groups, push_late, push_rejected, state_headers, unfinished};
+use crate::emit::{LateOf, Outbox, push_groups, push_late, refused_changes, state_headers, unfinished};
 use crate::error::Result;
 use crate::fill::Fill;
 use crate::follow::Follower;
 use crate::member::{ViewMember, ViewStep};
+use crate::next_step::NextStep;
 use crate::quality::{self, ACCEPTED, Counters, FAILED, QualityAction, Tally};
 use crate::shared::{PipelineShared, Published, SharedHold, Who};
 use crate::source::Source;
@@ -69,6 +71,8 @@ pub(crate) struct Pipeline {
     pub(crate) tables: Vec<Follower>,
     /// Reads what has left the log; only where all members are views.
     pub(crate) fill: Option<Fill>,
+    /// The step after the one under way.
+    pub(crate) next: NextStep,
     pub(crate) event_watermark: Option<TimestampMs>,
     pub(crate) shared: Arc<PipelineShared>,
     pub(crate) hold: Arc<SharedHold>,
@@ -102,15 +106,16 @@ impl Pipeline {
     /// Runs until it is stopped or fails.
     pub(crate) async fn run(mut self) {
         let mut cpu = ThreadCpu::new();
-        if let Err(error) = self.run_steps(&mut cpu).await {
+        let failed = self.run_steps(&mut cpu).await.err();
+        if let Some(error) = &failed {
             tracing::error!(stream = self.stream.name(), %error, "a pipeline has stopped, fix the cause and start again");
-            *self.shared.failure.lock() = Some(error.message);
         }
-        self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
-        // Whoever waits must not wait for what no longer comes.
-        for published in self.published() {
-            published.advanced.send_modify(|count| *count += 1);
+        self.next.give_up().await;
+        if let Some(fill) = &mut self.fill {
+            fill.give_up().await;
         }
+        self.tell_busy(&mut cpu);
+        self.shared.show_end(failed.map(|error| error.message), &self.published());
     }
 
     /// What others see of the members.
@@ -118,6 +123,12 @@ impl Pipeline {
         let views = self.views.iter().map(|view| view.published.clone());
         let derived = self.derived.iter().map(|derived| derived.published.clone());
         views.chain(derived).chain(self.stream_member.iter().map(|member| member.published.clone())).collect()
+    }
+
+    /// CPU time of its own thread, and of those beside it.
+    fn tell_busy(&self, cpu: &mut ThreadCpu) {
+        let beside_ns = self.next.busy_ns + self.fill.as_ref().map_or(0, |fill| fill.busy_ns);
+        self.shared.busy_ns.store(cpu.busy_ns() + beside_ns, Ordering::Relaxed);
     }
 
     async fn run_steps(&mut self, cpu: &mut ThreadCpu) -> Result<()> {
@@ -136,17 +147,19 @@ impl Pipeline {
             }
             let has_more_to_tell = self.succeed().await?;
             if self.fill().await? {
-                self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+                self.tell_busy(cpu);
                 continue;
             }
-            self.source.read_ahead().await?;
-            if self.source.has_work() {
+            if !self.next.is_under_way() {
+                self.source.read_ahead().await?;
+            }
+            if self.next.is_under_way() || self.source.has_work() {
                 self.step().await?;
-                self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+                self.tell_busy(cpu);
                 continue;
             }
             self.close_idle().await?;
-            self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+            self.tell_busy(cpu);
             if has_more_to_tell {
                 continue;
             }
@@ -186,13 +199,6 @@ impl Pipeline {
                 tracing::warn!(stream, %error, "derived streams go on before a table they join was read");
             }
         }
-    }
-
-    async fn step(&mut self) -> Result<()> {
-        let stream = self.stream.clone();
-        let mut decoder = Decoder::new(&stream);
-        let positions = self.source.decode_step(&mut decoder)?;
-        self.take(decoder.finish_with_sources()?, positions).await
     }
 
     /// A step over these rows, which end at these positions.
@@ -322,18 +328,13 @@ impl Pipeline {
         }
         if let Some(member) = &mut self.stream_member {
             for rejected in refused {
-                *member.progress.rejected.entry(rejected.rule.to_string()).or_default() +=
-                    rejected.records.unsigned_abs();
+                member.progress.count_refused(&rejected.rule, rejected.records.unsigned_abs());
             }
             let key = state::stream_progress_key(self.stream.name());
             changes.push(Change::Put(Family::State, key, member.progress.encode()));
             records.extend_from_slice(refused);
         }
-        if !records.is_empty() {
-            let mut outbox = Outbox::to(&self.broker, &format!("{}{REJECTED_SUFFIX}", self.stream.name()))?;
-            records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, read.now_ms));
-            changes.extend(outbox.finish());
-        }
+        changes.extend(refused_changes(&self.broker, self.stream.name(), &records, read.now_ms)?);
         Ok(())
     }
 
@@ -452,9 +453,8 @@ pub(crate) fn advance_event_times(
     now_ms: TimestampMs,
 ) {
     let latest_ms = now_ms.saturating_add(stream.config().max_ahead_ms);
-    let partitions = rows.column(rows.num_columns() - 2).as_any().downcast_ref::<Int32Array>();
-    let partitions = partitions.expect("_partition is the last column but one, an Int32");
-    for (partition, event_time) in partitions.values().iter().zip(stream.event_times(rows).values()) {
+    let (partitions, _) = Stream::places(rows);
+    for (partition, event_time) in partitions.iter().zip(stream.event_times(rows).values()) {
         if let Some(position) = positions.get_mut(partition).filter(|_| *event_time <= latest_ms) {
             position.max_event_ms = position.max_event_ms.max(Some(*event_time));
         }

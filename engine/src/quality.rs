@@ -226,16 +226,12 @@ fn branch_writer(branch: u8) -> u8 {
 
 /// What forgets all counts of a derived stream's SELECT.
 pub(crate) fn forget_branch(stream: &str, branch: u8) -> Change {
-    let prefix = state::quality_prefix(branch_writer(branch), stream);
-    let end = state::after(&prefix);
-    Change::DeleteRange(Family::State, prefix, end)
+    state::delete_below(state::quality_prefix(branch_writer(branch), stream))
 }
 
 /// What forgets all counts of a writer.
 pub(crate) fn forget(writer: Writer, name: &str) -> Change {
-    let prefix = state::quality_prefix(writer as u8, name);
-    let end = state::after(&prefix);
-    Change::DeleteRange(Family::State, prefix, end)
+    state::delete_below(state::quality_prefix(writer as u8, name))
 }
 
 /// All counters, by stream, day, action and rule. `stream_of` gives the stream of a view. Blocks.

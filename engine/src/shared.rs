@@ -129,6 +129,19 @@ impl PipelineShared {
         if promotion.as_ref().is_some_and(is_due) { promotion.take() } else { None }
     }
 
+    /// Its steps have come to an end, by themselves for this reason: whoever waits must not wait for what no longer comes.
+    pub(crate) fn show_end(&self, failure: Option<String>, published: &[Arc<Published>]) {
+        if failure.is_some() {
+            *self.failure.lock() = failure;
+        }
+        published.iter().for_each(|published| published.look_again());
+    }
+
+    /// CPU time in nanoseconds, and records read, since the start.
+    pub(crate) fn done(&self) -> (u64, u64) {
+        (self.busy_ns.load(Ordering::Relaxed), self.records.load(Ordering::Relaxed))
+    }
+
     /// The pipeline has ended: nobody is waited for any more.
     pub(crate) fn end(&self) {
         *self.leaves.lock() = None;
@@ -172,6 +185,11 @@ impl Published {
         if rows_changed {
             self.changed.lock().send_modify(|count| *count += 1);
         }
+        self.look_again();
+    }
+
+    /// Has all look again who wait for it to get on.
+    pub(crate) fn look_again(&self) {
         self.advanced.send_modify(|count| *count += 1);
     }
 
@@ -183,7 +201,7 @@ impl Published {
     /// Says whether the topic still has to hear of what it does not hold.
     pub(crate) fn set_telling(&self, telling: bool) {
         self.telling.store(telling, Ordering::Release);
-        self.advanced.send_modify(|count| *count += 1);
+        self.look_again();
     }
 
     pub(crate) fn is_telling(&self) -> bool {
@@ -201,7 +219,7 @@ impl Published {
         changed.send_modify(|count| *count += 1);
         *self.changed.lock() = changed;
         former.replaced.store(true, Ordering::Release);
-        former.advanced.send_modify(|count| *count += 1);
+        former.look_again();
     }
 }
 

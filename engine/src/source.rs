@@ -61,6 +61,23 @@ struct Reading {
     ahead: VecDeque<Batch>,
 }
 
+/// Where a partition's step after the next one begins, and what of it is ahead.
+pub(crate) struct Onward {
+    pub(crate) partition: Arc<Partition>,
+    pub(crate) from: Offset,
+    ahead: Vec<Batch>,
+}
+
+impl Onward {
+    /// The batches of the step: those that are ahead, or those that are read now.
+    pub(crate) async fn read(&self) -> Result<Vec<Batch>> {
+        if !self.ahead.is_empty() {
+            return Ok(self.ahead.clone());
+        }
+        Ok(self.partition.read_committed(self.from, READ_BYTES).await?)
+    }
+}
+
 impl Reading {
     /// Whether the next record has left the log, and is not read ahead.
     fn is_behind(&self) -> bool {
@@ -237,6 +254,45 @@ impl Source {
             reading.last_read_ms = now_ms;
         }
         Ok(after)
+    }
+
+    /// What is to be read behind these positions, where the log has more.
+    pub(crate) fn onward(&self, after: &BTreeMap<PartitionIndex, Position>) -> Vec<Onward> {
+        let onward = |(index, reading): (&PartitionIndex, &Reading)| {
+            let from = after.get(index).unwrap_or(&reading.position).next_offset;
+            let partition = reading.partition.clone();
+            let is_there = from >= partition.log_start() && partition.last_stable_offset() > from;
+            (is_there && !partition.is_deleted()).then(|| Onward {
+                partition,
+                from,
+                ahead: reading.ahead.iter().cloned().collect(),
+            })
+        };
+        self.partitions.iter().filter_map(onward).collect()
+    }
+
+    /// The positions after what was read onward, as if it had been decoded here. None, and nothing has changed, when it does not begin where
+    /// this stands.
+    pub(crate) fn take_onward(
+        &mut self,
+        begins: &[Onward],
+        ends: &BTreeMap<PartitionIndex, Offset>,
+    ) -> Option<BTreeMap<PartitionIndex, Position>> {
+        let stands = |onward: &Onward| {
+            let reading = self.partitions.get(&onward.partition.index())?;
+            (reading.partition.id() == onward.partition.id()).then_some(reading.position.next_offset)
+        };
+        if !begins.iter().all(|onward| stands(onward) == Some(onward.from)) {
+            return None;
+        }
+        for (index, end) in ends {
+            let Some(reading) = self.partitions.get_mut(index) else { continue };
+            while reading.ahead.pop_front_if(|batch| batch.next_offset() <= *end).is_some() {}
+            if reading.ahead.is_empty() {
+                reading.read_offset = *end;
+            }
+        }
+        Some(self.positions_at(ends))
     }
 
     /// Takes positions as done, after their commit.

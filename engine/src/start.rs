@@ -15,6 +15,7 @@ use crate::history::HistorySlot;
 use crate::identity::{Former, Version, identify};
 use crate::join_pipeline::JoinPipeline;
 use crate::lookup::{LookupTable, TableFeed};
+use crate::next_step::NextStep;
 use crate::pipeline::{Pipeline, PipelineView, StreamMember};
 use crate::quality::{Counters, Writer};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
@@ -247,9 +248,8 @@ async fn prepare_table(
     };
     if known.is_none() && stored.is_some() {
         tracing::info!(table = table.name(), "the table has changed, it is read again from its topic");
-        let prefix = state::table_row_prefix(table.name());
-        let end = state::after(&prefix);
-        let changes = vec![Change::DeleteRange(Family::State, prefix, end), Change::Delete(Family::State, key)];
+        let rows = state::delete_below(state::table_row_prefix(table.name()));
+        let changes = vec![rows, Change::Delete(Family::State, key)];
         broker.lane().commit(changes, Ack::Durable).await?;
     }
     let progress = known.unwrap_or_default();
@@ -382,6 +382,7 @@ fn run_group(
         derived: group.derived,
         tables,
         fill,
+        next: NextStep::default(),
         event_watermark: group.stands.event_watermark,
         shared,
         hold: hold.clone(),

@@ -219,6 +219,12 @@ pub(crate) fn after(prefix: &[u8]) -> Vec<u8> {
     end
 }
 
+/// What deletes all keys that begin so; see [`after`].
+pub(crate) fn delete_below(prefix: Vec<u8>) -> Change {
+    let end = after(&prefix);
+    Change::DeleteRange(Family::State, prefix, end)
+}
+
 /// The first key of a window: also the exclusive end of all windows that end before it.
 pub(crate) fn state_bound(view_id: u32, window_end: i64) -> Vec<u8> {
     let mut key = Vec::with_capacity(64);
@@ -409,6 +415,14 @@ impl Progress {
             progress.rejected.insert(rule, count);
         }
         Ok(progress)
+    }
+
+    /// Counts records that a rule has refused.
+    pub(crate) fn count_refused(&mut self, rule: &str, records: u64) {
+        match self.rejected.get_mut(rule) {
+            Some(count) => *count += records,
+            None => drop(self.rejected.insert(rule.to_string(), records)),
+        }
     }
 
     /// Where a member stands in each partition, for grouping members that stand together.

@@ -9,7 +9,7 @@ use broker::{Broker, TimestampMs};
 
 use crate::Offsets;
 use crate::check::LATE_SUFFIX;
-use crate::follow::Follower;
+use crate::follow::{Follower, lag};
 use crate::shared::{RunningDerived, RunningTable, RunningView};
 use crate::state::Progress;
 use crate::stream::Stream;
@@ -168,7 +168,7 @@ pub(crate) fn view_status(
     let stands = stands(broker, follower);
     let Stands { progress, positions, lag_records, lag_ms } = stands;
     let fill_to = Offsets::from([(follower.topic.clone(), view.fill_to.clone())]);
-    let fill_left = lag(&positions, &fill_to);
+    let fill_left = lag_in_all(&positions, &fill_to);
     let fill = (fill_left > 0).then(|| fill_status(broker, view, fill_to));
     let error = follower.pipeline.failure.lock().clone();
     ViewStatus {
@@ -226,21 +226,16 @@ struct Stands {
 fn stands(broker: &Broker, follower: &Follower) -> Stands {
     let progress = follower.published.progress.lock().clone();
     let positions = follower.offsets_at(broker, &progress);
-    let lag_records = lag(&positions, &follower.high_watermarks(broker));
+    let lag_records = lag_in_all(&positions, &follower.high_watermarks(broker));
     let since = broker.clock().now_ms().saturating_sub(progress.updated_at).max(0);
     let lag_ms = if lag_records == 0 { 0 } else { since };
     Stands { progress, positions, lag_records, lag_ms }
 }
 
-fn lag(positions: &Offsets, high_watermarks: &Offsets) -> i64 {
-    let mut behind = 0;
-    for (topic, ends) in high_watermarks {
-        for (partition, end) in ends {
-            let next = positions.get(topic).and_then(|next| next.get(partition)).copied().unwrap_or(0);
-            behind += end.saturating_sub(next).max(0);
-        }
-    }
-    behind
+/// The lag in all topics together.
+fn lag_in_all(positions: &Offsets, high_watermarks: &Offsets) -> i64 {
+    let nothing = BTreeMap::new();
+    high_watermarks.iter().map(|(topic, ends)| lag(positions.get(topic).unwrap_or(&nothing), ends)).sum()
 }
 
 pub(crate) fn stream_status(

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, TimestampMillisecondArray};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{AsArray, RecordBatch, TimestampMillisecondArray};
+use arrow::datatypes::{DataType, Field, Int32Type, Int64Type, Schema, SchemaRef};
 use broker::{Batch, Offset, PartitionIndex, Schemas, TimestampMs, TopicName};
 use bytes::Bytes;
 
@@ -204,6 +204,12 @@ impl Stream {
     pub(crate) fn event_times<'a>(&self, rows: &'a RecordBatch) -> &'a TimestampMillisecondArray {
         let column = rows.column(self.event_time_index).as_any().downcast_ref();
         column.expect("the event-time column is declared TIMESTAMP")
+    }
+
+    /// The partition and the offset of each row of a stream.
+    pub(crate) fn places(rows: &RecordBatch) -> (&[PartitionIndex], &[Offset]) {
+        let [.., partitions, offsets] = rows.columns() else { return (&[], &[]) };
+        (partitions.as_primitive::<Int32Type>().values(), offsets.as_primitive::<Int64Type>().values())
     }
 
     /// Decodes the records of one partition's batches. Pure and deterministic: the same records give the same rows and

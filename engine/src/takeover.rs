@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 use crate::Engine;
 use crate::check::Compiled;
 use crate::error::Result;
+use crate::follow::lag;
 use crate::identity::Version;
 use crate::running::Running;
 use crate::shared::{Promotion, RunningView, Who};
@@ -181,7 +182,5 @@ pub(crate) fn behind(broker: &Broker, served: &RunningView, successor: &RunningV
         true => next(served),
         false => successor.follower.ends(broker),
     };
-    let stands = next(successor);
-    let left = |(index, to): (&PartitionIndex, &i64)| to.saturating_sub(stands.get(index).copied().unwrap_or(0)).max(0);
-    to.iter().map(left).sum()
+    lag(&next(successor), &to)
 }

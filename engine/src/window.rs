@@ -102,18 +102,13 @@ impl Window {
         }
     }
 
-    /// Its width in milliseconds: exact when [`is_fixed`](Self::is_fixed), else of 24-hour days and 30-day months.
+    /// Its width in milliseconds: exact where all have the same, else of 24-hour days and 30-day months.
     pub fn nominal_ms(self) -> i64 {
         match self {
             Window::Fixed(width_ms) => width_ms,
             Window::Days(days, _) => i64::from(days) * DAY_MS,
             Window::Months(months, _) => i64::from(months) * 30 * DAY_MS,
         }
-    }
-
-    /// Whether all windows have the same width.
-    pub fn is_fixed(self) -> bool {
-        matches!(self, Window::Fixed(_))
     }
 }
 

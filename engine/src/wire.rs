@@ -7,11 +7,11 @@ use std::sync::{Arc, OnceLock};
 use broker::{Schema, SchemaId, SchemaType, Schemas};
 use parking_lot::RwLock;
 use protox::prost_reflect::FileDescriptor;
-use serde_json::Value;
 
 use crate::avro::{self, AvroSchema, Program};
 use crate::config::{StreamConfig, StreamFormat};
 use crate::fields::{Refusal, refusal};
+use crate::misfit::parsed;
 use crate::own_schema::Own;
 use crate::protobuf::{self, Known, LastMessage, message_at, proto_file, split_path};
 
@@ -201,16 +201,15 @@ impl Wire {
     }
 
     fn payload(&self, schema: &Schema, text: &str) -> Result<Vec<u8>, String> {
-        let value = || serde_json::from_str::<Value>(text).map_err(|error| format!("not JSON: {error}"));
         match schema.kind {
-            SchemaType::Avro => avro::encode(&*self.writer(schema)?, &value()?),
+            SchemaType::Avro => avro::encode(&*self.writer(schema)?, &parsed(text)?),
             SchemaType::Protobuf => {
                 let file = self.messages.file(schema.id, || self.file(schema))?;
                 let message = message_at(&file, &[]).ok_or_else(|| {
                     format!("the schema of id {} declares no message: register one with a message", schema.id)
                 })?;
                 // The path to the file's first message is one zero.
-                Ok([&[0][..], &protobuf::encode(&message, &value()?)?].concat())
+                Ok([&[0][..], &protobuf::encode(&message, &parsed(text)?)?].concat())
             }
             SchemaType::Json => Ok(text.as_bytes().to_vec()),
         }

@@ -1,7 +1,6 @@
 //! The threads of pipelines and tables: starting them, ending them, and their time.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
@@ -27,28 +26,23 @@ impl Workers {
     /// Starts all that is prepared. Must be called within a Tokio runtime.
     pub(crate) fn start(&self, prepared: &mut Prepared) -> Result<()> {
         self.forget_ended();
-        let runtime = Handle::current();
         for feed in std::mem::take(&mut prepared.feeds) {
-            let name = format!("engine-{}", feed.table.name());
-            let what = Spawned { name, shared: feed.shared.clone(), published: vec![feed.published.clone()] };
-            self.spawn(what, runtime.clone(), feed.run())?;
+            let what = Spawned::new(feed.table.name(), &feed.shared, vec![feed.published.clone()]);
+            self.spawn(what, feed.run())?;
         }
         for join in std::mem::take(&mut prepared.joins) {
-            let name = format!("engine-{}", join.name());
-            let what = Spawned { name, shared: join.shared.clone(), published: join.published() };
-            self.spawn(what, runtime.clone(), join.run())?;
+            self.spawn(Spawned::new(join.name(), &join.shared, join.published()), join.run())?;
         }
         for pipeline in std::mem::take(&mut prepared.pipelines) {
-            let name = format!("engine-{}", pipeline.stream.name());
-            let what = Spawned { name, shared: pipeline.shared.clone(), published: pipeline.published() };
-            self.spawn(what, runtime.clone(), pipeline.run())?;
+            let what = Spawned::new(pipeline.stream.name(), &pipeline.shared, pipeline.published());
+            self.spawn(what, pipeline.run())?;
         }
         Ok(())
     }
 
-    fn spawn(&self, what: Spawned, runtime: Handle, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
+    fn spawn(&self, what: Spawned, work: impl Future<Output = ()> + Send + 'static) -> Result<()> {
         let Spawned { name, shared, published } = what;
-        let seen = shared.clone();
+        let (runtime, seen) = (Handle::current(), shared.clone());
         let run = move || {
             // A panic must be seen as a stopped pipeline, not as one that is forever late.
             let mut guard = EndGuard { shared: seen, published, ended: false };
@@ -68,8 +62,7 @@ impl Workers {
         let threads = std::mem::take(&mut inner.threads);
         for (shared, thread) in threads {
             if thread.is_finished() {
-                inner.ended.0 += shared.busy_ns.load(Ordering::Relaxed);
-                inner.ended.1 += shared.records.load(Ordering::Relaxed);
+                inner.ended = sum(inner.ended, shared.done());
             } else {
                 inner.threads.push((shared, thread));
             }
@@ -84,14 +77,10 @@ impl Workers {
     /// Waits until all have ended. Blocks.
     pub(crate) fn join(&self) {
         let threads = std::mem::take(&mut self.0.lock().threads);
-        let joined = threads.into_iter().map(|(shared, thread)| {
-            let ended = (shared.busy_ns.load(Ordering::Relaxed), shared.records.load(Ordering::Relaxed));
-            (thread.join().is_err(), ended)
-        });
-        for (panicked, (busy_ns, records)) in joined {
+        for (shared, thread) in threads {
+            let panicked = thread.join().is_err();
             let mut inner = self.0.lock();
-            inner.ended.0 += busy_ns;
-            inner.ended.1 += records;
+            inner.ended = sum(inner.ended, shared.done());
             if panicked {
                 tracing::error!("a pipeline's thread had panicked, please report it");
             }
@@ -101,10 +90,13 @@ impl Workers {
     /// CPU time in nanoseconds, and records read, of all threads since the start.
     pub(crate) fn done(&self) -> (u64, u64) {
         let inner = self.0.lock();
-        inner.threads.iter().fold(inner.ended, |(busy_ns, records), (shared, _)| {
-            (busy_ns + shared.busy_ns.load(Ordering::Relaxed), records + shared.records.load(Ordering::Relaxed))
-        })
+        inner.threads.iter().fold(inner.ended, |done, (shared, _)| sum(done, shared.done()))
     }
+}
+
+/// CPU time and records together.
+fn sum(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0 + other.0, one.1 + other.1)
 }
 
 /// A thread to be, and who must hear when it ends.
@@ -112,6 +104,12 @@ struct Spawned {
     name: String,
     shared: Arc<PipelineShared>,
     published: Vec<Arc<Published>>,
+}
+
+impl Spawned {
+    fn new(what: &str, shared: &Arc<PipelineShared>, published: Vec<Arc<Published>>) -> Spawned {
+        Spawned { name: format!("engine-{what}"), shared: shared.clone(), published }
+    }
 }
 
 /// Works to the end, on a thread of its own. A step drives plans to their end from within one turn; DataFusion counts what they read
@@ -129,8 +127,8 @@ struct EndGuard {
 impl Drop for EndGuard {
     fn drop(&mut self) {
         if !self.ended {
-            *self.shared.failure.lock() = Some("its thread panicked, see the log and report it".to_string());
-            self.published.iter().for_each(|published| published.advanced.send_modify(|count| *count += 1));
+            let failure = "its thread panicked, see the log and report it".to_string();
+            self.shared.show_end(Some(failure), &self.published);
         }
         self.shared.end();
     }

@@ -121,11 +121,10 @@ impl Held {
     }
 
     fn paths(&self) -> impl Iterator<Item = &str> {
-        let topics = self.topics.iter().flat_map(|settled| {
-            let raw = settled.raw.iter().map(|file| file.path.as_str());
-            settled.files.iter().map(|file| file.path.as_str()).chain(raw)
-        });
-        topics.chain(self.tables.iter().flat_map(|files| files.iter().map(|file| file.path.as_str())))
+        self.topics
+            .iter()
+            .flat_map(Settled::paths)
+            .chain(self.tables.iter().flat_map(|files| files.iter().map(|file| file.path.as_str())))
     }
 }
 

@@ -85,18 +85,12 @@ pub async fn remove_orphans(
 ) -> Result<()> {
     objects.clear_hidden().await?;
     let found = look(objects, manifest, broker, tables).await?;
-    let known: HashSet<String> = manifest
-        .snapshot(&manifest.logs())
-        .iter()
-        .flat_map(|settled| {
-            let raw = settled.raw.iter().map(|file| file.path.clone());
-            settled.files.iter().map(|file| file.path.clone()).chain(raw).collect::<Vec<_>>()
-        })
-        .collect();
+    let published = manifest.snapshot(&manifest.logs());
+    let known: HashSet<&str> = published.iter().flat_map(Settled::paths).collect();
     for Found { table, partitions, files } in &found {
         let (mut removed, mut aside) = (0_u64, Vec::new());
         let there: HashSet<&str> = files.iter().map(String::as_str).collect();
-        for at in files.iter().filter(|at| !known.contains(*at)) {
+        for at in files.iter().filter(|at| !known.contains(at.as_str())) {
             let name = at.rsplit('/').next().unwrap_or(at);
             let Some((index, first, last)) = published_range(&table.topic, name) else { continue };
             let partition = partitions.iter().find(|partition| partition.index() == index);
@@ -274,4 +268,31 @@ fn table_dir(file: &FileEntry) -> (String, String, String) {
     // the file's name and one directory per level come last
     let (dir, rest) = parts.split_at(parts.len().saturating_sub(file.levels.len() + 1));
     (dir.join("/"), dir.last().unwrap_or(&"").to_string(), rest.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest_bytes::{Mark, Plan};
+
+    #[test]
+    fn only_what_a_crash_left_goes() {
+        let settled = Settled {
+            mark: Some(Mark { offset: 10, moved_ms: 1 }),
+            plan: Some(Plan { first: 10, last: 14, epoch: 1 }),
+            ..Settled::default()
+        };
+        for (range, others_are_there, goes) in [
+            ((10, 14), false, true),
+            ((10, 12), false, true),
+            ((10, 15), true, false),
+            ((11, 14), true, false),
+            ((5, 9), true, true),
+            ((5, 9), false, false),
+            ((5, 10), true, false),
+        ] {
+            assert_eq!(is_left(range, &settled, others_are_there), goes, "{range:?} {others_are_there}");
+        }
+        assert!(!is_left((0, 0), &Settled::default(), true), "nothing settled yet");
+    }
 }

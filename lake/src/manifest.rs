@@ -27,6 +27,14 @@ pub struct Settled {
     pub raw: Arc<Vec<Arc<RawFile>>>,
 }
 
+impl Settled {
+    /// Where all its files lie below the lake's root.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let raw = self.raw.iter().map(|file| file.path.as_str());
+        self.files.iter().map(|file| file.path.as_str()).chain(raw)
+    }
+}
+
 /// The manifest. Holds: the settled state of every partition. Changes are commits of the epoch's owner alone, one at a
 /// time; memory follows the store. Always true: in a slice, a partition's ranges do not overlap; they end below its mark, and
 /// the mark only moves forward. A crash keeps it.
@@ -393,7 +401,7 @@ fn files_lie_in_plan(plan: &Plan, files: &[FileEntry]) -> Result<()> {
 fn merged_raw_holds_its_inputs(known: &[Arc<RawFile>], inputs: &[Arc<RawFile>], merged: &RawFile) -> Result<()> {
     let is_known = |input: &Arc<RawFile>| known.iter().any(|file| Arc::ptr_eq(file, input));
     let ends = inputs.first().zip(inputs.last()).map(|(first, last)| (first.first, last.last));
-    let sum = inputs.iter().try_fold(0_u64, |all, input| input.sum.map(|sum| all.wrapping_add(sum)));
+    let sum = RawFile::sum_of(inputs);
     let fits = inputs.iter().all(is_known)
         && (sum.is_none() || merged.sum == sum)
         && inputs.windows(2).all(|pair| pair[0].last + 1 == pair[1].first)
@@ -429,14 +437,12 @@ fn merged_holds_its_inputs(inputs: &[Arc<FileEntry>], merged: &FileEntry) -> Res
     };
     let alike = |input: &Arc<FileEntry>| input.levels == merged.levels && dir(&input.path) == dir(&merged.path);
     let follows = |pair: &[Arc<FileEntry>]| pair[0].last < pair[1].first;
-    let times = inputs.iter().filter_map(|input| input.event_ms);
-    let times = times.reduce(|(least, largest), (low, high)| (least.min(low), largest.max(high)));
     let fits = inputs.len() > 1
         && inputs.iter().all(alike)
         && inputs.windows(2).all(follows)
         && (merged.first, merged.ordinal, merged.last) == (first.first, first.ordinal, last.last)
         && merged.rows == inputs.iter().map(|input| input.rows).sum::<u64>()
-        && merged.event_ms == times
+        && merged.event_ms == FileEntry::times_of(inputs)
         && inputs.iter().all(|input| input.path != merged.path);
     broken_unless(fits, || format!("{merged:?} does not hold what {inputs:?} do"))
 }

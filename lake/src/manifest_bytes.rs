@@ -25,6 +25,8 @@
 //! ```
 //! Times are ms since 1970; an event time of -2^63 means that all rows have none.
 
+use std::sync::Arc;
+
 use broker::{LogId, Offset, TimestampMs};
 
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -117,6 +119,12 @@ pub fn log_of(key: &[u8]) -> Result<LogId> {
 }
 
 impl FileEntry {
+    /// Least and largest event time of several; none when all are null.
+    pub fn times_of(files: &[Arc<FileEntry>]) -> Option<(TimestampMs, TimestampMs)> {
+        let times = files.iter().filter_map(|file| file.event_ms);
+        times.reduce(|(least, largest), (low, high)| (least.min(low), largest.max(high)))
+    }
+
     /// The value of a file.
     ///
     /// # Errors

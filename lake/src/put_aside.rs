@@ -107,7 +107,9 @@ impl PutAside {
     /// `Destination`; some of the files may be there then.
     pub async fn take(&self, objects: &Objects, files: &[String]) -> Result<()> {
         let note = serde_json::to_vec_pretty(self).map_err(|e| LakeError::bug(format!("a note of files: {e}")))?;
-        objects.put_whole(&format!("{}/{NOTE_FILE}", self.dir), note.into()).await?;
+        let at = format!("{}/{NOTE_FILE}", self.dir);
+        objects.put_whole(&at, note.into()).await?;
+        objects.sync(&[at]).await?;
         let moves: Vec<_> = files.iter().map(|at| (at.clone(), format!("{}/{at}", self.dir))).collect();
         objects.publish(&moves).await
     }

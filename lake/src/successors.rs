@@ -46,13 +46,7 @@ pub async fn adopt(
     now: TimestampMs,
 ) -> Result<Vec<String>> {
     let settled: Vec<_> = partitions.iter().map(|partition| manifest.settled(partition.id())).collect();
-    let known: HashSet<&str> = settled
-        .iter()
-        .flat_map(|settled| {
-            let raw = settled.raw.iter().map(|file| file.path.as_str());
-            settled.files.iter().map(|file| file.path.as_str()).chain(raw)
-        })
-        .collect();
+    let known: HashSet<&str> = settled.iter().flat_map(Settled::paths).collect();
     let mut adopted = Vec::new();
     for at in found.iter().filter(|at| !known.contains(at.as_str())) {
         let name = at.rsplit('/').next().unwrap_or(at);
@@ -112,14 +106,13 @@ impl Unknown<'_> {
         }
         let rows = inputs.iter().map(|input| input.rows).sum::<u64>();
         let Some((bytes, found)) = size(objects, self.at).await? else { return Ok(None) };
-        let times = inputs.iter().filter_map(|input| input.event_ms);
         let whole = FileEntry {
             first: self.first,
             last: self.last,
             ordinal: begin.ordinal,
             rows: found,
             bytes,
-            event_ms: times.reduce(|(least, largest), (low, high)| (least.min(low), largest.max(high))),
+            event_ms: FileEntry::times_of(&inputs),
             published_ms: now,
             path: self.at.to_owned(),
             levels: begin.levels.clone(),
@@ -205,7 +198,7 @@ impl Unknown<'_> {
             max_timestamp: inputs.iter().map(|input| input.max_timestamp).max().unwrap_or(-1),
             published_ms: now,
             path: self.at.to_owned(),
-            sum: inputs.iter().try_fold(0_u64, |all, input| input.sum.map(|sum| all.wrapping_add(sum))),
+            sum: RawFile::sum_of(&inputs),
         };
         let records = inputs.iter().map(|input| input.records).sum::<u64>();
         let is_just_that = (whole.last, whole.records) == (end.last, records);

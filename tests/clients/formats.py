@@ -109,21 +109,30 @@ def written(row):
     return out.getvalue()
 
 
-def write(bootstrap, registry, first, count):
-    client = SchemaRegistryClient({"url": registry})
-    made = {version: log_class(version) for version in (1, 2)}
-    serializers = {version: ProtobufSerializer(made[version], client, {"use.deprecated.format": False}) for version in made}
+def send(bootstrap, numbers, values):
+    """The values of each number to their topics."""
     producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20})
     failed = []
-    for number in range(first, first + count):
-        version = version_of(number)
-        log = serializers[version](message(made[version], number), SerializationContext("logs", MessageField.VALUE))
-        for topic, value in [("logs", log), ("lines", written(line(number)).encode())]:
+    for number in numbers:
+        for topic, value in values(number):
             producer.produce(topic, key=str(number), value=value, partition=number % PARTITIONS, timestamp=BASE_MS + number * 1001,
                              on_delivery=lambda error, _: error and failed.append(str(error)))
         producer.poll(0)
     if producer.flush(DEADLINE_S) or failed:
         raise SystemExit(f"not all delivered: {failed[:3]}")
+
+
+def write(bootstrap, registry, first, count):
+    client = SchemaRegistryClient({"url": registry})
+    made = {version: log_class(version) for version in (1, 2)}
+    serializers = {version: ProtobufSerializer(made[version], client, {"use.deprecated.format": False}) for version in made}
+
+    def values(number):
+        version = version_of(number)
+        log = serializers[version](message(made[version], number), SerializationContext("logs", MessageField.VALUE))
+        return [("logs", log), ("lines", written(line(number)).encode())]
+
+    send(bootstrap, range(first, first + count), values)
     return {"versions": client.get_versions("logs-value"), "type": client.get_latest_version("logs-value").schema.schema_type}
 
 
@@ -138,17 +147,13 @@ def plain(bootstrap, schema, first, count):
 
     made = {version: log_class(version) for version in (1, 2)}
     parsed = fastavro.parse_schema(json.loads(schema))
-    producer = Producer({"bootstrap.servers": bootstrap, "enable.idempotence": True, "linger.ms": 20})
-    failed = []
-    for number in range(first, first + count):
+
+    def values(number):
         avro = io.BytesIO()
         fastavro.schemaless_writer(avro, parsed, reading(number))
-        for topic, value in [("logs", message(made[version_of(number)], number).SerializeToString()), ("readings", avro.getvalue())]:
-            producer.produce(topic, key=str(number), value=value, partition=number % PARTITIONS, timestamp=BASE_MS + number * 1001,
-                             on_delivery=lambda error, _: error and failed.append(str(error)))
-        producer.poll(0)
-    if producer.flush(DEADLINE_S) or failed:
-        raise SystemExit(f"not all delivered: {failed[:3]}")
+        return [("logs", message(made[version_of(number)], number).SerializeToString()), ("readings", avro.getvalue())]
+
+    send(bootstrap, range(first, first + count), values)
     return {"sent": count}
 
 

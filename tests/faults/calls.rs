@@ -1,6 +1,6 @@
 //! What a user of these cases asks of the broker. A connection that is gone is an answer; an error that nothing explains is a failure.
 
-use crate::support::raw::Client;
+use crate::support::raw::{Client, fetch_request};
 use crate::transactions::checker::committed;
 use bytes::Bytes;
 use kafka_protocol::messages::*;
@@ -199,18 +199,7 @@ impl Caller {
 
     /// One fetch.
     pub fn fetch(&mut self, place: (&str, i32), from: i64, stable: bool) -> Answer<fetch_response::PartitionData> {
-        let wanted = fetch_request::FetchPartition::default()
-            .with_partition(place.1)
-            .with_fetch_offset(from)
-            .with_current_leader_epoch(-1)
-            .with_partition_max_bytes(1 << 20);
-        let wanted = fetch_request::FetchTopic::default().with_topic(topic(place.0)).with_partitions(vec![wanted]);
-        let request = FetchRequest::default()
-            .with_isolation_level(i8::from(stable))
-            .with_session_epoch(-1)
-            .with_max_bytes(1 << 20)
-            .with_topics(vec![wanted]);
-        Ok(self.ask(&request, 12)?.responses.remove(0).partitions.remove(0))
+        Ok(self.ask(&fetch_request(place, from, stable), 12)?.responses.remove(0).partitions.remove(0))
     }
 
     /// Where the log begins.

@@ -44,6 +44,15 @@ impl Hdfs {
         self.data_nodes[node].kill9();
     }
 
+    /// It answers nothing any more, and its connections stay.
+    pub fn pause_data_node(&mut self, node: usize) {
+        self.data_nodes[node].signal(libc::SIGSTOP);
+    }
+
+    pub fn resume_data_node(&mut self, node: usize) {
+        self.data_nodes[node].signal(libc::SIGCONT);
+    }
+
     pub fn start_data_node(&mut self, node: usize) {
         self.starts += 1;
         self.data_nodes[node] = data_node(&self.folder, node + 1, self.starts);

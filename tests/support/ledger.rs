@@ -1,9 +1,10 @@
 //! Numbered records through an idempotent producer that outlasts kills of the server, and what was acknowledged of them.
 
+use super::writer::patient;
+use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -86,16 +87,7 @@ impl Writes {
     }
 
     fn producer(&self, acknowledged: &Arc<Acknowledged>) -> ThreadedProducer<Ledger> {
-        ClientConfig::new()
-            .set("bootstrap.servers", &self.address)
-            .set("enable.idempotence", "true")
-            .set("acks", "all")
-            .set("linger.ms", "2")
-            .set("batch.num.messages", "500")
-            .set("message.timeout.ms", "600000")
-            .set("reconnect.backoff.ms", "20")
-            .set("reconnect.backoff.max.ms", "200")
-            .create_with_context(Ledger(acknowledged.clone()))
-            .unwrap()
+        let mut config = patient(&self.address);
+        config.set("batch.num.messages", "500").create_with_context(Ledger(acknowledged.clone())).unwrap()
     }
 }

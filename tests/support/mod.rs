@@ -1,5 +1,6 @@
 //! What the tests stand on: processes that always end, the server, Apache Kafka, raw protocol, HTTP and scripts.
 
+pub mod clicks;
 pub mod faults;
 pub mod files;
 pub mod hdfs;
@@ -8,6 +9,7 @@ pub mod kafka;
 pub mod ledger;
 pub mod name_proxy;
 pub mod name_service;
+pub mod nexmark;
 pub mod objects;
 pub mod plan;
 pub mod ports;
@@ -18,6 +20,7 @@ pub mod raw;
 pub mod reader;
 pub mod scripts;
 pub mod server;
+pub mod writer;
 
 use std::env;
 use std::fs;

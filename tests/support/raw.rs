@@ -2,8 +2,10 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::indexmap::IndexMap;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{
-    ApiVersionsRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+    ApiVersionsRequest, FetchRequest, RequestHeader, ResponseHeader, SaslAuthenticateRequest, SaslHandshakeRequest,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 use kafka_protocol::records::{
@@ -186,6 +188,22 @@ pub fn batch(records: &[PlainRecord], identity: Identity) -> Bytes {
     let options = RecordEncodeOptions { version: 2, compression: Compression::None };
     RecordBatchEncoder::encode(&mut bytes, &records, &options).unwrap();
     bytes.freeze()
+}
+
+/// Asks for what a partition has from an offset on, a MiB of it; with `stable` as far as transactions have ended.
+pub fn fetch_request((topic, partition): (&str, i32), from: i64, stable: bool) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(from)
+        .with_current_leader_epoch(-1)
+        .with_partition_max_bytes(1 << 20);
+    let topic = TopicName(StrBytes::from_string(topic.to_owned()));
+    let wanted = FetchTopic::default().with_topic(topic).with_partitions(vec![wanted]);
+    FetchRequest::default()
+        .with_isolation_level(i8::from(stable))
+        .with_session_epoch(-1)
+        .with_max_bytes(1 << 20)
+        .with_topics(vec![wanted])
 }
 
 /// All records of a fetch answer's records field (uncompressed batches).

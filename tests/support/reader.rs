@@ -2,6 +2,7 @@
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Keys and values that a read_committed consumer sees now, partition by partition.
 pub fn committed(address: &str, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut records = Vec::new();
+    each_record(address, topic, |message| {
+        let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
+        records.push((bytes(message.key()), bytes(message.payload())));
+    });
+    records
+}
+
+/// Shows all records that such a consumer sees now, partition by partition.
+pub fn each_record(address: &str, topic: &str, mut visit: impl FnMut(&BorrowedMessage<'_>)) {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", address)
         .set("group.id", "reader")
@@ -19,7 +30,6 @@ pub fn committed(address: &str, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         .create()
         .unwrap();
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).unwrap();
-    let mut records = Vec::new();
     for partition in metadata.topics()[0].partitions() {
         let mut one = TopicPartitionList::new();
         one.add_partition_offset(topic, partition.id(), Offset::Beginning).unwrap();
@@ -28,15 +38,11 @@ pub fn committed(address: &str, topic: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         loop {
             assert!(started.elapsed() < PATIENCE, "{topic}-{}: no end within {PATIENCE:?}", partition.id());
             match consumer.poll(Duration::from_millis(200)) {
-                Some(Ok(message)) => {
-                    let bytes = |part: Option<&[u8]>| part.unwrap_or_default().to_vec();
-                    records.push((bytes(message.key()), bytes(message.payload())));
-                }
+                Some(Ok(message)) => visit(&message),
                 Some(Err(KafkaError::PartitionEOF(_))) => break,
                 Some(Err(error)) => eprintln!("reader of {topic}: {error}"),
                 None => {}
             }
         }
     }
-    records
 }

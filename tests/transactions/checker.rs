@@ -5,7 +5,7 @@
 
 use super::history::{Outcome, Reads, Transaction, mistakes};
 use crate::clients::create_topic;
-use crate::support::raw::{Client, Identity, PlainRecord, batch};
+use crate::support::raw::{Client, Identity, PlainRecord, batch, fetch_request};
 use crate::support::server::{Options, Server};
 use crate::support::{CASE_MAX, Scratch, beside_others, eventually, seed};
 use bytes::Bytes;
@@ -375,19 +375,8 @@ fn read_all(address: &str) -> BTreeMap<i32, Reads> {
 }
 
 fn fetch(client: &mut Client, partition: i32, offset: i64) -> Result<fetch_response::PartitionData, String> {
-    let wanted = fetch_request::FetchPartition::default()
-        .with_partition(partition)
-        .with_fetch_offset(offset)
-        .with_current_leader_epoch(-1)
-        .with_partition_max_bytes(1 << 16);
-    let topic = fetch_request::FetchTopic::default()
-        .with_topic(TopicName(StrBytes::from_static_str(TOPIC)))
-        .with_partitions(vec![wanted]);
-    let request = FetchRequest::default()
-        .with_isolation_level(1)
-        .with_session_epoch(-1)
-        .with_max_bytes(1 << 20)
-        .with_topics(vec![topic]);
+    let mut request = fetch_request((TOPIC, partition), offset, true);
+    request.topics[0].partitions[0].partition_max_bytes = 1 << 16;
     let mut answer = client.call(&request, 12)?;
     let data = answer.responses.remove(0).partitions.remove(0);
     if data.error_code != 0 { Err(format!("error {}", data.error_code)) } else { Ok(data) }

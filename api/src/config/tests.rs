@@ -269,14 +269,16 @@ columns = [{ name = "ts", type = "TIMESTAMP", required = true }]
     assert!(found[0].contains("give either schema or file") && found[1].contains("absent.avsc"), "{found:#?}");
 }
 
+/// A stream with these settings of its format: the first of them stands in line 6.
+fn stream(more: &str) -> String {
+    format!(
+        "[[streams]]\nname = \"a\"\ntopic = \"a\"\nevent_time = \"ts\"\n\
+         columns = [{{ name = \"ts\", type = \"TIMESTAMP\", required = true }}]\n{more}\n"
+    )
+}
+
 #[test]
 fn streams_of_csv_say_how_their_fields_are_written() {
-    let stream = |more: &str| {
-        format!(
-            "[[streams]]\nname = \"a\"\ntopic = \"a\"\nevent_time = \"ts\"\n\
-             columns = [{{ name = \"ts\", type = \"TIMESTAMP\", required = true }}]\n{more}\n"
-        )
-    };
     let read = |more: &str| load_texts(&[("a.toml", &stream(more))]).unwrap().config.engine.streams[0].clone();
     let csv = read("format = \"csv\"\ndelimiter = \"|\"\nnull_text = '\\N'");
     assert_eq!(csv.format, engine::StreamFormat::Csv);
@@ -306,12 +308,6 @@ fn streams_have_a_schema_from_its_text_or_from_files() {
     proto("protos/common/money.proto", "message Money { int64 cents = 1; }");
     proto("item.proto", "message Wrong {}");
     let name = dir.path().join("system.toml").display().to_string();
-    let stream = |more: &str| {
-        format!(
-            "[[streams]]\nname = \"a\"\ntopic = \"a\"\nevent_time = \"ts\"\n\
-             columns = [{{ name = \"ts\", type = \"TIMESTAMP\", required = true }}]\n{more}\n"
-        )
-    };
     let read = |more: &str| load_texts(&[(&name, &stream(more))]).unwrap().config.engine.streams[0].schema.clone();
     let found =
         read("format = \"protobuf\"\nschema_file = \"protos/shop/order.proto\"\nmessage = \"shop.Order\"").unwrap();

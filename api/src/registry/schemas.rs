@@ -54,23 +54,21 @@ pub fn text(call: &Call, id: &str) -> Result<Value, Fault> {
 
 /// `GET /schemas/ids/{id}/subjects`.
 pub fn subjects(call: &Call, id: &str) -> Result<Value, Fault> {
-    let places = call.app.broker.schemas().read(|state| {
-        let schema = find(state, id)?;
-        Ok::<_, Fault>(state.places(schema.id, call.flag("deleted")))
-    })?;
-    let mut names: Vec<String> = places.into_iter().map(|(subject, _)| subject).collect();
+    let mut names: Vec<String> = places(call, id)?.into_iter().map(|(subject, _)| subject).collect();
     names.dedup();
     Ok(json!(call.page(names)))
 }
 
 /// `GET /schemas/ids/{id}/versions`.
 pub fn versions(call: &Call, id: &str) -> Result<Value, Fault> {
-    let places = call.app.broker.schemas().read(|state| {
-        let schema = find(state, id)?;
-        Ok::<_, Fault>(state.places(schema.id, call.flag("deleted")))
-    })?;
-    let places = places.into_iter().map(|(subject, version)| json!({"subject": subject, "version": version}));
+    let places =
+        places(call, id)?.into_iter().map(|(subject, version)| json!({"subject": subject, "version": version}));
     Ok(json!(call.page(places.collect())))
+}
+
+/// Where a schema is registered: subjects and versions, deleted ones when the call asks for them.
+fn places(call: &Call, id: &str) -> Result<Vec<(String, u32)>, Fault> {
+    call.app.broker.schemas().read(|state| Ok(state.places(find(state, id)?.id, call.flag("deleted"))))
 }
 
 /// The schema of an id that is in some subject, deleted or not.

@@ -52,6 +52,15 @@ pub(super) fn next_log_id_change(next: u32) -> Change {
     Change::Put(Family::Meta, NEXT_LOG_ID_KEY.to_vec(), next.to_be_bytes().to_vec())
 }
 
+/// The log id that the next partition gets, by what is stored of it.
+///
+/// # Errors
+/// `Storage` when it is damaged.
+pub(crate) fn decode_next_log_id(stored: Option<&[u8]>) -> Result<u32> {
+    let Some(stored) = stored else { return Ok(1) };
+    stored.try_into().map(u32::from_be_bytes).map_err(|_| keys::damaged("log id", stored))
+}
+
 /// A topic as it is stored.
 pub(crate) struct StoredTopic {
     /// Its name.

@@ -8,6 +8,7 @@ use super::walk::Walk;
 use super::{Check, Logs, Span};
 use crate::batch::Batch;
 use crate::error::Result;
+use crate::log::bounds::Bounds;
 use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::segment::Segment;
@@ -58,20 +59,10 @@ pub(super) fn check_all(check: &mut Check<'_>, logs: &mut Logs) {
 /// What `meta` says of a log, and its floor.
 fn stated(store: &Store, id: LogId) -> Result<(Stated, Offset)> {
     let get = |key: Vec<u8>| store.get(Family::Meta, &key);
-    let offset = |key| get(key)?.map_or(Ok(0), |value| keys::offset_of(&value));
-    let (from, to) = keys::epoch_range(id);
-    let mut epochs = Vec::new();
-    for entry in store.scan(Family::Meta, &from, &to) {
-        let (key, value) = entry?;
-        epochs.push((keys::epoch_of(&key)?, keys::offset_of(&value)?));
-    }
-    let stated = Stated {
-        start: offset(keys::log_start_key(id))?,
-        clean: get(keys::compaction_key(id))?.map_or(Ok(CleanState::default()), |value| CleanState::decode(&value))?,
-        epochs,
-        segment: get(keys::segment_key(id))?.map(|value| Segment::decode(&value)).transpose()?,
-    };
-    Ok((stated, offset(keys::floor_key(id))?))
+    let Bounds { start, floor, epochs } = Bounds::read(store, id)?;
+    let clean = get(keys::compaction_key(id))?.map_or(Ok(CleanState::default()), |value| CleanState::decode(&value))?;
+    let segment = get(keys::segment_key(id))?.map(|value| Segment::decode(&value)).transpose()?;
+    Ok((Stated { start, clean, epochs, segment }, floor))
 }
 
 /// A walk over one log. Holds: where it is in each family, and what it knows so far.

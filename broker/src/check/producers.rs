@@ -7,7 +7,7 @@ use super::finding::{Kind, Place, Remedy};
 use super::line::{Breach, Stated};
 use crate::batch::Batch;
 use crate::log::keys;
-use crate::log::producers::{Kept, ProducerState};
+use crate::log::producers::{Kept, ProducerState, following};
 use crate::store::Family;
 use crate::types::{LogId, Offset, ProducerId};
 
@@ -103,9 +103,8 @@ impl Producers {
 
 /// A gap in the sequence numbers that are kept.
 fn out_of_order(producer: ProducerId, kept: &[Kept]) -> Option<Breach> {
-    let follows = |pair: &&[Kept]| {
-        pair[1].first == pair[0].last.checked_add(1).unwrap_or(0) && pair[1].base_offset > pair[0].base_offset
-    };
+    let follows =
+        |pair: &&[Kept]| pair[1].first == following(pair[0].last) && pair[1].base_offset > pair[0].base_offset;
     let gap = kept.windows(2).find(|pair| !follows(pair))?;
     let what = format!("producer {producer} is known to have written sequence {} after {}", gap[1].first, gap[0].last);
     Some((PRODUCER_WRONG, (gap[1].base_offset, gap[1].base_offset), what))

@@ -16,9 +16,6 @@ const TOPIC_DAMAGED: Kind = Kind::wrong("topic damaged", Remedy::Restore);
 const ID_TWICE: Kind = Kind::wrong("id given twice", Remedy::Restore);
 const ORPHANS: Kind = Kind::note("data of no topic", Remedy::Repair);
 
-/// What of a log lies in `meta`, before its id.
-const META_PREFIXES: [&[u8]; 5] = [b"start", b"floor", b"segment", b"compaction", b"epoch"];
-
 /// Reads the topics. The logs get their bounds when they are walked over.
 pub(super) fn check(check: &mut Check<'_>) -> Logs {
     let mut logs = Logs::default();
@@ -53,11 +50,7 @@ fn check_next_id(check: &mut Check<'_>, logs: &Logs) {
         Ok(stored) => stored,
         Err(error) => return check.add(super::UNREADABLE, Place::named("next log id"), error.message),
     };
-    let next = match stored {
-        Some(stored) => stored.try_into().map(u32::from_be_bytes).ok(),
-        None => Some(1),
-    };
-    let Some(next) = next else {
+    let Ok(next) = catalog::decode_next_log_id(stored.as_deref()) else {
         return check.add(TOPIC_DAMAGED, Place::named("next log id"), "it cannot be read");
     };
     if let Some((id, span)) = logs.spans.range(LogId(next)..).next() {
@@ -102,13 +95,12 @@ fn gaps(known: &BTreeSet<LogId>) -> Vec<(LogId, LogId)> {
 /// All ranges of keys that logs have; each begins with the first log's id after some bytes.
 fn ranges((first, end): (LogId, LogId)) -> Vec<(Family, Vec<u8>, Vec<u8>)> {
     let (from, to) = (keys::log_range(first).0.to_vec(), keys::log_range(end).0.to_vec());
-    let mut ranges: Vec<_> = [Family::Log, Family::Compacted, Family::Index, Family::Producers]
-        .map(|family| (family, from.clone(), to.clone()))
-        .into();
+    let mut ranges: Vec<_> = keys::BY_LOG.map(|family| (family, from.clone(), to.clone())).into();
     ranges.push((Family::Txns, aborted::range(first).0, aborted::range(end).0));
     ranges.push((Family::Txns, open::range(first).0, open::range(end).0));
-    let meta = META_PREFIXES.map(|prefix| (Family::Meta, [prefix, &from].concat(), [prefix, &to].concat()));
-    ranges.extend(meta);
+    ranges.push((Family::Meta, keys::epoch_range(first).0, keys::epoch_range(end).0));
+    let of = |prefix| (Family::Meta, keys::of_log(prefix, first), keys::of_log(prefix, end));
+    ranges.extend(keys::ONE_PER_LOG.map(of));
     ranges
 }
 
@@ -122,14 +114,15 @@ fn orphans(store: &Store, logs: &Logs) -> Result<BTreeSet<LogId>> {
     for gap in gaps(&known) {
         for (family, from, to) in ranges(gap) {
             let at = from.len() - 4;
-            let mut next = from;
+            let mut scan = store.scan(family, &from, &to);
             // one look per log, however much it has
-            while let Some(entry) = store.scan(family, &next, &to).next_ref() {
+            while let Some(entry) = scan.next_ref() {
                 let (key, _) = entry?;
                 let Some(id) = key.get(at..).and_then(|rest| rest.first_chunk::<4>()) else { break };
                 let id = LogId(u32::from_be_bytes(*id));
                 found.insert(id);
-                next = [&key[..at], &keys::log_range(id).1].concat();
+                let next = [&key[..at], &keys::log_range(id).1].concat();
+                scan.seek(&next);
             }
         }
     }

@@ -8,6 +8,7 @@ use super::Check;
 use super::finding::{Kind, Place, Remedy};
 use super::line::{Breach, Stated};
 use crate::batch::Batch;
+use crate::builder::is_committed;
 use crate::log::{Aborted, aborted, keys, open};
 use crate::store::Family;
 use crate::types::{LogId, Offset, ProducerId};
@@ -72,12 +73,12 @@ impl Transactions {
         if base >= self.compared_to {
             return None;
         }
-        let what = match (listed, is_abort(batch)?) {
-            (Some(_), false) => "the index of aborted transactions has one that was committed".to_owned(),
-            (None, true) if begun.is_some() => {
+        let what = match (listed, is_committed(batch)?) {
+            (Some(_), true) => "the index of aborted transactions has one that was committed".to_owned(),
+            (None, false) if begun.is_some() => {
                 "an aborted transaction is not in their index: its records would be read as committed".to_owned()
             }
-            (Some(listed), true) => wrongly_listed(&listed, (producer, begun), log)?,
+            (Some(listed), false) => wrongly_listed(&listed, (producer, begun), log)?,
             (None, _) => return None,
         };
         Some((ABORTED_WRONG, (base, base), what))
@@ -118,14 +119,6 @@ impl Transactions {
         }
         breaches
     }
-}
-
-/// Whether a marker says that its transaction was aborted; nothing where compaction emptied it.
-fn is_abort(marker: &Batch) -> Option<bool> {
-    let mut records = marker.records().ok()?;
-    let record = records.next_ref()?.ok()?;
-    // version i16, then the type: 0 abort, 1 commit
-    Some(record.key?.get(2..4)? == [0, 0])
 }
 
 fn wrongly_listed(listed: &Aborted, (producer, begun): (ProducerId, Option<Offset>), log: &Stated) -> Option<String> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::classic::{Answer, Record, Turn, rebalancing, supports, unknown_member};
-use super::records::{GroupRecord, MemberRecord};
+use super::records::GroupRecord;
 use super::state::{Begun, Event, Group, Member, MemberId, Phase, Protocol, SteadyMs};
 
 impl Turn<'_> {
@@ -143,16 +143,7 @@ impl Turn<'_> {
         let protocol = group.protocol().cloned();
         let mut members: Vec<&Member> = group.members().values().collect();
         members.sort_by_key(|member| member.order);
-        let recorded = |member: &Member| MemberRecord {
-            id: member.id.clone(),
-            instance_id: member.instance_id.clone(),
-            client_id: member.client_id.clone(),
-            client_host: member.client_host.clone(),
-            session_timeout_ms: member.session_timeout_ms,
-            rebalance_timeout_ms: member.rebalance_timeout_ms,
-            metadata: member.metadata(protocol.as_deref().unwrap_or_default()),
-            assignment: member.assignment.clone(),
-        };
+        let recorded = |member: &Member| member.record(protocol.as_deref().unwrap_or_default());
         GroupRecord {
             generation: group.generation(),
             since: group.since(),

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::consumer::{Consumers, Fact};
 use super::offsets::{Committed, Offsets};
 use super::pending::Pending;
-use super::records::GroupRecord;
+use super::records::{GroupRecord, MemberRecord};
 use crate::types::{PartitionIndex, ProducerId, TimestampMs, TopicId};
 
 /// Identity of a member: the broker makes it, the client repeats it.
@@ -73,6 +73,20 @@ impl Member {
     pub(crate) fn metadata(&self, protocol: &str) -> Bytes {
         let same = self.protocols.iter().find(|own| &*own.name == protocol);
         same.map(|own| own.metadata.clone()).unwrap_or_default()
+    }
+
+    /// What is recorded of it where this protocol was chosen.
+    pub(crate) fn record(&self, protocol: &str) -> MemberRecord {
+        MemberRecord {
+            id: self.id.clone(),
+            instance_id: self.instance_id.clone(),
+            client_id: self.client_id.clone(),
+            client_host: self.client_host.clone(),
+            session_timeout_ms: self.session_timeout_ms,
+            rebalance_timeout_ms: self.rebalance_timeout_ms,
+            metadata: self.metadata(protocol),
+            assignment: self.assignment.clone(),
+        }
     }
 
     /// Whether its silence counts: one who waits for our answer is not silent, unless it never learned its id.

@@ -26,6 +26,7 @@ use kafka_protocol::messages::{
     OffsetCommitRequest, OffsetCommitResponse, OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest,
     OffsetFetchResponse, TopicName,
 };
+use kafka_protocol::protocol::StrBytes;
 
 use super::list_reply::{ListReply, Shape};
 use super::{Context, Reply, text};
@@ -58,7 +59,9 @@ pub(crate) fn offset_commit(context: &Context, version: i16, request: OffsetComm
         let denied = context.authorize(Operation::Read, Resource::Topic(&asked.name)).err();
         let mut codes = Vec::with_capacity(asked.partitions.len());
         for partition in asked.partitions {
-            let checked = denied.as_ref().map_or_else(|| check(topic.as_deref(), &partition), |error| Err(error.kind));
+            let (index, note) = (partition.partition_index, partition.committed_metadata.as_ref());
+            let checked =
+                denied.as_ref().map_or_else(|| check_commit(topic.as_deref(), index, note), |error| Err(error.kind));
             if let Ok(id) = checked {
                 commits.push((id, partition.partition_index, committed(partition_of(&partition), now, expires_at)));
             }
@@ -116,10 +119,15 @@ fn check_version(context: &Context, version: i16, group: &str, who: &Caller<'_>)
     Err(Error::new(Kind::UnsupportedVersion, message))
 }
 
-fn check(topic: Option<&Topic>, asked: &OffsetCommitRequestPartition) -> Result<TopicId, Kind> {
+/// Whether an offset with this note can be committed there; the topic's id if so.
+pub(super) fn check_commit(
+    topic: Option<&Topic>,
+    partition: PartitionIndex,
+    note: Option<&StrBytes>,
+) -> Result<TopicId, Kind> {
     let topic = topic.ok_or(Kind::UnknownTopicOrPartition)?;
-    topic.partition(asked.partition_index).ok_or(Kind::UnknownTopicOrPartition)?;
-    if asked.committed_metadata.as_ref().is_some_and(|note| note.len() > METADATA_BYTES_MAX) {
+    topic.partition(partition).ok_or(Kind::UnknownTopicOrPartition)?;
+    if note.is_some_and(|note| note.len() > METADATA_BYTES_MAX) {
         return Err(Kind::OffsetMetadataTooLarge);
     }
     Ok(topic.id())

@@ -24,11 +24,12 @@ use kafka_protocol::messages::{
     EndTxnRequest, EndTxnResponse, ProducerId, TopicName, TxnOffsetCommitRequest, TxnOffsetCommitResponse,
 };
 
+use super::group_offsets::check_commit;
 use super::producer_ids::told;
 use super::{Context, Reply};
 use crate::catalog::Topic;
 use crate::error::{Kind, Result};
-use crate::group::offsets::{Committed, METADATA_BYTES_MAX};
+use crate::group::offsets::Committed;
 use crate::group::{Caller, Commit, Later};
 use crate::log::Partition;
 use crate::security::acl::{Operation, Resource};
@@ -155,7 +156,7 @@ pub(crate) fn txn_offset_commit(context: &Context, version: i16, request: TxnOff
             .or_else(|| context.authorize(Operation::Read, Resource::Topic(&asked.name)).err().map(|error| error.kind));
         let mut codes = Vec::with_capacity(asked.partitions.len());
         for partition in asked.partitions {
-            let checked = denied.map_or_else(|| check(topic.as_deref(), &partition), Err);
+            let checked = denied.map_or_else(|| check_partition(topic.as_deref(), &partition), Err);
             if let Ok(id) = checked {
                 commits.push((id, partition.partition_index, committed(&partition, now)));
             }
@@ -191,13 +192,8 @@ pub(crate) fn txn_offset_commit(context: &Context, version: i16, request: TxnOff
     })
 }
 
-fn check(topic: Option<&Topic>, asked: &TxnOffsetCommitRequestPartition) -> Result<TopicId, Kind> {
-    let topic = topic.ok_or(Kind::UnknownTopicOrPartition)?;
-    topic.partition(asked.partition_index).ok_or(Kind::UnknownTopicOrPartition)?;
-    if asked.committed_metadata.as_ref().is_some_and(|note| note.len() > METADATA_BYTES_MAX) {
-        return Err(Kind::OffsetMetadataTooLarge);
-    }
-    Ok(topic.id())
+fn check_partition(topic: Option<&Topic>, asked: &TxnOffsetCommitRequestPartition) -> Result<TopicId, Kind> {
+    check_commit(topic, asked.partition_index, asked.committed_metadata.as_ref())
 }
 
 fn committed(asked: &TxnOffsetCommitRequestPartition, committed_at: TimestampMs) -> Committed {

@@ -134,14 +134,14 @@ pub(super) fn stage_earliest(
 
 pub(super) fn stage_drop(partition: &Partition, writes: &mut Writes<'_>) {
     let (from, to) = keys::log_range(partition.id());
-    for family in [Family::Log, Family::Compacted, Family::Index, Family::Producers] {
+    for family in keys::BY_LOG {
         writes.delete_range(family, &from, &to);
     }
     for (from, to) in [aborted::range(partition.id()), open::range(partition.id())] {
         writes.delete_range(Family::Txns, &from, &to);
     }
-    for key in [keys::log_start_key, keys::floor_key, keys::segment_key, keys::compaction_key] {
-        writes.delete(Family::Meta, &key(partition.id()));
+    for prefix in keys::ONE_PER_LOG {
+        writes.delete(Family::Meta, &keys::of_log(prefix, partition.id()));
     }
     let (from, to) = keys::epoch_range(partition.id());
     writes.delete_range(Family::Meta, &from, &to);

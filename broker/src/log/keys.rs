@@ -26,6 +26,17 @@ use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 const LIES_IN_COMPACTED: i16 = i16::MIN;
 const CONTROL: i16 = 1 << 5;
 
+const START: &[u8] = b"start";
+const FLOOR: &[u8] = b"floor";
+const SEGMENT: &[u8] = b"segment";
+const COMPACTION: &[u8] = b"compaction";
+const EPOCH: &[u8] = b"epoch";
+
+/// What the keys in `meta` begin with of which a log has one each; its id follows.
+pub(crate) const ONE_PER_LOG: [&[u8]; 4] = [START, FLOOR, SEGMENT, COMPACTION];
+/// The families that have keys which begin with a log's id.
+pub(crate) const BY_LOG: [Family; 4] = [Family::Log, Family::Compacted, Family::Index, Family::Producers];
+
 /// Size of an [`IndexEntry`].
 pub const INDEX_ENTRY_BYTES: usize = 46;
 
@@ -141,35 +152,40 @@ pub fn producer_key(log: LogId, producer: ProducerId) -> [u8; 12] {
     batch_key(log, producer)
 }
 
+/// The key in `meta` that begins so and is a log's.
+pub(crate) fn of_log(prefix: &[u8], log: LogId) -> Vec<u8> {
+    [prefix, &log.0.to_be_bytes()[..]].concat()
+}
+
 /// Key of a log's start offset.
 pub fn log_start_key(log: LogId) -> Vec<u8> {
-    [b"start", &log.0.to_be_bytes()[..]].concat()
+    of_log(START, log)
 }
 
 /// Key of the offset below which nothing of a log is served, wherever it lies.
 pub fn floor_key(log: LogId) -> Vec<u8> {
-    [b"floor", &log.0.to_be_bytes()[..]].concat()
+    of_log(FLOOR, log)
 }
 
 /// Key of a log's active segment.
 pub fn segment_key(log: LogId) -> Vec<u8> {
-    [b"segment", &log.0.to_be_bytes()[..]].concat()
+    of_log(SEGMENT, log)
 }
 
 /// Key of what compaction knows of a log.
 pub fn compaction_key(log: LogId) -> Vec<u8> {
-    [b"compaction", &log.0.to_be_bytes()[..]].concat()
+    of_log(COMPACTION, log)
 }
 
 /// Key of the first offset of a leader epoch.
 pub fn epoch_key(log: LogId, epoch: LeaderEpoch) -> Vec<u8> {
-    [b"epoch", &log.0.to_be_bytes()[..], &epoch.to_be_bytes()[..]].concat()
+    [EPOCH, &log.0.to_be_bytes()[..], &epoch.to_be_bytes()[..]].concat()
 }
 
 /// The range of a log's leader epochs.
 pub fn epoch_range(log: LogId) -> (Vec<u8>, Vec<u8>) {
     let (from, to) = log_range(log);
-    ([b"epoch", &from[..]].concat(), [b"epoch", &to[..]].concat())
+    ([EPOCH, &from[..]].concat(), [EPOCH, &to[..]].concat())
 }
 
 /// Leader epoch in its key.

@@ -1,6 +1,7 @@
 //! The log: partitions, what they store, who may read them and how they age.
 
 pub(crate) mod aborted;
+pub(crate) mod bounds;
 mod committed;
 pub(crate) mod compaction;
 mod damage;

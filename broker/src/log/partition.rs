@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::log::aborted;
+use crate::log::bounds::Bounds;
 use crate::log::compaction::{CleanState, Progress};
 use crate::log::damage::Logged;
 use crate::log::keys::{self, IndexEntry};
@@ -86,8 +87,7 @@ impl Partition {
         (topic, index): (TopicName, PartitionIndex),
         config: Arc<TopicConfig>,
     ) -> Result<Arc<Self>> {
-        let stored = |key: Vec<u8>| store.get(Family::Meta, &key)?.map_or(Ok(0), |value| keys::offset_of(&value));
-        let (log_start, floor) = (stored(keys::log_start_key(id))?, stored(keys::floor_key(id))?);
+        let Bounds { start: log_start, floor, epochs } = Bounds::read(store, id)?;
         let (from, to) = keys::log_range(id);
         let newest = match store.last_in(Family::Index, &from, &to)? {
             Some((key, value)) => Some((keys::base_offset_of(&key)?, IndexEntry::decode(&value)?)),
@@ -96,12 +96,6 @@ impl Partition {
         let next_offset =
             newest.map_or(0, |(base, entry)| base + i64::from(entry.last_offset_delta) + 1).max(log_start);
         let first = first_entry(store, id, log_start)?;
-        let (from, to) = keys::epoch_range(id);
-        let mut epochs = Vec::new();
-        for entry in store.scan(Family::Meta, &from, &to) {
-            let (key, value) = entry?;
-            epochs.push((keys::epoch_of(&key)?, keys::offset_of(&value)?));
-        }
         let bytes = newest.map_or(0, |(_, entry)| entry.running_bytes);
         let open = OpenTransactions::recover(store, id)?;
         let last_aborted = aborted::last_marker(store, id)?.unwrap_or(-1);

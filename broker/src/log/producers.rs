@@ -141,7 +141,8 @@ fn last_sequence(batch: &Batch) -> i32 {
     i32::try_from(last % (i64::from(i32::MAX) + 1)).expect("the remainder is below 2^31")
 }
 
-fn following(sequence: i32) -> i32 {
+/// The sequence number after this one.
+pub(crate) fn following(sequence: i32) -> i32 {
     sequence.checked_add(1).unwrap_or(0)
 }
 

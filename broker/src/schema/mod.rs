@@ -21,6 +21,7 @@ pub use state::{
     Compatibility, Reference, RegistryMode, Schema, SchemaId, SchemaState, SchemaType, SchemaVersion, Settings,
 };
 
+use crate::completion::to_the_end;
 use crate::error::Result;
 use crate::lane::{Ack, Lane};
 use crate::store::Store;
@@ -93,8 +94,7 @@ impl Schemas {
         }
         let changes = records.iter().map(SchemaRecord::change).collect::<Result<Vec<_>>>()?;
         let (commit, state) = (self.lane.commit(changes, Ack::Durable), self.state.clone());
-        // Once it is submitted the change must become visible, although nobody waits for the answer any more.
-        let applied = tokio::spawn(async move {
+        to_the_end("schemas", async move {
             commit.await?;
             let mut state = state.write();
             // a copy only where somebody still looks at it as it was
@@ -102,11 +102,8 @@ impl Schemas {
             records.iter().for_each(|record| next.apply(record));
             drop(changing);
             Ok(())
-        });
-        let ended: Result<()> = applied.await.unwrap_or_else(|error| {
-            Err(crate::Error::new(crate::Kind::Bug, format!("a change of schemas ended early: {error}")))
-        });
-        ended?;
+        })
+        .await?;
         Ok(answer)
     }
 }

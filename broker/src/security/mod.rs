@@ -44,6 +44,7 @@ use self::scram::{Credential, ScramMechanism};
 pub use self::state::SecurityState;
 use self::tokens::Buckets;
 use crate::clock::Clock;
+use crate::completion::to_the_end;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Lane};
 use crate::store::Store;
@@ -190,18 +191,14 @@ impl Security {
         }
         let changes = records.iter().map(SecurityRecord::change).collect::<Result<Vec<_>>>()?;
         let (commit, state) = (self.lane.commit(changes, Ack::Durable), self.state.clone());
-        // once it is submitted the change must become visible, although nobody waits for the answer any more
-        let applied = tokio::spawn(async move {
+        to_the_end("security", async move {
             commit.await?;
             let mut state = state.write();
             records.iter().for_each(|record| state.apply(record));
             drop(changing);
             Ok(())
-        });
-        let ended: Result<()> = applied
-            .await
-            .unwrap_or_else(|error| Err(Error::new(Kind::Bug, format!("a change of security ended early: {error}"))));
-        ended?;
+        })
+        .await?;
         Ok(answer)
     }
 

@@ -27,21 +27,6 @@ pub struct ReadOnly {
     _lock: Option<File>,
 }
 
-/// A file of the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableFile {
-    /// Its name within the store's directory.
-    pub name: String,
-    /// Its family; none for one that is not of [`Family::ALL`].
-    pub family: Option<Family>,
-    /// Its first key.
-    pub first: Vec<u8>,
-    /// Its last key.
-    pub last: Vec<u8>,
-    /// Its size by RocksDB's own list of files.
-    pub bytes: u64,
-}
-
 impl ReadOnly {
     /// Opens the store of the data directory `data_dir`.
     ///
@@ -71,24 +56,6 @@ impl ReadOnly {
     /// `Storage` when one cannot be read.
     pub fn damaged_logs(&self) -> Result<Vec<DamagedLog>> {
         damaged_logs(&self.dir)
-    }
-}
-
-impl Store {
-    /// The files of the store.
-    ///
-    /// # Errors
-    /// `Storage` when RocksDB cannot list them.
-    pub fn table_files(&self) -> Result<Vec<TableFile>> {
-        let files = self.db.live_files().map_err(super::unreadable)?;
-        let table = |file: rocksdb::LiveFile| TableFile {
-            family: Family::ALL.into_iter().find(|family| family.name() == file.column_family_name),
-            name: file.name.trim_start_matches('/').to_owned(),
-            first: file.start_key.unwrap_or_default(),
-            last: file.end_key.unwrap_or_default(),
-            bytes: file.size as u64,
-        };
-        Ok(files.into_iter().map(table).collect())
     }
 }
 

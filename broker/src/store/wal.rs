@@ -4,7 +4,7 @@
 //! ```text
 //! blocks of 32 KiB, in each of them records that do not leave it, and less than 7 bytes of zeros:
 //! 0 4 CRC-32C of all from 6, rotated · 4 2 length of the data · 6 1 type · 7 . data (where a file may be written again, a number of 4
-//! bytes before it)
+//! bytes before it: the file's own, in its name, or in what it was before)
 //! ```
 //! Numbers are little endian. The CRC is rotated right by 15 bits, and then 0xa282ead8 is added.
 
@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 
 const BLOCK_BYTES: usize = 32 << 10;
 const HEADER_BYTES: usize = 7;
+const NUMBER_BYTES: usize = 4;
 const TYPE_AT: usize = 6;
 const CRC_ADDED: u32 = 0xa282_ead8;
 /// Types of records that a write begins with: all of it, or its first part.
@@ -44,7 +45,8 @@ pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
         let path = entry.map_err(unreadable)?.path();
         let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|end| end == "log")) else { continue };
         let bytes = fs::read(&path).map_err(unreadable)?;
-        if let Some(at) = damage(&bytes) {
+        let number = path.file_stem().and_then(|stem| stem.to_str()?.parse().ok());
+        if let Some(at) = damage(&bytes, number.unwrap_or(0)) {
             let name = name.to_string_lossy().into_owned();
             damaged.push(DamagedLog { name, at: at as u64, lost_bytes: (bytes.len() - at) as u64 });
         }
@@ -57,18 +59,19 @@ pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
 enum Found {
     /// A whole record: whether a write begins with it, and where the next one is.
     Record(bool, usize),
-    /// Nothing, or the beginning of a record that was cut off.
+    /// Nothing, the beginning of a record that was cut off, or one of what the file was before.
     End,
     /// A record that is not what was written.
     Bad,
 }
 
 /// Where a record is damaged behind which another write begins. Each write is synced before the next one is made, so a power cut tears
-/// the last one at most, if `durability` is not `os`.
-fn damage(bytes: &[u8]) -> Option<usize> {
+/// the last one at most, if `durability` is not `os`. The file has a `number`.
+fn damage(bytes: &[u8], number: u64) -> Option<usize> {
+    let look = |at| look(bytes, number, at);
     let mut at = 0;
     loop {
-        match look(bytes, at) {
+        match look(at) {
             Found::Record(_, next) => at = next,
             Found::End => return None,
             Found::Bad => break,
@@ -77,7 +80,7 @@ fn damage(bytes: &[u8]) -> Option<usize> {
     let goes_on = |from: usize| {
         let (end, mut at) = ((from / BLOCK_BYTES + 1) * BLOCK_BYTES, from);
         while at < end
-            && let Found::Record(begins, next) = look(bytes, at)
+            && let Found::Record(begins, next) = look(at)
         {
             if begins {
                 return true;
@@ -88,10 +91,10 @@ fn damage(bytes: &[u8]) -> Option<usize> {
     };
     let behind = at + HEADER_BYTES + length(bytes, at).unwrap_or(0);
     let mut blocks = (at / BLOCK_BYTES + 1..).map(|block| block * BLOCK_BYTES).take_while(|start| *start < bytes.len());
-    (goes_on(behind) || blocks.any(goes_on)).then_some(at)
+    (goes_on(behind) || goes_on(behind + NUMBER_BYTES) || blocks.any(goes_on)).then_some(at)
 }
 
-fn look(bytes: &[u8], mut at: usize) -> Found {
+fn look(bytes: &[u8], number: u64, mut at: usize) -> Found {
     let left = BLOCK_BYTES - at % BLOCK_BYTES;
     if left < HEADER_BYTES {
         at += left;
@@ -100,8 +103,8 @@ fn look(bytes: &[u8], mut at: usize) -> Found {
     if *kind == 0 && length == 0 {
         return Found::End;
     }
-    let number = if NUMBERED.contains(kind) { 4 } else { 0 };
-    let end = at + HEADER_BYTES + number + length;
+    let numbered = if NUMBERED.contains(kind) { NUMBER_BYTES } else { 0 };
+    let end = at + HEADER_BYTES + numbered + length;
     if end > (at / BLOCK_BYTES + 1) * BLOCK_BYTES {
         return Found::Bad;
     }
@@ -109,6 +112,10 @@ fn look(bytes: &[u8], mut at: usize) -> Found {
     let stored = bytes[at..].first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
     if stored.wrapping_sub(CRC_ADDED).rotate_left(15) != crc32c::crc32c(covered) {
         return Found::Bad;
+    }
+    let own = (number as u32).to_le_bytes();
+    if numbered > 0 && bytes[at + HEADER_BYTES..].first_chunk() != Some(&own) {
+        return Found::End;
     }
     Found::Record(BEGINS.contains(kind), end)
 }
@@ -128,17 +135,25 @@ mod tests {
     }
 
     fn records(all: &[(u8, usize)]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        for (kind, length) in all {
-            let covered = [&[*kind][..], &vec![7; *length]].concat();
-            let crc = crc32c::crc32c(&covered).rotate_right(15).wrapping_add(CRC_ADDED);
-            bytes.extend(crc.to_le_bytes());
-            bytes.extend(u16::try_from(*length).unwrap().to_le_bytes());
-            bytes.extend(covered);
-        }
-        bytes
+        let all = all.iter().map(|(kind, length)| (*kind, vec![7; *length]));
+        all.flat_map(|(kind, data)| record(kind, &[], &data)).collect()
     }
 
+    /// Records as RocksDB writes them into a file that may have been another one.
+    fn numbered(number: u32, lengths: &[usize]) -> Vec<u8> {
+        lengths.iter().flat_map(|length| record(5, &number.to_le_bytes(), &vec![7; *length])).collect()
+    }
+
+    fn record(kind: u8, number: &[u8], data: &[u8]) -> Vec<u8> {
+        let covered = [&[kind][..], number, data].concat();
+        let crc = crc32c::crc32c(&covered).rotate_right(15).wrapping_add(CRC_ADDED);
+        let length = u16::try_from(data.len()).unwrap();
+        [&crc.to_le_bytes()[..], &length.to_le_bytes(), &covered].concat()
+    }
+
+    fn damage(bytes: &[u8]) -> Option<usize> {
+        super::damage(bytes, 9)
+    }
     #[test]
     fn only_damage_with_records_behind_it_counts() {
         let whole = written(&[10, 0, 300, 5]);
@@ -171,5 +186,22 @@ mod tests {
         assert_eq!(damage(&torn), None, "one write, the last: a power cut tears it anywhere");
         torn.extend(written(&[1]));
         assert_eq!(damage(&torn), Some(0));
+    }
+
+    #[test]
+    fn what_a_file_was_before_is_its_end() {
+        let before = numbered(4, &[20, 300, 7, 400, 60]);
+        for length in [20, 21, 150, 500] {
+            let mut file = numbered(9, &[length]);
+            let end = file.len();
+            file.extend(&before[end..]);
+            assert_eq!(damage(&file), None, "{length}");
+            file[9] ^= 1;
+            assert_eq!(damage(&file), None, "{length}: the last one, torn");
+            let mut two = numbered(9, &[length, 9]);
+            two.extend(before.get(two.len()..).unwrap_or_default());
+            two[9] ^= 1;
+            assert_eq!(damage(&two), Some(0), "{length}: one of its own follows");
+        }
     }
 }

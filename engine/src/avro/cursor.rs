@@ -1,5 +1,7 @@
 //! Avro's binary encodings, read with every length checked.
 
+use crate::varint;
+
 /// Why bytes cannot be read on.
 pub(super) type Broken = String;
 
@@ -54,21 +56,13 @@ impl<'a> Cursor<'a> {
 
     /// A zigzag number of at most ten bytes.
     pub(super) fn long(&mut self) -> Result<i64, Broken> {
-        let mut bits: u64 = 0;
-        for (at, byte) in self.rest.iter().enumerate().take(10) {
-            if at == 9 && *byte > 1 {
-                break;
+        match varint::take(&mut self.rest) {
+            Ok(bits) => Ok(varint::zigzag(bits)),
+            Err(varint::Broken::Cut) => {
+                Err("the bytes end within a number: they were written with another schema".into())
             }
-            bits |= u64::from(byte & 0x7f) << (7 * at);
-            if byte & 0x80 == 0 {
-                self.rest = &self.rest[at + 1..];
-                return Ok((bits >> 1) as i64 ^ -((bits & 1) as i64));
-            }
+            Err(varint::Broken::TooLarge) => Err("a number has more than 64 bits".into()),
         }
-        if self.rest.len() < 10 {
-            return Err("the bytes end within a number: they were written with another schema".into());
-        }
-        Err("a number has more than 64 bits".into())
     }
 
     pub(super) fn float(&mut self) -> Result<f32, Broken> {

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::program::DEPTH_MAX;
 use super::schema::{AvroSchema, Meaning, Node, NodeId, Octets};
+use crate::misfit::misfit;
 use crate::nested::integer_bytes;
 use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms};
 
@@ -26,10 +27,7 @@ struct Encoder<'s> {
 
 impl Encoder<'_> {
     fn wrong(&self, value: &Value, wanted: &str) -> String {
-        let place =
-            if self.path.is_empty() { "the value".to_owned() } else { format!("field '{}'", self.path.join(".")) };
-        let shown: String = value.to_string().chars().take(40).collect();
-        format!("{place} is {shown}, the schema wants {wanted}")
+        misfit(&self.path, value, wanted)
     }
 
     fn value(&mut self, node: NodeId, value: &Value) -> Result<(), String> {

@@ -271,7 +271,7 @@ impl Work<'_> {
         self.engine.show(&self.running);
         for (follower, who) in followers {
             follower.pipeline.leave(who).await;
-            follower.published.advanced.send_modify(|count| *count += 1);
+            follower.published.look_again();
         }
         held.into_iter().for_each(|number| self.engine.hold.release(number));
         clear(&self.engine.broker, kind, name, &definition).await

@@ -29,12 +29,12 @@ pub(super) async fn clear(broker: &Arc<Broker>, kind: Kind, name: &str, definiti
         Kind::View => forget_all(broker.store(), name)?,
         Kind::Stream => vec![forget(Writer::Stream, name), delete(state::stream_progress_key(name))],
         Kind::Table => {
-            let rows = delete_below(state::table_row_prefix(name));
+            let rows = state::delete_below(state::table_row_prefix(name));
             vec![forget(Writer::Table, name), delete(state::table_progress_key(name)), rows]
         }
     };
     if is_derived {
-        let seen = delete_below(state::seen_prefix(name));
+        let seen = state::delete_below(state::seen_prefix(name));
         changes.push(seen);
         for branch in 0..BRANCHES_MAX {
             changes.extend([forget_branch(name, branch), delete(state::branch_progress_key(name, branch))]);
@@ -62,9 +62,4 @@ fn is_derived(definition: &Definition) -> bool {
 
 fn delete(key: Vec<u8>) -> Change {
     Change::Delete(Family::State, key)
-}
-
-fn delete_below(prefix: Vec<u8>) -> Change {
-    let end = state::after(&prefix);
-    Change::DeleteRange(Family::State, prefix, end)
 }

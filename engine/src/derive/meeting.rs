@@ -8,9 +8,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::{concat_batches, filter_record_batch};
-use arrow::datatypes::{Int32Type, Int64Type};
 use broker::{Broker, Change, Family, PartitionIndex, Store, TimestampMs};
 
 use super::interval::Side;
@@ -26,6 +25,7 @@ use crate::emit::{Outbox, push_unjoined};
 use crate::error::Result;
 use crate::shared::Published;
 use crate::state::{Position, Progress};
+use crate::stream::Stream;
 
 /// Rows of one part.
 const PART_ROWS: usize = if cfg!(test) { 50 } else { 8_192 };
@@ -200,8 +200,7 @@ impl JoinMember {
     ) -> Result<()> {
         let (join, side) = (self.join(), part.side);
         let times = join.stream(side).event_times(chunk).values();
-        let partitions = chunk.column(chunk.num_columns() - 2).as_primitive::<Int32Type>().values();
-        let offsets = chunk.column(chunk.num_columns() - 1).as_primitive::<Int64Type>().values();
+        let (partitions, offsets) = Stream::places(chunk);
         for (row, value) in join.encode(side, chunk)?.into_iter().enumerate() {
             let (is_left_out, has_met) = told(row);
             if is_left_out {
@@ -263,7 +262,7 @@ impl JoinMember {
         let Some(closed_until) = closed_until.filter(|_| join.keeps_all(side)) else { return Ok(nobody) };
         let from = self.keys.lonely(side, &[]).max(self.told_until[side as usize].clone());
         let to = self.keys.lonely(side, &place_bound(join.interval.done_before(side, closed_until)));
-        let (mut told, mut is_all, mut bytes) = (Listed::new(), true, 0);
+        let (mut told, mut next, mut bytes) = (Listed::new(), None, 0);
         let mut scan = store.scan(Family::State, &from, &to);
         while let Some(entry) = scan.next_ref() {
             let (key, value) = entry?;
@@ -271,19 +270,21 @@ impl JoinMember {
                 continue;
             }
             if told.len() >= LONELY_MAX || bytes >= LONELY_BYTES {
-                is_all = false;
+                next = Some(key.to_vec());
                 break;
             }
             bytes += value.len();
             told.insert(key.to_vec(), value.to_vec());
         }
-        let listed = told.keys().cloned().collect();
+        let (listed, is_all) = (told.keys().cloned().collect(), next.is_none());
         if is_all && side == part.side {
             // Those of this part never were in the list.
             let later = part.lonely.split_off(&to);
             told.append(&mut std::mem::replace(&mut part.lonely, later));
         }
-        self.told_until[side as usize] = if is_all { to } else { Vec::new() };
+        // What is left of this part is listed with this commit, and may lie before the next.
+        let first = part.lonely.keys().next().filter(|_| side == part.side);
+        self.told_until[side as usize] = next.into_iter().chain(first.cloned()).fold(to, Ord::min);
         if told.is_empty() {
             return Ok(Alone { is_all, ..nobody });
         }

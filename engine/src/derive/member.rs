@@ -3,17 +3,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, BooleanArray, RecordBatch, TimestampMillisecondArray};
-use arrow::compute::{concat_batches, filter_record_batch};
+use arrow::array::{Array, RecordBatch, TimestampMillisecondArray};
+use arrow::compute::concat_batches;
 use broker::{Broker, Change, Family, Store, TimestampMs};
 
 use super::deduplicate::{Finding, Seen};
 use super::join::Failure;
 use super::plan::{DerivedPlan, Evaluated};
-use crate::check::REJECTED_SUFFIX;
-use crate::conditions::{Fault, Judged};
+use crate::conditions::{Fault, Judged, keep};
 use crate::decode::{Sources, rejected};
-use crate::emit::{Outbox, push_rejected, push_rows};
+use crate::emit::{Outbox, push_rows, refused_changes};
 use crate::error::{EngineError, Result};
 use crate::quality::{ACCEPTED, Counters, LATE, QualityAction, Tally, days, timestamps};
 use crate::shared::Published;
@@ -177,18 +176,19 @@ impl DerivedMember {
         for (row, rule) in warned {
             step.tally.add(days[*row], QualityAction::Warn, rule, 1);
         }
-        for (row, rule, _) in &step.faults {
-            step.tally.add(days[*row], QualityAction::Reject, rule, 1);
-            *self.progress.rejected.entry(rule.to_string()).or_default() += 1;
-        }
+        self.count_refused(&mut step.tally, &step.faults, &days);
     }
 
     /// Counts rows that are not joined: those that came too late, and those at fault. `days` are those of the rows.
     pub(super) fn leave_out(&mut self, step: &mut DerivedStep, late: &[usize], faults: &[Fault], days: &[i32]) {
         step.tally.add_days(late.iter().map(|row| days[*row]), QualityAction::Late, &LATE.into());
+        self.count_refused(&mut step.tally, faults, days);
+    }
+
+    fn count_refused(&mut self, tally: &mut Tally, faults: &[Fault], days: &[i32]) {
         for (row, rule, _) in faults {
-            step.tally.add(days[*row], QualityAction::Reject, rule, 1);
-            *self.progress.rejected.entry(rule.to_string()).or_default() += 1;
+            tally.add(days[*row], QualityAction::Reject, rule, 1);
+            self.progress.count_refused(rule, 1);
         }
     }
 
@@ -245,10 +245,7 @@ impl DerivedMember {
             }
             Ok(())
         })?;
-        let mut outbox = Outbox::to(broker, &format!("{}{REJECTED_SUFFIX}", self.plan.stream.name()))?;
-        let now_ms = broker.clock().now_ms();
-        records.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
-        Ok(outbox.finish())
+        refused_changes(broker, self.plan.stream.name(), &records, broker.clock().now_ms())
     }
 
     /// After the commit: accepted rows are known.
@@ -260,11 +257,7 @@ impl DerivedMember {
 
 impl Evaluated {
     fn keep(self, good: Vec<bool>) -> Result<Evaluated> {
-        if good.iter().all(|good| *good) {
-            return Ok(self);
-        }
-        let mut flags = good.iter();
-        let origin = self.origin.into_iter().filter(|_| *flags.next().unwrap_or(&true)).collect();
-        Ok(Evaluated { rows: filter_record_batch(&self.rows, &BooleanArray::from(good))?, origin })
+        let (rows, origin) = keep((self.rows, self.origin), good)?;
+        Ok(Evaluated { rows, origin })
     }
 }

@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use broker::{Ack, Broker, Change, Family, PartitionIndex};
 
-use super::record::{DecodedRows, RecordDecoder};
+use super::record::RecordDecoder;
 use super::rows::{RowChange, StoredRows};
 use super::{Contents, LookupTable};
-use crate::check::REJECTED_SUFFIX;
-use crate::emit::{Outbox, push_rejected};
+use crate::emit::refused_changes;
 use crate::error::{EngineError, Result};
 use crate::quality::{ACCEPTED, Counters, QualityAction, Tally, day_of};
 use crate::shared::{PipelineShared, Published, SharedHold};
@@ -37,13 +36,11 @@ pub(crate) struct TableFeed {
 impl TableFeed {
     /// Runs until it is stopped or fails.
     pub(crate) async fn run(mut self) {
-        if let Err(error) = self.run_steps().await {
-            let table = self.table.name();
-            tracing::error!(table, %error, "a table has stopped, fix the cause and start again");
-            *self.shared.failure.lock() = Some(error.message);
+        let failed = self.run_steps().await.err();
+        if let Some(error) = &failed {
+            tracing::error!(table = self.table.name(), %error, "a table has stopped, fix the cause and start again");
         }
-        // Whoever waits must not wait for what no longer comes.
-        self.published.advanced.send_modify(|count| *count += 1);
+        self.shared.show_end(failed.map(|error| error.message), std::slice::from_ref(&self.published));
     }
 
     async fn run_steps(&mut self) -> Result<()> {
@@ -84,9 +81,9 @@ impl TableFeed {
         let days = decoded.timestamps.iter().map(|timestamp| day_of(Some(*timestamp), now_ms));
         tally.add_days(days, QualityAction::Accept, &ACCEPTED.into());
         tally.add_rejected(&decoded.rejected, now_ms);
-        let mut changes = self.rejected_changes(&decoded, now_ms)?;
+        let mut changes = refused_changes(&self.broker, self.table.name(), &decoded.rejected, now_ms)?;
         for rejected in &decoded.rejected {
-            *self.progress.rejected.entry(rejected.rule.to_string()).or_default() += rejected.records.unsigned_abs();
+            self.progress.count_refused(&rejected.rule, rejected.records.unsigned_abs());
         }
         let newest: HashMap<Vec<u8>, Option<Vec<u8>>> = decoded.changes.into_iter().collect();
         let changed: Vec<RowChange> = newest.into_iter().collect();
@@ -142,15 +139,6 @@ impl TableFeed {
             }
         }
         Ok(())
-    }
-
-    fn rejected_changes(&self, decoded: &DecodedRows, now_ms: i64) -> Result<Vec<Change>> {
-        if decoded.rejected.is_empty() {
-            return Ok(Vec::new());
-        }
-        let mut outbox = Outbox::to(&self.broker, &format!("{}{REJECTED_SUFFIX}", self.table.name()))?;
-        decoded.rejected.iter().for_each(|rejected| push_rejected(&mut outbox, rejected, now_ms));
-        Ok(outbox.finish())
     }
 
     fn hold_positions(&self, positions: &BTreeMap<PartitionIndex, Position>) {

@@ -10,7 +10,7 @@ use broker::{Batch, Offset, PartitionIndex, RecordRef};
 use super::rows::RowChange;
 use super::{Contents, LookupTable};
 use crate::columns::ColumnBuffer;
-use crate::decode::rejected;
+use crate::decode::{rejected, visit_from};
 use crate::error::{EngineError, Result};
 use crate::fields::{Refusal, refusal};
 use crate::json::{JsonScanner, JsonValue};
@@ -130,27 +130,11 @@ impl Decode for RecordDecoder<'_> {
         if batch.is_control() {
             return Ok(());
         }
-        let mut records = match batch.records() {
-            Ok(records) => records,
-            Err(error) => {
-                self.rejected.push(Rejected::rest(partition, batch, from, &error));
-                return Ok(());
-            }
-        };
-        let mut next_offset = from.max(batch.base_offset());
-        while let Some(record) = records.next_ref() {
-            match record {
-                Ok(record) if record.offset < from => {}
-                Ok(record) => {
-                    next_offset = record.offset.saturating_add(1);
-                    self.record(partition, &record);
-                }
-                Err(error) => {
-                    self.rejected.push(Rejected::rest(partition, batch, next_offset, &error));
-                    return Ok(());
-                }
-            }
-        }
+        let unreadable = visit_from((partition, batch), from, |record, _| {
+            self.record(partition, record);
+            Ok(())
+        })?;
+        self.rejected.extend(unreadable);
         Ok(())
     }
 

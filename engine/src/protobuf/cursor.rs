@@ -1,5 +1,7 @@
 //! Protobuf's wire format, read with every length checked.
 
+use crate::varint;
+
 /// Why bytes cannot be read on.
 pub(super) type Broken = String;
 
@@ -72,21 +74,10 @@ impl<'a> Cursor<'a> {
 
     /// A number of at most 64 bits in at most ten bytes.
     pub(super) fn varint(&mut self) -> Result<u64, Broken> {
-        let mut bits: u64 = 0;
-        for (at, byte) in self.rest.iter().enumerate().take(10) {
-            if at == 9 && *byte > 1 {
-                break;
-            }
-            bits |= u64::from(byte & 0x7f) << (7 * at);
-            if byte & 0x80 == 0 {
-                self.rest = &self.rest[at + 1..];
-                return Ok(bits);
-            }
-        }
-        if self.rest.len() < 10 {
-            return Err("the bytes end within a number".into());
-        }
-        Err("a number has more than 64 bits".into())
+        varint::take(&mut self.rest).map_err(|broken| match broken {
+            varint::Broken::Cut => "the bytes end within a number".into(),
+            varint::Broken::TooLarge => "a number has more than 64 bits".into(),
+        })
     }
 
     fn tag(&mut self) -> Result<(u32, u64), Broken> {

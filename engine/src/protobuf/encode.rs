@@ -9,6 +9,7 @@ use protox::prost_reflect::{Cardinality, DynamicMessage, FieldDescriptor, Kind, 
 use serde_json::Value as Json;
 
 use crate::base64::unbase64;
+use crate::misfit::misfit;
 use crate::nested::integer_bytes;
 use crate::scalar::{parse_date_days, parse_decimal, parse_timestamp_ms};
 
@@ -31,10 +32,7 @@ struct Encoder {
 
 impl Encoder {
     fn wrong(&self, value: &Json, wanted: &str) -> String {
-        let place =
-            if self.path.is_empty() { "the value".to_owned() } else { format!("field '{}'", self.path.join(".")) };
-        let shown: String = value.to_string().chars().take(40).collect();
-        format!("{place} is {shown}, the schema wants {wanted}")
+        misfit(&self.path, value, wanted)
     }
 
     fn message(&mut self, descriptor: &MessageDescriptor, value: &Json) -> Result<DynamicMessage, String> {

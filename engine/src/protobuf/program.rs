@@ -12,6 +12,7 @@ use super::value::{Given, given, has_default, instant, unsigned};
 use crate::base64::base64;
 use crate::columns::{ColumnBuffer, Scalar};
 use crate::fields::Fault;
+use crate::varint::zigzag;
 
 /// Most bytes of one list, map or message that becomes JSON: decoded, it takes many times as much.
 const NESTED_BYTES_MAX: usize = 4 << 20;
@@ -221,11 +222,8 @@ fn number(kind: &Kind, raw: Raw<'_>) -> Option<Scalar<'static>> {
         (Kind::Int64, Raw::Varint(bits)) => Scalar::Int(bits as i64),
         (Kind::Uint32, Raw::Varint(bits)) => Scalar::Int(i64::from(bits as u32)),
         (Kind::Uint64, Raw::Varint(bits)) => unsigned(bits),
-        (Kind::Sint32, Raw::Varint(bits)) => {
-            let bits = bits as u32;
-            Scalar::Int(i64::from((bits >> 1) as i32 ^ -((bits & 1) as i32)))
-        }
-        (Kind::Sint64, Raw::Varint(bits)) => Scalar::Int((bits >> 1) as i64 ^ -((bits & 1) as i64)),
+        (Kind::Sint32, Raw::Varint(bits)) => Scalar::Int(zigzag(u64::from(bits as u32))),
+        (Kind::Sint64, Raw::Varint(bits)) => Scalar::Int(zigzag(bits)),
         (Kind::Fixed32, Raw::Fixed32(bits)) => Scalar::Int(i64::from(bits)),
         (Kind::Sfixed32, Raw::Fixed32(bits)) => Scalar::Int(i64::from(bits as i32)),
         (Kind::Float, Raw::Fixed32(bits)) => Scalar::Float(f64::from(f32::from_bits(bits))),

@@ -7,6 +7,7 @@ use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver};
 use protox::prost_reflect::{FileDescriptor, MessageDescriptor};
 
 use super::cursor::Cursor;
+use crate::varint::zigzag;
 
 /// Deepest nesting of a text: the compiler recurses. Also of a message within others.
 const DEPTH_MAX: usize = 64;
@@ -130,10 +131,6 @@ pub(crate) fn message_at(file: &FileDescriptor, path: &[u32]) -> Option<MessageD
         message = found;
     }
     Some(message)
-}
-
-fn zigzag(bits: u64) -> i64 {
-    (bits >> 1) as i64 ^ -((bits & 1) as i64)
 }
 
 #[cfg(test)]

@@ -1,23 +1,17 @@
 //! Records and refused rows → appends of one commit.
 
-use std::sync::Arc;
-
-use broker::{Append, BatchBuilder, Change, Origin, Partition, TimestampMs, Topic};
+use broker::{Change, TimestampMs, Topic};
 
 use super::reader::{RAW_BYTES_MAX, RawRow};
 use super::rules::{Ready, Refused};
-use crate::emit::murmur2;
+use crate::emit::Outbox;
 
-/// A batch is closed when it has reached this size.
-const BATCH_BYTES: usize = 256 << 10;
 /// What a batch and a record have around keys and values, with room.
 const MARGIN_BYTES: usize = 256;
 
 /// Collects records for the partitions of a topic.
 pub(crate) struct Packer {
-    partitions: Arc<[Arc<Partition>]>,
-    builders: Vec<BatchBuilder>,
-    appends: Vec<Change>,
+    outbox: Outbox,
     batch_bytes_max: usize,
     /// Where records without a key go: to one partition in each commit, to the next in the next.
     turn: usize,
@@ -29,22 +23,20 @@ impl Packer {
         let partitions = topic.partitions();
         let count = partitions.len().max(1) as u64;
         Packer {
-            builders: partitions.iter().map(|_| BatchBuilder::new()).collect(),
+            outbox: Outbox::new(partitions),
             batch_bytes_max: topic.config().max_message_bytes(),
             turn: usize::try_from(turn % count).unwrap_or(0),
-            partitions,
-            appends: Vec::new(),
         }
     }
 
     /// Adds a record; Err with rule and reason when the topic does not take it.
     pub(crate) fn push(&mut self, ready: &Ready, now_ms: TimestampMs) -> Result<(), (&'static str, String)> {
-        let count = self.builders.len();
+        let count = self.outbox.partitions();
         let at = match (ready.partition, &ready.key) {
             (Some(number), _) => usize::try_from(number).ok().filter(|at| *at < count).ok_or_else(|| {
                 ("partition", format!("the topic has partitions 0 to {}, not {number}", count.saturating_sub(1)))
             })?,
-            (None, Some(key)) => (murmur2(key) & 0x7fff_ffff) as usize % count.max(1),
+            (None, Some(key)) => self.outbox.partition_of(key),
             (None, None) => self.turn,
         };
         let bytes = ready.value.len() + ready.key.as_ref().map_or(0, Vec::len) + MARGIN_BYTES;
@@ -53,9 +45,9 @@ impl Packer {
             let reason = format!("the record has {} bytes, the topic takes {limit}", ready.value.len());
             return Err(("too_large", reason));
         }
-        self.room(at, bytes);
+        self.outbox.make_room(at, bytes, self.batch_bytes_max);
         let time = ready.timestamp.filter(|ms| *ms >= 0).unwrap_or(now_ms);
-        self.builders[at].push(time, ready.key.as_deref(), Some(&ready.value), &[]);
+        self.outbox.push_at(at, time, ready.key.as_deref(), Some(&ready.value), &[]);
         Ok(())
     }
 
@@ -80,31 +72,12 @@ impl Packer {
             headers.push((b"cut", Some(b"true")));
         }
         let raw = &row.raw[..row.raw.len().min(RAW_BYTES_MAX)];
-        self.room(0, raw.len() + refused.reason.len() + MARGIN_BYTES);
-        if let Some(builder) = self.builders.first_mut() {
-            builder.push(now_ms, None, Some(raw), &headers);
-        }
-    }
-
-    /// Closes the batch of a partition that so many bytes more would make too large.
-    fn room(&mut self, at: usize, bytes: usize) {
-        if self.builders[at].size() + bytes > self.batch_bytes_max.min(BATCH_BYTES) {
-            self.close(at);
-        }
-    }
-
-    fn close(&mut self, at: usize) {
-        if let Some(batch) = std::mem::take(&mut self.builders[at]).build() {
-            let partition = self.partitions[at].clone();
-            self.appends.push(Change::Append(Append { partition, batch, origin: Origin::Internal }));
-        }
+        self.outbox.make_room(0, raw.len() + refused.reason.len() + MARGIN_BYTES, self.batch_bytes_max);
+        self.outbox.push_at(0, now_ms, None, Some(raw), &headers);
     }
 
     /// The appends, in order.
-    pub(crate) fn finish(mut self) -> Vec<Change> {
-        for at in 0..self.builders.len() {
-            self.close(at);
-        }
-        self.appends
+    pub(crate) fn finish(self) -> Vec<Change> {
+        self.outbox.finish()
     }
 }

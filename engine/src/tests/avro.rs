@@ -61,6 +61,19 @@ pub(super) fn rules(decoded: &Decoded) -> Vec<(i64, &str)> {
     decoded.rejected.iter().map(|rejected| (rejected.offset, &*rejected.rule)).collect()
 }
 
+/// Decodes values of which each breaks a rule, or none where that is empty; what was refused is told as it was written.
+pub(super) fn check_refusals(stream: &Stream, cases: &[(Vec<u8>, &str)]) -> Decoded {
+    let values: Vec<Vec<u8>> = cases.iter().map(|(value, _)| value.clone()).collect();
+    let decoded = decode(stream, &values);
+    let wanted: Vec<(i64, &str)> =
+        (0..).zip(cases).filter(|(_, (_, rule))| !rule.is_empty()).map(|(offset, (_, rule))| (offset, *rule)).collect();
+    assert_eq!(rules(&decoded), wanted, "{:#?}", decoded.rejected);
+    for rejected in &decoded.rejected {
+        assert_eq!(rejected.value.as_deref(), Some(cases[rejected.offset as usize].0.as_slice()));
+    }
+    decoded
+}
+
 const FIRST: &str = r#"{"type":"record","name":"Event","fields":[
     {"name":"id","type":"long"},{"name":"ts","type":{"type":"long","logicalType":"timestamp-millis"}}]}"#;
 /// An optional field arrives, before others, so that positions differ.
@@ -195,18 +208,7 @@ async fn what_is_no_record_of_its_schema_is_refused_with_its_bytes() {
         (avro(id, FIRST, &json!({"id": 1, "ts": i64::MAX})), "type"),
         (good.clone(), ""),
     ];
-    let values: Vec<Vec<u8>> = cases.iter().map(|(value, _)| value.clone()).collect();
-    let decoded = decode(&stream, &values);
-    let wanted: Vec<(i64, &str)> = (0..)
-        .zip(&cases)
-        .filter(|(_, (_, rule))| !rule.is_empty())
-        .map(|(offset, (_, rule))| (offset, *rule))
-        .collect();
-    assert_eq!(rules(&decoded), wanted, "{:#?}", decoded.rejected);
-    for rejected in &decoded.rejected {
-        assert_eq!(rejected.value.as_deref(), Some(cases[rejected.offset as usize].0.as_slice()));
-    }
-    assert_eq!(decoded.rows.num_rows(), 2);
+    assert_eq!(check_refusals(&stream, &cases).rows.num_rows(), 2);
     let without_time = r#"{"type":"record","name":"E","fields":[{"name":"ts","type":["null","long"]}]}"#;
     let id = register(&broker, "time-value", SchemaType::Avro, without_time).await;
     assert_eq!(rules(&decode(&stream, &[avro(id, without_time, &json!({"ts": null}))])), [(0, "required")]);

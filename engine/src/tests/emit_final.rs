@@ -32,12 +32,7 @@ async fn a_window_is_told_when_it_is_closed_and_never_again() {
     assert_eq!((refused.len(), header(&refused[0].1, "rule")), (1, "view:t".to_string()));
     assert_eq!(refused[0].1.key.as_deref(), Some(key(0, "genre", r#""c""#).as_bytes()));
     for round in 0..2 {
-        engine.stop().await;
-        drop(engine);
-        broker.stop().await.unwrap();
-        drop(broker);
-        broker = open_broker(dir.path()).await;
-        engine = Engine::start(broker.clone(), config(&[STEPS])).await.unwrap();
+        (broker, engine) = reopen(dir.path(), (broker, engine), config(&[STEPS])).await;
         append(&broker, "events", 0, &[event(1, "a", 1, round), event(1, "a", 1, MINUTE + 11_000 + round)]).await;
         read(&engine, "t").await;
         assert_eq!(topic(&broker, "t").await, told, "a late row and a restart tell nothing");

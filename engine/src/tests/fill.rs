@@ -287,3 +287,48 @@ async fn a_changed_stream_fills_its_views_by_its_own_rules() {
     engine.stop().await;
     broker.stop().await.unwrap();
 }
+
+/// Says how often more was asked for before what had been given was counted.
+struct Watched {
+    kept: Kept,
+    engine: std::sync::Weak<Engine>,
+    early: AtomicUsize,
+}
+
+impl History for Watched {
+    fn read(&self, wanted: Wanted) -> BoxFuture<'_, Result<Found>> {
+        let engine = self.engine.upgrade().unwrap();
+        // It may read before it is shown.
+        let shown = engine.status().into_iter().find(|status| status.view == "later");
+        let is_early =
+            shown.is_some_and(|status| status.positions["events"][&wanted.partition.index()] < wanted.range.0);
+        self.early.fetch_add(usize::from(is_early), Ordering::SeqCst);
+        Box::pin(async move { self.kept.find(&wanted) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_window_after_is_read_while_steps_are_computed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 2).await;
+    let engine = start(&broker, &[&format!("live {BY_MINUTE}")]).await;
+    produce(&broker, 0..100).await;
+    let before = read(&engine, "live").await;
+    let kept = Kept::all(&broker, &engine).await.by(20);
+    for partition in 0..2 {
+        trim(&broker, partition, 1_000).await;
+    }
+    let watched = Arc::new(Watched { kept, engine: Arc::downgrade(&engine), early: AtomicUsize::new(0) });
+    engine.set_history(watched.clone());
+    done(&engine, &format!("CREATE MATERIALIZED VIEW later {BY_MINUTE}")).await;
+    assert_eq!(read(&engine, "later").await, before);
+    // A thread may come too late, but not each time.
+    let (early, asked) = (watched.early.load(Ordering::SeqCst), watched.kept.asked.lock().len());
+    assert!(early > 0 && asked >= 90, "{early} of {asked}");
+    let next: Vec<Offset> =
+        watched.kept.asked.lock().iter().filter(|(index, _)| *index == 0).map(|(_, from)| *from).collect();
+    assert!(next.is_sorted_by(|one, next| one < next), "nothing is read twice: {next:?}");
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}

@@ -244,6 +244,48 @@ async fn rows_without_a_match_are_told_once_when_none_can_come_any_more() {
     broker.stop().await.unwrap();
 }
 
+/// A row meets one in the very commit that would tell it alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_has_just_met_one_is_not_told_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "orders", 1).await;
+    create(&broker, "payments", 1).await;
+    let engine = Engine::start(broker.clone(), joins(vec![joined(EVERY)], &[])).await.unwrap();
+    append(&broker, "payments", 0, &[row(21, 9, 5, 9_000)]).await;
+    append(&broker, "orders", 0, &[row(1, 7, 50, 9_000), row(2, 8, 50, 1_000_000)]).await;
+    engine.wait_fresh("every", 20_000).await.unwrap();
+    assert_eq!((ids(&broker, "every").await, waiting(&broker, "every").1), (vec![], 2));
+    append(&broker, "payments", 0, &[row(22, 7, 5, 9_500), row(23, 9, 5, 1_000_000)]).await;
+    engine.wait_fresh("every", 20_000).await.unwrap();
+    assert_eq!(ids(&broker, "every").await, [(Some(1), Some(22))]);
+    assert_eq!(waiting(&broker, "every").1, 1, "2 alone");
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+/// One commit tells a few rows alone, and the next goes on behind them: but what the first one lists may lie before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_listed_while_others_are_told_alone_is_told_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "orders", 1).await;
+    create(&broker, "payments", 1).await;
+    let engine = Engine::start(broker.clone(), joins(vec![joined(EVERY)], &[])).await.unwrap();
+    append(&broker, "payments", 0, &[row(100, 7, 5, 1_000_000)]).await;
+    let many: Vec<String> = (1..=50).map(|id| row(id, 1_000 + id, 50, 9_000)).collect();
+    append(&broker, "orders", 0, &many).await;
+    engine.wait_fresh("every", 20_000).await.unwrap();
+    assert_eq!(waiting(&broker, "every").1, 50);
+    // 51 comes in the step that lets all before it be told, and is earlier than they are.
+    append(&broker, "orders", 0, &[row(51, 2_000, 50, 8_000), row(52, 2_001, 50, 1_000_000)]).await;
+    until(&broker, "every", 51).await;
+    assert_eq!(ids(&broker, "every").await, (1..=51).map(|id| (Some(id), None)).collect::<Vec<_>>());
+    assert_eq!(waiting(&broker, "every").1, 1, "52 alone");
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_meet_too_many_or_cannot_be_judged_are_refused() {
     let dir = tempfile::tempdir().unwrap();

@@ -176,14 +176,7 @@ async fn joined_streams_equal_a_recomputation() {
                 engine.stop().await;
                 engine = Engine::start(broker.clone(), the_config()).await.unwrap();
             }
-            1 => {
-                engine.stop().await;
-                drop(engine);
-                broker.stop().await.unwrap();
-                drop(broker);
-                broker = open_broker(dir.path()).await;
-                engine = Engine::start(broker.clone(), the_config()).await.unwrap();
-            }
+            1 => (broker, engine) = reopen(dir.path(), (broker, engine), the_config()).await,
             2..6 => drop(engine.wait_fresh(JOINS[random.below(JOINS.len() as u64) as usize].0, 20_000).await.unwrap()),
             _ => {}
         }

@@ -15,6 +15,7 @@ mod fill;
 mod joins;
 mod joins_oracle;
 mod lists;
+mod next_step;
 mod oracle;
 mod own_schema;
 mod protobuf;
@@ -40,6 +41,21 @@ pub(crate) const BASE_MS: i64 = 1_795_168_800_000;
 
 pub(crate) async fn open_broker(data_dir: &std::path::Path) -> Arc<Broker> {
     open_broker_at(data_dir, Clock::manual(BASE_MS)).await
+}
+
+/// Stops engine and broker and starts both again over the same directory.
+pub(crate) async fn reopen(
+    data_dir: &std::path::Path,
+    (broker, engine): (Arc<Broker>, Arc<Engine>),
+    config: EngineConfig,
+) -> (Arc<Broker>, Arc<Engine>) {
+    engine.stop().await;
+    drop(engine);
+    broker.stop().await.unwrap();
+    drop(broker);
+    let broker = open_broker(data_dir).await;
+    let engine = Engine::start(broker.clone(), config).await.unwrap();
+    (broker, engine)
 }
 
 pub(crate) async fn open_broker_at(data_dir: &std::path::Path, clock: Clock) -> Arc<Broker> {

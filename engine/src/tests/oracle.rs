@@ -109,14 +109,7 @@ async fn views_equal_a_recomputation_over_the_log() {
                 engine.stop().await;
                 engine = Engine::start(broker.clone(), config(&[WINDOWED, PLAIN])).await.unwrap();
             }
-            1 => {
-                engine.stop().await;
-                drop(engine);
-                broker.stop().await.unwrap();
-                drop(broker);
-                broker = open_broker(dir.path()).await;
-                engine = Engine::start(broker.clone(), config(&[WINDOWED, PLAIN])).await.unwrap();
-            }
+            1 => (broker, engine) = reopen(dir.path(), (broker, engine), config(&[WINDOWED, PLAIN])).await,
             2..5 => drop(read(&engine, "w").await),
             _ => {}
         }

@@ -268,14 +268,7 @@ async fn overlapping_windows_and_sessions_equal_a_recomputation() {
                 engine.stop().await;
                 engine = Engine::start(broker.clone(), windows_config()).await.unwrap();
             }
-            1 => {
-                engine.stop().await;
-                drop(engine);
-                broker.stop().await.unwrap();
-                drop(broker);
-                broker = open_broker(dir.path()).await;
-                engine = Engine::start(broker.clone(), windows_config()).await.unwrap();
-            }
+            1 => (broker, engine) = reopen(dir.path(), (broker, engine), windows_config()).await,
             2..7 => drop(read(&engine, "bursts").await),
             _ => {}
         }

@@ -157,14 +157,13 @@ impl Merging {
             file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
         }
         file.finish().await.map_err(|e| unwritten(&self.source, &e))?;
-        let times = inputs.iter().filter_map(|input| input.event_ms);
         let entry = FileEntry {
             first: first.first,
             last: last.last,
             ordinal: first.ordinal,
             rows: self.rows,
             bytes: file.bytes_written() as u64,
-            event_ms: times.reduce(|(least, most), (low, high)| (least.min(low), most.max(high))),
+            event_ms: FileEntry::times_of(inputs),
             published_ms: now,
             path: format!("{}/{}", self.source.dir, self.source.name(last.last, &first.levels)),
             levels: first.levels.clone(),

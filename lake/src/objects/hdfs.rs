@@ -19,8 +19,15 @@ use super::sink::FileSink;
 use super::{Address, TMP_DIR};
 use crate::error::{LakeError, Result};
 
-/// Longest wait for data nodes to take or give one portion, a change of the pipeline included.
-const DATA_TIME_MAX: Duration = Duration::from_secs(60);
+/// Longest wait for data nodes to take or give one portion of a few MiB, a change of the pipeline included. Less than half of the
+/// time of a request, so that who asked for a flush hears what is the matter.
+const DATA_TIME_MAX: Duration = Duration::from_secs(25);
+/// Longest wait for them to put what they have on their disks. The library (0.14.8) waits for ever here when a data node ends meanwhile:
+/// its task that drains the queue of packets waits for the one that fills it, and that one for a packet. So this is how long
+/// a write stands still then.
+const SYNC_TIME_MAX: Duration = Duration::from_secs(15);
+/// How often a small file is written: its data nodes are chosen anew each time.
+const SMALL_ATTEMPTS: usize = 2;
 /// What is gathered before it goes to the data nodes.
 const WRITE_BUFFER_BYTES: usize = 1 << 20;
 /// Bytes of one step of a copy.
@@ -130,13 +137,23 @@ impl Hdfs {
         bytes.map(Some).map_err(|e| self.failed("read", at, &e))
     }
 
-    /// Writes a small file, or replaces it.
+    /// Writes a small file, or replaces it. Data nodes that ended a moment ago are named by the name node still, so a pipeline that
+    /// breaks is followed by another.
     ///
     /// # Errors
     /// `Destination`.
     pub async fn put_small(&self, at: &str, bytes: Bytes) -> Result<()> {
-        let mut file = self.create_file(at).await?;
-        file.write(bytes).await?;
+        for _ in 1..SMALL_ATTEMPTS {
+            match self.write_small(self.create_file(at).await?, &bytes).await {
+                Ok(()) => return Ok(()),
+                Err(error) => tracing::info!(%error, "a small file is written again"),
+            }
+        }
+        self.write_small(self.create_file(at).await?, &bytes).await
+    }
+
+    async fn write_small(&self, mut file: HdfsFile, bytes: &Bytes) -> Result<()> {
+        file.write(bytes.clone()).await?;
         file.close().await
     }
 
@@ -308,8 +325,8 @@ impl HdfsFile {
     }
 
     async fn send_bytes(&mut self, bytes: Bytes) -> Result<()> {
-        let sent = tokio::time::timeout(DATA_TIME_MAX, self.writer.write_bytes(bytes)).await;
-        self.checked("write", sent.map(|sent| sent.map(|_| ())))
+        let sent = within(DATA_TIME_MAX, self.writer.write_bytes(bytes)).await;
+        self.checked("write", sent.map(|_| ()))
     }
 
     /// Makes all that was written durable on every data node of the pipeline, and closes the file.
@@ -318,19 +335,14 @@ impl HdfsFile {
     /// `Destination`; whether the file is whole is then not known.
     pub async fn close(&mut self) -> Result<()> {
         self.send().await?;
-        let synced = tokio::time::timeout(DATA_TIME_MAX, self.writer.hsync()).await;
+        let synced = within(SYNC_TIME_MAX, self.writer.hsync()).await;
         self.checked("sync", synced)?;
-        let closed = tokio::time::timeout(DATA_TIME_MAX, self.writer.close()).await;
+        let closed = within(DATA_TIME_MAX, self.writer.close()).await;
         self.checked("close", closed)
     }
 
-    fn checked(&self, what: &str, outcome: Result<hdfs_native::Result<()>, tokio::time::error::Elapsed>) -> Result<()> {
-        let why = match outcome {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(error)) => told(&error),
-            Err(_) => format!("no answer within {} s: {AWAY}", DATA_TIME_MAX.as_secs()),
-        };
-        Err(LakeError::destination(format!("cannot {what} {}: {why}", self.name)))
+    fn checked(&self, what: &str, outcome: hdfs_native::Result<()>) -> Result<()> {
+        outcome.map_err(|error| LakeError::destination(format!("cannot {what} {}: {}", self.name, told(&error))))
     }
 }
 

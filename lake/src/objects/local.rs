@@ -64,7 +64,7 @@ impl Local {
         }
     }
 
-    /// Writes the owner's mark.
+    /// Writes the owner's mark; [`Local::sync`] makes it durable.
     ///
     /// # Errors
     /// `Config`: whoever cannot write the first file cannot keep a lake there.
@@ -73,7 +73,7 @@ impl Local {
         blocking(move || Ok(replace(&to, &bytes))).await?.map_err(|e| unusable(&self.root, &e))
     }
 
-    /// Writes a small file, or replaces it, in one piece.
+    /// Writes a small file, or replaces it, in one piece; [`Local::sync`] makes it durable.
     ///
     /// # Errors
     /// `Destination`.
@@ -211,18 +211,17 @@ impl Local {
 }
 
 /// Writes a file under a hidden name and gives it its own once its bytes are on the device: after a power cut the old one or the
-/// new one is there. Names that end so are passed over by the object store's lists.
+/// new one is there, and the new one once its name was made durable ([`Local::sync`]). Names that end so are passed over by the
+/// object store's lists.
 fn replace(to: &FilePath, bytes: &[u8]) -> std::io::Result<()> {
     static WRITTEN: AtomicU64 = AtomicU64::new(0);
     let mut hidden = to.as_os_str().to_owned();
     hidden.push(format!("#{}", WRITTEN.fetch_add(1, Ordering::Relaxed)));
-    let dir = to.parent().unwrap_or(to);
-    std::fs::create_dir_all(dir)?;
+    std::fs::create_dir_all(to.parent().unwrap_or(to))?;
     let mut file = File::create(&hidden)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    std::fs::rename(&hidden, to)?;
-    File::open(dir)?.sync_all()
+    std::fs::rename(&hidden, to)
 }
 
 fn link(from: &FilePath, to: &FilePath) -> Result<Linked> {

@@ -15,6 +15,8 @@
 //! ```
 //! Times are ms since 1970.
 
+use std::sync::Arc;
+
 use broker::{LogId, Offset, TimestampMs};
 
 use crate::error::Result;
@@ -63,6 +65,11 @@ pub fn raw_files_of(log: LogId) -> (Vec<u8>, Vec<u8>) {
 }
 
 impl RawFile {
+    /// The sum of the records' checksums of several; none when one of them has none.
+    pub fn sum_of(files: &[Arc<RawFile>]) -> Option<u64> {
+        files.iter().try_fold(0_u64, |all, file| file.sum.map(|sum| all.wrapping_add(sum)))
+    }
+
     /// What its age counts from.
     pub fn aged_from(&self) -> TimestampMs {
         if self.max_timestamp < 0 { self.published_ms } else { self.max_timestamp }

@@ -1,6 +1,6 @@
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
@@ -9,17 +9,6 @@ use crate::error::LakeError;
 use crate::settle::{Fault, Step};
 
 const STEPS: [Step; 5] = [Step::Planned, Step::HalfWritten, Step::Written, Step::Renamed, Step::Published];
-
-/// Ends the attempt at the `after`th passing of `step`.
-fn crash_at(step: Step, after: u64) -> Fault {
-    let passed = AtomicU64::new(0);
-    Arc::new(move |at| {
-        if at == step && passed.fetch_add(1, Ordering::SeqCst) == after {
-            return Err(LakeError::destination("crash"));
-        }
-        Ok(())
-    })
-}
 
 fn random_rows(chance: &mut Chance, from: i64) -> Vec<String> {
     let genres = [json!("jazz"), json!("a/b%"), json!(null), json!(""), json!("pop")];
@@ -89,13 +78,7 @@ async fn the_store_opened_again_knows_what_was_settled() {
     assert_eq!(rows_in_files(&bench.topic_dir()).len(), 1, "renamed, not published");
     lake.crash().await;
     drop(lake);
-    let config = bench.broker.config().clone();
-    bench.broker.stop().await.unwrap();
-    let closed = std::mem::replace(&mut bench.broker, Bench::new(1).await.broker);
-    let gone = Arc::downgrade(&closed);
-    drop(closed);
-    super::settling::wait_for(|| gone.strong_count() == 0).await;
-    bench.broker = broker::Broker::open(config, broker::Clock::system()).await.unwrap();
+    bench.open_again().await;
     // its sealer finds the plan and would settle the range anew at once
     let idle: Fault = Arc::new(|_| Err(LakeError::destination("not yet")));
     let lake = bench.try_lake(Some(idle)).await.unwrap();

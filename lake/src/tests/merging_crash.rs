@@ -109,13 +109,7 @@ async fn the_store_opened_again_knows_what_was_merged() {
         assert_eq!(parquet_files(&bench.topic_dir()).len(), before, "{step:?}");
         lake.crash().await;
         drop(lake);
-        let config = bench.broker.config().clone();
-        bench.broker.stop().await.unwrap();
-        let closed = std::mem::replace(&mut bench.broker, Bench::new(1).await.broker);
-        let gone = Arc::downgrade(&closed);
-        drop(closed);
-        super::settling::wait_for(|| gone.strong_count() == 0).await;
-        bench.broker = broker::Broker::open(config, broker::Clock::system()).await.unwrap();
+        bench.open_again().await;
         let lake = bench.lake().await;
         let after = if step == Step::Renamed { 3 } else { 1 };
         assert_eq!(parquet_files(&bench.topic_dir()).len(), after, "{step:?}");

@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::{
     ArrayRef, AsArray, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
@@ -20,7 +21,7 @@ use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Parts};
 use crate::layout::Layout;
 use crate::query::{SqlAnswer, SqlRequest, Views};
-use crate::settle::Fault;
+use crate::settle::{Fault, Step};
 use crate::tables::Table;
 use crate::writer::WriteLimits;
 
@@ -55,6 +56,17 @@ impl Views for NoViews {
     }
 }
 
+/// Ends the attempt at the `after`th passing of `step`.
+pub fn crash_at(step: Step, after: u64) -> Fault {
+    let passed = AtomicU64::new(0);
+    Arc::new(move |at| {
+        if at == step && passed.fetch_add(1, Ordering::SeqCst) == after {
+            return Err(LakeError::destination("crash"));
+        }
+        Ok(())
+    })
+}
+
 impl Bench {
     pub async fn new(partitions: i32) -> Self {
         let dir = tempfile::tempdir().unwrap();
@@ -66,6 +78,17 @@ impl Bench {
         let url = dir.path().join("lake").display().to_string();
         let config = TableConfig { slice: vec![SliceColumn::Date, SliceColumn::Column("genre".into())], ..slow };
         Self { dir, broker, config, limits: WriteLimits::default(), sql: SqlLimits::default(), url, objects: false }
+    }
+
+    /// Stops the broker and opens its store again. Whoever looked at the former one just now lets go of it a moment later.
+    pub async fn open_again(&mut self) {
+        let config = self.broker.config().clone();
+        self.broker.stop().await.unwrap();
+        let closed = std::mem::replace(&mut self.broker, Bench::new(1).await.broker);
+        let gone = Arc::downgrade(&closed);
+        drop(closed);
+        super::settling::wait_for(|| gone.strong_count() == 0).await;
+        self.broker = Broker::open(config, Clock::system()).await.unwrap();
     }
 
     /// The same, on what the lake takes for an object store.

@@ -1,12 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
 
 use super::support::*;
 use crate::config::{LakeConfig, SliceColumn, TransformConfig, TransformMode};
-use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::error::{LakeErrorKind, Result};
 use crate::lake::Lake;
 use crate::settle::{Fault, Step};
 
@@ -132,16 +131,6 @@ async fn append_adds_once_per_run() {
     let error = run(&lake, "all_days", &[]).await.unwrap_err();
     assert!(error.kind == LakeErrorKind::Refused && error.message.contains("parameter day"), "{error}");
     lake.stop().await.unwrap();
-}
-
-fn crash_at(step: Step, after: u64) -> Fault {
-    let passed = AtomicU64::new(0);
-    Arc::new(move |at| {
-        if at == step && passed.fetch_add(1, Ordering::SeqCst) == after {
-            return Err(LakeError::destination("crash"));
-        }
-        Ok(())
-    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

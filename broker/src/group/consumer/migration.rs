@@ -129,7 +129,7 @@ impl Turn<'_> {
             since: self.wall,
             protocol_type: Some(CONSUMER.into()),
             leader: members.first().map(|member| member.id.clone()),
-            members: members.iter().map(|member| recorded(member, named)).collect(),
+            members: members.iter().map(|member| member.record(named)).collect(),
             protocol,
         };
         tracing::info!(group = %self.group.id(), "group of the consumer protocol is a classic group again");
@@ -215,19 +215,6 @@ fn take_from(taken: &mut Partitions, wanted: &Partitions) -> Partitions {
         taken.entry(*topic).or_default().extend(partitions);
     }
     free
-}
-
-fn recorded(member: &Member, protocol: &str) -> MemberRecord {
-    MemberRecord {
-        id: member.id.clone(),
-        instance_id: member.instance_id.clone(),
-        client_id: member.client_id.clone(),
-        client_host: member.client_host.clone(),
-        session_timeout_ms: member.session_timeout_ms,
-        rebalance_timeout_ms: member.rebalance_timeout_ms,
-        metadata: member.metadata(protocol),
-        assignment: member.assignment.clone(),
-    }
 }
 
 /// The protocol's name and bytes as a classic member has them.

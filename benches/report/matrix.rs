@@ -1,114 +1,29 @@
-//! The tables: to the terminal, and with `BENCH_WRITE=1` to `benches/RESULTS.md`.
+//! The tables of the matrix.
 
 use std::fmt::Write;
-use std::path::Path;
 
+use super::median;
+use crate::Outcome;
 use crate::brokers::Product;
-use crate::disk::BLOCKS;
-use crate::engine::Engine;
-use crate::lake::Lake;
-use crate::produce_fetch::{Brokers, Cell, Figures, Measured};
+use crate::produce_fetch::{Cell, Figures, Measured};
 use crate::settings::Settings;
-use crate::{Outcome, machine};
 
-/// Where the part of the results begins that `benches/freelance.py` writes; it is kept.
-const BY_HAND: &str = "\n# Freelance: ten million invoices\n";
-
-/// Median; 0 of nothing.
-pub fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    match values.len() {
-        0 => 0.0,
-        even if even % 2 == 0 => f64::midpoint(values[even / 2 - 1], values[even / 2]),
-        odd => values[odd / 2],
-    }
-}
-
-/// p50, p99 and p99.9 (nearest rank), in milliseconds, of nanoseconds.
-pub fn quantiles(delays_ns: &mut [u64]) -> [f64; 3] {
-    delays_ns.sort_unstable();
-    [0.5, 0.99, 0.999].map(|share| {
-        let rank = (share * delays_ns.len() as f64).ceil() as usize;
-        delays_ns.get(rank.saturating_sub(1)).map_or(0.0, |ns| *ns as f64 / 1e6)
-    })
-}
-
-/// Prints the run and writes it where that is asked for.
+/// Adds the matrix's sections.
 ///
 /// # Errors
-/// The file cannot be written, or only a part was measured.
-pub fn publish(
-    settings: &Settings,
-    brokers: &Brokers,
-    (engine, lake): (Option<&Engine>, Option<&Lake>),
-) -> Outcome<()> {
-    let mut text = String::from("# Results\n\n");
-    conditions(&mut text, settings, brokers)?;
-    summary(&mut text, &brokers.figures)?;
-    throughput(&mut text, &brokers.figures)?;
-    latency(&mut text, &brokers.figures, settings)?;
-    starts(&mut text, &brokers.figures)?;
-    disk(&mut text, brokers)?;
-    if let Some(engine) = engine {
-        engine.describe(&mut text)?;
-    }
-    if let Some(lake) = lake {
-        lake.describe(&mut text)?;
-    }
-    println!("{text}");
-    if !settings.write {
-        return Ok(());
-    }
-    if !settings.is_whole() {
-        return Err("BENCH_ONLY is set: RESULTS.md holds whole runs only".into());
-    }
-    let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/RESULTS.md");
-    let before = std::fs::read_to_string(&place).unwrap_or_default();
-    let by_hand = before.find(BY_HAND).map_or("", |at| &before[at..]);
-    std::fs::write(place, text + by_hand)?;
-    Ok(())
+/// None in practice.
+pub fn describe(text: &mut String, figures: &[Figures], settings: &Settings) -> Outcome<()> {
+    summary(text, figures)?;
+    throughput(text, figures)?;
+    latency(text, figures, settings)?;
+    starts(text, figures)
 }
 
-fn conditions(text: &mut String, settings: &Settings, brokers: &Brokers) -> Outcome<()> {
-    let Settings { rounds, warmup_rounds, mib_small, mib_large, .. } = settings;
-    let now =
-        chrono::DateTime::from_timestamp_millis(broker::Clock::system().now_ms()).ok_or("the clock is far off")?;
-    let root = env!("CARGO_MANIFEST_DIR");
-    let commit = machine::first_line("git", &["-C", root, "describe", "--always", "--dirty", "--exclude=*"]);
-    writeln!(text, "Written by `BENCH_WRITE=1 make bench` (`benches/`); medians of {rounds} rounds.\n")?;
-    writeln!(text, "| condition | |\n|---|---|")?;
-    writeln!(text, "| date | {} UTC |", now.format("%Y-%m-%d %H:%M"))?;
-    writeln!(text, "| commit | {commit} |")?;
-    writeln!(text, "| machine | {} |", machine::hardware())?;
-    writeln!(text, "| kernel | {} |", machine::first_line("uname", &["-sr"]))?;
-    writeln!(text, "| Apache Kafka | 4.3.1, one KRaft node, {} |", machine::first_line("java", &["-version"]))?;
-    writeln!(
-        text,
-        "| load | librdkafka {}, client, brokers and disk on this machine, over loopback |",
-        client_version()
-    )?;
-    writeln!(
-        text,
-        "| cell | {mib_small} MiB of 100 B records or {mib_large} MiB of 1 KiB records, no key, no compression, \
-         to partitions in turn; linger 5 ms; then read back from the beginning; the brokers take turns |"
-    )?;
-    writeln!(text, "| warm-up | {warmup_rounds} whole rounds of each broker |")?;
-    writeln!(
-        text,
-        "| fsync on | Millpond `--durability fsync`, Kafka `flush.messages=1`: both answer acks=1 and acks=all after the sync |"
-    )?;
-    writeln!(text, "| fsync off | Millpond `--durability os`, Kafka's default |")?;
-    writeln!(text, "| other processes | {:.1} % of all cores meanwhile |\n", brokers.others_share * 100.0)?;
-    writeln!(
-        text,
-        "MiB and GiB are of record values. CPU is user and kernel time of the broker's process within the phase; what the \
-         kernel writes back later is nobody's.\n"
-    )?;
-    Ok(())
-}
-
-fn client_version() -> String {
-    rdkafka::util::get_rdkafka_version().1
+/// Median over the rounds of one figure of one cell, if it was measured.
+pub fn figure(figures: &[Figures], product: Product, cell: Cell, of: impl Fn(&Measured) -> f64) -> Option<f64> {
+    let at = Cell::all().into_iter().position(|known| known == cell)?;
+    let rounds = &figures.iter().find(|figures| figures.product == product)?.cells[at];
+    if rounds.is_empty() { None } else { Some(over_rounds(rounds, of)) }
 }
 
 /// Millpond in relation to Kafka, over the cells.
@@ -125,7 +40,7 @@ fn summary(text: &mut String, figures: &[Figures]) -> Outcome<()> {
         ("produce p99", |one| one.delay_ms[1]),
         ("round trip p50", |one| one.trip_ms[0]),
     ];
-    writeln!(text, "## Millpond divided by Kafka\n")?;
+    writeln!(text, "## Millpond divided by Kafka, over the matrix\n")?;
     writeln!(text, "Over the {} cells: the least, the geometric mean, the most.\n", Cell::all().len())?;
     writeln!(text, "| | least | mean | most |\n|---|---|---|---|")?;
     for (name, column) in columns {
@@ -225,21 +140,6 @@ fn starts(text: &mut String, figures: &[Figures]) -> Outcome<()> {
         let loaded = median(&mut broker.cells.iter().flatten().map(|one| mib(one.resident_bytes)).collect::<Vec<_>>());
         let (name, most) = (broker.product.name(), mib(broker.peak_bytes));
         writeln!(text, "| {name} | {start:.2} | {idle:.0} | {loaded:.0} | {most:.0} |")?;
-    }
-    writeln!(text)?;
-    Ok(())
-}
-
-fn disk(text: &mut String, brokers: &Brokers) -> Outcome<()> {
-    if brokers.disk.is_empty() {
-        return Ok(());
-    }
-    writeln!(text, "## The disk\n\nOne plain file, `fdatasync` after each write.\n")?;
-    writeln!(text, "| write | MiB/s | write and sync, median ms |\n|---|---|---|")?;
-    for (at, block) in BLOCKS.iter().enumerate() {
-        let mib = median(&mut brokers.disk.iter().map(|round| round[at].mib_per_second).collect::<Vec<_>>());
-        let each = median(&mut brokers.disk.iter().map(|round| round[at].write_ms).collect::<Vec<_>>());
-        writeln!(text, "| {} KiB | {mib:.0} | {each:.2} |", block >> 10)?;
     }
     writeln!(text)?;
     Ok(())

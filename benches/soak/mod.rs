@@ -1,0 +1,121 @@
+//! `make soak`: Millpond alone, synced, under half of the most it takes, with a consumer and with retention at work.
+//!
+//! First it is loaded as fast as it goes for a while; half of that rate is offered for `BENCH_SOAK_MINUTES` then, as an open loop.
+//! Once a minute it is written down how much memory, descriptors, files and disk the server has, and the delays of that minute.
+
+mod minute;
+mod slopes;
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::BaseConsumer;
+use rdkafka::message::Message;
+use rdkafka::producer::{BaseProducer, Producer};
+
+use crate::Outcome;
+use crate::brokers::{Place, Product, Running};
+use crate::load::{self, Offered, Reports, Target};
+use crate::settings::Settings;
+use minute::{Minute, Watched};
+
+const PARTITIONS: i32 = 6;
+/// Retention works all the time, so the disk is bounded: 1.5 GiB of values, less than a minute's load.
+const TOPIC_SETTINGS: [(&str, &str); 2] = [("retention.bytes", "268435456"), ("segment.bytes", "33554432")];
+/// How often retention looks: with Kafka's five minutes there would be tens of GiB between two looks.
+const RETENTION_CHECK: (&str, &str) = ("KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS", "10000");
+
+/// That of the probe: without it the client would send other, smaller batches at half the rate.
+const LINGER_MS: u32 = 5;
+
+/// What the run did.
+#[derive(Debug)]
+struct Soak {
+    /// Records per second that the broker took and the consumer got, as fast as it went.
+    most: f64,
+    /// What was offered then.
+    offered: Offered,
+    minutes: Vec<Minute>,
+}
+
+/// Runs the soak and reports it.
+///
+/// # Errors
+/// A record that is not delivered or does not come back ends it.
+pub fn run(settings: &Settings, scratch: &Path) -> Outcome<()> {
+    let (name, value) = RETENTION_CHECK;
+    let place = Place::new(Product::Millpond, scratch, "soak", true).with(name, value);
+    let mut broker = place.start()?;
+    let soak = load(&broker, &place, settings).map_err(|error| broker.explain(error))?;
+    broker.stop()?;
+    slopes::publish(&soak, settings.write)
+}
+
+fn load(broker: &Running, place: &Place, settings: &Settings) -> Outcome<Soak> {
+    let probing = Target::new(&broker.bootstrap, "probe", PARTITIONS);
+    // the probe's consumer may fall behind, so that topic keeps everything
+    load::create_topics(&broker.bootstrap, &["probe"], PARTITIONS, &[])?;
+    load::create_topics(&broker.bootstrap, &["soak"], PARTITIONS, &TOPIC_SETTINGS)?;
+    let moved = load::flat_out(&probing, Duration::from_secs(settings.soak_probe_seconds as u64))?;
+    load::delete_topics(&broker.bootstrap, &["probe"])?;
+    let most = moved.records as f64 / moved.seconds;
+    let during = Duration::from_secs(settings.soak_minutes as u64 * 60);
+    let offered = Offered { rate: ((most / 2.0) as usize).max(1), during };
+    eprintln!("soak: at most {most:.0} records/s, now {} for {} minutes", offered.rate, settings.soak_minutes);
+    let target = Target::new(&broker.bootstrap, "soak", PARTITIONS);
+    let watched = Watched { pid: broker.pid(), data: place.data() };
+    Ok(Soak { most, offered, minutes: offer(&target, offered, &watched)? })
+}
+
+/// Offers the load, reads it back, and watches the server meanwhile.
+fn offer(target: &Target, offered: Offered, watched: &Watched) -> Outcome<Vec<Minute>> {
+    let done = AtomicBool::new(false);
+    let consumer = load::consumer_of(target)?;
+    let arrivals = Mutex::new(Vec::new());
+    load::producing(target, (LINGER_MS, offered.rate * 60), |producer| {
+        let reports = producer.context();
+        thread::scope(|scope| {
+            let reading = scope.spawn(|| listen(&consumer, reports, &arrivals, &done));
+            let sending = scope.spawn(|| pace(producer, target, offered, &done));
+            let started = Instant::now();
+            let minutes = minute::watch((started, offered.during), watched, (reports, &arrivals), || {
+                reading.is_finished() || sending.is_finished()
+            });
+            done.store(true, Ordering::Relaxed);
+            let sent = sending.join().map_err(|_| "the producer's thread ended badly")??;
+            reading.join().map_err(|_| "the consumer's thread ended badly")??;
+            load::all_reported(producer, sent)?;
+            minutes
+        })
+    })
+}
+
+/// Sends records when they are due; each carries that moment to the consumer. Gives how many there were.
+fn pace(producer: &BaseProducer<Reports>, target: &Target, offered: Offered, done: &AtomicBool) -> Outcome<usize> {
+    let mut value = vec![0x5a_u8; target.record_bytes];
+    let started = Instant::now();
+    let mut sent = 0;
+    while !done.load(Ordering::Relaxed) {
+        let due = offered.due(started, sent);
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        value[..8].copy_from_slice(&(producer.context().opaque(due) as u64).to_le_bytes());
+        load::send(producer, target, (sent, &value), due)?;
+        sent += 1;
+    }
+    Ok(sent)
+}
+
+/// Notes how long after it was due each record is received.
+fn listen(consumer: &BaseConsumer, reports: &Reports, arrivals: &Mutex<Vec<u64>>, done: &AtomicBool) -> Outcome<()> {
+    while !done.load(Ordering::Relaxed) {
+        let Some(message) = consumer.poll(Duration::from_millis(20)) else { continue };
+        let (now, message) = (reports.opaque(Instant::now()) as u64, message?);
+        let due = message.payload().and_then(|value| value.first_chunk::<8>()).ok_or("a record without its moment")?;
+        let delay = now.saturating_sub(u64::from_le_bytes(*due));
+        arrivals.lock().expect("no holder of this lock panics").push(delay);
+    }
+    Ok(())
+}

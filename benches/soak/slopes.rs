@@ -1,0 +1,153 @@
+//! The soak's report: what grew, and by how much in an hour; to the terminal, and with `BENCH_WRITE=1` to `benches/SOAK.md`.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use super::{PARTITIONS, Soak};
+use crate::Outcome;
+use crate::report::{median, place_and_time};
+use crate::soak::minute::Minute;
+
+/// The first of so many parts of the minutes is warm-up.
+const WARM_UP_PART: usize = 6;
+/// Minutes in the table; of a longer soak every n-th is shown.
+const LINES_MAX: usize = 120;
+const RESIDENT_MIB_PER_HOUR_MAX: f64 = 1.0;
+const DRIFT_MAX: f64 = 0.1;
+
+/// A figure over time.
+struct Course {
+    /// By least squares, in an hour; nothing of fewer than two minutes.
+    per_hour: Option<f64>,
+    /// Median of the first and of the last third.
+    thirds: [f64; 2],
+    /// Most of the first third.
+    first_most: f64,
+}
+
+impl Course {
+    fn of(minutes: &[Minute], figure: impl Fn(&Minute) -> f64) -> Self {
+        let values: Vec<f64> = minutes.iter().map(figure).collect();
+        let third = values.len().div_ceil(3);
+        let (first, last) = (&values[..third], &values[values.len() - third..]);
+        Self {
+            per_hour: slope(&values).map(|per_minute| per_minute * 60.0),
+            thirds: [median(&mut first.to_vec()), median(&mut last.to_vec())],
+            first_most: first.iter().copied().fold(0.0, f64::max),
+        }
+    }
+
+    /// How much more the last third is than the first, as a share.
+    fn drift(&self) -> f64 {
+        self.thirds[1] / self.thirds[0] - 1.0
+    }
+
+    /// Whether the last third is beyond anything that the first one had.
+    fn grew(&self) -> bool {
+        self.thirds[1] > self.first_most
+    }
+}
+
+/// By which values grow from one to the next, by least squares.
+fn slope(values: &[f64]) -> Option<f64> {
+    if values.len() < 2 {
+        return None;
+    }
+    let count = values.len() as f64;
+    let (mean_at, mean) = ((count - 1.0) / 2.0, values.iter().sum::<f64>() / count);
+    let (mut with, mut square) = (0.0, 0.0);
+    for (at, value) in values.iter().enumerate() {
+        let away = at as f64 - mean_at;
+        with += away * (value - mean);
+        square += away * away;
+    }
+    Some(with / square)
+}
+
+/// Prints the soak, and writes it where that is asked for.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn publish(soak: &Soak, write: bool) -> Outcome<()> {
+    let mut text = String::from("# Soak\n\nWritten by `BENCH_WRITE=1 make soak` (`benches/soak`).\n\n");
+    let (rate, most, minutes) = (soak.offered.rate, soak.most, soak.minutes.len());
+    place_and_time(&mut text)?;
+    writeln!(
+        text,
+        "| offered | {rate} records/s of 1 KiB over {PARTITIONS} partitions, acks all, linger 5 ms, fsync on, with a consumer, for \
+         {minutes} minutes: half of the {most:.0} that it took as fast as it went |"
+    )?;
+    writeln!(text, "| retention | 256 MiB a partition in segments of 32 MiB, looked after every 10 s |\n")?;
+    verdicts(&mut text, &soak.minutes)?;
+    by_minute(&mut text, &soak.minutes)?;
+    println!("{text}");
+    if write {
+        std::fs::write(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/SOAK.md"), text)?;
+    }
+    Ok(())
+}
+
+fn verdicts(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
+    let warm_up = (minutes.len() / WARM_UP_PART).max(1).min(minutes.len().saturating_sub(1));
+    let minutes = &minutes[warm_up..];
+    if minutes.is_empty() {
+        return Err("a soak of no whole minute says nothing: give BENCH_SOAK_MINUTES more".into());
+    }
+    let resident = Course::of(minutes, |one| one.resident_mib);
+    let resident_ok = resident.per_hour.is_some_and(|slope| slope <= RESIDENT_MIB_PER_HOUR_MAX);
+    let rows = [
+        ("resident MiB", resident, format!("≤ {RESIDENT_MIB_PER_HOUR_MAX} per hour"), resident_ok),
+        no_growth("descriptors", Course::of(minutes, |one| one.descriptors)),
+        no_growth("files", Course::of(minutes, |one| one.files)),
+        no_growth("disk MiB", Course::of(minutes, |one| one.disk_mib)),
+        drifting("produce p99 ms", Course::of(minutes, |one| one.produce_ms[1])),
+        drifting("end to end p99 ms", Course::of(minutes, |one| one.end_to_end_ms[1])),
+    ];
+    writeln!(text, "## After {warm_up} minutes of warm-up\n")?;
+    writeln!(text, "Slope by least squares over the minutes; thirds by their medians.\n")?;
+    writeln!(
+        text,
+        "| figure | per hour | first third | last third | drift | target | reached |\n|---|---|---|---|---|---|---|"
+    )?;
+    for (figure, course, target, reached) in rows {
+        let per_hour = course.per_hour.map_or_else(|| "—".to_owned(), |slope| format!("{slope:+.2}"));
+        let ([first, last], drift) = (course.thirds, course.drift() * 100.0);
+        let reached = if reached { "yes" } else { "no" };
+        writeln!(text, "| {figure} | {per_hour} | {first:.2} | {last:.2} | {drift:+.1} % | {target} | {reached} |")?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+/// Figure, course, target, and whether it is reached.
+type Verdict = (&'static str, Course, String, bool);
+
+/// What must not grow: its last third stays within what the first one had.
+fn no_growth(figure: &'static str, course: Course) -> Verdict {
+    let reached = !course.grew();
+    (figure, course, "no growth".to_owned(), reached)
+}
+
+/// What may become a little more.
+fn drifting(figure: &'static str, course: Course) -> Verdict {
+    let reached = course.drift() <= DRIFT_MAX;
+    (figure, course, format!("drift ≤ {:.0} %", DRIFT_MAX * 100.0), reached)
+}
+
+fn by_minute(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
+    writeln!(text, "## By the minute\n")?;
+    writeln!(
+        text,
+        "| minute | records/s | resident MiB | descriptors | files | disk MiB | produce p50 ms | p99 | p99.9 | \
+         end to end p50 | p99 | p99.9 |\n|---|---|---|---|---|---|---|---|---|---|---|---|"
+    )?;
+    for (at, one) in minutes.iter().enumerate().step_by(minutes.len().div_ceil(LINES_MAX).max(1)) {
+        let Minute { records, resident_mib, descriptors, files, disk_mib, produce_ms, end_to_end_ms } = one;
+        write!(text, "| {} | {records:.0} | {resident_mib:.1} | {descriptors} | {files} | {disk_mib:.0} |", at + 1)?;
+        for quantile in produce_ms.iter().chain(end_to_end_ms) {
+            write!(text, " {quantile:.2} |")?;
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
