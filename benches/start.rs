@@ -35,6 +35,9 @@ pub struct Measured {
     pub killed: Started,
 }
 
+/// How a process ended, and the start after that.
+type End = (&'static str, fn(&Measured) -> Started);
+
 /// What the part gave.
 #[derive(Debug)]
 pub struct Start {
@@ -106,8 +109,7 @@ impl Start {
              Start of the process to the first acknowledged record; the page cache is warm. Resident: two seconds later.\n"
         )?;
         writeln!(text, "| after | broker | start s | resident MiB |\n|---|---|---|---|")?;
-        let ends: [(&str, fn(&Measured) -> Started); 2] =
-            [("a stop in order", |round| round.stopped), ("`kill -9`", |round| round.killed)];
+        let ends: [End; 2] = [("a stop in order", |round| round.stopped), ("`kill -9`", |round| round.killed)];
         for (end, of) in ends {
             for broker in &self.rounds {
                 let seconds = broker.median(|round| of(round).seconds);
