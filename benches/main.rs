@@ -1,10 +1,13 @@
-//! `make bench`: Millpond beside Apache Kafka under one load, in one run on one machine, then the engine alone, and the lake beside DuckDB and Spark.
+//! `make bench`: Millpond beside Apache Kafka under one load, in one run on one machine, then the engine alone,
+//! and the lake beside DuckDB and Spark.
 //! `make soak`: Millpond under half of what it takes at most, for an hour.
 //!
 //! A run measures its parts one after the other, each in rounds in which the brokers take turns; figures are medians over the
 //! rounds. `settings` lists the parts and variables, `report` prints and writes `benches/RESULTS.md`, `soak` `benches/SOAK.md`.
 #![recursion_limit = "256"] // the futures of filling lie deep
 #![allow(clippy::disallowed_methods, reason = "a load is paced by its threads")]
+// a part that starts a lake and flushes it is a future of many layers
+#![recursion_limit = "256"]
 
 mod amplification;
 mod brokers;
