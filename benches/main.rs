@@ -4,7 +4,6 @@
 //!
 //! A run measures its parts one after the other, each in rounds in which the brokers take turns; figures are medians over the
 //! rounds. `settings` lists the parts and variables, `report` prints and writes `benches/RESULTS.md`, `soak` `benches/SOAK.md`.
-#![recursion_limit = "256"] // the futures of filling lie deep
 #![allow(clippy::disallowed_methods, reason = "a load is paced by its threads")]
 // a part that starts a lake and flushes it is a future of many layers
 #![recursion_limit = "256"]
