@@ -1,6 +1,7 @@
 //! Topics whose records go away under their readers: deleted on request, or with the whole topic.
 
 use super::derived::{append_keyed, sql, users};
+use super::fill::until;
 use super::*;
 
 async fn delete_records(broker: &Broker, topic: &str) {
