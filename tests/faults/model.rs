@@ -50,9 +50,10 @@ const KEYS: u64 = 6;
 /// When everything happened.
 const WRITTEN_MS: i64 = 1_768_896_000_000;
 
-/// The record at offset `n`. Some are large, so that memory tables fill and files are written under load.
+/// The record at offset `n`. Some are large, so that memory tables fill, files are written under load, and those of the write-ahead log
+/// again.
 fn value(n: u64) -> String {
-    let size = if n % 41 == 40 { 150_000 } else { n % 90 };
+    let size = if n % 7 == 6 { 900_000 } else { n % 90 };
     format!("{{\"n\":{n},\"ts\":{WRITTEN_MS},\"pad\":\"{}\"}}", "x".repeat(size as usize))
 }
 

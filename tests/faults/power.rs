@@ -21,7 +21,7 @@ const CHECKED_EVERY: u64 = 5;
 /// Data directories that are tried at a time.
 const BESIDE: usize = 2;
 /// What a user does in one life, at most.
-const ACTIONS: u32 = 60;
+const ACTIONS: u32 = 200;
 
 /// With `durability = "os"` a power cut may lose the last moments, of everything at once: what is left is a state that once was.
 #[test]
