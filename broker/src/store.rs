@@ -32,7 +32,7 @@ pub const FORMAT_KEY: &[u8] = b"format";
 const WAL_FILES_KEPT: usize = 2;
 /// How many runs of like size of `log` are merged at once. Runs are memtables at first, of 64 MiB where much is written: so a batch is
 /// written once more before there is a GiB of them, and again at 16 GiB. RocksDB's default for the sizes let small merges
-/// gather the large runs as well: 4.2 bytes were written for each one of 6 GiB, and 2.9 so, with a fifth less CPU.
+/// gather the large runs as well: 4.2 bytes were written for each one of 6 GiB, and 2.9 so, for half the CPU.
 const LOG_RUNS_MERGED: i32 = 16;
 /// Runs of `log` that may differ in size by this many percent are of like size.
 const LOG_RUNS_LIKE_PERCENT: i32 = 100;
