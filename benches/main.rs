@@ -16,6 +16,7 @@ mod group_commit;
 mod lake;
 mod latency;
 mod load;
+mod log;
 mod machine;
 #[path = "../tests/support/ports.rs"]
 mod ports;

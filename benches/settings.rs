@@ -166,7 +166,10 @@ pub fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize
 }
 
 /// The entries of a table that a variable names, in the table's order; all of them without the variable.
-fn chosen<T: Copy>(variable: &str, table: &[(&str, T)]) -> Outcome<Vec<T>> {
+///
+/// # Errors
+/// A name that is not in the table.
+pub fn chosen<T: Copy>(variable: &str, table: &[(&str, T)]) -> Outcome<Vec<T>> {
     let Ok(given) = std::env::var(variable) else { return Ok(table.iter().map(|(_, entry)| *entry).collect()) };
     let given: Vec<&str> = given.split(',').map(str::trim).collect();
     if let Some(unknown) = given.iter().find(|name| !table.iter().any(|(known, _)| known == *name)) {

@@ -1,7 +1,7 @@
 //! What the engine's part of a run does: variables of the environment, each with its default and bounds.
 
 use crate::Outcome;
-use crate::settings::number;
+use crate::settings::{chosen, number};
 
 /// What `BENCH_ENGINE` can choose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +54,7 @@ impl Bounds {
             visible_rate: number("BENCH_VISIBLE_RATE", 50_000, 1_000..=10_000_000)?,
             visible_ms: number("BENCH_VISIBLE_MS", 10_000, 100..=600_000)?,
             fill_events: number("BENCH_FILL_EVENTS", 2_000_000, 10_000..=100_000_000)?,
-            measurements: measurements(std::env::var("BENCH_ENGINE").ok().as_deref())?,
+            measurements: chosen("BENCH_ENGINE", &MEASUREMENTS)?,
         })
     }
 
@@ -62,13 +62,4 @@ impl Bounds {
     pub fn wants(&self, measurement: Measurement) -> bool {
         self.measurements.contains(&measurement)
     }
-}
-
-fn measurements(only: Option<&str>) -> Outcome<Vec<Measurement>> {
-    let Some(only) = only else { return Ok(MEASUREMENTS.map(|(_, measurement)| measurement).to_vec()) };
-    let measurement = |name: &str| match MEASUREMENTS.iter().find(|(known, _)| *known == name) {
-        Some((_, measurement)) => Ok(*measurement),
-        None => Err(format!("BENCH_ENGINE names {name:?}, give some of counts,state,nexmark,visible,fill").into()),
-    };
-    only.split(',').map(|name| measurement(name.trim())).collect()
 }

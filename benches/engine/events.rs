@@ -1,20 +1,15 @@
 //! The events that are counted: JSON as applications write it, and the stream over it.
 
-use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use broker::{Ack, Append, Batch, BatchBuilder, Broker, Change, Origin, Partition};
+use broker::{Batch, BatchBuilder, Broker, Partition};
 use engine::{ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
 
-use crate::Outcome;
+use crate::{Outcome, log};
 
 /// The stream, and its topic.
 pub const TOPIC: &str = "plays";
-/// Records of a batch: what a librdkafka producer sends when it is busy.
-const BATCH_RECORDS: usize = 1_000;
-/// Batches under way at one time while the log is filled.
-const COMMITS_UNDER_WAY: usize = 16;
 
 /// Which events there are. All follows from an event's number.
 #[derive(Clone, Copy, Debug)]
@@ -69,25 +64,7 @@ impl Load {
 
 /// Writes events in the order of their numbers, to the partitions batch by batch in turn.
 pub async fn write(broker: &Broker, partitions: &[Arc<Partition>], load: &Load, numbers: Range<usize>) -> Outcome<()> {
-    let mut under_way = VecDeque::new();
-    for (turn, first) in numbers.clone().step_by(BATCH_RECORDS).enumerate() {
-        let batch = load.batch(first..numbers.end.min(first + BATCH_RECORDS))?;
-        let append = append(&partitions[turn % partitions.len()], batch);
-        under_way.push_back(broker.lane().commit(vec![append], Ack::Durable));
-        if under_way.len() > COMMITS_UNDER_WAY
-            && let Some(oldest) = under_way.pop_front()
-        {
-            oldest.await?;
-        }
-    }
-    for commit in under_way {
-        commit.await?;
-    }
-    Ok(())
-}
-
-pub fn append(partition: &Arc<Partition>, batch: Batch) -> Change {
-    Change::Append(Append { partition: partition.clone(), batch, origin: Origin::Internal })
+    log::fill(broker, partitions, numbers, |numbers| load.batch(numbers)).await
 }
 
 /// The stream, and views over it.

@@ -11,9 +11,10 @@ use engine::HistorySlot;
 use lake::{Lake, LakeConfig};
 
 use super::bounds::Bounds;
-use super::events::{Load, TOPIC, append, config, write};
+use super::events::{Load, TOPIC, config, write};
 use super::{APPLIED_MAX, Cost, Meter, Pair, open_with};
 use crate::Outcome;
+use crate::log::append;
 
 const VIEW: &str = "later";
 /// Events of the producer that goes on, and how often they come.

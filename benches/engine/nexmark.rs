@@ -9,10 +9,10 @@ use engine::EngineConfig;
 use serde::Deserialize;
 
 use super::bounds::Bounds;
-use super::events::append;
 use super::nexmark_events::{Event, Settings, events};
 use super::{Cost, Folders, Meter, Pair, open};
 use crate::Outcome;
+use crate::log::append;
 
 const TOPICS: [&str; 3] = ["person", "auction", "bid"];
 /// Records of a batch.

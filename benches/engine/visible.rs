@@ -10,9 +10,10 @@ use engine::ReadRequest;
 use tokio::sync::watch;
 
 use super::bounds::Bounds;
-use super::events::{Load, TOPIC, append, config};
+use super::events::{Load, TOPIC, config};
 use super::{Meter, Pair, open_with};
 use crate::Outcome;
+use crate::log::append;
 use crate::report::quantiles;
 
 /// How often a batch is due.

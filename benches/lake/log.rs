@@ -1,23 +1,19 @@
 //! A broker of this process with one topic, and lakes over it. The engine stands still, so that the process does nothing beside the lake.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use broker::{Ack, Append, BatchBuilder, Broker, BrokerConfig, Change, Clock, NewTopic, Origin, Partition};
+use broker::{BatchBuilder, Broker, BrokerConfig, Clock, NewTopic, Partition};
 use engine::Engine;
 use lake::{Lake, LakeConfig, TableConfig};
 
 use super::rows::{Encoding, TABLE, Writer, engine_config, time_ms};
-use crate::Outcome;
+use crate::{Outcome, log};
 
 /// Partitions of the topic.
 pub const PARTITIONS: i32 = 4;
-/// Records of a batch: what a librdkafka producer sends when it is busy.
-const BATCH_RECORDS: usize = 1_000;
-/// Batches under way at one time while the log is filled.
-const COMMITS_UNDER_WAY: usize = 16;
 
 /// The log.
 pub struct Log {
@@ -50,27 +46,14 @@ impl Log {
     /// # Errors
     /// A commit fails.
     pub async fn fill(&self, numbers: Range<usize>, of: usize) -> Outcome<()> {
-        let partitions = self.partitions()?;
-        let mut under_way = VecDeque::new();
-        for (turn, first) in numbers.clone().step_by(BATCH_RECORDS).enumerate() {
+        log::fill(&self.broker, &self.partitions()?, numbers, |numbers| {
             let mut batch = BatchBuilder::new();
-            for number in first..numbers.end.min(first + BATCH_RECORDS) {
+            for number in numbers {
                 batch.push(time_ms(number, of), None, Some(&self.writer.value(number, of)?), &[]);
             }
-            let batch = batch.build().ok_or("a batch without records")?;
-            let partition = partitions[turn % partitions.len()].clone();
-            let append = Change::Append(Append { partition, batch, origin: Origin::Internal });
-            under_way.push_back(self.broker.lane().commit(vec![append], Ack::Durable));
-            if under_way.len() > COMMITS_UNDER_WAY
-                && let Some(oldest) = under_way.pop_front()
-            {
-                oldest.await?;
-            }
-        }
-        for commit in under_way {
-            commit.await?;
-        }
-        Ok(())
+            batch.build().ok_or_else(|| "a batch without records".into())
+        })
+        .await
     }
 
     /// Bytes of the log.
