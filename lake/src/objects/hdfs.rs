@@ -82,13 +82,14 @@ impl Hdfs {
     }
 
     /// A question to the name node, within the time limit.
-    async fn name_node<T>(
+    fn name_node<T>(
         &self,
         what: &str,
         at: &str,
         call: impl Future<Output = hdfs_native::Result<T>>,
-    ) -> Result<T> {
-        self.nodes.ask(call).await.map_err(|fault| self.failed(what, at, &fault))
+    ) -> impl Future<Output = Result<T>> {
+        let answer = self.nodes.ask(call);
+        async move { answer.await.map_err(|fault| self.failed(what, at, &fault)) }
     }
 
     /// What the name node knows of a file, if it is there.

@@ -76,13 +76,19 @@ impl NameNodes {
     ///
     /// # Errors
     /// As HDFS says them; a timeout when it says nothing.
-    pub async fn ask<T>(&self, call: impl Future<Output = hdfs_native::Result<T>>) -> hdfs_native::Result<T> {
-        let began = Instant::now();
-        let answer = within(self.call_time_max, call).await;
-        if matches!(&answer, Err(HdfsError::IOError(error)) if error.kind() == std::io::ErrorKind::TimedOut) {
-            self.turn_from(began);
+    pub fn ask<T>(
+        &self,
+        call: impl Future<Output = hdfs_native::Result<T>>,
+    ) -> impl Future<Output = hdfs_native::Result<T>> {
+        let answer = within(self.call_time_max, call);
+        async move {
+            let began = Instant::now();
+            let answer = answer.await;
+            if matches!(&answer, Err(HdfsError::IOError(error)) if error.kind() == std::io::ErrorKind::TimedOut) {
+                self.turn_from(began);
+            }
+            answer
         }
-        answer
     }
 
     /// Turns from who was asked since before `began`.
@@ -101,16 +107,23 @@ impl NameNodes {
     }
 }
 
-/// A call within a time limit.
+/// A call within a time limit. It lies on the heap: the library's futures take up to 33 KiB, and each future around one would be larger
+/// than it, down to those of tests, whose threads' stacks they filled.
 ///
 /// # Errors
 /// As HDFS says them; a timeout when it says nothing.
-pub async fn within<T>(limit: Duration, call: impl Future<Output = hdfs_native::Result<T>>) -> hdfs_native::Result<T> {
-    match tokio::time::timeout(limit, call).await {
-        Ok(answer) => answer,
-        Err(_) => {
-            let message = format!("no answer within {limit:?}");
-            Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
+pub fn within<T>(
+    limit: Duration,
+    call: impl Future<Output = hdfs_native::Result<T>>,
+) -> impl Future<Output = hdfs_native::Result<T>> {
+    let call = Box::pin(call);
+    async move {
+        match tokio::time::timeout(limit, call).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                let message = format!("no answer within {limit:?}");
+                Err(std::io::Error::new(std::io::ErrorKind::TimedOut, message).into())
+            }
         }
     }
 }
