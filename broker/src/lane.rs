@@ -219,9 +219,17 @@ impl Lane {
     pub(crate) fn stop(&self) {
         drop(self.queue.lock().take());
         self.give_up_waiting();
-        if let Some(thread) = self.thread.lock().take() {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread.filter(|thread| thread.thread().id() != std::thread::current().id()) {
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Lane {
+    /// The writer holds the store, and RocksDB ends a process whose `main` returns while another thread closes a database.
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 

@@ -284,6 +284,16 @@ async fn foreign_and_newer_directories_are_refused() {
     assert!(refused.message.contains("format 2"), "{refused}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_dropped_has_let_go_of_its_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..=5 {
+        let broker = open(dir.path(), &Clock::system()).await;
+        topic(&broker, &format!("t{round}"), &[]).await;
+        assert_eq!(broker.catalog().topics().len(), round);
+    }
+}
+
 /// Merges what a family holds of a partition down, into files that can be dropped whole.
 fn bring_down(broker: &Broker, partition: &Partition, family: Family) {
     let (from, to) = keys::log_range(partition.id());

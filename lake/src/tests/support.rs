@@ -80,15 +80,21 @@ impl Bench {
         Self { dir, broker, config, limits: WriteLimits::default(), sql: SqlLimits::default(), url, objects: false }
     }
 
-    /// Stops the broker and opens its store again. Whoever looked at the former one just now lets go of it a moment later.
+    /// Stops the broker and opens its store again. Whoever looked at the former one just now lets go of it a moment later, and its
+    /// lock is free once that one has closed it.
     pub async fn open_again(&mut self) {
         let config = self.broker.config().clone();
         self.broker.stop().await.unwrap();
-        let closed = std::mem::replace(&mut self.broker, Bench::new(1).await.broker);
-        let gone = Arc::downgrade(&closed);
-        drop(closed);
-        super::settling::wait_for(|| gone.strong_count() == 0).await;
-        self.broker = Broker::open(config, Clock::system()).await.unwrap();
+        drop(std::mem::replace(&mut self.broker, Bench::new(1).await.broker));
+        for _ in 0..500 {
+            match Broker::open(config.clone(), Clock::system()).await {
+                Ok(broker) => return self.broker = broker,
+                Err(error) if error.to_string().contains("another process uses it") => {}
+                Err(error) => panic!("{error}"),
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        panic!("the store is still in use after ten seconds");
     }
 
     /// The same, on what the lake takes for an object store.
