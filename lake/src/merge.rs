@@ -28,6 +28,7 @@ use tokio::time::Instant;
 pub use self::plan::is_small;
 use self::plan::{Rule, next_merge};
 pub use self::writer::Merging;
+use crate::background::{self, Priority};
 use crate::clean;
 use crate::config::MergeConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -181,10 +182,7 @@ impl Merger {
                 outcome
             })
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => Err(LakeError::bug(format!("a merge ended early: {error}"))),
-        }
+        background::run("merge", Priority::Low, work).await?
     }
 
     async fn merge_all(&self, order: &Order) -> Result<MergeReport> {

@@ -28,6 +28,7 @@ pub use self::check::check;
 pub use self::merge::cut;
 pub use self::reader::{Footers, RawReader, batches};
 pub use self::writer::{WrittenRaw, write};
+use crate::background::{self, Priority};
 use crate::clean::remove_hidden;
 use crate::config::{MergeConfig, TableConfig};
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -202,9 +203,7 @@ impl RawFiles {
         let (files, now) = (inputs.to_vec(), self.broker.clock().now_ms());
         let (runtime, named) = (tokio::runtime::Handle::current(), source.clone());
         let work = move || runtime.block_on(async { merge::merge(&reader, &files, &named, now).await });
-        let written = tokio::task::spawn_blocking(work).await;
-        let written = written.unwrap_or_else(|e| Err(LakeError::bug(format!("a merge ended early: {e}"))));
-        let WrittenRaw { hidden, file } = match written {
+        let WrittenRaw { hidden, file } = match background::run("raw-merge", Priority::Low, work).await.flatten() {
             Ok(written) => written,
             Err(error) => {
                 remove_hidden(&objects, &format!("{}-{}-{}", source.topic, source.partition, source.first)).await;

@@ -111,6 +111,37 @@ async fn a_partition_that_is_always_due_leaves_the_others_their_turns() {
     lake.crash().await;
 }
 
+/// How nice this thread is: the 19th field of what the kernel says of it.
+#[cfg(target_os = "linux")]
+fn nice() -> i32 {
+    let said = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, fields) = said.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_gives_way_to_others_unless_somebody_waits_for_it() {
+    let mut bench = Bench::new(1).await;
+    bench.config.flush_rows = 2;
+    let seen: Arc<parking_lot::Mutex<Vec<i32>>> = Arc::default();
+    let seeing = seen.clone();
+    let look: crate::settle::Fault = Arc::new(move |at| {
+        if at == crate::settle::Step::Written {
+            seeing.lock().push(nice());
+        }
+        Ok(())
+    });
+    let lake = bench.try_lake(Some(look)).await.unwrap();
+    bench.append(0, &[value(0, json!("a"), 1), value(1, json!("a"), 1)]).await;
+    wait_for(|| lake.status().tables[0].marks[&0] == 2).await;
+    bench.append(0, &[value(2, json!("a"), 1)]).await;
+    lake.flush(TOPIC).await.unwrap();
+    // 19 is as nice as a thread can be
+    assert_eq!(*seen.lock(), [(nice() + crate::background::NICER_BY).min(19), nice()]);
+    lake.stop().await.unwrap();
+}
+
 pub async fn wait_for(done: impl Fn() -> bool) {
     for _ in 0..500 {
         if done() {
