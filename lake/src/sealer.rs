@@ -267,7 +267,8 @@ impl Sealer {
             None => objects.remove_dir(ICEBERG_DIR).await?,
         }
         self.retire().await?;
-        clean::remove_orphans(&objects, manifest, broker, (&tables, &self.ends)).await?;
+        // boxed, as it may write files: a future that has a writer in it makes large ones of all that wait for it
+        Box::pin(clean::remove_orphans(&objects, manifest, broker, (&tables, &self.ends))).await?;
         clean::remove_table_orphans(&objects, &self.written).await?;
         let put_aside = put_aside::all(&objects).await?;
         put_aside.iter().for_each(|aside| tracing::warn!(topic = %aside.topic, "{}", aside.told()));
