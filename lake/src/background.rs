@@ -3,13 +3,23 @@
 //! A thread of low priority is never kept from a core for good: beside busy threads it gets a share, a tenth of one thread's. What
 //! is too slow at that is for the caller to say, who asks for the priority per piece of work.
 
-use std::thread;
+use std::io;
+use std::sync::LazyLock;
+
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::error::{LakeError, Result};
 
 /// By so much is a thread of low priority nicer than the process: one with a tenth of the weight.
 #[cfg(target_os = "linux")]
 pub const NICER_BY: i32 = 10;
+
+/// The threads of low priority, and the runtime that they belong to. It is one of its own, because a thread has the priority of the one
+/// that begins it, for good (only root raises one again): work that waits for the disk has threads begun, and these must serve nobody
+/// else. The process has one, as lakes come and go in tests.
+static LOW: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_multi_thread().worker_threads(1).thread_name("lake-low").on_thread_start(be_nicer).enable_all().build()
+});
 
 /// How a piece of work shares the cores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,37 +30,38 @@ pub enum Priority {
     Low,
 }
 
-/// Does a piece of work on a thread of its own that may block; it goes on when the caller goes away.
+/// Does a piece of work on a thread that may block, and gives it the runtime in which it waits. It goes on when the caller goes away,
+/// and the caller's runtime does not end before it.
 ///
 /// # Errors
-/// `Bug` when it panics, or there is no thread for it.
+/// `Bug` when it panics, or there are no threads for it.
 pub async fn run<T: Send + 'static>(
-    name: &'static str,
+    name: &str,
     priority: Priority,
-    work: impl FnOnce() -> T + Send + 'static,
+    work: impl FnOnce(&Handle) -> T + Send + 'static,
 ) -> Result<T> {
-    let work = move || {
-        if priority == Priority::Low {
-            be_nicer();
+    let runtime = match priority {
+        Priority::Normal => Handle::current(),
+        Priority::Low => {
+            let low = LOW.as_ref().map_err(|e| LakeError::bug(format!("there are no threads for {name}: {e}")))?;
+            low.handle().clone()
         }
-        work()
     };
-    // of its own, because nobody but root raises a priority again, and the runtime's threads are needed for other things; begun by one
-    // of the runtime's all the same, because a runtime that ends waits for these
-    let begun = move || thread::Builder::new().name(name.to_owned()).spawn(work).map(thread::JoinHandle::join);
-    match tokio::task::spawn_blocking(begun).await {
-        Ok(Ok(Ok(done))) => Ok(done),
-        Ok(Err(error)) => Err(LakeError::bug(format!("no thread for {name}: {error}"))),
-        Ok(Ok(Err(_))) => Err(LakeError::bug(format!("{name} ended early"))),
-        Err(error) => Err(LakeError::bug(format!("{name} ended early: {error}"))),
-    }
+    let ended = tokio::task::spawn_blocking(move || match priority {
+        Priority::Normal => Ok(work(&runtime)),
+        Priority::Low => {
+            let within = runtime.clone();
+            runtime.block_on(runtime.spawn_blocking(move || work(&within)))
+        }
+    });
+    ended.await.flatten().map_err(|e| LakeError::bug(format!("{name} ended early: {e}")))
 }
 
-/// Lowers the priority of this thread.
+/// Makes this thread, and those that it begins, nicer. Nothing for this is in std; the kernel keeps the value per thread.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "std has no call for it")]
 fn be_nicer() {
-    // SAFETY: takes a number, touches no memory; Linux keeps the value per thread. What it cannot do leaves the thread as it is.
+    // SAFETY: takes a number and touches no memory. Where it fails the thread stays as it is.
     unsafe { libc::nice(NICER_BY) };
 }
 

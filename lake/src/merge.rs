@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use broker::{Partition, TimestampMs};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -173,8 +174,8 @@ impl Merger {
             return Ok(MergeReport::default());
         };
         let order = Order { table: table.clone(), config, quiet_before, stop };
-        let (this, runtime) = (self.clone(), tokio::runtime::Handle::current());
-        let work = move || {
+        let this = self.clone();
+        let work = move |runtime: &Handle| {
             runtime.block_on(async {
                 let _one = this.one.lock().await;
                 let outcome = this.merge_all(&order).await;
@@ -182,7 +183,7 @@ impl Merger {
                 outcome
             })
         };
-        background::run("merge", Priority::Low, work).await?
+        background::run("a merge", Priority::Low, work).await?
     }
 
     async fn merge_all(&self, order: &Order) -> Result<MergeReport> {

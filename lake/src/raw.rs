@@ -21,6 +21,7 @@ use broker::{Batch, Broker, Clock, ColdLog, ColdRead, ColdRuns, Kind, LogId, Off
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::bytes::{RawFile, raw_files_of, raw_key, raw_range};
@@ -201,9 +202,10 @@ impl RawFiles {
         };
         let reader = RawReader { objects: objects.clone(), footers: Footers::default() };
         let (files, now) = (inputs.to_vec(), self.broker.clock().now_ms());
-        let (runtime, named) = (tokio::runtime::Handle::current(), source.clone());
-        let work = move || runtime.block_on(async { merge::merge(&reader, &files, &named, now).await });
-        let WrittenRaw { hidden, file } = match background::run("raw-merge", Priority::Low, work).await.flatten() {
+        let named = source.clone();
+        let work = move |runtime: &Handle| runtime.block_on(async { merge::merge(&reader, &files, &named, now).await });
+        let written = background::run("a merge", Priority::Low, work).await.flatten();
+        let WrittenRaw { hidden, file } = match written {
             Ok(written) => written,
             Err(error) => {
                 remove_hidden(&objects, &format!("{}-{}-{}", source.topic, source.partition, source.first)).await;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use broker::{LogId, Offset, Partition, TimestampMs, Topic};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -231,13 +232,12 @@ impl Sealer {
             self.retire().await?;
         }
         let (this, table, partition) = (self.clone(), table.clone(), partition.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let work = move || {
+        let work = move |runtime: &Handle| {
             // the work goes on when its caller goes away, and nobody else may begin until it ends
             let _one = one;
             runtime.block_on(this.settler.settle(&table, &partition, end))
         };
-        background::run("settle", priority, work).await?
+        background::run("settling", priority, work).await?
     }
 
     /// Removes what the last run left, before the first file of this one is written.
@@ -245,6 +245,11 @@ impl Sealer {
         if self.cleaned.load(Ordering::Acquire) {
             return Ok(());
         }
+        // boxed: it may write files, and a future with a writer in it makes large ones of all that wait for it
+        Box::pin(self.clean_now()).await
+    }
+
+    async fn clean_now(&self) -> Result<()> {
         let objects = self.settler.destination.get().await?;
         let tables = self.tables();
         let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
@@ -267,8 +272,7 @@ impl Sealer {
             None => objects.remove_dir(ICEBERG_DIR).await?,
         }
         self.retire().await?;
-        // boxed, as it may write files: a future that has a writer in it makes large ones of all that wait for it
-        Box::pin(clean::remove_orphans(&objects, manifest, broker, (&tables, &self.ends))).await?;
+        clean::remove_orphans(&objects, manifest, broker, (&tables, &self.ends)).await?;
         clean::remove_table_orphans(&objects, &self.written).await?;
         let put_aside = put_aside::all(&objects).await?;
         put_aside.iter().for_each(|aside| tracing::warn!(topic = %aside.topic, "{}", aside.told()));

@@ -139,6 +139,15 @@ async fn settling_gives_way_to_others_unless_somebody_waits_for_it() {
     lake.flush(TOPIC).await.unwrap();
     // 19 is as nice as a thread can be
     assert_eq!(*seen.lock(), [(nice() + crate::background::NICER_BY).min(19), nice()]);
+    // a thread has the priority of the one that begins it: none that serves others is begun by settling
+    let all = Arc::new(std::sync::Barrier::new(16));
+    let others = (0..16).map(|_| {
+        let all = all.clone();
+        tokio::task::spawn_blocking(move || (all.wait(), nice()).1)
+    });
+    for other in others.collect::<Vec<_>>() {
+        assert_eq!(other.await.unwrap(), nice());
+    }
     lake.stop().await.unwrap();
 }
 
