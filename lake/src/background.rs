@@ -13,6 +13,9 @@ use crate::error::{LakeError, Result};
 /// By so much is a thread of low priority nicer than the process: one with a tenth of the weight.
 #[cfg(target_os = "linux")]
 pub const NICER_BY: i32 = 10;
+/// As nice as a thread can be.
+#[cfg(target_os = "linux")]
+pub const NICEST: i32 = 19;
 
 /// The threads of low priority, and the runtime that they belong to. It is one of its own, because a thread has the priority of the one
 /// that begins it, for good (only root raises one again): work that waits for the disk has threads begun, and these must serve nobody
@@ -57,13 +60,26 @@ pub async fn run<T: Send + 'static>(
     ended.await.flatten().map_err(|e| LakeError::bug(format!("{name} ended early: {e}")))
 }
 
-/// Makes this thread, and those that it begins, nicer. Nothing for this is in std; the kernel keeps the value per thread.
+/// How nice a thread of low priority is, asked on one that has the priority of the process.
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code, reason = "std has no call for it")]
-fn be_nicer() {
-    // SAFETY: takes a number and touches no memory. Where it fails the thread stays as it is.
-    unsafe { libc::nice(NICER_BY) };
+fn low_nice() -> i32 {
+    // SAFETY: takes numbers and touches no memory; 0 is the thread that asks.
+    (unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) } + NICER_BY).min(NICEST)
+}
+
+/// Makes this thread so nice; where the kernel refuses it stays as it is.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code, reason = "std has no call for it")]
+fn be_nice(nice: i32) {
+    // SAFETY: as above.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
 }
 
 #[cfg(not(target_os = "linux"))]
-fn be_nicer() {}
+fn low_nice() -> i32 {
+    0
+}
+
+#[cfg(not(target_os = "linux"))]
+fn be_nice(_nice: i32) {}

@@ -6,6 +6,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::json;
 
 use super::support::*;
+use crate::background::{NICER_BY, NICEST};
 use crate::config::{SliceColumn, TableConfig};
 use crate::error::LakeErrorKind;
 
@@ -137,8 +138,7 @@ async fn settling_gives_way_to_others_unless_somebody_waits_for_it() {
     wait_for(|| lake.status().tables[0].marks[&0] == 2).await;
     bench.append(0, &[value(2, json!("a"), 1)]).await;
     lake.flush(TOPIC).await.unwrap();
-    // 19 is as nice as a thread can be
-    assert_eq!(*seen.lock(), [(nice() + crate::background::NICER_BY).min(19), nice()]);
+    assert_eq!(*seen.lock(), [(nice() + NICER_BY).min(NICEST), nice()]);
     // a thread has the priority of the one that begins it: none that serves others is begun by settling
     let all = Arc::new(std::sync::Barrier::new(16));
     let others = (0..16).map(|_| {
