@@ -21,7 +21,10 @@ pub const NICEST: i32 = 19;
 /// that begins it, for good (only root raises one again): work that waits for the disk has threads begun, and these must serve nobody
 /// else. The process has one, as lakes come and go in tests.
 static LOW: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
-    Builder::new_multi_thread().worker_threads(1).thread_name("lake-low").on_thread_start(be_nicer).enable_all().build()
+    let low = low_nice();
+    let mut threads = Builder::new_multi_thread();
+    threads.worker_threads(1).thread_name("lake-low").on_thread_start(move || be_nice(low));
+    threads.enable_all().build()
 });
 
 /// How a piece of work shares the cores.
