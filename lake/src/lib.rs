@@ -11,12 +11,14 @@
 //! the manifest with snapshots for readers that know Iceberg.
 
 mod archive;
+mod background;
 pub mod backup;
 mod bounded;
 mod clean;
 mod config;
 mod ddl;
 mod decoded;
+mod encodings;
 mod error;
 mod file_scan;
 mod floors;

@@ -22,12 +22,14 @@ use std::time::Duration;
 
 use broker::{Partition, TimestampMs};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 pub use self::plan::is_small;
 use self::plan::{Rule, next_merge};
 pub use self::writer::Merging;
+use crate::background::{self, Priority};
 use crate::clean;
 use crate::config::MergeConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -172,8 +174,8 @@ impl Merger {
             return Ok(MergeReport::default());
         };
         let order = Order { table: table.clone(), config, quiet_before, stop };
-        let (this, runtime) = (self.clone(), tokio::runtime::Handle::current());
-        let work = move || {
+        let this = self.clone();
+        let work = move |runtime: &Handle| {
             runtime.block_on(async {
                 let _one = this.one.lock().await;
                 let outcome = this.merge_all(&order).await;
@@ -181,10 +183,7 @@ impl Merger {
                 outcome
             })
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => Err(LakeError::bug(format!("a merge ended early: {error}"))),
-        }
+        background::run("a merge", Priority::Low, work).await?
     }
 
     async fn merge_all(&self, order: &Order) -> Result<MergeReport> {

@@ -21,6 +21,7 @@ use broker::{Batch, Broker, Clock, ColdLog, ColdRead, ColdRuns, Kind, LogId, Off
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 pub use self::bytes::{RawFile, raw_files_of, raw_key, raw_range};
@@ -28,6 +29,7 @@ pub use self::check::check;
 pub use self::merge::cut;
 pub use self::reader::{Footers, RawReader, batches};
 pub use self::writer::{WrittenRaw, write};
+use crate::background::{self, Priority};
 use crate::clean::remove_hidden;
 use crate::config::{MergeConfig, TableConfig};
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -200,10 +202,9 @@ impl RawFiles {
         };
         let reader = RawReader { objects: objects.clone(), footers: Footers::default() };
         let (files, now) = (inputs.to_vec(), self.broker.clock().now_ms());
-        let (runtime, named) = (tokio::runtime::Handle::current(), source.clone());
-        let work = move || runtime.block_on(async { merge::merge(&reader, &files, &named, now).await });
-        let written = tokio::task::spawn_blocking(work).await;
-        let written = written.unwrap_or_else(|e| Err(LakeError::bug(format!("a merge ended early: {e}"))));
+        let named = source.clone();
+        let work = move |runtime: &Handle| runtime.block_on(async { merge::merge(&reader, &files, &named, now).await });
+        let written = background::run("a merge", Priority::Low, work).await.flatten();
         let WrittenRaw { hidden, file } = match written {
             Ok(written) => written,
             Err(error) => {

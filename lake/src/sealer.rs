@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use broker::{LogId, Offset, Partition, TimestampMs, Topic};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::background::{self, Priority};
 use crate::clean;
 use crate::config::TableConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -24,6 +26,8 @@ use crate::transform::WrittenTable;
 const TICK: Duration = Duration::from_millis(200);
 const BACKOFF_FIRST: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// A record that waits for so many times the age at which it is due is late.
+const LATE_AGES: i64 = 2;
 /// Longest wait for the destination at the start.
 const START_WAIT_MAX: Duration = Duration::from_secs(5);
 
@@ -148,7 +152,8 @@ impl Sealer {
         let (Some(topic), Some(config)) = (self.topic(table), &table.settles) else { return Ok(false) };
         for partition in topic.partitions().iter() {
             if !*stop.borrow() && self.is_due(table, config, partition).await? {
-                is_busy |= self.settle(table, partition, partition.last_stable_offset()).await?.is_some();
+                let priority = self.priority(table, config, partition);
+                is_busy |= self.settle(table, partition, partition.last_stable_offset(), priority).await?.is_some();
             }
         }
         Ok(is_busy)
@@ -177,6 +182,12 @@ impl Sealer {
         Ok(settled.plan.is_some() || enough || age >= config.flush_age_ms)
     }
 
+    fn priority(&self, table: &Table, config: &TableConfig, partition: &Partition) -> Priority {
+        let oldest = self.state(&table.topic).oldest_ms.get(&partition.index()).copied();
+        let age = oldest.map_or(0, |oldest| self.settler.broker.clock().now_ms().saturating_sub(oldest));
+        priority(age, config.flush_age_ms)
+    }
+
     /// Settles all that a topic has now, due or not.
     ///
     /// # Errors
@@ -193,7 +204,8 @@ impl Sealer {
         let Some(topic) = self.topic(table) else { return Ok(total) };
         for partition in topic.partitions().iter() {
             let end = partition.last_stable_offset();
-            while let Some(done) = self.settle(table, partition, end).await? {
+            // somebody waits for it
+            while let Some(done) = self.settle(table, partition, end, Priority::Normal).await? {
                 total.files += done.files;
                 total.rows += done.rows;
                 total.bytes += done.bytes;
@@ -208,6 +220,7 @@ impl Sealer {
         table: &Arc<Table>,
         partition: &Arc<Partition>,
         end: Offset,
+        priority: Priority,
     ) -> Result<Option<Settling>> {
         let one = self.settling.clone().lock_owned().await;
         if !self.tables.while_there(table, || {}) {
@@ -219,16 +232,12 @@ impl Sealer {
             self.retire().await?;
         }
         let (this, table, partition) = (self.clone(), table.clone(), partition.clone());
-        let runtime = tokio::runtime::Handle::current();
-        let work = move || {
+        let work = move |runtime: &Handle| {
             // the work goes on when its caller goes away, and nobody else may begin until it ends
             let _one = one;
             runtime.block_on(this.settler.settle(&table, &partition, end))
         };
-        match tokio::task::spawn_blocking(work).await {
-            Ok(done) => done,
-            Err(error) => Err(LakeError::bug(format!("settling ended early: {error}"))),
-        }
+        background::run("settling", priority, work).await?
     }
 
     /// Removes what the last run left, before the first file of this one is written.
@@ -236,6 +245,11 @@ impl Sealer {
         if self.cleaned.load(Ordering::Acquire) {
             return Ok(());
         }
+        // boxed: it may write files, and a future with a writer in it makes large ones of all that wait for it
+        Box::pin(self.clean_now()).await
+    }
+
+    async fn clean_now(&self) -> Result<()> {
         let objects = self.settler.destination.get().await?;
         let tables = self.tables();
         let tables: Vec<&Table> = tables.iter().map(|table| &**table).collect();
@@ -360,5 +374,25 @@ impl Sealer {
                 state.retry = Some((Instant::now() + delay, delay));
             }
         }
+    }
+}
+
+/// Producers and queries go first until what waits is too old: then settling takes its full share.
+fn priority(age_ms: i64, flush_age_ms: i64) -> Priority {
+    if age_ms > flush_age_ms.saturating_mul(LATE_AGES) { Priority::Normal } else { Priority::Low }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_late_settles_with_a_full_share() {
+        let of = |age_ms| priority(age_ms, 60_000);
+        assert_eq!(
+            [of(0), of(60_000), of(120_000), of(120_001)],
+            [Priority::Low, Priority::Low, Priority::Low, Priority::Normal]
+        );
+        assert_eq!(priority(i64::MAX - 1, i64::MAX), Priority::Low);
     }
 }

@@ -9,13 +9,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
-use arrow::datatypes::Schema;
 use broker::{Offset, PartitionIndex, TimestampMs, TopicName};
 use parquet::arrow::AsyncArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::WriterProperties;
 
+use crate::encodings;
 use crate::error::{LakeError, Result};
 use crate::layout::{Layout, Sliced};
 use crate::manifest_bytes::FileEntry;
@@ -171,18 +170,15 @@ impl RangeWriter {
         let slice = &mut self.slices[at];
         let waiting = std::mem::take(&mut slice.waiting);
         self.buffered_bytes -= std::mem::take(&mut slice.waiting_bytes);
-        if slice.file.is_none() {
-            let file = AsyncArrowWriter::try_new(
-                self.objects.create(&hidden).await?,
-                self.layout.file_schema().clone(),
-                Some(properties(self.layout.file_schema())?),
-            );
-            slice.file = Some(file.map_err(|e| unwritten(&self.source, &e))?);
-        }
-        let Some(file) = &mut slice.file else { return Ok(()) };
         // many small pieces are slow to encode one by one
         let rows = concat_batches(self.layout.file_schema(), &waiting).map_err(|e| unwritten(&self.source, &e))?;
         drop(waiting);
+        if slice.file.is_none() {
+            let sink = self.objects.create(&hidden).await?;
+            let file = AsyncArrowWriter::try_new(sink, rows.schema(), Some(properties(&rows)?));
+            slice.file = Some(file.map_err(|e| unwritten(&self.source, &e))?);
+        }
+        let Some(file) = &mut slice.file else { return Ok(()) };
         file.write(&rows).await.map_err(|e| unwritten(&self.source, &e))
     }
 
@@ -280,20 +276,14 @@ pub fn published_range(topic: &str, name: &str) -> Option<(PartitionIndex, Offse
     }
 }
 
-/// How files of this schema are written.
+/// How a file is written that begins with these rows, in the order of their offsets.
 ///
 /// # Errors
 /// `Bug`.
-pub fn properties(schema: &Schema) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(1).map_err(|e| LakeError::bug(format!("zstd 1: {e}")))?;
-    let by_offset = schema.index_of(OFFSET_COLUMN).ok().and_then(|at| i32::try_from(at).ok());
+pub fn properties(first: &RecordBatch) -> Result<WriterProperties> {
+    let by_offset = first.schema().index_of(OFFSET_COLUMN).ok().and_then(|at| i32::try_from(at).ok());
     let sorting = by_offset.map(|column_idx| vec![SortingColumn { column_idx, descending: false, nulls_first: false }]);
-    Ok(WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_sorting_columns(sorting)
-        .set_created_by(CREATED_BY.to_owned())
-        .build())
+    Ok(encodings::properties(first)?.set_sorting_columns(sorting).build())
 }
 
 /// What rows take in memory: the part of shared buffers that is theirs, so that no byte counts twice.

@@ -202,8 +202,7 @@ mod tests {
         let rows =
             RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, of)| (name, of, true))).unwrap();
         let mut file = Vec::new();
-        let mut writer =
-            ArrowWriter::try_new(&mut file, rows.schema(), Some(properties(&rows.schema()).unwrap())).unwrap();
+        let mut writer = ArrowWriter::try_new(&mut file, rows.schema(), Some(properties(&rows).unwrap())).unwrap();
         for at in [0, 2] {
             writer.write(&rows.slice(at, 2)).unwrap();
             writer.flush().unwrap();

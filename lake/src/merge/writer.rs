@@ -30,7 +30,8 @@ pub struct Merging {
     source: Source,
     hidden: String,
     group_bytes_max: usize,
-    file: Option<(SchemaRef, AsyncArrowWriter<FileSink>)>,
+    schema: Option<SchemaRef>,
+    file: Option<AsyncArrowWriter<FileSink>>,
     waiting: Vec<RecordBatch>,
     waiting_rows: usize,
     group_bytes: usize,
@@ -47,6 +48,7 @@ impl Merging {
             source,
             hidden,
             group_bytes_max,
+            schema: None,
             file: None,
             waiting: Vec::new(),
             waiting_rows: 0,
@@ -83,7 +85,7 @@ impl Merging {
         let builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(|e| unreadable(&e))?;
         // what the footer says of the file would else be said of the merged one, too
         let schema = Arc::new(Schema::new(builder.schema().fields().clone()));
-        if !self.has_columns(&schema).await? {
+        if self.schema.get_or_insert_with(|| schema.clone()) != &schema {
             return Ok(false);
         }
         let mut rows = builder.with_batch_size(CHUNK_ROWS).build().map_err(|e| unreadable(&e))?;
@@ -105,17 +107,6 @@ impl Merging {
         Ok(true)
     }
 
-    /// Begins the file with these columns, or says whether it has them.
-    async fn has_columns(&mut self, schema: &SchemaRef) -> Result<bool> {
-        if let Some((known, _)) = &self.file {
-            return Ok(known == schema);
-        }
-        let sink = self.objects.create(&self.hidden).await?;
-        let file = AsyncArrowWriter::try_new(sink, schema.clone(), Some(properties(schema)?));
-        self.file = Some((schema.clone(), file.map_err(|e| unwritten(&self.source, &e))?));
-        Ok(true)
-    }
-
     async fn push(&mut self, schema: &SchemaRef, rows: &RecordBatch) -> Result<()> {
         let rows = RecordBatch::try_new(schema.clone(), rows.columns().to_vec());
         let rows = rows.map_err(|e| unwritten(&self.source, &e))?;
@@ -134,8 +125,12 @@ impl Merging {
     async fn write_waiting(&mut self, ends_group: bool) -> Result<()> {
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting_rows = 0;
-        let Some((schema, file)) = &mut self.file else { return Ok(()) };
+        let Some(schema) = &self.schema else { return Ok(()) };
         let rows = concat_batches(schema, &waiting).map_err(|e| unwritten(&self.source, &e))?;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(begin(&self.objects, (&self.source, &self.hidden), &rows).await?),
+        };
         file.write(&rows).await.map_err(|e| unwritten(&self.source, &e))?;
         if ends_group {
             self.group_bytes = 0;
@@ -150,7 +145,7 @@ impl Merging {
     /// `Destination`.
     pub async fn finish(mut self, inputs: &[Arc<FileEntry>], now: TimestampMs) -> Result<Written> {
         self.write_waiting(false).await?;
-        let (Some((_, mut file)), Some(first), Some(last)) = (self.file.take(), inputs.first(), inputs.last()) else {
+        let (Some(mut file), Some(first), Some(last)) = (self.file.take(), inputs.first(), inputs.last()) else {
             return Err(LakeError::bug("a merge of nothing"));
         };
         for (key, value) in self.source.footer(last.last, self.rows) {
@@ -170,6 +165,16 @@ impl Merging {
         };
         Ok(Written { hidden: self.hidden, entry })
     }
+}
+
+/// The file that begins with these rows.
+async fn begin(
+    objects: &Objects,
+    (source, hidden): (&Source, &str),
+    rows: &RecordBatch,
+) -> Result<AsyncArrowWriter<FileSink>> {
+    let sink = objects.create(hidden).await?;
+    AsyncArrowWriter::try_new(sink, rows.schema(), Some(properties(rows)?)).map_err(|e| unwritten(source, &e))
 }
 
 fn damaged(input: &FileEntry, why: &dyn std::fmt::Display) -> LakeError {

@@ -47,7 +47,7 @@ pub async fn merge(
     source: &Source,
     now: TimestampMs,
 ) -> Result<WrittenRaw> {
-    let mut writer = RawWriter::new(&reader.objects, source).await?;
+    let mut writer = RawWriter::new(&reader.objects, source);
     for file in files {
         let (mut left, before) = (file.records, writer.sum());
         let mut stream = open(reader, file, |_| true, &[]).await?;
@@ -77,7 +77,7 @@ pub async fn cut(
     (source, last): (&Source, Offset),
     now: TimestampMs,
 ) -> Result<WrittenRaw> {
-    let mut writer = RawWriter::new(&reader.objects, source).await?;
+    let mut writer = RawWriter::new(&reader.objects, source);
     let mut stream = open(reader, file, |_| true, &[]).await?;
     while let Some(rows) = stream.try_next().await.map_err(|e| unreadable(file, &e))? {
         let offsets = offsets(&rows)?;

@@ -53,7 +53,7 @@ pub async fn write(
     last: Offset,
     now: TimestampMs,
 ) -> Result<WrittenRaw> {
-    let mut writer = RawWriter::new(objects, source).await?;
+    let mut writer = RawWriter::new(objects, source);
     let mut at = source.first;
     while at <= last {
         let batches = partition.read_committed(at, READ_BYTES).await?;
@@ -86,10 +86,11 @@ fn schema() -> SchemaRef {
 /// Writes one file. Holds: the file under its hidden name, and the records of its next row group. Dropped before
 /// [`RawWriter::finish`] it leaves a hidden file.
 pub struct RawWriter<'a> {
+    objects: &'a Objects,
     source: &'a Source,
     hidden: String,
     schema: SchemaRef,
-    file: AsyncArrowWriter<FileSink>,
+    file: Option<AsyncArrowWriter<FileSink>>,
     group: Group,
     records: u64,
     /// Of the checksums of all records so far.
@@ -100,18 +101,11 @@ pub struct RawWriter<'a> {
 
 impl<'a> RawWriter<'a> {
     /// A file of records from `source.first` on.
-    ///
-    /// # Errors
-    /// `Destination`.
-    pub async fn new(objects: &Objects, source: &'a Source) -> Result<Self> {
+    pub fn new(objects: &'a Objects, source: &'a Source) -> Self {
         let Source { topic, partition, first, attempt, .. } = source;
         let hidden = format!("{TMP_DIR}/{topic}-{partition}-{first}.{attempt}.{HIDDEN_AS}.tmp");
-        let schema = schema();
-        let sink = objects.create(&hidden).await?;
-        let file = AsyncArrowWriter::try_new(sink, schema.clone(), Some(properties(&schema)?));
-        let file = file.map_err(|e| unwritten(source, &e))?;
         let (group, records, sum, max_timestamp, open_bytes) = (Group::default(), 0, 0, -1, 0);
-        Ok(Self { source, hidden, schema, file, group, records, sum, max_timestamp, open_bytes })
+        Self { objects, source, hidden, schema: schema(), file: None, group, records, sum, max_timestamp, open_bytes }
     }
 
     /// Takes a batch's records from `at` to `last`. What of it cannot be read is left out, as nobody could read it in the log.
@@ -170,12 +164,23 @@ impl<'a> RawWriter<'a> {
     async fn write(&mut self, rows: &RecordBatch) -> Result<()> {
         self.records += rows.num_rows() as u64;
         self.open_bytes += memory_bytes(rows);
-        self.file.write(rows).await.map_err(|e| unwritten(self.source, &e))
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => {
+                let sink = self.objects.create(&self.hidden).await?;
+                let file = AsyncArrowWriter::try_new(sink, self.schema.clone(), Some(properties(rows)?));
+                none.insert(file.map_err(|e| unwritten(self.source, &e))?)
+            }
+        };
+        file.write(rows).await.map_err(|e| unwritten(self.source, &e))
     }
 
     async fn end_group(&mut self) -> Result<()> {
         self.open_bytes = 0;
-        self.file.flush().await.map_err(|e| unwritten(self.source, &e))
+        match &mut self.file {
+            Some(file) => file.flush().await.map_err(|e| unwritten(self.source, &e)),
+            None => Ok(()),
+        }
     }
 
     /// Closes the file, which ends with `last` and gets its name in `dir`.
@@ -184,21 +189,26 @@ impl<'a> RawWriter<'a> {
     /// `Destination`.
     pub async fn finish(mut self, (dir, last): (&str, Offset), now: TimestampMs) -> Result<WrittenRaw> {
         self.write_group().await?;
-        for (key, value) in self.source.footer(last, self.records) {
-            self.file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        if self.file.is_none() {
+            // a range without one record has a file, too
+            self.write(&RecordBatch::new_empty(self.schema.clone())).await?;
         }
-        self.file.finish().await.map_err(|e| unwritten(self.source, &e))?;
-        let file = RawFile {
+        let mut file = self.file.take().ok_or_else(|| LakeError::bug("whole records without a file"))?;
+        for (key, value) in self.source.footer(last, self.records) {
+            file.append_key_value_metadata(KeyValue::new(key.to_owned(), value));
+        }
+        file.finish().await.map_err(|e| unwritten(self.source, &e))?;
+        let raw = RawFile {
             first: self.source.first,
             last,
             records: self.records,
-            bytes: self.file.bytes_written() as u64,
+            bytes: file.bytes_written() as u64,
             max_timestamp: self.max_timestamp,
             published_ms: now,
             path: format!("{dir}/{}", self.source.name(last, &[])),
             sum: Some(self.sum),
         };
-        Ok(WrittenRaw { hidden: self.hidden, file })
+        Ok(WrittenRaw { hidden: self.hidden, file: raw })
     }
 }
 

@@ -5,6 +5,7 @@ mod cold;
 mod compacted;
 mod crash;
 mod decoded;
+mod encodings;
 mod faults;
 mod history;
 mod iceberg;

@@ -6,6 +6,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use serde_json::json;
 
 use super::support::*;
+use crate::background::{NICER_BY, NICEST};
 use crate::config::{SliceColumn, TableConfig};
 use crate::error::LakeErrorKind;
 
@@ -109,6 +110,45 @@ async fn a_partition_that_is_always_due_leaves_the_others_their_turns() {
     let lake = bench.try_lake(Some(fault)).await.unwrap();
     wait_for(|| lake.status().tables[0].marks[&1] == 1).await;
     lake.crash().await;
+}
+
+/// How nice this thread is: the 19th field of what the kernel says of it.
+#[cfg(target_os = "linux")]
+fn nice() -> i32 {
+    let said = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+    let (_, fields) = said.rsplit_once(')').unwrap();
+    fields.split_whitespace().nth(16).unwrap().parse().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn settling_gives_way_to_others_unless_somebody_waits_for_it() {
+    let mut bench = Bench::new(1).await;
+    bench.config.flush_rows = 2;
+    let seen: Arc<parking_lot::Mutex<Vec<i32>>> = Arc::default();
+    let seeing = seen.clone();
+    let look: crate::settle::Fault = Arc::new(move |at| {
+        if at == crate::settle::Step::Written {
+            seeing.lock().push(nice());
+        }
+        Ok(())
+    });
+    let lake = bench.try_lake(Some(look)).await.unwrap();
+    bench.append(0, &[value(0, json!("a"), 1), value(1, json!("a"), 1)]).await;
+    wait_for(|| lake.status().tables[0].marks[&0] == 2).await;
+    bench.append(0, &[value(2, json!("a"), 1)]).await;
+    lake.flush(TOPIC).await.unwrap();
+    assert_eq!(*seen.lock(), [(nice() + NICER_BY).min(NICEST), nice()]);
+    // a thread has the priority of the one that begins it: none that serves others is begun by settling
+    let all = Arc::new(std::sync::Barrier::new(16));
+    let others = (0..16).map(|_| {
+        let all = all.clone();
+        tokio::task::spawn_blocking(move || (all.wait(), nice()).1)
+    });
+    for other in others.collect::<Vec<_>>() {
+        assert_eq!(other.await.unwrap(), nice());
+    }
+    lake.stop().await.unwrap();
 }
 
 pub async fn wait_for(done: impl Fn() -> bool) {

@@ -12,15 +12,15 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::arrow::async_writer::AsyncFileWriter;
-use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::{KeyValue, SortingColumn};
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::properties::WriterProperties;
 
+use crate::encodings;
 use crate::error::{LakeError, Result};
 use crate::layout::{Layout, Sliced};
 use crate::objects::{FileSink, Objects, TMP_DIR};
 use crate::slice::{FNV_START, Level, directory, empty_levels, fnv1a_on};
-use crate::writer::{CREATED_BY, FILE_FORMAT_VERSION};
+use crate::writer::FILE_FORMAT_VERSION;
 
 /// Rows of one row group: small enough that a filter on a sorted column skips most of a file.
 const ROW_GROUP_ROWS: usize = 65_536;
@@ -121,7 +121,7 @@ impl TableWriter {
         let fits = |open: &Open| open.levels == sliced.levels && open.rows < FILE_ROWS_MAX;
         if !self.open.as_ref().is_some_and(fits) {
             self.close().await?;
-            self.open = Some(self.begin(sliced.levels.clone()).await?);
+            self.open = Some(self.begin(&sliced).await?);
         }
         let Some(open) = &mut self.open else { return Err(LakeError::bug("no file is open")) };
         open.rows += sliced.rows.num_rows() as u64;
@@ -130,15 +130,15 @@ impl TableWriter {
     }
 
     // by unique reference: an open file can be sent to another thread but not shared with it
-    async fn begin(&mut self, levels: Vec<Level>) -> Result<Open> {
+    async fn begin(&mut self, first: &Sliced) -> Result<Open> {
         let Target { name, attempt, run, .. } = &self.target;
         let hidden = format!("{TMP_DIR}/{name}.{attempt}.{}.tmp", self.done.len());
         let hash = Arc::new(AtomicU64::new(fnv1a_on(FNV_START, run.as_bytes())));
         let sink = Hashed { sink: self.objects.create(&hidden).await?, hash: hash.clone() };
-        let properties = properties(&self.layout, &self.target.sort)?;
+        let properties = properties(&first.rows, &self.target.sort)?;
         let file = AsyncArrowWriter::try_new(sink, self.layout.file_schema().clone(), Some(properties));
         let file = file.map_err(|e| unwritten(&self.target, &e))?;
-        Ok(Open { levels, file, hash, hidden, rows: 0 })
+        Ok(Open { levels: first.levels.clone(), file, hash, hidden, rows: 0 })
     }
 
     async fn close(&mut self) -> Result<()> {
@@ -201,18 +201,14 @@ pub fn is_table_file(table: &str, name: &str) -> bool {
     }
 }
 
-fn properties(layout: &Layout, sort: &[String]) -> Result<WriterProperties> {
-    let level = ZstdLevel::try_new(1).map_err(|e| LakeError::bug(format!("zstd 1: {e}")))?;
-    let column = |name: &String| layout.file_schema().index_of(name).ok().and_then(|at| i32::try_from(at).ok());
+fn properties(first: &RecordBatch, sort: &[String]) -> Result<WriterProperties> {
+    let schema = first.schema();
+    let column = |name: &String| schema.index_of(name).ok().and_then(|at| i32::try_from(at).ok());
     let sorting = sort.iter().filter_map(column);
     let sorting = sorting.map(|column_idx| SortingColumn { column_idx, descending: false, nulls_first: false });
-    Ok(WriterProperties::builder()
-        .set_compression(Compression::ZSTD(level))
-        .set_statistics_enabled(EnabledStatistics::Page)
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_sorting_columns(Some(sorting.collect::<Vec<_>>()).filter(|columns| !columns.is_empty()))
-        .set_created_by(CREATED_BY.to_owned())
-        .build())
+    let sorting = Some(sorting.collect::<Vec<_>>()).filter(|columns| !columns.is_empty());
+    let properties = encodings::properties(first)?.set_max_row_group_row_count(Some(ROW_GROUP_ROWS));
+    Ok(properties.set_sorting_columns(sorting).build())
 }
 
 fn unwritten(target: &Target, error: &dyn std::fmt::Display) -> LakeError {
