@@ -1,23 +1,27 @@
-//! Windowed counts beside Apache Flink SQL, on one machine in one run: Flink reads a topic of Apache Kafka, Millpond the same records in
-//! its own log. What both have counted is compared window by window before any figure is given.
+//! Windowed counts beside Apache Flink SQL and Spark Structured Streaming, on one machine in one run: Flink reads a topic of Apache
+//! Kafka, Spark files, Millpond the same events in its own log. What they have counted is compared window by window before any figure is given.
 
+mod dialogue;
 mod job;
 mod queries;
+mod report;
+mod spark;
 mod view;
 mod windows;
 
-use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::time::Instant;
 
 use crate::brokers::{Place, Product};
 use crate::engine::events::{Load, TOPIC};
 use crate::load::{Target, all_reported, create_topics, producing, send};
-use crate::report::median;
 use crate::settings::Settings;
 use crate::{Outcome, machine};
-use job::{Flink, SETTINGS};
+use job::Flink;
 use queries::{QUERIES, Query};
+use spark::Spark;
 use view::Millpond;
 use windows::Windows;
 
@@ -29,22 +33,27 @@ const STRIDE: usize = 617;
 const USERS: u64 = 1_000;
 /// An hour for a million events.
 const MILLION_MS: i64 = 3_600_000;
+/// What all are told that an event may be behind.
+const BEHIND_MS: i64 = 5_000;
+/// Events of a file.
+const FILE_EVENTS: usize = 50_000;
 
 /// What a count took.
 #[derive(Clone, Copy, Debug)]
-pub struct Cost {
+struct Cost {
     /// CPU seconds.
     cpu: f64,
     /// By the clock.
     seconds: f64,
 }
 
-/// One query's figures, by round: Millpond's and Flink's.
+/// One query's figures.
 #[derive(Debug)]
 struct Measured {
     query: Query,
     windows: usize,
-    costs: Vec<[Cost; 2]>,
+    /// By round: of Millpond, Flink and Spark.
+    costs: Vec<[Cost; 3]>,
 }
 
 /// What the part gave.
@@ -58,128 +67,129 @@ pub struct Beside {
 /// Runs the part.
 ///
 /// # Errors
-/// One of the two fails, or they do not count the same.
+/// One of the three fails, or they do not count the same.
 pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Beside> {
-    let events = settings.flink_events;
-    let span_ms = i64::try_from(events)? * MILLION_MS / 1_000_000;
-    let first_ms = broker::Clock::system().now_ms() - span_ms;
-    let load = Load { users: USERS, in_turn: false, first_ms, million_ms: MILLION_MS, note_bytes: 48 };
+    let events = Events::of(settings.flink_events)?;
     let folder = scratch.join("flink");
     let place = Place::new(Product::Kafka, scratch, "flink", false);
     let kafka = place.start()?;
     create_topics(&kafka.bootstrap, &[TOPIC], PARTITIONS, &[])?;
     let millpond = Millpond::start(&folder.join("millpond"))?;
     for bootstrap in [&kafka.bootstrap, millpond.bootstrap()] {
-        fill(bootstrap, &load, events)?;
+        events.send(bootstrap)?;
     }
+    events.write(&folder.join("events"))?;
     millpond.declare()?;
     machine::flush_disks()?;
-    let mut both = Both { millpond, flink: Flink::start(folder.clone(), &kafka.bootstrap)?, events };
-    let mut beside = Beside { events, event_bytes: load.event(0).len(), measured: Vec::new() };
+    let flink = Flink::start(folder.join("flink"), &kafka.bootstrap)?;
+    let spark = Spark::start(folder.join("spark"), &folder.join("events"))?;
+    let mut three = Three { millpond, flink, spark, events };
+    let mut measured = Vec::new();
     for query in QUERIES {
-        beside.measured.push(both.measure(settings.rounds, query)?);
+        measured.push(three.measure(settings.rounds, query)?);
     }
-    drop(both);
+    drop(three);
     kafka.stop()?;
     place.remove()?;
-    std::fs::remove_dir_all(folder)?;
-    Ok(beside)
+    fs::remove_dir_all(folder)?;
+    Ok(Beside { events: events.count, event_bytes: events.load.event(0).len(), measured })
 }
 
-/// Sends the events, the same to each broker.
-fn fill(bootstrap: &str, load: &Load, events: usize) -> Outcome<()> {
-    let target = Target { run: RUN, ..Target::new(bootstrap, TOPIC, PARTITIONS) };
-    producing(&target, (5, events), |producer| {
-        let sent_at = Instant::now();
-        for sent in 0..events {
-            let first = sent / RUN * RUN;
-            // the last run may be short
-            let number = if first + RUN <= events { first + (sent - first) * STRIDE % RUN } else { sent };
-            send(producer, &target, (sent, load.event(number).as_bytes()), sent_at)?;
+/// The events, the same for all.
+#[derive(Clone, Copy)]
+struct Events {
+    count: usize,
+    load: Load,
+}
+
+impl Events {
+    /// So many; the last is of now.
+    fn of(count: usize) -> Outcome<Self> {
+        let span_ms = i64::try_from(count)? * MILLION_MS / 1_000_000;
+        let first_ms = broker::Clock::system().now_ms() - span_ms;
+        let load = Load { users: USERS, in_turn: false, first_ms, million_ms: MILLION_MS, note_bytes: 48 };
+        Ok(Self { count, load })
+    }
+
+    /// The event that is the next one when so many were sent.
+    fn after(&self, sent: usize) -> String {
+        let first = sent / RUN * RUN;
+        // the last run may be short
+        let number = if first + RUN <= self.count { first + (sent - first) * STRIDE % RUN } else { sent };
+        self.load.event(number)
+    }
+
+    /// To a broker.
+    fn send(&self, bootstrap: &str) -> Outcome<()> {
+        let target = Target { run: RUN, ..Target::new(bootstrap, TOPIC, PARTITIONS) };
+        producing(&target, (5, self.count), |producer| {
+            let sent_at = Instant::now();
+            for sent in 0..self.count {
+                send(producer, &target, (sent, self.after(sent).as_bytes()), sent_at)?;
+            }
+            all_reported(producer, self.count)?;
+            Ok(())
+        })
+    }
+
+    /// Into files, in the order in which they are sent.
+    fn write(&self, folder: &Path) -> Outcome<()> {
+        fs::create_dir_all(folder)?;
+        for first in (0..self.count).step_by(FILE_EVENTS) {
+            let mut file = BufWriter::new(File::create(folder.join(format!("{first:010}.json")))?);
+            for sent in first..self.count.min(first + FILE_EVENTS) {
+                writeln!(file, "{}", self.after(sent))?;
+            }
+            file.flush()?;
         }
-        all_reported(producer, events)?;
         Ok(())
-    })
+    }
+
+    /// Where the watermark is in the end: who closes windows has closed those that end there or before.
+    fn watermark_ms(&self) -> i64 {
+        self.load.time_ms(self.count - 1) - BEHIND_MS
+    }
 }
 
-/// The two, over the same records.
-struct Both {
+/// The three, over the same events.
+struct Three {
     millpond: Millpond,
     flink: Flink,
-    events: usize,
+    spark: Spark,
+    events: Events,
 }
 
-impl Both {
-    /// Counts once to compare, which warms both up, then in rounds in which they take turns.
+impl Three {
+    /// Counts once to compare, which warms all up, then in rounds in which they take turns.
     fn measure(&mut self, rounds: usize, query: Query) -> Outcome<Measured> {
-        let theirs = self.flink.count(&query)?;
-        theirs.complete(&query, self.events)?;
-        self.fill_view(&query, &theirs)?;
+        let name = query.name;
+        let windows = self.flink.count(&query)?;
+        windows.complete(&query, self.events.count)?;
+        let closed = self.spark.count(&query)?;
+        closed.same(&windows.ended(self.events.watermark_ms()), &format!("{name}, Spark and Flink"))?;
+        self.fill_view(&query, &windows)?;
         let mut costs = Vec::new();
         for round in 0..rounds {
-            let first = if round % 2 == 0 { Some(self.flink.measure(&query)?) } else { None };
-            let ours = self.fill_view(&query, &theirs)?;
-            let flinks = first.map_or_else(|| self.flink.measure(&query), Ok)?;
-            eprintln!("bench: {} round {round}: Millpond {ours:?}, Flink {flinks:?}", query.name);
-            costs.push([ours, flinks]);
+            let mut each = [Cost { cpu: 0.0, seconds: 0.0 }; 3];
+            for step in 0..each.len() {
+                let turn = (step + round) % each.len();
+                each[turn] = match turn {
+                    0 => self.fill_view(&query, &windows)?,
+                    1 => self.flink.measure(&query)?,
+                    _ => self.spark.measure(&query)?,
+                };
+            }
+            eprintln!("bench: {name} round {round}: {each:?}");
+            costs.push(each);
         }
-        Ok(Measured { query, windows: theirs.len(), costs })
+        Ok(Measured { query, windows: windows.len(), costs })
     }
 
     /// A view from its declaration to its end, compared with what Flink has counted.
     fn fill_view(&self, query: &Query, theirs: &Windows) -> Outcome<Cost> {
         let cost = self.millpond.measure(query)?;
-        self.millpond.count(query)?.same(query, theirs)?;
+        self.millpond.count(query)?.same(theirs, &format!("{}, Millpond and Flink", query.name))?;
         self.millpond.drop_view(query)?;
         Ok(cost)
-    }
-}
-
-impl Measured {
-    /// Median of a figure: Millpond's and Flink's.
-    fn medians(&self, of: impl Fn(&Cost) -> f64) -> [f64; 2] {
-        [0, 1].map(|who| median(&mut self.costs.iter().map(|round| of(&round[who])).collect::<Vec<_>>()))
-    }
-}
-
-impl Beside {
-    /// Events per CPU second of a query: Millpond's and Flink's.
-    pub fn per_cpu_second(&self, name: &str) -> Option<[f64; 2]> {
-        let measured = self.measured.iter().find(|one| one.query.name == name)?;
-        Some(measured.medians(|cost| cost.cpu).map(|cpu| self.events as f64 / cpu))
-    }
-
-    /// Adds its section.
-    ///
-    /// # Errors
-    /// None in practice.
-    pub fn describe(&self, text: &mut String) -> Outcome<()> {
-        let Self { events, event_bytes, measured } = self;
-        writeln!(
-            text,
-            "## Beside Apache Flink SQL\n\n`count(*)` by window and user of {events} JSON events of {event_bytes} B, {USERS} users, an hour a million events, \
-             up to 3.6 s out of order where 5 s are declared, in {PARTITIONS} partitions: of a topic of Apache Kafka for Flink 2.1.1 with \
-             `flink-sql-connector-kafka` 4.0.1-2.0 ({}; one JVM with a heap of 2 GiB), of its own log for Millpond with its defaults. Both have counted \
-             the same in every window.\n\nFlink's CPU is that of its JVM from the first record that the consumer has to the end of the job, after the same \
-             count was made once in this JVM; Kafka's is left out, and results go nowhere (`blackhole`). Its time ends with a last \
-             checkpoint. Millpond's is that of the whole server from `CREATE MATERIALIZED VIEW` until the view has everything and a \
-             second more, while nobody writes; its results go to the store and to the view's topic.\n",
-            SETTINGS.map(|setting| format!("`{setting}`")).join(", ")
-        )?;
-        writeln!(
-            text,
-            "| window | windows counted | Millpond events per CPU s | Flink | Millpond / Flink | Millpond events/s by the clock | Flink |\n\
-             |---|---|---|---|---|---|---|"
-        )?;
-        for one in measured {
-            let per = |of: fn(&Cost) -> f64| one.medians(of).map(|cost| *events as f64 / cost);
-            let ([ours, flinks], [our_rate, their_rate]) = (per(|cost| cost.cpu), per(|cost| cost.seconds));
-            let (window, windows, times) = (one.query.window, one.windows, ours / flinks);
-            writeln!(
-                text,
-                "| `{window}` | {windows} | {ours:.0} | {flinks:.0} | {times:.1} | {our_rate:.0} | {their_rate:.0} |"
-            )?;
-        }
-        Ok(writeln!(text)?)
     }
 }

@@ -27,7 +27,7 @@ pub enum Part {
     Amplification,
     /// Millpond's engine.
     Engine,
-    /// Windowed counts beside Apache Flink SQL.
+    /// Windowed counts beside Apache Flink SQL and Spark Structured Streaming.
     Flink,
     /// Millpond's lake, and DuckDB and Spark on its files.
     Lake,
@@ -83,7 +83,7 @@ pub struct Settings {
     pub amplification_mib: usize,
     /// `BENCH_ENGINE_EVENTS`: events in the log before the engine starts.
     pub engine_events: usize,
-    /// `BENCH_FLINK_EVENTS`: events that Flink and Millpond count by windows.
+    /// `BENCH_FLINK_EVENTS`: events that Millpond, Flink and Spark count by windows.
     pub flink_events: usize,
     /// `BENCH_LAKE_ROWS`: rows that the lake's queries are over; 50 million is the long form.
     pub lake_rows: usize,

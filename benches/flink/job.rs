@@ -3,12 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use super::Cost;
+use super::dialogue::Dialogue;
 use super::queries::{Query, sink, source};
 use super::windows::Windows;
-use crate::server::process::Process;
 use crate::{Outcome, brokers};
 
 /// What is set of Flink; everything else is its default.
@@ -27,14 +26,11 @@ const FLAGS: [&str; 4] = [
 ];
 /// The table of results that nobody reads.
 const NOWHERE: &str = "nowhere";
-/// Most time of a statement.
-const STATEMENT_MAX: Duration = Duration::from_secs(900);
 
 /// The JVM, ended when dropped.
 pub struct Flink {
-    process: Process,
+    dialogue: Dialogue,
     folder: PathBuf,
-    said: usize,
 }
 
 impl Flink {
@@ -56,21 +52,10 @@ impl Flink {
         command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/flink/Statements.java"));
         command.args(SETTINGS);
         command.arg(format!("execution.checkpointing.dir=file://{}", folder.join("checkpoints").display()));
-        let process = Process::start(command, &folder.join("flink"));
-        let mut flink = Self { process, folder, said: 0 };
-        flink.say(&source(kafka))?;
-        flink.say(&sink(NOWHERE, "'connector' = 'blackhole'"))?;
-        Ok(flink)
-    }
-
-    /// One statement; what it says of it when it is done.
-    fn say(&mut self, statement: &str) -> Outcome<Vec<f64>> {
-        self.process.tell(statement);
-        let done = format!("done {}", self.said);
-        self.said += 1;
-        let is_it = |line: &str| line == done || line.starts_with(&format!("{done} "));
-        let line = self.process.wait_for_line(is_it, STATEMENT_MAX)?;
-        Ok(line[done.len()..].split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+        let mut dialogue = Dialogue::start(command, &folder.join("flink"));
+        dialogue.tell(&source(kafka))?;
+        dialogue.tell(&sink(NOWHERE, "'connector' = 'blackhole'"))?;
+        Ok(Self { dialogue, folder })
     }
 
     /// What it counts, by way of files.
@@ -80,13 +65,9 @@ impl Flink {
     pub fn count(&mut self, query: &Query) -> Outcome<Windows> {
         let (table, folder) = (format!("{}_rows", query.name), self.folder.join(query.name));
         let options = format!("'connector' = 'filesystem', 'format' = 'json', 'path' = 'file://{}'", folder.display());
-        self.say(&sink(&table, &options))?;
-        self.say(&query.insert(&table))?;
-        let mut windows = Windows::default();
-        for entry in fs::read_dir(&folder)? {
-            windows.read(&fs::read_to_string(entry?.path())?)?;
-        }
-        Ok(windows)
+        self.dialogue.tell(&sink(&table, &options))?;
+        self.dialogue.tell(&query.insert(&table))?;
+        Windows::in_files(&folder)
     }
 
     /// What it costs to count, with results that go nowhere.
@@ -94,8 +75,6 @@ impl Flink {
     /// # Errors
     /// It failed.
     pub fn measure(&mut self, query: &Query) -> Outcome<Cost> {
-        let said = self.say(&query.insert(NOWHERE))?;
-        let [cpu, clock] = said[..] else { return Err(format!("Flink says {said:?} of its job").into()) };
-        Ok(Cost { cpu: cpu / 1e9, seconds: clock / 1e9 })
+        self.dialogue.tell(&query.insert(NOWHERE))?.ok_or_else(|| "Flink does not say what a job took".into())
     }
 }

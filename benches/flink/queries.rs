@@ -1,8 +1,8 @@
-//! The counts, as each of the two is asked for them.
+//! The counts, as each of the three is asked for them.
 
 use crate::engine::events::TOPIC;
 
-/// Fields of an event that both declare, without its time; both are told of five seconds that an event may be behind.
+/// Fields of an event that all declare, without its time; all are told of five seconds that an event may be behind.
 const COLUMNS: &str = "user_id BIGINT, event VARCHAR, genre VARCHAR, duration_ms BIGINT, note VARCHAR";
 /// What is counted: a row per window and user.
 const COUNTED: &str = "window_start TIMESTAMP(3), window_end TIMESTAMP(3), user_id BIGINT, plays BIGINT";
@@ -16,6 +16,8 @@ pub struct Query {
     pub window: &'static str,
     /// Flink's window over the table.
     table_function: &'static str,
+    /// Spark's function, and its arguments after the time.
+    pub spark: &'static [&'static str],
     /// In how many windows an event counts.
     pub windows: i64,
 }
@@ -26,18 +28,21 @@ pub const QUERIES: [Query; 3] = [
         name: "tumble",
         window: "TUMBLE(ts, INTERVAL '1' MINUTE)",
         table_function: "TUMBLE(TABLE plays, DESCRIPTOR(event_time), INTERVAL '1' MINUTE)",
+        spark: &["window", "1 minute"],
         windows: 1,
     },
     Query {
         name: "hop",
         window: "HOP(ts, INTERVAL '10' SECOND, INTERVAL '1' MINUTE)",
         table_function: "HOP(TABLE plays, DESCRIPTOR(event_time), INTERVAL '10' SECOND, INTERVAL '1' MINUTE)",
+        spark: &["window", "1 minute", "10 seconds"],
         windows: 6,
     },
     Query {
         name: "session",
         window: "SESSION(ts, INTERVAL '10' SECOND)",
         table_function: "SESSION(TABLE plays PARTITION BY user_id, DESCRIPTOR(event_time), INTERVAL '10' SECOND)",
+        spark: &["session_window", "10 seconds"],
         windows: 1,
     },
 ];

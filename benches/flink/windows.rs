@@ -1,6 +1,8 @@
-//! What was counted, and whether two have counted the same.
+//! What was counted, and whether another has counted the same.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 
 use chrono::DateTime;
 use serde_json::Value;
@@ -30,6 +32,28 @@ impl Windows {
         Ok(())
     }
 
+    /// Those in a folder of such files.
+    ///
+    /// # Errors
+    /// As when they are read.
+    pub fn in_files(folder: &Path) -> Outcome<Windows> {
+        let mut windows = Windows::default();
+        for entry in fs::read_dir(folder)? {
+            let entry = entry?;
+            // beside results lie sums of files and what a sink remembers
+            if entry.file_name().to_string_lossy().starts_with("part-") {
+                windows.read(&fs::read_to_string(entry.path())?)?;
+            }
+        }
+        Ok(windows)
+    }
+
+    /// Those that end at a moment or before.
+    pub fn ended(&self, until_ms: i64) -> Windows {
+        let ended = self.0.iter().filter(|((_, end_ms, _), _)| *end_ms <= until_ms);
+        Windows(ended.map(|(key, plays)| (*key, *plays)).collect())
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -48,23 +72,22 @@ impl Windows {
             .into())
     }
 
-    /// Whether another has the same windows with the same counts.
+    /// Compares with what another has counted.
     ///
     /// # Errors
     /// The first window in which they differ.
-    pub fn same(&self, query: &Query, other: &Windows) -> Outcome<()> {
+    pub fn same(&self, other: &Windows, what: &str) -> Outcome<()> {
         let differs = |key: &&Key| self.0.get(*key) != other.0.get(*key);
         let Some(key) = self.0.keys().chain(other.0.keys()).find(differs) else { return Ok(()) };
-        let (ours, theirs) = (self.0.get(key), other.0.get(key));
-        Err(format!("{}: window and user {key:?} count {ours:?} in Millpond and {theirs:?} in Flink", query.name)
-            .into())
+        let (these, those) = (self.0.get(key), other.0.get(key));
+        Err(format!("{what}: window and user {key:?} count {these:?} and {those:?}").into())
     }
 }
 
 fn row(line: &str) -> Option<(Key, i64)> {
     let row: Value = serde_json::from_str(line).ok()?;
     let time = |name: &str| {
-        // Flink writes `2026-11-29 13:05:00`, which is UTC
+        // Flink writes `2026-11-29 13:05:00`; it is UTC
         let text = row[name].as_str()?.trim_end_matches('Z').replace(' ', "T") + "Z";
         Some(DateTime::parse_from_rfc3339(&text).ok()?.timestamp_millis())
     };
