@@ -3,15 +3,6 @@
 
 mod flush;
 mod log;
-#[allow(
-    dead_code,
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "the tests' own, of which this needs a part; an end by panic ends a run as any failure does"
-)]
-#[path = "../tests/support/process.rs"]
-mod process;
 mod queries;
 mod rows;
 mod sealing;

@@ -1,5 +1,5 @@
-//! `make bench`: Millpond beside Apache Kafka under one load, in one run on one machine, then the engine alone,
-//! and the lake beside DuckDB and Spark.
+//! `make bench`: Millpond beside Apache Kafka under one load, in one run on one machine, then the engine alone
+//! and beside Apache Flink, and the lake beside DuckDB and Spark.
 //! `make soak`: Millpond under half of what it takes at most, for an hour.
 //!
 //! A run measures its parts one after the other, each in rounds in which the brokers take turns; figures are medians over the
@@ -12,6 +12,7 @@ mod amplification;
 mod brokers;
 mod disk;
 mod engine;
+mod flink;
 mod group_commit;
 mod lake;
 mod latency;
@@ -25,6 +26,7 @@ mod raw;
 mod report;
 mod rounds;
 mod scaling;
+mod server;
 mod settings;
 mod soak;
 mod start;
@@ -74,6 +76,7 @@ fn run() -> Outcome<()> {
         start: measuring.part(Part::Start, start::run)?,
         amplification: measuring.part(Part::Amplification, amplification::run)?,
         engine: measuring.part(Part::Engine, |settings, scratch| engine::run(settings, &bounds, scratch))?,
+        flink: measuring.part(Part::Flink, flink::run)?,
         lake: measuring.part(Part::Lake, lake::run)?,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from) as f64;

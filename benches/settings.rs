@@ -27,11 +27,13 @@ pub enum Part {
     Amplification,
     /// Millpond's engine.
     Engine,
+    /// Windowed counts beside Apache Flink SQL and Spark Structured Streaming.
+    Flink,
     /// Millpond's lake, and DuckDB and Spark on its files.
     Lake,
 }
 
-const PARTS: [(&str, Part); 10] = [
+const PARTS: [(&str, Part); 11] = [
     ("matrix", Part::Matrix),
     ("disk", Part::Disk),
     ("tail", Part::Tail),
@@ -41,6 +43,7 @@ const PARTS: [(&str, Part); 10] = [
     ("start", Part::Start),
     ("amplification", Part::Amplification),
     ("engine", Part::Engine),
+    ("flink", Part::Flink),
     ("lake", Part::Lake),
 ];
 const BROKERS: [(&str, Product); 2] = [("millpond", Product::Millpond), ("kafka", Product::Kafka)];
@@ -80,6 +83,8 @@ pub struct Settings {
     pub amplification_mib: usize,
     /// `BENCH_ENGINE_EVENTS`: events in the log before the engine starts.
     pub engine_events: usize,
+    /// `BENCH_FLINK_EVENTS`: events that Millpond, Flink and Spark count by windows.
+    pub flink_events: usize,
     /// `BENCH_LAKE_ROWS`: rows that the lake's queries are over; 50 million is the long form.
     pub lake_rows: usize,
     /// `BENCH_SOAK_MINUTES`: how long `make soak` loads the broker.
@@ -116,6 +121,7 @@ impl Settings {
             start_gib: number("BENCH_START_GIB", 2, 1..=200)?,
             amplification_mib: number("BENCH_AMPLIFICATION_MIB", 512, 1..=65_536)?,
             engine_events: number("BENCH_ENGINE_EVENTS", 1_000_000, 1_000..=50_000_000)?,
+            flink_events: number("BENCH_FLINK_EVENTS", 1_000_000, 10_000..=20_000_000)?,
             lake_rows: number("BENCH_LAKE_ROWS", 5_000_000, 10_000..=200_000_000)?,
             soak_minutes: number("BENCH_SOAK_MINUTES", 60, 2..=10_000)?,
             soak_probe_seconds: number("BENCH_SOAK_PROBE_SECONDS", 20, 1..=600)?,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use broker::{Batch, BatchBuilder, Broker, Partition};
+use broker::{Batch, BatchBuilder, Broker, Partition, Random};
 use engine::{ColumnConfig, EngineConfig, StreamConfig, ViewConfig};
 
 use crate::{Outcome, log};
@@ -32,7 +32,7 @@ impl Load {
     }
 
     pub fn event(&self, number: usize) -> String {
-        let mixed = (number as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed = Random::new(number as u64).next();
         let user = if self.in_turn { number as u64 % self.users } else { (mixed >> 20) % self.users };
         let mut event = format!(
             "{{\"event\":\"listen\",\"user_id\":{user},\"track_id\":\"track-{:06}\",\"genre\":\"{}\",\"duration_ms\":{},\

@@ -4,7 +4,7 @@
 
 mod bounds;
 mod cases;
-mod events;
+pub mod events;
 mod filling;
 mod nexmark;
 #[path = "../../tests/support/nexmark.rs"]

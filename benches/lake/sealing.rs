@@ -3,7 +3,6 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
@@ -12,11 +11,11 @@ use rdkafka::producer::{BaseRecord, Producer, ThreadedProducer};
 use serde_json::Value;
 
 use super::log::PARTITIONS;
-use super::process::Process;
 use super::rows::{Encoding, TABLE, Writer, stream_toml};
+use crate::Outcome;
 use crate::report::median;
+use crate::server::Server;
 use crate::settings::Settings;
-use crate::{Outcome, machine};
 
 /// Records that are produced at most.
 const RECORDS_MAX: usize = 5_000_000;
@@ -75,25 +74,12 @@ pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Sealed> {
 }
 
 fn load(folder: &Path, table: &str, values: &[Vec<u8>], records: usize) -> Outcome<Load> {
-    std::fs::create_dir_all(folder)?;
-    let config = folder.join("lake.toml");
     let toml = stream_toml(PARTITIONS) + &format!("[[lake.tables]]\ntopic = \"{TABLE}\"\nmerge = false\n{table}\n");
-    std::fs::write(&config, toml)?;
-    machine::flush_disks()?;
-    let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
-    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLPOND_")) {
-        command.env_remove(name);
-    }
-    command.arg("serve").arg("--data-dir").arg(folder.join("data")).arg("--config").arg(&config);
-    command.args(["--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
-    let mut server = Process::start(command, &folder.join("serve"));
-    let line = server.wait_for_line(|line| line.starts_with("millpond ready "), WAIT_MAX)?;
-    let place = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)).map(str::to_owned);
-    let (kafka, http) = place("kafka=").zip(place("http=")).ok_or("the ready line names no places")?;
-    let before = machine::cpu_seconds(server.pid())?;
-    let seconds = produce(&kafka, values, records)?;
-    let cpu_seconds = machine::cpu_seconds(server.pid())? - before;
-    let (settled, stored) = settled(&http)?;
+    let server = Server::start(folder, &toml)?;
+    let before = server.cpu_seconds()?;
+    let seconds = produce(&server.kafka, values, records)?;
+    let cpu_seconds = server.cpu_seconds()? - before;
+    let (settled, stored) = settled(&server.http)?;
     if stored != records as i64 {
         return Err(format!("{stored} of {records} records are stored").into());
     }

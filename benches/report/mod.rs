@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::amplification::Amplification;
 use crate::disk::Disk;
 use crate::engine::Engine;
+use crate::flink::Beside;
 use crate::group_commit::GroupCommit;
 use crate::lake::Lake;
 use crate::latency::Latency;
@@ -44,6 +45,8 @@ pub struct Report {
     pub amplification: Option<Amplification>,
     /// The engine.
     pub engine: Option<Engine>,
+    /// Beside Flink.
+    pub flink: Option<Beside>,
     /// The lake.
     pub lake: Option<Lake>,
 }
@@ -113,6 +116,7 @@ impl Report {
             self.amplification.as_ref().map(|part| part.describe(text)),
             self.disk.as_ref().map(|part| part.describe(text)),
             self.engine.as_ref().map(|part| part.describe(text)),
+            self.flink.as_ref().map(|part| part.describe(text)),
             self.lake.as_ref().map(|part| part.describe(text)),
         ];
         parts.into_iter().flatten().collect()

@@ -1,4 +1,4 @@
-//! The targets of the store: one table that sets each figure against what it is to reach.
+//! The targets of the store and of the engine: one table that sets each figure against what it is to reach.
 
 use std::fmt::Write;
 
@@ -37,12 +37,13 @@ const fn row(figure: &'static str, against: &'static str, bound: Bound, pair: fn
 
 const KAFKA: &str = "Kafka";
 const SYNCED_KAFKA: &str = "Kafka, flush.messages=1";
+const FLINK: &str = "Flink SQL";
 const LIMIT: &str = "the limit";
 /// Mean write of a synced producer, by order of magnitude: what one sync costs.
 const SYNC_BLOCK: usize = 64 << 10;
 const MIB: f64 = (1 << 20) as f64;
 
-/// In the order of the promises: not synced, synced, reading, latency, starts and memory, growth, bytes.
+/// In the order of the promises: not synced, synced, reading, latency, starts and memory, growth, bytes, the engine.
 const ROWS: &[Row] = &[
     row("produce 1 KiB, MiB/s, fsync off", KAFKA, AtLeast(1.0), |r| cells(r, (false, 1024), |one| one.produce.mib)),
     row("produce 100 B, records/s, fsync off", KAFKA, AtLeast(1.2), |r| {
@@ -123,6 +124,11 @@ const ROWS: &[Row] = &[
     }),
     row("written per byte, 1 KiB, fsync on", SYNCED_KAFKA, Stated, |r| bytes(r, |one| one.written / one.live)),
     row("on disk per byte, 1 KiB, fsync on", SYNCED_KAFKA, Stated, |r| bytes(r, |one| one.kept / one.live)),
+    row("count by key, TUMBLE, events per CPU s", FLINK, AtLeast(5.0), |r| r.flink.as_ref()?.per_cpu_second("tumble")),
+    row("count by key, HOP, events per CPU s", FLINK, AtLeast(3.0), |r| r.flink.as_ref()?.per_cpu_second("hop")),
+    row("count by key, SESSION, events per CPU s", FLINK, AtLeast(3.0), |r| {
+        r.flink.as_ref()?.per_cpu_second("session")
+    }),
 ];
 
 /// Adds the table.
