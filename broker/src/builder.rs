@@ -1,6 +1,6 @@
 //! Batches that Millpond itself writes: records of views, of the collector, of what was refused.
 
-use bytes::{BufMut, BytesMut};
+use bytes::BufMut;
 
 use crate::batch::{BATCH_HEADER_BYTES, Batch, BatchHeader, CONTROL, TRANSACTIONAL};
 use crate::records::HeaderRef;
@@ -9,7 +9,7 @@ use crate::types::{ProducerId, TimestampMs};
 /// Builds one uncompressed batch with base offset 0, for records that Millpond itself writes.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
-    records: BytesMut,
+    records: Vec<u8>,
     count: i32,
     base_timestamp: TimestampMs,
     max_timestamp: TimestampMs,
@@ -49,21 +49,23 @@ impl BatchBuilder {
             self.max_timestamp = timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(timestamp);
-        let mut body = Vec::with_capacity(32 + key.map_or(0, <[u8]>::len) + value.map_or(0, <[u8]>::len));
-        body.push(0);
-        put_varlong(&mut body, timestamp - self.base_timestamp);
-        put_varlong(&mut body, i64::from(self.count));
-        put_nullable(&mut body, key);
-        put_nullable(&mut body, value);
-        put_varlong(&mut body, headers.len() as i64);
+        let (delta, count) = (timestamp - self.base_timestamp, i64::from(self.count));
+        let of_headers: usize =
+            headers.iter().map(|(key, value)| nullable_bytes(Some(key)) + nullable_bytes(*value)).sum();
+        let numbers = varlong_bytes(delta) + varlong_bytes(count) + varlong_bytes(headers.len() as i64);
+        let body = 1 + numbers + nullable_bytes(key) + nullable_bytes(value) + of_headers;
+        let out = &mut self.records;
+        put_varlong(out, body as i64);
+        out.push(0);
+        put_varlong(out, delta);
+        put_varlong(out, count);
+        put_nullable(out, key);
+        put_nullable(out, value);
+        put_varlong(out, headers.len() as i64);
         for (key, value) in headers {
-            put_nullable(&mut body, Some(key));
-            put_nullable(&mut body, *value);
+            put_nullable(out, Some(key));
+            put_nullable(out, *value);
         }
-        let mut length = Vec::with_capacity(5);
-        put_varlong(&mut length, body.len() as i64);
-        self.records.put_slice(&length);
-        self.records.put_slice(&body);
         self.count += 1;
     }
 
@@ -126,6 +128,17 @@ pub(crate) fn put_unsigned(out: &mut impl BufMut, mut rest: u64) {
         rest >>= 7;
     }
     out.put_u8(rest as u8);
+}
+
+/// Bytes that [`put_varlong`] writes.
+fn varlong_bytes(value: i64) -> usize {
+    let bits = 64 - ((value << 1) ^ (value >> 63)).leading_zeros();
+    bits.div_ceil(7).max(1) as usize
+}
+
+/// Bytes that [`put_nullable`] writes.
+fn nullable_bytes(field: Option<&[u8]>) -> usize {
+    field.map_or(1, |bytes| varlong_bytes(bytes.len() as i64) + bytes.len())
 }
 
 pub(crate) fn put_nullable(out: &mut Vec<u8>, field: Option<&[u8]>) {

@@ -28,7 +28,7 @@ use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, ProducerState, Verdict};
 use crate::log::{Compacted, Partition, Stability, Writer};
-use crate::store::{Family, Store, Writes};
+use crate::store::{Entries, Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 use acknowledged::Acknowledged;
 use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
@@ -39,6 +39,8 @@ pub enum Change {
     Append(Append),
     /// Sets a key.
     Put(Family, Vec<u8>, Vec<u8>),
+    /// Sets many keys, which who made them may go on to use.
+    PutAll(Family, Arc<Entries>),
     /// Removes a key.
     Delete(Family, Vec<u8>),
     /// Removes the keys of `[from, to)`.
@@ -387,6 +389,7 @@ impl LaneWriter {
         for change in changes {
             match change {
                 Change::Put(family, key, value) => writes.put(family, &key, &value),
+                Change::PutAll(family, entries) => writes.put_all(family, &entries),
                 Change::Delete(family, key) => writes.delete(family, &key),
                 Change::DeleteRange(family, from, to) => writes.delete_range(family, &from, &to),
                 Change::Append(append) => match verdicts.next().expect("check gave one verdict per append") {

@@ -68,7 +68,7 @@ pub use schema::{
 };
 pub use secret::HashedSecret;
 pub use security::{ClientAuth, ListenerProtocol, Principal, Secret, Security, SecurityConfig, TlsConfig, UserConfig};
-pub use store::{DamagedLog, Family, ReadOnly, Scan, Snapshot, Store};
+pub use store::{DamagedLog, Entries, Family, Packed, ReadOnly, Scan, Snapshot, Store};
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
 

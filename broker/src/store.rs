@@ -3,6 +3,7 @@
 //! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`,
 //! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
+mod entries;
 mod read_only;
 mod wal;
 
@@ -20,6 +21,7 @@ use rocksdb::{
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
+pub use entries::{Entries, Packed};
 pub use read_only::ReadOnly;
 pub use wal::DamagedLog;
 

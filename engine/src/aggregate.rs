@@ -1,17 +1,21 @@
-//! A view's GROUP BY as three runs of DataFusion's own aggregation: rows → states (`partial`), states → states
-//! (`reduce`), states → results (`finish`).
+//! A view's GROUP BY by DataFusion's own aggregation: rows → states (`partial`), states → states (`reduce`; `merge` where it is known
+//! which are of one group), states → results (`finish`). Where groups are known nothing is grouped: DataFusion's accumulators are
+//! asked by the groups' numbers.
 //!
 //! A state batch has the group columns first, then the state columns of each aggregate as DataFusion lays them out.
 //! The first group column is always `window_start`.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, ArrayRef, RecordBatch};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result as DfResult};
 use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
+use datafusion::logical_expr::{EmitTo, GroupsAccumulator};
+use datafusion::physical_expr::GroupsAccumulatorAdapter;
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
 use datafusion::physical_plan::{ExecutionPlan, PhysicalExpr, collect};
@@ -98,9 +102,45 @@ impl Aggregation {
         self.run(AggregateMode::PartialReduce, states, &self.state_schema).await
     }
 
+    /// State columns of all of so many groups, and of some of them → those of all, in the order of their numbers. What has all
+    /// comes first: accumulators take each group whose number is below the greatest for one that has had a row.
+    pub(crate) fn merge(&self, all: &Part<'_>, some: &Part<'_>, groups: usize) -> DfResult<Vec<ArrayRef>> {
+        let mut merged = Vec::new();
+        self.each(|mut accumulator, columns| {
+            for part in [all, some].into_iter().filter(|part| !part.groups.is_empty()) {
+                accumulator.merge_batch(&part.states[columns.clone()], part.groups, None, groups)?;
+            }
+            merged.extend(accumulator.state(EmitTo::All)?);
+            Ok(())
+        })?;
+        Ok(merged)
+    }
+
     /// States, one per group → group columns and results, in the same order.
-    pub(crate) async fn finish(&self, states: RecordBatch) -> DfResult<RecordBatch> {
-        self.run(AggregateMode::Final, states, &self.result_schema).await
+    pub(crate) fn finish(&self, states: &RecordBatch) -> DfResult<RecordBatch> {
+        if states.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(self.result_schema.clone()));
+        }
+        let (group_columns, states) = states.columns().split_at(self.group_count());
+        let mut results = group_columns.to_vec();
+        let groups: Vec<usize> = (0..group_columns[0].len()).collect();
+        self.each(|mut accumulator, columns| {
+            accumulator.merge_batch(&states[columns], &groups, None, groups.len())?;
+            results.push(accumulator.evaluate(EmitTo::All)?);
+            Ok(())
+        })?;
+        Ok(RecordBatch::try_new(self.result_schema.clone(), results)?)
+    }
+
+    /// Each aggregate with an accumulator that is empty, and its place among the state columns.
+    fn each(&self, mut work: impl FnMut(Box<dyn GroupsAccumulator>, Range<usize>) -> DfResult<()>) -> DfResult<()> {
+        let mut from = 0;
+        for aggregate in &self.aggregates {
+            let to = from + aggregate.state_fields()?.len();
+            work(accumulator(aggregate)?, from..to)?;
+            from = to;
+        }
+        Ok(())
     }
 
     async fn run(&self, mode: AggregateMode, input: RecordBatch, output: &SchemaRef) -> DfResult<RecordBatch> {
@@ -121,4 +161,19 @@ impl Aggregation {
         let node = AggregateExec::try_new(mode, groups.clone(), aggregates, filters, source, input_schema)?;
         Ok(Arc::new(node))
     }
+}
+
+/// State columns, and the number of the group that each of their rows is of.
+pub(crate) struct Part<'a> {
+    pub(crate) states: &'a [ArrayRef],
+    pub(crate) groups: &'a [usize],
+}
+
+/// An accumulator of all groups at once, or one of each group where the aggregate has no other.
+fn accumulator(aggregate: &Arc<AggregateFunctionExpr>) -> DfResult<Box<dyn GroupsAccumulator>> {
+    if aggregate.groups_accumulator_supported() {
+        return aggregate.create_groups_accumulator();
+    }
+    let aggregate = aggregate.clone();
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || aggregate.create_accumulator())))
 }

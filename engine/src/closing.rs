@@ -3,7 +3,6 @@
 //! is in the same commits. Here are those that overlap; the others are in `finals`.
 
 use broker::{Broker, Change, Family};
-use futures::executor::block_on;
 
 use crate::emit::{Outbox, push_gone, push_groups, refused_changes, unfinished};
 use crate::error::Result;
@@ -65,7 +64,7 @@ impl ViewMember {
     /// What tells the view's topic of groups that are final, and `<stream>.rejected` of those that cannot be computed.
     pub(crate) fn tell_final(&self, groups: Groups, broker: &Broker) -> Result<Vec<Change>> {
         let now_ms = broker.clock().now_ms();
-        let finished = block_on(self.plan.finish(groups))?;
+        let finished = self.plan.finish(groups)?;
         let mut outbox = Outbox::to(broker, &self.plan.name)?;
         push_groups(&mut outbox, &self.plan, &finished, now_ms)?;
         let mut changes = outbox.finish();

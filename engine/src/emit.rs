@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, TimestampMillisecondType};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use broker::{Append, BatchBuilder, Broker, Change, LogId, Origin, Partition, RecordRef, TimestampMs};
 use bytes::Bytes;
@@ -13,6 +12,7 @@ use bytes::Bytes;
 use crate::check::REJECTED_SUFFIX;
 use crate::error::{EngineError, ErrorKind, Result};
 use crate::finish::Finished;
+use crate::json_lines::{json_lines, lines};
 use crate::member::LateRow;
 use crate::parse_emit::Emit;
 use crate::stream::{META_COLUMNS, Rejected};
@@ -126,8 +126,7 @@ impl Outbox {
 pub(crate) fn push_groups(outbox: &mut Outbox, plan: &ViewPlan, groups: &Finished, now_ms: TimestampMs) -> Result<()> {
     let rows = &groups.rows;
     let (keys, values) = (group_keys(plan, rows)?, json_lines(rows)?);
-    let lines = keys.split(|byte| *byte == b'\n').zip(values.split(|byte| *byte == b'\n')).take(rows.num_rows());
-    for (row, (key, value)) in lines.enumerate() {
+    for (row, (key, value)) in lines(&keys).zip(lines(&values)).enumerate() {
         match groups.shown.value(row) {
             true => outbox.push(now_ms, Some(key), Some(value), &[]),
             false if plan.emit == Emit::Final => {}
@@ -140,7 +139,7 @@ pub(crate) fn push_groups(outbox: &mut Outbox, plan: &ViewPlan, groups: &Finishe
 /// Groups that are gone: a tombstone each.
 pub(crate) fn push_gone(outbox: &mut Outbox, plan: &ViewPlan, rows: &RecordBatch, now_ms: TimestampMs) -> Result<()> {
     let keys = group_keys(plan, rows)?;
-    for key in keys.split(|byte| *byte == b'\n').take(rows.num_rows()) {
+    for key in lines(&keys) {
         outbox.push(now_ms, Some(key), None, &[]);
     }
     Ok(())
@@ -164,7 +163,7 @@ pub(crate) fn unfinished(
     now_ms: TimestampMs,
 ) -> Result<Vec<Rejected>> {
     let keys = group_keys(plan, &groups.rows)?;
-    let keys: Vec<&[u8]> = keys.split(|byte| *byte == b'\n').collect();
+    let keys: Vec<&[u8]> = lines(&keys).collect();
     let refuse = |(row, reason): &(usize, String)| Rejected {
         partition: -1,
         offset: -1,
@@ -194,7 +193,7 @@ pub(crate) fn push_rows(
     let options = FormatOptions::default();
     let text = key.map(|key| ArrayFormatter::try_new(rows.column(key), &options)).transpose()?;
     let values = json_lines(rows)?;
-    for ((at, row), value) in origin.iter().enumerate().zip(values.split(|byte| *byte == b'\n')) {
+    for ((at, row), value) in origin.iter().enumerate().zip(lines(&values)) {
         let timestamp = if timestamps.is_valid(*row) { timestamps.value(*row) } else { now_ms };
         let own = match (&text, key) {
             (Some(text), Some(key)) => rows.column(key).is_valid(at).then(|| text.value(at).to_string()),
@@ -209,14 +208,6 @@ pub(crate) fn push_rows(
         }
     }
     Ok(())
-}
-
-/// One JSON object per row and line; nulls are written out.
-pub(crate) fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(rows)?;
-    writer.finish()?;
-    Ok(writer.into_inner())
 }
 
 /// The header with the number of the state in which a row does not count: a view that is computed anew has another.

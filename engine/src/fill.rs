@@ -19,9 +19,9 @@ use broker::{BatchBuilder, LogId, Offset, Partition, PartitionIndex, RecordRef};
 
 use crate::beside::Beside;
 use crate::decode::Sources;
-use crate::emit::json_lines;
 use crate::error::{EngineError, Result};
 use crate::history::{Found, History, HistorySlot, Wanted};
+use crate::json_lines::{json_lines, lines};
 use crate::pipeline::Pipeline;
 use crate::quality::timestamps;
 use crate::source::{STEP_RECORDS, Source};
@@ -333,7 +333,7 @@ pub(crate) fn visit_kept(
         let partitions = taken.column(declared + 2).as_primitive::<Int32Type>();
         let offsets = taken.column(declared + 3).as_primitive::<Int64Type>();
         let mut builder = BatchBuilder::new();
-        for (at, value) in values.split(|byte| *byte == b'\n').enumerate().take(taken.num_rows()) {
+        for (at, value) in lines(&values).enumerate() {
             let timestamp = if times.is_valid(at) { times.value(at) } else { -1 };
             let key = keys.is_valid(at).then(|| keys.value(at));
             builder.push(timestamp, key, Some(value), &[(REMADE_HEADER, Some(REMADE_OF))]);

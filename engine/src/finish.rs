@@ -66,11 +66,11 @@ impl Parts {
 
 impl ViewPlan {
     /// States, one per group → what readers see. What fails is halved until the groups at fault stand alone.
-    pub(crate) async fn finish(&self, groups: Groups) -> DfResult<Finished> {
+    pub(crate) fn finish(&self, groups: Groups) -> DfResult<Finished> {
         let mut finished = Parts::default();
         let mut open = vec![groups];
         while let Some(groups) = open.pop() {
-            match self.results(&groups.states).await {
+            match self.results(&groups.states) {
                 Ok(results) => self.show_each(groups, results, &mut finished)?,
                 Err(error) if groups.states.num_rows() <= 1 => finished.fail(self.keys_alone(&groups.states)?, &error),
                 Err(_) => open.extend(group_halves(&groups)),
@@ -79,14 +79,14 @@ impl ViewPlan {
         finished.whole(&self.schema)
     }
 
-    async fn results(&self, states: &RecordBatch) -> DfResult<RecordBatch> {
+    fn results(&self, states: &RecordBatch) -> DfResult<RecordBatch> {
         // Each pane of a window may hold what the window may not.
         if let Some(Windows::Hop(_)) = self.windows
             && full_rows(states, &list_limits(&self.aggregation)?).contains(&true)
         {
             return exec_err!("{}", full_group());
         }
-        self.aggregation.finish(states.clone()).await
+        self.aggregation.finish(states)
     }
 
     fn show_each(&self, groups: Groups, results: RecordBatch, finished: &mut Parts) -> DfResult<()> {

@@ -263,6 +263,7 @@ impl<'a> JsonScanner<'a> {
     fn string(&mut self) -> Scan<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
+        self.at += plain_bytes(&self.bytes[start..]);
         loop {
             match self.peek() {
                 Some(b'"') => {
@@ -373,6 +374,23 @@ impl<'a> JsonScanner<'a> {
     }
 }
 
+/// How many bytes at the front of a string are looked at eight at a time, and neither end it nor need to be looked at singly.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 255;
+    // The lowest bit that is set is right, which is the only one that is used: a borrow reaches higher bytes alone.
+    let below = |word: u64, least: u64| word.wrapping_sub(ONES * least) & !word & (ONES << 7);
+    let (words, _) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let equal = |byte: u8| below(word ^ (ONES * u64::from(byte)), 1);
+        let special = below(word, 0x20) | equal(b'"') | equal(b'\\');
+        if special != 0 {
+            return at * 8 + (special.trailing_zeros() / 8) as usize;
+        }
+    }
+    words.len() * 8
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -436,6 +454,23 @@ mod tests {
             assert!(out_of_range || scan(&text).is_ok() == theirs_is_object, "{text:?}: {:?}", scan(&text));
         }
         assert!(accepted > 1_000, "{accepted}");
+    }
+
+    /// Against a look at each byte, with every byte at every place among others.
+    #[test]
+    fn what_ends_a_string_is_found_wherever_it_stands() {
+        let is_plain = |byte: &u8| !matches!(byte, b'"' | b'\\' | 0..=0x1f);
+        for byte in 0..=u8::MAX {
+            for at in 0..19 {
+                for other in [b'a', 0x20, 0x21, 0x7f, 0x80, 0xa2, 0xff] {
+                    let mut bytes = [other; 19];
+                    bytes[at] = byte;
+                    bytes[(at + 3) % 19] = b'"';
+                    let expected = bytes.iter().take_while(|byte| is_plain(byte)).count().min(16);
+                    assert_eq!(plain_bytes(&bytes), expected, "{byte} at {at} among {other}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
-//! State batches ↔ the store's keys and values, and the groups kept in memory.
+//! State batches ↔ the store's keys and values.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::array::{
     Array, ArrayRef, AsArray, Float32Array, Float64Array, ListArray, RecordBatch, TimestampMillisecondArray,
 };
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::row::{OwnedRow, RowConverter, RowParser, Rows, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
+use broker::Packed;
 use datafusion::common::Result as DfResult;
 
 use crate::aggregate::Aggregation;
@@ -24,6 +25,10 @@ pub(crate) const DISTINCT_MAX: usize = if cfg!(test) { 1_000 } else { 100_000 };
 pub(crate) const ARRAY_MAX: usize = if cfg!(test) { 1_000 } else { 10_000 };
 /// Bytes of text in one of those lists.
 pub(crate) const LIST_BYTES_MAX: usize = if cfg!(test) { 64 << 10 } else { 16 << 20 };
+
+/// Room for a key and a value of a view with a few numbers; what is longer costs a move.
+const KEY_BYTES: usize = 32;
+const VALUE_BYTES: usize = 32;
 
 /// States of groups, one row each.
 #[derive(Clone)]
@@ -92,15 +97,19 @@ impl StateCodec {
     }
 
     /// The store's key of each group.
-    pub(crate) fn keys(&self, states: &RecordBatch) -> Result<Vec<Vec<u8>>> {
-        let labels = labels_of(states)?;
+    pub(crate) fn keys(&self, states: &RecordBatch) -> Result<Packed> {
         let groups = self.groups(states)?;
-        let key = |row: usize| {
-            let mut key = self.place(labels.value(row));
-            key.extend_from_slice(group_of(&groups, row));
-            key
-        };
-        Ok((0..states.num_rows()).map(key).collect())
+        let mut keys = Packed::with_room(states.num_rows(), states.num_rows() * KEY_BYTES);
+        let (mut last, mut place) = (None, Vec::new());
+        for (row, label) in labels_of(states)?.values().iter().enumerate() {
+            // Most groups of a step are in the window of the one before them.
+            if last != Some(label) {
+                place = self.place(*label);
+                last = Some(label);
+            }
+            keys.push(&[&place, group_of(&groups, row)]);
+        }
+        Ok(keys)
     }
 
     /// The rows of the group columns that are no window; None when there are none.
@@ -146,21 +155,23 @@ impl StateCodec {
         if !overfull.contains(&true) {
             return Ok(HashSet::new());
         }
-        let keys = self.keys(states)?.into_iter().zip(overfull);
-        Ok(keys.filter(|(_, overfull)| *overfull).map(|(key, _)| key).collect())
+        let keys = self.keys(states)?;
+        Ok(keys.iter().zip(overfull).filter(|(_, overfull)| *overfull).map(|(key, _)| key.to_vec()).collect())
     }
 
     /// The store's value of each group.
-    pub(crate) fn values(&self, groups: &Groups) -> Result<Vec<Vec<u8>>> {
+    pub(crate) fn values(&self, groups: &Groups) -> Result<Packed> {
         let columns = rows(self.values.as_ref(), &groups.states.columns()[self.group_count..])?;
-        let value = |row: usize| match &groups.ends {
-            None => state::encode_state(self.fingerprint, group_of(&columns, row)),
-            Some(ends) => {
-                let value = [&ends.value(row).to_be_bytes(), group_of(&columns, row)].concat();
-                state::encode_state(self.fingerprint, &value)
+        let count = groups.states.num_rows();
+        let mut values = Packed::with_room(count, count * VALUE_BYTES);
+        let header = state::state_header(self.fingerprint);
+        for row in 0..count {
+            match &groups.ends {
+                None => values.push(&[&header, group_of(&columns, row)]),
+                Some(ends) => values.push(&[&header, &ends.value(row).to_be_bytes(), group_of(&columns, row)]),
             }
-        };
-        Ok((0..groups.states.num_rows()).map(value).collect())
+        }
+        Ok(values)
     }
 
     /// Where the session of a stored value ends.
@@ -173,7 +184,7 @@ impl StateCodec {
     /// Stored entries → states, in their order.
     pub(crate) fn decode<'a>(&self, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<Groups> {
         let (keys, values): (Vec<&[u8]>, Vec<&[u8]>) = entries.unzip();
-        let mut columns = RowReader::new(self.values.as_ref());
+        let mut columns: Vec<&[u8]> = Vec::with_capacity(values.len());
         let mut ends: Option<Vec<i64>> = matches!(self.windows, Some(Windows::Session(_))).then(Vec::new);
         for value in values {
             let stored = state::decode_state(self.fingerprint, value)?;
@@ -186,9 +197,15 @@ impl StateCodec {
             }
         }
         let mut arrays = self.group_columns(keys.iter().copied())?;
-        arrays.extend(columns.finish()?);
+        arrays.extend(read_rows(self.values.as_ref(), columns)?);
         let states = RecordBatch::try_new(self.schema.clone(), arrays)?;
         Ok(Groups { states, ends: ends.map(|ends| TimestampMillisecondArray::from(ends).with_timezone("UTC")) })
+    }
+
+    /// Stored values → their state columns, in their order. Not of sessions.
+    pub(crate) fn decode_values<'a>(&self, values: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
+        let columns = values.map(|value| state::decode_state(self.fingerprint, value)).collect::<Result<Vec<_>>>()?;
+        read_rows(self.values.as_ref(), columns)
     }
 
     /// Stored keys → the group columns of a state batch, in their order.
@@ -198,15 +215,14 @@ impl StateCodec {
     }
 
     fn group_columns<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
-        let mut starts: Vec<i64> = Vec::new();
-        let mut groups = RowReader::new(self.keys.as_ref());
+        let (mut starts, mut groups): (Vec<i64>, Vec<&[u8]>) = (Vec::new(), Vec::new());
         for key in keys {
             let (start, group) = self.split(key)?;
             starts.push(start);
             groups.push(group);
         }
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(TimestampMillisecondArray::from(starts).with_timezone("UTC"))];
-        arrays.extend(groups.finish()?);
+        arrays.extend(read_rows(self.keys.as_ref(), groups)?);
         Ok(arrays)
     }
 
@@ -296,113 +312,9 @@ fn rows(converter: Option<&RowConverter>, columns: &[ArrayRef]) -> Result<Option
     converter.map(|converter| converter.convert_columns(columns)).transpose().map_err(EngineError::from)
 }
 
-/// Collects encoded rows of one converter.
-struct RowReader<'c> {
-    converter: Option<(&'c RowConverter, RowParser)>,
-    rows: Vec<OwnedRow>,
-}
-
-impl<'c> RowReader<'c> {
-    fn new(converter: Option<&'c RowConverter>) -> RowReader<'c> {
-        RowReader { converter: converter.map(|converter| (converter, converter.parser())), rows: Vec::new() }
-    }
-
-    fn push(&mut self, bytes: &[u8]) {
-        if let Some((_, parser)) = &self.converter {
-            self.rows.push(parser.parse(bytes).owned());
-        }
-    }
-
-    fn finish(self) -> Result<Vec<ArrayRef>> {
-        match &self.converter {
-            Some((converter, _)) => Ok(converter.convert_rows(self.rows.iter().map(OwnedRow::row))?),
-            None => Ok(Vec::new()),
-        }
-    }
-}
-
-/// The states of recently touched groups, so that a busy group is not read from the store at each step.
-///
-/// Holds only what is committed. Two generations of bounded size: what is touched moves to the young one; when that is
-/// full it becomes the old one and the old one is forgotten. Lost at a crash, which costs reads only.
-pub(crate) struct HotStates {
-    young: HashMap<Vec<u8>, Vec<u8>>,
-    old: HashMap<Vec<u8>, Vec<u8>>,
-    young_bytes: usize,
-    old_bytes: usize,
-    generation_bytes_max: usize,
-}
-
-/// What a map entry costs beside its bytes.
-const ENTRY_BYTES: usize = 64;
-
-impl HotStates {
-    pub(crate) fn new(bytes_max: usize) -> HotStates {
-        HotStates {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            young_bytes: 0,
-            old_bytes: 0,
-            generation_bytes_max: bytes_max / 2,
-        }
-    }
-
-    pub(crate) fn get(&self, key: &[u8]) -> Option<&[u8]> {
-        self.young.get(key).or_else(|| self.old.get(key)).map(Vec::as_slice)
-    }
-
-    /// Takes in what was just committed.
-    pub(crate) fn put(&mut self, key: Vec<u8>, value: Vec<u8>) {
-        let (key_bytes, value_bytes) = (key.len() + ENTRY_BYTES, value.len());
-        self.young_bytes += value_bytes;
-        match self.young.insert(key, value) {
-            Some(before) => self.young_bytes -= before.len(),
-            None => self.young_bytes += key_bytes,
-        }
-        if self.young_bytes > self.generation_bytes_max {
-            self.old = std::mem::take(&mut self.young);
-            self.old_bytes = std::mem::take(&mut self.young_bytes);
-        }
-    }
-
-    /// Forgets a group that is no more.
-    pub(crate) fn remove(&mut self, key: &[u8]) {
-        if let Some(value) = self.young.remove(key) {
-            self.young_bytes -= key.len() + ENTRY_BYTES + value.len();
-        }
-        if let Some(value) = self.old.remove(key) {
-            self.old_bytes -= key.len() + ENTRY_BYTES + value.len();
-        }
-    }
-
-    /// Bytes in memory, roughly.
-    pub(crate) fn bytes(&self) -> usize {
-        self.young_bytes + self.old_bytes
-    }
-
-    /// Groups in memory; one that lies in both generations counts twice.
-    pub(crate) fn len(&self) -> usize {
-        self.young.len() + self.old.len()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hot_states_are_bounded_and_newest_wins() {
-        let mut hot = HotStates::new(20_000);
-        for round in 0..400_u32 {
-            for key in 0..20_u32 {
-                hot.put(key.to_be_bytes().to_vec(), round.to_be_bytes().to_vec());
-            }
-            hot.put((1_000 + round).to_be_bytes().to_vec(), vec![0; 100]);
-            assert!(hot.bytes() <= 21_000, "{}", hot.bytes());
-        }
-        for key in 0..20_u32 {
-            assert_eq!(hot.get(&key.to_be_bytes()), Some(&399_u32.to_be_bytes()[..]));
-        }
-        assert_eq!(hot.get(&1_000_u32.to_be_bytes()), None);
-    }
+/// The columns of encoded rows; none where there is no converter.
+fn read_rows(converter: Option<&RowConverter>, rows: Vec<&[u8]>) -> Result<Vec<ArrayRef>> {
+    let Some(converter) = converter else { return Ok(Vec::new()) };
+    let parser = converter.parser();
+    Ok(converter.convert_rows(rows.into_iter().map(|row| parser.parse(row)))?)
 }

@@ -1,19 +1,23 @@
 //! A view at work in a pipeline: rows in, changed groups, late rows and failed rows out. Changes nothing that others
 //! see until the pipeline's commit has succeeded.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, TimestampMillisecondArray};
-use arrow::compute::concat_batches;
-use broker::{Broker, Change, Family, Store};
+use arrow::array::{RecordBatch, TimestampMillisecondArray, UInt64Array};
+use arrow::compute::{concat_batches, take_arrays};
+use broker::{Broker, Change, Entries, Family, Packed, Store};
 use datafusion::common::{DataFusionError, Result as DfResult};
 
+use crate::aggregate::Part;
 use crate::conditions::keep;
 use crate::emit::{Outbox, push_gone};
 use crate::error::{EngineError, Result};
 use crate::finish::Finished;
-use crate::keyed::{Groups, HotStates, StateCodec, full_group};
+use crate::hot::HotStates;
+use crate::keyed::{Groups, StateCodec, full_group};
+use crate::numbered::Numbered;
 use crate::parse_emit::Emit;
 use crate::state::{self, Mark, Progress};
 use crate::view::ViewPlan;
@@ -49,7 +53,7 @@ pub(crate) struct ViewMember {
 #[derive(Default)]
 pub(crate) struct ViewStep {
     /// Key and value of each changed group.
-    pub(crate) groups: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) groups: Arc<Entries>,
     /// Sessions that have become one with others: their keys.
     pub(crate) absorbed: Vec<Vec<u8>>,
     /// Where the changed sessions are found by their groups: the start of the one that is, None where none is any more.
@@ -102,7 +106,7 @@ pub(crate) struct Gone {
 impl ViewMember {
     pub(crate) fn new(plan: Arc<ViewPlan>, view_id: u32, progress: Progress, store: &Store) -> Result<ViewMember> {
         let codec = StateCodec::new(&plan, view_id)?;
-        let (hot, unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
+        let (hot, unfinished) = (hot_states(view_id, store)?, HashSet::new());
         let stored = store.get(Family::State, &state::mark_key(view_id))?;
         let (mark, told) = match plan.windows {
             Some(Windows::Hop(_)) => (Mark::decode(stored.as_deref())?, Vec::new()),
@@ -125,8 +129,9 @@ impl ViewMember {
         let mut full: HashSet<Vec<u8>> = HashSet::new();
         let merged = loop {
             let (partial, evaluated) = self.evaluate_all(rows, &full).await?;
-            let merged = if partial.num_rows() > 0 { Some(self.merge(partial, store).await?) } else { None };
-            let overfull = merged.as_ref().map(|merged| self.codec.overfull(merged)).transpose()?.unwrap_or_default();
+            let merged = if partial.num_rows() > 0 { Some(self.merge(partial, store)?) } else { None };
+            let overfull = merged.as_ref().map(|(states, _)| self.codec.overfull(states)).transpose()?;
+            let overfull = overfull.unwrap_or_default();
             if overfull.is_empty() {
                 self.progress.applied += evaluated.applied;
                 self.progress.filtered += evaluated.filtered;
@@ -139,26 +144,26 @@ impl ViewMember {
         };
         self.progress.late += step.late.iter().filter(|late| late.counted_from.is_none()).count() as u64;
         self.progress.failed += step.failed.len() as u64;
-        if let Some(states) = merged {
-            self.take_in(Groups { states, ends: None }, &mut step).await?;
+        if let Some((states, keys)) = merged {
+            self.take_in(Groups { states, ends: None }, keys, &mut step)?;
         }
         Ok(step)
     }
 
-    /// The changed groups are the step's.
-    pub(crate) async fn take_in(&mut self, groups: Groups, step: &mut ViewStep) -> Result<()> {
-        step.groups = self.codec.keys(&groups.states)?.into_iter().zip(self.codec.values(&groups)?).collect();
+    /// The changed groups, which have these keys, are the step's.
+    pub(crate) fn take_in(&mut self, groups: Groups, keys: Packed, step: &mut ViewStep) -> Result<()> {
+        step.groups = Arc::new(Entries::new(keys, self.codec.values(&groups)?));
         if self.plan.emit == Emit::Final {
             return Ok(());
         }
-        let finished = self.plan.finish(groups).await?;
+        let finished = self.plan.finish(groups)?;
         step.unfinished = self.newly_unfinished(&step.groups, &finished);
         step.shown = Some(finished);
         Ok(())
     }
 
     /// Of the groups that cannot be finished those that could before: of each it is told once, until it can be again.
-    fn newly_unfinished(&mut self, groups: &[(Vec<u8>, Vec<u8>)], finished: &Finished) -> Vec<(usize, String)> {
+    fn newly_unfinished(&mut self, groups: &Entries, finished: &Finished) -> Vec<(usize, String)> {
         if self.unfinished.len() > UNFINISHED_MAX {
             self.unfinished.clear();
         }
@@ -167,9 +172,9 @@ impl ViewMember {
         }
         let mut failed = finished.failed.iter().peekable();
         let mut newly = Vec::new();
-        for (row, (key, _)) in groups.iter().enumerate() {
+        for (row, key) in groups.keys().enumerate() {
             match failed.next_if(|(of, _)| *of == row) {
-                Some((_, reason)) if self.unfinished.insert(key.clone()) => newly.push((row, reason.clone())),
+                Some((_, reason)) if self.unfinished.insert(key.to_vec()) => newly.push((row, reason.clone())),
                 Some(_) => {}
                 None => drop(self.unfinished.remove(key)),
             }
@@ -200,7 +205,11 @@ impl ViewMember {
                 }
             }
         }
-        Ok((self.codec.normalize(concat_batches(self.codec.schema(), &states)?)?, counted))
+        let states = match states.as_slice() {
+            [whole] => whole.clone(),
+            parts => concat_batches(self.codec.schema(), parts)?,
+        };
+        Ok((self.codec.normalize(states)?, counted))
     }
 
     async fn evaluate(
@@ -265,45 +274,68 @@ impl ViewMember {
         let keys = self.codec.keys(&groups).map_err(external)?;
         // A row counts with all its items, or not at all.
         let mut refused: Vec<usize> =
-            origin.iter().zip(&keys).filter(|(_, key)| full.contains(*key)).map(|(row, _)| *row).collect();
+            origin.iter().zip(keys.iter()).filter(|(_, key)| full.contains(*key)).map(|(row, _)| *row).collect();
         refused.dedup();
         let good: Vec<bool> = origin.iter().map(|row| refused.binary_search(row).is_err()).collect();
         counted.failed.extend(refused.into_iter().map(|row| (row, full_group())));
         Ok(keep((input, origin), good)?)
     }
 
-    /// Merges this step's states with the stored ones of just the groups it touches.
-    async fn merge(&self, partial: RecordBatch, store: &Store) -> Result<RecordBatch> {
-        let before = self.stored(self.codec.keys(&partial)?, store)?;
-        let before = self.codec.decode(before.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
-        let states = concat_batches(self.codec.schema(), [&before.states, &partial])?;
-        Ok(self.plan.aggregation.reduce(states).await?)
+    /// Merges this step's states with the stored ones of just the groups it touches. Gives the keys of the groups as well.
+    fn merge(&self, partial: RecordBatch, store: &Store) -> Result<(RecordBatch, Packed)> {
+        let keys = self.codec.keys(&partial)?;
+        // Parts that were evaluated one by one have groups in common.
+        let numbered = Numbered::new(&keys);
+        let Numbered { groups, firsts } = &numbered;
+        let (touched, before): (Vec<usize>, Vec<_>) = self.stored(&keys, firsts, store)?.into_iter().unzip();
+        let before = self.codec.decode_values(before.iter().map(AsRef::as_ref))?;
+        let (group_columns, states) = partial.columns().split_at(self.plan.aggregation.group_count());
+        let (all, some) = (Part { states, groups }, Part { states: &before, groups: &touched });
+        let merged = self.plan.aggregation.merge(&all, &some, firsts.len())?;
+        let (mut columns, keys) = match numbered.are_different() {
+            true => (group_columns.to_vec(), keys),
+            false => {
+                let rows = UInt64Array::from_iter_values(firsts.iter().map(|row| *row as u64));
+                let mut own = Packed::with_room(firsts.len(), keys.bytes());
+                firsts.iter().for_each(|row| own.push(&[keys.get(*row)]));
+                (take_arrays(group_columns, &rows, None)?, own)
+            }
+        };
+        columns.extend(merged);
+        Ok((RecordBatch::try_new(self.codec.schema().clone(), columns)?, keys))
     }
 
-    /// What is stored under these keys.
-    pub(crate) fn stored(&self, keys: Vec<Vec<u8>>, store: &Store) -> Result<HashMap<Vec<u8>, Vec<u8>>> {
-        let mut stored: HashMap<Vec<u8>, Vec<u8>> = HashMap::new();
-        let mut missing: Vec<Vec<u8>> = Vec::new();
-        for key in keys {
-            match self.hot.get(&key) {
-                Some(value) => drop(stored.insert(key, value.to_vec())),
-                None => missing.push(key),
+    /// What is stored under these of the keys, each with its place among them.
+    pub(crate) fn stored<'a>(
+        &'a self,
+        keys: &Packed,
+        rows: &[usize],
+        store: &Store,
+    ) -> Result<Vec<(usize, Cow<'a, [u8]>)>> {
+        let mut stored: Vec<(usize, Cow<'a, [u8]>)> = Vec::with_capacity(rows.len());
+        let mut missing: Vec<usize> = Vec::new();
+        for (at, row) in rows.iter().enumerate() {
+            let key = keys.get(*row);
+            match self.hot.get(key) {
+                Some(value) => stored.push((at, Cow::Borrowed(value))),
+                None if self.hot.may_be_stored(key) => missing.push(at),
+                None => {}
             }
         }
-        missing.sort_unstable();
-        missing.dedup();
-        let found = store.get_many(Family::State, &missing)?;
-        let known = missing.into_iter().zip(found).filter_map(|(key, value)| value.map(|value| (key, value)));
+        if missing.is_empty() {
+            return Ok(stored);
+        }
+        missing.sort_unstable_by_key(|at| keys.get(rows[*at]));
+        let wanted: Vec<Vec<u8>> = missing.iter().map(|at| keys.get(rows[*at]).to_vec()).collect();
+        let found = store.get_many(Family::State, &wanted)?;
+        let known = missing.into_iter().zip(found).filter_map(|(at, value)| Some((at, Cow::Owned(value?))));
         stored.extend(known);
         Ok(stored)
     }
 
     /// What the step writes for this view, and windows whose retention is over.
     pub(crate) fn changes(&mut self, step: &ViewStep, broker: &Broker) -> Result<Vec<Change>> {
-        let mut changes: Vec<Change> = Vec::with_capacity(step.groups.len() + 2);
-        for (key, value) in &step.groups {
-            changes.push(Change::Put(Family::State, key.clone(), value.clone()));
-        }
+        let mut changes = vec![Change::PutAll(Family::State, step.groups.clone())];
         changes.extend(step.absorbed.iter().map(|key| Change::Delete(Family::State, key.clone())));
         changes.extend(step.found.iter().map(|(key, start_ms)| match start_ms {
             Some(start_ms) => Change::Put(Family::State, key.clone(), start_ms.to_be_bytes().to_vec()),
@@ -371,7 +403,8 @@ impl ViewMember {
         };
         if gone.is_all {
             gone.changes.extend(state::forget(self.view_id));
-            (self.hot, self.unfinished) = (HotStates::new(HOT_BYTES_MAX), HashSet::new());
+            let nothing_from = state::state_range(self.view_id).0;
+            (self.hot, self.unfinished) = (HotStates::whole_from(HOT_BYTES_MAX, nothing_from), HashSet::new());
             (self.progress, self.retired_until, self.mark) = (Progress::default(), i64::MIN, Mark::NONE);
             self.told = Vec::new();
         }
@@ -390,15 +423,21 @@ impl ViewMember {
     /// After the commit: the step's groups are the hot ones.
     pub(crate) fn committed(&mut self, step: ViewStep) {
         step.absorbed.iter().for_each(|key| self.hot.remove(key));
-        for (key, value) in step.groups {
-            self.hot.put(key, value);
-        }
+        step.groups.iter().for_each(|(key, value)| self.hot.put(key, value));
     }
 
     /// Groups and bytes held in memory.
     pub(crate) fn hot_size(&self) -> (usize, usize) {
         (self.hot.len(), self.hot.bytes())
     }
+}
+
+/// The states of a view in memory at the start: none, but behind the last one that is stored there is nothing.
+fn hot_states(view_id: u32, store: &Store) -> Result<HotStates> {
+    let (from, to) = state::state_range(view_id);
+    let last = store.last_in(Family::State, &from, &to)?;
+    let nothing_from = last.map_or(from, |(key, _)| [&key[..], &[0]].concat());
+    Ok(HotStates::whole_from(HOT_BYTES_MAX, nothing_from))
 }
 
 /// How many rows there are among ascending ones.

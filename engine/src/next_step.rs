@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use broker::{Offset, PartitionIndex};
+use broker::{Batch, Offset, PartitionIndex};
 
 use crate::beside::Beside;
 use crate::decode::{Decoder, Sources};
@@ -20,6 +20,13 @@ use crate::stream::{Decoded, Stream};
 /// Records of a step from which on the next one is worth another thread: fewer are no backlog.
 const RECORDS_MIN: usize = if cfg!(test) { 4 } else { 4_096 };
 
+/// How often a step reads on in its partitions: what was aborted is read without ever filling it.
+const READS_MAX: usize = 16;
+
+/// Bytes that one commit should write at most, so that those of others do not wait long behind it. A step ends after its first reads
+/// where the one before it says that it would write more.
+const WRITTEN_BYTES: usize = 16 << 20;
+
 /// Rows of a step, and the positions behind them.
 type Rows = ((Decoded, Sources), BTreeMap<PartitionIndex, Position>);
 
@@ -27,6 +34,8 @@ type Rows = ((Decoded, Sources), BTreeMap<PartitionIndex, Position>);
 #[derive(Default)]
 pub(crate) struct NextStep {
     work: Option<Beside<Result<Option<Read>>>>,
+    /// Records at which a step is read on no further. Nothing is known at the start, so the first one has its first reads alone.
+    records_max: usize,
     /// CPU time of those that have ended.
     pub(crate) busy_ns: u64,
 }
@@ -41,6 +50,13 @@ struct Read {
 impl NextStep {
     pub(crate) fn is_under_way(&self) -> bool {
         self.work.is_some()
+    }
+
+    /// A step of so many records has written so many bytes.
+    pub(crate) fn has_written(&mut self, records: usize, bytes: usize) {
+        if records > 0 {
+            self.records_max = WRITTEN_BYTES / bytes.div_ceil(records).max(1);
+        }
     }
 
     /// Waits for the one that is under way.
@@ -64,7 +80,7 @@ impl Pipeline {
         let records = rows.0.rows.num_rows() + rows.0.rejected.len();
         let onward = if records < RECORDS_MIN { Vec::new() } else { self.source.onward(&positions) };
         if !onward.is_empty() {
-            self.next.work = Some(Beside::begin(read_on(self.stream.clone(), onward)));
+            self.next.work = Some(Beside::begin(read_on(self.stream.clone(), onward, self.next.records_max)));
         }
         self.take(rows, positions).await
     }
@@ -88,24 +104,16 @@ impl Pipeline {
     }
 }
 
-/// Reads and decodes as much as one step holds, a batch of each partition in turn. None when there is nothing, or it cannot be read.
-async fn read_on(stream: Arc<Stream>, begins: Vec<Onward>) -> Result<Option<Read>> {
-    let mut batches = Vec::new();
-    for onward in &begins {
-        let Ok(read) = onward.read().await else { return Ok(None) };
-        batches.push(read.into_iter());
-    }
+/// Reads and decodes as much as one step holds, a batch of each partition in turn: the fuller a step is, the more of its rows share a
+/// group, and the fewer states are read and written. None when there is nothing, or it cannot be read.
+async fn read_on(stream: Arc<Stream>, begins: Vec<Onward>, records_max: usize) -> Result<Option<Read>> {
     let mut decoder = Decoder::new(&stream);
     let mut ends = BTreeMap::new();
-    let mut has_more = true;
-    while has_more && !decoder.is_full() {
-        has_more = false;
-        for (onward, batches) in begins.iter().zip(&mut batches) {
-            let Some(batch) = batches.next().filter(|_| !decoder.is_full()) else { continue };
-            let index = onward.partition.index();
-            decoder.push_from(index, &batch, *ends.get(&index).unwrap_or(&onward.from))?;
-            ends.insert(index, batch.next_offset());
-            has_more = true;
+    for _ in 0..READS_MAX {
+        let Some(batches) = batches(&begins, &ends).await else { break };
+        decode_in_turn(&mut decoder, batches, &mut ends)?;
+        if decoder.is_full() || decoder.records() >= records_max {
+            break;
         }
     }
     if ends.is_empty() {
@@ -113,4 +121,61 @@ async fn read_on(stream: Arc<Stream>, begins: Vec<Onward>) -> Result<Option<Read
     }
     let rows = decoder.finish_with_sources()?;
     Ok(Some(Read { begins, ends, rows }))
+}
+
+/// A partition's batches, and where in it they begin to count.
+struct Batches {
+    index: PartitionIndex,
+    from: Offset,
+    left: std::vec::IntoIter<Batch>,
+}
+
+/// The next batches of all partitions. None when none has any, or one cannot be read: then what is there has to do.
+async fn batches(begins: &[Onward], ends: &BTreeMap<PartitionIndex, Offset>) -> Option<Vec<Batches>> {
+    let mut all = Vec::new();
+    for onward in begins {
+        let index = onward.partition.index();
+        let from = *ends.get(&index).unwrap_or(&onward.from);
+        all.push(Batches { index, from, left: onward.read(from).await.ok()?.into_iter() });
+    }
+    all.iter().any(|batches| batches.left.len() > 0).then_some(all)
+}
+
+/// Decodes a batch of each partition in turn, until the step is full or none is left.
+fn decode_in_turn(
+    decoder: &mut Decoder<'_>,
+    mut batches: Vec<Batches>,
+    ends: &mut BTreeMap<PartitionIndex, Offset>,
+) -> Result<()> {
+    let mut has_more = true;
+    while has_more && !decoder.is_full() {
+        has_more = false;
+        for Batches { index, from, left } in &mut batches {
+            let Some(batch) = left.next().filter(|_| !decoder.is_full()) else { continue };
+            decoder.push_from(*index, &batch, *from)?;
+            *from = batch.next_offset();
+            ends.insert(*index, *from);
+            has_more = true;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_step_is_read_on_as_far_as_the_last_one_lets_expect() {
+        let mut next = NextStep::default();
+        assert_eq!(next.records_max, 0, "nothing is known");
+        next.has_written(10_000, 20 << 20);
+        assert!((7_000..8_000).contains(&next.records_max), "{}", next.records_max);
+        next.has_written(0, 100);
+        assert!(next.records_max < 8_000, "closing windows on a quiet stream says nothing of records");
+        next.has_written(65_536, 10 << 20);
+        assert!(next.records_max > 100_000, "{}", next.records_max);
+        next.has_written(7, 0);
+        assert_eq!(next.records_max, WRITTEN_BYTES);
+    }
 }

@@ -340,6 +340,8 @@ impl Pipeline {
 
     /// The one commit of a step, then what it makes true in memory.
     async fn commit(&mut self, changes: Vec<Change>, step: Step) -> Result<()> {
+        let records = usize::try_from(step.records).unwrap_or(usize::MAX);
+        self.next.has_written(records, changes.iter().map(Change::bytes).sum());
         self.broker.lane().commit(changes, self.shared.ack()).await?;
         self.source.committed(&step.positions);
         self.hold_positions(&step.positions);

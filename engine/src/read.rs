@@ -287,8 +287,7 @@ fn decode(codec: &StateCodec, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<Groups> 
 }
 
 fn finish(plan: &ViewPlan, groups: Groups, filters: &Filters<'_>) -> Result<RecordBatch> {
-    // Nothing in a plan over memory waits, so this drives it to its end without a runtime.
-    let mut rows = futures::executor::block_on(plan.finish(groups))?.into_shown()?;
+    let mut rows = plan.finish(groups)?.into_shown()?;
     for (index, value) in &filters.keys {
         let equal = arrow::compute::kernels::cmp::eq(rows.column(*index), &value.to_scalar()?)?;
         rows = filter_record_batch(&rows, &sql::mask(equal))?;

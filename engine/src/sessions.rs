@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, TimestampMillisecondArray, UInt64Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use broker::{Broker, Change, Family, Store};
+use broker::{Broker, Change, Family, Packed, Store};
 
 use crate::emit::Outbox;
 use crate::error::{EngineError, Result};
@@ -73,7 +73,8 @@ impl ViewMember {
         self.progress.late += step.late.len() as u64;
         self.progress.failed += step.failed.len() as u64;
         if gathered.groups.states.num_rows() > 0 {
-            self.take_in(gathered.groups, &mut step).await?;
+            let keys = self.codec.keys(&gathered.groups.states)?;
+            self.take_in(gathered.groups, keys, &mut step)?;
         }
         Ok(step)
     }
@@ -171,15 +172,19 @@ impl ViewMember {
         ends: &HashMap<Vec<u8>, i64>,
         store: &Store,
     ) -> Result<Groups> {
-        let stored = self.stored(absorbed.keys().cloned().collect(), store)?;
+        let mut keys = Packed::default();
+        absorbed.keys().for_each(|key| keys.push(&[key]));
+        let places: Vec<usize> = (0..keys.len()).collect();
+        let stored = self.stored(&keys, &places, store)?;
         if stored.len() < absorbed.len() {
             return Err(EngineError::bug("a session is found by its group and has no state"));
         }
-        let before = self.codec.decode(stored.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?.states;
-        let starts = stored.keys().map(|key| absorbed[key]).collect();
+        let entries = || stored.iter().map(|(at, value)| (keys.get(*at), value.as_ref()));
+        let before = self.codec.decode(entries())?.states;
+        let starts = entries().map(|(key, _)| absorbed[key]).collect();
         let all = [with_labels(&before, starts)?, partial];
         let states = self.plan.aggregation.reduce(concat_batches(self.codec.schema(), &all)?).await?;
-        let end = |key: &Vec<u8>| ends.get(key).copied().ok_or_else(|| EngineError::bug("a session has no end"));
+        let end = |key: &[u8]| ends.get(key).copied().ok_or_else(|| EngineError::bug("a session has no end"));
         let ends: Vec<i64> = self.codec.keys(&states)?.iter().map(end).collect::<Result<_>>()?;
         Ok(Groups { states, ends: Some(TimestampMillisecondArray::from(ends).with_timezone("UTC")) })
     }
@@ -187,8 +192,7 @@ impl ViewMember {
     /// Takes sessions out of the view and of its topic that ended by then, but for those of the step.
     pub(crate) fn take_out_sessions(&self, cutoff: i64, step: &ViewStep, broker: &Broker) -> Result<Gone> {
         let (from, _) = state::state_range(self.view_id);
-        let touched: HashSet<&[u8]> =
-            step.groups.iter().map(|(key, _)| key.as_slice()).chain(step.absorbed.iter().map(Vec::as_slice)).collect();
+        let touched: HashSet<&[u8]> = step.groups.keys().chain(step.absorbed.iter().map(Vec::as_slice)).collect();
         let (mut keys, mut changes): (Vec<Vec<u8>>, Vec<Change>) = (Vec::new(), Vec::new());
         // None ends before it starts.
         let mut scan = broker.store().scan(Family::State, &from, &state::state_bound(self.view_id, cutoff));

@@ -69,12 +69,12 @@ pub(crate) struct Onward {
 }
 
 impl Onward {
-    /// The batches of the step: those that are ahead, or those that are read now.
-    pub(crate) async fn read(&self) -> Result<Vec<Batch>> {
-        if !self.ahead.is_empty() {
+    /// The next batches of the step, which has come to this offset: those that are ahead, or those that are read now.
+    pub(crate) async fn read(&self, from: Offset) -> Result<Vec<Batch>> {
+        if from == self.from && !self.ahead.is_empty() {
             return Ok(self.ahead.clone());
         }
-        Ok(self.partition.read_committed(self.from, READ_BYTES).await?)
+        Ok(self.partition.read_committed(from, READ_BYTES).await?)
     }
 }
 

@@ -337,18 +337,22 @@ pub(crate) fn untold_state(key: &[u8], value: &[u8]) -> Result<Vec<u8>> {
 }
 
 /// The value of one group's state.
+#[cfg(test)]
 pub(crate) fn encode_state(fingerprint: u64, columns: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(STATE_HEADER_BYTES + columns.len());
-    value.push(FORMAT);
-    value.extend_from_slice(&fingerprint.to_be_bytes());
-    value.extend_from_slice(columns);
-    value
+    [&state_header(fingerprint), columns].concat()
+}
+
+/// What the values of all states of a definition begin with.
+pub(crate) fn state_header(fingerprint: u64) -> [u8; STATE_HEADER_BYTES] {
+    let mut header = [FORMAT; STATE_HEADER_BYTES];
+    header[1..].copy_from_slice(&fingerprint.to_be_bytes());
+    header
 }
 
 /// The state columns of a stored value; refuses what another definition wrote.
 pub(crate) fn decode_state(fingerprint: u64, value: &[u8]) -> Result<&[u8]> {
     match value.split_at_checked(STATE_HEADER_BYTES) {
-        Some((header, columns)) if header[0] == FORMAT && header[1..] == fingerprint.to_be_bytes() => Ok(columns),
+        Some((header, columns)) if header == state_header(fingerprint) => Ok(columns),
         _ => Err(damaged("view state")),
     }
 }

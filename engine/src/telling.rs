@@ -9,7 +9,6 @@
 use std::sync::{Arc, Weak};
 
 use broker::{Broker, Change, Family};
-use futures::executor::block_on;
 
 use crate::emit::{Outbox, push_gone, push_groups};
 use crate::error::{EngineError, Result};
@@ -203,7 +202,7 @@ impl Telling {
         let Some((last, _)) = entries.last() else { return Ok(None) };
         self.cursor = behind(last);
         let groups = member.codec.decode(entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())))?;
-        let finished = block_on(member.plan.finish(groups))?;
+        let finished = member.plan.finish(groups)?;
         push_groups(outbox, &member.plan, &finished, broker.clock().now_ms())?;
         // A portion has its bytes too.
         Ok(Some(if bytes < PORTION_BYTES { entries.len() } else { room }))
@@ -244,6 +243,7 @@ fn have_same_keys(former: &ViewMember, member: &ViewMember) -> bool {
 /// The keys whose groups the new version does not have.
 fn without_kept(former: &ViewMember, member: &ViewMember, keys: Vec<Vec<u8>>, broker: &Broker) -> Result<Vec<Vec<u8>>> {
     let groups = former.codec.decode_keys(keys.iter().map(Vec::as_slice))?;
-    let found = broker.store().get_many(Family::State, &member.codec.keys(&groups)?)?;
+    let own: Vec<Vec<u8>> = member.codec.keys(&groups)?.iter().map(<[u8]>::to_vec).collect();
+    let found = broker.store().get_many(Family::State, &own)?;
     Ok(keys.into_iter().zip(found).filter(|(_, found)| found.is_none()).map(|(key, _)| key).collect())
 }

@@ -16,7 +16,7 @@ use broker::{Change, Family, Store};
 use super::plan::column_index;
 use crate::config::DeduplicateConfig;
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::keyed::HotStates;
+use crate::hot::HotStates;
 use crate::state;
 
 /// Longest key that is stored as it is; of a longer one a hash and its length are.
@@ -209,7 +209,7 @@ impl Seen {
     /// After the commit of accepted rows.
     pub(super) fn committed(&mut self, accepted: Vec<(Vec<u8>, Vec<u8>)>) {
         for (key, value) in accepted {
-            self.hot.put(key, value);
+            self.hot.put(&key, &value);
         }
     }
 }

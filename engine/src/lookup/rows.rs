@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::Looked;
 use crate::error::{EngineError, ErrorKind, Result};
-use crate::keyed::HotStates;
+use crate::hot::HotStates;
 use crate::state;
 
 /// Memory for the recently looked-up rows of one table.
@@ -98,7 +98,7 @@ impl StoredRows {
         let mut cache = self.cache.lock();
         cache.version += 1;
         for (key, value) in changed {
-            cache.hot.put(key, value.unwrap_or_default());
+            cache.hot.put(&key, &value.unwrap_or_default());
         }
     }
 
@@ -166,7 +166,7 @@ impl StoredRows {
         let is_current = cache.version == version;
         for (at, value) in missing.into_iter().zip(stored) {
             if is_current {
-                cache.hot.put(keys[at].to_vec(), value.clone().unwrap_or_default());
+                cache.hot.put(keys[at], value.as_deref().unwrap_or_default());
             }
             values[at] = value;
         }

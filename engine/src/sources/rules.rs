@@ -7,7 +7,6 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, StringArray};
 use arrow::compute::{cast, concat, filter_record_batch};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMillisecondType};
-use arrow::json::writer::{LineDelimited, WriterBuilder};
 use broker::TimestampMs;
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -18,6 +17,7 @@ use super::stored::{Id, id_of};
 use crate::columns::{ColumnBuffer, ColumnType, timestamp_type};
 use crate::error::Result;
 use crate::json::{JsonError, JsonScanner, JsonValue};
+use crate::json_lines::{json_lines, lines};
 use crate::sql;
 
 /// A row that became a record.
@@ -205,7 +205,7 @@ impl Work {
         let times = plan.timestamp.map(|at| cast(self.batch.column(at), &timestamp_type())).transpose()?;
         let values = json_lines(&self.output(config, plan, raw, origin)?)?;
         let mut ready = Vec::with_capacity(self.rows.len());
-        for (at, (row, value)) in self.rows.iter().zip(values.split(|byte| *byte == b'\n')).enumerate() {
+        for (at, (row, value)) in self.rows.iter().zip(lines(&values)).enumerate() {
             let key = keys.as_ref().map(|keys| keys.as_string::<i32>()).filter(|keys| keys.is_valid(at));
             let time = times.as_ref().map(|times| times.as_primitive::<TimestampMillisecondType>());
             let partition = partitions.as_ref().map(|partitions| partitions.as_primitive::<Int64Type>());
@@ -446,14 +446,6 @@ fn record_id(source: &str, file: &str, line: u64) -> String {
 fn time_text(ms: TimestampMs) -> String {
     let time = chrono::DateTime::from_timestamp_millis(ms).unwrap_or_default();
     time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
-}
-
-/// One JSON object per row and line; nulls are written out.
-fn json_lines(rows: &RecordBatch) -> Result<Vec<u8>> {
-    let mut writer = WriterBuilder::new().with_explicit_nulls(true).build::<_, LineDelimited>(Vec::new());
-    writer.write(rows)?;
-    writer.finish()?;
-    Ok(writer.into_inner())
 }
 
 #[cfg(test)]
