@@ -15,7 +15,7 @@ help:
 	@echo "make test    install what is missing, build, and run every test"
 	@echo "make check   format, lints, quick tests: under three minutes when warm"
 	@echo "make crash   cut the power of a server ten thousand times: half an hour and more (CRASHES=...)"
-	@echo "make bench   the benches, against Apache Kafka too: about 25 minutes (BENCH_ONLY=..., benches/settings.rs)"
+	@echo "make bench   the benches, against Apache Kafka, Flink and Spark too: about half an hour (BENCH_ONLY=..., benches/settings.rs)"
 	@echo "make soak    an hour under half of the most it takes: what grows (BENCH_SOAK_MINUTES=...)"
 	@echo "make web     the page's third-party parts (npm ci)"
 	@echo "make setup   only install what is missing for a build"
