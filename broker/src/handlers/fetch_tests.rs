@@ -44,8 +44,10 @@ async fn where_records_lie_makes_no_difference() {
     let one = batch(1, VALUE_BYTES).len() as i32;
     for _ in 0..300 {
         let asked: Vec<FetchPartition> = (0..random.random_range(1..=PARTITIONS + 1))
-            .map(|partition| from(partition, random.random_range(0..70)))
-            .map(|asked| asked.with_partition_max_bytes(random.random_range(0..12 * one)))
+            .map(|partition| {
+                let asked = from(partition, random.random_range(0..70));
+                asked.with_partition_max_bytes(random.random_range(0..12 * one))
+            })
             .collect();
         let (max_bytes, isolation) = (random.random_range(0..40 * one), random.random_range(0..2));
         let request = |node| {
