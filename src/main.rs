@@ -12,6 +12,7 @@ mod load;
 mod logging;
 mod memory;
 mod processor;
+mod program;
 mod restore;
 mod serve;
 mod signals;

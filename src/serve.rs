@@ -11,10 +11,13 @@ use api::config::{Config, Inputs};
 
 use crate::failure::Failure;
 use crate::signals::Signals;
-use crate::{logging, memory};
+use crate::{logging, memory, program};
 
 /// How long threads of the process may take to end after everything was stopped.
 const THREADS_STOP_MAX: Duration = Duration::from_secs(1);
+
+/// How long after the start its code is left: what the start began has come to rest.
+const START_LEFT_AFTER: Duration = Duration::from_secs(1);
 
 /// Time between two times that free memory goes back to the system.
 const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
@@ -137,6 +140,7 @@ where
     };
     logging::connect(running.broker());
     announce(&running);
+    tokio::spawn(leave_start());
     let (outcome, client) = match ready(&running, &config) {
         Ok(client) => {
             let outcome = tokio::select! {
@@ -155,6 +159,12 @@ where
     }
     running.stop().await;
     outcome
+}
+
+/// Has the program's pages that the start alone needed leave memory.
+async fn leave_start() {
+    tokio::time::sleep(START_LEFT_AFTER).await;
+    drop(tokio::task::spawn_blocking(program::leave_start));
 }
 
 /// Waits until nothing is written any more, whatever the reason: from then on nothing is acknowledged, and a restart is what helps.

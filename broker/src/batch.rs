@@ -170,6 +170,11 @@ impl Batch {
         &self.0
     }
 
+    /// The batch's bytes, where the batch is not needed any more.
+    pub(crate) fn into_bytes(self) -> Bytes {
+        self.0
+    }
+
     /// A copy with its place in the log: the one copy that an append makes. With `append_time` the batch gets
     /// log-append time, which lies inside the CRC and so costs a new one.
     pub fn placed(&self, base_offset: Offset, epoch: LeaderEpoch, append_time: Option<TimestampMs>) -> Batch {

@@ -25,21 +25,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, TopicName};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::fetch_answer::{BY_ID, Encoder, Endpoint, Given, refused};
-use super::fetch_sessions::{Begun, FetchSessions, Key, key};
-use super::positions::{fence, known_isolation};
+use super::fetch_pass::{Pass, partitions};
+use super::fetch_sessions::{Begun, FetchSessions, Key};
+use super::positions::known_isolation;
 use super::{Context, Reply};
-use crate::Broker;
-use crate::batch::Batch;
 use crate::error::{Error, Kind, Result};
 use crate::log::{Partition, Waiter};
 use crate::security::Security;
 use crate::security::acl::{Operation, Resource};
 use crate::security::quota::{Limit, Quota};
-use crate::types::{LeaderEpoch, Offset, TopicId};
+use crate::types::TopicId;
 
 /// Most bytes of records in one answer, whatever the client asks (Kafka's `fetch.max.bytes` of a broker).
 const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
@@ -47,16 +45,16 @@ const FETCH_BYTES_MAX: usize = 55 * 1024 * 1024;
 const WAIT_MAX: Duration = Duration::from_secs(300);
 
 /// A topic of the request.
-struct Asked {
+pub(super) struct Asked {
     name: TopicName,
     id: TopicId,
-    partitions: Vec<AskedPartition>,
+    pub(super) partitions: Vec<AskedPartition>,
 }
 
-struct AskedPartition {
-    asked: FetchPartition,
+pub(super) struct AskedPartition {
+    pub(super) asked: FetchPartition,
     /// The partition, unless it is not there.
-    partition: Result<Arc<Partition>>,
+    pub(super) partition: Result<Arc<Partition>>,
 }
 
 /// Answers Fetch.
@@ -81,7 +79,7 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
         Err(kind) => return Reply::Now(vec![Encoder::new(version, (kind.code(), 0), 0).finish_empty()]),
     };
     let topics = std::mem::take(&mut begun.topics);
-    let asked = failed_last(topics.into_iter().map(|topic| look_up(context, version, topic)).collect());
+    let asked = Arc::new(failed_last(topics.into_iter().map(|topic| look_up(context, version, topic)).collect()));
     let context = context.clone();
     Reply::later(async move {
         let Pass { given, share, .. } = collect(&context, &asked, &limits).await;
@@ -92,6 +90,7 @@ pub(crate) fn fetch(context: &Context, version: i16, request: FetchRequest) -> R
         {
             return Reply::Now(vec![Encoder::throttled((version, begun.id), throttle_ms).finish_empty()]);
         }
+        let asked = Arc::into_inner(asked).expect("the pass is over, and nobody else has it");
         let (asked, given) = to_tell(context.broker.fetch_sessions(), &begun, asked, given);
         Reply::Held(encode(&context, (version, begun.id), asked, given), share)
     })
@@ -119,7 +118,7 @@ fn to_tell(
         return (asked, given);
     }
     let of_topic = |topic: &Asked| -> Vec<Key> {
-        topic.partitions.iter().map(|one| key(&topic.name, topic.id, one.asked.partition)).collect()
+        topic.partitions.iter().map(|one| (topic.name.clone(), topic.id, one.asked.partition)).collect()
     };
     let keys = asked.iter().flat_map(of_topic);
     let outcomes: Vec<_> = keys.zip(given.iter().map(Given::outcome)).collect();
@@ -133,11 +132,15 @@ fn to_tell(
     (asked, given.collect())
 }
 
-struct Limits {
-    bytes: usize,
-    least: usize,
+/// What bounds an answer.
+pub(super) struct Limits {
+    /// Most bytes of records.
+    pub(super) bytes: usize,
+    /// Bytes of records that are worth an answer before the time is over.
+    pub(super) least: usize,
     wait: Duration,
-    committed_only: bool,
+    /// Whether the reader wants committed records only.
+    pub(super) committed_only: bool,
 }
 
 fn look_up(context: &Context, version: i16, topic: FetchTopic) -> Asked {
@@ -184,34 +187,26 @@ fn failed_last(asked: Vec<Asked>) -> Vec<Asked> {
     found
 }
 
-/// What one pass over all partitions gave.
-struct Pass {
-    /// One entry per partition of the request, in its order.
-    given: Vec<Given>,
-    /// What the records take of the memory for replies.
-    share: OwnedSemaphorePermit,
-    /// Whether it is to be sent at once.
-    enough: bool,
-}
-
 /// Reads until there is enough, an error, or no time left.
-async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
+async fn collect(context: &Context, asked: &Arc<Vec<Asked>>, limits: &Limits) -> Pass {
     let deadline = Instant::now() + limits.wait;
-    let first = read_all(context, asked, (limits, deadline)).await;
-    if first.enough || limits.wait.is_zero() {
-        return first;
+    let mut pass = Pass::over(context, asked, (limits, deadline)).await;
+    if pass.enough || limits.wait.is_zero() {
+        return pass;
     }
-    drop(first);
     let waiter = Waiter::new();
-    for partition in asked.iter().flat_map(|topic| &topic.partitions).filter_map(|p| p.partition.as_ref().ok()) {
+    for partition in partitions(asked).filter_map(|one| one.partition.as_ref().ok()) {
         partition.watch(&waiter);
     }
     let mut ending = context.ending.clone();
     loop {
-        // what was published before the waiter was there has not woken it: look again before waiting
-        let pass = read_all(context, asked, (limits, deadline)).await;
-        if pass.enough {
-            return pass;
+        // what was published before the waiter was there has not woken it: look before waiting
+        if pass.has_news(asked) {
+            drop(pass);
+            pass = Pass::over(context, asked, (limits, deadline)).await;
+            if pass.enough {
+                return pass;
+            }
         }
         tokio::select! {
             () = waiter.woken() => {}
@@ -219,97 +214,6 @@ async fn collect(context: &Context, asked: &[Asked], limits: &Limits) -> Pass {
             _ = ending.wait_for(|end| *end) => return pass,
         }
     }
-}
-
-/// One pass over all partitions. Where there is no memory until the deadline, it gives their positions alone.
-async fn read_all(context: &Context, asked: &[Asked], (limits, deadline): (&Limits, Instant)) -> Pass {
-    let mut share = context.reply_memory.some(limits.bytes, deadline).await;
-    let bytes_max = limits.bytes.min(share.num_permits());
-    let mut total = 0;
-    let mut failed = asked.is_empty();
-    let mut given = Vec::new();
-    for partition in asked.iter().flat_map(|topic| &topic.partitions) {
-        let turn = Turn {
-            bytes_left: bytes_max.saturating_sub(total),
-            first: total == 0 && share.num_permits() > 0,
-            committed_only: limits.committed_only,
-        };
-        let one = read(partition, turn, &context.broker).await;
-        total += one.batches.iter().map(|batch| batch.bytes().len()).sum::<usize>();
-        failed |= one.code != 0 || one.diverging.is_some();
-        given.push(one);
-    }
-    if let Some(unused) = share.num_permits().checked_sub(total) {
-        drop(share.split(unused));
-    }
-    Pass { given, share, enough: failed || total >= limits.least.min(bytes_max) }
-}
-
-/// What one partition may give: at most `bytes_left`, but at least one batch if `first`.
-#[derive(Clone, Copy)]
-struct Turn {
-    bytes_left: usize,
-    first: bool,
-    committed_only: bool,
-}
-
-async fn read(asked: &AskedPartition, turn: Turn, broker: &Broker) -> Given {
-    let AskedPartition { asked, partition } = asked;
-    let partition = match partition {
-        Ok(partition) => partition,
-        Err(error) => return Given::refused(error),
-    };
-    match try_read(asked, partition, turn, broker).await {
-        Ok(given) => given,
-        Err(error) => {
-            let leader_epoch = (error.kind == Kind::FencedLeaderEpoch).then(|| partition.leader_epoch());
-            Given { leader_epoch, ..Given::refused(&error) }
-        }
-    }
-}
-
-async fn try_read(asked: &FetchPartition, partition: &Arc<Partition>, turn: Turn, broker: &Broker) -> Result<Given> {
-    if partition.is_deleted() {
-        return Err(Error::new(Kind::UnknownTopicOrPartition, "the topic was deleted"));
-    }
-    fence(partition, asked.current_leader_epoch.max(-1))?; // less than none is none, here
-    let mut given = Given { diverging: diverging(asked, partition)?, ..Given::default() };
-    given.last_stable = partition.last_stable_offset();
-    let mut cold = false;
-    if given.diverging.is_none() {
-        let limit = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(turn.bytes_left);
-        let end = if turn.committed_only { given.last_stable } else { partition.high_watermark() };
-        if turn.first || limit > 0 {
-            let range = (asked.fetch_offset, end);
-            (given.batches, cold) = broker.catalog().cold().read(partition, range, limit).await?;
-        }
-        if !turn.first && given.batches.first().is_some_and(|batch| batch.bytes().len() > limit) {
-            given.batches.clear();
-        }
-    }
-    if turn.committed_only {
-        let end = given.batches.last().map_or(asked.fetch_offset, Batch::next_offset);
-        // what is cold was committed
-        let aborted = if cold { Vec::new() } else { partition.aborted_between(asked.fetch_offset, end).await? };
-        given.aborted = Some(aborted);
-    }
-    given.high_watermark = partition.high_watermark();
-    given.log_start = partition.earliest();
-    Ok(given)
-}
-
-/// Where the client's log and ours part, if the epoch of its last record says that they do.
-fn diverging(asked: &FetchPartition, partition: &Partition) -> Result<Option<(LeaderEpoch, Offset)>> {
-    if asked.last_fetched_epoch < 0 {
-        return Ok(None);
-    }
-    let (epoch, end) = partition.end_offset_for_epoch(asked.last_fetched_epoch);
-    if epoch < 0 || end < 0 {
-        let message = format!("the last fetched epoch {} is not known", asked.last_fetched_epoch);
-        return Err(Error::new(Kind::OffsetOutOfRange, message));
-    }
-    let parts = epoch < asked.last_fetched_epoch || end < asked.fetch_offset;
-    Ok(parts.then_some((epoch, end)))
 }
 
 /// The answer as chunks: what stands between the records is written here, the records are the log's own bytes.

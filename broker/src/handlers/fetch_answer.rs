@@ -76,6 +76,9 @@ pub(super) fn refused(version: i16, request: FetchRequest, error: &Error) -> Vec
     out.finish()
 }
 
+/// Room for what a partition's answer has beside its records, in most cases.
+const PARTITION_BYTES: usize = 64;
+
 /// A FetchResponse that is being written.
 pub(super) struct Encoder {
     version: i16,
@@ -103,6 +106,7 @@ impl Encoder {
     }
 
     pub(super) fn topic(&mut self, name: &str, id: TopicId, partitions: usize) {
+        self.buffer.reserve(name.len() + PARTITION_BYTES * (partitions + 1));
         if self.version >= BY_ID {
             self.buffer.put_slice(id.as_bytes());
         } else if self.version >= FLEXIBLE {
@@ -132,7 +136,7 @@ impl Encoder {
         self.count(given.batches.iter().map(|batch| batch.bytes().len()).sum());
         if !given.batches.is_empty() {
             self.chunks.push(self.buffer.split().freeze());
-            self.chunks.extend(given.batches.iter().map(|batch| batch.bytes().clone()));
+            self.chunks.extend(given.batches.into_iter().map(Batch::into_bytes));
         }
         let diverging = given.diverging.filter(|_| self.version >= FLEXIBLE);
         let leader = leader.filter(|_| self.version >= LEADER_HINTS);

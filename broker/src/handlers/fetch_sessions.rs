@@ -160,7 +160,7 @@ impl Session {
     fn update(&mut self, request: FetchRequest) {
         for forgotten in &request.forgotten_topics_data {
             for index in &forgotten.partitions {
-                self.partitions.swap_remove(&key(&forgotten.topic, forgotten.topic_id, *index));
+                self.partitions.swap_remove(&(forgotten.topic.clone(), forgotten.topic_id, *index));
             }
         }
         self.add(&request.topics);
@@ -168,10 +168,11 @@ impl Session {
 
     fn add(&mut self, topics: &[FetchTopic]) {
         for topic in topics {
+            // copies: the request's frame is not kept
+            let name = TopicName(text(&topic.topic));
             for asked in &topic.partitions {
-                // a copy: the request's frame is not kept
                 let asked = asked.clone().with_unknown_tagged_fields(Default::default());
-                let key = key(&topic.topic, topic.topic_id, asked.partition);
+                let key = (name.clone(), topic.topic_id, asked.partition);
                 match self.partitions.get_mut(&key) {
                     Some(kept) => kept.asked = asked,
                     None => drop(self.partitions.insert(key, Kept { asked, high_watermark: -1, log_start: -1 })),
@@ -211,10 +212,6 @@ impl Session {
         }
         moved || outcome.records || outcome.urgent
     }
-}
-
-pub(super) fn key(topic: &TopicName, id: TopicId, partition: i32) -> Key {
-    (TopicName(text(topic)), id, partition)
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ mod describe_configs;
 mod features;
 mod fetch;
 mod fetch_answer;
+mod fetch_pass;
 mod fetch_sessions;
+#[cfg(test)]
+mod fetch_tests;
 #[cfg(test)]
 pub(crate) mod golden_tests;
 mod group_admin;

@@ -50,13 +50,12 @@ pub(super) async fn node() -> Node {
 }
 
 pub(super) async fn node_with(security: SecurityConfig) -> Node {
+    node_of(BrokerConfig { security, ..BrokerConfig::default() }).await
+}
+
+pub(super) async fn node_of(config: BrokerConfig) -> Node {
     let dir = tempfile::tempdir().unwrap();
-    let config = BrokerConfig {
-        data_dir: dir.path().to_owned(),
-        security,
-        group_initial_rebalance_delay_ms: 0,
-        ..BrokerConfig::default()
-    };
+    let config = BrokerConfig { data_dir: dir.path().to_owned(), group_initial_rebalance_delay_ms: 0, ..config };
     let broker = Broker::open(config, Clock::manual(NOW)).await.unwrap();
     let (end, ending) = watch::channel(false);
     let context = context(broker, ending);
@@ -68,7 +67,7 @@ pub(super) async fn node_with(security: SecurityConfig) -> Node {
 }
 
 impl Node {
-    async fn create(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> TopicId {
+    pub(super) async fn create(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> TopicId {
         let config = config.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         let new = NewTopic { name: name.to_owned(), partitions, config };
         self.context.broker.catalog().create(new).await.unwrap().id()
@@ -215,21 +214,21 @@ async fn produce_appends_in_every_way_that_is_allowed() {
     assert_eq!(node.high_watermark("t", 0), 9);
 }
 
-fn fetch_request(version: i16, node: &Node, partitions: Vec<FetchPartition>) -> FetchRequest {
+pub(super) fn fetch_request(version: i16, node: &Node, partitions: Vec<FetchPartition>) -> FetchRequest {
     let topic = FetchTopic::default().with_partitions(partitions);
     let topic = if version >= 13 { topic.with_topic_id(node.id) } else { topic.with_topic(name("t")) };
     FetchRequest::default().with_topics(vec![topic]).with_min_bytes(1)
 }
 
-fn from(partition: i32, offset: i64) -> FetchPartition {
+pub(super) fn from(partition: i32, offset: i64) -> FetchPartition {
     FetchPartition::default().with_partition(partition).with_fetch_offset(offset).with_partition_max_bytes(1 << 20)
 }
 
-async fn fetch(node: &Node, version: i16, request: &FetchRequest) -> Vec<PartitionData> {
+pub(super) async fn fetch(node: &Node, version: i16, request: &FetchRequest) -> Vec<PartitionData> {
     node.ask(version, request).await.responses.remove(0).partitions
 }
 
-fn bases(data: &PartitionData) -> Vec<i64> {
+pub(super) fn bases(data: &PartitionData) -> Vec<i64> {
     batches_in(data.records.clone().unwrap()).unwrap().iter().map(Batch::base_offset).collect()
 }
 

@@ -62,11 +62,24 @@ impl Partition {
     /// # Errors
     /// `Storage` when the database cannot read.
     pub async fn aborted_between(self: &Arc<Self>, from: Offset, to: Offset) -> Result<Vec<Aborted>> {
-        if from > self.last_aborted.load(Ordering::Acquire) {
+        if self.has_none_aborted(from) {
             return Ok(Vec::new());
         }
         let this = self.clone();
-        blocking(move || aborted::between(&this.store, this.id, from, to)).await
+        blocking(move || this.read_aborted(from, to)).await
+    }
+
+    /// Whether no record at or behind an offset was aborted, as is known without the store.
+    pub(crate) fn has_none_aborted(&self, from: Offset) -> bool {
+        from > self.last_aborted.load(Ordering::Acquire)
+    }
+
+    /// Aborted transactions that have records in `[from, to)`, by their first offset. Blocks.
+    ///
+    /// # Errors
+    /// `Storage` when the database cannot read.
+    pub(crate) fn read_aborted(&self, from: Offset, to: Offset) -> Result<Vec<Aborted>> {
+        if self.has_none_aborted(from) { Ok(Vec::new()) } else { aborted::between(&self.store, self.id, from, to) }
     }
 
     /// Whether this producer has written something into the partition that is not decided yet.

@@ -25,4 +25,6 @@ pub use tiers::ColdRuns;
 pub use waiters::Waiter;
 
 #[cfg(test)]
+mod seam_tests;
+#[cfg(test)]
 mod tests;

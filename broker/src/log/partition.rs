@@ -238,15 +238,11 @@ impl Partition {
         end: Offset,
         max_bytes: usize,
     ) -> Result<Vec<Batch>> {
-        self.check_range(offset, self.high_watermark())?;
-        if offset >= end {
-            return Ok(Vec::new());
-        }
-        if let Some(batches) = self.read_tail(offset, end, max_bytes) {
+        if let Some(batches) = self.read_memory((offset, end), max_bytes)? {
             return Ok(batches);
         }
         let this = self.clone();
-        blocking(move || this.read_store(offset, end, max_bytes)).await
+        blocking(move || this.read_anywhere((offset, end), max_bytes)).await
     }
 
     pub(super) fn check_range(&self, offset: Offset, end: Offset) -> Result<()> {
@@ -258,14 +254,25 @@ impl Partition {
         Err(Error::new(Kind::OffsetOutOfRange, message))
     }
 
-    fn read_tail(&self, offset: Offset, end: Offset, max_bytes: usize) -> Option<Vec<Batch>> {
+    /// Offset from which on memory has every batch; none when it has none.
+    pub(super) fn tail_start(&self) -> Option<Offset> {
+        self.tail.lock().front().map(Batch::base_offset)
+    }
+
+    /// Adds what memory has from `offset` on to `batches`, at least one batch if these are none, then up to `max_bytes` in all. Adds
+    /// nothing and says so where memory begins behind `offset`.
+    pub(super) fn read_tail(
+        &self,
+        batches: &mut Vec<Batch>,
+        (offset, end): (Offset, Offset),
+        max_bytes: usize,
+    ) -> bool {
         let tail = self.tail.lock();
-        if tail.front()?.base_offset() > offset {
-            return None;
+        if tail.front().is_none_or(|oldest| oldest.base_offset() > offset) {
+            return false;
         }
         let first = tail.partition_point(|batch| batch.next_offset() <= offset);
-        let mut size = 0;
-        let mut batches = Vec::new();
+        let mut size: usize = batches.iter().map(|batch| batch.bytes().len()).sum();
         for batch in tail.range(first..) {
             size += batch.bytes().len();
             if batch.base_offset() >= end || (size > max_bytes && !batches.is_empty()) {
@@ -273,7 +280,7 @@ impl Partition {
             }
             batches.push(batch.clone());
         }
-        Some(batches)
+        true
     }
 
     /// Returns once the high watermark is above `offset`, or the partition is deleted.

@@ -12,10 +12,41 @@ use crate::types::{Offset, TimestampMs};
 
 /// Mean batch size from which reading batches one by one is cheaper than walking over them.
 const LOOK_UP_BYTES_MIN: usize = 8 << 10;
+/// So many batches are read one by one whatever their size: a walk must first find its place in every run of files.
+const LOOK_UPS_MAX: usize = 2;
 /// How often a read looks into the index again because compaction or retention took a batch away meanwhile.
 const READ_TRIES_MAX: usize = 100;
 
 impl Partition {
+    /// Reads batches that begin below `end`, if memory has what is asked for, or there is nothing; none where the store must be asked.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start or above the high watermark.
+    pub(crate) fn read_memory(&self, (offset, end): (Offset, Offset), max_bytes: usize) -> Result<Option<Vec<Batch>>> {
+        self.check_range(offset, self.high_watermark())?;
+        let mut batches = Vec::new();
+        let known = offset >= end || self.read_tail(&mut batches, (offset, end), max_bytes);
+        Ok(known.then_some(batches))
+    }
+
+    /// Reads batches that begin below `end`: from the store as far as memory does not have them, and on from there. Blocks.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below the log start or above the high watermark; `Storage`; `Damaged`.
+    pub(crate) fn read_anywhere(&self, (offset, end): (Offset, Offset), max_bytes: usize) -> Result<Vec<Batch>> {
+        if let Some(batches) = self.read_memory((offset, end), max_bytes)? {
+            return Ok(batches);
+        }
+        let seam = self.tail_start().unwrap_or(end).min(end);
+        let mut batches = self.read_store(offset, seam, max_bytes)?;
+        // else a limit, damage or compaction ended it before the seam: the next read goes on there
+        let reaches = batches.last().is_none_or(|last| last.next_offset() == seam);
+        if reaches && seam < end && !self.read_tail(&mut batches, (seam, end), max_bytes) && batches.is_empty() {
+            return self.read_store(offset, end, max_bytes); // memory gave the seam up meanwhile
+        }
+        Ok(batches)
+    }
+
     /// Reads from the database; blocks. The index says which batches, and in which family they lie: an iterator that seeks
     /// in `log` itself would read one batch of every run of files just to place itself. Ends before a batch that is damaged.
     pub(crate) fn read_store(&self, offset: Offset, end: Offset, max_bytes: usize) -> Result<Vec<Batch>> {
@@ -63,7 +94,7 @@ impl Partition {
         for run in due.chunk_by(|(_, one), (_, next)| one.family() == next.family()) {
             let size: usize = run.iter().map(|(_, entry)| entry.size as usize).sum();
             let (Some((first, entry)), Some((last, _))) = (run.first(), run.last()) else { continue };
-            if size / run.len() >= LOOK_UP_BYTES_MIN {
+            if run.len() <= LOOK_UPS_MAX || size / run.len() >= LOOK_UP_BYTES_MIN {
                 for (base, entry) in run {
                     batches.extend(self.stored(*base, entry)?);
                 }
