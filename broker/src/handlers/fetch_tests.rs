@@ -33,8 +33,7 @@ fn told(answer: Vec<PartitionData>) -> Vec<(i32, i16, i64, Option<Vec<u8>>)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_records_lie_makes_no_difference() {
-    let seed = rand::random();
-    println!("seed {seed}");
+    let seed = crate::seed::seed("where_records_lie_makes_no_difference");
     let mut random = StdRng::seed_from_u64(seed);
     // none to the last partition, and only old ones to the first
     let appends: Vec<(i32, usize)> = (0..200)
