@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::*;
 
 const BATCHES: usize = 60;
-/// Of two partitions' batches about a third stay in memory.
+/// So that the newest batches stay in memory, and most do not.
 const TAIL_BYTES: usize = 3_000;
 
 async fn filled(dir: &std::path::Path) -> (Arc<Broker>, Arc<Partition>) {
@@ -15,7 +15,9 @@ async fn filled(dir: &std::path::Path) -> (Arc<Broker>, Arc<Partition>) {
     let partition = broker.catalog().ensure(new).await.unwrap().partition(0).unwrap();
     for number in 0..BATCHES {
         let mut batch = BatchBuilder::new();
-        (0..=number % 3).for_each(|_| batch.push(7, None, Some(&vec![b'x'; number]), &[]));
+        // small ones behind large ones, which would fit where the large one does not
+        let value = vec![b'x'; number * 37 % BATCHES * 5];
+        (0..=number % 3).for_each(|_| batch.push(7, None, Some(&value), &[]));
         let append = Append { partition: partition.clone(), batch: batch.build().unwrap(), origin: Origin::Client };
         broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
     }
