@@ -16,10 +16,10 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const TOPIC: &str = "raw_sales";
 const PARTITIONS: i32 = 3;
@@ -115,6 +115,7 @@ fn other_versions(server: &mut Server, random: &mut StdRng, sent: u64) -> u64 {
         let (address, stop) = (server.kafka.clone(), stop.clone());
         move || write(&address, sent, |_| stop.load(Ordering::Relaxed))
     });
+    let (seen, next_answers) = mpsc::channel();
     let reader = thread::spawn({
         let (http, stop) = (server.http.clone(), stop.clone());
         move || {
@@ -123,12 +124,17 @@ fn other_versions(server: &mut Server, random: &mut StdRng, sent: u64) -> u64 {
                 // Nobody answers while the server is away.
                 let Ok((status, body)) = http.try_get("/v1/views/by_item?wait=20s") else { continue };
                 assert_eq!(status, 200, "{body}");
-                answers.push(serde_json::from_str(&body).unwrap());
+                let answer: Value = serde_json::from_str(&body).unwrap();
+                let _ = seen.send(version(&answer));
+                answers.push(answer);
                 thread::sleep(Duration::from_millis(5));
             }
             answers
         }
     });
+    // a busy reader could miss a version that another replaces at once
+    let mut read = VersionsRead { last: String::new(), next: next_answers };
+    read.wait_for_another();
     let (mut query, mut filling) = (COMPARED[0].1.to_owned(), 0);
     for (column, condition) in [("low", "id % 2 = 0"), ("cents", "id % 3 = 1"), ("most", "item <> 'item 3'")] {
         let what = if column == "most" { "max(cents)" } else { "min(cents)" };
@@ -143,6 +149,7 @@ fn other_versions(server: &mut Server, random: &mut StdRng, sent: u64) -> u64 {
             let is_over = view["status"]["successor"].is_null() && view["sql"].to_string().contains(condition);
             if is_over { Ok(()) } else { Err(view.to_string()) }
         });
+        read.wait_for_another();
     }
     stop.store(true, Ordering::Relaxed);
     let (sent, answers) = (writer.join().unwrap(), reader.join().unwrap());
@@ -164,11 +171,34 @@ fn other_versions(server: &mut Server, random: &mut StdRng, sent: u64) -> u64 {
     sent
 }
 
+/// The version that an answer is of, by its third column.
+fn version(answer: &Value) -> String {
+    answer["columns"][2]["name"].as_str().unwrap().to_owned() + answer["columns"][2]["type"].as_str().unwrap()
+}
+
+/// What the reader sees, as far as it was looked at.
+struct VersionsRead {
+    last: String,
+    next: mpsc::Receiver<String>,
+}
+
+impl VersionsRead {
+    /// Waits until the reader has seen another version than before.
+    fn wait_for_another(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let version = self.next.recv_timeout(left).expect("the reader sees another version");
+            if version != self.last {
+                self.last = version;
+                return;
+            }
+        }
+    }
+}
+
 /// Offsets never go back, a version never comes back, and those around each change equal SQL below their offsets.
 fn check_answers(server: &Server, answers: &[Value]) {
-    let version = |answer: &Value| {
-        answer["columns"][2]["name"].as_str().unwrap().to_owned() + answer["columns"][2]["type"].as_str().unwrap()
-    };
     let next = |answer: &Value, partition: i32| answer["offsets"][TOPIC][partition.to_string()].as_i64().unwrap();
     let mut versions = vec![version(&answers[0])];
     for (before, after) in answers.iter().zip(&answers[1..]) {

@@ -6,6 +6,7 @@
 //! the engine, the lake and the coordinators wait for each commit before they make the next.
 
 mod acknowledged;
+mod change;
 mod full;
 mod staging;
 
@@ -27,95 +28,12 @@ use crate::error::{Error, Kind, Result};
 use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, ProducerState, Verdict};
-use crate::log::{Compacted, Partition, Stability, Writer};
-use crate::store::{Entries, Family, Store, Writes};
+use crate::log::{Partition, Stability, Writer};
+use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 use acknowledged::Acknowledged;
+pub use change::{Ack, Append, Appended, Change, Marker, Origin};
 use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
-
-/// One part of a commit.
-pub enum Change {
-    /// Adds a batch at the end of a partition.
-    Append(Append),
-    /// Sets a key.
-    Put(Family, Vec<u8>, Vec<u8>),
-    /// Sets many keys, which who made them may go on to use.
-    PutAll(Family, Arc<Entries>),
-    /// Removes a key.
-    Delete(Family, Vec<u8>),
-    /// Removes the keys of `[from, to)`.
-    DeleteRange(Family, Vec<u8>, Vec<u8>),
-    /// Moves a partition's log start forward; never above the high watermark, never back.
-    LogStart(Arc<Partition>, Offset),
-    /// Does the same, and has clients be served nothing below it from the cold log either.
-    Earliest(Arc<Partition>, Offset),
-    /// Starts a new leader epoch at the partition's end.
-    Epoch(Arc<Partition>, LeaderEpoch),
-    /// A partition belongs to a producer's transaction from now on; the producer must begin with sequence 0 there if the
-    /// last says so.
-    Admit(Arc<Partition>, (ProducerId, i16), bool),
-    /// Forgets a producer that has not appended since the given time.
-    ForgetProducer(Arc<Partition>, ProducerId, TimestampMs),
-    /// Replaces and removes batches that compaction judged.
-    Compact(Compacted),
-    /// Removes all that a partition stored; it must be marked deleted before.
-    Drop(Arc<Partition>),
-}
-
-/// A batch and where it goes.
-pub struct Append {
-    /// The partition.
-    pub partition: Arc<Partition>,
-    /// The batch, its CRC checked.
-    pub batch: Batch,
-    /// Whose it is.
-    pub origin: Origin,
-}
-
-/// Who wrote a batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// A client: sequence numbers are checked.
-    Client,
-    /// Millpond itself.
-    Internal,
-    /// Who ends a transaction: the batch is its marker.
-    Marker(Marker),
-}
-
-/// How a transaction ends in a partition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Marker {
-    /// Whether its records count.
-    pub committed: bool,
-    /// Epoch of the coordinator that says so.
-    pub coordinator_epoch: i32,
-    /// Whether it is an administrator that says so (WriteTxnMarkers), and not the coordinator, for which the transaction is
-    /// still on.
-    pub by_admin: bool,
-}
-
-/// When a commit is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ack {
-    /// After the write.
-    Written,
-    /// After the sync that `durability` asks for, and after it became visible.
-    Durable,
-}
-
-/// Where an append went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Appended {
-    /// Offset of the first record.
-    pub base_offset: Offset,
-    /// The time the records got, or -1 when they keep the client's.
-    pub log_append_time: TimestampMs,
-    /// The partition's log start.
-    pub log_start: Offset,
-    /// Whether it was there already, from an earlier try of an idempotent producer.
-    pub duplicate: bool,
-}
 
 struct Submission {
     changes: Vec<Change>,

@@ -12,25 +12,9 @@ use crate::log::{Partition, aborted, open};
 use crate::store::{Family, Writes};
 use crate::types::{Offset, TimestampMs};
 
-/// Room for what the store's batch writes beside each key and value: a kind, the family, two lengths.
-const ENTRY_BYTES: usize = 8;
-
 /// What a commit takes of a group's bytes.
 pub(super) fn submitted_bytes(submission: &Submission) -> usize {
     submission.changes.iter().map(Change::bytes).sum()
-}
-
-impl Change {
-    /// Bytes that it writes, but for what is small.
-    pub fn bytes(&self) -> usize {
-        match self {
-            Change::Append(append) => append.batch.bytes().len(),
-            Change::Put(_, key, value) => key.len() + value.len(),
-            Change::PutAll(_, entries) => entries.bytes() + entries.len() * ENTRY_BYTES,
-            Change::Compact(change) => change.size(),
-            _ => 0,
-        }
-    }
 }
 
 pub(super) fn duplicate(append: &Append, kept: &Kept) -> Appended {
