@@ -8,7 +8,7 @@ MILLPOND := $(CARGO_TARGET_DIR)/release/millpond
 # the systems of the demo, such as SYSTEM="music freelance"; empty: all
 SYSTEM ?=
 
-.PHONY: help run build test check crash bench soak web setup fmt
+.PHONY: help run build test check crash kills cases bench soak web setup fmt
 
 help:
 	@echo "make run     install what is missing, build, and run the demo (SYSTEM=music for one system, ARGS=...)"
@@ -16,6 +16,8 @@ help:
 	@echo "make check   format, lints, quick tests: under three minutes when warm"
 	@echo "make crash   cut the power of a server ten thousand times: half an hour and more (CRASHES=...)"
 	@echo "make bench   the benches, against Apache Kafka, Flink and Spark too: about half an hour (BENCH_ONLY=..., benches/settings.rs)"
+	@echo "make kills   kill -9 servers with views, joins, merges and a lake on HDFS, 300 times each (KILLS=...)"
+	@echo "make cases   compute 100,000 random views again (CASES=...)"
 	@echo "make soak    an hour under half of the most it takes: what grows (BENCH_SOAK_MINUTES=...)"
 	@echo "make web     the page's third-party parts (npm ci)"
 	@echo "make setup   only install what is missing for a build"
@@ -43,6 +45,19 @@ CRASHES ?= 10000
 crash: setup web
 	tests/support/setup
 	MILLPOND_CRASHES=$(CRASHES) cargo test --release --locked --test suite -- --nocapture faults::power $(ARGS)
+
+# the cases of `make test` that kill a server, with many more kills: streams, joins, a loaded system, a lake on HDFS
+KILLS ?= 300
+kills: setup web
+	tests/support/setup
+	MILLPOND_KILLS=$(KILLS) cargo test --release --locked --test suite -- --nocapture --test-threads 1 \
+		a_derived_stream_survives_kill_9 streams_are_joined_over_kill_9 kill_9_twenty_times_under_load \
+		a_lake_goes_on_through_failovers_and_kills_at_every_step $(ARGS)
+
+# the engine's oracle, with many more random views
+CASES ?= 100000
+cases: setup web
+	MILLPOND_CASES=$(CASES) cargo test --release --locked --workspace --lib -- --nocapture random_views_equal_a_recomputation $(ARGS)
 
 bench: setup web
 	benches/run

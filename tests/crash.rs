@@ -6,7 +6,7 @@ use crate::oracle::{lake, merging, music, oracle, report, settle};
 use crate::support::ledger::{Acknowledged, Writes};
 use crate::support::process::Process;
 use crate::support::server::{Options, Server, millpond};
-use crate::support::{Scratch, alone, eventually, seed};
+use crate::support::{Scratch, alone, eventually, kills, seed};
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
@@ -28,7 +28,8 @@ const LEDGER: &str = "ledger";
 #[test]
 fn kill_9_twenty_times_under_load() {
     let _alone = alone();
-    let scratch = Scratch::new("crash");
+    let kills = kills(KILLS);
+    let scratch = Scratch::for_kills("crash", kills);
     let mut random = StdRng::seed_from_u64(seed("crash"));
     let system = music(&scratch);
     let mut server = Server::start_with(&scratch, Options { configs: vec![system.clone()], ..Default::default() });
@@ -45,7 +46,7 @@ fn kill_9_twenty_times_under_load() {
         move || writes.run(&acknowledged, &stop)
     });
     let mut before = 0;
-    for kill in 1..=KILLS {
+    for kill in 1..=kills {
         // Some kills come while the server recovers or the first requests arrive, most in the middle of load.
         let load = Duration::from_millis(if kill % 5 == 0 {
             random.random_range(0..80)
@@ -56,7 +57,7 @@ fn kill_9_twenty_times_under_load() {
         thread::sleep(load);
         server.kill9();
         merges.join().unwrap();
-        if std::env::var_os("MILLPOND_SABOTAGE").is_some() && kill == KILLS {
+        if std::env::var_os("MILLPOND_SABOTAGE").is_some() && kill == kills {
             lose_what_was_not_flushed(&server);
         }
         server.start_again();
@@ -75,6 +76,7 @@ fn kill_9_twenty_times_under_load() {
     simulator.signal(libc::SIGTERM);
     simulator.wait(Duration::from_secs(120));
     assert_ledger(&server, &acknowledged, sent);
+    eprintln!("crash: {kills} kills");
 
     let found = report("oracle", oracle(&server, &system).arg("--sent").arg(scratch.path("sent.jsonl")));
     assert!(found["rejected"].as_u64().unwrap() > 0, "{found}");
@@ -207,5 +209,5 @@ fn assert_ledger(server: &Server, acknowledged: &Acknowledged, sent: Vec<u64>) {
         let (low, high) = consumer.fetch_watermarks(LEDGER, partition, Duration::from_secs(10)).unwrap();
         assert_eq!((low, high), (0, sent[partition as usize] as i64), "records nobody sent in partition {partition}");
     }
-    eprintln!("crash: {total} records, {KILLS} kills");
+    eprintln!("crash: {total} records");
 }

@@ -4,7 +4,7 @@
 use crate::support::http::rows;
 use crate::support::server::Server;
 use crate::support::writer::{patient, write_over_kills};
-use crate::support::{Scratch, beside_others, seed};
+use crate::support::{Scratch, beside_others, kills, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use rdkafka::ClientConfig;
@@ -76,13 +76,13 @@ type Sent = BTreeMap<u64, (u64, u64)>;
 #[test]
 fn a_derived_stream_survives_kill_9() {
     let _beside = beside_others();
-    let scratch = Scratch::new("derived");
+    let scratch = Scratch::for_kills("derived", kills(KILLS));
     let seed = seed("derived");
     let mut server = Server::with_config(&scratch, CONFIG);
     fill_users(&server.kafka);
     let mut random = StdRng::seed_from_u64(seed ^ 1);
     let write = move |address: &str, stop: &AtomicBool| write_until(address, seed, stop);
-    let sent = write_over_kills(&mut server, (KILLS, &mut random), write);
+    let sent = write_over_kills(&mut server, (kills(KILLS), &mut random), write);
     check(&server, &sent);
     server.kill9();
     server.start_again();

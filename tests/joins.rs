@@ -5,7 +5,7 @@ use crate::support::http::rows;
 use crate::support::reader::committed;
 use crate::support::server::Server;
 use crate::support::writer::{patient, write_over_kills};
-use crate::support::{Scratch, beside_others, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, kills, seed};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -55,11 +55,11 @@ fn paid_after(id: i64) -> Option<i64> {
 #[test]
 fn streams_are_joined_over_kill_9() {
     let _beside = beside_others();
-    let scratch = Scratch::new("joins");
+    let scratch = Scratch::for_kills("joins", kills(KILLS));
     let mut random = StdRng::seed_from_u64(seed("joins"));
     let mut server = Server::with_config(&scratch, CONFIG);
     server.http.post("/v1/sql", &json!({ "sql": SCRIPT }));
-    let sent = write_over_kills(&mut server, (KILLS, &mut random), write_until);
+    let sent = write_over_kills(&mut server, (kills(KILLS), &mut random), write_until);
     check(&server, sent);
     server.kill9();
     server.start_again();

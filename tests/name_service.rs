@@ -7,7 +7,7 @@ use crate::support::kafka::run;
 use crate::support::name_proxy::{Hold, NameProxy};
 use crate::support::name_service::{NameService, SERVICE};
 use crate::support::server::{Server, millpond};
-use crate::support::{CASE_MAX, Scratch, beside_others, eventually, seed};
+use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -193,7 +193,7 @@ fn a_lake_goes_on_through_failovers_and_kills_at_every_step() {
     let _beside = beside_others();
     let more = std::env::var("MILLPOND_KILLS").ok().map(|text| text.parse::<u32>().unwrap());
     let kills = more.unwrap_or(STEPS.len() as u32 + AT_RANDOM);
-    let scratch = Scratch::lasting("name-service", CASE_MAX.max(Duration::from_secs(10) * kills));
+    let scratch = Scratch::for_kills("name-service", kills);
     let mut random = StdRng::seed_from_u64(seed("name-service"));
     let mut nodes = NameService::start(&scratch);
     let conf = nodes.conf_dir(&scratch, [nodes.address(0), nodes.address(1)]);

@@ -166,7 +166,7 @@ impl Store {
     ///
     /// # Errors
     /// `Storage` when the database cannot read.
-    pub fn get_many(&self, family: Family, keys: &[Vec<u8>]) -> Result<Vec<Option<Vec<u8>>>> {
+    pub fn get_many(&self, family: Family, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
         let found = self.db.batched_multi_get_cf(self.handle(family), keys, false);
         found.into_iter().map(|value| value.map(|v| v.map(|v| v.to_vec())).map_err(unreadable)).collect()
     }

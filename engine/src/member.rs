@@ -326,7 +326,7 @@ impl ViewMember {
             return Ok(stored);
         }
         missing.sort_unstable_by_key(|at| keys.get(rows[*at]));
-        let wanted: Vec<Vec<u8>> = missing.iter().map(|at| keys.get(rows[*at]).to_vec()).collect();
+        let wanted: Vec<&[u8]> = missing.iter().map(|at| keys.get(rows[*at])).collect();
         let found = store.get_many(Family::State, &wanted)?;
         let known = missing.into_iter().zip(found).filter_map(|(at, value)| Some((at, Cow::Owned(value?))));
         stored.extend(known);

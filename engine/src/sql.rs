@@ -21,6 +21,7 @@ use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionConfig;
 
+use crate::filter_is_true::FilterIsTrue;
 use crate::names::closest;
 use crate::normalise::normalisers;
 use crate::top_k::top_k;
@@ -40,6 +41,7 @@ pub(crate) fn session() -> SessionContext {
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(FilterIsTrue))
         .with_physical_optimizer_rules(Vec::new())
         .build();
     let context = SessionContext::new_with_state(state);

@@ -193,7 +193,7 @@ mod tests {
             put(state::view_progress_key(1), progress(partition.id(), 2)),
             put(state::stream_progress_key("s"), progress(partition.id(), 1)),
             put(state::table_progress_key("d"), [&[0; 8][..], &progress(partition.id(), 0)].concat()),
-            put([&state::state_bound(1, 5)[..], b"key"].concat(), state::encode_state(7, b"")),
+            put([&state::state_bound(1, 5)[..], b"key"].concat(), state::state_header(7).to_vec()),
         ];
         changes.extend(change(partition.id()));
         broker.lane().commit(changes, Ack::Durable).await.unwrap();
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(found(gone).await, [], "the topic was deleted");
         let telling = StoredTelling { stage: 0, cursor: Vec::new(), former: definition(3) };
         let versions = |log| {
-            let state = |id| put([&state::state_bound(id, 5)[..], b"key"].concat(), state::encode_state(7, b""));
+            let state = |id| put([&state::state_bound(id, 5)[..], b"key"].concat(), state::state_header(7).to_vec());
             vec![
                 put(state::next_view_id_key(), vec![0, 0, 0, 4]),
                 put(state::successor_key("v"), definition(2).encode()),
@@ -254,7 +254,7 @@ mod tests {
             ([&[LONELY, b'j', 0, 0, 0][..], &[0; 20]].concat(), vec![2], STATE_DAMAGED, "stream j"),
             (vec![DEFINED, 2, b'x'], vec![1], STATE_DAMAGED, "the engine's state"),
             (vec![QUALITY, 1], vec![1], STATE_DAMAGED, "a counter of data quality"),
-            (state::state_bound(1, 6), state::encode_state(8, b""), OTHER_VIEW, "view v"),
+            (state::state_bound(1, 6), state::state_header(8).to_vec(), OTHER_VIEW, "view v"),
             (state::state_bound(2, 6), vec![], NO_VIEW, "view id 2"),
             (session, 4_i64.to_be_bytes().to_vec(), SESSION_LOST, "view v"),
             (state::next_view_id_key(), vec![0, 0, 0, 1], ID_TWICE, "view v"),

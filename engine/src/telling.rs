@@ -243,7 +243,7 @@ fn have_same_keys(former: &ViewMember, member: &ViewMember) -> bool {
 /// The keys whose groups the new version does not have.
 fn without_kept(former: &ViewMember, member: &ViewMember, keys: Vec<Vec<u8>>, broker: &Broker) -> Result<Vec<Vec<u8>>> {
     let groups = former.codec.decode_keys(keys.iter().map(Vec::as_slice))?;
-    let own: Vec<Vec<u8>> = member.codec.keys(&groups)?.iter().map(<[u8]>::to_vec).collect();
-    let found = broker.store().get_many(Family::State, &own)?;
+    let own = member.codec.keys(&groups)?;
+    let found = broker.store().get_many(Family::State, &own.iter().collect::<Vec<_>>())?;
     Ok(keys.into_iter().zip(found).filter(|(_, found)| found.is_none()).map(|(key, _)| key).collect())
 }

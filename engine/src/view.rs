@@ -184,11 +184,12 @@ fn check_windowed(windowed: Option<&Windowed>, stream: &Stream) -> Result<(), St
 fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Result<ViewPlan, String> {
     let unnest = parsed.unnest.as_ref().map(|unnest| Unnest::new(unnest, &stream.schema())).transpose()?;
     let all: Vec<usize> = (0..stream.schema().fields().len()).collect();
+    // Not simplified: the text names columns that the simplified plan may do without.
     let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all, unnest.as_ref()))?)?;
-    check_cut(&cut, parsed.windowed.as_ref())?;
     // Planned once more over just the columns it uses, so that nothing else is filtered or copied.
     let columns = used_columns(&cut, stream, unnest.as_ref())?;
-    let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &columns, unnest.as_ref()))?)?;
+    let cut = cut_plan(&simplified(plan_query(parsed, &input_schema(stream, &columns, unnest.as_ref()))?)?)?;
+    check_cut(&cut, parsed.windowed.as_ref())?;
     let below = cut.aggregate.input.schema().clone();
     let above = cut.aggregate.schema.clone();
     let context = sql::session();
@@ -245,7 +246,11 @@ fn plan_query(parsed: &ParsedView, schema: &SchemaRef) -> Result<LogicalPlan, St
     let plan = analyzed().map_err(|error| sql::message(&error))?;
     // Before anything is simplified: `now()` would become a constant.
     sql::refuse_unstable_plan(&plan)?;
-    // Some functions exist only in their simplified form. No other rule may run: it could change the cut.
+    Ok(plan)
+}
+
+/// Some functions exist only in their simplified form. No other rule may run: it could change the cut.
+fn simplified(plan: LogicalPlan) -> Result<LogicalPlan, String> {
     let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
     simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| sql::message(&error))
 }

@@ -191,8 +191,11 @@ impl Queries {
             .with_create_default_catalog_and_schema(false)
             .with_information_schema(true)
             .with_target_partitions(cores);
-        let mut base =
-            SessionStateBuilder::new_with_default_features().with_config(config).with_runtime_env(runtime).build();
+        let mut base = SessionStateBuilder::new_with_default_features()
+            .with_config(config)
+            .with_runtime_env(runtime)
+            .with_analyzer_rule(Arc::new(engine::FilterIsTrue))
+            .build();
         for function in engine::only_in_views().into_iter().chain([engine::tumble()]) {
             base.register_udf(Arc::new(function)).map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))?;
         }

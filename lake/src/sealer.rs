@@ -151,15 +151,18 @@ impl Sealer {
         let mut is_busy = false;
         let (Some(topic), Some(config)) = (self.topic(table), &table.settles) else { return Ok(false) };
         for partition in topic.partitions().iter() {
-            if !*stop.borrow() && self.is_due(table, config, partition).await? {
-                let priority = self.priority(table, config, partition);
+            if *stop.borrow() {
+                break;
+            }
+            if let Some(priority) = self.due(table, config, partition).await? {
                 is_busy |= self.settle(table, partition, partition.last_stable_offset(), priority).await?.is_some();
             }
         }
         Ok(is_busy)
     }
 
-    async fn is_due(&self, table: &Table, config: &TableConfig, partition: &Arc<Partition>) -> Result<bool> {
+    /// With which share of the machine a partition is to be settled now, if at all.
+    async fn due(&self, table: &Table, config: &TableConfig, partition: &Arc<Partition>) -> Result<Option<Priority>> {
         let settled = self.settler.manifest.settled(partition.id());
         let from = settled.mark.map_or(partition.log_start(), |mark| mark.offset).max(partition.log_start());
         let backlog = partition.backlog(from).await?;
@@ -173,19 +176,14 @@ impl Sealer {
         };
         let Some((oldest, bytes)) = backlog else {
             note(None);
-            return Ok(false);
+            return Ok(None);
         };
         note(Some(oldest));
         let records = u64::try_from(partition.last_stable_offset() - from).unwrap_or(0);
         let age = self.settler.broker.clock().now_ms().saturating_sub(oldest);
         let enough = records >= config.flush_rows as u64 || bytes >= config.flush_bytes;
-        Ok(settled.plan.is_some() || enough || age >= config.flush_age_ms)
-    }
-
-    fn priority(&self, table: &Table, config: &TableConfig, partition: &Partition) -> Priority {
-        let oldest = self.state(&table.topic).oldest_ms.get(&partition.index()).copied();
-        let age = oldest.map_or(0, |oldest| self.settler.broker.clock().now_ms().saturating_sub(oldest));
-        priority(age, config.flush_age_ms)
+        let is_due = settled.plan.is_some() || enough || age >= config.flush_age_ms;
+        Ok(is_due.then(|| priority(age, config.flush_age_ms)))
     }
 
     /// Settles all that a topic has now, due or not.

@@ -174,9 +174,7 @@ impl RangeWriter {
         let rows = concat_batches(self.layout.file_schema(), &waiting).map_err(|e| unwritten(&self.source, &e))?;
         drop(waiting);
         if slice.file.is_none() {
-            let sink = self.objects.create(&hidden).await?;
-            let file = AsyncArrowWriter::try_new(sink, rows.schema(), Some(properties(&rows)?));
-            slice.file = Some(file.map_err(|e| unwritten(&self.source, &e))?);
+            slice.file = Some(begin(&self.objects, (&self.source, &hidden), &rows).await?);
         }
         let Some(file) = &mut slice.file else { return Ok(()) };
         file.write(&rows).await.map_err(|e| unwritten(&self.source, &e))
@@ -274,6 +272,20 @@ pub fn published_range(topic: &str, name: &str) -> Option<(PartitionIndex, Offse
         }
         _ => None,
     }
+}
+
+/// The file under its hidden name that begins with these rows, in the order of their offsets.
+///
+/// # Errors
+/// `Destination`.
+pub async fn begin(
+    objects: &Objects,
+    (source, hidden): (&Source, &str),
+    rows: &RecordBatch,
+) -> Result<AsyncArrowWriter<FileSink>> {
+    let properties = properties(rows)?;
+    let sink = objects.create(hidden).await?;
+    AsyncArrowWriter::try_new(sink, rows.schema(), Some(properties)).map_err(|e| unwritten(source, &e))
 }
 
 /// How a file is written that begins with these rows, in the order of their offsets.

@@ -100,6 +100,11 @@ impl Scratch {
         Scratch::lasting(test, CASE_MAX)
     }
 
+    /// For a case with so many kills.
+    pub fn for_kills(test: &str, kills: u32) -> Scratch {
+        Scratch::lasting(test, CASE_MAX.max(Duration::from_secs(10) * kills))
+    }
+
     /// For a case that may take so long.
     pub fn lasting(test: &str, longest: Duration) -> Scratch {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{test}-{}", std::process::id()));
@@ -150,6 +155,11 @@ pub fn eventually<T>(what: &str, within: Duration, mut probe: impl FnMut() -> Re
         assert!(started.elapsed() < within, "{what}: not within {within:?}: {refusal}");
         thread::sleep(Duration::from_millis(25));
     }
+}
+
+/// How many times a case kills its server: `MILLPOND_KILLS` (`make kills`), or as usual.
+pub fn kills(usual: u32) -> u32 {
+    env::var("MILLPOND_KILLS").map_or(usual, |text| text.parse().expect("MILLPOND_KILLS is a whole number"))
 }
 
 /// The seed of a random test: from `MILLPOND_SEED`, or the clock; always printed.

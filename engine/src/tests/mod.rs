@@ -19,6 +19,7 @@ mod next_step;
 mod oracle;
 mod own_schema;
 mod protobuf;
+mod random;
 mod replaced;
 mod speed;
 mod succession;

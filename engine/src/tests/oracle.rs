@@ -22,6 +22,15 @@ impl Random {
         Random(seed)
     }
 
+    /// Another one for each number, also for those that follow each other.
+    pub(super) fn of(number: u64) -> Random {
+        Random(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(super) fn seed(&self) -> u64 {
+        self.0
+    }
+
     pub(super) fn below(&mut self, bound: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

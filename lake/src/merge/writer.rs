@@ -18,7 +18,7 @@ use crate::error::{LakeError, Result};
 use crate::manifest_bytes::FileEntry;
 use crate::objects::{FileSink, Objects};
 use crate::tables::offsets;
-use crate::writer::{Source, Written, memory_bytes, properties, unwritten};
+use crate::writer::{Source, Written, begin, memory_bytes, unwritten};
 
 /// Rows that are read at a time.
 const CHUNK_ROWS: usize = 8_192;
@@ -165,16 +165,6 @@ impl Merging {
         };
         Ok(Written { hidden: self.hidden, entry })
     }
-}
-
-/// The file that begins with these rows.
-async fn begin(
-    objects: &Objects,
-    (source, hidden): (&Source, &str),
-    rows: &RecordBatch,
-) -> Result<AsyncArrowWriter<FileSink>> {
-    let sink = objects.create(hidden).await?;
-    AsyncArrowWriter::try_new(sink, rows.schema(), Some(properties(rows)?)).map_err(|e| unwritten(source, &e))
 }
 
 fn damaged(input: &FileEntry, why: &dyn std::fmt::Display) -> LakeError {

@@ -22,7 +22,7 @@ use super::reader::Columns;
 use super::sums::{as_kept, record_sum};
 use crate::error::{LakeError, Result};
 use crate::objects::{FileSink, Objects, TMP_DIR};
-use crate::writer::{Source, memory_bytes, properties, unwritten};
+use crate::writer::{Source, begin, memory_bytes, unwritten};
 
 /// Bytes of the log that are read at one time.
 const READ_BYTES: usize = 1 << 20;
@@ -166,11 +166,7 @@ impl<'a> RawWriter<'a> {
         self.open_bytes += memory_bytes(rows);
         let file = match &mut self.file {
             Some(file) => file,
-            none => {
-                let sink = self.objects.create(&self.hidden).await?;
-                let file = AsyncArrowWriter::try_new(sink, self.schema.clone(), Some(properties(rows)?));
-                none.insert(file.map_err(|e| unwritten(self.source, &e))?)
-            }
+            none => none.insert(begin(self.objects, (self.source, &self.hidden), rows).await?),
         };
         file.write(rows).await.map_err(|e| unwritten(self.source, &e))
     }
