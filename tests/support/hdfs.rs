@@ -1,6 +1,8 @@
-//! A real HDFS: a name node and two data nodes of Apache Hadoop 3.5, each a process of its own, so that each can be killed.
+//! A real HDFS: a name node and two data nodes of Apache Hadoop 3.5, each a process of its own, so that each can be killed. With a
+//! realm it takes nobody without Kerberos.
 
 use super::kafka::{free_port, run};
+use super::kerberos::{self, Realm};
 use super::process::Process;
 use super::{Scratch, cache, eventually};
 use std::fmt::Write;
@@ -16,23 +18,45 @@ pub struct Hdfs {
     data_nodes: Vec<Process>,
     starts: u32,
     address: String,
+    realm: Option<Realm>,
 }
 
 impl Hdfs {
     pub fn start(scratch: &Scratch) -> Hdfs {
+        Hdfs::start_in(scratch, None)
+    }
+
+    /// One that wants Kerberos, in a realm of its own, and encrypts all that goes over the network.
+    pub fn secure(scratch: &Scratch) -> Hdfs {
+        let realm = Realm::start(&scratch.path("hdfs"));
+        Hdfs::start_in(scratch, Some(realm))
+    }
+
+    fn start_in(scratch: &Scratch, realm: Option<Realm>) -> Hdfs {
         let folder = scratch.path("hdfs");
         let address = format!("127.0.0.1:{}", free_port());
         let http = format!("127.0.0.1:{}", free_port());
+        let secure = realm.as_ref().map(Realm::properties).unwrap_or_default();
         for node in 0..=DATA_NODES {
-            scratch.write(&format!("hdfs/conf-{node}/core-site.xml"), &core_site(&address, &folder));
+            scratch.write(&format!("hdfs/conf-{node}/core-site.xml"), &core_site(&address, &folder, &secure));
             scratch.write(&format!("hdfs/conf-{node}/hdfs-site.xml"), &hdfs_site((&address, &http), &folder, node));
         }
         run(hadoop(&folder, 0, "server.namenode.NameNode").args(["-format", "-force", "-nonInteractive"]));
         let name_node = Process::start(hadoop(&folder, 0, "server.namenode.NameNode"), &folder.join("name-1"));
         let data_nodes = (1..=DATA_NODES).map(|node| data_node(&folder, node, 1)).collect();
-        let mut hdfs = Hdfs { folder, name_node, data_nodes, starts: 1, address };
+        let mut hdfs = Hdfs { folder, name_node, data_nodes, starts: 1, address, realm };
         hdfs.wait_for_data_nodes(DATA_NODES);
         hdfs
+    }
+
+    /// Whose tickets are taken.
+    pub fn realm(&self) -> &Realm {
+        self.realm.as_ref().unwrap()
+    }
+
+    /// A directory with the configuration that clients are given.
+    pub fn conf_dir(&self) -> PathBuf {
+        self.folder.join("conf-0")
     }
 
     /// A directory as `lake.url`.
@@ -128,7 +152,7 @@ pub fn hadoop(folder: &std::path::Path, node: usize, class: &str) -> Command {
     command
 }
 
-/// A JVM with Hadoop's classes and the configuration of a node.
+/// A JVM with Hadoop's classes and the configuration of a node, and with a ticket where Kerberos is wanted.
 pub fn java(folder: &std::path::Path, node: usize) -> Command {
     let jars = cache().join("hdfs/jars/*");
     let conf = folder.join(format!("conf-{node}"));
@@ -142,12 +166,15 @@ pub fn java(folder: &std::path::Path, node: usize) -> Command {
         ])
         .arg("-cp")
         .arg(format!("{}:{}", conf.display(), jars.display()));
+    command.envs(kerberos::of_jvm(folder));
     command
 }
 
-fn core_site(address: &str, folder: &std::path::Path) -> String {
-    let tmp = folder.join("tmp").display().to_string();
-    site(&[("fs.defaultFS", &format!("hdfs://{address}")), ("hadoop.tmp.dir", &tmp)])
+fn core_site(address: &str, folder: &std::path::Path, secure: &[(&str, String)]) -> String {
+    let (url, tmp) = (format!("hdfs://{address}"), folder.join("tmp").display().to_string());
+    let mut properties = vec![("fs.defaultFS", url.as_str()), ("hadoop.tmp.dir", &tmp)];
+    properties.extend(secure.iter().map(|(name, value)| (*name, value.as_str())));
+    site(&properties)
 }
 
 fn hdfs_site((address, http): (&str, &str), folder: &std::path::Path, node: usize) -> String {
