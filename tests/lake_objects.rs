@@ -196,35 +196,7 @@ fn each_is_there_once(kind: Kind) {
     let stop = Arc::new(AtomicBool::new(false));
     let producing = produce(&server, &stop);
     settles(&server, "ticks");
-    for (which, fault) in [
-        // before a file is there, and when it is and the manifest does not know it
-        (("PUT", "/raw/ticks/"), Fault::HeldBefore),
-        (("PUT", "/raw/ticks/"), Fault::HeldAfter),
-        // the same of files that a merge replaced
-        (words.delete, Fault::HeldBefore),
-        (words.delete, Fault::HeldAfter),
-        // the tables that SQL writes, and the archive
-        (("PUT", "/processed/by_label/"), Fault::HeldAfter),
-        (("PUT", "/archive/ticks/"), Fault::HeldAfter),
-        // while the owner is asked for
-        (("GET", "_millpond.json"), Fault::HeldBefore),
-    ] as [(Which, Fault); 7]
-    {
-        let ask = match which.1 {
-            "/processed/by_label/" => Some(asking(&server, "/v1/transforms/by_label/run")),
-            "/archive/ticks/" => Some(asking(&server, "/v1/lake/archive")),
-            _ if which == words.delete => Some(merging(&server, "ticks")),
-            _ => None,
-        };
-        store.network.fail(&[(which, fault)]);
-        store.network.wait_until_held();
-        server.kill9();
-        store.network.release();
-        if let Some(ask) = ask {
-            ask.join().unwrap();
-        }
-        server.start_again();
-    }
+    is_killed_at_each_request(&store, &mut server, &words);
     let put: Which = ("PUT", "/raw/ticks/");
     // the answer to a file that was new is lost: the next attempt replaces just what it finds
     let lost = [(words.create, Fault::Lost), (words.replace, Fault::Late)];
@@ -234,6 +206,7 @@ fn each_is_there_once(kind: Kind) {
         if left == 0 { Ok(()) } else { Err(format!("{left} are left: {}", table(&server, "ticks"))) }
     });
     settles(&server, "ticks");
+    a_copy_whose_answer_is_lost_is_made_again(&store, &server);
     goes_on_while_the_store_is_away(&store, &mut server);
     stop.store(true, Ordering::Relaxed);
     let sent = producing.join().unwrap();
@@ -252,6 +225,39 @@ fn each_is_there_once(kind: Kind) {
     is_restored(&store, &copy, sent);
     consumers_read_on_from_the_bucket(&store);
     pyiceberg_reads_the_bucket(&store);
+}
+
+/// At the requests between which a file is there and the manifest does not know it, or the other way round.
+fn is_killed_at_each_request(store: &Store, server: &mut Server, words: &Words) {
+    for (which, fault) in [
+        // before a file is there, and when it is and the manifest does not know it
+        (("PUT", "/raw/ticks/"), Fault::HeldBefore),
+        (("PUT", "/raw/ticks/"), Fault::HeldAfter),
+        // the same of files that a merge replaced
+        (words.delete, Fault::HeldBefore),
+        (words.delete, Fault::HeldAfter),
+        // the tables that SQL writes, and the archive
+        (("PUT", "/processed/by_label/"), Fault::HeldAfter),
+        (("PUT", "/archive/ticks/"), Fault::HeldAfter),
+        // while the owner is asked for
+        (("GET", "_millpond.json"), Fault::HeldBefore),
+    ] as [(Which, Fault); 7]
+    {
+        let ask = match which.1 {
+            "/processed/by_label/" => Some(asking(server, "/v1/transforms/by_label/run")),
+            "/archive/ticks/" => Some(asking(server, "/v1/lake/archive")),
+            _ if which == words.delete => Some(merging(server, "ticks")),
+            _ => None,
+        };
+        store.network.fail(&[(which, fault)]);
+        store.network.wait_until_held();
+        server.kill9();
+        store.network.release();
+        if let Some(ask) = ask {
+            ask.join().unwrap();
+        }
+        server.start_again();
+    }
 }
 
 /// More settles after the backup, and is merged with what it has.
@@ -334,6 +340,16 @@ fn pyiceberg_reads_the_bucket(store: &Store) {
     iceberg::settle(&server, 70..80);
     reads(&server, &["replace 60", "append 70", "append 80"]);
     assert!(server.stop().success());
+}
+
+fn a_copy_whose_answer_is_lost_is_made_again(store: &Store, server: &Server) {
+    store.network.fail(&[(("PUT", "/archive/ticks/"), Fault::Lost)]);
+    eventually("the archive has it", Duration::from_secs(60), || {
+        match (server.http.try_post("/v1/lake/archive", &Value::Null)?, store.network.left()) {
+            ((200, _), 0) => Ok(()),
+            ((status, said), left) => Err(format!("{left} are left: {status} {said}")),
+        }
+    });
 }
 
 fn goes_on_while_the_store_is_away(store: &Store, server: &mut Server) {

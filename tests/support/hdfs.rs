@@ -36,10 +36,14 @@ impl Hdfs {
         let folder = scratch.path("hdfs");
         let address = format!("127.0.0.1:{}", free_port());
         let http = format!("127.0.0.1:{}", free_port());
+        // in both files, as each overrides defaults of its own
         let secure = realm.as_ref().map(Realm::properties).unwrap_or_default();
         for node in 0..=DATA_NODES {
             scratch.write(&format!("hdfs/conf-{node}/core-site.xml"), &core_site(&address, &folder, &secure));
-            scratch.write(&format!("hdfs/conf-{node}/hdfs-site.xml"), &hdfs_site((&address, &http), &folder, node));
+            scratch.write(
+                &format!("hdfs/conf-{node}/hdfs-site.xml"),
+                &hdfs_site((&address, &http), (&folder, node), &secure),
+            );
         }
         run(hadoop(&folder, 0, "server.namenode.NameNode").args(["-format", "-force", "-nonInteractive"]));
         let name_node = Process::start(hadoop(&folder, 0, "server.namenode.NameNode"), &folder.join("name-1"));
@@ -170,20 +174,27 @@ pub fn java(folder: &std::path::Path, node: usize) -> Command {
     command
 }
 
-fn core_site(address: &str, folder: &std::path::Path, secure: &[(&str, String)]) -> String {
+fn core_site(address: &str, folder: &std::path::Path, secure: Properties<'_>) -> String {
     let (url, tmp) = (format!("hdfs://{address}"), folder.join("tmp").display().to_string());
     let mut properties = vec![("fs.defaultFS", url.as_str()), ("hadoop.tmp.dir", &tmp)];
     properties.extend(secure.iter().map(|(name, value)| (*name, value.as_str())));
     site(&properties)
 }
 
-fn hdfs_site((address, http): (&str, &str), folder: &std::path::Path, node: usize) -> String {
+type Properties<'of> = &'of [(&'static str, String)];
+
+fn hdfs_site(
+    (address, http): (&str, &str),
+    (folder, node): (&std::path::Path, usize),
+    secure: Properties<'_>,
+) -> String {
     let at = |name: &str| format!("file://{}", folder.join(name).display());
-    site(&[
+    let (names, data) = (at("name"), at(&format!("data-{node}")));
+    let mut properties = vec![
         ("dfs.namenode.rpc-address", address),
         ("dfs.namenode.http-address", http),
-        ("dfs.namenode.name.dir", &at("name")),
-        ("dfs.datanode.data.dir", &at(&format!("data-{node}"))),
+        ("dfs.namenode.name.dir", &names),
+        ("dfs.datanode.data.dir", &data),
         ("dfs.datanode.address", "127.0.0.1:0"),
         ("dfs.datanode.http.address", "127.0.0.1:0"),
         ("dfs.datanode.ipc.address", "127.0.0.1:0"),
@@ -192,7 +203,9 @@ fn hdfs_site((address, http): (&str, &str), folder: &std::path::Path, node: usiz
         ("dfs.namenode.heartbeat.recheck-interval", "1000"),
         ("dfs.namenode.safemode.extension", "0"),
         ("dfs.blockreport.initialDelay", "0"),
-    ])
+    ];
+    properties.extend(secure.iter().map(|(name, value)| (*name, value.as_str())));
+    site(&properties)
 }
 
 /// A file of a Hadoop configuration.

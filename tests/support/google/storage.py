@@ -176,6 +176,8 @@ class Handler(BaseHTTPRequestHandler):
         if "Content-Length" not in dict(headers):
             self.send_header("Content-Length", str(len(body)))
         self.send_header("Content-Type", kind)
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
