@@ -38,10 +38,13 @@ fn a_lake_lives_on_an_hdfs_that_wants_kerberos() {
     is_told_that_kerberos_is_wanted(&hdfs);
 }
 
-/// A server with a lake in a directory of its own, with these settings and variables.
-fn start(scratch: &Scratch, hdfs: &Hdfs, (settings, env): (String, Vec<(&'static str, String)>)) -> Server {
-    let name = scratch.path("").file_name().unwrap().to_string_lossy().into_owned();
-    let lake = format!("[lake]\nurl = {:?}\n{settings}\n", hdfs.url(&name));
+/// A server with a lake in this directory, with these settings and variables.
+fn start(
+    scratch: &Scratch,
+    (hdfs, dir): (&Hdfs, &str),
+    (settings, env): (String, Vec<(&'static str, String)>),
+) -> Server {
+    let lake = format!("[lake]\nurl = {:?}\n{settings}\n", hdfs.url(dir));
     let configs = vec![scratch.write("system.toml", SYSTEM), scratch.write("lake.toml", &lake)];
     Server::start_with(scratch, Options { configs, env, ..Options::default() })
 }
@@ -90,7 +93,7 @@ fn goes_on_by_its_keytab(hdfs: &mut Hdfs) {
         shown(&keytab)
     );
     let env = vec![("KRB5_CONFIG", shown(&hdfs.realm().conf(TICKETS_LAST)))];
-    let mut server = start(&scratch, hdfs, (settings, env));
+    let mut server = start(&scratch, (hdfs, "keytab"), (settings, env));
     for step in 0..3 {
         write(&server, step * 20..step * 20 + 20);
         settles(&server, step * 20 + 20);
@@ -119,7 +122,7 @@ fn goes_on_by_its_keytab(hdfs: &mut Hdfs) {
     let said = verify.args(["verify", "lake", "orders", "--http", server.http.address()]).output().unwrap();
     assert!(said.status.success(), "{said:?}");
     assert!(server.stop().success());
-    let files = hdfs.files("kerberos-keytab");
+    let files = hdfs.files("keytab");
     assert!(files.len() >= 2 && files.iter().all(|(_, replication)| *replication == 2), "{files:?}");
 }
 
@@ -129,7 +132,7 @@ fn goes_on_by_a_ticket_that_comes(hdfs: &Hdfs) {
     let cache = scratch.path("tickets");
     let settings = format!("hdfs_conf_dir = {:?}", shown(&hdfs.conf_dir()));
     let env = vec![("KRB5_CONFIG", shown(&hdfs.realm().conf(HOUR))), ("KRB5CCNAME", format!("FILE:{}", shown(&cache)))];
-    let mut server = start(&scratch, hdfs, (settings, env));
+    let mut server = start(&scratch, (hdfs, "ticket"), (settings, env));
     write(&server, 0..10);
     let error = refusal(&server).expect("there is no ticket");
     assert!(error.contains("Kerberos: ") && error.contains("kinit") && error.contains("tried again"), "{error}");
@@ -142,7 +145,7 @@ fn goes_on_by_a_ticket_that_comes(hdfs: &Hdfs) {
 /// One that knows nothing of Kerberos.
 fn is_told_that_kerberos_is_wanted(hdfs: &Hdfs) {
     let scratch = Scratch::new("kerberos-none");
-    let mut server = start(&scratch, hdfs, (String::new(), Vec::new()));
+    let mut server = start(&scratch, (hdfs, "none"), (String::new(), Vec::new()));
     write(&server, 0..10);
     let error = refusal(&server).expect("it is refused");
     assert!(error.contains("it wants Kerberos: set lake.hdfs_principal"), "{error}");
