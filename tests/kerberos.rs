@@ -148,6 +148,6 @@ fn is_told_that_kerberos_is_wanted(hdfs: &Hdfs) {
     let mut server = start(&scratch, (hdfs, "none"), (String::new(), Vec::new()));
     write(&server, 0..10);
     let error = refusal(&server).expect("it is refused");
-    assert!(error.contains("it wants Kerberos: set lake.hdfs_principal"), "{error}");
+    assert!(error.contains("whether it wants Kerberos"), "{error}");
     assert!(server.stop().success());
 }

@@ -39,6 +39,8 @@ const TICKET: &str = "check lake.hdfs_principal and lake.hdfs_keytab (or KRB5_CL
                       KRB5_CONFIG names the realm's servers; it is tried again";
 /// What the library says when GSSAPI's is not there.
 const NO_GSSAPI: &str = "Failed to load libgssapi";
+/// What it says when a name node ends the connection, as it does with those it does not take.
+const ENDED: &str = "RPC listener disconnected";
 const DIR_PERMISSION: u32 = 0o755;
 
 /// A directory on HDFS. Holds: the way to its name nodes.
@@ -375,8 +377,9 @@ fn told(error: &HdfsError) -> String {
     let next = match class.rsplit('.').next().unwrap_or_default() {
         _ if matches!(error, HdfsError::GSSAPIError(..)) => TICKET,
         _ if text.contains(NO_GSSAPI) => "install Kerberos' library (Debian: libgssapi-krb5-2); it is tried again",
-        "AccessControlException" if text.contains("SIMPLE authentication") => {
-            "it wants Kerberos: set lake.hdfs_principal and lake.hdfs_keytab, or lake.hdfs_conf_dir to where core-site.xml says so"
+        _ if text.contains(ENDED) => {
+            "check that HDFS runs, whether it wants Kerberos (then set lake.hdfs_principal and lake.hdfs_keytab), and that the \
+             principal may act for lake.hdfs_user where that is set; it is tried again"
         }
         "SafeModeException" => "HDFS is in safe mode and takes no changes; it is tried again",
         "AccessControlException" => "give the directory to that user, or set lake.hdfs_user or HADOOP_USER_NAME",
@@ -423,5 +426,7 @@ mod tests {
         );
         let text = told(&safe);
         assert!(text.contains("safe mode") && !text.contains("\tat"), "{text}");
+        let refused = HdfsError::IOError(std::io::Error::other("RPC listener disconnected"));
+        assert!(told(&refused).contains("lake.hdfs_principal"), "{}", told(&refused));
     }
 }
