@@ -206,7 +206,10 @@ fn each_is_there_once(kind: Kind) {
         if left == 0 { Ok(()) } else { Err(format!("{left} are left: {}", table(&server, "ticks"))) }
     });
     settles(&server, "ticks");
-    a_copy_whose_answer_is_lost_is_made_again(&store, &server);
+    if kind == Kind::Google {
+        // the client of S3 makes it again by itself
+        a_copy_whose_answer_is_lost_is_made_again(&store, &server);
+    }
     goes_on_while_the_store_is_away(&store, &mut server);
     stop.store(true, Ordering::Relaxed);
     let sent = producing.join().unwrap();
