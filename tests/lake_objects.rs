@@ -1,10 +1,10 @@
-//! The lake in an object store, one that speaks like S3 and one like Azure's: every record once across kills of the server at each request that matters,
+//! The lake in an object store, one that speaks like S3, one like Azure's and one like Google's: every record once across kills of the server at each request that matters,
 //! refused, cut and lost requests, and a store that is away; pyarrow reads the bucket by itself; large files in parts; what is told
 //! when keys, bucket or owner are wrong; backups there; consumers of what the log let go; Iceberg tables by pyiceberg.
 
 use crate::oracle::{merging, settle};
 use crate::support::kafka::run;
-use crate::support::objects::{Kind, SECRET, Store};
+use crate::support::objects::{Kind, Store};
 use crate::support::process::Process;
 use crate::support::proxy::{Fault, Which};
 use crate::support::server::{Options, Server, millpond, serve};
@@ -53,7 +53,7 @@ sql = "SELECT label, count(*) AS n, sum(id) AS ids FROM ticks GROUP BY label"
 [[jobs]]
 name = "backup"
 retries = 0
-steps = [{ backup = "s3://lake-bucket/backups", keep = 1 }]
+steps = [{ backup = "STORE://lake-bucket/backups", keep = 1 }]
 "#;
 
 const BLOBS: &str = r#"
@@ -81,7 +81,8 @@ fn start(scratch: &Scratch, store: &Store, system: &str) -> Server {
 
 /// A lake in a directory of the bucket.
 fn start_in(scratch: &Scratch, store: &Store, (dir, system): (&str, &str)) -> Server {
-    let configs = vec![scratch.write("system.toml", system), scratch.write("store.toml", &store.config())];
+    let system = system.replace("STORE://lake-bucket/backups", &store.url(BUCKET, "backups"));
+    let configs = vec![scratch.write("system.toml", &system), scratch.write("store.toml", &store.config())];
     let args = vec!["--lake".to_owned(), store.url(BUCKET, dir)];
     Server::start_with(scratch, Options { configs, args, ..Options::default() })
 }
@@ -150,21 +151,94 @@ fn asking(server: &Server, path: &'static str) -> JoinHandle<()> {
 
 #[test]
 fn every_record_is_in_the_bucket_once() {
+    each_is_there_once(Kind::S3);
+}
+
+#[test]
+fn every_record_is_in_a_bucket_of_google_once() {
+    each_is_there_once(Kind::Google);
+}
+
+/// The requests that tests fail and that stores have their own words for.
+struct Words {
+    /// Ends files that a merge replaced.
+    delete: Which,
+    /// Creates only, and replaces only what was found.
+    create: Which,
+    replace: Which,
+}
+
+fn words(kind: Kind) -> Words {
+    let delete = match kind {
+        Kind::S3 => ("POST", "?delete"),
+        Kind::Azure => ("POST", "comp=batch"),
+        // one by one
+        Kind::Google => ("DELETE", "/raw/ticks/"),
+    };
+    match kind {
+        Kind::S3 | Kind::Azure => Words { delete, create: ("PUT", "if-none-match: *"), replace: ("PUT", "if-match: ") },
+        // a generation of what is there does not begin with a zero
+        Kind::Google => Words {
+            delete,
+            create: ("PUT", "x-goog-if-generation-match: 0"),
+            replace: ("PUT", "x-goog-if-generation-match: 1"),
+        },
+    }
+}
+
+fn each_is_there_once(kind: Kind) {
     let _beside = beside_others();
-    let scratch = Scratch::new("lake-s3");
-    let store = Store::start(&scratch, Kind::S3);
+    let scratch = Scratch::new(&format!("lake-{kind:?}"));
+    let store = Store::start(&scratch, kind);
+    let words = words(kind);
     store.make_bucket(BUCKET);
     let mut server = start(&scratch, &store, SYSTEM);
     let stop = Arc::new(AtomicBool::new(false));
     let producing = produce(&server, &stop);
     settles(&server, "ticks");
+    is_killed_at_each_request(&store, &mut server, &words);
+    let put: Which = ("PUT", "/raw/ticks/");
+    // the answer to a file that was new is lost: the next attempt replaces just what it finds
+    let lost = [(words.create, Fault::Lost), (words.replace, Fault::Late)];
+    store.network.fail(&[[(put, Fault::Refused), (put, Fault::Cut), (put, Fault::Late)].as_slice(), &lost].concat());
+    eventually("each fault happened", Duration::from_secs(60), || {
+        let left = store.network.left();
+        if left == 0 { Ok(()) } else { Err(format!("{left} are left: {}", table(&server, "ticks"))) }
+    });
+    settles(&server, "ticks");
+    if kind == Kind::Google {
+        // the client of S3 makes it again by itself
+        a_copy_whose_answer_is_lost_is_made_again(&store, &server);
+    }
+    goes_on_while_the_store_is_away(&store, &mut server);
+    stop.store(true, Ordering::Relaxed);
+    let sent = producing.join().unwrap();
+    holds_once(&store, &server, sent);
+    let mut print = millpond();
+    let ddl = run(print.args(["ddl", "spark", "--http", server.http.address()]));
+    let table = if kind == Kind::S3 { "s3a" } else { "gs" }.to_owned() + "://lake-bucket/some/lake/raw/ticks";
+    assert!(ddl.contains(&table), "{ddl}");
+    let copy = backs_up(&scratch, &store, &server);
+    goes_on(&server, sent);
+    assert!(server.stop().success());
+    assert!(store.keys(BUCKET).iter().all(|key| !key.contains("/_retired/") && !key.contains("/_tmp/")));
+    assert_eq!(store.open_uploads(BUCKET), 0);
+    let waiting = server.data_dir().join("lake-uploads");
+    assert_eq!(std::fs::read_dir(waiting).map_or(0, |files| files.count()), 0, "files wait that nobody uploads");
+    is_restored(&store, &copy, sent);
+    consumers_read_on_from_the_bucket(&store);
+    pyiceberg_reads_the_bucket(&store);
+}
+
+/// At the requests between which a file is there and the manifest does not know it, or the other way round.
+fn is_killed_at_each_request(store: &Store, server: &mut Server, words: &Words) {
     for (which, fault) in [
         // before a file is there, and when it is and the manifest does not know it
         (("PUT", "/raw/ticks/"), Fault::HeldBefore),
         (("PUT", "/raw/ticks/"), Fault::HeldAfter),
         // the same of files that a merge replaced
-        (("POST", "?delete"), Fault::HeldBefore),
-        (("POST", "?delete"), Fault::HeldAfter),
+        (words.delete, Fault::HeldBefore),
+        (words.delete, Fault::HeldAfter),
         // the tables that SQL writes, and the archive
         (("PUT", "/processed/by_label/"), Fault::HeldAfter),
         (("PUT", "/archive/ticks/"), Fault::HeldAfter),
@@ -173,9 +247,9 @@ fn every_record_is_in_the_bucket_once() {
     ] as [(Which, Fault); 7]
     {
         let ask = match which.1 {
-            "/processed/by_label/" => Some(asking(&server, "/v1/transforms/by_label/run")),
-            "/archive/ticks/" => Some(asking(&server, "/v1/lake/archive")),
-            "?delete" => Some(merging(&server, "ticks")),
+            "/processed/by_label/" => Some(asking(server, "/v1/transforms/by_label/run")),
+            "/archive/ticks/" => Some(asking(server, "/v1/lake/archive")),
+            _ if which == words.delete => Some(merging(server, "ticks")),
             _ => None,
         };
         store.network.fail(&[(which, fault)]);
@@ -187,32 +261,6 @@ fn every_record_is_in_the_bucket_once() {
         }
         server.start_again();
     }
-    let put: Which = ("PUT", "/raw/ticks/");
-    // the answer to a file that was new is lost: the next attempt replaces just what it finds
-    let lost = [(("PUT", "if-none-match: *"), Fault::Lost), (("PUT", "if-match: "), Fault::Late)];
-    store.network.fail(&[[(put, Fault::Refused), (put, Fault::Cut), (put, Fault::Late)].as_slice(), &lost].concat());
-    eventually("each fault happened", Duration::from_secs(60), || {
-        let left = store.network.left();
-        if left == 0 { Ok(()) } else { Err(format!("{left} are left: {}", table(&server, "ticks"))) }
-    });
-    settles(&server, "ticks");
-    goes_on_while_the_store_is_away(&store, &mut server);
-    stop.store(true, Ordering::Relaxed);
-    let sent = producing.join().unwrap();
-    holds_once(&store, &server, sent);
-    let mut print = millpond();
-    let ddl = run(print.args(["ddl", "spark", "--http", server.http.address()]));
-    assert!(ddl.contains("s3a://lake-bucket/some/lake/raw/ticks"), "{ddl}");
-    let copy = backs_up(&scratch, &store, &server);
-    goes_on(&server, sent);
-    assert!(server.stop().success());
-    assert!(store.keys(BUCKET).iter().all(|key| !key.contains("/_retired/") && !key.contains("/_tmp/")));
-    assert_eq!(store.open_uploads(BUCKET), 0);
-    let waiting = server.data_dir().join("lake-uploads");
-    assert_eq!(std::fs::read_dir(waiting).map_or(0, |files| files.count()), 0, "files wait that nobody uploads");
-    is_restored(&store, &copy, sent);
-    consumers_read_on_from_the_bucket(&store);
-    pyiceberg_reads_the_bucket(&store);
 }
 
 /// More settles after the backup, and is merged with what it has.
@@ -226,7 +274,7 @@ fn goes_on(server: &Server, sent: i64) {
 
 /// The store of the backup finds its rows in the files that took the place of those it names, each once, and says what it does not have.
 fn is_restored(store: &Store, copy: &Path, sent: i64) {
-    let scratch = Scratch::new("lake-s3-restored");
+    let scratch = Scratch::new(&format!("lake-{:?}-restored", store.kind));
     std::fs::create_dir_all(scratch.path("server")).unwrap();
     std::fs::rename(copy, scratch.path("server/data")).unwrap();
     let mut server = start(&scratch, store, SYSTEM);
@@ -255,9 +303,9 @@ fn is_restored(store: &Store, copy: &Path, sent: i64) {
 
 /// Through requests that fail, kill -9 and a store that is away.
 fn consumers_read_on_from_the_bucket(store: &Store) {
-    let scratch = Scratch::new("cold-s3");
+    let scratch = Scratch::new(&format!("cold-{:?}", store.kind));
     let mut server = start_in(&scratch, store, ("cold", &cold::merging()));
-    let committed = cold::fill(&server, seed("cold-s3"));
+    let committed = cold::fill(&server, seed("cold-objects"));
     cold::let_go(&server);
     cold::reads_back(&server, &committed);
     let get: Which = ("GET", "/cold/_raw/orders/");
@@ -275,7 +323,7 @@ fn consumers_read_on_from_the_bucket(store: &Store) {
 
 /// Through the catalog and by the files alone, with keys of its own: what SQL reads, and each snapshot since the last merge.
 fn pyiceberg_reads_the_bucket(store: &Store) {
-    let scratch = Scratch::new("iceberg-s3");
+    let scratch = Scratch::new(&format!("iceberg-{:?}", store.kind));
     let mut server = start_in(&scratch, store, ("tables", iceberg::SYSTEM));
     let reads = |server: &Server, snapshots: &[&str]| {
         let report = iceberg::read(server, &store.url(BUCKET, "tables/_iceberg/lake/orders"), &store.for_pyiceberg());
@@ -297,10 +345,20 @@ fn pyiceberg_reads_the_bucket(store: &Store) {
     assert!(server.stop().success());
 }
 
+fn a_copy_whose_answer_is_lost_is_made_again(store: &Store, server: &Server) {
+    store.network.fail(&[(("PUT", "/archive/ticks/"), Fault::Lost)]);
+    eventually("the answer to a copy is lost", Duration::from_secs(60), || {
+        let told = server.http.try_post("/v1/lake/archive", &Value::Null)?;
+        if store.network.left() == 0 { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+    // at once, before a merge gives the file another name
+    server.http.post("/v1/lake/archive", &Value::Null);
+}
+
 fn goes_on_while_the_store_is_away(store: &Store, server: &mut Server) {
     store.network.away(true);
     let error = error_of(server, "ticks");
-    assert!(error.contains("s3://lake-bucket/some/lake") && error.contains("tried again"), "{error}");
+    assert!(error.contains(&store.url(BUCKET, "some/lake")) && error.contains("tried again"), "{error}");
     // a start does not wait for it either
     server.kill9();
     server.start_again();
@@ -348,7 +406,7 @@ fn backs_up(scratch: &Scratch, store: &Store, server: &Server) -> PathBuf {
     assert!(said.contains("succeeded"), "{said}");
     let data = scratch.path("restored");
     let mut restore = millpond();
-    restore.args(["restore", "s3://lake-bucket/backups", "--data-dir"]).arg(&data).envs(store.variables());
+    restore.args(["restore", &store.url(BUCKET, "backups"), "--data-dir"]).arg(&data).envs(store.variables());
     let said = run(&mut restore);
     assert!(said.contains("restored") && data.join("store/CURRENT").exists(), "{said}");
     data
@@ -374,9 +432,18 @@ fn blobs(server: &Server) {
 
 #[test]
 fn large_files_go_up_in_parts_and_what_a_kill_left_of_them_is_ended() {
+    go_up_in_parts(Kind::S3);
+}
+
+#[test]
+fn large_files_go_up_to_google_in_parts_and_what_a_kill_left_of_them_is_ended() {
+    go_up_in_parts(Kind::Google);
+}
+
+fn go_up_in_parts(kind: Kind) {
     let _beside = beside_others();
-    let scratch = Scratch::new("lake-s3-parts");
-    let store = Store::start(&scratch, Kind::S3);
+    let scratch = Scratch::new(&format!("lake-{kind:?}-parts"));
+    let store = Store::start(&scratch, kind);
     store.make_bucket(BUCKET);
     let mut server = start(&scratch, &store, BLOBS);
     blobs(&server);
@@ -412,8 +479,17 @@ fn large_files_go_up_in_parts_and_what_a_kill_left_of_them_is_ended() {
 
 #[test]
 fn wrong_buckets_keys_and_owners_are_told_and_gone_when_they_are_right() {
-    let scratch = Scratch::new("lake-s3-wrong");
-    let store = Store::start(&scratch, Kind::S3);
+    are_told_and_gone(Kind::S3, "InvalidAccessKeyId");
+}
+
+#[test]
+fn wrong_buckets_keys_and_owners_are_told_of_google_too() {
+    are_told_and_gone(Kind::Google, "AuthenticationRequired");
+}
+
+fn are_told_and_gone(kind: Kind, nobody: &str) {
+    let scratch = Scratch::new(&format!("lake-{kind:?}-wrong"));
+    let store = Store::start(&scratch, kind);
     let mut server = start(&scratch, &store, SYSTEM);
     let tick = json!({"records": [{"value": {"id": 1, "ts": "2026-11-20T10:00:00Z", "label": "x"}}]});
     let accepted = |server: &Server| assert_eq!(server.http.post("/v1/topics/ticks/records", &tick)["accepted"], 1);
@@ -425,7 +501,7 @@ fn wrong_buckets_keys_and_owners_are_told_and_gone_when_they_are_right() {
     store.know_nobody(true);
     accepted(&server);
     let error = error_of(&server, "ticks");
-    assert!(error.contains("InvalidAccessKeyId") && error.contains("check the keys"), "{error}");
+    assert!(error.contains(nobody) && error.contains("check the keys"), "{error}");
     store.know_nobody(false);
     has_settled(&server, "ticks", 2);
     assert!(server.stop().success());
@@ -437,13 +513,13 @@ fn wrong_buckets_keys_and_owners_are_told_and_gone_when_they_are_right() {
         .filter(|path| path.extension().is_some_and(|end| end == "err" || end == "out"))
         .map(|path| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned())
         .collect();
-    assert!(!said.is_empty() && !said.contains(SECRET), "the secret is in what the server says");
+    assert!(!said.is_empty() && !said.contains(&store.secret()), "the secret is in what the server says");
 
     // of two clusters that come at the same moment one has the lake
     let mut both: Vec<Process> = ["one", "other"]
         .map(|name| {
             let mut command = serve(&scratch.path(name), "127.0.0.1:0", "127.0.0.1:0");
-            command.args(["--lake", "s3://lake-bucket/contested", "--config"]).arg(scratch.path("store.toml"));
+            command.args(["--lake", &store.url(BUCKET, "contested"), "--config"]).arg(scratch.path("store.toml"));
             command.args(["--config"]).arg(scratch.path("system.toml"));
             Process::start(command, &scratch.path(&format!("serve-{name}")))
         })
@@ -470,8 +546,8 @@ fn a_lake_lives_in_azure_too() {
     store.make_bucket(BUCKET);
     settles(&server, "ticks");
     let put: Which = ("PUT", "/raw/ticks/");
-    for (which, fault) in [(put, Fault::HeldAfter), (("POST", "comp=batch"), Fault::HeldBefore)] as [(Which, Fault); 2]
-    {
+    let words = words(Kind::Azure);
+    for (which, fault) in [(put, Fault::HeldAfter), (words.delete, Fault::HeldBefore)] as [(Which, Fault); 2] {
         let merges = merging(&server, "ticks");
         store.network.fail(&[(which, fault)]);
         store.network.wait_until_held();
@@ -480,7 +556,7 @@ fn a_lake_lives_in_azure_too() {
         merges.join().unwrap();
         server.start_again();
     }
-    let lost = [(("PUT", "if-none-match: *"), Fault::Lost), (("PUT", "if-match: "), Fault::Cut)];
+    let lost = [(words.create, Fault::Lost), (words.replace, Fault::Cut)];
     store.network.fail(&[[(put, Fault::Refused)].as_slice(), &lost].concat());
     eventually("each fault happened", Duration::from_secs(60), || match store.network.left() {
         0 => Ok(()),

@@ -40,6 +40,7 @@ mod groups;
 mod iceberg;
 mod jobs;
 mod joins;
+mod kerberos;
 mod lake_hdfs;
 mod lake_objects;
 mod lake_queries;

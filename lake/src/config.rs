@@ -84,13 +84,17 @@ pub struct HdfsConfig {
     pub user: Option<String>,
     /// The Hadoop configuration, as that of a name service; none: that of `HADOOP_CONF_DIR`, if it is set.
     pub conf_dir: Option<String>,
+    /// Who this is in Kerberos, which is spoken then; none: as the Hadoop configuration and Kerberos' own say.
+    pub principal: Option<String>,
+    /// What the principal gets its tickets with; none: what Kerberos' own configuration names.
+    pub keytab: Option<String>,
     /// Copies that HDFS keeps of each block.
     pub replication: u32,
 }
 
 impl Default for HdfsConfig {
     fn default() -> Self {
-        Self { user: None, conf_dir: None, replication: 2 }
+        Self { user: None, conf_dir: None, principal: None, keytab: None, replication: 2 }
     }
 }
 

@@ -1,13 +1,16 @@
-"""An outside reader of a lake in a bucket, with pyarrow's own clients of S3 and Azure.
+"""An outside reader of a lake in a bucket, with pyarrow's own clients of S3, Azure and Google.
 
-    objects.py s3|azure ADDRESS make BUCKET           makes a bucket, or a container
-    objects.py s3|azure ADDRESS keys-wanted COUNT    the store (moto) takes any key COUNT times more, then it knows none; inf: any key
-    objects.py s3|azure ADDRESS keys BUCKET          the paths of all objects
-    objects.py s3|azure ADDRESS uploads BUCKET       how many uploads in parts are not ended
-    objects.py s3|azure ADDRESS read BUCKET/DIR      what is in the Parquet files below a directory
+    objects.py KIND ADDRESS make BUCKET         makes a bucket, or a container
+    objects.py KIND ADDRESS nobody 0|1          the store takes no key any more, or any again (not Azure)
+    objects.py KIND ADDRESS keys BUCKET         the paths of all objects
+    objects.py KIND ADDRESS uploads BUCKET      how many uploads in parts are not ended (not Azure)
+    objects.py KIND ADDRESS read BUCKET/DIR     what is in the Parquet files below a directory
+
+KIND is s3 (moto), azure (azurite) or google (support/google/storage.py).
 
 Prints JSON on stdout.
 """
+import datetime
 import json
 import os
 import sys
@@ -41,6 +44,12 @@ def read(store, directory):
     return answer
 
 
+def asked(method, url, body):
+    headers = {"Content-Type": "text/plain"} | ({"Authorization": "Bearer reader"} if sys.argv[1] == "google" else {})
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method)) as found:
+        return found.read()
+
+
 def main():
     kind, address, act, *rest = sys.argv[1:]
     endpoint = f"http://{address}"
@@ -48,22 +57,28 @@ def main():
         store = pyarrow.fs.S3FileSystem(
             access_key="reader", secret_key="reader", endpoint_override=endpoint, region="eu-central-1", allow_bucket_creation=True
         )
+    elif kind == "google":
+        never = datetime.datetime(2100, 1, 1)
+        store = pyarrow.fs.GcsFileSystem(access_token="reader", credential_token_expiration=never, endpoint_override=address, scheme="http")
     else:
         places = {f"{service}_storage_{part}": value for service in ("blob", "dfs") for part, value in (("authority", address), ("scheme", "http"))}
         store = pyarrow.fs.AzureFileSystem("lake", account_key=os.environ["KEY"], **places)
-    if act == "make":
+    if act == "make" and kind == "google":
+        asked("PUT", f"{endpoint}/{rest[0]}", b"")
+        answer = None
+    elif act == "make":
         store.create_dir(rest[0])
         answer = None
-    elif act == "keys-wanted":
-        told = urllib.request.Request(f"{endpoint}/moto-api/reset-auth", rest[0].encode(), {"Content-Type": "text/plain"})
-        urllib.request.urlopen(told).read()
+    elif act == "nobody":
+        # moto takes a count of requests whose keys it does not look at
+        place, said = ("_test/nobody?" + rest[0], b"") if kind == "google" else ("moto-api/reset-auth", b"0" if rest[0] == "0" else b"inf")
+        asked("POST", f"{endpoint}/{place}", said)
         answer = None
     elif act == "keys":
         infos = store.get_file_info(pyarrow.fs.FileSelector(rest[0], recursive=True))
         answer = sorted(info.path for info in infos if info.type == pyarrow.fs.FileType.File)
     elif act == "uploads":
-        with urllib.request.urlopen(f"{endpoint}/{rest[0]}?uploads") as found:
-            answer = found.read().count(b"<UploadId>")
+        answer = asked("GET", f"{endpoint}/{rest[0]}?uploads", None).count(b"<UploadId>")
     else:
         answer = read(store, rest[0])
     print(json.dumps(answer))

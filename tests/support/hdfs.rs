@@ -1,6 +1,8 @@
-//! A real HDFS: a name node and two data nodes of Apache Hadoop 3.5, each a process of its own, so that each can be killed.
+//! A real HDFS: a name node and two data nodes of Apache Hadoop 3.5, each a process of its own, so that each can be killed. With a
+//! realm it takes nobody without Kerberos.
 
 use super::kafka::{free_port, run};
+use super::kerberos::{self, Realm};
 use super::process::Process;
 use super::{Scratch, cache, eventually};
 use std::fmt::Write;
@@ -16,23 +18,49 @@ pub struct Hdfs {
     data_nodes: Vec<Process>,
     starts: u32,
     address: String,
+    realm: Option<Realm>,
 }
 
 impl Hdfs {
     pub fn start(scratch: &Scratch) -> Hdfs {
+        Hdfs::start_in(scratch, None)
+    }
+
+    /// One that wants Kerberos, in a realm of its own, and encrypts all that goes over the network.
+    pub fn secure(scratch: &Scratch) -> Hdfs {
+        let realm = Realm::start(&scratch.path("hdfs"));
+        Hdfs::start_in(scratch, Some(realm))
+    }
+
+    fn start_in(scratch: &Scratch, realm: Option<Realm>) -> Hdfs {
         let folder = scratch.path("hdfs");
         let address = format!("127.0.0.1:{}", free_port());
         let http = format!("127.0.0.1:{}", free_port());
+        // in both files, as each overrides defaults of its own
+        let secure = realm.as_ref().map(Realm::properties).unwrap_or_default();
         for node in 0..=DATA_NODES {
-            scratch.write(&format!("hdfs/conf-{node}/core-site.xml"), &core_site(&address, &folder));
-            scratch.write(&format!("hdfs/conf-{node}/hdfs-site.xml"), &hdfs_site((&address, &http), &folder, node));
+            scratch.write(&format!("hdfs/conf-{node}/core-site.xml"), &core_site(&address, &folder, &secure));
+            scratch.write(
+                &format!("hdfs/conf-{node}/hdfs-site.xml"),
+                &hdfs_site((&address, &http), (&folder, node), &secure),
+            );
         }
         run(hadoop(&folder, 0, "server.namenode.NameNode").args(["-format", "-force", "-nonInteractive"]));
         let name_node = Process::start(hadoop(&folder, 0, "server.namenode.NameNode"), &folder.join("name-1"));
         let data_nodes = (1..=DATA_NODES).map(|node| data_node(&folder, node, 1)).collect();
-        let mut hdfs = Hdfs { folder, name_node, data_nodes, starts: 1, address };
+        let mut hdfs = Hdfs { folder, name_node, data_nodes, starts: 1, address, realm };
         hdfs.wait_for_data_nodes(DATA_NODES);
         hdfs
+    }
+
+    /// Whose tickets are taken.
+    pub fn realm(&self) -> &Realm {
+        self.realm.as_ref().unwrap()
+    }
+
+    /// A directory with the configuration that clients are given.
+    pub fn conf_dir(&self) -> PathBuf {
+        self.folder.join("conf-0")
     }
 
     /// A directory as `lake.url`.
@@ -128,7 +156,7 @@ pub fn hadoop(folder: &std::path::Path, node: usize, class: &str) -> Command {
     command
 }
 
-/// A JVM with Hadoop's classes and the configuration of a node.
+/// A JVM with Hadoop's classes and the configuration of a node, and with a ticket where Kerberos is wanted.
 pub fn java(folder: &std::path::Path, node: usize) -> Command {
     let jars = cache().join("hdfs/jars/*");
     let conf = folder.join(format!("conf-{node}"));
@@ -142,21 +170,31 @@ pub fn java(folder: &std::path::Path, node: usize) -> Command {
         ])
         .arg("-cp")
         .arg(format!("{}:{}", conf.display(), jars.display()));
+    command.envs(kerberos::of_jvm(folder));
     command
 }
 
-fn core_site(address: &str, folder: &std::path::Path) -> String {
-    let tmp = folder.join("tmp").display().to_string();
-    site(&[("fs.defaultFS", &format!("hdfs://{address}")), ("hadoop.tmp.dir", &tmp)])
+fn core_site(address: &str, folder: &std::path::Path, secure: Properties<'_>) -> String {
+    let (url, tmp) = (format!("hdfs://{address}"), folder.join("tmp").display().to_string());
+    let mut properties = vec![("fs.defaultFS", url.as_str()), ("hadoop.tmp.dir", &tmp)];
+    properties.extend(secure.iter().map(|(name, value)| (*name, value.as_str())));
+    site(&properties)
 }
 
-fn hdfs_site((address, http): (&str, &str), folder: &std::path::Path, node: usize) -> String {
+type Properties<'of> = &'of [(&'static str, String)];
+
+fn hdfs_site(
+    (address, http): (&str, &str),
+    (folder, node): (&std::path::Path, usize),
+    secure: Properties<'_>,
+) -> String {
     let at = |name: &str| format!("file://{}", folder.join(name).display());
-    site(&[
+    let (names, data) = (at("name"), at(&format!("data-{node}")));
+    let mut properties = vec![
         ("dfs.namenode.rpc-address", address),
         ("dfs.namenode.http-address", http),
-        ("dfs.namenode.name.dir", &at("name")),
-        ("dfs.datanode.data.dir", &at(&format!("data-{node}"))),
+        ("dfs.namenode.name.dir", &names),
+        ("dfs.datanode.data.dir", &data),
         ("dfs.datanode.address", "127.0.0.1:0"),
         ("dfs.datanode.http.address", "127.0.0.1:0"),
         ("dfs.datanode.ipc.address", "127.0.0.1:0"),
@@ -165,7 +203,9 @@ fn hdfs_site((address, http): (&str, &str), folder: &std::path::Path, node: usiz
         ("dfs.namenode.heartbeat.recheck-interval", "1000"),
         ("dfs.namenode.safemode.extension", "0"),
         ("dfs.blockreport.initialDelay", "0"),
-    ])
+    ];
+    properties.extend(secure.iter().map(|(name, value)| (*name, value.as_str())));
+    site(&properties)
 }
 
 /// A file of a Hadoop configuration.

@@ -6,6 +6,7 @@ pub mod files;
 pub mod hdfs;
 pub mod http;
 pub mod kafka;
+pub mod kerberos;
 pub mod ledger;
 pub mod name_proxy;
 pub mod name_service;

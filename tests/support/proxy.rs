@@ -24,7 +24,7 @@ pub enum Fault {
     HeldAfter,
 }
 
-/// Which request: its method, and a part of its path, its query or its headers.
+/// Which request: its method, and a part of its path, its query or its headers, with or without its escapes.
 pub type Which = (&'static str, &'static str);
 
 /// Requests go one per connection through `address`.
@@ -105,7 +105,8 @@ fn pass(mut client: TcpStream, to: &str, state: &State) -> std::io::Result<()> {
         }
         let head = String::from_utf8_lossy(&request[..request.len().min(4096)]).into_owned();
         plan.seen.push(head.lines().next().unwrap_or_default().to_owned());
-        let named = |(method, part): Which| head.starts_with(method) && head.contains(part);
+        let plain = unescaped(&head);
+        let named = |(method, part): Which| head.starts_with(method) && (head.contains(part) || plain.contains(part));
         plan.faults.pop_front_if(|(which, _)| named(*which)).map(|(_, fault)| fault)
     };
     match fault {
@@ -133,6 +134,19 @@ fn pass(mut client: TcpStream, to: &str, state: &State) -> std::io::Result<()> {
         _ => {}
     }
     client.write_all(&answer)
+}
+
+/// `%2F` is a slash again, and so on.
+fn unescaped(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) if byte.is_ascii() => plain.extend([char::from(byte)].into_iter().chain(part[2..].chars())),
+            _ => plain.extend(["%", part]),
+        }
+    }
+    plain
 }
 
 fn hold(state: &State) {

@@ -51,6 +51,8 @@ fn access(entry: &Entry) -> Access {
         hdfs: HdfsConfig {
             user: entry.text_or_none("hdfs_user"),
             conf_dir: entry.text_or_none("hdfs_conf_dir"),
+            principal: entry.text_or_none("hdfs_principal"),
+            keytab: entry.text_or_none("hdfs_keytab"),
             replication: small(entry, "hdfs_replication").unsigned_abs(),
         },
         cloud: CloudConfig {

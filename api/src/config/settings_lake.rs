@@ -10,7 +10,7 @@ const MIB: i64 = 1 << 20;
 const GIB: i64 = 1 << 30;
 
 /// `[lake]`.
-pub const LAKE: [Field; 21] = [
+pub const LAKE: [Field; 23] = [
     Field::optional(
         "url",
         Kind::Text,
@@ -29,12 +29,24 @@ pub const LAKE: [Field; 21] = [
         "\"/etc/hadoop/conf\"",
         "The directory with Hadoop's core-site.xml and hdfs-site.xml, which say the name nodes of a service. Without it: HADOOP_CONF_DIR, else etc/hadoop below HADOOP_HOME, else none.",
     ),
+    Field::optional(
+        "hdfs_principal",
+        Kind::Text,
+        "\"millpond@EXAMPLE.COM\"",
+        "Who Millpond is in Kerberos. With it HDFS is spoken to with Kerberos, whatever the Hadoop configuration says. Without it, where that says kerberos: the first name in the keytab or the cache of tickets.",
+    ),
+    Field::optional(
+        "hdfs_keytab",
+        Kind::Text,
+        "\"/etc/millpond/millpond.keytab\"",
+        "The file with the principal's keys, with which tickets are fetched and renewed. Without it: KRB5_CLIENT_KTNAME, else the tickets that KRB5CCNAME names, which somebody else must renew.",
+    ),
     Field::with_default("hdfs_replication", Kind::Integer(1, 512), "2", "Copies that HDFS keeps of each block."),
     Field::optional(
         "cloud_endpoint",
         Kind::Text,
         "\"http://minio:9000\"",
-        "Where the object store answers, where that is not the vendor's own place: what speaks like S3, or an emulator (for Azure with the account at its end). Without it: AWS_ENDPOINT_URL or AZURE_STORAGE_ENDPOINT.",
+        "Where the object store answers, where that is not the vendor's own place: what speaks like S3, or an emulator (for Azure with the account at its end). Without it: AWS_ENDPOINT_URL, AZURE_STORAGE_ENDPOINT or GOOGLE_BASE_URL.",
     ),
     Field::optional(
         "cloud_region",
@@ -58,7 +70,7 @@ pub const LAKE: [Field; 21] = [
         "cloud_credentials_file",
         Kind::Text,
         "\"/run/secrets/google.json\"",
-        "Google: the file of a service account. Without it: GOOGLE_APPLICATION_CREDENTIALS, else the account of the instance.",
+        "Google: the file of a service account, or of gcloud's application-default login. Without it: GOOGLE_SERVICE_ACCOUNT, GOOGLE_APPLICATION_CREDENTIALS, else what gcloud's login left in the home directory, else the account of the instance.",
     ),
     Field::with_default(
         "cloud_path_style",

@@ -241,7 +241,11 @@ impl Cloud {
         let failed = |e: &Error| self.failed("copy", from, e);
         let size = self.store.head(&path(from)?).await.map_err(|e| failed(&e))?.size;
         if size <= COPY_BYTES_MAX {
-            return self.store.copy(&path(from)?, &path(to)?).await.map_err(|e| failed(&e));
+            match self.store.copy(&path(from)?, &path(to)?).await {
+                // Google's client (object_store 0.13.2) copies only to where nothing is, and a crash can have left the copy
+                Err(Error::AlreadyExists { .. }) => {}
+                copied => return copied.map_err(|e| failed(&e)),
+            }
         }
         let mut upload = Upload::new(self.clone(), to);
         let mut at = 0;
@@ -329,13 +333,17 @@ pub fn told(error: &Error) -> String {
     let text = error.to_string();
     let next = match error {
         Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
-            "check the keys (lake.cloud_access_key and lake.cloud_secret_key, or the variables of the store) and what they \
-             may do; it is tried again"
+            "check the keys (lake.cloud_access_key and lake.cloud_secret_key, for Google lake.cloud_credentials_file, or the \
+             variables of the store) and what they may do; it is tried again"
         }
         Error::NotFound { .. } if !is_absent(error) => {
             "make the bucket or container, or name another in lake.url; it is tried again"
         }
         Error::NotFound { .. } => "it is not there, or the bucket or container is not; it is tried again",
+        _ if text.contains("performing token request") => {
+            "no keys are given and the machine has no account of its own there: set lake.cloud_credentials_file for Google, the \
+             keys in lake.cloud_… for others, or the variables of the store; it is tried again"
+        }
         _ if text.contains("URL scheme is not allowed") => "set lake.cloud_allow_http for a store without TLS",
         _ => AWAY,
     };

@@ -30,6 +30,9 @@ const CONNECT_TIME: &str = "5s";
 /// Where Azure keeps an account's files, as Hadoop names it.
 const AZURE_FILES: &str = "dfs.core.windows.net";
 
+/// The variable by which Google's client may be allowed to speak without TLS.
+const GOOGLE_ALLOW_HTTP: &str = "GOOGLE_ALLOW_HTTP";
+
 /// A store, not asked anything yet.
 pub struct Found {
     /// What reads and writes whole objects.
@@ -135,6 +138,10 @@ fn aws(server: &str, config: &CloudConfig) -> AmazonS3Builder {
 
 fn google(server: &str, config: &CloudConfig) -> GoogleCloudStorageBuilder {
     let mut builder = GoogleCloudStorageBuilder::from_env().with_url(server).with_retry(retry(config));
+    // by itself Google's client speaks to whatever an endpoint names
+    if std::env::var_os(GOOGLE_ALLOW_HTTP).is_none() {
+        builder = builder.with_config(GoogleConfigKey::Client(ClientConfigKey::AllowHttp), "false");
+    }
     for (key, value) in client(config) {
         builder = builder.with_config(GoogleConfigKey::Client(key), value);
     }
@@ -142,8 +149,19 @@ fn google(server: &str, config: &CloudConfig) -> GoogleCloudStorageBuilder {
         builder = builder.with_config(GoogleConfigKey::BaseUrl, endpoint);
     }
     match &config.credentials_file {
-        Some(file) => builder.with_config(GoogleConfigKey::ApplicationCredentials, file),
+        Some(file) => builder.with_config(credentials_key(file), file),
         None => builder,
+    }
+}
+
+/// What a file of credentials is: a person's own, as `gcloud auth application-default login` writes it, or else a service account,
+/// which goes before one that the environment names.
+fn credentials_key(file: &str) -> GoogleConfigKey {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let kind = serde_json::from_str::<serde_json::Value>(&text).ok().map(|found| found["type"].clone());
+    match kind.as_ref().and_then(serde_json::Value::as_str) {
+        Some("authorized_user") => GoogleConfigKey::ApplicationCredentials,
+        _ => GoogleConfigKey::ServiceAccount,
     }
 }
 
@@ -240,6 +258,35 @@ mod tests {
         assert_eq!(azure, ("files@account.dfs.core.windows.net".to_owned(), "lake".to_owned()));
         for wrong in ["s3://", "s3:///lake", "s3://bucket/a//b", "s3://bucket/../b", "s3://bucket/a?b", "s3://b:80/a"] {
             assert!(parts(wrong).unwrap_err().message.contains("s3://bucket/lake"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_file_of_credentials_is_taken_for_what_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            std::fs::write(dir.path().join(name), text).unwrap();
+            dir.path().join(name).display().to_string()
+        };
+        let person = r#"{"type": "authorized_user", "client_id": "a", "client_secret": "b", "refresh_token": "c"}"#;
+        assert_eq!(credentials_key(&file("person", person)), GoogleConfigKey::ApplicationCredentials);
+        // an emulator's account without a key, which says where that is
+        let emulator = r#"{"gcs_base_url": "http://127.0.0.1:1", "disable_oauth": true, "client_email": "",
+                           "private_key": "", "private_key_id": ""}"#;
+        let config = CloudConfig { credentials_file: Some(file("emulator", emulator)), ..CloudConfig::default() };
+        assert_eq!(find("gs://bucket/lake", &config).map(|found| found.url).unwrap(), "gs://bucket/lake");
+        let missing = CloudConfig { credentials_file: Some("/nowhere".to_owned()), ..CloudConfig::default() };
+        let error = find("gs://bucket/lake", &missing).err().unwrap().message;
+        assert!(error.contains("/nowhere") && error.contains("lake.cloud_"), "{error}");
+    }
+
+    #[test]
+    fn without_leave_no_store_is_spoken_to_without_tls() {
+        let endpoint = Some("http://127.0.0.1:1".to_owned());
+        for (allow_http, want) in [(false, "false"), (true, "true")] {
+            let config = CloudConfig { endpoint: endpoint.clone(), allow_http, ..CloudConfig::default() };
+            let key = GoogleConfigKey::Client(ClientConfigKey::AllowHttp);
+            assert_eq!(google("gs://bucket", &config).get_config_value(&key).as_deref(), Some(want));
         }
     }
 

@@ -34,6 +34,13 @@ const WRITE_BUFFER_BYTES: usize = 1 << 20;
 const COPY_BYTES: usize = 4 << 20;
 /// What to do when it does not answer.
 const AWAY: &str = "check that HDFS runs and that lake.url names its name node; it is tried again";
+/// What to do when Kerberos gives no ticket.
+const TICKET: &str = "check lake.hdfs_principal and lake.hdfs_keytab (or KRB5_CLIENT_KTNAME, or get a ticket by kinit), and that \
+                      KRB5_CONFIG names the realm's servers; it is tried again";
+/// What the library says when GSSAPI's is not there.
+const NO_GSSAPI: &str = "Failed to load libgssapi";
+/// What it says when a name node ends the connection, as it does with those it does not take.
+const ENDED: &str = "RPC listener disconnected";
 const DIR_PERMISSION: u32 = 0o755;
 
 /// A directory on HDFS. Holds: the way to its name nodes.
@@ -361,10 +368,19 @@ fn told(error: &HdfsError) -> String {
         HdfsError::RPCError(class, _) | HdfsError::FatalRPCError(class, _) => class.as_str(),
         _ => "",
     };
-    // Java's stack trace says nothing to whoever runs Millpond
-    let text = error.to_string();
+    // Java's stack trace says nothing to whoever runs Millpond, nor do the numbers of GSSAPI
+    let text = match error {
+        HdfsError::GSSAPIError(_, _, text) => format!("Kerberos: {text}"),
+        _ => error.to_string(),
+    };
     let first = text.lines().next().unwrap_or_default();
     let next = match class.rsplit('.').next().unwrap_or_default() {
+        _ if matches!(error, HdfsError::GSSAPIError(..)) => TICKET,
+        _ if text.contains(NO_GSSAPI) => "install Kerberos' library (Debian: libgssapi-krb5-2); it is tried again",
+        _ if text.contains(ENDED) => {
+            "check that HDFS runs, whether it wants Kerberos (then set lake.hdfs_principal and lake.hdfs_keytab), and that the \
+             principal may act for lake.hdfs_user where that is set; it is tried again"
+        }
         "SafeModeException" => "HDFS is in safe mode and takes no changes; it is tried again",
         "AccessControlException" => "give the directory to that user, or set lake.hdfs_user or HADOOP_USER_NAME",
         "StandbyException" => {
@@ -410,5 +426,7 @@ mod tests {
         );
         let text = told(&safe);
         assert!(text.contains("safe mode") && !text.contains("\tat"), "{text}");
+        let refused = HdfsError::IOError(std::io::Error::other("RPC listener disconnected"));
+        assert!(told(&refused).contains("lake.hdfs_principal"), "{}", told(&refused));
     }
 }

@@ -26,6 +26,11 @@ const ATTEMPTS: (&str, &str) = ("dfs.client.failover.max.attempts", "3");
 const ATTEMPTS_OF_SERVICE: (&str, &str) = ("dfs.client.failover.max.attempts", "15");
 const SLEEP_MS_MAX: (&str, &str) = ("dfs.client.failover.sleep.max.millis", "2000");
 
+/// Where the tickets lie that a keytab gave: in memory, one place for all clients.
+const TICKETS: &str = "MEMORY:millpond";
+/// Hadoop's setting of how clients say who they are.
+const AUTHENTICATION: &str = "hadoop.security.authentication";
+
 /// The name nodes. Holds: the client that is asked, and what makes another one. Only [`ask`](Self::ask) changes it. Nothing here
 /// survives a crash.
 #[derive(Debug)]
@@ -55,6 +60,10 @@ impl NameNodes {
         {
             let files = CONF_FILES.join(" nor ");
             return Err(LakeError::config(format!("lake.hdfs_conf_dir {dir}: neither {files} is there")));
+        }
+        if config.keytab.is_some() && config.principal.is_none() {
+            let message = "lake.hdfs_keytab: set lake.hdfs_principal too, to the name whose keys these are";
+            return Err(LakeError::config(message));
         }
         let client = client(server, config, (runtime, false))
             .map_err(|e| LakeError::config(format!("lake.url {server}: {e}: {}", advice(server))))?;
@@ -136,9 +145,18 @@ fn client(server: &str, config: &HdfsConfig, (runtime, any): (&Handle, bool)) ->
     if any {
         overrides.push((format!("dfs.client.failover.random.order.{}", host(server)), "true".to_owned()));
     }
+    if config.principal.is_some() {
+        overrides.push((AUTHENTICATION.to_owned(), "kerberos".to_owned()));
+    }
     let mut builder = ClientBuilder::new().with_url(server).with_config(overrides).with_io_runtime(runtime.clone());
     if let Some(user) = &config.user {
         builder = builder.with_user(user);
+    }
+    if let Some(principal) = &config.principal {
+        builder = builder.with_kerberos_principal(principal);
+    }
+    if let Some(keytab) = &config.keytab {
+        builder = builder.with_kerberos_keytab(keytab).with_kerberos_cache(TICKETS);
     }
     if let Some(dir) = &config.conf_dir {
         builder = builder.with_config_dir(dir);
@@ -240,6 +258,15 @@ mod tests {
         for _ in 0..20 {
             assert!(ask().await, "it stays with the one that answers");
         }
+    }
+
+    #[tokio::test]
+    async fn a_keytab_wants_the_name_whose_keys_it_has() {
+        let open = |config: &HdfsConfig| NameNodes::new("hdfs://127.0.0.1:1", config, &Handle::current()).map(|_| ());
+        let keytab = HdfsConfig { keytab: Some("/x.keytab".to_owned()), ..HdfsConfig::default() };
+        assert!(open(&keytab).unwrap_err().message.contains("lake.hdfs_principal"));
+        let both = HdfsConfig { principal: Some("millpond@EXAMPLE.COM".to_owned()), ..keytab };
+        assert_eq!(open(&both).map_err(|error| error.message), Ok(()));
     }
 
     #[tokio::test]
