@@ -18,7 +18,7 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const LATENESS_MS: i64 = 3_000;
 
-const VIEWS: [(&str, &str); 17] = [
+const VIEWS: [(&str, &str); 18] = [
     (
         "minutes",
         "SELECT genre, count(*) AS n, sum(amount) AS total, avg(amount) AS mean, min(amount) AS lo, max(amount) AS hi, \
@@ -37,6 +37,12 @@ const VIEWS: [(&str, &str); 17] = [
         "visits",
         "SELECT uid, count(*) AS n, sum(amount) AS total, max(ts) AS last FROM s WHERE genre <> 'pop' \
          GROUP BY SESSION(ts, INTERVAL '900' MILLISECOND), uid",
+    ),
+    (
+        "spells",
+        "SELECT part, count(*) AS n, sum(amount) AS total FROM s \
+         CROSS JOIN UNNEST(string_to_array(s.genre || 'o' || CAST(s.uid AS VARCHAR), 'o')) AS u(part) WHERE part <> 'ck' \
+         GROUP BY SESSION(ts, INTERVAL '700' MILLISECOND), part",
     ),
     ("bursts", "SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '120' MILLISECOND)"),
     (
