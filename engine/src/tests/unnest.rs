@@ -99,7 +99,13 @@ async fn a_row_is_in_sessions_with_all_its_items_or_late() {
     )
     .await
     .unwrap();
-    append(&broker, "events", 0, &[event(1, "a;a;c", 1, 0), event(2, "", 1, 0), event(9, "a", 1, 0)]).await;
+    append(
+        &broker,
+        "events",
+        0,
+        &[event(1, "a;a;c", 1, 0), format!(r#"{{"uid":2,"ts":{BASE_MS}}}"#), event(9, "a", 1, 0)],
+    )
+    .await;
     // Closes what ends before 55 s; the sessions of a and c end at 60.
     append(&broker, "events", 0, &[event(3, "d", 1, 65_000)]).await;
     read(&engine, "v").await;
