@@ -38,12 +38,6 @@ const VIEWS: [(&str, &str); 18] = [
         "SELECT uid, count(*) AS n, sum(amount) AS total, max(ts) AS last FROM s WHERE genre <> 'pop' \
          GROUP BY SESSION(ts, INTERVAL '900' MILLISECOND), uid",
     ),
-    (
-        "spells",
-        "SELECT part, count(*) AS n, sum(amount) AS total FROM s \
-         CROSS JOIN UNNEST(string_to_array(s.genre || 'o' || CAST(s.uid AS VARCHAR), 'o')) AS u(part) WHERE part <> 'ck' \
-         GROUP BY SESSION(ts, INTERVAL '700' MILLISECOND), part",
-    ),
     ("bursts", "SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '120' MILLISECOND)"),
     (
         "totals",
@@ -83,6 +77,12 @@ const VIEWS: [(&str, &str); 18] = [
         "parts",
         "SELECT upper(part) AS loud, max(amount) AS hi FROM s CROSS JOIN UNNEST(string_to_array(genre, 'o')) AS u(part) \
          GROUP BY upper(part)",
+    ),
+    (
+        "spells",
+        "SELECT part, count(*) AS n, sum(amount) AS total FROM s \
+         CROSS JOIN UNNEST(string_to_array(s.genre || 'o' || CAST(s.uid AS VARCHAR), 'o')) AS u(part) WHERE part <> 'ck' \
+         GROUP BY SESSION(ts, INTERVAL '700' MILLISECOND), part",
     ),
 ];
 
