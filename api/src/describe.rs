@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use engine::{Kind, Stream, StreamFormat, SuccessorStatus, TableStatus, ViewInfo, ViewStatus, Windows};
+use engine::{
+    DerivedStatus, FillStatus, Kind, Stream, StreamFormat, SuccessorStatus, TableStatus, ViewInfo, ViewStatus, Windows,
+};
 
 use crate::access::Caller;
 use crate::app::App;
@@ -10,6 +12,7 @@ use crate::config::value::duration_text;
 use crate::declare::texts;
 use crate::error::Answer;
 use crate::output::{Table, sql_type};
+use crate::status::derived_word;
 use crate::views::{find, state_word};
 
 /// Rows of item, name and value.
@@ -129,7 +132,23 @@ fn stream_lines(app: &App, stream: &Stream) -> Lines {
         lines.extend(schema.message.iter().map(|message| property("message", message)));
     }
     lines.extend(config.checks.iter().map(|check| vec![some("check"), some(&check.name), some(&check.sql)]));
+    let status = app.engine.stream_status().into_iter().find(|status| status.stream == stream.name());
+    lines.extend(status.and_then(|status| status.derived).iter().flat_map(derived_lines));
     origin(app, Kind::Stream, stream.name(), config.sql.as_deref(), &mut lines);
+    lines
+}
+
+/// How a derived stream stands.
+fn derived_lines(status: &DerivedStatus) -> Lines {
+    let mut lines = vec![property("state", derived_word(status)), property("lag_records", status.lag_records)];
+    lines.extend(fill_lines(status.fill_left, status.fill.as_ref()));
+    lines
+}
+
+fn fill_lines(left: Option<i64>, fill: Option<&FillStatus>) -> Lines {
+    let mut lines: Lines = left.map(|left| property("fill_left", left)).into_iter().collect();
+    lines.extend(fill.map(|fill| property("fill_rows_per_s", fill.rows_per_s)));
+    lines.extend(fill.and_then(|fill| Some(property("fill_waits_for", fill.waits_for.as_ref()?))));
     lines
 }
 
@@ -163,9 +182,7 @@ fn view_lines(app: &App, view: &ViewInfo) -> Lines {
 
 fn status_lines(status: &ViewStatus) -> Lines {
     let mut lines = vec![property("state", state_word(status)), property("lag_records", status.lag_records)];
-    lines.extend(status.fill_left.map(|left| property("fill_left", left)));
-    lines.extend(status.fill.iter().map(|fill| property("fill_rows_per_s", fill.rows_per_s)));
-    lines.extend(status.fill.iter().filter_map(|fill| Some(property("fill_waits_for", fill.waits_for.as_ref()?))));
+    lines.extend(fill_lines(status.fill_left, status.fill.as_ref()));
     lines.extend(status.successor.iter().flat_map(successor_lines));
     lines
 }

@@ -125,8 +125,20 @@ fn derived_json(derived: &DerivedStatus) -> Value {
         "written": derived.written,
         "filtered": derived.filtered,
         "late": derived.late,
+        "state": derived_word(derived),
+        "fill_left": derived.fill_left,
+        "fill": derived.fill.as_ref().map(crate::views::fill_json),
         "error": derived.error,
     })
+}
+
+/// In a word: `filling` until all is applied that its sources had when it began, `live` or `stopped`.
+pub fn derived_word(derived: &DerivedStatus) -> &'static str {
+    match derived {
+        DerivedStatus { error: Some(_), .. } => "stopped",
+        DerivedStatus { fill_left: Some(_), .. } => "filling",
+        _ => "live",
+    }
 }
 
 async fn lake(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {

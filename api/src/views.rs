@@ -102,7 +102,8 @@ fn successor_json(successor: &SuccessorStatus) -> Value {
     })
 }
 
-fn fill_json(fill: &FillStatus) -> Value {
+/// How a view or a derived stream is filled.
+pub fn fill_json(fill: &FillStatus) -> Value {
     json!({ "to": offsets_json(&fill.to), "rows_per_s": fill.rows_per_s, "waits_for": fill.waits_for })
 }
 

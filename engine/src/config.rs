@@ -192,6 +192,8 @@ pub struct ColumnConfig {
     pub required: bool,
     /// The field it is read from, where that differs: a path with dots into nested objects.
     pub from: Option<String>,
+    /// Whether it came to the stream later: views that do not use it do not depend on it.
+    pub added: bool,
 }
 
 /// A condition each row of a stream must meet.

@@ -1,10 +1,13 @@
-//! Filling views from rows whose records have left the log: read from the history in steps as large as those from the log, each
-//! one commit, until every partition stands where its log begins. From there on the log is read, so the boundary is read once. While
-//! steps are computed, the window after is read on another thread.
+//! Filling views and derived streams from rows whose records have left the log: read from the history in steps as large as those from
+//! the log, each one commit, until every partition stands where its log begins. From there on the log is read, so the boundary is read
+//! once. While steps are computed, the window after is read on another thread.
 //!
 //! A row that was kept has passed the checks that there were then; those that there are now are asked again. What is refused
 //! is left out: the stream's own pipeline has recorded what it refused. A row that comes too late for a window, or that a view
-//! cannot evaluate, is handed on as a record again, made of the columns that were read.
+//! or a derived stream cannot evaluate, is handed on as a record again, made of the columns that were read.
+//!
+//! Tables have no part in this: a compacted log keeps the newest record of each key, and files of a stream's rows do not say which keys
+//! were deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,9 +27,10 @@ use crate::history::{Found, History, HistorySlot, Wanted};
 use crate::json_lines::{json_lines, lines};
 use crate::pipeline::Pipeline;
 use crate::quality::timestamps;
+use crate::shared::PipelineShared;
 use crate::source::{STEP_RECORDS, Source};
+use crate::state::Position;
 use crate::stream::{Decoded, META_COLUMNS, Stream};
-use crate::view::ViewPlan;
 
 /// Memory for rows that are read ahead, over all partitions: one window of each, and the one after it, which is read while steps are
 /// computed over the first.
@@ -46,7 +50,7 @@ const LATER: Duration = Duration::from_secs(1);
 const REMADE_HEADER: &[u8] = b"made_of";
 const REMADE_OF: &[u8] = b"columns";
 
-/// The history's reading end of a pipeline of views. Holds: rows read ahead, and those that are being read. Only its pipeline changes it; a crash loses
+/// The history's reading end of a pipeline of views and derived streams. Holds: rows read ahead, and those that are being read. Only its pipeline changes it; a crash loses
 /// nothing, as positions are in the commits of the steps.
 pub(crate) struct Fill {
     slot: Arc<HistorySlot>,
@@ -56,7 +60,7 @@ pub(crate) struct Fill {
     whole: SchemaRef,
     /// For each column of the stream its place in what is read.
     places: Vec<Option<usize>>,
-    /// Whether nothing was counted before: where nothing is kept, such views begin with the log, and lack nothing.
+    /// Whether nothing was read before: where nothing is kept, such members begin with the log, and lack nothing.
     is_new: bool,
     ahead: BTreeMap<PartitionIndex, Kept>,
     coming: BTreeMap<PartitionIndex, Coming>,
@@ -90,20 +94,29 @@ struct Told {
 }
 
 /// Whether there is something to take a step over.
-enum Ahead {
+pub(crate) enum Ahead {
     Rows,
     Nothing,
     /// Not yet: why, and how soon to look again.
     Wait(String, Duration),
 }
 
+/// What is read of the history: all members of a pipeline together.
+pub(crate) struct Reads<'a> {
+    pub(crate) stream: &'a Stream,
+    /// Whether a member looks at the stream's column of this index.
+    pub(crate) uses: &'a dyn Fn(usize) -> bool,
+    /// Whether nothing was read before.
+    pub(crate) is_new: bool,
+}
+
 impl Fill {
-    pub(crate) fn new(slot: Arc<HistorySlot>, stream: &Stream, plans: &[&ViewPlan], is_new: bool) -> Fill {
+    pub(crate) fn new(slot: Arc<HistorySlot>, Reads { stream, uses, is_new }: Reads<'_>) -> Fill {
         let all = stream.schema();
         let declared = all.fields().len() - META_COLUMNS.len();
         let is_read = |index: usize| {
             let of_all = index >= declared || !all.field(index).is_nullable();
-            of_all || stream.conditions().uses(index) || plans.iter().any(|plan| plan.uses(index))
+            of_all || stream.conditions().uses(index) || uses(index)
         };
         let nullable = |field: &Arc<Field>| Field::new(field.name(), field.data_type().clone(), true);
         let whole: Vec<Field> = all.fields().iter().map(nullable).collect();
@@ -115,6 +128,44 @@ impl Fill {
         let (schema, whole) = (Arc::new(Schema::new(read)), Arc::new(Schema::new(whole)));
         let (ahead, coming) = (BTreeMap::new(), BTreeMap::new());
         Fill { slot, schema, whole, places, is_new, ahead, coming, told: Told::default(), busy_ns: 0 }
+    }
+
+    /// Whether there are rows for a step. Where they cannot be read yet it says why, and waits a moment.
+    pub(crate) async fn look(&mut self, source: &mut Source, stream: &Stream, shared: &PipelineShared) -> Ahead {
+        let ahead = self.read_ahead(source, stream).await;
+        if let Ahead::Wait(why, again) = &ahead {
+            *shared.waits_for.lock() = Some(why.clone());
+            let until = tokio::time::Instant::now() + *again;
+            while tokio::time::Instant::now() < until && !shared.is_stopping() {
+                tokio::time::sleep(SOON).await;
+            }
+        } else {
+            *shared.waits_for.lock() = None;
+        }
+        ahead
+    }
+
+    /// The rows of a step and the positions behind them; what follows is read on meanwhile.
+    #[allow(clippy::type_complexity, reason = "rows, where they were written, and positions")]
+    pub(crate) fn step(
+        &mut self,
+        source: &mut Source,
+        stream: &Stream,
+    ) -> Result<((Decoded, Sources), BTreeMap<PartitionIndex, Position>)> {
+        self.read_on(source, stream);
+        let (parts, next) = self.take();
+        let read = self.decode(stream, &parts)?;
+        Ok((read, source.positions_at(&next)))
+    }
+
+    /// Whether rows are ahead.
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// The least event time that a partition with rows ahead stands at; None without any.
+    pub(crate) fn least_time_ahead(&self, source: &Source) -> Option<i64> {
+        self.ahead.keys().map(|index| source.event_time_at(*index).unwrap_or(i64::MIN)).min()
     }
 
     /// Reads ahead in every partition that is behind its log and has nothing ahead.
@@ -235,13 +286,13 @@ impl Fill {
     fn tell_end(&mut self, stream: &Stream) {
         let Told { rows, gone, .. } = std::mem::take(&mut self.told);
         if rows > 0 {
-            tracing::info!(stream = stream.name(), rows, "views have read what had left the log");
+            tracing::info!(stream = stream.name(), rows, "what had left the log has been read");
         }
         if gone > 0 {
             tracing::warn!(
                 stream = stream.name(),
                 offsets = gone,
-                "views lack offsets that are neither in the log nor kept"
+                "views or streams lack offsets that are neither in the log nor kept"
             );
         }
     }
@@ -354,25 +405,12 @@ impl Pipeline {
     /// A step over rows that have left the log, as long as there are such. Whether there was anything to do.
     pub(crate) async fn fill(&mut self) -> Result<bool> {
         let Some(fill) = &mut self.fill else { return Ok(false) };
-        match fill.read_ahead(&mut self.source, &self.stream).await {
-            Ahead::Nothing => {
-                *self.shared.waits_for.lock() = None;
-                return Ok(false);
-            }
-            Ahead::Wait(why, again) => {
-                *self.shared.waits_for.lock() = Some(why);
-                let until = tokio::time::Instant::now() + again;
-                while tokio::time::Instant::now() < until && !self.shared.is_stopping() {
-                    tokio::time::sleep(SOON).await;
-                }
-                return Ok(true);
-            }
-            Ahead::Rows => *self.shared.waits_for.lock() = None,
+        match fill.look(&mut self.source, &self.stream, &self.shared).await {
+            Ahead::Nothing => return Ok(false),
+            Ahead::Wait(..) => return Ok(true),
+            Ahead::Rows => {}
         }
-        fill.read_on(&self.source, &self.stream);
-        let (parts, next) = fill.take();
-        let read = fill.decode(&self.stream, &parts)?;
-        let positions = self.source.positions_at(&next);
+        let (read, positions) = fill.step(&mut self.source, &self.stream)?;
         self.take(read, positions).await?;
         Ok(true)
     }

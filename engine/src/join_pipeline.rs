@@ -2,7 +2,7 @@
 //! wait, and the positions in both streams.
 //!
 //! It reads both topics by itself, all partitions of either, so that rows meet wherever they lie: keys and numbers of partitions need
-//! not agree. Of two streams that have something to read the one that is behind in event time is next, so that few rows wait. The
+//! not agree; what has left a log is read from the history first (`fill`). Of two streams that have something to read the one that is behind in event time is next, so that few rows wait. The
 //! event watermark is the least of all partitions of both.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ use broker::{Broker, PartitionIndex, TimestampMs};
 use crate::decode::{Decoder, Sources};
 use crate::derive::{JoinMember, Part, PartOf, Reached, Side};
 use crate::error::Result;
+use crate::fill::{Ahead, Fill};
 use crate::follow::Follower;
 use crate::pipeline::{TABLES_WAIT_MS, ThreadCpu, advance_event_times, tick};
 use crate::quality;
@@ -31,6 +32,8 @@ pub(crate) struct JoinPipeline {
     pub(crate) join: JoinMember,
     /// Left and right.
     pub(crate) sources: [Source; 2],
+    /// What reads of either that has left the log.
+    pub(crate) fills: [Option<Fill>; 2],
     /// The numbers under which their logs are held.
     pub(crate) numbers: [usize; 2],
     /// The tables that rows which met are joined to: at the start they are read first.
@@ -49,7 +52,10 @@ impl JoinPipeline {
         if let Some(error) = &failed {
             tracing::error!(stream = self.name(), %error, "a joined stream has stopped, fix the cause and start again");
         }
-        self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+        for fill in self.fills.iter_mut().flatten() {
+            fill.give_up().await;
+        }
+        self.tell_busy(&mut cpu);
         self.shared.show_end(failed.map(|error| error.message), &self.published());
     }
 
@@ -79,6 +85,9 @@ impl JoinPipeline {
                 return Ok(());
             }
             self.follow_topics().await?;
+            if !self.look_back().await {
+                continue;
+            }
             for source in &mut self.sources {
                 source.read_ahead().await?;
             }
@@ -90,9 +99,28 @@ impl JoinPipeline {
                     let _ = tokio::time::timeout(tick, self.sources[0].waiter().woken()).await;
                 }
             }
-            self.shared.busy_ns.store(cpu.busy_ns(), Ordering::Relaxed);
+            self.tell_busy(cpu);
         }
         Ok(())
+    }
+
+    /// CPU time of its own thread, and of those beside it.
+    fn tell_busy(&self, cpu: &mut ThreadCpu) {
+        let beside_ns: u64 = self.fills.iter().flatten().map(|fill| fill.busy_ns).sum();
+        self.shared.busy_ns.store(cpu.busy_ns() + beside_ns, Ordering::Relaxed);
+    }
+
+    /// Reads ahead what has left either log; whether nothing keeps it from being read.
+    async fn look_back(&mut self) -> bool {
+        for side in Side::BOTH {
+            let stream = self.join.join().stream(side).clone();
+            let Some(fill) = &mut self.fills[side as usize] else { continue };
+            let ahead = fill.look(&mut self.sources[side as usize], &stream, &self.shared).await;
+            if matches!(ahead, Ahead::Wait(..)) {
+                return false;
+            }
+        }
+        true
     }
 
     /// Opens new partitions. Where a topic was deleted and made again, what waits of the former one goes.
@@ -129,7 +157,11 @@ impl JoinPipeline {
 
     /// The side to read next, if there is something to read.
     fn next_side(&self) -> Option<Side> {
-        let ahead = Side::BOTH.map(|side| self.sources[side as usize].least_time_ahead());
+        let ahead = Side::BOTH.map(|side| {
+            let (source, fill) = (&self.sources[side as usize], &self.fills[side as usize]);
+            let kept = fill.as_ref().and_then(|fill| fill.least_time_ahead(source));
+            kept.into_iter().chain(source.least_time_ahead()).min()
+        });
         match ahead {
             [None, None] => None,
             [Some(_), None] => Some(Side::Left),
@@ -140,11 +172,22 @@ impl JoinPipeline {
 
     async fn step(&mut self, side: Side) -> Result<()> {
         let stream = self.join.join().stream(side).clone();
-        let mut decoder = Decoder::new(&stream);
-        let positions = self.sources[side as usize].decode_step(&mut decoder)?;
-        let records = decoder.records() as u64;
+        let source = &mut self.sources[side as usize];
+        let kept = self.fills[side as usize].as_mut().filter(|fill| fill.has_rows());
         // What is refused here was recorded by the stream's own pipeline.
-        let (decoded, sources) = decoder.finish_with_sources()?;
+        let ((decoded, sources), positions, records) = match kept {
+            Some(fill) => {
+                let (read, positions) = fill.step(source, &stream)?;
+                let records = read.0.rows.num_rows() as u64;
+                (read, positions, records)
+            }
+            None => {
+                let mut decoder = Decoder::new(&stream);
+                let positions = source.decode_step(&mut decoder)?;
+                let records = decoder.records() as u64;
+                (decoder.finish_with_sources()?, positions, records)
+            }
+        };
         let (rows, now_ms) = (decoded.rows, self.broker.clock().now_ms());
         let days = quality::days(&rows, now_ms);
         let mut from = 0;

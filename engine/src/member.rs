@@ -441,6 +441,6 @@ fn hot_states(view_id: u32, store: &Store) -> Result<HotStates> {
 }
 
 /// How many rows there are among ascending ones.
-fn different(rows: &[usize]) -> usize {
+pub(crate) fn different(rows: &[usize]) -> usize {
     rows.chunk_by(|one, other| one == other).count()
 }

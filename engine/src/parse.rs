@@ -74,11 +74,6 @@ pub(crate) fn parse_view(sql: &str) -> Result<ParsedView, String> {
     if emit != by_default {
         canonical.push_str(&format!(" EMIT {}", emit.word()));
     }
-    if unnest.is_some() && matches!(windows, Some(Windows::Session(_))) {
-        return Err("UNNEST does not go with SESSION in a view, as a row could be late for some of its items: take the items out in a \
-                    derived stream, and declare the view over that"
-            .into());
-    }
     Ok(ParsedView { name, stream, windowed, emit, unnest, canonical, query })
 }
 

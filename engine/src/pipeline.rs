@@ -1,7 +1,7 @@
 //! The loop of one stream: read → decode → windows → aggregate → one commit.
 //!
 //! All views of a stream that stand at the same positions share one pipeline, and so one reading and one decoding. A
-//! new or rebuilt view begins at the log's start, or before it with what has left the log (`fill`), in a pipeline of its own
+//! new or rebuilt view, or a new derived stream, begins at the log's start, or before it with what has left the log (`fill`), in a pipeline of its own
 //! and joins the others at the next start of the engine. A member that is dropped or paused leaves between two steps; the pipeline ends with its last one. Exactly one pipeline per stream records the stream's refused records.
 //!
 //! A pipeline has a thread to itself, so that its CPU time can be told and nothing else waits for its work; far behind its log, it has the
@@ -69,7 +69,7 @@ pub(crate) struct Pipeline {
     pub(crate) derived: Vec<DerivedMember>,
     /// The tables that they join: at the start they are read first.
     pub(crate) tables: Vec<Follower>,
-    /// Reads what has left the log; only where all members are views.
+    /// Reads what has left the log; not where the stream's refused records are recorded.
     pub(crate) fill: Option<Fill>,
     /// The step after the one under way.
     pub(crate) next: NextStep,

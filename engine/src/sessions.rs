@@ -1,7 +1,8 @@
 //! Sessions of a view at work in its pipeline: rows are joined with those of their groups before they are aggregated, as what a row
 //! is grouped by depends on its neighbours. The rule is in `session`.
 
-use std::collections::{HashMap, HashSet};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use arrow::array::{RecordBatch, TimestampMillisecondArray, UInt64Array};
@@ -11,7 +12,7 @@ use broker::{Broker, Change, Family, Packed, Store};
 use crate::emit::Outbox;
 use crate::error::{EngineError, Result};
 use crate::keyed::{Groups, full_group, group_of, labels_of, with_labels};
-use crate::member::{Gone, LateRow, TAKEN_OUT_MAX, ViewMember, ViewStep};
+use crate::member::{Gone, LateRow, TAKEN_OUT_MAX, ViewMember, ViewStep, different};
 use crate::session::{Joined, Session, join, spans};
 use crate::state;
 
@@ -22,9 +23,25 @@ struct Gathered {
     sessions: Vec<(Vec<u8>, Vec<usize>)>,
     absorbed: Vec<Vec<u8>>,
     found: Vec<(Vec<u8>, Option<i64>)>,
-    late: Vec<LateRow>,
+    /// Rows that are late, and the start of the first session that each missed.
+    late: BTreeMap<usize, i64>,
     filtered: u64,
     applied: u64,
+}
+
+/// Which sessions the rows of a step are part of.
+#[derive(Default)]
+struct Placed {
+    /// Of each row that WHERE lets through: the start of its session.
+    labels: Vec<Option<i64>>,
+    sessions: Vec<(Vec<u8>, Vec<usize>)>,
+    found: Vec<(Vec<u8>, Option<i64>)>,
+    /// The sessions that are stored: under which key, and the start of what they are part of now.
+    absorbed: HashMap<Vec<u8>, i64>,
+    /// Where the changed sessions end.
+    ends: HashMap<Vec<u8>, i64>,
+    /// Rows that were found to be late.
+    late: Vec<(usize, i64)>,
 }
 
 /// Rows that WHERE lets through, by group.
@@ -63,10 +80,11 @@ impl ViewMember {
             let mut at = 0..left.len();
             left.retain(|_| at.next().is_some_and(|at| !out.contains(&at)));
         };
-        step.failed.sort_by_key(|(row, _)| *row);
-        step.late = gathered.late.into_iter().map(|late| LateRow { row: left[late.row], ..late }).collect();
         // Sources are visited in the order of rows.
-        step.late.sort_by_key(|late| late.row);
+        step.failed.sort_by_key(|(row, _)| *row);
+        step.failed.dedup_by_key(|(row, _)| *row);
+        let late = |(row, window_start)| LateRow { row: left[row], window_start, counted_from: None };
+        step.late = gathered.late.into_iter().map(late).collect();
         (step.absorbed, step.found) = (gathered.absorbed, gathered.found);
         self.progress.applied += gathered.applied;
         self.progress.filtered += gathered.filtered;
@@ -79,41 +97,62 @@ impl ViewMember {
         Ok(step)
     }
 
-    /// Joins rows with the stored sessions of their groups and aggregates them.
+    /// Joins rows with the stored sessions of their groups and aggregates them. A row counts with all its items or not at all: one that
+    /// is late for one of them is late, which may leave others too early for an open session in turn.
     async fn gather(&self, rows: &RecordBatch, gap_ms: i64, store: &Store) -> Result<Gathered> {
         let by_group = self.by_group(rows)?;
-        let ByGroup { input, origin, groups } = &by_group;
-        let filtered = (rows.num_rows() - input.num_rows()) as u64;
-        let mut labels: Vec<Option<i64>> = vec![None; input.num_rows()];
-        let (mut sessions, mut late, mut found) = (Vec::new(), Vec::new(), Vec::new());
-        // The sessions that are stored: under which key, and what they are part of now.
-        let mut absorbed: HashMap<Vec<u8>, i64> = HashMap::new();
-        let mut ends: HashMap<Vec<u8>, i64> = HashMap::new();
-        for (group, times) in groups {
-            let stored = self.sessions_near(group, &spans(times, gap_ms), store)?;
-            let joining = join(times, &stored, gap_ms, self.progress.closed_until);
-            let missed = joining.late.into_iter();
-            late.extend(missed.map(|(row, window_start)| LateRow {
-                row: origin[row],
-                window_start,
-                counted_from: None,
-            }));
-            for joined in joining.joined {
-                joined.rows.iter().for_each(|row| labels[*row] = Some(joined.session.start_ms));
-                found.extend(self.found(group, &joined));
-                let key = self.session_state_key(group, joined.session);
-                let before = joined.absorbed.iter().map(|session| self.session_state_key(group, *session));
-                absorbed.extend(before.map(|key| (key, joined.session.start_ms)));
-                ends.insert(key.clone(), joined.session.end_ms);
-                sessions.push((key, joined.rows.into_iter().map(|row| origin[row]).collect()));
+        let mut late: BTreeMap<usize, i64> = BTreeMap::new();
+        let placed = loop {
+            let placed = self.place(&by_group, &late, gap_ms, store)?;
+            let known = late.len();
+            for (row, start) in &placed.late {
+                late.entry(*row).and_modify(|first| *first = *start.min(first)).or_insert(*start);
             }
-        }
+            // Without a list no row is in two groups.
+            if late.len() == known || self.plan.unnest.is_none() {
+                break placed;
+            }
+        };
+        let ByGroup { input, origin, .. } = &by_group;
+        let Placed { labels, sessions, found, absorbed, ends, .. } = placed;
         let partial = self.plan.aggregation.partial(counted(input, &labels)?).await?;
         let partial = self.codec.normalize(partial)?;
         let groups = self.with_stored(partial, &absorbed, &ends, store).await?;
-        let applied = labels.iter().flatten().count() as u64;
+        let counts = origin.iter().zip(&labels).filter(|(_, label)| label.is_some());
+        let applied = different(&counts.map(|(row, _)| *row).collect::<Vec<usize>>()) as u64;
+        let filtered = (rows.num_rows() - different(origin)) as u64;
         let absorbed = absorbed.into_keys().filter(|key| !ends.contains_key(key)).collect();
         Ok(Gathered { groups, sessions, absorbed, found, late, filtered, applied })
+    }
+
+    /// Joins the rows that are not known to be late with the stored sessions of their groups.
+    fn place(
+        &self,
+        ByGroup { input, origin, groups }: &ByGroup,
+        known_late: &BTreeMap<usize, i64>,
+        gap_ms: i64,
+        store: &Store,
+    ) -> Result<Placed> {
+        let mut placed = Placed { labels: vec![None; input.num_rows()], ..Placed::default() };
+        for (group, times) in groups {
+            let mut times = Cow::Borrowed(times);
+            if !known_late.is_empty() {
+                times.to_mut().retain(|(_, row)| !known_late.contains_key(&origin[*row]));
+            }
+            let stored = self.sessions_near(group, &spans(&times, gap_ms), store)?;
+            let joining = join(&times, &stored, gap_ms, self.progress.closed_until);
+            placed.late.extend(joining.late.into_iter().map(|(row, start)| (origin[row], start)));
+            for joined in joining.joined {
+                joined.rows.iter().for_each(|row| placed.labels[*row] = Some(joined.session.start_ms));
+                placed.found.extend(self.found(group, &joined));
+                let key = self.session_state_key(group, joined.session);
+                let before = joined.absorbed.iter().map(|session| self.session_state_key(group, *session));
+                placed.absorbed.extend(before.map(|key| (key, joined.session.start_ms)));
+                placed.ends.insert(key.clone(), joined.session.end_ms);
+                placed.sessions.push((key, joined.rows.into_iter().map(|row| origin[row]).collect()));
+            }
+        }
+        Ok(placed)
     }
 
     fn by_group(&self, rows: &RecordBatch) -> Result<ByGroup> {

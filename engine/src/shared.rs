@@ -8,6 +8,7 @@ use broker::{Ack, Hold, LogId, Offset, PartitionIndex, Waiter};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::Offsets;
 use crate::derive::DerivedPlan;
 use crate::follow::Follower;
 use crate::lookup::LookupTable;
@@ -242,6 +243,9 @@ pub(crate) struct RunningDerived {
     pub(crate) plan: Arc<DerivedPlan>,
     pub(crate) follower: Follower,
     pub(crate) joined: Option<Follower>,
+    /// Where the topics that it reads by itself ended when it began: there it is filled.
+    pub(crate) fill_to: Offsets,
+    pub(crate) began_ms: i64,
 }
 
 impl RunningDerived {

@@ -202,6 +202,11 @@ impl Source {
         Some((reading.position.next_offset, reading.partition.log_start()))
     }
 
+    /// The largest event time that was read in a partition.
+    pub(crate) fn event_time_at(&self, index: PartitionIndex) -> Option<i64> {
+        self.partitions.get(&index).and_then(|reading| reading.position.max_event_ms)
+    }
+
     /// Moves over offsets that are nowhere, in the next commit; gives how many they are.
     pub(crate) fn skip(&mut self, index: PartitionIndex, to: Offset) -> u64 {
         let Some(reading) = self.partitions.get_mut(&index) else { return 0 };

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use broker::{Ack, Broker, Change, Family, NewTopic, TopicName};
 
+use crate::Offsets;
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
 use crate::definitions::{Definitions, Kind};
 use crate::derive::{DerivedMember, DerivedPlan, JoinMember, Side};
 use crate::error::Result;
-use crate::fill::Fill;
+use crate::fill::{Fill, Reads};
 use crate::follow::Follower;
 use crate::history::HistorySlot;
 use crate::identity::{Former, Version, identify};
@@ -20,11 +21,10 @@ use crate::pipeline::{Pipeline, PipelineView, StreamMember};
 use crate::quality::{Counters, Writer};
 use crate::shared::{PipelineShared, Published, RunningDerived, RunningTable, RunningView, SharedHold};
 use crate::source::Source;
-use crate::start_view::{is_behind, paused_view, view_member};
+use crate::start_view::{begin_first, is_behind, paused_view, view_member};
 use crate::state::{self, Progress};
 use crate::stream::Stream;
 use crate::succession::Role;
-use crate::view::ViewPlan;
 
 /// The pipelines, ready to run, and what is seen of them.
 #[derive(Default)]
@@ -39,7 +39,7 @@ pub(crate) struct Prepared {
     pub(crate) successors: Vec<RunningView>,
     /// Each stream, and its reading end.
     pub(crate) streams: Vec<(Arc<Stream>, Follower)>,
-    /// Where pipelines of views find what has left the log.
+    /// Where pipelines find what has left the log.
     history: Arc<HistorySlot>,
 }
 
@@ -154,7 +154,7 @@ pub(crate) async fn prepare_more(
             prepare_join(broker, (plan, whole), hold, &mut prepared).await?;
             continue;
         }
-        let member = derived_member(broker, plan)?;
+        let member = derived_member(broker, plan, history)?;
         let mut group = Group::new(member.progress.clone());
         group.derived.push(member);
         groups.push((plan.source.clone(), group));
@@ -287,17 +287,18 @@ fn groups_of(
     let mut groups = vec![reading_group(broker, stream)?];
     // Those that are behind the log read what nobody else does, wherever the others stand.
     let mut behind: Vec<Group> = Vec::new();
+    let is_behind = |progress: &Progress| history.is_expected() && is_behind(broker, stream.topic(), progress);
     let of_stream = |plan: &&Arc<DerivedPlan>| plan.source.name() == stream.name() && plan.join.is_none();
     for plan in compiled.derived.iter().filter(of_stream) {
-        let member = derived_member(broker, plan)?;
+        let member = derived_member(broker, plan, history)?;
         let progress = member.progress.clone();
-        group_at(&mut groups, &progress).derived.push(member);
+        let groups = if is_behind(&progress) { &mut behind } else { &mut groups };
+        group_at(groups, &progress).derived.push(member);
     }
     for version in versions.iter().filter(|version| version.plan.stream.name() == stream.name()) {
         let member = view_member(broker, version, &compiled.streams, history)?;
         let progress = member.member.progress.clone();
-        let is_behind = history.is_expected() && is_behind(broker, stream.topic(), &progress);
-        let groups = if is_behind { &mut behind } else { &mut groups };
+        let groups = if is_behind(&progress) { &mut behind } else { &mut groups };
         group_at(groups, &progress).views.push(member);
     }
     groups.append(&mut behind);
@@ -314,8 +315,9 @@ fn reading_group(broker: &Arc<Broker>, stream: &Stream) -> Result<Group> {
     Ok(group)
 }
 
-fn derived_member(broker: &Arc<Broker>, plan: &Arc<DerivedPlan>) -> Result<DerivedMember> {
-    let progress = load(broker, &state::branch_progress_key(plan.stream.name(), plan.branch))?;
+fn derived_member(broker: &Arc<Broker>, plan: &Arc<DerivedPlan>, history: &HistorySlot) -> Result<DerivedMember> {
+    let mut progress = load(broker, &state::branch_progress_key(plan.stream.name(), plan.branch))?;
+    begin_first(broker, (plan.source.topic(), history), &mut progress);
     let published = Arc::new(Published::new(progress.clone()));
     Ok(DerivedMember::new(plan.clone(), progress, published))
 }
@@ -339,12 +341,12 @@ fn run_group(
     let number = hold.number();
     hold.set_all(number, &group.stands.positions);
     let mut source = Source::new(broker.clone(), stream.topic().clone(), group.stands.positions);
-    let is_of_views = group.stream_member.is_none() && group.derived.is_empty();
-    let fill = (is_of_views && prepared.history.is_expected()).then(|| {
+    let fill = (group.stream_member.is_none() && prepared.history.is_expected()).then(|| {
         source.keep_place();
-        let plans: Vec<&ViewPlan> = group.views.iter().map(|view| &*view.member.plan).collect();
+        let uses = |index| !group.derived.is_empty() || group.views.iter().any(|view| view.member.plan.uses(index));
         // What was committed before has its time.
-        Fill::new(prepared.history.clone(), stream, &plans, group.stands.updated_at == 0)
+        let reads = Reads { stream, uses: &uses, is_new: group.stands.updated_at == 0 };
+        Fill::new(prepared.history.clone(), reads)
     });
     let shared = Arc::new(PipelineShared::new(source.waiter().clone(), ack));
     let follower = |what: String, published: &Arc<Published>| Follower {
@@ -357,16 +359,16 @@ fn run_group(
         let seen = follower(format!("stream {}", stream.name()), &member.published);
         prepared.streams.push((stream.clone(), seen));
     }
+    let is_filled = group.stream_member.is_none();
     for member in &group.derived {
-        prepared.derived.push(RunningDerived {
-            plan: member.plan.clone(),
-            follower: follower(format!("stream {}", member.plan.stream.name()), &member.published),
-            joined: None,
-        });
+        let follower = follower(format!("stream {}", member.plan.stream.name()), &member.published);
+        let fill_to = if is_filled { follower.high_watermarks(broker) } else { Offsets::new() };
+        let (plan, began_ms) = (member.plan.clone(), broker.clock().steady_ms());
+        prepared.derived.push(RunningDerived { plan, follower, joined: None, fill_to, began_ms });
     }
     for view in &group.views {
         let follower = follower(format!("view {}", view.member.plan.name), &view.published);
-        let fill_to = if group.stream_member.is_none() { follower.ends(broker) } else { BTreeMap::new() };
+        let fill_to = if is_filled { follower.ends(broker) } else { BTreeMap::new() };
         let (plan, view_id, began_ms) = (view.member.plan.clone(), view.member.view_id, broker.clock().steady_ms());
         let seen = if matches!(view.role, Role::Successor) { &mut prepared.successors } else { &mut prepared.views };
         seen.push(RunningView { plan, view_id, follower, fill_to, began_ms, paused: None });
@@ -397,16 +399,22 @@ async fn prepare_join(
     prepared: &mut Prepared,
 ) -> Result<()> {
     let name = plan.stream.name();
-    let (join, changes) = JoinMember::load(derived_member(broker, plan)?, broker.store())?;
+    let history = prepared.history.clone();
+    let (mut join, changes) = JoinMember::load(derived_member(broker, plan, &history)?, broker.store())?;
     if !changes.is_empty() {
         broker.lane().commit(changes, Ack::Durable).await?;
     }
     let topics = Side::BOTH.map(|side| join.join().stream(side).topic().clone());
+    begin_first(broker, (&topics[1], &history), &mut join.right);
+    *join.right_published.progress.lock() = join.right.clone();
     let positions = [&join.member.progress.positions, &join.right.positions];
     let numbers = Side::BOTH.map(|_| hold.number());
     numbers.iter().zip(positions).for_each(|(number, positions)| hold.set_all(*number, positions));
     let left = Source::new(broker.clone(), topics[0].clone(), positions[0].clone());
     let right = left.beside(topics[1].clone(), positions[1].clone());
+    let mut sources = [left, right];
+    let fills = Side::BOTH.map(|side| join_fill(&join, side, (&mut sources[side as usize], &history)));
+    let [left, right] = sources;
     let written = [plan.stream.topic().to_string(), format!("{name}{REJECTED_SUFFIX}"), format!("{name}{LATE_SUFFIX}")];
     let shared = Arc::new(PipelineShared::new(left.waiter().clone(), ack_for(whole, &written)));
     let follower = |topic: &TopicName, published: &Arc<Published>| Follower {
@@ -415,15 +423,24 @@ async fn prepare_join(
         published: published.clone(),
         pipeline: shared.clone(),
     };
-    prepared.derived.push(RunningDerived {
-        plan: plan.clone(),
-        follower: follower(&topics[0], &join.member.published),
-        joined: Some(follower(&topics[1], &join.right_published)),
-    });
-    let tables = tables_of(std::iter::once(plan), prepared);
-    let (broker, hold) = (broker.clone(), hold.clone());
-    prepared.joins.push(JoinPipeline { broker, join, sources: [left, right], numbers, tables, shared, hold });
+    let followers = [follower(&topics[0], &join.member.published), follower(&topics[1], &join.right_published)];
+    let fill_to = followers.iter().flat_map(|follower| follower.high_watermarks(broker)).collect();
+    let (plan, began_ms, [follower, joined]) = (plan.clone(), broker.clock().steady_ms(), followers);
+    let tables = tables_of(std::iter::once(&plan), prepared);
+    prepared.derived.push(RunningDerived { plan, follower, joined: Some(joined), fill_to, began_ms });
+    let (broker, hold, sources) = (broker.clone(), hold.clone(), [left, right]);
+    prepared.joins.push(JoinPipeline { broker, join, sources, fills, numbers, tables, shared, hold });
     Ok(())
+}
+
+/// What reads of one side of a join that has left the log: all columns, as rows wait with all of them.
+fn join_fill(join: &JoinMember, side: Side, (source, history): (&mut Source, &Arc<HistorySlot>)) -> Option<Fill> {
+    let progress = if side == Side::Left { &join.member.progress } else { &join.right };
+    history.is_expected().then(|| {
+        source.keep_place();
+        let reads = Reads { stream: join.join().stream(side), uses: &|_| true, is_new: progress.updated_at == 0 };
+        Fill::new(history.clone(), reads)
+    })
 }
 
 /// The tables with a topic that these derived streams join.

@@ -50,9 +50,7 @@ pub(crate) fn view_member(
     history: &HistorySlot,
 ) -> Result<PipelineView> {
     let mut progress = load(broker, &state::view_progress_key(*view_id))?;
-    if progress == Progress::default() && history.is_expected() {
-        progress.positions = first_positions(broker, plan.stream.topic());
-    }
+    begin_first(broker, (plan.stream.topic(), history), &mut progress);
     let published = Arc::new(Published::new(progress.clone()));
     let member = ViewMember::new(plan.clone(), *view_id, progress, broker.store())?;
     let role = match succeeds {
@@ -68,7 +66,14 @@ pub(crate) fn view_member(
     Ok(view)
 }
 
-/// Where a view begins that reads what has left the log too: at the very first offsets. None where all is in the log.
+/// Has what was never read begin with what has left the log, where that may be kept.
+pub(crate) fn begin_first(broker: &Broker, (topic, history): (&TopicName, &HistorySlot), progress: &mut Progress) {
+    if *progress == Progress::default() && history.is_expected() {
+        progress.positions = first_positions(broker, topic);
+    }
+}
+
+/// Where one begins that reads what has left the log too: at the very first offsets. None where all is in the log.
 fn first_positions(broker: &Broker, topic: &TopicName) -> BTreeMap<PartitionIndex, Position> {
     let partitions = broker.catalog().topic(topic).map(|topic| topic.partitions());
     let all: Vec<_> = partitions.iter().flat_map(|all| all.iter()).collect();

@@ -77,8 +77,8 @@ pub struct SuccessorStatus {
     pub error: Option<String>,
 }
 
-/// How a view is being filled.
-#[derive(Debug, Clone)]
+/// How a view or a derived stream is being filled.
+#[derive(Debug, Clone, Default)]
 pub struct FillStatus {
     /// Where the log ended when it began: there it is filled.
     pub to: Offsets,
@@ -130,6 +130,10 @@ pub struct DerivedStatus {
     pub late_topic: Option<String>,
     /// Such rows.
     pub late: u64,
+    /// Offsets up to the ends of the topics when it began to be filled that are not applied yet; None once it is filled.
+    pub fill_left: Option<i64>,
+    /// How the filling goes, while it goes.
+    pub fill: Option<FillStatus>,
     /// Why it does not advance, when it does not.
     pub error: Option<String>,
 }
@@ -169,7 +173,7 @@ pub(crate) fn view_status(
     let Stands { progress, positions, lag_records, lag_ms } = stands;
     let fill_to = Offsets::from([(follower.topic.clone(), view.fill_to.clone())]);
     let fill_left = lag_in_all(&positions, &fill_to);
-    let fill = (fill_left > 0).then(|| fill_status(broker, view, fill_to));
+    let fill = (fill_left > 0).then(|| fill_status(broker, (follower, view.began_ms), fill_to));
     let error = follower.pipeline.failure.lock().clone();
     ViewStatus {
         view: view.plan.name.to_string(),
@@ -203,14 +207,14 @@ fn successor_status(broker: &Arc<Broker>, view: &RunningView, successor: &Runnin
         sql: successor.plan.sql.clone(),
         left: behind(broker, view, successor),
         rows_applied: follower.published.progress.lock().applied,
-        fill: fill_status(broker, successor, to),
+        fill: fill_status(broker, (follower, successor.began_ms), to),
         error: follower.pipeline.failure.lock().clone(),
     }
 }
 
-fn fill_status(broker: &Broker, view: &RunningView, to: Offsets) -> FillStatus {
-    let pipeline = &view.follower.pipeline;
-    let took_ms = broker.clock().steady_ms().saturating_sub(view.began_ms).max(1).unsigned_abs();
+fn fill_status(broker: &Broker, (follower, began_ms): (&Follower, i64), to: Offsets) -> FillStatus {
+    let pipeline = &follower.pipeline;
+    let took_ms = broker.clock().steady_ms().saturating_sub(began_ms).max(1).unsigned_abs();
     let rows_per_s = pipeline.records.load(Ordering::Relaxed).saturating_mul(1_000) / took_ms;
     FillStatus { to, rows_per_s, waits_for: pipeline.waits_for.lock().clone() }
 }
@@ -266,8 +270,16 @@ fn derived_status(
 ) -> Option<DerivedStatus> {
     let mut whole = DerivedStatus { sql: derived.first()?.plan.sql.clone(), ..DerivedStatus::default() };
     for running in derived {
+        let mut fill_left = 0;
         for follower in running.followers() {
-            whole.add(stands(broker, follower), rejected_by_rule);
+            let stands = stands(broker, follower);
+            let to = running.fill_to.get(&follower.topic).cloned().unwrap_or_default();
+            fill_left += lag_in_all(&stands.positions, &Offsets::from([(follower.topic.clone(), to)]));
+            whole.add(stands, rejected_by_rule);
+        }
+        if fill_left > 0 {
+            let of = (&running.follower, running.began_ms);
+            whole.add_fill(fill_left, fill_status(broker, of, running.fill_to.clone()));
         }
         running.plan.sources().for_each(|source| add_once(&mut whole.sources, source.name()));
         running.plan.tables.iter().for_each(|table| add_once(&mut whole.tables, table.name()));
@@ -297,6 +309,20 @@ impl DerivedStatus {
         self.written += progress.applied;
         self.filtered += progress.filtered;
         self.late += progress.late;
+    }
+
+    /// Adds how one of its SELECTs is filled.
+    fn add_fill(&mut self, left: i64, of_one: FillStatus) {
+        *self.fill_left.get_or_insert_default() += left;
+        let fill = self.fill.get_or_insert_default();
+        for (topic, ends) in of_one.to {
+            let known = fill.to.entry(topic).or_default();
+            for (partition, end) in ends {
+                known.entry(partition).and_modify(|known| *known = end.max(*known)).or_insert(end);
+            }
+        }
+        fill.rows_per_s += of_one.rows_per_s;
+        fill.waits_for = fill.waits_for.take().or(of_one.waits_for);
     }
 }
 

@@ -243,8 +243,9 @@ impl Stream {
         Ok((decoder.finish()?, taken))
     }
 
-    /// All that decides which rows the stream has, as text for the fingerprint of stored state.
-    pub(crate) fn definition(&self) -> String {
+    /// All that decides which rows the stream has, as text for the fingerprint of stored state. A column that came later belongs to it
+    /// where its index is used.
+    pub(crate) fn definition(&self, uses: &dyn Fn(usize) -> bool) -> String {
         let config = &self.config;
         let mut text = format!("{}|{}|{}|{}", config.name, config.topic, config.event_time, config.max_ahead_ms);
         if config.format != StreamFormat::Json {
@@ -256,7 +257,8 @@ impl Stream {
         if let Some(schema) = &config.schema {
             text.push_str(&format!(" {:?} {:?} {:?}", schema.text, schema.imports, schema.message));
         }
-        for (column, kind) in config.columns.iter().zip(&self.types) {
+        let columns = config.columns.iter().zip(&self.types).enumerate();
+        for (_, (column, kind)) in columns.filter(|(index, (column, _))| !column.added || uses(*index)) {
             text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));
             if let Some(from) = &column.from {
                 text.push_str(&format!(" from {from:?}"));

@@ -214,7 +214,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         retention_ms: config.retention_ms,
         schema,
         keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),
-        fingerprint: state::fingerprint(&stream.definition(), &parsed.canonical),
+        fingerprint: state::fingerprint(&stream.definition(&|index| columns.contains(&index)), &parsed.canonical),
         aggregation,
         columns,
         unnest,

@@ -94,6 +94,7 @@ fn column(entry: &Entry) -> ColumnConfig {
         sql_type: text(entry, "type"),
         required: entry.bool("required"),
         from: entry.text_or_none("from"),
+        added: false,
     }
 }
 

@@ -93,7 +93,7 @@ impl Change {
             match step {
                 Step::Start(new) => made.extend(made_by(new)),
                 Step::Replace(plan) => made.push(of_view(plan)),
-                Step::Drop(..) | Step::Pause(_) | Step::Resume(_) => {}
+                Step::GoOn(_) | Step::Drop(..) | Step::Pause(_) | Step::Resume(_) => {}
             }
         }
         made
@@ -120,7 +120,7 @@ impl Change {
             let plans: &[Arc<ViewPlan>] = match step {
                 Step::Start(new) => &new.views,
                 Step::Replace(plan) => std::slice::from_ref(plan),
-                Step::Drop(..) | Step::Pause(_) | Step::Resume(_) => &[],
+                Step::GoOn(_) | Step::Drop(..) | Step::Pause(_) | Step::Resume(_) => &[],
             };
             let reading = "in a reading of its own until the next start";
             explained.extend(plans.iter().flat_map(|plan| steps(plan, reading)));
@@ -172,12 +172,12 @@ impl Change {
 }
 
 /// A change at work.
-struct Work<'e> {
-    engine: &'e Arc<Engine>,
+pub(super) struct Work<'e> {
+    pub(super) engine: &'e Arc<Engine>,
     /// What runs now.
-    running: Running,
+    pub(super) running: Running,
     /// What will.
-    after: Running,
+    pub(super) after: Running,
 }
 
 impl Work<'_> {
@@ -192,6 +192,7 @@ impl Work<'_> {
                 self.start(&new, &versions).await
             }
             Step::Replace(plan) => self.replace(&plan).await,
+            Step::GoOn(new) => self.go_on(&new).await,
             Step::Drop(kind, name) => self.drop_one(kind, &name).await,
             Step::Pause(name) => self.pause(&name).await,
             Step::Resume(name) => {
@@ -229,7 +230,7 @@ impl Work<'_> {
     }
 
     /// Starts what is new, and versions of views; one takes the place of what runs in its.
-    async fn start(&mut self, new: &Compiled, versions: &[Version]) -> Result<()> {
+    pub(super) async fn start(&mut self, new: &Compiled, versions: &[Version]) -> Result<()> {
         // Who writes what is read from now on must have it visible when it says so.
         let topics = new.streams.iter().map(|stream| stream.topic()).chain(new.tables.iter().filter_map(|t| t.topic()));
         for topic in topics {

@@ -34,6 +34,8 @@ pub struct Surroundings<'a> {
 pub(super) enum Step {
     Start(Box<Compiled>),
     Replace(Arc<ViewPlan>),
+    /// Streams and all that is computed from them go on by other declarations.
+    GoOn(Box<Compiled>),
     Drop(Kind, String),
     Pause(String),
     Resume(String),
@@ -41,17 +43,17 @@ pub(super) enum Step {
 
 /// What will be declared. Nothing of it is true before its commit.
 pub(super) struct Draft<'a> {
-    broker: &'a Broker,
+    pub(super) broker: &'a Broker,
     outside: &'a Surroundings<'a>,
     pub(super) after: Running,
     pub(super) rows: Vec<StoreChange>,
     pub(super) steps: Vec<Step>,
     pub(super) done: Vec<Done>,
-    touched: BTreeSet<String>,
+    pub(super) touched: BTreeSet<String>,
 }
 
 /// What is wrong with one statement.
-type Wrong = Vec<String>;
+pub(super) type Wrong = Vec<String>;
 
 impl<'a> Draft<'a> {
     pub(super) fn new(broker: &'a Broker, running: &Running, outside: &'a Surroundings<'a>) -> Draft<'a> {
@@ -99,6 +101,14 @@ impl<'a> Draft<'a> {
                     None => self.create(statement),
                 }
             }
+            Action::Alter { kind, name, if_exists, altering } => match self.kind_of(name) {
+                None if *if_exists => self.note(statement, "does not exist"),
+                None => Err(vec![self.unknown(*kind, name)]),
+                Some(known) if known != *kind => {
+                    Err(vec![format!("'{name}' is a {}: write ALTER {} {name}", known.word(), known.sql())])
+                }
+                Some(_) => self.alter(statement, *kind, altering),
+            },
             Action::Drop { kind, name, if_exists } => match self.kind_of(name) {
                 None if *if_exists => self.note(statement, "does not exist"),
                 None => Err(vec![self.unknown(*kind, name)]),
@@ -177,6 +187,16 @@ impl<'a> Draft<'a> {
         let name = statement.name();
         let known = self.by_sql(Kind::View, name, "replace")?;
         let definition = Definition { order: known.order, ..self.definition(statement) };
+        self.replace_by(statement, definition, &known)
+    }
+
+    pub(super) fn replace_by(
+        &mut self,
+        statement: &Statement,
+        definition: Definition,
+        known: &Definition,
+    ) -> Result<(), Wrong> {
+        let name = statement.name();
         let Declares::View(config) = read_again(&definition)? else { return Ok(()) };
         let plan = ViewPlan::new(&config, &self.after.compiled.streams).map_err(|wrong| vec![wrong])?;
         let plan = Arc::new(plan);
@@ -190,7 +210,8 @@ impl<'a> Draft<'a> {
         self.after.config.views[at] = config;
         self.keep(Kind::View, name, definition);
         self.steps.push(Step::Replace(plan));
-        self.note(statement, "replaced")
+        let is_altered = matches!(statement.action, Action::Alter { .. });
+        self.note(statement, if is_altered { "altered" } else { "replaced" })
     }
 
     fn drop_one(&mut self, statement: &Statement, kind: Kind, name: &str) -> Result<(), Wrong> {
@@ -246,18 +267,18 @@ impl<'a> Draft<'a> {
         self.note(statement, if paused { "paused" } else { "resumed" })
     }
 
-    fn note(&mut self, statement: &Statement, result: &'static str) -> Result<(), Wrong> {
+    pub(super) fn note(&mut self, statement: &Statement, result: &'static str) -> Result<(), Wrong> {
         let kind = statement.kind();
         self.done.push(Done { kind, name: statement.name().to_string(), result });
         Ok(())
     }
 
-    fn keep(&mut self, kind: Kind, name: &str, definition: Definition) {
+    pub(super) fn keep(&mut self, kind: Kind, name: &str, definition: Definition) {
         self.rows.push(StoreChange::Put(Family::State, definition_key(kind, name), definition.encode()));
         self.after.by_sql.0.insert((kind, name.to_string()), definition);
     }
 
-    fn definition(&self, statement: &Statement) -> Definition {
+    pub(super) fn definition(&self, statement: &Statement) -> Definition {
         let last = self.after.by_sql.0.values().map(|known| known.order).max().unwrap_or(0);
         Definition {
             state: State::Live,
@@ -289,7 +310,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The definition, if SQL made it: what a file declares is changed there.
-    fn by_sql(&self, kind: Kind, name: &str, what: &str) -> Result<Definition, Wrong> {
+    pub(super) fn by_sql(&self, kind: Kind, name: &str, what: &str) -> Result<Definition, Wrong> {
         let known = self.after.by_sql.get(kind, name).cloned();
         known.ok_or_else(|| {
             let place = self.place_of(name);
@@ -360,23 +381,22 @@ impl<'a> Draft<'a> {
 impl Statement {
     pub(super) fn name(&self) -> &str {
         match &self.action {
-            Action::Create { name, .. } | Action::Drop { name, .. } | Action::Pause(name) | Action::Resume(name) => {
-                name
-            }
+            Action::Create { name, .. } | Action::Alter { name, .. } | Action::Drop { name, .. } => name,
+            Action::Pause(name) | Action::Resume(name) => name,
         }
     }
 
     fn kind(&self) -> Kind {
         match &self.action {
             Action::Create { declares, .. } => declares.kind(),
-            Action::Drop { kind, .. } => *kind,
+            Action::Alter { kind, .. } | Action::Drop { kind, .. } => *kind,
             Action::Pause(_) | Action::Resume(_) => Kind::View,
         }
     }
 }
 
 /// The declaration with the place that it will have after a start, so that both say the same.
-fn read_again(definition: &Definition) -> Result<Declares, Wrong> {
+pub(super) fn read_again(definition: &Definition) -> Result<Declares, Wrong> {
     match read_one(&definition.sql, &definition.place()) {
         Ok(Action::Create { declares, .. }) => Ok(declares),
         Ok(_) => Err(vec!["it declares nothing".to_string()]),

@@ -1,14 +1,17 @@
 //! What SQL declares while the server runs: streams, tables and views.
 //!
-//! A script goes: `script` (statements and their places) → `statement` with `options` (text → declarations) → `draft` (the
-//! rules: what may be, and what follows; pure) → `change` (one commit of rows in the store, then pipelines start and end).
+//! A script goes: `script` (statements and their places) → `statement` with `options` and `alter` (text → declarations) → `draft` (the
+//! rules, of ALTER in `altered`: what may be, and what follows; pure) → `change` (one commit of rows in the store, then pipelines start and end).
 //! `stored` draws the rows, `departure` deletes what a dropped one leaves. A start reads the rows and joins them to the
 //! configuration, as if they stood in it.
 
+mod alter;
+mod altered;
 mod change;
 mod departure;
 mod draft;
 mod explain;
+mod go_on;
 mod options;
 mod script;
 mod statement;

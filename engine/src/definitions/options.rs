@@ -31,9 +31,15 @@ impl Options {
     pub(super) fn parse(parser: &mut Parser<'_>) -> Result<Options, ParserError> {
         let place = next_or_last(parser);
         let mut options = Options { given: Vec::new(), known: Vec::new(), place };
-        if !parser.parse_keyword(Keyword::WITH) {
-            return Ok(options);
+        if parser.parse_keyword(Keyword::WITH) {
+            options.given = Options::parse_list(parser)?;
         }
+        Ok(options)
+    }
+
+    /// Reads `(key = value, …)`, each with its place.
+    pub(super) fn parse_list(parser: &mut Parser<'_>) -> Result<Vec<(String, String, Location)>, ParserError> {
+        let mut given = Vec::new();
         parser.expect_token(&Token::LParen)?;
         while !parser.consume_token(&Token::RParen) {
             let place = parser.peek_token().span.start;
@@ -47,12 +53,12 @@ impl Options {
                 token if matches!(token.token, Token::Number(..) | Token::Word(_)) => token.token.to_string(),
                 token => return parser.expected("a value in quotes", token),
             };
-            options.given.push((key, value, place));
+            given.push((key, value, place));
             if !parser.consume_token(&Token::Comma) && parser.peek_token().token != Token::RParen {
                 return parser.expected(", or )", parser.peek_token());
             }
         }
-        Ok(options)
+        Ok(given)
     }
 
     /// Takes a setting out.

@@ -169,7 +169,7 @@ fn starts_change(head: &[String]) -> bool {
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
     matches!(
         head.as_slice(),
-        ["CREATE" | "DROP", "STREAM" | "TABLE" | "MATERIALIZED" | "VIEW", ..]
+        ["CREATE" | "ALTER" | "DROP", "STREAM" | "TABLE" | "MATERIALIZED" | "VIEW", ..]
             | ["CREATE", "OR", "REPLACE", ..]
             | ["PAUSE" | "RESUME", "MATERIALIZED" | "VIEW", ..]
     )

@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
+use super::alter::Altering;
 use super::options::{Options, at, next_or_last};
 use super::script::{byte_at, tokens};
 use super::{Kind, Mistake};
@@ -15,13 +16,15 @@ use crate::config::{
 };
 use crate::names::{is_topic_name, normalized, single_name};
 
-const FORM: &str =
-    "write CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, DROP, PAUSE or RESUME; a script has nothing else";
+const FORM: &str = "write CREATE STREAM, CREATE TABLE, CREATE MATERIALIZED VIEW, ALTER, DROP, PAUSE or RESUME; a script has nothing else";
+/// Stands behind a column that came to its stream by ALTER.
+pub(super) const ADDED: &str = "ADDED";
 
 /// What a statement does.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Action {
     Create { name: String, declares: Declares, or_replace: bool, if_not_exists: bool },
+    Alter { kind: Kind, name: String, if_exists: bool, altering: Altering },
     Drop { kind: Kind, name: String, if_exists: bool },
     Pause(String),
     Resume(String),
@@ -84,21 +87,21 @@ fn placed(error: &ParserError, end: Location) -> Mistake {
 }
 
 /// A statement on its way.
-struct Reading<'t> {
-    parser: Parser<'t>,
+pub(super) struct Reading<'t> {
+    pub(super) parser: Parser<'t>,
     /// All up to the end of the statement.
     text: &'t str,
     source: &'t str,
-    mistakes: Vec<Mistake>,
+    pub(super) mistakes: Vec<Mistake>,
 }
 
 /// Columns and checks between the brackets.
 #[derive(Default)]
-struct Columns {
-    columns: Vec<ColumnConfig>,
-    checks: Vec<CheckConfig>,
+pub(super) struct Columns {
+    pub(super) columns: Vec<ColumnConfig>,
+    pub(super) checks: Vec<CheckConfig>,
     /// `PRIMARY KEY`, and where.
-    keys: Vec<(String, Location)>,
+    pub(super) keys: Vec<(String, Location)>,
 }
 
 impl Reading<'_> {
@@ -107,6 +110,7 @@ impl Reading<'_> {
         let action = match &first.token {
             Token::Word(word) => match word.value.to_ascii_uppercase().as_str() {
                 "CREATE" => return self.create(),
+                "ALTER" => self.alter()?,
                 "DROP" => self.drop_one()?,
                 "PAUSE" => Action::Pause(self.view_name()?),
                 "RESUME" => Action::Resume(self.view_name()?),
@@ -169,6 +173,13 @@ impl Reading<'_> {
         Ok(Action::Drop { kind, name: self.name(kind)?, if_exists })
     }
 
+    fn alter(&mut self) -> Result<Action, ParserError> {
+        let kind = self.kind()?;
+        let if_exists = self.parser.parse_keywords(&[Keyword::IF, Keyword::EXISTS]);
+        let name = self.name(kind)?;
+        Ok(Action::Alter { kind, name, if_exists, altering: self.altering(kind)? })
+    }
+
     fn create(&mut self) -> Result<Action, ParserError> {
         let place = self.parser.peek_token().span.start;
         let or_replace = self.parser.parse_keywords(&[Keyword::OR, Keyword::REPLACE]);
@@ -197,7 +208,7 @@ impl Reading<'_> {
     }
 
     /// The text of the query after AS, which must be all that is left, and be a query.
-    fn query(&mut self) -> Result<String, ParserError> {
+    pub(super) fn query(&mut self) -> Result<String, ParserError> {
         self.parser.expect_keyword(Keyword::AS)?;
         let first = self.parser.peek_token();
         self.parser.parse_query()?;
@@ -317,7 +328,7 @@ impl Reading<'_> {
     }
 
     /// `name TYPE [NOT NULL] [PRIMARY KEY] [FROM 'path'], …, CONSTRAINT name CHECK (condition) [WARN])`.
-    fn columns(&mut self) -> Result<Columns, ParserError> {
+    pub(super) fn columns(&mut self) -> Result<Columns, ParserError> {
         let mut found = Columns::default();
         loop {
             match self.parser.parse_keyword(Keyword::CONSTRAINT) {
@@ -334,7 +345,7 @@ impl Reading<'_> {
         }
     }
 
-    fn column(&mut self, found: &mut Columns) -> Result<(), ParserError> {
+    pub(super) fn column(&mut self, found: &mut Columns) -> Result<(), ParserError> {
         let place = self.parser.peek_token().span.start;
         let name = normalized(&self.parser.parse_identifier()?);
         let mut column = ColumnConfig {
@@ -349,6 +360,8 @@ impl Reading<'_> {
                 found.keys.push((name.clone(), place));
             } else if self.parser.parse_keyword(Keyword::FROM) {
                 column.from = Some(self.parser.parse_literal_string()?);
+            } else if self.takes_word(ADDED) {
+                column.added = true;
             } else {
                 found.columns.push(column);
                 return Ok(());
@@ -362,12 +375,20 @@ impl Reading<'_> {
         self.parser.expect_token(&Token::LParen)?;
         let sql = self.parser.parse_expr()?.to_string();
         self.parser.expect_token(&Token::RParen)?;
-        let warns =
-            matches!(&self.parser.peek_token().token, Token::Word(word) if word.value.eq_ignore_ascii_case("warn"));
-        if warns {
+        let warns = self.takes_word("WARN");
+        Ok(CheckConfig { name, sql, action: if warns { CheckAction::Warn } else { CheckAction::Reject } })
+    }
+}
+
+impl Reading<'_> {
+    /// Whether a word that is none of SQL's comes next; then it is read.
+    fn takes_word(&mut self, word: &str) -> bool {
+        let is_it =
+            matches!(&self.parser.peek_token().token, Token::Word(found) if found.value.eq_ignore_ascii_case(word));
+        if is_it {
             self.parser.next_token();
         }
-        Ok(CheckConfig { name, sql, action: if warns { CheckAction::Warn } else { CheckAction::Reject } })
+        is_it
     }
 }
 

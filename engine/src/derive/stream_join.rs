@@ -93,7 +93,7 @@ impl StreamJoin {
                 ));
             }
         };
-        let definition = format!("{} JOIN {}", left.definition(), right.definition());
+        let definition = format!("{} JOIN {}", left.definition(&|_| true), right.definition(&|_| true));
         let [left_keys, right_keys] = keys;
         Ok(StreamJoin {
             sides: [JoinSide::new(left, left_keys)?, JoinSide::new(right, right_keys)?],

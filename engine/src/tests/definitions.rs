@@ -31,6 +31,11 @@ pub(super) async fn done(engine: &Arc<Engine>, text: &str) -> Vec<&'static str> 
     run(engine, text).await.unwrap_or_else(|wrong| panic!("{text}: {wrong:?}")).iter().map(|done| done.result).collect()
 }
 
+/// What is wrong with a script, which is not applied.
+pub(super) async fn wrong(engine: &Arc<Engine>, text: &str) -> Vec<Mistake> {
+    run(engine, text).await.err().unwrap_or_else(|| panic!("{text} is taken"))
+}
+
 pub(super) async fn start(dir: &std::path::Path, config: EngineConfig) -> (Arc<Broker>, Arc<Engine>) {
     let broker = open_broker(dir).await;
     let engine = Engine::start(broker.clone(), config).await.unwrap();

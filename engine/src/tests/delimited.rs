@@ -154,6 +154,7 @@ fn what_cannot_be_is_said_at_the_declaration() {
     let null_text = CsvConfig { null_text: "a,b".into(), ..CsvConfig::default() };
     assert!(mistakes(&config(null_text)).contains("null_text = 'a,b' holds the delimiter"));
     let pipes = CsvConfig { delimiter: '|', ..CsvConfig::default() };
-    let [one, other] = [CsvConfig::default(), pipes].map(|csv| Stream::new(&config(csv)).unwrap().definition());
+    let [one, other] =
+        [CsvConfig::default(), pipes].map(|csv| Stream::new(&config(csv)).unwrap().definition(&|_| true));
     assert_ne!(one, other);
 }

@@ -34,9 +34,14 @@ pub(super) struct Kept {
 
 impl Kept {
     pub(super) async fn all(broker: &Broker, engine: &Engine) -> Kept {
-        let stream = engine.streams().remove(0);
+        Kept::of(broker, engine, "s").await
+    }
+
+    /// What the log has of a stream's topic.
+    pub(super) async fn of(broker: &Broker, engine: &Engine, stream: &str) -> Kept {
+        let stream = engine.streams().into_iter().find(|known| known.name() == stream).unwrap();
         let mut rows = BTreeMap::new();
-        for partition in broker.catalog().topic("events").unwrap().partitions().iter() {
+        for partition in broker.catalog().topic(stream.topic()).unwrap().partitions().iter() {
             let (mut at, mut batches) = (partition.log_start(), Vec::new());
             while at < partition.high_watermark() {
                 batches.extend(partition.read(at, 1 << 20).await.unwrap());
@@ -52,7 +57,17 @@ impl Kept {
         Kept { rows_max, ..self }
     }
 
-    fn find(&self, wanted: &Wanted) -> Result<Found> {
+    /// The same for another run, which fails after so many answers.
+    pub(super) fn again(&self, reads_max: usize) -> Kept {
+        Kept { rows: self.rows.clone(), rows_max: self.rows_max, reads_max, ..Kept::default() }
+    }
+
+    /// Whether it has failed.
+    pub(super) fn is_away(&self) -> bool {
+        self.reads.load(Ordering::SeqCst) > self.reads_max
+    }
+
+    pub(super) fn find(&self, wanted: &Wanted) -> Result<Found> {
         if self.reads.fetch_add(1, Ordering::SeqCst) >= self.reads_max {
             return Err(EngineError::new(ErrorKind::Storage, "the lake is away"));
         }
@@ -84,7 +99,11 @@ impl History for Kept {
 }
 
 pub(super) async fn trim(broker: &Broker, partition: i32, to: Offset) {
-    let partition = broker.catalog().topic("events").unwrap().partition(partition).unwrap();
+    trim_topic(broker, "events", partition, to).await;
+}
+
+pub(super) async fn trim_topic(broker: &Broker, topic: &str, partition: i32, to: Offset) {
+    let partition = broker.catalog().topic(topic).unwrap().partition(partition).unwrap();
     broker.lane().commit(vec![Change::LogStart(partition, to)], Ack::Durable).await.unwrap();
 }
 
@@ -99,7 +118,7 @@ pub(super) async fn produce(broker: &Broker, batches: Range<i64>) {
     }
 }
 
-async fn start(broker: &Arc<Broker>, views: &[&str]) -> Arc<Engine> {
+pub(super) async fn start(broker: &Arc<Broker>, views: &[&str]) -> Arc<Engine> {
     Engine::start_with(broker.clone(), config(views), HistorySlot::awaited()).await.unwrap()
 }
 

@@ -1,5 +1,6 @@
 //! Tests of the engine over a real broker in a temporary directory.
 
+mod alter;
 mod avro;
 mod chain;
 mod claims;
@@ -12,6 +13,7 @@ mod derived_oracle;
 mod emit_final;
 mod faults;
 mod fill;
+mod fill_streams;
 mod joins;
 mod joins_oracle;
 mod lists;

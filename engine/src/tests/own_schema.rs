@@ -156,7 +156,7 @@ fn the_schema_is_part_of_the_definition() {
     let definition = |change: fn(&mut OwnSchema)| {
         let mut config = config(StreamFormat::Protobuf);
         change(config.schema.as_mut().unwrap());
-        Stream::new(&config).unwrap().definition()
+        Stream::new(&config).unwrap().definition(&|_| true)
     };
     let all = [
         definition(|_| {}),

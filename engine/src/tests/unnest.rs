@@ -11,7 +11,6 @@ fn mistakes_say_what_to_write() {
     let cases = [
         (format!("v AS SELECT u.uid, count(*) AS n FROM s {} GROUP BY u.uid", WORDS.replace("word", "uid")), "otherwise"),
         ("v AS SELECT x, count(*) AS n FROM s CROSS JOIN UNNEST(s.genre) AS u(x) GROUP BY x".into(), "is no list"),
-        (format!("v AS SELECT word, count(*) AS n FROM s {WORDS} GROUP BY SESSION(ts, INTERVAL '1' HOUR), word"), "SESSION"),
         ("v AS SELECT unnest(string_to_array(genre, ';')) AS x, count(*) AS n FROM s GROUP BY 1".into(), "position"),
         (
             "v AS SELECT unnest(string_to_array(genre, ';')) AS x, count(*) AS n FROM s GROUP BY unnest(string_to_array(genre, ';'))"
@@ -80,6 +79,64 @@ async fn a_view_counts_items_and_tells_rows() {
     let counted = of("v");
     assert_eq!((counted.rows_applied, counted.rows_filtered, counted.late, counted.failed), (5, 2, 1, 0));
     assert_eq!(of("f").failed, 1);
+    engine.stop().await;
+    broker.stop().await.unwrap();
+}
+
+/// A row of which one item comes too late for its session, and another would not, is late with both; and so is one that only it would
+/// have joined to an open session.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_in_sessions_with_all_its_items_or_late() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 1).await;
+    let engine = Engine::start(
+        broker.clone(),
+        config(&[&format!(
+            "v AS SELECT word, count(*) AS n, sum(amount) AS total FROM s {WORDS} WHERE uid <> 9 \
+             GROUP BY SESSION(ts, INTERVAL '1' MINUTE), word"
+        )]),
+    )
+    .await
+    .unwrap();
+    append(
+        &broker,
+        "events",
+        0,
+        &[event(1, "a;a;c", 1, 0), format!(r#"{{"uid":2,"ts":{BASE_MS}}}"#), event(9, "a", 1, 0)],
+    )
+    .await;
+    // Closes what ends before 55 s; the sessions of a and c end at 60.
+    append(&broker, "events", 0, &[event(3, "d", 1, 65_000)]).await;
+    read(&engine, "v").await;
+    let values = [
+        event(4, "a;b", 1, -30_000), // b would end at 30
+        event(5, "a", 1, -85_000),   // would meet the row before only
+        event(6, "a;c", 10, -20_000),
+        event(7, "b;c", 1, 80_000),
+    ];
+    append(&broker, "events", 0, &values).await;
+    let second = |text: &str| text[14..19].to_string();
+    let rows: Vec<Vec<String>> = read(&engine, "v")
+        .await
+        .into_iter()
+        .map(|row| [vec![second(&row[0]), second(&row[1])], row[2..].to_vec()].concat())
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ["59:40", "01:00", "a", "3", "12"],
+            ["59:40", "01:00", "c", "2", "11"],
+            ["01:05", "02:05", "d", "1", "1"],
+            ["01:20", "02:20", "b", "1", "1"],
+            ["01:20", "02:20", "c", "1", "1"]
+        ]
+    );
+    let late: Vec<String> =
+        records(&broker, "v.late").await.iter().map(|(_, record)| header(record, "offset")).collect();
+    assert_eq!(late, ["4", "5"], "each once");
+    let status = engine.status().remove(0);
+    assert_eq!((status.rows_applied, status.rows_filtered, status.late, status.failed), (4, 2, 2, 0));
     engine.stop().await;
     broker.stop().await.unwrap();
 }

@@ -14,7 +14,7 @@ const LISTS: &str = "first(amount) AS f, last_value(uid) FILTER (WHERE amount < 
      last(genre ORDER BY ts) AS w, array_agg(amount) FILTER (WHERE uid < 5) AS items, array_agg(DISTINCT uid) AS users, \
      top_k(uid, 2) AS top, median(amount) AS mid, bool_or(amount < 20) AS any_low, regr_count(amount, uid) AS both_there";
 
-const VIEWS: [&str; 8] = [
+const VIEWS: [&str; 9] = [
     "hops AS SELECT genre, count(*) AS n, sum(amount) AS total, min(amount) AS lo, LISTS FROM s WHERE uid <> 3 \
      GROUP BY HOP(ts, INTERVAL '4' SECOND, INTERVAL '10' SECOND), genre",
     "steps AS SELECT genre, count(*) AS n, sum(amount) AS total, LISTS FROM s WHERE uid <> 3 \
@@ -27,6 +27,10 @@ const VIEWS: [&str; 8] = [
     "many AS SELECT count(*) AS n, max(amount) AS hi FROM s GROUP BY HOP(ts, INTERVAL '1' SECOND, INTERVAL '37' SECOND)",
     "visits AS SELECT uid, count(*) AS n, sum(amount) AS total, max(ts) AS last FROM s WHERE uid <> 3 \
      GROUP BY SESSION(ts, INTERVAL '900' MILLISECOND), uid",
+    // Of a row some items may be late where others are not.
+    "spells AS SELECT part, count(*) AS n, sum(amount) AS total FROM s \
+     CROSS JOIN UNNEST(string_to_array(s.genre || 'o' || CAST(s.uid AS VARCHAR), 'o')) AS u(part) WHERE uid <> 3 AND part <> 'ck' \
+     GROUP BY SESSION(ts, INTERVAL '700' MILLISECOND), part",
     "bursts AS SELECT count(*) AS n FROM s GROUP BY SESSION(ts, INTERVAL '120' MILLISECOND)",
 ];
 const LATENESS_MS: i64 = 3_000;
@@ -131,10 +135,10 @@ fn hops<'r, K: IntoIterator<Item = String>>(
 }
 
 /// By definition: rows in the order of their times, cut where more than the gap lies between two.
-fn sessions<'r>(rows: &'r [Told], gap: i64, key: &dyn Fn(&Row) -> Option<String>) -> Groups<'r> {
+fn sessions<'r, K: IntoIterator<Item = String>>(rows: &'r [Told], gap: i64, keys: impl Fn(&Row) -> K) -> Groups<'r> {
     let mut by_key: BTreeMap<String, Vec<&Told>> = BTreeMap::new();
     for told in rows.iter().filter(|told| told.late.is_none()) {
-        if let Some(key) = key(&told.row) {
+        for key in keys(&told.row) {
             by_key.entry(key).or_default().push(told);
         }
     }
@@ -348,6 +352,15 @@ async fn compare(broker: &Broker, engine: &Engine) {
     let rows = told(broker, "bursts", &|row, _| row.ts).await;
     same("bursts", &bursts, &sessions(&rows, 120, &one), &|rows| vec![rows.len().to_string()]);
 
+    let spells = read(engine, "spells").await;
+    let rows = told(broker, "spells", &|row, _| row.ts).await;
+    let of_spell = |row: &Row| -> Vec<String> {
+        of_genre(row).into_iter().chain((row.user != 3 && row.genre.is_some()).then(|| row.user.to_string())).collect()
+    };
+    let mut by_start = spells.clone();
+    by_start.sort_by_key(|row| (ms(&row[0]), ms(&row[1]), row[2].clone()));
+    same("spells", &by_start, &sessions(&rows, 700, of_spell), &sums);
+
     let status = engine.status();
     let closed = |view: &str| status.iter().find(|status| status.view == view).unwrap().closed_until;
     check_topic(broker, ("hops", &hopping, 3), closed("hops")).await;
@@ -356,6 +369,7 @@ async fn compare(broker: &Broker, engine: &Engine) {
     check_topic(broker, ("steps", &steps, 3), closed("steps")).await;
     check_topic(broker, ("stays", &stays, 3), closed("stays")).await;
     check_topic(broker, ("visits", &visits, 3), None).await;
+    check_topic(broker, ("spells", &spells, 3), None).await;
     check_topic(broker, ("bursts", &bursts, 2), None).await;
     let refused = records(broker, "s.rejected").await.len() as u64;
     let written = records(broker, "events").await.len() as u64;

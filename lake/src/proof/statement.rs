@@ -200,13 +200,14 @@ fn sessions(
     let marked = format!(
         "SELECT *, CASE WHEN {time} <= lag({time}) OVER ({by_time}) + {gap} THEN NULL ELSE 1 END AS \"__begins\" FROM ({}) AS \
          {alias}{selection}",
-        placed(view, scope)
+        items(view, placed(view, scope), alias)
     );
+    let item = view.unnest.as_ref().map(|unnest| format!("{}, ", quoted(unnest.item))).unwrap_or_default();
     let numbered =
         format!("SELECT *, count(\"__begins\") OVER ({by_time}) AS \"__session\" FROM ({marked}) AS {alias}");
     let session = partition(Some("\"__session\""));
     let started = format!(
-        "SELECT {columns}, min({time}) OVER ({}) AS window_start FROM ({numbered}) AS {alias}",
+        "SELECT {columns}, {item}min({time}) OVER ({}) AS window_start FROM ({numbered}) AS {alias}",
         session.trim_end()
     );
     let range = range(scope);

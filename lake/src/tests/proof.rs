@@ -18,7 +18,7 @@ const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const LATENESS_MS: i64 = 3_000;
 
-const VIEWS: [(&str, &str); 17] = [
+const VIEWS: [(&str, &str); 18] = [
     (
         "minutes",
         "SELECT genre, count(*) AS n, sum(amount) AS total, avg(amount) AS mean, min(amount) AS lo, max(amount) AS hi, \
@@ -77,6 +77,12 @@ const VIEWS: [(&str, &str); 17] = [
         "parts",
         "SELECT upper(part) AS loud, max(amount) AS hi FROM s CROSS JOIN UNNEST(string_to_array(genre, 'o')) AS u(part) \
          GROUP BY upper(part)",
+    ),
+    (
+        "spells",
+        "SELECT part, count(*) AS n, sum(amount) AS total FROM s \
+         CROSS JOIN UNNEST(string_to_array(s.genre || 'o' || CAST(s.uid AS VARCHAR), 'o')) AS u(part) WHERE part <> 'ck' \
+         GROUP BY SESSION(ts, INTERVAL '700' MILLISECOND), part",
     ),
 ];
 
