@@ -85,7 +85,7 @@ fn scan_schema(layout: &Layout, levels: &[Level]) -> TableSchema {
         let derived = layout.is_derived(field.name());
         levels.iter().any(|level| level.column == *field.name() && level.derived == derived)
     };
-    let fields = layout.table_schema().fields();
+    let fields = layout.read_schema().fields();
     let in_file = fields.iter().filter(|field| !said(field) && !layout.is_derived(field.name())).cloned();
     let in_path = fields.iter().filter(|field| said(field)).cloned().collect();
     TableSchema::new(Arc::new(Schema::new(in_file.collect::<Vec<_>>())), in_path)

@@ -132,7 +132,7 @@ impl HybridTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let schema = self.table.layout.table_schema();
+        let schema = self.table.layout.read_schema();
         let boundary = self.boundary.as_ref().ok_or_else(|| {
             DataFusionError::External(Box::new(LakeError::bug(format!(
                 "{} is read without being named",
@@ -199,7 +199,7 @@ impl HybridTable {
         let parts = (0..count).map(|index| {
             Arc::new(Derived { table: self.table.clone(), files: files.clone(), index }) as Arc<dyn PartitionStream>
         });
-        let schema = self.table.layout.table_schema().clone();
+        let schema = self.table.layout.read_schema().clone();
         let projection = projection.to_vec();
         let derived = StreamingTableExec::try_new(schema, parts.collect(), Some(&projection), [], false, limit)?;
         Ok(Arc::new(derived))
@@ -221,7 +221,7 @@ impl fmt::Debug for Derived {
 
 impl PartitionStream for Derived {
     fn schema(&self) -> &SchemaRef {
-        self.table.layout.table_schema()
+        self.table.layout.read_schema()
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
@@ -243,8 +243,10 @@ impl TableProvider for HybridTable {
         self
     }
 
+    /// A table that the query does not name is only told of (`information_schema`): by the types that it was declared with.
     fn schema(&self) -> SchemaRef {
-        self.table.layout.table_schema().clone()
+        let layout = &self.table.layout;
+        if self.boundary.is_some() { layout.read_schema().clone() } else { layout.table_schema().clone() }
     }
 
     fn table_type(&self) -> TableType {

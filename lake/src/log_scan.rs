@@ -17,6 +17,7 @@ use crate::error::{LakeError, Result};
 use crate::hybrid::Boundary;
 use crate::meter::Meter;
 use crate::tables::Table;
+use crate::text_views::compact;
 
 /// Bytes of the log that are turned into rows at one time.
 const READ_BYTES: usize = 1 << 20;
@@ -48,7 +49,7 @@ impl fmt::Debug for LogScan {
 
 impl PartitionStream for LogScan {
     fn schema(&self) -> &SchemaRef {
-        self.table.layout.table_schema()
+        self.table.layout.read_schema()
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
@@ -117,7 +118,7 @@ impl LogScan {
         // decoding a portion takes milliseconds, which no thread that serves others should spend
         let decode = tokio::task::spawn_blocking(move || {
             let (rows, next) = table.rows(index, &batches, range)?;
-            Ok::<_, LakeError>(Portion { rows: table.layout.complete(&rows)?, next, log_bytes })
+            Ok::<_, LakeError>(Portion { rows: compact(table.layout.complete(&rows)?), next, log_bytes })
         });
         Ok(Some((at, decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??)))
     }

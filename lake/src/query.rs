@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use broker::Broker;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
@@ -47,6 +47,7 @@ use crate::read_only::{param, refuse_explain, refuse_writes, refused_write, take
 use crate::reader::Reader;
 use crate::session::{Reads, Room};
 use crate::tables::Tables;
+use crate::text_views::{plain_bytes, plain_rows, plain_schema, plainly_described};
 use crate::transform::WrittenTable;
 
 /// The catalog of every session.
@@ -377,7 +378,7 @@ impl Queries {
         let state = self.session(&named, room, &mut offsets, &mut reads).await?;
         let plan =
             state.statement_to_plan(statement).await.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
-        let plan = plan.map_err(|e| self.explain(&e))?;
+        let plan = plan.map(plainly_described).map_err(|e| self.explain(&e))?;
         Ok(Planned { state, plan, offsets, reads })
     }
 
@@ -407,20 +408,23 @@ impl Queries {
             frame = frame.limit(0, Some(row_limit)).map_err(|e| self.explain(&e))?;
         }
         let mut stream = self.stream(frame).await.map_err(|e| self.explain(&e))?;
+        // metadata of plans is nobody's business outside
+        let schema = plain_schema(&stream.schema());
         let memory = MemoryConsumer::new("the answer").register(&self.base.runtime_env().memory_pool);
         let (mut rows, mut count) = (Vec::new(), 0);
         while count < row_limit {
             let Some(batch) = stream.next().await else { break };
             let batch = batch.map_err(|e| self.explain(&e))?;
             let batch = batch.slice(0, batch.num_rows().min(row_limit - count));
-            memory.try_grow(batch.get_array_memory_size()).map_err(|e| self.explain(&e))?;
+            let before = memory.size();
+            memory.try_grow(plain_bytes(&batch)).map_err(|e| self.explain(&e))?;
+            let batch = plain_rows(&batch, &schema).map_err(|e| self.explain(&e.into()))?;
+            memory.try_resize(before + batch.get_array_memory_size()).map_err(|e| self.explain(&e))?;
             count += batch.num_rows();
             if batch.num_rows() > 0 {
                 rows.push(batch);
             }
         }
-        // metadata of plans is nobody's business outside
-        let schema = Arc::new(Schema::new(stream.schema().fields().clone()));
         Ok((schema, rows))
     }
 

@@ -134,11 +134,13 @@ impl Queries {
         let mut written = Vec::new();
         for table in &self.source().written {
             let Some(planned) = table.planned.get() else { continue };
-            let files = if named.contains(&table.config.name) { table.files() } else { TableFiles::default() };
+            let is_named = named.contains(&table.config.name);
+            let files = if is_named { table.files() } else { TableFiles::default() };
             reads.files.push(files.clone());
             written.push(WrittenScan {
                 name: table.config.name.clone(),
                 layout: planned.layout.clone(),
+                is_named,
                 files,
                 at: None,
             });

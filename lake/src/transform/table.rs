@@ -136,6 +136,8 @@ pub struct WrittenScan {
     pub name: String,
     /// Its columns.
     pub layout: Arc<Layout>,
+    /// Whether the query names it; else it is only told of, by the types of its files.
+    pub is_named: bool,
     /// What the query reads.
     pub files: TableFiles,
     /// Where the files are.
@@ -156,7 +158,7 @@ impl WrittenScan {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let schema = self.layout.table_schema();
+        let schema = self.layout.read_schema();
         let projection = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let predicate = conjunction(filters.to_vec());
         let mut files: Vec<Arc<TableFile>> = self.files.iter().cloned().collect();
@@ -190,7 +192,7 @@ impl TableProvider for WrittenScan {
     }
 
     fn schema(&self) -> SchemaRef {
-        self.layout.table_schema().clone()
+        if self.is_named { self.layout.read_schema().clone() } else { self.layout.table_schema().clone() }
     }
 
     fn table_type(&self) -> TableType {
