@@ -43,7 +43,7 @@ pub struct Layout {
     rows: SchemaRef,
     file: SchemaRef,
     table: SchemaRef,
-    read: SchemaRef,
+    viewed: SchemaRef,
 }
 
 /// Rows of one slice.
@@ -107,8 +107,8 @@ impl Layout {
             levels.iter().filter(|(_, from)| matches!(from, From::EventTime(_))).map(|(field, _)| field.clone());
         let table = rows.fields().iter().map(|field| file_field(field)).chain(derived);
         let table = Arc::new(Schema::new(table.collect::<Vec<_>>()));
-        let read = with_views(&table);
-        Ok(Self { levels, event_time, rows, file, table, read })
+        let viewed = with_views(&table);
+        Ok(Self { levels, event_time, rows, file, table, viewed })
     }
 
     /// What is split: the rows' columns.
@@ -126,9 +126,9 @@ impl Layout {
         &self.table
     }
 
-    /// The same as queries read them: text and bytes as views.
-    pub fn read_schema(&self) -> &SchemaRef {
-        &self.read
+    /// The same as a query reads them: text and bytes as views, or as they are declared.
+    pub fn read_schema(&self, views: bool) -> &SchemaRef {
+        if views { &self.viewed } else { &self.table }
     }
 
     /// Name of the event-time column; empty without one.
@@ -197,7 +197,7 @@ impl Layout {
         project_to(rows, &self.file).map_err(arrow_bug)
     }
 
-    /// Rows with any columns of the table, in the table's order and as queries read them; parts of the event time are made anew.
+    /// Rows with any columns of the table, in the table's order and with text as views; parts of the event time are made anew.
     ///
     /// # Errors
     /// `Bug` when a declared column is missing.
@@ -212,8 +212,8 @@ impl Layout {
                 cast(column, field.data_type()).map_err(arrow_bug)
             }
         };
-        let columns = self.read.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-        RecordBatch::try_new(self.read.clone(), columns).map_err(arrow_bug)
+        let columns = self.viewed.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(self.viewed.clone(), columns).map_err(arrow_bug)
     }
 
     /// The part of the event time that a column of the table is, if it is one.

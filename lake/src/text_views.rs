@@ -1,17 +1,70 @@
 //! Text and bytes as queries read them: views of the pages that they were read from (Arrow's view types), as half of what a `GROUP BY` of text
 //! took was copying each value out of its page. Files, answers and what tells of a table's columns have the plain types: no reader
 //! outside sees a view, and nothing that is kept holds a page for the sake of a few values.
+//!
+//! A query reads views only if it goes over its rows once. One that keeps them (a join, a window) would have each batch counted with the whole
+//! pages that its views hold, three times the memory and more, of which queries have little: it reads plain columns.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayData, ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{ByteViewType, DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion::logical_expr::{DescribeTable, LogicalPlan};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
 
 /// Most bytes of text in one plain column of a batch: its offsets are 32-bit numbers.
 const TEXT_BYTES_MAX: usize = i32::MAX as usize;
+/// Bytes that views may hold for each one of their own.
+const HELD_PER_BYTE_MAX: usize = 2;
+
+/// How one query reads text. As views, until its plan shows that it keeps rows; nothing is read before that.
+#[derive(Debug)]
+pub struct ReadAs(AtomicBool);
+
+impl ReadAs {
+    /// As views or not.
+    pub fn new(views: bool) -> Arc<Self> {
+        Arc::new(Self(AtomicBool::new(views)))
+    }
+
+    /// Whether as views.
+    pub fn is_views(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Not as views from now on: what was planned has to be planned again.
+    pub fn set_plain(&self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Whether a plan keeps rows that it reads, beyond the first of an order and the groups of an aggregation. What is not known does.
+pub fn keeps_rows(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let mut keeps = false;
+    plan.apply_with_subqueries(|node| {
+        let passes_on = matches!(
+            node,
+            LogicalPlan::TableScan(_)
+                | LogicalPlan::Projection(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::Aggregate(_)
+                | LogicalPlan::Distinct(_)
+                | LogicalPlan::Sort(_)
+                | LogicalPlan::Limit(_)
+                | LogicalPlan::Union(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::Explain(_)
+                | LogicalPlan::Analyze(_)
+        );
+        keeps |= !passes_on;
+        Ok(if keeps { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    Ok(keeps)
+}
 
 /// Columns with text and bytes as views; what lists and the like are made of stays as it is.
 pub fn with_views(columns: &Schema) -> SchemaRef {
@@ -115,27 +168,29 @@ fn text_bytes(data: &ArrayData) -> usize {
     }
 }
 
-/// Rows whose views hold nothing but their own values: what is kept longer than a batch.
+/// Rows whose views hold little more than their own text: what is kept longer than a batch, or counted.
 pub fn compact(rows: RecordBatch) -> RecordBatch {
-    let (schema, columns, count) = rows.into_parts();
-    let compacted = |column: ArrayRef| -> ArrayRef {
-        match column.data_type() {
-            DataType::Utf8View => Arc::new(column.as_string_view().gc()),
-            DataType::BinaryView => Arc::new(column.as_binary_view().gc()),
-            _ => column,
-        }
+    let compacted = |column: &ArrayRef| match column.data_type() {
+        DataType::Utf8View => compacted(column.as_string_view()),
+        DataType::BinaryView => compacted(column.as_binary_view()),
+        _ => None,
     };
-    let columns = columns.into_iter().map(compacted).collect();
+    let columns: Vec<Option<ArrayRef>> = rows.columns().iter().map(compacted).collect();
+    if columns.iter().all(Option::is_none) {
+        return rows;
+    }
+    let (schema, before, count) = rows.into_parts();
+    let columns = columns.into_iter().zip(before).map(|(compacted, before)| compacted.unwrap_or(before)).collect();
     let options = RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(schema, columns, &options).expect("the same columns fit the same schema")
+    RecordBatch::try_new_with_options(schema, columns, &options).expect("columns of the same types fit the schema")
 }
 
-/// A plan that tells of columns, with their plain types; any other as it is.
-pub fn plainly_described(plan: LogicalPlan) -> LogicalPlan {
-    match plan {
-        LogicalPlan::DescribeTable(described) => {
-            LogicalPlan::DescribeTable(DescribeTable { schema: plain_schema(&described.schema), ..described })
-        }
-        other => other,
+/// The same values with no other text beside them; none where most of what they hold is theirs. Short values lie in the views themselves,
+/// so that those are not copied.
+fn compacted<T: ByteViewType>(values: &GenericByteViewArray<T>) -> Option<ArrayRef> {
+    let held: usize = values.data_buffers().iter().map(|buffer| buffer.capacity()).sum();
+    if held == 0 || held <= HELD_PER_BYTE_MAX * values.total_buffer_bytes_used() {
+        return None;
     }
+    Some(Arc::new(values.gc()))
 }
