@@ -21,6 +21,9 @@ use crate::meter::Meter;
 use crate::objects::Objects;
 use crate::slice::Level;
 
+/// What is read first of a file, from its end: a footer of some hundred columns, in one request rather than two.
+const FOOTER_BYTES: usize = 64 << 10;
+
 /// Where a query finds files, and what counts what it reads of them.
 #[derive(Clone)]
 pub struct FilesAt {
@@ -61,8 +64,8 @@ pub struct Scanned {
     pub incomplete: bool,
 }
 
-/// Files with the same levels are read alike; there is more than one set after a change of the slice columns.
-pub fn file_sets<'a>(layout: &Layout, files: impl Iterator<Item = ScanFile<'a>>) -> Vec<FileSet<'a>> {
+/// Files with the same levels are read alike, as `columns` of the table; there is more than one set after a change of the slice columns.
+pub fn file_sets<'a>(layout: &Layout, columns: &Schema, files: impl Iterator<Item = ScanFile<'a>>) -> Vec<FileSet<'a>> {
     let mut sets: Vec<FileSet<'a>> = Vec::new();
     let alike = |one: &[Level], other: &[Level]| {
         one.len() == other.len() && one.iter().zip(other).all(|(a, b)| a.column == b.column && a.derived == b.derived)
@@ -71,7 +74,7 @@ pub fn file_sets<'a>(layout: &Layout, files: impl Iterator<Item = ScanFile<'a>>)
         match sets.iter_mut().find(|set| alike(set.levels, file.levels)) {
             Some(set) => set.files.push(file),
             None => {
-                let scan = scan_schema(layout, file.levels);
+                let scan = scan_schema(layout, columns, file.levels);
                 sets.push(FileSet { levels: file.levels, files: vec![file], scan });
             }
         }
@@ -80,12 +83,12 @@ pub fn file_sets<'a>(layout: &Layout, files: impl Iterator<Item = ScanFile<'a>>)
 }
 
 /// Columns of the table that files with these levels have, then those that their directories say.
-fn scan_schema(layout: &Layout, levels: &[Level]) -> TableSchema {
+fn scan_schema(layout: &Layout, columns: &Schema, levels: &[Level]) -> TableSchema {
     let said = |field: &Field| {
         let derived = layout.is_derived(field.name());
         levels.iter().any(|level| level.column == *field.name() && level.derived == derived)
     };
-    let fields = layout.table_schema().fields();
+    let fields = columns.fields();
     let in_file = fields.iter().filter(|field| !said(field) && !layout.is_derived(field.name())).cloned();
     let in_path = fields.iter().filter(|field| said(field)).cloned().collect();
     TableSchema::new(Arc::new(Schema::new(in_file.collect::<Vec<_>>())), in_path)
@@ -115,7 +118,7 @@ impl FileSet<'_> {
         } else {
             wanted.iter().map(|name| scan.index_of(name)).collect::<Result<_, _>>()?
         };
-        let mut source = ParquetSource::new(self.scan.clone());
+        let mut source = ParquetSource::new(self.scan.clone()).with_metadata_size_hint(FOOTER_BYTES);
         if let Some(predicate) = predicate.and_then(|expr| physical(state, expr, &scan)) {
             source = source.with_predicate(predicate);
         }

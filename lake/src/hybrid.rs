@@ -36,6 +36,7 @@ use crate::manifest_bytes::FileEntry;
 use crate::meter::Meter;
 use crate::prune::{PartitionFile, facts_of, prune};
 use crate::tables::Table;
+use crate::text_views::{ReadAs, plain_rows};
 
 /// What one query reads of one table. Holds: the files and the offsets at which the log takes over and ends, all of one
 /// moment, and pins that keep retention from what is above the boundary.
@@ -109,6 +110,8 @@ pub struct HybridTable {
     pub table: Arc<Table>,
     /// What the query reads of it; none when the query does not name it.
     pub boundary: Option<Arc<Boundary>>,
+    /// How the query reads text.
+    pub read_as: Arc<ReadAs>,
     /// Where the files are.
     pub files: Files,
     /// What queries have decoded of the log.
@@ -125,6 +128,10 @@ impl fmt::Debug for HybridTable {
 }
 
 impl HybridTable {
+    fn columns(&self) -> &SchemaRef {
+        self.table.layout.read_schema(self.read_as.is_views())
+    }
+
     async fn plan(
         &self,
         state: &dyn Session,
@@ -132,7 +139,7 @@ impl HybridTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        let schema = self.table.layout.table_schema();
+        let schema = self.columns();
         let boundary = self.boundary.as_ref().ok_or_else(|| {
             DataFusionError::External(Box::new(LakeError::bug(format!(
                 "{} is read without being named",
@@ -152,7 +159,7 @@ impl HybridTable {
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
         let scanned =
             files.iter().map(|(_, file)| ScanFile { path: &file.path, bytes: file.bytes, levels: &file.levels });
-        for set in file_sets(&self.table.layout, scanned) {
+        for set in file_sets(&self.table.layout, schema, scanned) {
             let scan = set.scan(state, (schema, &projection), &self.files, (predicate.as_ref(), limit))?;
             inputs.push(match scan.incomplete {
                 true => self.derive(scan.plan, &projection, limit)?,
@@ -180,6 +187,7 @@ impl HybridTable {
     ) -> Arc<dyn PartitionStream> {
         Arc::new(LogScan {
             table: self.table.clone(),
+            columns: self.columns().clone(),
             partition: partition.clone(),
             range,
             boundary: boundary.clone(),
@@ -196,12 +204,14 @@ impl HybridTable {
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
         let count = files.properties().output_partitioning().partition_count();
+        let schema = self.columns().clone();
         let parts = (0..count).map(|index| {
-            Arc::new(Derived { table: self.table.clone(), files: files.clone(), index }) as Arc<dyn PartitionStream>
+            let (table, columns, files) = (self.table.clone(), schema.clone(), files.clone());
+            Arc::new(Derived { table, columns, files, index }) as Arc<dyn PartitionStream>
         });
-        let schema = self.table.layout.table_schema().clone();
         let projection = projection.to_vec();
-        let derived = StreamingTableExec::try_new(schema, parts.collect(), Some(&projection), [], false, limit)?;
+        let derived =
+            StreamingTableExec::try_new(schema.clone(), parts.collect(), Some(&projection), [], false, limit)?;
         Ok(Arc::new(derived))
     }
 }
@@ -209,6 +219,7 @@ impl HybridTable {
 /// Rows of files with the parts of the event time that the table has and the files' slices had not.
 struct Derived {
     table: Arc<Table>,
+    columns: SchemaRef,
     files: Arc<DataSourceExec>,
     index: usize,
 }
@@ -221,14 +232,15 @@ impl fmt::Debug for Derived {
 
 impl PartitionStream for Derived {
     fn schema(&self) -> &SchemaRef {
-        self.table.layout.table_schema()
+        &self.columns
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let table = self.table.clone();
-        let schema = self.schema().clone();
+        let (schema, columns) = (self.columns.clone(), self.columns.clone());
         let complete = move |rows: DfResult<RecordBatch>| {
-            table.layout.complete(&rows?).map_err(|e| DataFusionError::External(Box::new(e)))
+            let rows = table.layout.complete(&rows?).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            plain_rows(&rows, &columns).map_err(DataFusionError::from)
         };
         let rows = match self.files.execute(self.index, context) {
             Ok(rows) => rows.map(complete).boxed(),
@@ -243,8 +255,9 @@ impl TableProvider for HybridTable {
         self
     }
 
+    /// A table that the query does not name is only told of (`information_schema`): by the types that it was declared with.
     fn schema(&self) -> SchemaRef {
-        self.table.layout.table_schema().clone()
+        if self.boundary.is_some() { self.columns().clone() } else { self.table.layout.table_schema().clone() }
     }
 
     fn table_type(&self) -> TableType {

@@ -17,6 +17,7 @@ use arrow::row::{OwnedRow, RowConverter, SortField};
 use crate::config::SliceColumn;
 use crate::error::{LakeError, Result};
 use crate::slice::{Level, Value, civil};
+use crate::text_views::{plain_type, with_views};
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -42,6 +43,7 @@ pub struct Layout {
     rows: SchemaRef,
     file: SchemaRef,
     table: SchemaRef,
+    viewed: SchemaRef,
 }
 
 /// Rows of one slice.
@@ -105,7 +107,8 @@ impl Layout {
             levels.iter().filter(|(_, from)| matches!(from, From::EventTime(_))).map(|(field, _)| field.clone());
         let table = rows.fields().iter().map(|field| file_field(field)).chain(derived);
         let table = Arc::new(Schema::new(table.collect::<Vec<_>>()));
-        Ok(Self { levels, event_time, rows, file, table })
+        let viewed = with_views(&table);
+        Ok(Self { levels, event_time, rows, file, table, viewed })
     }
 
     /// What is split: the rows' columns.
@@ -121,6 +124,11 @@ impl Layout {
     /// What SQL sees: the rows' columns, then the levels that are parts of the event time.
     pub fn table_schema(&self) -> &SchemaRef {
         &self.table
+    }
+
+    /// The same as a query reads them: text and bytes as views, or as they are declared.
+    pub fn read_schema(&self, views: bool) -> &SchemaRef {
+        if views { &self.viewed } else { &self.table }
     }
 
     /// Name of the event-time column; empty without one.
@@ -189,7 +197,7 @@ impl Layout {
         project_to(rows, &self.file).map_err(arrow_bug)
     }
 
-    /// Rows with any columns of the table, in the table's order; parts of the event time are made anew.
+    /// Rows with any columns of the table, in the table's order and with text as views; parts of the event time are made anew.
     ///
     /// # Errors
     /// `Bug` when a declared column is missing.
@@ -204,8 +212,8 @@ impl Layout {
                 cast(column, field.data_type()).map_err(arrow_bug)
             }
         };
-        let columns = self.table.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
-        RecordBatch::try_new(self.table.clone(), columns).map_err(arrow_bug)
+        let columns = self.viewed.fields().iter().map(column).collect::<Result<Vec<_>>>()?;
+        RecordBatch::try_new(self.viewed.clone(), columns).map_err(arrow_bug)
     }
 
     /// The part of the event time that a column of the table is, if it is one.
@@ -263,10 +271,10 @@ fn key_type(column: &DataType) -> Option<DataType> {
 /// Types as every reader of Parquet knows them.
 pub fn file_type(column: &DataType) -> DataType {
     match column {
-        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::LargeUtf8 => DataType::Utf8,
+        DataType::LargeBinary => DataType::Binary,
         DataType::Dictionary(_, value) => file_type(value),
-        other => other.clone(),
+        other => plain_type(other),
     }
 }
 

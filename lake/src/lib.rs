@@ -54,6 +54,7 @@ mod stored;
 mod successors;
 mod system_tables;
 mod tables;
+mod text_views;
 mod transform;
 mod verify;
 mod views;

@@ -17,6 +17,7 @@ use crate::error::{LakeError, Result};
 use crate::hybrid::Boundary;
 use crate::meter::Meter;
 use crate::tables::Table;
+use crate::text_views::{compact, plain_rows};
 
 /// Bytes of the log that are turned into rows at one time.
 const READ_BYTES: usize = 1 << 20;
@@ -27,6 +28,8 @@ const KEPT_BYTES_MIN: u64 = READ_BYTES as u64 / 4;
 pub struct LogScan {
     /// The table whose rows they are.
     pub table: Arc<Table>,
+    /// Its columns as the query reads them.
+    pub columns: SchemaRef,
     /// The partition.
     pub partition: Arc<Partition>,
     /// First offset and end.
@@ -48,13 +51,14 @@ impl fmt::Debug for LogScan {
 
 impl PartitionStream for LogScan {
     fn schema(&self) -> &SchemaRef {
-        self.table.layout.table_schema()
+        &self.columns
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let portion = context.session_config().batch_size();
         let part = Self {
             table: self.table.clone(),
+            columns: self.columns.clone(),
             partition: self.partition.clone(),
             range: self.range,
             boundary: self.boundary.clone(),
@@ -92,7 +96,9 @@ impl LogScan {
             }
         };
         self.meter.add_log(portion.log_bytes);
-        Ok(Some((portion.rows, portion.next)))
+        let rows = plain_rows(&portion.rows, &self.columns);
+        let rows = rows.map_err(|e| LakeError::bug(format!("live rows cannot be read as plain columns: {e}")))?;
+        Ok(Some((rows, portion.next)))
     }
 
     /// Reads and decodes from `at` on, or from the log's start where that has moved; gives where it began.
@@ -117,7 +123,7 @@ impl LogScan {
         // decoding a portion takes milliseconds, which no thread that serves others should spend
         let decode = tokio::task::spawn_blocking(move || {
             let (rows, next) = table.rows(index, &batches, range)?;
-            Ok::<_, LakeError>(Portion { rows: table.layout.complete(&rows)?, next, log_bytes })
+            Ok::<_, LakeError>(Portion { rows: compact(table.layout.complete(&rows)?), next, log_bytes })
         });
         Ok(Some((at, decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??)))
     }

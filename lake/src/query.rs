@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use broker::Broker;
 use datafusion::catalog::TableProvider;
 use datafusion::error::DataFusionError;
@@ -43,10 +43,11 @@ use crate::meter::Scanned;
 use crate::objects::Destination;
 use crate::query_error::explain;
 use crate::query_log::{QueryKind, QueryLog, Running};
-use crate::read_only::{param, refuse_explain, refuse_writes, refused_write, takes_limit};
+use crate::read_only::{only_tells, param, refuse_explain, refuse_writes, refused_write, takes_limit};
 use crate::reader::Reader;
 use crate::session::{Reads, Room};
 use crate::tables::Tables;
+use crate::text_views::{plain_bytes, plain_rows, plain_schema};
 use crate::transform::WrittenTable;
 
 /// The catalog of every session.
@@ -348,7 +349,7 @@ impl Queries {
     ) -> Result<Prepared> {
         let running = self.log.begin(QueryKind::Verify, None, sql);
         let room = Room { runtime: self.work.clone(), meter: running.meter().clone(), reader: None };
-        let (mut offsets, mut reads) = (Offsets::new(), Reads::default());
+        let (mut offsets, mut reads) = (Offsets::new(), Reads::new(false));
         let mut state = self.session(named, &room, &mut offsets, &mut reads).await?;
         state.register_udaf(Arc::new(engine::exact_sum())).map_err(|e| self.explain(&e))?;
         let schema = state.schema_for_ref(name).map_err(|e| self.explain(&e))?;
@@ -364,7 +365,7 @@ impl Queries {
     /// # Errors
     /// `Refused` when it is wrong.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::default());
+        let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::new(false));
         let room = Room { runtime: self.base.runtime_env().clone(), meter: Arc::default(), reader: None };
         let state = self.session(&none, &room, &mut offsets, &mut reads).await?;
         state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))
@@ -375,11 +376,16 @@ impl Queries {
         let mut named = self.named(&statement)?;
         named.extend(table.map(str::to_owned));
         self.check_reader(&named, room.reader.as_deref())?;
+        if only_tells(&statement) {
+            named.clear();
+        }
         let mut offsets = self.freshen(&named).await?;
-        let mut reads = Reads::default();
+        // transforms sort all that they write, and a filter is compiled for the columns as they are
+        let filters = room.reader.as_ref().is_some_and(|reader| !reader.filters.is_empty());
+        let mut reads = Reads::new(table.is_none() && !filters);
         let state = self.session(&named, room, &mut offsets, &mut reads).await?;
-        let plan =
-            state.statement_to_plan(statement).await.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
+        let plan = reads.plan(&state, statement).await;
+        let plan = plan.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
         let plan = plan.map_err(|e| self.explain(&e))?;
         Ok(Planned { state, plan, offsets, reads })
     }
@@ -410,20 +416,23 @@ impl Queries {
             frame = frame.limit(0, Some(row_limit)).map_err(|e| self.explain(&e))?;
         }
         let mut stream = self.stream(frame).await.map_err(|e| self.explain(&e))?;
+        // metadata of plans is nobody's business outside
+        let schema = plain_schema(&stream.schema());
         let memory = MemoryConsumer::new("the answer").register(&self.base.runtime_env().memory_pool);
         let (mut rows, mut count) = (Vec::new(), 0);
         while count < row_limit {
             let Some(batch) = stream.next().await else { break };
             let batch = batch.map_err(|e| self.explain(&e))?;
             let batch = batch.slice(0, batch.num_rows().min(row_limit - count));
-            memory.try_grow(batch.get_array_memory_size()).map_err(|e| self.explain(&e))?;
+            let before = memory.size();
+            memory.try_grow(plain_bytes(&batch)).map_err(|e| self.explain(&e))?;
+            let batch = plain_rows(&batch, &schema).map_err(|e| self.explain(&e.into()))?;
+            memory.try_resize(before + batch.get_array_memory_size()).map_err(|e| self.explain(&e))?;
             count += batch.num_rows();
             if batch.num_rows() > 0 {
                 rows.push(batch);
             }
         }
-        // metadata of plans is nobody's business outside
-        let schema = Arc::new(Schema::new(stream.schema().fields().clone()));
         Ok((schema, rows))
     }
 

@@ -36,6 +36,11 @@ pub fn takes_limit(plan: &LogicalPlan) -> bool {
     !matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) | LogicalPlan::DescribeTable(_))
 }
 
+/// Whether a statement tells of a table's columns and reads none of its rows.
+pub fn only_tells(statement: &Statement) -> bool {
+    matches!(statement, Statement::Statement(ast) if matches!(**ast, Ast::ExplainTable { .. } | Ast::ShowColumns { .. }))
+}
+
 /// Lets through what only reads.
 ///
 /// # Errors

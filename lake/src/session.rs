@@ -13,6 +13,8 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionState;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::parser::Statement;
 
 use crate::Offsets;
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -23,6 +25,7 @@ use crate::meter::Meter;
 use crate::query::{CATALOG, Queries, SCHEMA, Source, merge};
 use crate::reader::{Reader, Sight};
 use crate::system_tables;
+use crate::text_views::{ReadAs, keeps_rows};
 use crate::transform::{TableFiles, WrittenScan};
 
 /// Longest wait for a destination that was not opened yet.
@@ -40,13 +43,32 @@ pub struct Room {
 }
 
 /// What a query reads, kept from being deleted as long as this lives.
-#[derive(Default)]
 pub struct Reads {
+    /// How it reads text.
+    pub read_as: Arc<ReadAs>,
     boundaries: Vec<Arc<Boundary>>,
     files: Vec<TableFiles>,
 }
 
 impl Reads {
+    /// Nothing yet.
+    pub fn new(views: bool) -> Self {
+        Self { read_as: ReadAs::new(views), boundaries: Vec::new(), files: Vec::new() }
+    }
+
+    /// The plan of a statement, with text read as suits it.
+    ///
+    /// # Errors
+    /// DataFusion's.
+    pub async fn plan(&self, state: &SessionState, statement: Statement) -> Result<LogicalPlan, DataFusionError> {
+        let plan = state.statement_to_plan(statement.clone()).await?;
+        if !self.read_as.is_views() || !keeps_rows(&plan)? {
+            return Ok(plan);
+        }
+        self.read_as.set_plain();
+        state.statement_to_plan(statement).await
+    }
+
     /// Whether any file is read.
     fn any(&self) -> bool {
         self.boundaries.iter().any(|boundary| boundary.has_files()) || self.files.iter().any(|files| !files.is_empty())
@@ -129,16 +151,19 @@ impl Queries {
                 reads.boundaries.push(boundary.clone());
             }
             let (table, decoded, meter) = (table.clone(), self.decoded().clone(), room.meter.clone());
-            hybrids.push(HybridTable { table, boundary, files: None, decoded, meter });
+            hybrids.push(HybridTable { table, boundary, read_as: reads.read_as.clone(), files: None, decoded, meter });
         }
         let mut written = Vec::new();
         for table in &self.source().written {
             let Some(planned) = table.planned.get() else { continue };
-            let files = if named.contains(&table.config.name) { table.files() } else { TableFiles::default() };
+            let is_named = named.contains(&table.config.name);
+            let files = if is_named { table.files() } else { TableFiles::default() };
             reads.files.push(files.clone());
             written.push(WrittenScan {
                 name: table.config.name.clone(),
                 layout: planned.layout.clone(),
+                is_named,
+                read_as: reads.read_as.clone(),
                 files,
                 at: None,
             });

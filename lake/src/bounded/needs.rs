@@ -8,6 +8,8 @@ use arrow::datatypes::{
 use datafusion::error::Result;
 use datafusion::logical_expr::ColumnarValue;
 
+use crate::text_views::slice_bytes;
+
 /// Shortest day of a time zone, and a day.
 const DAY_NS_MIN: i128 = 23 * 3_600_000_000_000;
 /// Days of the shortest month.
@@ -235,16 +237,12 @@ impl Column {
             DataType::List(_) => list_bytes(values.as_list::<i32>(), at),
             other => match other.primitive_width() {
                 Some(width) => width as u64,
-                None => slice_bytes(&values.slice(at, 1)),
+                None => slice_bytes(&values.slice(at, 1)) as u64,
             },
         }
     }
 }
 
 fn list_bytes(lists: &ListArray, at: usize) -> u64 {
-    slice_bytes(&lists.value(at))
-}
-
-fn slice_bytes(values: &ArrayRef) -> u64 {
-    values.to_data().get_slice_memory_size().unwrap_or_else(|_| values.get_array_memory_size()) as u64
+    slice_bytes(&lists.value(at)) as u64
 }

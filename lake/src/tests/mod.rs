@@ -17,5 +17,6 @@ mod samples;
 mod scanned;
 mod settling;
 mod support;
+mod text_views;
 mod transforms;
 mod with_engine;

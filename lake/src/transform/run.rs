@@ -32,6 +32,7 @@ use crate::sealer::Sealer;
 use crate::settle::Step;
 use crate::slice::Level;
 use crate::tables::is_zone;
+use crate::text_views::{cast_column, plain_bytes};
 
 /// Time between two looks at files that queries held.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
@@ -317,7 +318,7 @@ impl Runner {
         let mut rows = Vec::new();
         while let Some(batch) = stream.next().await {
             let batch = batch.map_err(explain)?;
-            memory.try_grow(batch.get_array_memory_size()).map_err(explain)?;
+            memory.try_grow(plain_bytes(&batch)).map_err(explain)?;
             rows.push(typed(&schema, &batch)?);
         }
         let begin = history::begin_of(&taken(table, parameters), self.now())?;
@@ -461,7 +462,7 @@ fn order(layout: &Layout, sort: &[String]) -> Vec<datafusion::logical_expr::Expr
 
 fn typed(schema: &SchemaRef, rows: &RecordBatch) -> Result<RecordBatch> {
     let columns = schema.fields().iter().zip(rows.columns());
-    let columns = columns.map(|(field, column)| arrow::compute::cast(column, field.data_type()));
+    let columns = columns.map(|(field, column)| cast_column(column, field.data_type()));
     let rows = columns.collect::<Result<Vec<_>, _>>().and_then(|columns| RecordBatch::try_new(schema.clone(), columns));
     rows.map_err(|e| LakeError::new(LakeErrorKind::Refused, format!("a value does not fit its column: {e}")))
 }

@@ -26,6 +26,7 @@ use crate::error::Result;
 use crate::file_scan::{Files, ScanFile, file_sets};
 use crate::layout::Layout;
 use crate::prune::{Facts, prune};
+use crate::text_views::ReadAs;
 
 /// The files of one moment. A file that a query still holds is not deleted.
 pub type TableFiles = Arc<Vec<Arc<TableFile>>>;
@@ -136,6 +137,10 @@ pub struct WrittenScan {
     pub name: String,
     /// Its columns.
     pub layout: Arc<Layout>,
+    /// Whether the query names it; else it is only told of, by the types of its files.
+    pub is_named: bool,
+    /// How the query reads text.
+    pub read_as: Arc<ReadAs>,
     /// What the query reads.
     pub files: TableFiles,
     /// Where the files are.
@@ -149,6 +154,10 @@ impl fmt::Debug for WrittenScan {
 }
 
 impl WrittenScan {
+    fn columns(&self) -> &SchemaRef {
+        self.layout.read_schema(self.read_as.is_views())
+    }
+
     async fn plan(
         &self,
         state: &dyn Session,
@@ -156,7 +165,7 @@ impl WrittenScan {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> DfResult<Arc<dyn ExecutionPlan>> {
-        let schema = self.layout.table_schema();
+        let schema = self.columns();
         let projection = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
         let predicate = conjunction(filters.to_vec());
         let mut files: Vec<Arc<TableFile>> = self.files.iter().cloned().collect();
@@ -169,7 +178,7 @@ impl WrittenScan {
         let limit = limit.filter(|_| filters.is_empty());
         let scanned = files.iter().map(|file| ScanFile { path: &file.path, bytes: file.bytes, levels: &file.levels });
         let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
-        for set in file_sets(&self.layout, scanned) {
+        for set in file_sets(&self.layout, schema, scanned) {
             let scan = set.scan(state, (schema, &projection), &self.at, (predicate.as_ref(), limit))?;
             inputs.push(scan.plan);
         }
@@ -190,7 +199,7 @@ impl TableProvider for WrittenScan {
     }
 
     fn schema(&self) -> SchemaRef {
-        self.layout.table_schema().clone()
+        if self.is_named { self.columns().clone() } else { self.layout.table_schema().clone() }
     }
 
     fn table_type(&self) -> TableType {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use parquet::arrow::AsyncArrowWriter;
@@ -20,6 +19,7 @@ use crate::error::{LakeError, Result};
 use crate::layout::{Layout, Sliced};
 use crate::objects::{FileSink, Objects, TMP_DIR};
 use crate::slice::{FNV_START, Level, directory, empty_levels, fnv1a_on};
+use crate::text_views::cast_column;
 use crate::writer::FILE_FORMAT_VERSION;
 
 /// Rows of one row group: small enough that a filter on a sorted column skips most of a file.
@@ -105,7 +105,8 @@ impl TableWriter {
     /// `Refused` when a value does not fit its column's type, `Destination` when they cannot be written.
     pub async fn push(&mut self, rows: &RecordBatch) -> Result<()> {
         let columns = self.layout.row_schema().fields().iter().zip(rows.columns());
-        let columns = columns.map(|(field, column)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>();
+        let columns =
+            columns.map(|(field, column)| cast_column(column, field.data_type())).collect::<Result<Vec<_>, _>>();
         let rows = columns.and_then(|columns| RecordBatch::try_new(self.layout.row_schema().clone(), columns));
         let rows = rows.map_err(|e| {
             let message = format!("the result of {} does not fit its columns: {e}", self.target.name);
