@@ -2,22 +2,17 @@
 
 use std::fmt::Write;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::brokers::{Place, Product, Running};
+use crate::Outcome;
+use crate::brokers::{IDLE, Place, Product, Running};
 use crate::load::{self, Target};
 use crate::settings::Settings;
-use crate::{Outcome, machine};
 
 const TOPIC: &str = "amplification";
 const PARTITIONS: i32 = 6;
-/// A broker that has written almost nothing for so long is idle: what it puts off (flush, merges) has been done.
-const IDLE: Duration = Duration::from_secs(5);
-/// Almost nothing: Kafka adds a few records a second to its metadata log whatever happens.
-const IDLE_BYTES: u64 = 1 << 20;
-/// The longest wait for that.
-const SETTLE_MAX: Duration = Duration::from_secs(180);
+/// Most time of one load.
+const LOAD_MAX: Duration = Duration::from_secs(180);
 
 /// One load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,37 +76,14 @@ fn count(broker: &Running, place: &Place, case: Case, settings: &Settings) -> Ou
     load::create_topics(&broker.bootstrap, &[TOPIC], PARTITIONS, load::flush_each(broker.product, case.fsync))?;
     let record_bytes = case.record_bytes;
     let target = Target { record_bytes, ..Target::new(&broker.bootstrap, TOPIC, PARTITIONS) };
-    let (written, kept) = (settle(broker)?, on_disk(place)?);
-    let moved = load::produce(&target, (settings.amplification_mib << 20) / record_bytes, SETTLE_MAX)?;
+    let (written, kept) = (broker.settle()?, place.on_disk()?);
+    let moved = load::produce(&target, (settings.amplification_mib << 20) / record_bytes, LOAD_MAX)?;
     let ended = Instant::now();
-    let written = settle(broker)?.saturating_sub(written);
+    let written = broker.settle()?.saturating_sub(written);
     let settle_seconds = ended.elapsed().saturating_sub(IDLE).as_secs_f64();
-    let kept = on_disk(place)?.saturating_sub(kept);
+    let kept = place.on_disk()?.saturating_sub(kept);
     let live = ((moved.records + target.partitions_usize()) * record_bytes) as f64;
     Ok(Counted { live, written: written as f64, kept: kept as f64, settle_seconds })
-}
-
-/// Waits until the broker is idle; gives what it has caused to be written since its start.
-fn settle(broker: &Running) -> Outcome<u64> {
-    let deadline = Instant::now() + SETTLE_MAX;
-    let mut before = machine::written_bytes(broker.pid())?;
-    loop {
-        thread::sleep(IDLE);
-        let now = machine::written_bytes(broker.pid())?;
-        if now.saturating_sub(before) < IDLE_BYTES {
-            return Ok(now);
-        }
-        if Instant::now() > deadline {
-            return Err(format!("it still writes after {SETTLE_MAX:?}").into());
-        }
-        before = now;
-    }
-}
-
-/// Blocks are given to a file when its pages are written.
-fn on_disk(place: &Place) -> Outcome<u64> {
-    machine::flush_disks()?;
-    Ok(machine::stored(&place.data())?.bytes)
 }
 
 impl Amplification {

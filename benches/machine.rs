@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::Outcome;
@@ -72,17 +73,49 @@ pub fn memory_bytes(pid: u32, field: &str) -> Outcome<u64> {
     Ok(kib << 10)
 }
 
-/// Bytes that a process has caused to be written to the device, less what was deleted before it got there.
+/// Bytes that a process has moved since its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Io {
+    /// Read by its calls, from the device or from the system's memory.
+    pub read: u64,
+    /// Read from the device for it.
+    pub from_device: u64,
+    /// That it has caused to be written to the device, less what was deleted before it got there.
+    pub written: u64,
+}
+
+/// What the kernel counts of a process's reads and writes.
 ///
 /// # Errors
 /// The process is gone, or belongs to somebody else.
-pub fn written_bytes(pid: u32) -> Outcome<u64> {
+pub fn io(pid: u32) -> Outcome<Io> {
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
     let field = |name: &str| -> Outcome<u64> {
         let line = io.lines().find_map(|line| line.strip_prefix(name)).ok_or("no such field in io")?;
         Ok(line.trim().parse()?)
     };
-    Ok(field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?))
+    let written = field("write_bytes:")?.saturating_sub(field("cancelled_write_bytes:")?);
+    Ok(Io { read: field("rchar:")?, from_device: field("read_bytes:")?, written })
+}
+
+/// Has the system forget what it has in memory of the files below a folder; what is not on the device yet stays.
+///
+/// # Errors
+/// A folder cannot be listed.
+pub fn forget(folder: &Path) -> Outcome<()> {
+    for path in files(folder)? {
+        // a file may be gone since it was listed
+        if let Ok(file) = fs::File::open(path) {
+            not_needed(&file);
+        }
+    }
+    Ok(())
+}
+
+#[allow(unsafe_code, reason = "std has no call for it")]
+fn not_needed(file: &fs::File) {
+    // SAFETY: the descriptor is open as long as the borrow is; the call changes no memory of this process.
+    unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
 /// Open descriptors of a process.
@@ -108,22 +141,26 @@ pub struct Stored {
 /// What the file system says of the folder itself.
 pub fn stored(folder: &Path) -> Outcome<Stored> {
     let mut sum = Stored::default();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder)? {
-            // a file may be gone since it was listed
-            let Ok(entry) = entry else { continue };
-            let Ok(about) = entry.metadata() else { continue };
-            if about.is_dir() {
-                folders.push(entry.path());
-            } else {
-                sum.files += 1;
-                // the unit of `st_blocks` is 512 bytes whatever the file system's is
-                sum.bytes += about.blocks() * 512;
-            }
-        }
+    // a file may be gone since it was listed
+    for about in files(folder)?.into_iter().filter_map(|path| fs::symlink_metadata(path).ok()) {
+        sum.files += 1;
+        // the unit of `st_blocks` is 512 bytes whatever the file system's is
+        sum.bytes += about.blocks() * 512;
     }
     Ok(sum)
+}
+
+fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
+    let (mut found, mut folders) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)? {
+            // one may be gone since its folder was opened
+            let Ok(entry) = entry else { continue };
+            let Ok(kind) = entry.file_type() else { continue };
+            if kind.is_dir() { folders.push(entry.path()) } else { found.push(entry.path()) }
+        }
+    }
+    Ok(found)
 }
 
 /// Everything that is dirty goes to the disk, so that one cell does not pay for another.

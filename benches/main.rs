@@ -29,7 +29,7 @@ mod scaling;
 mod server;
 mod settings;
 mod soak;
-mod start;
+mod stored;
 mod tail;
 
 use std::path::Path;
@@ -73,7 +73,7 @@ fn run() -> Outcome<()> {
         latency: measuring.part(Part::Latency, latency::run)?,
         group_commit: measuring.part(Part::GroupCommit, group_commit::run)?,
         scaling: measuring.part(Part::Scaling, scaling::run)?,
-        start: measuring.part(Part::Start, start::run)?,
+        stored: measuring.part(Part::Stored, stored::run)?,
         amplification: measuring.part(Part::Amplification, amplification::run)?,
         engine: measuring.part(Part::Engine, |settings, scratch| engine::run(settings, &bounds, scratch))?,
         flink: measuring.part(Part::Flink, flink::run)?,

@@ -1,5 +1,6 @@
 //! What a run does: variables of the environment, each with its default and bounds.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,8 +22,8 @@ pub enum Part {
     GroupCommit,
     /// Many partitions, many connections.
     Scaling,
-    /// Starts with a store that is not empty.
-    Start,
+    /// With much stored: rates, bytes, starts.
+    Stored,
     /// Bytes written and kept per byte produced.
     Amplification,
     /// Millpond's engine.
@@ -40,7 +41,7 @@ const PARTS: [(&str, Part); 11] = [
     ("latency", Part::Latency),
     ("group-commit", Part::GroupCommit),
     ("scaling", Part::Scaling),
-    ("start", Part::Start),
+    ("stored", Part::Stored),
     ("amplification", Part::Amplification),
     ("engine", Part::Engine),
     ("flink", Part::Flink),
@@ -77,8 +78,8 @@ pub struct Settings {
     pub scaling_mib: usize,
     /// `BENCH_CONNECTIONS`: idle connections of its step that has some.
     pub connections: usize,
-    /// `BENCH_START_GIB`: what is stored before the starts of `start`; 20 in the long form.
-    pub start_gib: usize,
+    /// `BENCH_STORED_GIB`: what is stored, in GiB, one size after the other, as `1,2`; 10 and 50 in the long form.
+    pub stored_gib: Vec<usize>,
     /// `BENCH_AMPLIFICATION_MIB`: payload of a case of `amplification`.
     pub amplification_mib: usize,
     /// `BENCH_ENGINE_EVENTS`: events in the log before the engine starts.
@@ -118,7 +119,7 @@ impl Settings {
             group_commit_ms: number("BENCH_GROUP_COMMIT_MS", 3_000, 100..=600_000)?,
             scaling_mib: number("BENCH_SCALING_MIB", 128, 1..=4096)?,
             connections: number("BENCH_CONNECTIONS", 1_000, 1..=9_000)?,
-            start_gib: number("BENCH_START_GIB", 2, 1..=200)?,
+            stored_gib: numbers("BENCH_STORED_GIB", &[1, 2], 1..=200)?,
             amplification_mib: number("BENCH_AMPLIFICATION_MIB", 512, 1..=65_536)?,
             engine_events: number("BENCH_ENGINE_EVENTS", 1_000_000, 1_000..=50_000_000)?,
             flink_events: number("BENCH_FLINK_EVENTS", 1_000_000, 10_000..=20_000_000)?,
@@ -163,8 +164,20 @@ impl Settings {
 ///
 /// # Errors
 /// It is not a number within its bounds.
-pub fn number(name: &str, default: usize, bounds: std::ops::RangeInclusive<usize>) -> Outcome<usize> {
-    let Ok(text) = std::env::var(name) else { return Ok(default) };
+pub fn number(name: &str, default: usize, bounds: RangeInclusive<usize>) -> Outcome<usize> {
+    std::env::var(name).map_or(Ok(default), |text| within(name, &text, &bounds))
+}
+
+/// The numbers of a variable, with commas between them, or its default.
+///
+/// # Errors
+/// One of them is not a number within its bounds.
+fn numbers(name: &str, default: &[usize], bounds: RangeInclusive<usize>) -> Outcome<Vec<usize>> {
+    let Ok(text) = std::env::var(name) else { return Ok(default.to_vec()) };
+    text.split(',').map(|number| within(name, number.trim(), &bounds)).collect()
+}
+
+fn within(name: &str, text: &str, bounds: &RangeInclusive<usize>) -> Outcome<usize> {
     match text.parse() {
         Ok(value) if bounds.contains(&value) => Ok(value),
         _ => Err(format!("{name} is {text:?}, give a number from {} to {}", bounds.start(), bounds.end()).into()),

@@ -17,6 +17,12 @@ pub use fleet::Fleet;
 
 /// How long a start may take on a busy machine, with a large store.
 const START_MAX: Duration = Duration::from_secs(180);
+/// A broker that has written almost nothing for so long is idle: what it puts off (flush, merges) has been done.
+pub const IDLE: Duration = Duration::from_secs(5);
+/// Almost nothing: Kafka adds a few records a second to its metadata log whatever happens.
+const IDLE_BYTES: u64 = 1 << 20;
+/// The longest wait for that, with a large store.
+const SETTLE_MAX: Duration = Duration::from_secs(600);
 /// How long a stop in order may take.
 const STOP_MAX: Duration = Duration::from_secs(60);
 
@@ -67,6 +73,15 @@ impl Place {
     /// What the broker stores.
     pub fn data(&self) -> PathBuf {
         self.folder.join("data")
+    }
+
+    /// Blocks of what is stored, in bytes, once all of it is on the device: a file gets them when its pages are written.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn on_disk(&self) -> Outcome<u64> {
+        machine::flush_disks()?;
+        Ok(machine::stored(&self.data())?.bytes)
     }
 
     /// Removes what is stored; nothing may run there.
@@ -120,6 +135,26 @@ impl Running {
     pub fn idle_bytes(&self) -> Outcome<u64> {
         std::thread::sleep(Duration::from_secs(2));
         machine::memory_bytes(self.pid(), "VmRSS")
+    }
+
+    /// Waits until the broker is idle; gives the bytes that it has caused to be written since its start.
+    ///
+    /// # Errors
+    /// It does not become idle, or it is gone.
+    pub fn settle(&self) -> Outcome<u64> {
+        let deadline = Instant::now() + SETTLE_MAX;
+        let mut before = machine::io(self.pid())?.written;
+        loop {
+            std::thread::sleep(IDLE);
+            let now = machine::io(self.pid())?.written;
+            if now.saturating_sub(before) < IDLE_BYTES {
+                return Ok(now);
+            }
+            if Instant::now() > deadline {
+                return Err(format!("{} still writes after {SETTLE_MAX:?}", self.product.name()).into());
+            }
+            before = now;
+        }
     }
 
     /// Asks the broker to stop in order and waits until it has.

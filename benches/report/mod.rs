@@ -17,7 +17,7 @@ use crate::latency::Latency;
 use crate::produce_fetch::Figures;
 use crate::scaling::Scaling;
 use crate::settings::Settings;
-use crate::start::Start;
+use crate::stored::Stored;
 use crate::tail::Tail;
 use crate::{Outcome, machine};
 
@@ -39,8 +39,8 @@ pub struct Report {
     pub group_commit: Option<GroupCommit>,
     /// Many partitions.
     pub scaling: Option<Scaling>,
-    /// Starts with a store.
-    pub start: Option<Start>,
+    /// With much stored.
+    pub stored: Option<Stored>,
     /// Bytes on the device.
     pub amplification: Option<Amplification>,
     /// The engine.
@@ -112,7 +112,7 @@ impl Report {
             self.latency.as_ref().map(|part| part.describe(text)),
             self.group_commit.as_ref().map(|part| part.describe(text)),
             self.scaling.as_ref().map(|part| part.describe(text)),
-            self.start.as_ref().map(|part| part.describe(text)),
+            self.stored.as_ref().map(|part| part.describe(text)),
             self.amplification.as_ref().map(|part| part.describe(text)),
             self.disk.as_ref().map(|part| part.describe(text)),
             self.engine.as_ref().map(|part| part.describe(text)),
@@ -157,7 +157,7 @@ fn conditions(text: &mut String, settings: &Settings, during: Conditions) -> Out
     )?;
     writeln!(
         text,
-        "| warm-up | {warmup_rounds} whole rounds of each broker; parts other than the matrix, starts and \
+        "| warm-up | {warmup_rounds} whole rounds of each broker; parts other than the matrix and \
          amplification begin with 256 MiB |"
     )?;
     writeln!(

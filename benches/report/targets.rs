@@ -94,10 +94,10 @@ const ROWS: &[Row] = &[
         Some([super::median(&mut ours.start_seconds.clone()), 0.1])
     }),
     row("start after a stop in order, s", LIMIT, AtMost(1.0), |r| {
-        Some([r.start.as_ref()?.figure(Product::Millpond, |round| round.stopped.seconds)?, 1.0])
+        Some([r.stored.as_ref()?.figure(Product::Millpond, |round| round.stopped.seconds)?, 1.0])
     }),
     row("start after `kill -9`, s", LIMIT, AtMost(1.0), |r| {
-        Some([r.start.as_ref()?.figure(Product::Millpond, |round| round.killed.seconds)?, 1.0])
+        Some([r.stored.as_ref()?.figure(Product::Millpond, |round| round.killed.seconds)?, 1.0])
     }),
     row("resident MiB, idle", LIMIT, AtMost(1.0), |r| {
         let ours = r.matrix.as_ref()?.iter().find(|figures| figures.product == Product::Millpond)?;
@@ -121,6 +121,15 @@ const ROWS: &[Row] = &[
     }),
     row("fetch MiB/s, 5,000 partitions", KAFKA, Stated, |r| {
         both(|product| step(r, product, 5_000, |one| one.fetch.mib))
+    }),
+    row("produce MiB/s, most GiB stored, fsync on", "least GiB stored", Stated, |r| {
+        r.stored.as_ref()?.growth(Product::Millpond, |one| one.produce.mib)
+    }),
+    row("fetch MiB/s, most GiB stored, page cache cold", KAFKA, Stated, |r| {
+        both(|product| r.stored.as_ref()?.figure(product, |one| one.cold.mib))
+    }),
+    row("read from the device per byte, page cache cold", KAFKA, Stated, |r| {
+        both(|product| r.stored.as_ref()?.figure(product, |one| one.device_bytes))
     }),
     row("written per byte, 1 KiB, fsync on", SYNCED_KAFKA, Stated, |r| bytes(r, |one| one.written / one.live)),
     row("on disk per byte, 1 KiB, fsync on", SYNCED_KAFKA, Stated, |r| bytes(r, |one| one.kept / one.live)),

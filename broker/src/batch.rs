@@ -38,6 +38,11 @@ const PRODUCER_EPOCH_AT: usize = 51;
 const BASE_SEQUENCE_AT: usize = 53;
 const RECORD_COUNT_AT: usize = 57;
 
+/// Smaller batches are copied when they get their place: they may lie in a piece of memory that they share.
+const OWN_BYTES_MIN: usize = 64 << 10;
+/// Memory that may be kept behind a batch that is not copied: one part in so many of its size.
+const SPARE_PART: usize = 8;
+
 const CODEC: i16 = 0b111;
 pub(crate) const LOG_APPEND_TIME: i16 = 1 << 3;
 pub(crate) const TRANSACTIONAL: i16 = 1 << 4;
@@ -175,20 +180,33 @@ impl Batch {
         self.0
     }
 
-    /// A copy with its place in the log: the one copy that an append makes. With `append_time` the batch gets
-    /// log-append time, which lies inside the CRC and so costs a new one.
-    pub fn placed(&self, base_offset: Offset, epoch: LeaderEpoch, append_time: Option<TimestampMs>) -> Batch {
-        let mut bytes = BytesMut::with_capacity(self.0.len());
-        bytes.put_slice(&self.0);
+    /// The batch with its place in the log. With `append_time` it gets log-append time, which lies inside the CRC and so costs a
+    /// new one.
+    pub fn placed(self, base_offset: Offset, epoch: LeaderEpoch, append_time: Option<TimestampMs>) -> Batch {
+        let attributes = self.attributes() | LOG_APPEND_TIME;
+        let mut bytes = self.into_own();
         bytes[..8].copy_from_slice(&base_offset.to_be_bytes());
         bytes[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4].copy_from_slice(&epoch.to_be_bytes());
         if let Some(now) = append_time {
-            let attributes = self.attributes() | LOG_APPEND_TIME;
             bytes[ATTRIBUTES_AT..ATTRIBUTES_AT + 2].copy_from_slice(&attributes.to_be_bytes());
             bytes[MAX_TIMESTAMP_AT..MAX_TIMESTAMP_AT + 8].copy_from_slice(&now.to_be_bytes());
             write_crc(&mut bytes);
         }
         Batch(bytes.freeze())
+    }
+
+    /// Its bytes to be changed: themselves where they are many, nobody else holds them and little else is kept with them; else a copy.
+    fn into_own(self) -> BytesMut {
+        let length = self.0.len();
+        let own = if length < OWN_BYTES_MIN { Err(self.0) } else { self.0.try_into_mut() };
+        let kept = match own {
+            Ok(own) if own.capacity() - length <= length / SPARE_PART => return own,
+            Ok(own) => own.freeze(),
+            Err(shared) => shared,
+        };
+        let mut copy = BytesMut::with_capacity(length);
+        copy.put_slice(&kept);
+        copy
     }
 
     /// The same place in the log without its records: what a reader of committed data gets in place of a marker or an
@@ -376,6 +394,34 @@ mod tests {
         assert_eq!((records[1].key.as_ref(), records[1].value.as_ref()), (None, None));
         assert_eq!(records[2].key.as_deref(), Some(&b""[..]));
         assert_eq!(records[2].value.as_ref().unwrap().len(), 300);
+    }
+
+    #[test]
+    fn a_batch_that_is_large_and_nobody_elses_is_not_copied() {
+        let batch = |value: usize| {
+            let mut builder = BatchBuilder::new();
+            builder.push(1_000, None, Some(&vec![7; value]), &[]);
+            builder.build().unwrap().into_bytes().to_vec()
+        };
+        let moved = |request: Vec<u8>, from: usize, hold: bool| {
+            let request = Bytes::from(request);
+            let batch = Batch::parse(request.slice(from..)).unwrap();
+            let (before, held) = (batch.0.as_ptr(), hold.then(|| request.clone()));
+            drop(request);
+            let placed = batch.placed(40, 3, None);
+            placed.check_crc().unwrap();
+            assert_eq!((placed.base_offset(), placed.leader_epoch()), (40, 3));
+            assert!(held.is_none_or(|held| Batch::parse(held.slice(from..)).unwrap().base_offset() == 0));
+            placed.0.as_ptr() != before
+        };
+        let large = batch(OWN_BYTES_MIN);
+        let behind_a_head = [&[0; 50], &large[..]].concat();
+        let mut roomy = large.clone();
+        roomy.reserve_exact(OWN_BYTES_MIN / 4);
+        assert!(!moved(large.clone(), 0, false) && !moved(behind_a_head, 50, false));
+        assert!(moved(large, 0, true), "somebody else has the request");
+        assert!(moved(batch(OWN_BYTES_MIN / 2), 0, false), "a small one");
+        assert!(moved(roomy, 0, false), "it would keep a quarter more than itself");
     }
 
     #[test]

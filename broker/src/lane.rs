@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
 
 use crate::batch::Batch;
 use crate::clock::Clock;
@@ -32,6 +32,7 @@ use crate::log::{Partition, Stability, Writer};
 use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 use acknowledged::Acknowledged;
+pub(crate) use change::RequestMemory;
 pub use change::{Ack, Append, Appended, Change, Marker, Origin};
 use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
 
@@ -39,6 +40,7 @@ struct Submission {
     changes: Vec<Change>,
     ack: Ack,
     reply: oneshot::Sender<Result<Vec<Appended>>>,
+    memory: Option<RequestMemory>,
 }
 
 /// Most bytes of batches that one group commit takes in.
@@ -100,9 +102,19 @@ impl Lane {
         changes: Vec<Change>,
         ack: Ack,
     ) -> impl Future<Output = Result<Vec<Appended>>> + Send + 'static {
+        self.commit_of(None, changes, ack)
+    }
+
+    /// The same for changes that came in a request, whose share of memory they keep until they are answered.
+    pub(crate) fn commit_of(
+        &self,
+        memory: Option<RequestMemory>,
+        changes: Vec<Change>,
+        ack: Ack,
+    ) -> impl Future<Output = Result<Vec<Appended>>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
         let sent = match self.queue.lock().as_ref() {
-            Some(queue) => queue.send(Submission { changes, ack, reply }).is_ok(),
+            Some(queue) => queue.send(Submission { changes, ack, reply, memory }).is_ok(),
             None => false,
         };
         let failed = self.failed.clone();
@@ -191,6 +203,8 @@ struct Staged {
     ack: Ack,
     reply: oneshot::Sender<Result<Vec<Appended>>>,
     appended: Vec<Appended>,
+    /// Of the memory for requests: what it is for stays until it is answered.
+    _share: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 impl LaneWriter {
@@ -217,11 +231,11 @@ impl LaneWriter {
         let mut effects = Vec::new();
         let mut staged = Vec::with_capacity(group.len());
         let now = self.clock.now_ms();
-        for Submission { changes, ack, reply } in group {
+        for Submission { changes, ack, reply, memory } in group {
             match self.check(&changes) {
                 Ok(verdicts) => {
                     let appended = self.stage(changes, &verdicts, now, (&mut writes, &mut effects))?;
-                    staged.push(Staged { ack, reply, appended });
+                    staged.push(Staged { ack, reply, appended, _share: memory.map(RequestMemory::into_share) });
                 }
                 Err(error) if error.kind == Kind::Storage => return Err(error),
                 Err(error) => drop(reply.send(Err(error))),

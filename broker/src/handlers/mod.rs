@@ -158,6 +158,8 @@ pub(crate) struct Context {
     pub(crate) ending: watch::Receiver<bool>,
     /// Memory for replies that have not left yet, of all connections together.
     pub(crate) reply_memory: Arc<ReplyMemory>,
+    /// The share of the memory for requests that a Produce has which is being handled: what it submits keeps it.
+    pub(crate) share: Option<Arc<OwnedSemaphorePermit>>,
 }
 
 /// One line of the list.
@@ -183,6 +185,7 @@ macro_rules! api {
             max: $max,
             handle: |context, version, mut body| {
                 let request = messages::$request::decode(&mut body, version).map_err(|e| e.to_string())?;
+                drop(body); // batches that nobody else holds are not copied
                 Ok($handler(context, version, request))
             },
         }

@@ -27,13 +27,14 @@ use kafka_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
 
 use super::{Context, Reply, text};
 use crate::batch::{BATCH_HEADER_BYTES, Batch, NewRecords, batches_in};
 use crate::catalog::Topic;
 use crate::codec::Compression;
 use crate::error::{Error, Kind, Result};
-use crate::lane::{Ack, Append, Appended, Change, Origin};
+use crate::lane::{Ack, Append, Appended, Change, Origin, RequestMemory};
 use crate::log::Partition;
 use crate::records::Records;
 use crate::security::acl::{Operation, Resource};
@@ -128,6 +129,7 @@ pub(crate) fn produce(context: &Context, version: i16, request: ProduceRequest) 
 fn append_topic(context: &Context, terms: &Terms<'_>, data: TopicProduceData) -> TopicOutcome {
     let catalog = context.broker.catalog();
     let TopicProduceData { name, topic_id: id, partition_data, .. } = data;
+    let name = TopicName(StrBytes::from_string(name.to_string())); // a part of the request would keep all of it
     let (topic, absent) = if terms.version >= 13 {
         (catalog.topic_by_id(id), Kind::UnknownTopicId)
     } else {
@@ -190,8 +192,9 @@ fn append(
     if batch.is_transactional() {
         admit(context, terms, (topic, &partition), &batch).map_err(|error| refused_write(version, error))?;
     }
+    let memory = context.share.clone().map(|share| RequestMemory::of(&batch, share));
     let append = Append { partition, batch, origin: Origin::Client };
-    let appended = context.broker.lane().commit(vec![Change::Append(append)], ack);
+    let appended = context.broker.lane().commit_of(memory, vec![Change::Append(append)], ack);
     Ok(Box::pin(appended.map_err(move |error| Refused::from(refused_write(version, error)).by_log(log_start))))
 }
 
@@ -589,7 +592,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_disk_that_is_nearly_full_takes_no_records_of_clients_in() {
-        use kafka_protocol::protocol::{Decodable, StrBytes};
+        use kafka_protocol::protocol::Decodable;
         let dir = tempfile::tempdir().unwrap();
         for (reserve, code, end) in [(Some(0), 0, 1), (Some(u64::MAX), 56, 1), (None, 0, 3)] {
             let context = context(dir.path(), reserve).await;

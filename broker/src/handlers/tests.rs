@@ -42,6 +42,7 @@ pub(crate) fn context(broker: Arc<Broker>, ending: watch::Receiver<bool>) -> Con
         session: Arc::new(Session::open(Principal::default())),
         ending,
         reply_memory: ReplyMemory::new(16 << 20),
+        share: None,
     }
 }
 

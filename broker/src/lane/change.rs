@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
+
 use crate::batch::Batch;
 use crate::log::{Compacted, Partition};
 use crate::store::{Entries, Family};
@@ -47,6 +50,27 @@ pub struct Append {
     pub batch: Batch,
     /// Whose it is.
     pub origin: Origin,
+}
+
+/// The memory of a request that changes came in.
+pub(crate) struct RequestMemory {
+    /// Its share of the memory for requests.
+    share: Arc<OwnedSemaphorePermit>,
+    /// A second hold on the request where the batch is only a part of it: so the batch is copied out of it, and does not keep it.
+    _whole: Option<Bytes>,
+}
+
+impl RequestMemory {
+    /// The memory that a batch's request has a share for, of one byte a permit.
+    pub(crate) fn of(batch: &Batch, share: Arc<OwnedSemaphorePermit>) -> Self {
+        let is_part = batch.bytes().len() < share.num_permits() / 2;
+        Self { share, _whole: is_part.then(|| batch.bytes().clone()) }
+    }
+
+    /// What is left of it when the batch is staged.
+    pub(crate) fn into_share(self) -> Arc<OwnedSemaphorePermit> {
+        self.share
+    }
 }
 
 /// Who wrote a batch.
@@ -103,6 +127,35 @@ impl Change {
             Change::PutAll(_, entries) => entries.bytes() + entries.len() * ENTRY_BYTES,
             Change::Compact(change) => change.size(),
             _ => 0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::Semaphore;
+
+    use super::*;
+    use crate::BatchBuilder;
+
+    #[test]
+    fn a_batch_does_not_keep_a_request_of_which_it_is_a_small_part() {
+        let mut builder = BatchBuilder::new();
+        builder.push(1_000, None, Some(&[7; 100_000]), &[]);
+        let sent = builder.build().unwrap();
+        let budget = Arc::new(Semaphore::new(1 << 20));
+        for (request_bytes, stays) in [(sent.bytes().len() + 100, true), (3 * sent.bytes().len(), false)] {
+            let batch = Batch::parse(sent.bytes().to_vec().into()).unwrap();
+            let share = budget.clone().try_acquire_many_owned(request_bytes as u32).unwrap();
+            let (before, memory) = (batch.bytes().as_ptr(), RequestMemory::of(&batch, Arc::new(share)));
+            assert_eq!(
+                batch.placed(5, 0, None).bytes().as_ptr() == before,
+                stays,
+                "in a request of {request_bytes} bytes"
+            );
+            assert!(budget.available_permits() < 1 << 20, "as long as it is held");
+            drop(memory);
+            assert_eq!(budget.available_permits(), 1 << 20);
         }
     }
 }

@@ -231,11 +231,11 @@ impl<R: AsyncRead + Unpin> Reader<R> {
         self.context.session.admit(handlers::sasl::asked(api.key), self.context.broker.clock().now_ms())?;
         let (client_id, body_at) = header::rest(&frame, api.key.request_header_version(version))?;
         self.set_client_id(client_id);
-        let mut body = frame.slice(body_at..);
+        let (body, frame_bytes) = (frame.slice(body_at..), frame.len());
+        drop(frame);
         if api.key == ApiKey::Produce {
             // batches may lie in the lane when the connection has ended: their share goes with them
-            let share = share.split(frame.len());
-            body = share.map_or(body.clone(), |share| Bytes::from_owner(Held { bytes: body, _share: share }));
+            self.context.share = share.split(frame_bytes).map(Arc::new);
         }
         let elements = shapes::check(start.api_key, version, &body)
             .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
@@ -243,8 +243,9 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             let more = frame::share(budget, elements * ELEMENT_BYTES, frame::STALL).await;
             share.merge(more.map_err(|_| "the memory for requests is used up; try again later".to_owned())?);
         }
-        let reply = handlers::throttle::answer(api, &self.context, version, (body, frame.len()))
-            .map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
+        let reply = handlers::throttle::answer(api, &self.context, version, (body, frame_bytes));
+        self.context.share = None;
+        let reply = reply.map_err(|reason| format!("{:?} version {version}: {reason}", api.key))?;
         let tagged = api.key.response_header_version(version) >= 1;
         Ok((Head::Response { correlation_id: start.correlation_id, tagged }, reply))
     }

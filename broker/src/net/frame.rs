@@ -2,7 +2,8 @@
 //!
 //! A length that is negative, zero, too short for a header or larger than `frame_bytes_max` is refused. Memory grows
 //! with the bytes that really arrive: what is not there yet costs the connection its read buffer of 64 KiB at most, and
-//! beyond that never more than a MiB or twice of what was sent, and a request must come at a least rate (`pace.rs`, with
+//! beyond that never more than a MiB or twice of what was sent (once a connection has sent a request of that size, what it takes
+//! for the next one is taken at its beginning), and a request must come at a least rate (`pace.rs`, with
 //! [`STALL`] for patience). All requests that are whole, or
 //! larger than a read buffer, share the budget; who cannot get a share in time is closed, so requests that wait for
 //! each other's memory cannot wait for ever.
@@ -26,6 +27,8 @@ const GROWTH_BYTES_MAX: usize = 1024 * 1024;
 /// Smallest and largest room for one read. A connection that fills its reads gets more.
 const READ_BYTES_MIN: usize = 4 * 1024;
 const READ_BYTES_MAX: usize = 64 * 1024;
+/// The part of a read's room that a read has at least.
+const READ_PART: usize = 4;
 /// Longest wait for what the least rate asks of a request, and for a share of the budget.
 pub(crate) const STALL: Duration = Duration::from_secs(30);
 
@@ -61,6 +64,9 @@ pub(crate) struct FrameReader<R> {
     buffer: BytesMut,
     read_bytes: usize,
     growth_bytes: usize,
+    /// Whether the last request had an allocation of its own: then so little is read of the next one at first that hardly any of
+    /// it has to be moved there.
+    was_large: bool,
     frame_bytes_min: usize,
     frame_bytes_max: usize,
     stall: Duration,
@@ -73,8 +79,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     pub(crate) fn new(input: R, frame_bytes_max: usize, budget: Arc<Semaphore>) -> FrameReader<R> {
         let buffer = BytesMut::new();
         let (read_bytes, growth_bytes) = (READ_BYTES_MIN, GROWTH_BYTES_MIN);
-        let frame_bytes_min = START_BYTES;
-        FrameReader { input, buffer, read_bytes, growth_bytes, frame_bytes_min, frame_bytes_max, stall: STALL, budget }
+        let (was_large, frame_bytes_min, stall) = (false, START_BYTES, STALL);
+        FrameReader {
+            input,
+            buffer,
+            read_bytes,
+            growth_bytes,
+            was_large,
+            frame_bytes_min,
+            frame_bytes_max,
+            stall,
+            budget,
+        }
     }
 
     /// From the next request on its size is checked against these bounds.
@@ -91,7 +107,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Waits, without limit, until at least one byte of the next request is here.
     pub(crate) async fn wait(&mut self) -> Result<(), End> {
-        if self.buffer.is_empty() && self.fill(READ_BYTES_MIN).await? == 0 {
+        if self.buffer.is_empty() && self.fill(1).await? == 0 {
             return Err(End::Closed);
         }
         Ok(())
@@ -102,13 +118,14 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.wait().await?;
         let mut pace = Pace::begin(self.stall);
         while self.buffer.len() < 4 {
-            self.fill_in_time(READ_BYTES_MIN, &mut pace).await?;
+            self.fill_in_time(4, &mut pace).await?;
         }
         let claimed = self.buffer.get_i32();
         let length = self.length(claimed)?;
         if length > READ_BYTES_MAX {
             return self.large(length, pace).await;
         }
+        self.was_large = false;
         while self.buffer.len() < length {
             self.fill_in_time(length - self.buffer.len(), &mut pace).await?;
         }
@@ -133,7 +150,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     /// A request with an allocation of its own, which grows as its bytes arrive, once there is more of it than the read
     /// buffer holds.
     async fn large(&mut self, length: usize, mut pace: Pace) -> Result<Frame, End> {
-        while self.buffer.len() < READ_BYTES_MAX {
+        while self.buffer.len() < READ_BYTES_MAX && !self.was_large {
             self.fill_in_time(READ_BYTES_MAX - self.buffer.len(), &mut pace).await?;
         }
         let mut room = length.min(self.growth_bytes);
@@ -158,14 +175,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
         }
         self.growth_bytes = self.growth_bytes.max(length).min(GROWTH_BYTES_MAX);
+        self.was_large = true;
         Ok(Frame { bytes: bytes.freeze(), share: held })
     }
 
     /// Reads once more, with room for at least `least` bytes. 0 is the end of the stream.
     async fn fill(&mut self, least: usize) -> Result<usize, End> {
-        let room = least.max(self.read_bytes);
-        self.buffer.reserve(room);
-        let read = self.input.read_buf(&mut self.buffer).await?;
+        let room = least.max(if self.was_large { READ_BYTES_MIN } else { self.read_bytes });
+        // what is left of the buffer is enough where it is a good part of a read: many small requests then share one
+        if self.buffer.capacity() - self.buffer.len() < least.max(room / READ_PART) {
+            self.buffer.reserve(room);
+        }
+        let read = self.input.read_buf(&mut (&mut self.buffer).limit(room)).await?;
         if read >= self.read_bytes {
             self.read_bytes = (self.read_bytes * 2).min(READ_BYTES_MAX);
         }

@@ -23,6 +23,8 @@ mod login_tests;
 mod memory_tests;
 mod pace;
 #[cfg(test)]
+mod reading_tests;
+#[cfg(test)]
 mod right_tests;
 pub(crate) mod shapes;
 mod shapes_admin;
@@ -222,6 +224,7 @@ impl Port {
             session: Arc::new(Session::open(Principal::default())),
             ending: self.shared.stopping.clone(),
             reply_memory: self.reply_memory.clone(),
+            share: None,
         }
     }
 }
