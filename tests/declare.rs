@@ -59,7 +59,9 @@ fn views_come_and_go_under_kill_9() {
     });
     // What each view must be, as far as answers told; one whose answer was lost may be either.
     let mut known: BTreeMap<String, Option<usize>> = BTreeMap::new();
+    let mut added: Vec<String> = Vec::new();
     for _ in 0..KILLS {
+        alter(&server, &mut random, &mut added);
         for _ in 0..STATEMENTS {
             let (name, kind, text) = statement(&mut random);
             declare(&server, &text);
@@ -86,6 +88,12 @@ fn views_come_and_go_under_kill_9() {
     eprintln!("declare: {sent} events, {known:?}");
     assert!(sent > 1_000, "{sent} events are no load");
     check(&server, &known, sent);
+    assert!(!added.is_empty());
+    let columns = server.http.get("/v1/streams")["streams"][0]["columns"].to_string();
+    assert!(added.iter().all(|column| columns.contains(&format!("\"{column}\""))), "{added:?}: {columns}");
+    // What was never sent is null, in files and log.
+    let counted = server.http.sql(&format!("SELECT count({}), count(DISTINCT id) FROM plays", added[0]));
+    assert_eq!(counted, [[json!(0), json!(sent)]]);
     drop_all(&server, &known);
     declare(&server, &format!("CREATE MATERIALIZED VIEW v0 AS {}", QUERIES[0]));
     check(&server, &BTreeMap::from([("v0".to_owned(), Some(0))]), sent);
@@ -117,6 +125,24 @@ fn statement(random: &mut StdRng) -> (String, Option<usize>, String) {
     let kind = random.random_range(0..QUERIES.len());
     let text = format!("CREATE OR REPLACE MATERIALIZED VIEW {name} AS {}", QUERIES[kind]);
     (name, Some(kind), text)
+}
+
+/// The stream has another column or lateness, unless a view over it has two versions just now: then the answer says so.
+fn alter(server: &Server, random: &mut StdRng, added: &mut Vec<String>) {
+    let column = format!("extra_{}", added.len());
+    let (is_column, days) = (random.random_bool(0.7) || added.is_empty(), random.random_range(1..9));
+    let text = match is_column {
+        true => format!("ALTER STREAM plays ADD COLUMN {column} BIGINT"),
+        false => format!("ALTER STREAM plays SET (lateness = '{days} days')"),
+    };
+    eventually("the stream is altered", Duration::from_secs(60), || {
+        match server.http.try_post("/v1/sql", &json!({ "sql": text })).unwrap() {
+            (200, _) => Ok(()),
+            (400, body) if body.contains("wait until that takes over") => Err(body),
+            (status, body) => panic!("{text}: {status} {body}"),
+        }
+    });
+    added.extend(is_column.then_some(column));
 }
 
 fn declare(server: &Server, text: &str) -> Value {

@@ -1,5 +1,6 @@
 //! Views declared over HTTP when most of what they count has left the log, with kill -9 in the middle of filling while a client
-//! writes: each equals SQL over files and log. The same for new versions of a view, while the former one is served.
+//! writes: each equals SQL over files and log. So does a derived stream, whose topic has each row once. The same for new versions of a
+//! view, while the former one is served.
 
 use crate::clients::create_topic;
 use crate::support::http::rows;
@@ -31,6 +32,9 @@ const BY_ITEM: &str =
     "CREATE MATERIALIZED VIEW by_item AS SELECT item, count(*) AS n, sum(cents) AS cents FROM sales GROUP BY item";
 const BY_HOUR: &str = "CREATE MATERIALIZED VIEW by_hour AS SELECT item, count(*) AS n, max(cents) AS cents FROM sales
     WHERE id % 3 <> 0 GROUP BY TUMBLE(ts, INTERVAL '1' HOUR), item";
+/// Mostly from what has left the log.
+const TENTH: &str =
+    "CREATE STREAM tenth WITH (key = 'item') AS SELECT id, item, cents, ts FROM sales WHERE id % 10 = 3";
 /// What each view has, and the same from files and log.
 const COMPARED: [(&str, &str); 2] = [
     (
@@ -66,7 +70,7 @@ fn views_count_what_has_left_the_log_through_kill_9() {
         let (address, stop) = (server.kafka.clone(), stop.clone());
         move || write(&address, SETTLED, |_| stop.load(Ordering::Relaxed))
     });
-    declare(&server, &format!("{STREAM}; {BY_ITEM}; {BY_HOUR}"));
+    declare(&server, &format!("{STREAM}; {BY_ITEM}; {BY_HOUR}; {TENTH}"));
     let mut filling = 0;
     for _ in 0..KILLS {
         let status = eventually("a step is done", Duration::from_secs(60), || {
@@ -99,12 +103,35 @@ fn views_count_what_has_left_the_log_through_kill_9() {
     for (viewed, computed) in COMPARED {
         assert_eq!(answer(&server, viewed), answer(&server, computed), "{viewed}");
     }
+    check_tenth(&server, sent);
     let counted = server.http.sql("SELECT sum(n) FROM by_item")[0][0].to_string();
     let good = (0..sent).filter(|id| is_good(*id)).count();
     assert_eq!(counted.trim_matches('"'), good.to_string());
     let sent = other_versions(&mut server, &mut random, sent);
     assert!(sent > SETTLED);
     assert!(server.stop().success());
+}
+
+/// The derived stream is filled, and a consumer of its topic finds each row once.
+fn check_tenth(server: &Server, sent: u64) {
+    eventually("the derived stream is filled", Duration::from_secs(60), || {
+        let streams = server.http.get("/v1/streams")["streams"].clone();
+        let tenth = streams.as_array().unwrap().iter().find(|stream| stream["name"] == "tenth").unwrap();
+        let derived = &tenth["derived"];
+        let is_live = (&derived["state"], &derived["lag_records"], &derived["fill"]);
+        if is_live == (&json!("live"), &json!(0), &Value::Null) { Ok(()) } else { Err(derived.to_string()) }
+    });
+    let mut ids: Vec<u64> = Vec::new();
+    for (key, value) in committed(&server.kafka, "tenth") {
+        let row: Value = serde_json::from_slice(&value).unwrap();
+        let id = row["id"].as_u64().unwrap();
+        assert_eq!(String::from_utf8(key).unwrap(), format!("item {}", id % 7), "{row}");
+        ids.push(id);
+    }
+    ids.sort_unstable();
+    let wanted: Vec<u64> = (0..sent).filter(|id| id % 10 == 3 && is_good(*id)).collect();
+    assert_eq!(ids.len(), wanted.len());
+    assert!(ids == wanted, "each row once");
 }
 
 /// Other definitions begin with the files as well, while the former ones are served: a reader who looks all the time sees one or the
