@@ -335,7 +335,7 @@ async fn compare(broker: &Broker, engine: &Engine) {
     let rows = told(broker, "stays", &|row, _| row.ts).await;
     let mut by_start = stays.clone();
     by_start.sort_by_key(|row| (ms(&row[0]), ms(&row[1])));
-    same("stays", &by_start, &sessions(&rows, 900, &user), &all);
+    same("stays", &by_start, &sessions(&rows, 900, user), &all);
 
     let (visits, bursts) = (read(engine, "visits").await, read(engine, "bursts").await);
     // The session that a late row missed began then, and ended after the row's time if it had others.
@@ -344,13 +344,13 @@ async fn compare(broker: &Broker, engine: &Engine) {
     let last = visits.iter().map(|row| (ms(&row[1]) - 900, ms(&row[5])));
     assert!(last.into_iter().all(|(end, last)| end == last), "a session ends the gap after its last row");
     let visits: Vec<Vec<String>> = visits.iter().map(|row| row[..5].to_vec()).collect();
-    let wanted = sessions(&rows, 900, &user);
+    let wanted = sessions(&rows, 900, user);
     assert!(wanted.values().any(|rows| rows.len() > 3));
     let mut by_start = visits.clone();
     by_start.sort_by_key(|row| (ms(&row[0]), ms(&row[1])));
     same("visits", &by_start, &wanted, &sums);
     let rows = told(broker, "bursts", &|row, _| row.ts).await;
-    same("bursts", &bursts, &sessions(&rows, 120, &one), &|rows| vec![rows.len().to_string()]);
+    same("bursts", &bursts, &sessions(&rows, 120, one), &|rows| vec![rows.len().to_string()]);
 
     let spells = read(engine, "spells").await;
     let rows = told(broker, "spells", &|row, _| row.ts).await;
