@@ -242,6 +242,11 @@ fn replace_window_end(select: &mut Select, width: &str) {
     });
 }
 
+/// What is said of a key that stands twice.
+pub(crate) fn key_twice(key: &dyn std::fmt::Display) -> String {
+    format!("'{key}' stands twice in GROUP BY, take one away")
+}
+
 fn group_by_window(select: &mut Select, windowed: Option<&Windowed>) -> Result<(), String> {
     let GroupByExpr::Expressions(groups, modifiers) = &mut select.group_by else {
         return Err("GROUP BY ALL is not supported in a view, name the keys".into());
@@ -262,6 +267,9 @@ fn group_by_window(select: &mut Select, windowed: Option<&Windowed>) -> Result<(
         }
     }
     groups.retain(|group| !is_window(group));
+    if let Some(twice) = (1..groups.len()).find(|at| groups[..*at].contains(&groups[*at])) {
+        return Err(key_twice(&groups[twice]));
+    }
     groups.insert(0, Expr::Identifier(Ident::new(WINDOW_START)));
     Ok(())
 }

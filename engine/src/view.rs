@@ -24,7 +24,7 @@ use crate::columns::timestamp_type;
 use crate::config::ViewConfig;
 use crate::names::closest;
 use crate::ordered::{is_ordered, order_by_event_time};
-use crate::parse::{ParsedView, WINDOW_END, WINDOW_START, parse_view};
+use crate::parse::{ParsedView, WINDOW_END, WINDOW_START, key_twice, parse_view};
 use crate::parse_emit::Emit;
 use crate::parse_window::Windowed;
 use crate::sql;
@@ -306,10 +306,13 @@ fn check_cut(cut: &Cut, windowed: Option<&Windowed>) -> Result<(), String> {
             "the window of HOP and SESSION cannot stand in a key or within an aggregate, only beside them".into()
         );
     }
-    for expr in &cut.aggregate.group_expr {
-        if matches!(expr, Expr::GroupingSet(_)) {
-            return Err("GROUPING SETS, ROLLUP and CUBE are not supported in a view".into());
-        }
+    let keys: Vec<Expr> = cut.aggregate.group_expr.iter().map(|key| key.clone().unalias_nested().data).collect();
+    if keys.iter().any(|key| matches!(key, Expr::GroupingSet(_))) {
+        return Err("GROUPING SETS, ROLLUP and CUBE are not supported in a view".into());
+    }
+    // also those that are written differently
+    if let Some(twice) = (1..keys.len()).find(|at| keys[..*at].contains(&keys[*at])) {
+        return Err(key_twice(&keys[twice]));
     }
     for expr in &cut.aggregate.aggr_expr {
         match expr.clone().unalias_nested().data {

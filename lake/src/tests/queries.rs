@@ -100,6 +100,23 @@ async fn parameters_have_their_types() {
     lake.stop().await.unwrap();
 }
 
+/// Where the condition of a FILTER is unknown, a row does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn filters_take_what_is_true() {
+    let (_bench, lake) = filled().await;
+    let from = "FROM (VALUES (1, NULL, 7), (1, 2, 8), (1, 1, 9), (2, NULL, 5)) AS t(g, v, w)";
+    let calls = "count(*) FILTER (WHERE v <> 1), count(w) FILTER (WHERE NOT (v = 1)), sum(w) FILTER (WHERE v <> 1), \
+         first_value(w ORDER BY w) FILTER (WHERE v <> 1)";
+    assert_eq!(
+        table(&lake, &format!("SELECT g, {calls} {from} GROUP BY g ORDER BY g")).await,
+        ["1|1|1|8|8", "2|0|0|null|null"]
+    );
+    assert_eq!(table(&lake, &format!("SELECT {calls} {from}")).await, ["1|1|8|8"]);
+    let named = "SELECT \"count(*) FILTER (WHERE t.v > Int64(1))\" AS n FROM (SELECT count(*) FILTER (WHERE v > 1)";
+    assert_eq!(table(&lake, &format!("{named} {from} GROUP BY g) ORDER BY n")).await, ["0", "1"], "names stay");
+    lake.stop().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_writes_or_names_files_is_refused() {
     let (bench, lake) = filled().await;

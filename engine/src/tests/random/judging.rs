@@ -16,6 +16,7 @@ use super::values::{Value, shown};
 use crate::Engine;
 use crate::scalar::parse_timestamp_ms;
 
+type History = BTreeMap<String, Vec<Option<Json>>>;
 /// A window, from inclusive to exclusive; and the keys as an answer shows them.
 type Group = (i64, i64, Vec<String>);
 
@@ -55,7 +56,8 @@ pub async fn judge(query: &Query, log: &Log<'_>, (broker, engine): (&Arc<Broker>
     assert_eq!(got.len(), wanted.len(), "{}: a row twice", sql());
     let counted = status.rows_applied + status.rows_filtered + status.late + log.refused.len() as u64;
     assert_eq!(counted, log.written(), "{}: {status:?}", sql());
-    let told = told(query, broker, (&wanted, status.closed_until)).await;
+    let (history, closed_until) = history(query, (broker, engine)).await;
+    let told = told(query, &history, (&wanted, closed_until));
     for (count, more) in [
         (&judged.rows, log.rows.len()),
         (&judged.late, late.len()),
@@ -235,14 +237,30 @@ fn sum<'v>(values: impl Iterator<Item = &'v Value>) -> Option<Value> {
     })
 }
 
-/// The view's topic has each group as it is now, or with EMIT FINAL each one that is closed, told once; how many that were.
-async fn told(query: &Query, broker: &Broker, (wanted, closed_until): (&[Vec<String>], Option<i64>)) -> usize {
-    let mut history: BTreeMap<String, Vec<Option<Json>>> = BTreeMap::new();
-    for (_, record) in records(broker, &query.name).await {
-        let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
-        let value = record.value.map(|value| serde_json::from_slice(&value).unwrap());
-        history.entry(key).or_default().push(value);
+/// Key → the values that the view's topic had for it, in order, None being a tombstone; and until when windows are closed
+/// just then: an idle partition may close some at any moment.
+async fn history(query: &Query, (broker, engine): (&Broker, &Engine)) -> (History, Option<i64>) {
+    let closed_until = || {
+        let status = engine.status().into_iter().find(|status| status.view == query.name).unwrap();
+        status.closed_until
+    };
+    for _ in 0..100 {
+        let before = closed_until();
+        let mut history = History::new();
+        for (_, record) in records(broker, &query.name).await {
+            let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+            let value = record.value.map(|value| serde_json::from_slice(&value).unwrap());
+            history.entry(key).or_default().push(value);
+        }
+        if closed_until() == before {
+            return (history, before);
+        }
     }
+    panic!("{} goes on closing windows", query.name)
+}
+
+/// The view's topic has each group as it is now, or with EMIT FINAL each one that is closed, told once; how many that were.
+fn told(query: &Query, history: &History, (wanted, closed_until): (&[Vec<String>], Option<i64>)) -> usize {
     let text = |value: &Json, name: &str| parse_timestamp_ms(value[name].as_str().unwrap()).unwrap().to_string();
     let has_window = !matches!(query.window, Window::None);
     let brief = |value: &Json| match has_window {

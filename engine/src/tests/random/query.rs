@@ -232,9 +232,8 @@ impl Query {
             _ => Key::Column(random.below(schema.kinds.len() as u64) as usize),
         });
         let mut keys: Vec<Key> = keys.collect();
-        // a column that stands there twice is one
-        if let [Key::Column(a), Key::Column(b)] = keys[..]
-            && a == b
+        if let [a, b] = &keys[..]
+            && key_sql(a) == key_sql(b)
         {
             keys.pop();
         }
