@@ -4,6 +4,7 @@ use std::cmp::Ordering as Order;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use broker::Broker;
 use serde_json::Value as Json;
@@ -56,8 +57,7 @@ pub async fn judge(query: &Query, log: &Log<'_>, (broker, engine): (&Arc<Broker>
     assert_eq!(got.len(), wanted.len(), "{}: a row twice", sql());
     let counted = status.rows_applied + status.rows_filtered + status.late + log.refused.len() as u64;
     assert_eq!(counted, log.written(), "{}: {status:?}", sql());
-    let (history, closed_until) = history(query, (broker, engine)).await;
-    let told = told(query, &history, (&wanted, closed_until));
+    let told = told(query, (broker, engine), &wanted).await;
     for (count, more) in [
         (&judged.rows, log.rows.len()),
         (&judged.late, late.len()),
@@ -237,50 +237,57 @@ fn sum<'v>(values: impl Iterator<Item = &'v Value>) -> Option<Value> {
     })
 }
 
-/// Key → the values that the view's topic had for it, in order, None being a tombstone; and until when windows are closed
-/// just then: an idle partition may close some at any moment.
-async fn history(query: &Query, (broker, engine): (&Broker, &Engine)) -> (History, Option<i64>) {
-    let closed_until = || {
-        let status = engine.status().into_iter().find(|status| status.view == query.name).unwrap();
-        status.closed_until
-    };
-    for _ in 0..100 {
-        let before = closed_until();
-        let mut history = History::new();
-        for (_, record) in records(broker, &query.name).await {
-            let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
-            let value = record.value.map(|value| serde_json::from_slice(&value).unwrap());
-            history.entry(key).or_default().push(value);
+/// The view's topic has each group as it is now, or with EMIT FINAL each one that is closed, told once; how many that were. An idle
+/// partition may close some at any moment, which the topic shows before the view's status does.
+async fn told(query: &Query, (broker, engine): (&Broker, &Engine), wanted: &[Vec<String>]) -> usize {
+    for _ in 0..250 {
+        let closed_until =
+            engine.status().into_iter().find(|status| status.view == query.name).and_then(|status| status.closed_until);
+        let history = history(query, broker).await;
+        if newest(query, &history) == due(query, (wanted, closed_until)) {
+            let is_once = !query.is_final || history.values().all(|values| values.len() == 1);
+            assert!(is_once, "{}: a closed window has changed", query.declaration("s").sql);
+            return if query.is_final { history.len() } else { 0 };
         }
-        if closed_until() == before {
-            return (history, before);
-        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("{} goes on closing windows", query.name)
+    let status = engine.status().into_iter().find(|status| status.view == query.name);
+    let (shown, due) = (
+        newest(query, &history(query, broker).await),
+        due(query, (wanted, status.as_ref().and_then(|s| s.closed_until))),
+    );
+    panic!("{}\n  told: {shown:?}\n wanted: {due:?}\n{status:?}", query.declaration("s").sql)
 }
 
-/// The view's topic has each group as it is now, or with EMIT FINAL each one that is closed, told once; how many that were.
-fn told(query: &Query, history: &History, (wanted, closed_until): (&[Vec<String>], Option<i64>)) -> usize {
-    let text = |value: &Json, name: &str| parse_timestamp_ms(value[name].as_str().unwrap()).unwrap().to_string();
-    let has_window = !matches!(query.window, Window::None);
-    let brief = |value: &Json| match has_window {
-        true => [text(value, "window_start"), text(value, "window_end"), value["n"].to_string()],
-        false => ["0".to_string(), "0".to_string(), value["n"].to_string()],
-    };
-    let mut shown: Vec<[String; 3]> =
-        history.values().filter_map(|values| values.last().unwrap().as_ref()).map(brief).collect();
-    shown.sort();
-    let is_told = |row: &&Vec<String>| {
-        !query.is_final || closed_until.is_some_and(|until| row[1].parse::<i64>().unwrap() <= until)
-    };
-    let n = 2 + query.keys.len();
-    let mut due: Vec<[String; 3]> =
-        wanted.iter().filter(is_told).map(|row| [row[0].clone(), row[1].clone(), row[n].clone()]).collect();
-    due.sort();
-    assert_eq!(shown, due, "{} closed until {closed_until:?}", query.declaration("s").sql);
-    if !query.is_final {
-        return 0;
+/// Key → the values that the view's topic had for it, in order; None is a tombstone.
+async fn history(query: &Query, broker: &Broker) -> History {
+    let mut history = History::new();
+    for (_, record) in records(broker, &query.name).await {
+        let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+        let value = record.value.map(|value| serde_json::from_slice(&value).unwrap());
+        history.entry(key).or_default().push(value);
     }
-    assert!(history.values().all(|values| values.len() == 1), "{}: a closed window has changed", query.name);
-    due.len()
+    history
+}
+
+/// Bounds of the window and number of rows of each key that the topic has.
+fn newest(query: &Query, history: &History) -> Vec<[String; 3]> {
+    let text = |value: &Json, name: &str| parse_timestamp_ms(value[name].as_str().unwrap()).unwrap().to_string();
+    let brief = |value: &Json| match query.window {
+        Window::None => ["0".to_string(), "0".to_string(), value["n"].to_string()],
+        _ => [text(value, "window_start"), text(value, "window_end"), value["n"].to_string()],
+    };
+    let mut all: Vec<_> = history.values().filter_map(|values| values.last().unwrap().as_ref()).map(brief).collect();
+    all.sort();
+    all
+}
+
+/// The same of the rows that are to be told.
+fn due(query: &Query, (wanted, closed_until): (&[Vec<String>], Option<i64>)) -> Vec<[String; 3]> {
+    let is_closed = |row: &&Vec<String>| closed_until.is_some_and(|until| row[1].parse::<i64>().unwrap() <= until);
+    let n = 2 + query.keys.len();
+    let rows = wanted.iter().filter(|row| !query.is_final || is_closed(row));
+    let mut all: Vec<_> = rows.map(|row| [row[0].clone(), row[1].clone(), row[n].clone()]).collect();
+    all.sort();
+    all
 }
