@@ -1,7 +1,9 @@
 //! Before every handler: the scope that its route needs, and whose token the request carries.
 
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::to_bytes;
 use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::Next;
@@ -11,6 +13,10 @@ use super::{Caller, Refusal};
 use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::registry;
+
+/// Most of the body of a request that is refused which is taken in, and how long that may take.
+const REFUSED_BODY_MAX: usize = 64 << 10;
+const REFUSED_BODY_WAIT: Duration = Duration::from_secs(1);
 
 /// What a route asks of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +59,18 @@ pub async fn gate(need: Need, mut request: Request, next: Next) -> Response {
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => refused(request, problem.into_response()).await,
     }
+}
+
+/// Takes in the body of a request that is refused: with a part of it unread the HTTP library ends the connection, and so the next
+/// request that the client sends on it. Where it is too long or late, the answer says that the connection ends.
+async fn refused(request: Request, mut answer: Response) -> Response {
+    let body = to_bytes(request.into_body(), REFUSED_BODY_MAX);
+    if !matches!(tokio::time::timeout(REFUSED_BODY_WAIT, body).await, Ok(Ok(_))) {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    answer
 }
 
 /// The server's parts, which the outermost layer hands down.
@@ -89,7 +105,7 @@ pub async fn registry_gate(mut request: Request, next: Next) -> Response {
         let challenge = HeaderValue::from_static("Basic realm=\"millpond\"");
         response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
-    response
+    refused(request, response).await
 }
 
 /// A refusal as it is answered.

@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use broker::{Ack, Append, BatchBuilder, Change, HashedSecret, Origin};
 use lake::RowFilter;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use crate::Running;
 use crate::base64::base64;
@@ -171,6 +174,26 @@ async fn the_registry_refuses_as_its_clients_know_it() {
 fn shows_nothing_else(what: &str, reply: &Reply) {
     for hidden in ["pop", "folk", "47110815", "81547110"] {
         assert!(!reply.body.contains(hidden), "{what} shows {hidden}: {}", reply.body);
+    }
+}
+
+/// Clients that send a body after its head keep the connection: its next request is answered.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_leaves_the_connection_for_the_next_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = start(dir.path()).await;
+    for path in ["/v1/sql", "/registry/subjects/x/versions"] {
+        let mut stream = TcpStream::connect(running.http()).await.unwrap();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        stream.write_all(b"{\"sql\":1}").await.unwrap();
+        let next = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(next.as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        stream.read_to_end(&mut answers).await.unwrap();
+        let answers = String::from_utf8_lossy(&answers);
+        assert!(answers.starts_with("HTTP/1.1 401") && answers.contains("HTTP/1.1 200 OK"), "{path}: {answers:.300}");
     }
 }
 
