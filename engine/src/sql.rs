@@ -17,7 +17,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, Expr, GroupsAccumulator, LogicalPlan, ReversedUDAF, Signature,
     Volatility,
 };
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use datafusion::optimizer::simplify_expressions::{ExprSimplifier, SimplifyExpressions};
+use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::prelude::SessionConfig;
 
@@ -200,6 +201,13 @@ pub(crate) fn refuse_unstable_plan(plan: &LogicalPlan) -> Result<(), String> {
         refuse_unstable(&expr)?;
     }
     plan.inputs().into_iter().try_for_each(refuse_unstable_plan)
+}
+
+/// A plan with its expressions simplified, as some functions exist only in that form. No other rule runs: it could move what the
+/// engine cuts the plan at.
+pub(crate) fn simplified_plan(plan: LogicalPlan) -> Result<LogicalPlan, String> {
+    let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
+    simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| message(&error))
 }
 
 /// DataFusion's message on one line, without its category and backtrace.

@@ -11,8 +11,6 @@ use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::expr::AggregateFunction;
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::sql::parser::Statement as DfStatement;
@@ -188,7 +186,7 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
     let cut = cut_plan(&plan_query(parsed, &input_schema(stream, &all, unnest.as_ref()))?)?;
     // Planned once more over just the columns it uses, so that nothing else is filtered or copied.
     let columns = used_columns(&cut, stream, unnest.as_ref())?;
-    let cut = cut_plan(&simplified(plan_query(parsed, &input_schema(stream, &columns, unnest.as_ref()))?)?)?;
+    let cut = cut_plan(&sql::simplified_plan(plan_query(parsed, &input_schema(stream, &columns, unnest.as_ref()))?)?)?;
     check_cut(&cut, parsed.windowed.as_ref())?;
     let below = cut.aggregate.input.schema().clone();
     let above = cut.aggregate.schema.clone();
@@ -247,12 +245,6 @@ fn plan_query(parsed: &ParsedView, schema: &SchemaRef) -> Result<LogicalPlan, St
     // Before anything is simplified: `now()` would become a constant.
     sql::refuse_unstable_plan(&plan)?;
     Ok(plan)
-}
-
-/// Some functions exist only in their simplified form. No other rule may run: it could change the cut.
-fn simplified(plan: LogicalPlan) -> Result<LogicalPlan, String> {
-    let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
-    simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| sql::message(&error))
 }
 
 /// Projection, HAVING, aggregate, WHERE, stream: anything else is refused by name.

@@ -15,8 +15,6 @@ use datafusion::datasource::memory::MemorySourceConfig;
 use datafusion::execution::TaskContext;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, Projection};
-use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
-use datafusion::optimizer::{Optimizer, OptimizerContext};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, PhysicalPlanner};
 use datafusion::sql::TableReference;
@@ -284,9 +282,7 @@ fn select(
     })?;
     // Before anything is simplified: `now()` would become a constant.
     sql::refuse_unstable_plan(&plan)?;
-    let simplify = Optimizer::with_rules(vec![Arc::new(SimplifyExpressions::new())]);
-    let plan = simplify.optimize(plan, &OptimizerContext::new(), |_, _| {}).map_err(|error| sql::message(&error))?;
-    let plan = without_record_columns(plan)?;
+    let plan = without_record_columns(sql::simplified_plan(plan)?)?;
     check_nodes(&plan)?;
     let (select, from) = cut(plan).map_err(|error| sql::message(&error))?;
     let joins = joins_of(&from, sources.joined(parsed).as_ref(), tables, &context)?;

@@ -14,8 +14,8 @@ use super::Judged;
 use super::events::{Log, Row};
 use super::query::{Aggregate, Condition, Key, Query, What, Window};
 use super::values::{Value, shown};
-use crate::Engine;
 use crate::scalar::parse_timestamp_ms;
+use crate::{Engine, ViewStatus};
 
 type History = BTreeMap<String, Vec<Option<Json>>>;
 /// A window, from inclusive to exclusive; and the keys as an answer shows them.
@@ -46,7 +46,7 @@ pub async fn judge(query: &Query, log: &Log<'_>, (broker, engine): (&Arc<Broker>
     got.sort();
     wanted.sort();
     let sql = || query.declaration("s").sql;
-    let status = engine.status().into_iter().find(|status| status.view == query.name).unwrap();
+    let status = status_of(engine, query);
     let (more, missing) = (without(&got, &wanted), without(&wanted, &got));
     assert!(
         more.is_empty() && missing.is_empty(),
@@ -67,6 +67,10 @@ pub async fn judge(query: &Query, log: &Log<'_>, (broker, engine): (&Arc<Broker>
     ] {
         count.fetch_add(more as u64, Ordering::Relaxed);
     }
+}
+
+fn status_of(engine: &Engine, query: &Query) -> ViewStatus {
+    engine.status().into_iter().find(|status| status.view == query.name).unwrap()
 }
 
 fn without<'r>(rows: &'r [Vec<String>], others: &[Vec<String>]) -> Vec<&'r Vec<String>> {
@@ -241,8 +245,7 @@ fn sum<'v>(values: impl Iterator<Item = &'v Value>) -> Option<Value> {
 /// partition may close some at any moment, which the topic shows before the view's status does.
 async fn told(query: &Query, (broker, engine): (&Broker, &Engine), wanted: &[Vec<String>]) -> usize {
     for _ in 0..250 {
-        let closed_until =
-            engine.status().into_iter().find(|status| status.view == query.name).and_then(|status| status.closed_until);
+        let closed_until = status_of(engine, query).closed_until;
         let history = history(query, broker).await;
         if newest(query, &history) == due(query, (wanted, closed_until)) {
             let is_once = !query.is_final || history.values().all(|values| values.len() == 1);
@@ -251,11 +254,8 @@ async fn told(query: &Query, (broker, engine): (&Broker, &Engine), wanted: &[Vec
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let status = engine.status().into_iter().find(|status| status.view == query.name);
-    let (shown, due) = (
-        newest(query, &history(query, broker).await),
-        due(query, (wanted, status.as_ref().and_then(|s| s.closed_until))),
-    );
+    let status = status_of(engine, query);
+    let (shown, due) = (newest(query, &history(query, broker).await), due(query, (wanted, status.closed_until)));
     panic!("{}\n  told: {shown:?}\n wanted: {due:?}\n{status:?}", query.declaration("s").sql)
 }
 
