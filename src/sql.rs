@@ -21,6 +21,9 @@ pub struct Args {
     /// Values for $1, $2 and so on, as JSON or plain text; may be given again
     #[arg(long = "param", value_name = "VALUE")]
     params: Vec<String>,
+    /// The offsets of an earlier answer, as JSON: what is read is read as it was then
+    #[arg(long, value_name = "OFFSETS")]
+    at: Option<String>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -29,6 +32,8 @@ enum Output {
     Table,
     /// One JSON object per row
     Ndjson,
+    /// The whole answer: columns, rows, and the offsets it stands for
+    Json,
 }
 
 /// Runs the command.
@@ -51,7 +56,17 @@ pub fn run(args: &Args) -> Result<(), Failure> {
         .iter()
         .map(|text| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str())))
         .collect();
-    let answer = args.server.post("/v1/sql", &json!({"sql": query, "params": params}))?;
+    let mut body = json!({"sql": query, "params": params});
+    if let Some(at) = &args.at {
+        body["at"] = serde_json::from_str(at).map_err(|error| {
+            let next = r#"give the offsets of an answer, such as {"listens": {"0": 41}}"#;
+            Failure::Usage(format!("--at {at}: {error}: {next}"))
+        })?;
+    }
+    let answer = args.server.post("/v1/sql", &body)?;
+    for note in answer["notes"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        eprintln!("note: {note}");
+    }
     let text = show(&answer, args.output)
         .ok_or_else(|| Failure::Failed("the answer has no columns and rows: is this a Millpond server?".into()))?;
     print_all(&text);
@@ -78,5 +93,6 @@ fn show(answer: &Value, output: Output) -> Option<String> {
             .into_iter()
             .map(|row| Value::Object(names.iter().cloned().zip(row).collect()).to_string() + "\n")
             .collect(),
+        Output::Json => format!("{answer}\n"),
     })
 }

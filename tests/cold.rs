@@ -219,6 +219,11 @@ pub fn reads_back(server: &Server, committed: &[Read]) {
         assert!(read_from(address, "read_committed", Offset::Offset(wanted[0].0)) == wanted, "from {}", wanted[0].0);
         let first = committed.iter().find(|record| record.1 >= wanted[0].1).unwrap();
         assert_eq!(list(&mut client, wanted[0].1), first.0, "by time");
+        let peeked = server.http.get(&format!("/v1/topics/orders/records?offset={}&limit=20", wanted[0].0));
+        let offsets: Vec<i64> = wanted.iter().take(20).map(|record| record.0).collect();
+        let peeked: Vec<i64> =
+            peeked["records"].as_array().unwrap().iter().map(|record| record["offset"].as_i64().unwrap()).collect();
+        assert_eq!(peeked, offsets, "by HTTP");
     }
     let report = server.http.post("/v1/lake/orders/verify", &Value::Null);
     assert_eq!((&report["sound"], &report["raw_records"]), (&Value::Bool(true), &Value::from(COMMITTED)), "{report}");

@@ -7,6 +7,7 @@
 mod access;
 mod alerts;
 mod app;
+mod at;
 mod catalog;
 mod collect;
 mod colours;

@@ -304,6 +304,7 @@ pub async fn ask(
             row_limit: rows_max.saturating_add(1),
             reader,
             kind: QueryKind::Dashboard,
+            ..SqlRequest::default()
         };
         let answer = app.lake.sql(request).await?;
         let mut rows = answer.rows;

@@ -6,12 +6,14 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
 use axum::http::{HeaderMap, Uri};
+use engine::Command;
 use lake::SqlRequest;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::access::{Caller, Need};
 use crate::app::App;
+use crate::at::{self, At};
 use crate::declare;
 use crate::error::{Answer, Problem};
 use crate::export;
@@ -25,7 +27,7 @@ const QUERY: &[(&str, &str)] = &[("format", "json, ndjson, csv, xlsx or arrow; e
 
 /// Adds this file's routes.
 pub fn routes(routes: Routes) -> Routes {
-    let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …. CREATE, DROP, PAUSE and RESUME of streams, tables and views need the scope admin")
+    let doc = Doc::new("Runs one SQL query; parameters are $1, $2, …; with \"at\": the offsets of an earlier answer, as of then. CREATE, DROP, PAUSE and RESUME of streams, tables and views need the scope admin")
         .need(Need::Read)
         .query(QUERY)
         .body(r#"{"sql": "SELECT genre, count(*) AS plays FROM listens WHERE country = $1 GROUP BY genre", "params": ["FR"]}"#)
@@ -43,6 +45,8 @@ struct SqlBody {
     /// Refuses what changes something: the page sends it for a statement that may come from a link.
     #[serde(default)]
     read_only: bool,
+    /// The `offsets` of an earlier answer: what is named is read as it was then.
+    at: Option<At>,
 }
 
 async fn run(
@@ -70,6 +74,10 @@ async fn run(
         }
         limit => limit.unwrap_or(most),
     };
+    if request.at.is_some() && matches!(engine::command(&request.sql), Ok(Some(Command::Change(_)))) {
+        let message = "at: the statement changes what is declared, as of now alone: send it without";
+        return Err(Problem::bad_request(message));
+    }
     if let Some(table) = declare::answer(&app, &caller, (&request.sql, request.read_only)).await? {
         return table.respond(format);
     }
@@ -79,6 +87,7 @@ async fn run(
         params: request.params,
         row_limit: limit + 1,
         reader: caller.reader(),
+        at: request.at.map(at::offsets),
         ..SqlRequest::default()
     };
     let answer = app.lake.sql(request).await?;
@@ -88,6 +97,7 @@ async fn run(
     if caller.reader().is_none_or(|reader| reader.filters.is_empty()) {
         after.push(("scanned", queries::scanned_json(answer.scanned)));
     }
+    after.extend(at::notes(&answer.notes));
     if cut(&mut rows, limit) {
         after.push(("truncated", true.into()));
     }

@@ -319,6 +319,53 @@ async fn good_records_are_kept_bad_ones_get_their_error_and_the_view_has_them_at
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_given_again_by_its_offsets() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = serve(dir.path()).await;
+    let http = running.http();
+    let produce = async |events: Vec<Value>| {
+        let reply = post(http, "/v1/topics/listens/records", &json!({ "records": events })).await;
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    };
+    produce(vec![event("jazz", 100, 0), event("jazz", 300, 0), event("pop", 50, 1)]).await;
+    let view = get(http, "/v1/views/plays").await.json();
+    let sql = json!({"sql": "SELECT l.genre, sum(p.plays), count(*) FROM plays p JOIN listens l ON l.genre = p.genre GROUP BY 1 ORDER BY 1"});
+    let answer = post(http, "/v1/sql", &sql).await.json();
+    assert_eq!(answer["rows"], json!([["jazz", 4, 2], ["pop", 1, 1]]), "{answer}");
+    produce(vec![event("jazz", 200, 0), event("rock", 1, 0), event("pop", 70, 2)]).await;
+
+    let url = |at: &Value, more: &str| {
+        let at: String = at.to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
+        format!("/v1/views/plays?at={at}{more}")
+    };
+    assert_eq!(get(http, "/v1/views/plays").await.json()["rows"].as_array().unwrap().len(), 4);
+    let again = get(http, &url(&view["offsets"], "")).await.json();
+    for part in ["view", "columns", "rows", "offsets"] {
+        assert_eq!(again[part], view[part], "{part}");
+    }
+    let part = get(http, &url(&view["offsets"], "&genre=pop&order=-plays&limit=5&format=csv")).await;
+    assert_eq!(
+        part.body,
+        "window_start,window_end,genre,plays,mean\r\n2026-11-20T12:01:00Z,2026-11-20T12:02:00Z,pop,1,50.0\r\n"
+    );
+    let mut sql = sql;
+    sql["at"] = answer["offsets"].clone();
+    let again = post(http, "/v1/sql", &sql).await.json();
+    assert_eq!((&again["rows"], &again["offsets"]), (&answer["rows"], &answer["offsets"]), "{again}");
+    assert_eq!(again.get("notes"), None);
+
+    let refused = async |path: &str, part: &str| {
+        let reply = get(http, path).await;
+        assert!(reply.status == 400 && reply.body.contains(part), "{path}: {} {}", reply.status, reply.body);
+    };
+    refused("/v1/views/plays?at=7", "send the offsets of an answer as they are").await;
+    refused(&url(&json!({}), ""), "do not name the topic listens").await;
+    sql["sql"] = "DROP MATERIALIZED VIEW plays".into();
+    assert_eq!(post(http, "/v1/sql", &sql).await.status, 400, "the past is only read");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_topic_without_a_stream_takes_anything_and_the_hash_is_kafkas() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(dir.path());

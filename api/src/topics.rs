@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{Uri, header};
 use axum::response::{IntoResponse, Response};
-use broker::{Partition, Record, Topic};
+use broker::{Catalog, Partition, Record, Topic};
 use serde_json::{Value, json};
 
 use crate::access::Caller;
@@ -35,7 +35,12 @@ pub fn routes(routes: Routes) -> Routes {
     routes
         .get("/v1/topics", Doc::new("Topics with their sizes"), list)
         .get("/v1/topics/{topic}", Doc::new("One topic: partitions and settings"), one)
-        .get("/v1/topics/{topic}/records", Doc::new("A look at the records of a partition").query(PEEK), peek)
+        .get(
+            "/v1/topics/{topic}/records",
+            Doc::new("A look at the records of a partition, those too that its log let go and the lake has")
+                .query(PEEK),
+            peek,
+        )
 }
 
 async fn list(State(app): State<Arc<App>>, caller: Caller, uri: Uri) -> Answer<Json<Value>> {
@@ -111,15 +116,16 @@ async fn peek(State(app): State<Arc<App>>, caller: Caller, Path(name): Path<Stri
         ))
     })?;
     let (start, end) = (partition.log_start(), partition.high_watermark());
+    let earliest = partition.earliest();
     let from = match offset {
-        None => (end - limit).max(start),
-        Some(back) if back < 0 => end.saturating_add(back).max(start),
+        None => (end - limit).max(earliest),
+        Some(back) if back < 0 => end.saturating_add(back).max(earliest),
         Some(offset) => offset,
     };
-    let records = records_from(&partition, from, limit as usize).await?;
+    let records = records_from(app.broker.catalog(), &partition, (from, limit as usize)).await?;
     let next = records.last().map_or(from, |record| record.offset + 1);
     let mut out = format!(
-        "{{\"topic\":{},\"partition\":{index},\"log_start\":{start},\"high_watermark\":{end},\"next_offset\":{next},\"records\":[",
+        "{{\"topic\":{},\"partition\":{index},\"earliest\":{earliest},\"log_start\":{start},\"high_watermark\":{end},\"next_offset\":{next},\"records\":[",
         json!(name)
     );
     for (i, record) in records.iter().enumerate() {
@@ -136,13 +142,17 @@ fn json_text(text: String) -> Response {
     ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], text).into_response()
 }
 
-/// Up to `limit` records from `from` on; control batches and what was aborted are skipped.
-pub async fn records_from(partition: &Arc<Partition>, from: i64, limit: usize) -> Answer<Vec<Record>> {
+/// Up to `limit` records from `from` on, of the log or of what it let go; control batches and what was aborted are skipped.
+async fn records_from(
+    catalog: &Catalog,
+    partition: &Arc<Partition>,
+    (from, limit): (i64, usize),
+) -> Answer<Vec<Record>> {
     let mut records = Vec::new();
     let mut position = from;
     let mut bytes = 0;
     while records.len() < limit && bytes < PEEK_BYTES_MAX {
-        let batches = partition.read_committed(position, 1 << 20).await?;
+        let batches = catalog.read_committed(partition, position, 1 << 20).await?;
         let Some(last) = batches.last() else { break };
         position = last.next_offset();
         for batch in batches.iter().filter(|batch| !batch.is_control()) {

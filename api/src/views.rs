@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use crate::access::{Caller, read_view};
 use crate::app::App;
+use crate::at;
 use crate::error::{Answer, Problem};
 use crate::export;
 use crate::output::{Format, Table, columns, offsets_json, time_text};
@@ -26,6 +27,7 @@ const QUERY: &[(&str, &str)] = &[
         "wait",
         "how long to wait until everything appended before the request is applied: milliseconds or 2s; 0 takes what is there",
     ),
+    ("at", "the offsets of an earlier answer, as JSON: the rows as they were then, computed again from log and lake"),
     ("format", "json, ndjson, csv or xlsx; else the Accept header decides"),
 ];
 
@@ -137,6 +139,7 @@ async fn read(
     let mut params = Params::of(&uri)?;
     let format = Format::choose(params.take("format")?.as_deref(), &headers)?;
     let limit = params.take_number("limit", 0..=app.http.rows_max as i64)?;
+    let at = params.take("at")?.map(|text| at::parse(&text)).transpose()?;
     let request = ReadRequest {
         from: params.take_time("from")?,
         to: params.take_time("to")?,
@@ -146,18 +149,25 @@ async fn read(
         wait_ms: wait(&app, &mut params)?,
         keys: check_keys(&info, params.take_rest())?,
     };
-    let answer = read_view(&app.engine, &name, request, caller.reader().as_deref()).await?;
-    let mut rows = answer.rows;
-    let cut = limit.is_none() && cut(&mut rows, app.http.rows_max);
-    let mut after = vec![
-        ("offsets", offsets_json(&answer.offsets)),
-        ("event_watermark", answer.event_watermark.map(time_text).into()),
-        ("stale", answer.stale.into()),
-    ];
-    if cut {
+    let (schema, mut rows, mut after) = match at {
+        None => {
+            let answer = read_view(&app.engine, &name, request, caller.reader().as_deref()).await?;
+            let watermark = answer.event_watermark.map(time_text).into();
+            let offsets = offsets_json(&answer.offsets);
+            let after = vec![("offsets", offsets), ("event_watermark", watermark), ("stale", answer.stale.into())];
+            (answer.schema, answer.rows, after)
+        }
+        Some(at) => {
+            let answer = at::read(&app, &caller, (&info, &request), at).await?;
+            let mut after = vec![("offsets", offsets_json(&answer.offsets))];
+            after.extend(at::notes(&answer.notes));
+            (answer.schema, answer.rows, after)
+        }
+    };
+    if limit.is_none() && cut(&mut rows, app.http.rows_max) {
         after.push(("truncated", true.into()));
     }
-    let table = Table { before: vec![("view", json!(name))], schema: answer.schema, rows, after };
+    let table = Table { before: vec![("view", json!(name))], schema, rows, after };
     tokio::task::spawn_blocking(move || table.respond(format)).await.map_err(|e| Problem::internal(e.to_string()))?
 }
 
@@ -178,7 +188,7 @@ pub fn check_keys(info: &ViewInfo, keys: Vec<(String, String)>) -> Answer<Vec<(S
     for (i, (name, _)) in keys.iter().enumerate() {
         if !info.keys.contains(name) {
             return Err(Problem::bad_request(format!(
-                "unknown parameter {name}: view {} has the keys [{}] and takes from, to, order, limit, wait, format",
+                "unknown parameter {name}: view {} has the keys [{}] and takes from, to, order, limit, wait, at, format",
                 info.name,
                 info.keys.join(", ")
             )));

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::RwLock;
 
+use crate::batch::Batch;
 use crate::claims::{Claim, Claims};
 use crate::cold::Cold;
 use crate::completion::to_the_end;
@@ -18,7 +19,7 @@ use crate::log::{Deleted, Partition};
 use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
-use crate::types::{LogId, PartitionIndex, TopicId, TopicName};
+use crate::types::{LogId, Offset, PartitionIndex, TopicId, TopicName};
 
 pub use names::check_name;
 use names::flat;
@@ -232,6 +233,26 @@ impl Catalog {
     /// The way to what the log let go.
     pub(crate) fn cold(&self) -> &Cold {
         &self.cold
+    }
+
+    /// Reads as [`Partition::read_committed`] does, and in the cold log what a tiered topic's log let go.
+    ///
+    /// # Errors
+    /// `OffsetOutOfRange` below [`Partition::earliest`] or above the high watermark, `ColdLogAway`, `Storage`.
+    pub async fn read_committed(
+        &self,
+        partition: &Arc<Partition>,
+        from: Offset,
+        bytes_max: usize,
+    ) -> Result<Vec<Batch>> {
+        if partition.lies_cold(from) {
+            let read = self.cold.read(partition, (from, partition.last_stable_offset()), bytes_max).await?;
+            // what is cold was committed
+            if let (batches, true) = read {
+                return Ok(batches);
+            }
+        }
+        partition.read_committed(from, bytes_max).await
     }
 
     fn parse(&self, overrides: &BTreeMap<String, String>) -> Result<TopicConfig> {

@@ -122,6 +122,7 @@ pub use sql::exact_sum;
 pub use status::{DerivedStatus, FillStatus, StreamStatus, SuccessorStatus, TableStatus, ViewStatus};
 pub use stored::check_stored;
 pub use stream::{Decoded, META_COLUMNS, RULES, Rejected, Stream};
+pub use table::window_bounds;
 pub use top_k::top_k;
 pub use tumble::{only_in_views, tumble};
 pub use window::Window;

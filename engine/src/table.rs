@@ -16,14 +16,20 @@ use crate::shared::RunningView;
 pub(crate) fn view_table(broker: Arc<Broker>, view: Arc<RunningView>) -> Arc<dyn TableProvider> {
     let (name, schema) = (view.plan.name.to_string(), view.plan.schema.clone());
     let read = move |filters: &[Expr], limit: Option<usize>, grow: Grow<'_>| {
-        let mut request = ReadRequest { limit, ..ReadRequest::default() };
-        if view.plan.windows.is_some() {
-            filters.iter().for_each(|filter| narrow(&mut request, filter));
-        }
+        let (from, to) = if view.plan.windows.is_some() { window_bounds(filters) } else { (None, None) };
+        let request = ReadRequest { from, to, limit, ..ReadRequest::default() };
         let answer = read_now(&broker, &view, (&request, None), grow).map_err(|error| Box::new(error) as ReadError)?;
         Ok(answer.rows)
     };
     ReadWhenPlanned::table(&name, schema, TableType::View, read)
+}
+
+/// The windows that filters leave, in ms since 1970: those that start at or after the first time and before the second one. There may be
+/// more of them than meet the filters, never fewer.
+pub fn window_bounds(filters: &[Expr]) -> (Option<i64>, Option<i64>) {
+    let mut request = ReadRequest::default();
+    filters.iter().for_each(|filter| narrow(&mut request, filter));
+    (request.from, request.to)
 }
 
 /// Takes a bound on window_start out of a filter. Bounds only ever grow the range that is read.

@@ -27,13 +27,14 @@ use datafusion::physical_plan::union::UnionExec;
 use futures::StreamExt;
 
 use crate::decoded::DecodedRows;
-use crate::error::{LakeError, Result};
+use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::file_scan::{Files, ScanFile, file_sets};
 use crate::floors::{Floors, Pin};
 use crate::log_scan::LogScan;
 use crate::manifest::{Manifest, Settled};
 use crate::manifest_bytes::FileEntry;
 use crate::meter::Meter;
+use crate::past::Ends;
 use crate::prune::{PartitionFile, facts_of, prune};
 use crate::tables::Table;
 use crate::text_views::{ReadAs, plain_rows};
@@ -50,6 +51,8 @@ struct Part {
     files: Arc<Vec<Arc<FileEntry>>>,
     from: Offset,
     to: Offset,
+    /// What was below is neither in the log nor in a file any more.
+    kept_from: Offset,
 }
 
 impl Boundary {
@@ -69,9 +72,48 @@ impl Boundary {
             let start = partition.log_start();
             let from = settled.mark.map_or(start, |mark| mark.offset.max(start));
             let to = partition.last_stable_offset().max(from);
-            Part { partition, files: settled.files, from, to }
+            let kept_from = kept_from(&partition, &settled);
+            Part { partition, files: settled.files, from, to, kept_from }
         });
         Self { parts: parts.collect(), _pins: pins }
+    }
+
+    /// Lets it end at offsets that lie before it: a partition that has none there had no records. Gives what is missing of what was
+    /// below them.
+    ///
+    /// # Errors
+    /// `NotFresh` where there are no records up to there yet.
+    pub fn end_at(&mut self, topic: &str, ends: &Ends) -> Result<Vec<String>> {
+        let mut notes = Vec::new();
+        for part in &mut self.parts {
+            let index = part.partition.index();
+            let end = ends.get(&index).copied().unwrap_or(0);
+            if end > part.to {
+                let message = format!(
+                    "{topic}-{index} has records up to offset {} only, and is to be read at {end}: ask again when they are there",
+                    part.to
+                );
+                return Err(LakeError::new(LakeErrorKind::NotFresh, message));
+            }
+            let missing = part.kept_from.min(end);
+            if missing > 0 {
+                notes.push(format!(
+                    "{topic}-{index}: records below offset {missing} are gone from log and lake: what they told is missing"
+                ));
+            }
+            part.to = end;
+            part.from = part.from.min(end);
+            part.files = Arc::new(part.files.iter().filter(|file| file.first < end).cloned().collect());
+        }
+        Ok(notes)
+    }
+
+    /// What holds for the rows that are read, where there are files that have others, too.
+    pub fn beyond(&self) -> Option<String> {
+        let is_cut = |part: &&Part| part.files.iter().any(|file| file.last >= part.to);
+        let within = |part: &Part| format!("(_partition <> {} OR _offset < {})", part.partition.index(), part.to);
+        let all: Vec<String> = self.parts.iter().filter(is_cut).map(within).collect();
+        (!all.is_empty()).then(|| all.join(" AND "))
     }
 
     /// The end of what the query sees, per partition.
@@ -102,6 +144,14 @@ impl Boundary {
     pub fn live(&self) -> impl Iterator<Item = (&Arc<Partition>, (Offset, Offset))> {
         self.parts.iter().map(|part| (&part.partition, (part.from, part.to)))
     }
+}
+
+/// From which offset on a partition's records are in its log or in files.
+pub fn kept_from(partition: &Partition, settled: &Settled) -> Offset {
+    let mark = settled.mark.map_or(0, |mark| mark.offset);
+    // the log has all from its start on, but what was compacted before it was in files
+    let log_from = if partition.compacted_to() > mark { partition.compacted_to() } else { partition.log_start() };
+    settled.files.first().map_or(log_from, |file| file.first.min(log_from))
 }
 
 /// A table as one query sees it.

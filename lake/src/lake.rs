@@ -506,7 +506,7 @@ impl Lake {
     }
 
     /// A query that has read its boundary and is not run yet.
-    pub(crate) async fn prepare_for_test(&self, sql: &str) -> crate::query::Prepared {
+    pub(crate) async fn prepare_for_test(&self, sql: &str) -> crate::prepare::Prepared {
         let statement = self.queries.parse(sql).unwrap();
         self.queries.prepare_work(statement, "test").await.unwrap()
     }

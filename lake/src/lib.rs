@@ -2,9 +2,9 @@
 //! reads those files and the live log as one table.
 //!
 //! A record goes: `sealer` (is its partition due) → `settle` (plan, write, rename, publish) → `writer` with `layout` (rows →
-//! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `session` (names, as
-//! the `reader` sees them through `guarded`) → `hybrid` (files below the boundary, `log_scan` above it) with `prune` (files
-//! that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
+//! files per slice) → `manifest` (files and mark in one commit). A query goes: `query` (limits, read-only) → `prepare` (views are
+//! fresh, or computed again as of the `past`) → `session` (names, as the `reader` sees them through `guarded`) → `hybrid` (files below
+//! the boundary, `log_scan` above it) with `prune` (files that cannot match); `meter` and `query_log` count it. `floors` keeps retention off both. `merge` makes one file of many
 //! small ones, `archive` moves old ones; `history` gives the engine rows that have left the log; `retired` takes what they replaced
 //! out of the way of whoever lists directories; `clean` looks at what a start finds, with `successors` and `put_aside` for a store that is
 //! older than its lake. `raw` keeps whole records for consumers of what the log let go. `iceberg` follows
@@ -34,6 +34,8 @@ mod manifest_bytes;
 mod merge;
 mod meter;
 mod objects;
+mod past;
+mod prepare;
 mod proof;
 mod prune;
 mod put_aside;
@@ -73,6 +75,7 @@ pub use error::{LakeError, LakeErrorKind, Result};
 pub use lake::{FlushReport, Lake, LakeStatus, TableStatus};
 pub use merge::MergeReport;
 pub use meter::Scanned;
+pub use past::view_query as past_view_query;
 pub use proof::{Difference, DifferenceKind, ViewReport, ViewScope};
 pub use put_aside::{AsideRanges, PutAside};
 pub use query::{SqlAnswer, SqlRequest};

@@ -41,11 +41,13 @@ use crate::floors::Floors;
 use crate::manifest::Manifest;
 use crate::meter::Scanned;
 use crate::objects::Destination;
+use crate::past::Declared;
+use crate::prepare::Planned;
 use crate::query_error::explain;
-use crate::query_log::{QueryKind, QueryLog, Running};
-use crate::read_only::{only_tells, param, refuse_explain, refuse_writes, refused_write, takes_limit};
+use crate::query_log::{QueryKind, QueryLog};
+use crate::read_only::{param, refuse_explain, refuse_writes, refused_write, takes_limit};
 use crate::reader::Reader;
-use crate::session::{Reads, Room};
+use crate::session::Room;
 use crate::tables::Tables;
 use crate::text_views::{plain_bytes, plain_rows, plain_schema};
 use crate::transform::WrittenTable;
@@ -58,8 +60,6 @@ pub const SCHEMA: &str = "public";
 const SQL_BYTES_MAX: usize = 1 << 20;
 /// How long after its time a query that is at work without a look at the clock is given up.
 const OVERDUE_MAX: Duration = Duration::from_millis(500);
-/// Longest wait for the views that a query names.
-const FRESH_WAIT_MS_MAX: u64 = 5_000;
 /// The part of what queries may use that is used beside it, for rows that they decoded.
 const DECODED_SHARE: usize = 4;
 
@@ -77,6 +77,8 @@ pub struct SqlRequest {
     pub reader: Option<Arc<Reader>>,
     /// Who asks, for the log of queries.
     pub kind: QueryKind,
+    /// Offsets of an earlier answer: the tables and views are read as they were then. None: as they are.
+    pub at: Option<Arc<Offsets>>,
 }
 
 /// What a query gave.
@@ -90,6 +92,8 @@ pub struct SqlAnswer {
     pub offsets: Offsets,
     /// What was read for it.
     pub scanned: Scanned,
+    /// What the answer of then had and this one has not, as it is gone; nothing of a query as of now.
+    pub notes: Vec<String>,
 }
 
 /// The engine's views and tables, as queries need them.
@@ -101,6 +105,10 @@ pub trait Views: Send + Sync {
     /// Whether `fresh` can wait for this name: a view, or a table or stream that the engine computes.
     fn follows(&self, name: &str) -> bool {
         self.names().iter().any(|known| known == name)
+    }
+    /// What a view is computed again from; None for what has no past.
+    fn declared<'a>(&'a self, _view: &'a str) -> BoxFuture<'a, Result<Option<Declared>>> {
+        Box::pin(async { Ok(None) })
     }
     /// Waits until a view has applied everything appended before; gives the offsets applied.
     fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>>;
@@ -117,27 +125,6 @@ pub struct Queries {
     /// What queries have decoded of the log.
     decoded: Arc<DecodedRows>,
     threads: Threads,
-}
-
-/// A query that is planned. Keeps what it reads from being deleted, as long as it lives.
-pub struct Prepared {
-    /// The session it was planned in.
-    pub state: SessionState,
-    /// The plan.
-    pub plan: LogicalPlan,
-    /// What it reads: of each topic, the next offset per partition.
-    pub offsets: Offsets,
-    /// What counts it.
-    pub running: Running,
-    _reads: Reads,
-}
-
-/// A query that is planned, on its way.
-struct Planned {
-    state: SessionState,
-    plan: LogicalPlan,
-    offsets: Offsets,
-    reads: Reads,
 }
 
 /// Where queries read.
@@ -260,6 +247,16 @@ impl Queries {
         &self.decoded
     }
 
+    /// What transforms and verifications run in.
+    pub(crate) fn work(&self) -> &Arc<RuntimeEnv> {
+        &self.work
+    }
+
+    /// The limits of a query.
+    pub(crate) fn limits(&self) -> &SqlLimits {
+        &self.limits
+    }
+
     /// The session that all others begin as.
     pub(crate) fn base(&self) -> &SessionState {
         &self.base
@@ -272,6 +269,7 @@ impl Queries {
             runtime: self.base.runtime_env().clone(),
             meter: running.meter().clone(),
             reader: request.reader.clone(),
+            at: request.at.clone(),
         };
         let answer = self.timed(request, room, time).await;
         let rows = |answer: &SqlAnswer| answer.rows.iter().map(|rows| rows.num_rows() as u64).sum::<u64>();
@@ -298,12 +296,12 @@ impl Queries {
         if room.reader.as_ref().is_some_and(|reader| !reader.filters.is_empty()) {
             refuse_explain(&statement)?;
         }
-        let Planned { state, plan, offsets, reads: _reads } = self.prepare(statement, &room, None).await?;
+        let Planned { state, plan, reads } = self.prepare(statement, &room, None).await?;
         let read_only = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
         read_only.verify_plan(&plan).map_err(|_| refused_write("that"))?;
         let row_limit = request.row_limit.min(self.limits.rows.saturating_add(1));
         let (schema, rows) = self.execute(state, plan, params, row_limit).await?;
-        Ok(SqlAnswer { schema, rows, offsets, scanned: Scanned::default() })
+        Ok(SqlAnswer { schema, rows, offsets: reads.offsets, scanned: Scanned::default(), notes: reads.notes })
     }
 
     /// Reads a statement.
@@ -322,81 +320,6 @@ impl Queries {
     pub fn named(&self, statement: &Statement) -> Result<BTreeSet<String>> {
         let named = self.base.resolve_table_references(statement).map_err(|e| self.explain(&e))?;
         Ok(named.iter().map(|table| table.table().to_owned()).collect())
-    }
-
-    /// Plans a transform's query, to be run with memory and disk of the transforms' own. `table`, which it writes, can be
-    /// read in its session.
-    ///
-    /// # Errors
-    /// As [`Queries::sql`].
-    pub async fn prepare_work(&self, statement: Statement, table: &str) -> Result<Prepared> {
-        let running = self.log.begin(QueryKind::Transform, None, &format!("{table}: {statement}"));
-        let room = Room { runtime: self.work.clone(), meter: running.meter().clone(), reader: None };
-        let Planned { state, plan, offsets, reads } = self.prepare(statement, &room, Some(table)).await?;
-        Ok(Prepared { state, plan, offsets, running, _reads: reads })
-    }
-
-    /// Plans a statement that verifies something, in the transforms' memory and disk. It reads the tables that are named and one
-    /// of its own; sums are exact in it, as in views.
-    ///
-    /// # Errors
-    /// As [`Queries::sql`].
-    pub(crate) async fn prepare_proof(
-        &self,
-        sql: &str,
-        named: &BTreeSet<String>,
-        (name, own): (&str, Arc<dyn TableProvider>),
-    ) -> Result<Prepared> {
-        let running = self.log.begin(QueryKind::Verify, None, sql);
-        let room = Room { runtime: self.work.clone(), meter: running.meter().clone(), reader: None };
-        let (mut offsets, mut reads) = (Offsets::new(), Reads::new(false));
-        let mut state = self.session(named, &room, &mut offsets, &mut reads).await?;
-        state.register_udaf(Arc::new(engine::exact_sum())).map_err(|e| self.explain(&e))?;
-        let schema = state.schema_for_ref(name).map_err(|e| self.explain(&e))?;
-        schema.register_table(name.to_owned(), own).map_err(|e| self.explain(&e))?;
-        let plan = state.statement_to_plan(self.parse(sql)?).await;
-        let plan = plan.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
-        let plan = plan.map_err(|e| self.explain(&e))?;
-        Ok(Prepared { state, plan, offsets, running, _reads: reads })
-    }
-
-    /// Plans a query, without reading anything: its columns.
-    ///
-    /// # Errors
-    /// `Refused` when it is wrong.
-    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::new(false));
-        let room = Room { runtime: self.base.runtime_env().clone(), meter: Arc::default(), reader: None };
-        let state = self.session(&none, &room, &mut offsets, &mut reads).await?;
-        state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))
-    }
-
-    /// Waits for the views that a query names, reads the boundaries of its tables, and plans it.
-    async fn prepare(&self, statement: Statement, room: &Room, table: Option<&str>) -> Result<Planned> {
-        let mut named = self.named(&statement)?;
-        named.extend(table.map(str::to_owned));
-        self.check_reader(&named, room.reader.as_deref())?;
-        if only_tells(&statement) {
-            named.clear();
-        }
-        let mut offsets = self.freshen(&named).await?;
-        // transforms sort all that they write, and a filter is compiled for the columns as they are
-        let filters = room.reader.as_ref().is_some_and(|reader| !reader.filters.is_empty());
-        let mut reads = Reads::new(table.is_none() && !filters);
-        let state = self.session(&named, room, &mut offsets, &mut reads).await?;
-        let plan = reads.plan(&state, statement).await;
-        let plan = plan.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
-        let plan = plan.map_err(|e| self.explain(&e))?;
-        Ok(Planned { state, plan, offsets, reads })
-    }
-
-    /// Waits for the named views, tables and derived streams.
-    async fn freshen(&self, named: &BTreeSet<String>) -> Result<Offsets> {
-        let mut offsets = Offsets::new();
-        for view in named.iter().filter(|name| self.source.views.follows(name)) {
-            merge(&mut offsets, self.source.views.fresh(view, FRESH_WAIT_MS_MAX.min(self.limits.time_ms)).await?);
-        }
-        Ok(offsets)
     }
 
     async fn execute(
@@ -466,16 +389,6 @@ fn runtime_env(pool: impl MemoryPool + 'static, disk: DiskManagerBuilder) -> Res
     let pool = TrackConsumersPool::new(pool, top);
     let builder = RuntimeEnvBuilder::new().with_memory_pool(Arc::new(pool)).with_disk_manager_builder(disk);
     builder.build_arc().map_err(|e| LakeError::bug(format!("SQL cannot be set up: {e}")))
-}
-
-/// What two parts of a query have both applied: the lesser offset.
-pub(crate) fn merge(into: &mut Offsets, more: Offsets) {
-    for (topic, partitions) in more {
-        let known = into.entry(topic).or_default();
-        for (partition, offset) in partitions {
-            known.entry(partition).and_modify(|known| *known = offset.min(*known)).or_insert(offset);
-        }
-    }
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<Result<SqlAnswer>>);

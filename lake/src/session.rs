@@ -22,9 +22,12 @@ use crate::file_scan::{Files, FilesAt};
 use crate::guarded::GuardedTable;
 use crate::hybrid::{Boundary, HybridTable};
 use crate::meter::Meter;
-use crate::query::{CATALOG, Queries, SCHEMA, Source, merge};
-use crate::reader::{Reader, Sight};
+use crate::past;
+use crate::prepare::merge;
+use crate::query::{CATALOG, Queries, SCHEMA, Source};
+use crate::reader::{Reader, RowFilter, Sight};
 use crate::system_tables;
+use crate::tables::Table;
 use crate::text_views::{ReadAs, keeps_rows};
 use crate::transform::{TableFiles, WrittenScan};
 
@@ -40,12 +43,20 @@ pub struct Room {
     pub meter: Arc<Meter>,
     /// Who reads; none: one who sees everything.
     pub reader: Option<Arc<Reader>>,
+    /// The offsets that end what is read; none: all there is.
+    pub at: Option<Arc<Offsets>>,
 }
 
 /// What a query reads, kept from being deleted as long as this lives.
 pub struct Reads {
     /// How it reads text.
     pub read_as: Arc<ReadAs>,
+    /// Of each topic, the next offset per partition.
+    pub offsets: Offsets,
+    /// What is not in it any more, and should be.
+    pub notes: Vec<String>,
+    /// The views that are read as they were, by name.
+    pub past: BTreeMap<String, Arc<dyn TableProvider>>,
     boundaries: Vec<Arc<Boundary>>,
     files: Vec<TableFiles>,
 }
@@ -53,7 +64,14 @@ pub struct Reads {
 impl Reads {
     /// Nothing yet.
     pub fn new(views: bool) -> Self {
-        Self { read_as: ReadAs::new(views), boundaries: Vec::new(), files: Vec::new() }
+        Self {
+            read_as: ReadAs::new(views),
+            offsets: Offsets::new(),
+            notes: Vec::new(),
+            past: BTreeMap::new(),
+            boundaries: Vec::new(),
+            files: Vec::new(),
+        }
     }
 
     /// The plan of a statement, with text read as suits it.
@@ -131,25 +149,22 @@ impl Queries {
         &self,
         named: &BTreeSet<String>,
         room: &Room,
-        offsets: &mut Offsets,
         reads: &mut Reads,
     ) -> Result<SessionState> {
         let names = Names { schema: MemorySchemaProvider::new(), reader: room.reader.as_deref(), named };
-        let Source { broker, manifest, floors, views, .. } = &**self.source();
+        let views = &self.source().views;
         for view in views.names() {
-            if let Some(table) = views.table(&view) {
+            if let Some(table) = reads.past.get(&view).cloned().or_else(|| views.table(&view)) {
                 names.add(&view, table)?;
             }
         }
         let tables = self.source().tables.now();
         let mut hybrids = Vec::with_capacity(tables.len());
         for table in tables.iter() {
-            let boundary =
-                named.contains(&table.name).then(|| Arc::new(Boundary::read(table, broker, manifest, floors)));
-            if let Some(boundary) = &boundary {
-                merge(offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
-                reads.boundaries.push(boundary.clone());
-            }
+            let boundary = match named.contains(&table.name) {
+                true => Some(self.boundary(table, room.at.as_deref(), reads)?),
+                false => None,
+            };
             let (table, decoded, meter) = (table.clone(), self.decoded().clone(), room.meter.clone());
             hybrids.push(HybridTable { table, boundary, read_as: reads.read_as.clone(), files: None, decoded, meter });
         }
@@ -171,7 +186,15 @@ impl Queries {
         let at = if reads.any() { self.files(room).await } else { None };
         for table in hybrids {
             let name = table.table.name.clone();
-            names.add(&name, Arc::new(HybridTable { files: at.clone(), ..table }))?;
+            let beyond = table.boundary.as_ref().and_then(|boundary| boundary.beyond());
+            let table = Arc::new(HybridTable { files: at.clone(), ..table });
+            match beyond {
+                None => names.add(&name, table)?,
+                Some(within) => {
+                    let filter = RowFilter { condition: Some(within), masked: Vec::new() };
+                    names.add(&name, Arc::new(GuardedTable::new(&name, table, &filter)?))?;
+                }
+            }
         }
         for table in written {
             let name = table.name.clone();
@@ -190,6 +213,24 @@ impl Queries {
         let now = chrono::DateTime::from_timestamp_millis(self.source().broker.clock().now_ms());
         state.execution_props_mut().query_execution_start_time = now;
         Ok(state)
+    }
+
+    /// Reads the boundary of a table, as of now or as of offsets before it.
+    fn boundary(&self, table: &Table, at: Option<&Offsets>, reads: &mut Reads) -> Result<Arc<Boundary>> {
+        let Source { broker, manifest, floors, .. } = &**self.source();
+        let mut boundary = Boundary::read(table, broker, manifest, floors);
+        if let Some(at) = at {
+            reads.notes.extend(boundary.end_at(&table.topic, past::ends(at, &table.topic, &table.name)?)?);
+            if table.settles.as_ref().is_some_and(|settles| settles.expire_after_ms.is_some()) {
+                reads
+                    .notes
+                    .push(format!("old slices of {} are deleted (expire_after): their rows are missing", table.name));
+            }
+        }
+        let boundary = Arc::new(boundary);
+        merge(&mut reads.offsets, BTreeMap::from([(table.topic.clone(), boundary.offsets())]));
+        reads.boundaries.push(boundary.clone());
+        Ok(boundary)
     }
 
     /// Where files are; none when the destination does not answer soon.

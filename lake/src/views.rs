@@ -8,6 +8,7 @@ use futures::future::BoxFuture;
 
 use crate::Offsets;
 use crate::error::{LakeError, Result};
+use crate::past::Declared;
 use crate::query::Views;
 
 impl Views for Engine {
@@ -21,6 +22,17 @@ impl Views for Engine {
 
     fn follows(&self, name: &str) -> bool {
         Engine::follows(self, name)
+    }
+
+    fn declared<'a>(&'a self, view: &'a str) -> BoxFuture<'a, Result<Option<Declared>>> {
+        Box::pin(async move {
+            if self.views().iter().all(|info| info.name != view) {
+                return Ok(None);
+            }
+            let view = self.declared_view(view)?;
+            let (not_counted, is_whole) = self.not_counted(&view).await?;
+            Ok(Some(Declared { view, not_counted, is_whole }))
+        })
     }
 
     fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>> {

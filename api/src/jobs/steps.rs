@@ -130,7 +130,8 @@ impl Steps {
 
     async fn sql(&self, sql: &str, check: bool, context: &Context) -> Result<String, String> {
         let (sql, params) = numbered(sql, &[("day", json!(context.day)), ("run", json!(context.run))]);
-        let request = SqlRequest { sql, params, row_limit: ROWS_CHECKED, kind: QueryKind::Job, reader: None };
+        let request =
+            SqlRequest { sql, params, row_limit: ROWS_CHECKED, kind: QueryKind::Job, ..SqlRequest::default() };
         let answer = self.lake.sql(request).await.map_err(|error| error.to_string())?;
         let rows = objects(&answer.schema, answer.rows).map_err(|problem| problem.detail().to_owned())?;
         let shown: Vec<String> = rows.iter().take(ROWS_NOTED).map(row_text).collect();

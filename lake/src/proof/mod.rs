@@ -9,7 +9,7 @@ mod report;
 mod starts;
 mod statement;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +24,17 @@ use futures::StreamExt;
 
 use crate::config::TableConfig;
 use crate::error::{LakeError, LakeErrorKind, Result};
+use crate::hybrid::kept_from;
+use crate::past::is_below;
+use crate::prepare::Prepared;
 use crate::query::Queries;
 
 use compare::{Comparison, Judged};
-use statement::{NOT_COUNTED, NOT_COUNTED_COLUMNS, Scope, Statement, earliest, statement};
+use statement::{NOT_COUNTED_COLUMNS, Statement, earliest};
 
 pub use report::{Difference, DifferenceKind, ViewReport};
+pub use starts::moment;
+pub use statement::{NOT_COUNTED, Scope, quoted, statement};
 
 /// Which windows of a view are verified.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,8 +95,7 @@ async fn verify_now(queries: &Arc<Queries>, engine: &Arc<Engine>, name: &str, as
     };
     let (rows, is_whole) = engine.not_counted(&view).await?;
     let ends = answer.offsets.get(view.stream.topic()).cloned().unwrap_or_default();
-    let below = |row: &&NotCounted| ends.get(&row.partition).is_some_and(|end| row.offset < *end);
-    let rows: Vec<NotCounted> = rows.iter().filter(below).copied().collect();
+    let rows: Vec<NotCounted> = rows.into_iter().filter(|row| is_below(&ends, row)).collect();
     let has_exceptions = !rows.is_empty();
     let mut report = ViewReport { view: name.to_owned(), offsets: answer.offsets.clone(), ..ViewReport::default() };
     report.not_counted = rows.len() as u64;
@@ -154,11 +158,10 @@ impl Proof<'_> {
         Ok(comparison.finish())
     }
 
-    async fn prepare(&self, sql: &str) -> Result<crate::query::Prepared> {
+    async fn prepare(&self, sql: &str) -> Result<Prepared> {
         let table = MemTable::try_new(self.not_counted.schema(), vec![vec![self.not_counted.clone()]]);
         let table = table.map_err(|e| self.queries.explain(&e))?;
-        let named = BTreeSet::from([self.view.stream.name().to_owned()]);
-        self.queries.prepare_proof(sql, &named, (NOT_COUNTED, Arc::new(table))).await
+        self.queries.prepare_proof(sql, self.view.stream.name(), (NOT_COUNTED, Arc::new(table))).await
     }
 
     /// Up to which end windows may be gone from the view.
@@ -178,12 +181,7 @@ impl Proof<'_> {
         let partitions = source.broker.catalog().topic(topic).map(|topic| topic.partitions());
         for partition in partitions.iter().flat_map(|all| all.iter()) {
             let settled = settles.map(|_| source.manifest.settled(partition.id())).unwrap_or_default();
-            let in_files = settled.files.first().map(|file| file.first);
-            let mark = settled.mark.map_or(0, |mark| mark.offset);
-            // the log has all from its start on, but what was compacted before it was in files
-            let log_from =
-                if partition.compacted_to() > mark { partition.compacted_to() } else { partition.log_start() };
-            let first = in_files.map_or(log_from, |first| first.min(log_from));
+            let first = kept_from(partition, &settled);
             if first > 0 {
                 cut.push(partition.index());
                 notes.push(format!(
@@ -230,7 +228,7 @@ impl Proof<'_> {
 }
 
 /// Rows that were not counted, as a table.
-fn not_counted(rows: &[NotCounted]) -> Result<RecordBatch> {
+pub fn not_counted(rows: &[NotCounted]) -> Result<RecordBatch> {
     let moment = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
     let [partition, offset, counted_from] = NOT_COUNTED_COLUMNS;
     let schema = Schema::new(vec![

@@ -351,7 +351,8 @@ fn normalized(ident: &Ident) -> String {
     }
 }
 
-fn quoted(name: &str) -> String {
+/// A name as SQL takes it, whatever it is.
+pub fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

@@ -11,6 +11,7 @@ mod history;
 mod iceberg;
 mod merging;
 mod merging_crash;
+mod past;
 mod proof;
 mod queries;
 mod samples;

@@ -13,12 +13,12 @@ use crate::lake::Lake;
 use crate::proof::{DifferenceKind, ViewReport, ViewScope};
 
 /// 2026-03-28T22:00:00Z: three hours before clocks go forward in Paris, in the night of the 29th.
-const BASE_MS: i64 = 1_774_735_200_000;
-const MINUTE_MS: i64 = 60_000;
+pub(super) const BASE_MS: i64 = 1_774_735_200_000;
+pub(super) const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const LATENESS_MS: i64 = 3_000;
 
-const VIEWS: [(&str, &str); 18] = [
+pub(super) const VIEWS: [(&str, &str); 18] = [
     (
         "minutes",
         "SELECT genre, count(*) AS n, sum(amount) AS total, avg(amount) AS mean, min(amount) AS lo, max(amount) AS hi, \
@@ -86,11 +86,11 @@ const VIEWS: [(&str, &str); 18] = [
     ),
 ];
 
-struct Running {
+pub(super) struct Running {
     _dir: tempfile::TempDir,
     broker: Arc<Broker>,
-    engine: Arc<Engine>,
-    lake: Arc<Lake>,
+    pub(super) engine: Arc<Engine>,
+    pub(super) lake: Arc<Lake>,
 }
 
 fn config(views: &[(&str, &str)], retention_ms: Option<i64>) -> EngineConfig {
@@ -124,7 +124,7 @@ fn config(views: &[(&str, &str)], retention_ms: Option<i64>) -> EngineConfig {
     EngineConfig { streams: vec![stream], views: views.iter().map(view).collect(), ..EngineConfig::default() }
 }
 
-async fn running(views: &[(&str, &str)], retention_ms: Option<i64>) -> Running {
+pub(super) async fn running(views: &[(&str, &str)], retention_ms: Option<i64>) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let broker =
         BrokerConfig { data_dir: dir.path().join("data"), durability: Durability::Os, ..BrokerConfig::default() };
@@ -136,7 +136,7 @@ async fn running(views: &[(&str, &str)], retention_ms: Option<i64>) -> Running {
 }
 
 impl Running {
-    async fn append(&self, partition: i32, values: &[String]) {
+    pub(super) async fn append(&self, partition: i32, values: &[String]) {
         let mut batch = BatchBuilder::new();
         let now = self.broker.clock().now_ms();
         values.iter().for_each(|value| batch.push(now, Some(b"k"), Some(value.as_bytes()), &[]));
@@ -184,7 +184,7 @@ impl Running {
         states.map(|entry| entry.unwrap()).map(|(key, value)| (key.to_vec(), value.to_vec())).collect()
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.lake.stop().await.unwrap();
         self.engine.stop().await;
         self.broker.stop().await.unwrap();
@@ -192,7 +192,7 @@ impl Running {
 }
 
 /// Mostly good events behind a moving time, a few far behind it, dirty or twice.
-fn values(chance: &mut Chance, now_ms: i64, count: u64) -> Vec<String> {
+pub(super) fn values(chance: &mut Chance, now_ms: i64, count: u64) -> Vec<String> {
     let mut values = Vec::new();
     for _ in 0..count {
         let behind = match chance.below(20) {

@@ -27,7 +27,8 @@ use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::iceberg::Iceberg;
 use crate::layout::Layout;
 use crate::objects::Objects;
-use crate::query::{Prepared, Queries};
+use crate::prepare::Prepared;
+use crate::query::Queries;
 use crate::sealer::Sealer;
 use crate::settle::Step;
 use crate::slice::Level;
@@ -297,9 +298,9 @@ impl Runner {
             writer.push(&batch.map_err(explain)?).await?;
         }
         let files = writer.finish().await?;
-        let Prepared { running, offsets, .. } = prepared;
+        let Prepared { running, reads, .. } = prepared;
         running.end(Ok(files.iter().map(|file| file.rows).sum()));
-        Ok(Written { files, offsets })
+        Ok(Written { files, offsets: reads.offsets })
     }
 
     /// The result of the query, merged into the history that the table has.
