@@ -38,6 +38,7 @@ mod fresh;
 mod go_clients;
 mod groups;
 mod iceberg;
+mod inferred;
 mod jobs;
 mod joins;
 mod kerberos;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use axum::http::StatusCode;
-use engine::{Change, Command, Mistake, Script, Surroundings, ViewInfo};
+use engine::{Change, Command, Inferred, Mistake, Script, Surroundings, ViewInfo};
 use lake::SYSTEM_TABLES;
 use serde_json::{Value, json};
 
@@ -39,7 +39,10 @@ pub async fn answer(app: &Arc<App>, caller: &Caller, (sql, read_only): (&str, bo
         Ok(Some(Command::Describe(name))) => describe::one(app, caller, &name),
         Ok(Some(Command::ExplainNew(script))) => {
             may_change(caller)?;
-            describe::steps(decided(app, &script).await?.explain()).map(Some)
+            let (script, inferred) = app.engine.infer(script).await.map_err(|mistakes| refused(&mistakes))?;
+            let change = decided(app, &script).await?;
+            let columns: Vec<_> = inferred.iter().flat_map(Inferred::explain).collect();
+            describe::steps(if columns.is_empty() { change.explain() } else { columns }).map(Some)
         }
         Ok(Some(Command::Explain(name))) => describe::explain(app, caller, &name).map(Some),
         Err(mistakes) => {
@@ -64,6 +67,8 @@ async fn decided(app: &App, script: &Script) -> Answer<Change> {
 }
 
 async fn change(app: &Arc<App>, script: Script) -> Answer<Table> {
+    // Before the turn is taken: others may change something while records are read.
+    let (script, inferred) = app.engine.infer(script).await.map_err(|mistakes| refused(&mistakes))?;
     let change = decided(app, &script).await?;
     let (app, made) = (app.clone(), change.made());
     let all = async move {
@@ -75,11 +80,12 @@ async fn change(app: &Arc<App>, script: Script) -> Answer<Table> {
     };
     // To the end, also when the client goes away.
     let done = tokio::spawn(all).await.map_err(|error| Problem::internal(error.to_string()))??;
-    let rows = done.into_iter().map(|done| {
+    let rows = done.iter().flat_map(|done| {
         let kind = if done.kind == engine::Kind::View { "materialized view" } else { done.kind.word() };
-        vec![Some(kind.to_owned()), Some(done.name), Some(done.result.to_owned())]
+        let of_it = inferred.iter().filter(move |inferred| inferred.is_of(done)).flat_map(Inferred::lines);
+        std::iter::once([kind.to_owned(), done.name.clone(), done.result.to_owned()]).chain(of_it)
     });
-    texts(&["kind", "name", "result"], rows.collect())
+    texts(&["kind", "name", "result"], rows.map(|row| row.map(Some).to_vec()).collect())
 }
 
 /// What the engine cannot know: whether files and readers fit what will be.

@@ -486,6 +486,6 @@ fn push_text(bytes: &mut Vec<u8>, ends: &mut Vec<i32>, text: &[u8]) -> bool {
 }
 
 /// An integer without fraction or exponent: `5.0` and `1e3` are numbers of another type.
-fn parse_int(text: &str) -> Option<i64> {
+pub(crate) fn parse_int(text: &str) -> Option<i64> {
     text.parse::<i64>().ok()
 }

@@ -187,7 +187,7 @@ pub(crate) fn refusal(rule: &'static str, reason: impl Into<String>) -> Refusal 
     Refusal { rule, reason: reason.into() }
 }
 
-fn json_refusal(error: JsonError) -> Refusal {
+pub(crate) fn json_refusal(error: JsonError) -> Refusal {
     match error {
         JsonError::NotAnObject => refusal("not_object", "the value is JSON but not an object"),
         JsonError::Syntax { at, expected } => {
@@ -206,7 +206,7 @@ fn wrong_type(name: &str, value: &JsonValue<'_>, kind: ColumnType) -> Refusal {
 }
 
 /// The first characters of a value, for a message of bounded length.
-fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     const SHOWN_MAX: usize = 40;
     match text.char_indices().nth(SHOWN_MAX) {
         Some((end, _)) => format!("{}…", &text[..end]),

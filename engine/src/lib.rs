@@ -36,6 +36,7 @@ mod guard;
 mod history;
 mod hot;
 mod identity;
+mod infer;
 mod join_pipeline;
 mod json;
 mod json_lines;
@@ -105,7 +106,7 @@ pub use config::{
     StreamFormat, TableConfig, TableRows, ViewConfig,
 };
 pub use declared::{DeclaredUnnest, DeclaredView, DeclaredWindows, NotCounted};
-pub use definitions::{Change, Command, Done, Kind, Made, Mistake, Script, Surroundings, Turn, command};
+pub use definitions::{Change, Command, Done, Inferred, Kind, Made, Mistake, Script, Surroundings, Turn, command};
 pub use engine::{Engine, ViewInfo};
 pub use error::{EngineError, ErrorKind, Result};
 pub use filter_is_true::FilterIsTrue;

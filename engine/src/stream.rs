@@ -303,7 +303,7 @@ fn check_settings(config: &StreamConfig, mistakes: &mut Vec<String>) {
         mistakes.push(format!("topic '{}' is not a topic name, use letters, digits, '.', '_' or '-'", config.topic));
     }
     if config.columns.is_empty() {
-        mistakes.push("no columns, declare at least the event-time column".into());
+        mistakes.push("no columns: declare at least the event-time column".into());
     }
     if config.format == StreamFormat::Csv {
         delimited::check(config, mistakes);

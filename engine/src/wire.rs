@@ -220,7 +220,8 @@ fn unusable(id: SchemaId, reason: &str) -> Refusal {
     refusal("schema_id", format!("the schema of id {id} cannot be used: {reason}"))
 }
 
-fn split<'a>(value: &'a [u8], otherwise: &str) -> Result<(SchemaId, &'a [u8]), Refusal> {
+/// The schema's id that a value begins with, and what is behind it.
+pub(crate) fn split<'a>(value: &'a [u8], otherwise: &str) -> Result<(SchemaId, &'a [u8]), Refusal> {
     if let Some(([0, id @ ..], payload)) = value.split_first_chunk::<PREFIX_BYTES>() {
         return Ok((SchemaId::from_be_bytes(*id), payload));
     }

@@ -20,7 +20,13 @@ pub(super) fn stream(entry: &Entry, mistakes: &mut Mistakes) -> StreamConfig {
     for key in ["name", "topic", "columns", "event_time"] {
         match (&sql, entry.values.contains_key(key)) {
             (None, false) => {
-                let message = "missing; a stream has name, topic, columns and event_time, or is computed by sql";
+                let message = match key {
+                    "columns" => {
+                        "missing; EXPLAIN CREATE STREAM name WITH (topic = '…', event_time = '…') on a server that has the topic \
+                         prints those of its JSON records; or the stream is computed by sql"
+                    }
+                    _ => "missing; a stream has name, topic, columns and event_time, or is computed by sql",
+                };
                 mistakes.add(&entry.origin, entry.path_of(key), message);
             }
             (Some(_), true) if key != "event_time" => {

@@ -160,6 +160,14 @@ pub(super) fn altered(sql: &str, altering: &Altering) -> Result<String, String> 
     }
 }
 
+/// The declaration of a stream that has none with columns: before its settings.
+pub(super) fn with_columns(sql: &str, columns: &str) -> Result<String, String> {
+    let tokens = tokens(sql).map_err(|mistake| mistake.message)?;
+    let settings = Parts::of(&tokens).settings.and_then(|(open, _)| open.checked_sub(1));
+    let at = settings.and_then(|with| tokens.get(with)).map_or(sql.len(), |with| byte_at(sql, with.span.start));
+    Ok(inserted(sql, at, &format!("({columns}) ")))
+}
+
 /// The declaration with a setting: in the place of its former value, or behind the others.
 fn set(sql: &str, key: &str, value: &str) -> Result<String, String> {
     let tokens = tokens(sql).map_err(|mistake| mistake.message)?;
@@ -234,7 +242,7 @@ fn inserted(sql: &str, at: usize, text: &str) -> String {
 }
 
 /// A text as SQL reads it back exactly.
-fn literal(text: &str) -> String {
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
@@ -285,5 +293,19 @@ mod tests {
         let sql = "CREATE OR REPLACE MATERIALIZED VIEW v WITH (retention = '1 d') AS\nSELECT count(*) AS n FROM s";
         let expected = "CREATE OR REPLACE MATERIALIZED VIEW v WITH (retention = '1 d') AS\nSELECT 1 EMIT FINAL";
         assert_eq!(altered(sql, &query).unwrap(), expected);
+    }
+
+    #[test]
+    fn columns_come_before_the_settings() {
+        let cases = [
+            ("CREATE STREAM s WITH (event_time = 'ts')", "CREATE STREAM s (ts TIMESTAMP) WITH (event_time = 'ts')"),
+            (
+                "create stream if not exists \"with\" -- é (\n  with (event_time = 'ts', topic = 'a)')",
+                "create stream if not exists \"with\" -- é (\n  (ts TIMESTAMP) with (event_time = 'ts', topic = 'a)')",
+            ),
+        ];
+        for (sql, expected) in cases {
+            assert_eq!(with_columns(sql, "ts TIMESTAMP").unwrap(), expected);
+        }
     }
 }

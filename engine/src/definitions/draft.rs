@@ -22,6 +22,9 @@ use crate::view::ViewPlan;
 /// Most declarations of SQL: each view has a thread until the next start.
 const DEFINITIONS_MAX: usize = 1_000;
 
+/// What became of a statement that declares something new.
+pub(super) const CREATED: &str = "created";
+
 /// What others know: names that are taken elsewhere, and who outside the engine reads something.
 pub struct Surroundings<'a> {
     /// What has this name, if anything outside the engine has.
@@ -130,7 +133,7 @@ impl<'a> Draft<'a> {
         let definition = self.definition(statement);
         let declares = read_again(&definition)?;
         let mut new = Compiled::default();
-        let (kind, result) = (declares.kind(), "created");
+        let kind = declares.kind();
         match declares {
             Declares::Stream(config) if config.sql.is_none() => {
                 let stream = Arc::new(Stream::new(&config)?);
@@ -179,7 +182,7 @@ impl<'a> Draft<'a> {
         all.views.extend(new.views.iter().cloned());
         self.keep(kind, name, definition);
         self.steps.push(Step::Start(Box::new(new)));
-        self.note(statement, result)
+        self.note(statement, CREATED)
     }
 
     /// Another definition of a view that SQL has declared.

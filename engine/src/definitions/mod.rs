@@ -2,6 +2,7 @@
 //!
 //! A script goes: `script` (statements and their places) → `statement` with `options` and `alter` (text → declarations) → `draft` (the
 //! rules, of ALTER in `altered`: what may be, and what follows; pure) → `change` (one commit of rows in the store, then pipelines start and end).
+//! A stream without columns gets them before `draft`, from its topic's records (`inferred`), and is declared with them written out.
 //! `stored` draws the rows, `departure` deletes what a dropped one leaves. A start reads the rows and joins them to the
 //! configuration, as if they stood in it.
 
@@ -12,6 +13,7 @@ mod departure;
 mod draft;
 mod explain;
 mod go_on;
+mod inferred;
 mod options;
 mod script;
 mod statement;
@@ -29,6 +31,7 @@ use crate::error::{EngineError, ErrorKind, Result};
 
 pub use change::{Change, Done, Made, Turn};
 pub use draft::Surroundings;
+pub use inferred::Inferred;
 pub(crate) use options::duration_ms;
 pub use script::{Command, Script, command};
 pub(crate) use stored::{Definition, State};

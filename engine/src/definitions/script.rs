@@ -5,7 +5,7 @@ use std::ops::Range;
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
-use super::statement::{Action, read_action};
+use super::statement::{Action, Declares, read_action};
 use super::{Kind, Mistake};
 use crate::names::normalized_word;
 
@@ -25,7 +25,8 @@ pub enum Command {
     Describe(String),
     /// `EXPLAIN MATERIALIZED VIEW name`.
     Explain(String),
-    /// `EXPLAIN CREATE MATERIALIZED VIEW …`, a script of one view that is not to be applied.
+    /// `EXPLAIN CREATE MATERIALIZED VIEW …`, or `EXPLAIN CREATE STREAM …` without columns: a script of one statement that is not
+    /// to be applied.
     ExplainNew(Script),
 }
 
@@ -179,16 +180,19 @@ fn explains_change(head: &[String]) -> bool {
     matches!(head, [first, change @ ..] if first == "EXPLAIN" && starts_change(change))
 }
 
-/// The declaration of a view behind `EXPLAIN`, which ends where `text` does.
+/// The declaration behind `EXPLAIN`, which ends where `text` does.
 fn explained(tokens: &[TokenWithSpan], text: &str) -> Result<Command, Vec<Mistake>> {
     let action = read_action(tokens, text, "")?;
-    let is_view = matches!(&action, Action::Create { declares, .. } if declares.kind() == Kind::View);
+    let tells = |declares: &Declares| declares.kind() == Kind::View || declares.without_columns().is_some();
+    let is_explained = matches!(&action, Action::Create { declares, .. } if tells(declares));
     let from = tokens.first().map_or(text.len(), |first| byte_at(text, first.span.start));
     let statement = Statement { text: text[from..].trim_end().to_string(), tokens: tokens.to_vec(), action };
-    if is_view {
+    if is_explained {
         return Ok(Command::ExplainNew(Script { statements: vec![statement] }));
     }
-    Err(vec![statement.mistake("EXPLAIN takes CREATE MATERIALIZED VIEW, or MATERIALIZED VIEW and the name of one")])
+    Err(vec![statement.mistake(
+        "EXPLAIN takes CREATE MATERIALIZED VIEW, CREATE STREAM without columns, or MATERIALIZED VIEW and the name of one",
+    )])
 }
 
 /// A statement that only asks.
@@ -259,6 +263,9 @@ mod tests {
         let explained = command("explain  CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s ; ");
         let Ok(Some(Command::ExplainNew(script))) = explained else { panic!("{explained:?}") };
         assert_eq!(script.statements[0].text, "CREATE MATERIALIZED VIEW v AS SELECT count(*) AS n FROM s");
+        let explained = command("EXPLAIN CREATE STREAM s WITH (event_time = 'ts')");
+        assert!(matches!(explained, Ok(Some(Command::ExplainNew(_)))), "{explained:?}");
+        assert!(command("EXPLAIN CREATE STREAM s (ts TIMESTAMP) WITH (event_time = 'ts')").is_err());
         let wrong = command("EXPLAIN DROP STREAM s").unwrap_err();
         assert!(wrong[0].message.contains("takes CREATE MATERIALIZED VIEW") && wrong[0].column == 9, "{wrong:?}");
     }

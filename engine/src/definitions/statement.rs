@@ -46,6 +46,14 @@ impl Declares {
             Declares::View(_) => Kind::View,
         }
     }
+
+    /// The stream whose columns are to be inferred.
+    pub(super) fn without_columns(&self) -> Option<&StreamConfig> {
+        match self {
+            Declares::Stream(config) if config.sql.is_none() && config.columns.is_empty() => Some(config),
+            _ => None,
+        }
+    }
 }
 
 /// Reads the text of one statement; `source` is where it was declared.
@@ -198,8 +206,10 @@ impl Reading<'_> {
         let mut options = Options::parse(&mut self.parser)?;
         let declares = match (kind, has_columns) {
             (Kind::View, _) => self.view(&name, &mut options)?,
-            (Kind::Stream, false) => self.derived(&name, &mut options)?,
-            (Kind::Stream, true) => Declares::Stream(Box::new(self.stream(&name, columns, &mut options))),
+            (Kind::Stream, false) if self.parser.peek_token().token != Token::EOF => {
+                self.derived(&name, &mut options)?
+            }
+            (Kind::Stream, _) => Declares::Stream(Box::new(self.stream(&name, columns, &mut options))),
             (Kind::Table, _) => Declares::Table(self.table(&name, columns, &mut options)),
         };
         options.finish(&mut self.mistakes);

@@ -14,6 +14,8 @@ mod emit_final;
 mod faults;
 mod fill;
 mod fill_streams;
+mod infer;
+mod inferred;
 mod joins;
 mod joins_oracle;
 mod lists;
