@@ -30,7 +30,6 @@ use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 
 use crate::Offsets;
 use crate::bounded;
@@ -49,6 +48,7 @@ use crate::session::{Reads, Room};
 use crate::tables::Tables;
 use crate::text_views::{plain_bytes, plain_rows, plain_schema};
 use crate::transform::WrittenTable;
+use crate::views::Views;
 
 /// The catalog of every session.
 pub const CATALOG: &str = "millpond";
@@ -90,20 +90,6 @@ pub struct SqlAnswer {
     pub offsets: Offsets,
     /// What was read for it.
     pub scanned: Scanned,
-}
-
-/// The engine's views and tables, as queries need them.
-pub trait Views: Send + Sync {
-    /// The names of all views and of what else the engine shows as a table.
-    fn names(&self) -> Vec<String>;
-    /// A view as a table.
-    fn table(&self, view: &str) -> Option<Arc<dyn TableProvider>>;
-    /// Whether `fresh` can wait for this name: a view, or a table or stream that the engine computes.
-    fn follows(&self, name: &str) -> bool {
-        self.names().iter().any(|known| known == name)
-    }
-    /// Waits until a view has applied everything appended before; gives the offsets applied.
-    fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>>;
 }
 
 /// Runs queries. Holds: the memory that all queries share and the threads they run on. Nothing survives a crash.
@@ -360,12 +346,12 @@ impl Queries {
         Ok(Prepared { state, plan, offsets, running, _reads: reads })
     }
 
-    /// Plans a query, without reading anything: its columns.
+    /// Plans a query over views as they are declared, without reading anything: its columns.
     ///
     /// # Errors
     /// `Refused` when it is wrong.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::new(false));
+        let (none, mut offsets, mut reads) = (BTreeSet::new(), Offsets::new(), Reads::of_declared());
         let room = Room { runtime: self.base.runtime_env().clone(), meter: Arc::default(), reader: None };
         let state = self.session(&none, &room, &mut offsets, &mut reads).await?;
         state.statement_to_plan(statement).await.map_err(|e| self.explain(&e))
@@ -384,10 +370,11 @@ impl Queries {
         let filters = room.reader.as_ref().is_some_and(|reader| !reader.filters.is_empty());
         let mut reads = Reads::new(table.is_none() && !filters);
         let state = self.session(&named, room, &mut offsets, &mut reads).await?;
-        let plan = reads.plan(&state, statement).await;
-        let plan = plan.and_then(|plan| bounded::share(plan, self.limits.memory_bytes));
-        let plan = plan.map_err(|e| self.explain(&e))?;
-        Ok(Planned { state, plan, offsets, reads })
+        let plan = reads.plan(&state, statement.clone()).await;
+        match plan.and_then(|plan| bounded::share(plan, self.limits.memory_bytes)) {
+            Ok(plan) => Ok(Planned { state, plan, offsets, reads }),
+            Err(error) => Err(self.unplanned(statement, &named, &error).await),
+        }
     }
 
     /// Waits for the named views, tables and derived streams.
