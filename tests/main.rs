@@ -15,6 +15,7 @@ mod support;
 mod access;
 mod backup;
 mod bad_input;
+mod changed_columns;
 mod check;
 mod claims;
 mod clients;

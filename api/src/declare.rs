@@ -91,7 +91,8 @@ async fn change(app: &Arc<App>, script: Script) -> Answer<Table> {
 /// What the engine cannot know: whether files and readers fit what will be.
 fn check_beside(app: &App, change: &Change) -> Answer<()> {
     app.lake.check_streams(change.streams()).map_err(|error| Problem::bad_request(error.message))?;
-    let views = app.engine.views();
+    // Files name the columns that are declared, also while a former version is served.
+    let views = app.engine.declared_views();
     for after in change.replaced() {
         let Some(before) = views.iter().find(|view| view.name == after.name) else { continue };
         let readers = readers(app, &after.name);

@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use engine::Filling;
 use serde_json::{Map, Value, json};
 
 use crate::output::offsets_json;
@@ -82,6 +83,12 @@ impl Problem {
     /// 503: a bound of the server is reached; the same request may succeed later.
     pub fn busy(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "the server is at a limit", detail).retry_after(1)
+    }
+
+    /// 503: `what` needs the declared version of a view, and that is still being filled.
+    pub fn filling(filling: &Filling, what: &str) -> Problem {
+        let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "a view is being filled");
+        Problem::new(status, "filling", title, filling.needed_by(what)).retry_after(1)
     }
 
     /// 500: a fault of Millpond's own.
@@ -190,6 +197,7 @@ impl From<lake::LakeError> for Problem {
                 (StatusCode::UNPROCESSABLE_ENTITY, "query-too-large", "the query needs too much memory")
             }
             LakeErrorKind::NotFresh => (StatusCode::SERVICE_UNAVAILABLE, "not-fresh", "the view is not fresh in time"),
+            LakeErrorKind::Filling => (StatusCode::SERVICE_UNAVAILABLE, "filling", "a view is being filled"),
             LakeErrorKind::Destination => {
                 (StatusCode::BAD_GATEWAY, "destination-away", "the lake's destination does not answer")
             }
@@ -200,7 +208,11 @@ impl From<lake::LakeError> for Problem {
         if let Some(offsets) = &error.offsets {
             problem = problem.with("offsets", offsets_json(offsets));
         }
-        if error.kind == LakeErrorKind::NotFresh { problem.retry_after(1) } else { problem }
+        if matches!(error.kind, LakeErrorKind::NotFresh | LakeErrorKind::Filling) {
+            problem.retry_after(1)
+        } else {
+            problem
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::period::Period;
 use crate::question::Question;
 use crate::rows::{Drawn, Rows};
 use crate::shape::{Drawing, Shape, WINDOW_START, keep};
-use crate::views::cut;
+use crate::views::{self, cut};
 
 /// Rows of a table over a view that does not say how many.
 const TABLE_ROWS: usize = 50;
@@ -71,6 +71,9 @@ pub struct PanelRequest {
     /// Who looks; none: one who sees everything.
     pub reader: Option<Arc<Reader>>,
 }
+
+/// Start and end of a range; none: open.
+type Range = (Option<TimestampMs>, Option<TimestampMs>);
 
 /// A filter and what was chosen.
 #[derive(Clone, Debug, PartialEq)]
@@ -154,7 +157,7 @@ impl Panel {
         };
         let range = request.range(self.config.range_ms, now);
         let parts = match &self.source {
-            Source::View(shape) => self.view_data(app, shape, range, request).await?,
+            Source::View(shape) => self.view_data(app, shape, (range, request)).await?,
             Source::Sql(question) => self.sql_data(app, question, (range, now), request).await?,
         };
         let ranged = self.has_range();
@@ -187,12 +190,28 @@ impl Panel {
         self.config.top.unwrap_or(if self.config.kind == PanelKind::Table { TABLE_ROWS } else { TOP })
     }
 
-    async fn view_data(
+    /// The view as it is served: with the columns that it is declared with, or, while that version is filled, with those of the
+    /// former one, where the panel fits them.
+    async fn view_data(&self, app: &App, shape: &Shape, asked: (Range, &PanelRequest)) -> Answer<Parts> {
+        if let Some(filling) = app.engine.filling(&shape.view) {
+            let served = views::find(app, &shape.view)?;
+            let drawn = match Shape::bind(&self.config, &served) {
+                Ok(former) if asked.1.filters_alike(shape, &former) => self.draw_view(app, &former, asked).await,
+                _ => Err(Problem::filling(&filling, "the panel")),
+            };
+            // Between two looks the new version may have taken over.
+            if drawn.is_ok() || app.engine.filling(&shape.view).is_some() {
+                return drawn;
+            }
+        }
+        self.draw_view(app, shape, asked).await
+    }
+
+    async fn draw_view(
         &self,
         app: &App,
         shape: &Shape,
-        (from, to): (Option<TimestampMs>, Option<TimestampMs>),
-        request: &PanelRequest,
+        ((from, to), request): (Range, &PanelRequest),
     ) -> Answer<Parts> {
         // Without windows there is no range: the view is its whole history.
         let (from, to) = if shape.windowed { (from, to) } else { (None, None) };
@@ -239,7 +258,7 @@ impl Panel {
         &self,
         app: &App,
         question: &Question,
-        (range, now): ((Option<TimestampMs>, Option<TimestampMs>), TimestampMs),
+        (range, now): (Range, TimestampMs),
         request: &PanelRequest,
     ) -> Answer<Parts> {
         let params = question.params(&request.chosen, range, now);
@@ -262,12 +281,18 @@ impl Panel {
 
 impl PanelRequest {
     /// The range of a panel: what was chosen, its own, the page's default.
-    fn range(&self, own_ms: Option<i64>, now: TimestampMs) -> (Option<TimestampMs>, Option<TimestampMs>) {
+    fn range(&self, own_ms: Option<i64>, now: TimestampMs) -> Range {
         if self.from.is_some() || self.to.is_some() {
             return (self.from, self.to);
         }
         let period = self.period.or(own_ms.map(Period::Rolling)).or(self.default_period);
         (period.and_then(|period| period.start(now)), None)
+    }
+
+    /// Whether what was chosen filters by keys that the former version has as well.
+    fn filters_alike(&self, declared: &Shape, former: &Shape) -> bool {
+        let is_key = |chosen: &&Chosen| !chosen.values.is_empty() && declared.keys.contains(&chosen.column);
+        self.chosen.iter().filter(is_key).all(|chosen| former.keys.contains(&chosen.column))
     }
 
     /// The filters on keys of a view: those with one value, and those with several.
@@ -364,6 +389,28 @@ mod tests {
         assert!(message(PanelConfig { status: Some("country".into()), ..bar.clone() }).contains("not in y"));
         let sql = PanelConfig { view: None, sql: Some("SELECT $genre".into()), ..bar };
         assert!(message(sql).contains("$genre"));
+    }
+
+    #[test]
+    fn a_filter_by_a_key_that_the_former_version_lacks_waits_for_the_declared_one() {
+        let table = PanelConfig { kind: PanelKind::Table, view: Some("v".to_owned()), ..PanelConfig::default() };
+        let shape = |keys: &[&str]| {
+            let keys = keys.iter().map(|key| (*key).to_owned()).collect();
+            Shape::bind(&table, &ViewInfo { keys, ..info() }).unwrap()
+        };
+        let declared = shape(&["genre", "country"]);
+        for (column, values, former, alike) in [
+            ("genre", &["jazz"][..], &["genre"][..], true),
+            ("country", &["FR"], &["genre"], false),
+            ("country", &["FR"], &["genre", "country"], true),
+            ("country", &[], &["genre"], true),
+            ("plays", &["5"], &["genre"], true),
+        ] {
+            let values = values.iter().map(|value| (*value).to_owned()).collect();
+            let chosen = vec![Chosen { name: column.to_owned(), column: column.to_owned(), values }];
+            let request = PanelRequest { chosen, ..PanelRequest::default() };
+            assert_eq!(request.filters_alike(&declared, &shape(former)), alike, "{column} {former:?}");
+        }
     }
 
     #[test]

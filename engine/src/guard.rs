@@ -41,6 +41,11 @@ impl Guard {
         Ok(Guard { full: schema.clone(), condition, masked })
     }
 
+    /// Whether it was compiled for these columns.
+    pub fn is_for(&self, schema: &SchemaRef) -> bool {
+        self.full == *schema
+    }
+
     /// The table's columns as the reader sees them: masked ones may be null.
     pub fn schema(&self) -> SchemaRef {
         let seen = |(at, field): (usize, &Arc<Field>)| match self.masked.contains(&at) {

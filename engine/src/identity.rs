@@ -36,55 +36,25 @@ pub(crate) struct Versions {
     pub(crate) successor: Option<Version>,
 }
 
-/// Which of the former versions of a view can be served while the declared one is filled.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Former {
-    /// Each.
-    Any,
-    /// One with the same columns: what reads the view goes by those of the declared one already.
-    SameColumns,
-}
-
 /// The versions of a view that is declared so: the stored one is served for as long as it takes to fill the declared one.
-pub(crate) async fn identify(
-    broker: &Arc<Broker>,
-    plan: &Arc<ViewPlan>,
-    streams: &[Arc<Stream>],
-    former: Former,
-) -> Result<Versions> {
+pub(crate) async fn identify(broker: &Arc<Broker>, plan: &Arc<ViewPlan>, streams: &[Arc<Stream>]) -> Result<Versions> {
     let store = broker.store();
     let known = definition(store, &state::definition_key(&plan.name))?;
     let beside = definition(store, &state::successor_key(&plan.name))?;
-    let served = |plan: &Arc<ViewPlan>, view_id| Version { plan: plan.clone(), view_id, succeeds: false };
-    let changed = known.as_ref().filter(|known| known.fingerprint != plan.fingerprint);
-    let before = changed.and_then(|known| let_serve(known, plan, streams, former));
+    let as_stored = known.as_ref().and_then(|known| stored_version(plan, known, streams));
+    let former = known.as_ref().filter(|_| as_stored.is_none()).and_then(|known| former_plan(known, streams));
+    let can_go_on = can_tell(store, &plan.name, streams)?;
+    let served = |plan, view_id| Version { plan, view_id, succeeds: false };
     let mut changes = Vec::new();
-    let versions = match (&known, before) {
-        (Some(known), _) if known.fingerprint == plan.fingerprint && can_tell(store, &plan.name, streams)? => {
+    let versions = match (known.as_ref().filter(|_| can_go_on), as_stored, former) {
+        (Some(known), Some(plan), _) => {
             changes.extend(beside.iter().flat_map(|beside| forget_successor(&plan.name, beside)));
-            changes.extend(keep(state::definition_key(&plan.name), plan, known));
+            changes.extend(keep(state::definition_key(&plan.name), &plan, known));
             Versions { served: served(plan, known.view_id), successor: None }
         }
-        (Some(known), Some(before)) if can_tell(store, &plan.name, streams)? => {
-            let view_id = match beside {
-                Some(beside) if beside.fingerprint == plan.fingerprint => {
-                    changes.extend(keep(state::successor_key(&plan.name), plan, &beside));
-                    beside.view_id
-                }
-                beside => {
-                    tracing::info!(
-                        view = &*plan.name,
-                        "the view has changed, its new version is filled beside the former"
-                    );
-                    changes.extend(beside.iter().flat_map(|beside| forget_successor(&plan.name, beside)));
-                    let (view_id, following) = next_view_id(store)?;
-                    let key = state::successor_key(&plan.name);
-                    changes.extend([following, put(key, &definition_of(plan, view_id))]);
-                    view_id
-                }
-            };
-            let successor = Version { plan: plan.clone(), view_id, succeeds: true };
-            Versions { served: served(&before, known.view_id), successor: Some(successor) }
+        (Some(known), None, Some(former)) => {
+            let successor = succeed(store, (plan, streams), beside, &mut changes)?;
+            Versions { served: served(former, known.view_id), successor: Some(successor) }
         }
         _ => return begin_anew(broker, plan, known.clone()).await,
     };
@@ -94,6 +64,26 @@ pub(crate) async fn identify(
     Ok(versions)
 }
 
+/// The version that is to be filled: the one that is `beside` the served one already, or a new one in its place.
+fn succeed(
+    store: &Store,
+    (plan, streams): (&Arc<ViewPlan>, &[Arc<Stream>]),
+    beside: Option<Definition>,
+    changes: &mut Vec<Change>,
+) -> Result<Version> {
+    let key = state::successor_key(&plan.name);
+    if let Some((beside, plan)) = beside.as_ref().and_then(|known| Some((known, stored_version(plan, known, streams)?)))
+    {
+        changes.extend(keep(key, &plan, beside));
+        return Ok(Version { plan, view_id: beside.view_id, succeeds: true });
+    }
+    tracing::info!(view = &*plan.name, "the view has changed, its new version is filled beside the former");
+    changes.extend(beside.iter().flat_map(|beside| forget_successor(&plan.name, beside)));
+    let (view_id, following) = next_view_id(store)?;
+    changes.extend([following, put(key, &definition_of(plan, view_id))]);
+    Ok(Version { plan: plan.clone(), view_id, succeeds: true })
+}
+
 /// Whether what the topic still has to hear of a former version can be told.
 fn can_tell(store: &Store, view: &str, streams: &[Arc<Stream>]) -> Result<bool> {
     let stored = store.get(Family::State, &state::telling_key(view))?;
@@ -101,19 +91,26 @@ fn can_tell(store: &Store, view: &str, streams: &[Arc<Stream>]) -> Result<bool> 
     Ok(telling.is_none_or(|telling| Stage::of(&telling).is_told() || former_plan(&telling.former, streams).is_some()))
 }
 
-/// The view as it was, if it can be served for a while.
-fn let_serve(known: &Definition, plan: &ViewPlan, streams: &[Arc<Stream>], former: Former) -> Option<Arc<ViewPlan>> {
-    let before = former_plan(known, streams)?;
-    let same_columns =
-        before.schema.fields() == plan.schema.fields() && (&before.keys, before.windows) == (&plan.keys, plan.windows);
-    (former == Former::Any || same_columns).then_some(before)
+/// The version that is declared, if the stored state is its: then with the fingerprint that this has.
+fn stored_version(plan: &Arc<ViewPlan>, known: &Definition, streams: &[Arc<Stream>]) -> Option<Arc<ViewPlan>> {
+    if plan.fingerprint == known.fingerprint {
+        return Some(plan.clone());
+    }
+    compiled(
+        ViewConfig { sql: plan.sql.clone(), retention_ms: plan.retention_ms, ..ViewConfig::default() },
+        known,
+        streams,
+    )
 }
 
 /// A version compiled from what is stored of it; None when that is not what the stored state stands for any more.
 pub(crate) fn former_plan(known: &Definition, streams: &[Arc<Stream>]) -> Option<Arc<ViewPlan>> {
     let config = ViewConfig { sql: known.sql.clone(), retention_ms: known.retention_ms, ..ViewConfig::default() };
-    let plan = ViewPlan::new(&config, streams).ok()?;
-    (plan.fingerprint == known.fingerprint).then(|| Arc::new(plan))
+    compiled(config, known, streams)
+}
+
+fn compiled(config: ViewConfig, known: &Definition, streams: &[Arc<Stream>]) -> Option<Arc<ViewPlan>> {
+    ViewPlan::new(&config, streams).ok()?.of_state(known.fingerprint).map(Arc::new)
 }
 
 /// A view without state, under a new id. What another definition left in its topic and in the store goes.

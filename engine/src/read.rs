@@ -79,6 +79,9 @@ pub(crate) fn read_now(
 ) -> Result<Answer> {
     let plan = &view.plan;
     if let Some(guard) = guard {
+        if !guard.is_for(&plan.schema) {
+            return Err(taken_over(&plan.name));
+        }
         refuse_masked(plan, request, guard)?;
     }
     let filters = Filters { keys: key_filters(plan, &request.keys)?, guard, grow };
@@ -122,12 +125,14 @@ pub(crate) fn read_now(
 fn check_served(view: &RunningView, snapshot: &Snapshot<'_>) -> Result<()> {
     let stored = snapshot.get(Family::State, &state::definition_key(&view.plan.name))?;
     match stored.as_deref().and_then(state::Definition::decode) {
-        Some(served) if served.view_id != view.view_id => {
-            let message = format!("another version of view {} has taken over meanwhile, ask again", view.plan.name);
-            Err(EngineError::new(ErrorKind::Busy, message))
-        }
+        Some(served) if served.view_id != view.view_id => Err(taken_over(&view.plan.name)),
         _ => Ok(()),
     }
+}
+
+fn taken_over(view: &str) -> EngineError {
+    let message = format!("another version of view {view} has taken over meanwhile, ask again");
+    EngineError::new(ErrorKind::Busy, message)
 }
 
 /// What rows must meet to be in an answer.

@@ -7,13 +7,13 @@ use broker::{Ack, Broker, Change, Family, NewTopic, TopicName};
 
 use crate::Offsets;
 use crate::check::{Compiled, LATE_SUFFIX, REJECTED_SUFFIX};
-use crate::definitions::{Definitions, Kind};
+use crate::definitions::Definitions;
 use crate::derive::{DerivedMember, DerivedPlan, JoinMember, Side};
 use crate::error::Result;
 use crate::fill::{Fill, Reads};
 use crate::follow::Follower;
 use crate::history::HistorySlot;
-use crate::identity::{Former, Version, identify};
+use crate::identity::{Version, identify};
 use crate::join_pipeline::JoinPipeline;
 use crate::lookup::{LookupTable, TableFeed};
 use crate::next_step::NextStep;
@@ -90,10 +90,7 @@ pub(crate) async fn prepare(
     let (mut versions, mut successors) = (Vec::new(), Vec::new());
     let paused = by_sql.paused();
     for plan in &compiled.views {
-        // What files name goes by the columns that files declare.
-        let is_by_sql = by_sql.get(Kind::View, &plan.name).is_some();
-        let former = if is_by_sql { Former::Any } else { Former::SameColumns };
-        let of_view = identify(broker, plan, &compiled.streams, former).await?;
+        let of_view = identify(broker, plan, &compiled.streams).await?;
         successors.extend(of_view.successor);
         match paused.contains(&*plan.name) {
             true => prepared.views.push(paused_view(broker, &of_view.served, hold)?),

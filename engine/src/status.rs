@@ -200,7 +200,7 @@ pub(crate) fn view_status(
     }
 }
 
-fn successor_status(broker: &Arc<Broker>, view: &RunningView, successor: &RunningView) -> SuccessorStatus {
+pub(crate) fn successor_status(broker: &Arc<Broker>, view: &RunningView, successor: &RunningView) -> SuccessorStatus {
     let follower = &successor.follower;
     let to = Offsets::from([(follower.topic.clone(), successor.fill_to.clone())]);
     SuccessorStatus {

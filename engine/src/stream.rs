@@ -246,6 +246,20 @@ impl Stream {
     /// All that decides which rows the stream has, as text for the fingerprint of stored state. A column that came later belongs to it
     /// where its index is used.
     pub(crate) fn definition(&self, uses: &dyn Fn(usize) -> bool) -> String {
+        self.definition_with(self.config.columns.len(), uses)
+    }
+
+    /// The same as it was before the last columns came: those may be null, and what is asked for does not use them, so that its rows
+    /// are the same. What a derived stream writes follows from its text.
+    pub(crate) fn earlier_definitions(&self, uses: &dyn Fn(usize) -> bool) -> Vec<String> {
+        let columns = &self.config.columns;
+        let may_come = |index: &usize| !columns[*index].required && !uses(*index) && self.config.sql.is_none();
+        let last = (1..columns.len()).rev().take_while(may_come);
+        last.map(|count| self.definition_with(count, uses)).collect()
+    }
+
+    /// The definition with so many columns.
+    fn definition_with(&self, count: usize, uses: &dyn Fn(usize) -> bool) -> String {
         let config = &self.config;
         let mut text = format!("{}|{}|{}|{}", config.name, config.topic, config.event_time, config.max_ahead_ms);
         if config.format != StreamFormat::Json {
@@ -257,7 +271,7 @@ impl Stream {
         if let Some(schema) = &config.schema {
             text.push_str(&format!(" {:?} {:?} {:?}", schema.text, schema.imports, schema.message));
         }
-        let columns = config.columns.iter().zip(&self.types).enumerate();
+        let columns = config.columns.iter().zip(&self.types).enumerate().take(count);
         for (_, (column, kind)) in columns.filter(|(index, (column, _))| !column.added || uses(*index)) {
             text.push_str(&format!("|column {:?} {kind:?} {}", column.name, column.required));
             if let Some(from) = &column.from {

@@ -86,6 +86,8 @@ pub(crate) struct ViewPlan {
     pub(crate) aggregation: Aggregation,
     /// Of everything that decides what the stored state means.
     pub(crate) fingerprint: u64,
+    /// The same of the stream as it was when it lacked columns that the view does not use.
+    earlier: Vec<u64>,
     /// Indexes of the stream's columns that the view uses; the items and `window_start` are put behind them.
     columns: Vec<usize>,
     /// The list that is taken apart first.
@@ -155,6 +157,13 @@ impl ViewPlan {
         }
     }
 
+    /// The view whose stored state has this fingerprint, if that is what it means: also of the stream as it was.
+    pub(crate) fn of_state(mut self, fingerprint: u64) -> Option<ViewPlan> {
+        let is_its = self.fingerprint == fingerprint || self.earlier.contains(&fingerprint);
+        self.fingerprint = fingerprint;
+        is_its.then_some(self)
+    }
+
     /// Whether it looks at the stream's column of this index.
     pub(crate) fn uses(&self, index: usize) -> bool {
         self.columns.contains(&index)
@@ -203,6 +212,8 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
     let exprs: Vec<Expr> = shown.columns.iter().map(|(_, expr)| expr.clone()).collect();
     let output = physical(&exprs, &above)?;
     let schema = output_schema(parsed, &shown, &output, &above)?;
+    let uses = |index| columns.contains(&index);
+    let fingerprint = |definition: String| state::fingerprint(&definition, &parsed.canonical);
     Ok(ViewPlan {
         name: parsed.name.as_str().into(),
         sql: config.sql.trim().to_string(),
@@ -212,7 +223,8 @@ fn compile(config: &ViewConfig, parsed: &ParsedView, stream: &Arc<Stream>) -> Re
         retention_ms: config.retention_ms,
         schema,
         keys: shown.columns[..shown.keys].iter().map(|(name, _)| name.clone()).collect(),
-        fingerprint: state::fingerprint(&stream.definition(&|index| columns.contains(&index)), &parsed.canonical),
+        fingerprint: fingerprint(stream.definition(&uses)),
+        earlier: stream.earlier_definitions(&uses).into_iter().map(fingerprint).collect(),
         aggregation,
         columns,
         unnest,

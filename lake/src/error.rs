@@ -21,6 +21,8 @@ pub enum LakeErrorKind {
     MemoryLimit,
     /// A view has not caught up within the wait; the offsets it reached are in the error.
     NotFresh,
+    /// What is asked for needs a version of a view that is still being filled: it will work later.
+    Filling,
     /// The destination of the files does not answer or refuses; it is tried again.
     Destination,
     /// The log or the store failed, or is being stopped.

@@ -26,7 +26,7 @@ use crate::merge::{MergeReport, Merger, is_small};
 use crate::objects::{Address, Destination};
 use crate::proof::{self, ViewReport, ViewScope};
 use crate::put_aside::PutAside;
-use crate::query::{Queries, Source, SqlAnswer, SqlRequest, Views};
+use crate::query::{Queries, Source, SqlAnswer, SqlRequest};
 use crate::query_log::QueryLog;
 use crate::raw::RawFiles;
 use crate::retired::Retired;
@@ -36,6 +36,7 @@ use crate::system_tables::{self, Cost, Stored};
 use crate::tables::{self, Table, Tables};
 use crate::transform::{self, Runner, TransformInfo, TransformReport, WrittenTable};
 use crate::verify::{self, VerifyReport};
+use crate::views::Views;
 use crate::writer::WriteLimits;
 
 /// Below the data directory: files that wait to be uploaded to an object store.
@@ -272,9 +273,13 @@ impl Lake {
         self.runner.run(name, parameters).await
     }
 
-    /// The columns of a table or view, as SQL sees them; none when there is no such table, or its query cannot be planned.
+    /// The columns of a table or view as SQL sees them, of a view as it is declared; none when there is no
+    /// such table, or its query cannot be planned.
     pub fn columns(&self, name: &str) -> Option<SchemaRef> {
         let source = self.queries.source();
+        if let Some((filling, _)) = source.views.filling(name) {
+            return Some(filling.view.schema);
+        }
         if let Some(view) = source.views.table(name) {
             return Some(view.schema());
         }

@@ -90,12 +90,12 @@ impl Queries {
         Ok(state)
     }
 
-    /// Plans a query, without reading anything: its columns.
+    /// Plans a query over views as they are declared, without reading anything: its columns.
     ///
     /// # Errors
     /// `Refused` when it is wrong.
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
-        let (none, mut reads) = (BTreeSet::new(), Reads::new(false));
+        let (none, mut reads) = (BTreeSet::new(), Reads::of_declared());
         let runtime = self.base().runtime_env().clone();
         let room = Room { runtime, meter: Arc::default(), reader: None, at: None };
         let state = self.session(&none, &room, &mut reads).await?;
@@ -119,10 +119,11 @@ impl Queries {
             Some(at) => past::prepare(self, &named, (at.as_ref(), &applied), room, &mut reads).await?,
         }
         let state = self.session(&named, room, &mut reads).await?;
-        let plan = reads.plan(&state, statement).await;
-        let plan = plan.and_then(|plan| bounded::share(plan, self.limits().memory_bytes));
-        let plan = plan.map_err(|e| self.explain(&e))?;
-        Ok(Planned { state, plan, reads })
+        let plan = reads.plan(&state, statement.clone()).await;
+        match plan.and_then(|plan| bounded::share(plan, self.limits().memory_bytes)) {
+            Ok(plan) => Ok(Planned { state, plan, reads }),
+            Err(error) => Err(self.unplanned(statement, &named, &error).await),
+        }
     }
 
     /// Waits for the named views, tables and derived streams.

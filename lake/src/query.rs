@@ -30,7 +30,6 @@ use datafusion::prelude::{DataFrame, SessionConfig};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use futures::StreamExt;
-use futures::future::BoxFuture;
 
 use crate::Offsets;
 use crate::bounded;
@@ -51,6 +50,7 @@ use crate::session::Room;
 use crate::tables::Tables;
 use crate::text_views::{plain_bytes, plain_rows, plain_schema};
 use crate::transform::WrittenTable;
+use crate::views::Views;
 
 /// The catalog of every session.
 pub const CATALOG: &str = "millpond";
@@ -94,24 +94,6 @@ pub struct SqlAnswer {
     pub scanned: Scanned,
     /// What the answer of then had and this one has not, as it is gone; nothing of a query as of now.
     pub notes: Vec<String>,
-}
-
-/// The engine's views and tables, as queries need them.
-pub trait Views: Send + Sync {
-    /// The names of all views and of what else the engine shows as a table.
-    fn names(&self) -> Vec<String>;
-    /// A view as a table.
-    fn table(&self, view: &str) -> Option<Arc<dyn TableProvider>>;
-    /// Whether `fresh` can wait for this name: a view, or a table or stream that the engine computes.
-    fn follows(&self, name: &str) -> bool {
-        self.names().iter().any(|known| known == name)
-    }
-    /// What a view is computed again from; None for what has no past.
-    fn declared<'a>(&'a self, _view: &'a str) -> BoxFuture<'a, Result<Option<Declared>>> {
-        Box::pin(async { Ok(None) })
-    }
-    /// Waits until a view has applied everything appended before; gives the offsets applied.
-    fn fresh<'a>(&'a self, view: &'a str, wait_ms: u64) -> BoxFuture<'a, Result<Offsets>>;
 }
 
 /// Runs queries. Holds: the memory that all queries share and the threads they run on. Nothing survives a crash.

@@ -15,6 +15,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
+use engine::Filling;
 
 use crate::Offsets;
 use crate::error::{LakeError, LakeErrorKind, Result};
@@ -30,6 +31,7 @@ use crate::system_tables;
 use crate::tables::Table;
 use crate::text_views::{ReadAs, keeps_rows};
 use crate::transform::{TableFiles, WrittenScan};
+use crate::views::Views;
 
 /// Longest wait for a destination that was not opened yet.
 const OPEN_WAIT_MAX: Duration = Duration::from_secs(5);
@@ -57,6 +59,8 @@ pub struct Reads {
     pub notes: Vec<String>,
     /// The views that are read as they were, by name.
     pub past: BTreeMap<String, Arc<dyn TableProvider>>,
+    /// Whether views have the columns that are declared, also while a version with others is served: then nothing is read.
+    as_declared: bool,
     boundaries: Vec<Arc<Boundary>>,
     files: Vec<TableFiles>,
 }
@@ -69,9 +73,15 @@ impl Reads {
             offsets: Offsets::new(),
             notes: Vec::new(),
             past: BTreeMap::new(),
+            as_declared: false,
             boundaries: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    /// Nothing at all, of views as they are declared.
+    pub fn of_declared() -> Self {
+        Self { as_declared: true, ..Self::new(false) }
     }
 
     /// The plan of a statement, with text read as suits it.
@@ -101,12 +111,34 @@ struct Names<'a> {
 }
 
 impl Names<'_> {
+    /// Gives all views their names: as they were, as they are declared, or as they are served.
+    fn add_views(&self, views: &dyn Views, reads: &Reads) -> Result<()> {
+        for view in views.names() {
+            if let Some(past) = reads.past.get(&view) {
+                self.add(&view, past.clone())?;
+                continue;
+            }
+            match (views.filling(&view), views.table(&view)) {
+                (Some((_, declared)), _) if reads.as_declared => self.add(&view, declared)?,
+                (Some((filling, _)), Some(served)) => self.add_version(&view, served, Some(&filling))?,
+                (None, Some(served)) => self.add(&view, served)?,
+                (_, None) => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Gives a table its name, unless it is taken or closed to the reader.
     fn add(&self, name: &str, table: Arc<dyn TableProvider>) -> Result<()> {
+        self.add_version(name, table, None)
+    }
+
+    /// The same for a view, of which another version may be `declared`.
+    fn add_version(&self, name: &str, table: Arc<dyn TableProvider>, declared: Option<&Filling>) -> Result<()> {
         let table: Arc<dyn TableProvider> = match self.reader.map_or(Sight::Whole, |reader| reader.sight(name)) {
             Sight::Closed(_) => return Ok(()),
             Sight::Whole => table,
-            Sight::Part(filter) => match GuardedTable::new(name, table, filter) {
+            Sight::Part(filter) => match guarded(name, table, (filter, declared)) {
                 Ok(guarded) => Arc::new(guarded),
                 // A filter that does not fit closes the table, and is told to who names it.
                 Err(_) if !self.named.contains(name) => return Ok(()),
@@ -120,6 +152,21 @@ impl Names<'_> {
         self.schema.register_table(name.to_owned(), table).map_err(bug)?;
         Ok(())
     }
+}
+
+/// A table seen through a filter. Filters are written for the columns that are declared: a version of a view that has others,
+/// or that the filter does not fit, is not shown.
+fn guarded(
+    name: &str,
+    table: Arc<dyn TableProvider>,
+    (filter, declared): (&RowFilter, Option<&Filling>),
+) -> Result<GuardedTable> {
+    let Some(declared) = declared else { return GuardedTable::new(name, table, filter) };
+    let waits = || LakeError::filling(declared, "the token's filter");
+    if !declared.knows(&table.schema()) {
+        return Err(waits());
+    }
+    GuardedTable::new(name, table, filter).map_err(|_| waits())
 }
 
 impl Queries {
@@ -152,12 +199,7 @@ impl Queries {
         reads: &mut Reads,
     ) -> Result<SessionState> {
         let names = Names { schema: MemorySchemaProvider::new(), reader: room.reader.as_deref(), named };
-        let views = &self.source().views;
-        for view in views.names() {
-            if let Some(table) = reads.past.get(&view).cloned().or_else(|| views.table(&view)) {
-                names.add(&view, table)?;
-            }
-        }
+        names.add_views(self.source().views.as_ref(), reads)?;
         let tables = self.source().tables.now();
         let mut hybrids = Vec::with_capacity(tables.len());
         for table in tables.iter() {

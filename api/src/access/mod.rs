@@ -332,9 +332,17 @@ pub async fn read_view(
             let info = engine.views().into_iter().find(|info| info.name == view);
             let info = info.ok_or_else(|| Problem::not_found(format!("no view {view}: GET /v1/views lists them")))?;
             let guard = Guard::new(&info.schema, filter.condition.as_deref(), &filter.masked);
-            Some(guard.map_err(|mistake| {
-                Problem::forbidden(format!("the token's filter for {view} does not fit it: {mistake}: mend the filter"))
-            })?)
+            Some(match (guard, engine.filling(view)) {
+                // The filter is written for the columns that are declared.
+                (guard, Some(filling)) if guard.is_err() || !filling.knows(&info.schema) => {
+                    return Err(Problem::filling(&filling, "the token's filter"));
+                }
+                (Ok(guard), _) => guard,
+                (Err(mistake), _) => {
+                    let message = format!("the token's filter for {view} does not fit it: {mistake}: mend the filter");
+                    return Err(Problem::forbidden(message));
+                }
+            })
         }
     };
     Ok(engine.read_guarded(view, request, guard).await?)

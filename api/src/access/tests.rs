@@ -392,6 +392,55 @@ async fn no_stream_over_refused_or_late_rows_shows_what_a_filter_hides() {
     running.stop().await;
 }
 
+/// A column went out of a view's declaration, and out of the filter with it: while the former version is served, which has it, that
+/// filter shows nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_filter_shows_nothing_of_a_version_with_columns_that_it_does_not_know() {
+    let dir = tempfile::tempdir().unwrap();
+    let settling = || {
+        let mut config = guarded(dir.path());
+        config.lake.tables = vec![lake::TableConfig::of("listens")];
+        config
+    };
+    let running = crate::start(settling()).await.unwrap();
+    fill(&running).await;
+    let before = get(&running, "/v1/views/plays?wait=20s", READ).await.json();
+    let flushed = with(running.http(), "POST /v1/lake/listens/flush", Some(ADMIN), "").await;
+    assert_eq!(flushed.status, 200, "{}", flushed.body);
+    for partition in running.broker().catalog().topic("listens").unwrap().partitions().iter() {
+        let deleted = Change::LogStart(partition.clone(), partition.high_watermark());
+        running.broker().lane().commit(vec![deleted], Ack::Durable).await.unwrap();
+    }
+    running.stop().await;
+    // What the view is filled from cannot be read.
+    let (files, away) = (dir.path().join("lake/listens"), dir.path().join("away"));
+    std::fs::rename(&files, &away).unwrap();
+    let mut config = settling();
+    let view = &mut config.engine.views[0];
+    view.sql = view.sql.replace(", avg(ms) AS mean", "");
+    let jazz = RowFilter { condition: Some("genre = 'jazz'".into()), masked: Vec::new() };
+    config.tokens[3].filters.insert("plays".into(), jazz);
+    let running = crate::start(config).await.unwrap();
+    assert_eq!(get(&running, "/v1/views/plays", READ).await.json()["rows"], before["rows"]);
+    for reply in [
+        get(&running, "/v1/views/plays", JAZZ).await,
+        get(&running, "/v1/dashboards/music/panels/0", JAZZ).await,
+        sql(&running, "SELECT plays FROM plays", JAZZ).await,
+    ] {
+        assert!(reply.status == 503 && reply.body.contains("the token's filter"), "{}", reply.body);
+    }
+    std::fs::rename(&away, &files).unwrap();
+    let begin = std::time::Instant::now();
+    while running.engine().filling("plays").is_some() {
+        assert!(begin.elapsed().as_secs() < 60, "the view is filled");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let reply = get(&running, "/v1/views/plays", JAZZ).await;
+    assert!(reply.status == 200 && reply.body.contains("jazz"), "{}", reply.body);
+    shows_nothing_else("plays", &reply);
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_that_does_not_fit_stops_the_start() {
     let dir = tempfile::tempdir().unwrap();

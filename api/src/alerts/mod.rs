@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use broker::{Broker, Change, Family, TimestampMs};
-use lake::{Lake, QueryKind, SqlRequest};
+use lake::{Lake, LakeError, LakeErrorKind, QueryKind, SqlRequest};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use tokio::sync::watch;
@@ -50,6 +50,8 @@ pub struct Seen {
     pub checked_ms: Option<TimestampMs>,
     /// Why the last look failed, if it did.
     pub error: Option<String>,
+    /// What is being filled that its query needs; what it holds to be wrong stays so meanwhile.
+    pub waits_for: Option<String>,
     /// How often it looked since the start.
     pub looks: u64,
     /// How many of these failed.
@@ -162,31 +164,33 @@ impl Look {
     async fn once(&self) {
         let rows = self.rows().await;
         let now = self.broker.clock().now_ms();
-        let outcome = match rows {
-            Ok(rows) => self.take_in(rows, now).await,
-            Err(error) => Err(error),
+        let (error, waits_for) = match rows {
+            Ok(rows) => (self.take_in(rows, now).await.err(), None),
+            Err(error) if error.kind == LakeErrorKind::Filling => (None, Some(error.message)),
+            Err(error) => (Some(error.message), None),
         };
         let mut seen = self.alert.seen.lock();
         seen.looks += 1;
         seen.checked_ms = Some(now);
-        if let Err(error) = &outcome {
+        if let Some(error) = &error {
             if seen.error.as_ref() != Some(error) {
                 tracing::warn!(alert = self.alert.config.name, error, "an alert cannot look");
             }
             seen.failures += 1;
         }
-        seen.error = outcome.err();
+        (seen.error, seen.waits_for) = (error, waits_for);
     }
 
-    async fn rows(&self) -> Result<Vec<Map<String, Value>>, String> {
+    async fn rows(&self) -> Result<Vec<Map<String, Value>>, LakeError> {
         let request = SqlRequest {
             sql: self.alert.config.sql.clone(),
             row_limit: INSTANCES_MAX,
             kind: QueryKind::Alert,
             ..SqlRequest::default()
         };
-        let answer = self.lake.sql(request).await.map_err(|error| error.to_string())?;
-        objects(&answer.schema, answer.rows).map_err(|problem| problem.detail().to_owned())
+        let answer = self.lake.sql(request).await?;
+        let objects = objects(&answer.schema, answer.rows);
+        objects.map_err(|problem| LakeError::new(LakeErrorKind::Bug, problem.detail()))
     }
 
     /// State and notices are one commit: what was told is known to have been told, and the other way round.

@@ -63,6 +63,7 @@ fn shown(alert: &Alert, seen: &Seen, deliveries: Vec<Value>) -> Value {
         "since": seen.state.since_ms().map(time_text),
         "checked": seen.checked_ms.map(time_text),
         "error": seen.error,
+        "waits_for": seen.waits_for,
         "every_seconds": config.every_ms as f64 / 1000.0,
         "for_seconds": config.for_ms as f64 / 1000.0,
         "clear_for_seconds": config.clear_for_ms as f64 / 1000.0,

@@ -44,7 +44,7 @@ impl Change {
 pub enum Feed {
     /// The rows of a stream.
     Stream(Arc<Stream>),
-    /// The changes of a view.
+    /// The changes of a view, as it is declared.
     View(ViewInfo),
 }
 
@@ -62,7 +62,7 @@ impl Feed {
                 streams.iter().find(|stream| stream.name() == name).cloned().map(Feed::Stream).ok_or(missing)
             }
             SinkSource::View(name) => {
-                let views = engine.views();
+                let views = engine.declared_views();
                 let names: Vec<&str> = views.iter().map(|view| view.name.as_str()).collect();
                 let missing = format!("no view {name}: there are {}", names.join(", "));
                 views.iter().find(|view| view.name == *name).cloned().map(Feed::View).ok_or(missing)

@@ -54,7 +54,8 @@ impl Sinks {
                 SinkKind::Postgres(table) => {
                     let feed =
                         Feed::find(engine, &table.source).map_err(|error| format!("sink {}: {error}", config.name));
-                    let sink = feed.and_then(|feed| TableSink::new(broker.clone(), &config.name, table, feed));
+                    let parts = (broker.clone(), engine.clone());
+                    let sink = feed.and_then(|feed| TableSink::new(parts, &config.name, table, feed));
                     match sink {
                         Ok(sink) => tables.push(Arc::new(sink)),
                         Err(mistake) => mistakes.push(mistake),

@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 
+use engine::ViewInfo;
+
 use super::feed::{Change, Feed, Row, json_of, postgres_type, text_of};
 use crate::config::PostgresSinkConfig;
 
@@ -73,6 +75,24 @@ impl Plan {
             }
         }
         Ok(Plan { table: quoted_path(&config.table), columns, key })
+    }
+
+    /// Whether the changes of another version of the view are changes of the table's rows: named by the same columns, and with
+    /// all that the table is filled from.
+    pub fn takes(&self, declared: &ViewInfo, served: &ViewInfo) -> bool {
+        let field = |view: &ViewInfo, name: &str| view.schema.field_with_name(name).ok().cloned();
+        let same_field = |column: &Column| field(declared, &column.from) == field(served, &column.from);
+        (&declared.keys, declared.windows) == (&served.keys, served.windows) && self.columns.iter().all(same_field)
+    }
+
+    /// Whether a change of a view says all that is needed of its row. One that does not was told of a version that another one has
+    /// taken over from, which tells its rows anew.
+    pub fn is_whole(&self, change: &Change) -> bool {
+        let says = |column: &Column| change.row.contains_key(&column.from);
+        match change.gone {
+            true => self.key.iter().all(|at| says(&self.columns[*at])),
+            false => self.columns.iter().all(says),
+        }
     }
 
     /// Makes the table when it is not there.
@@ -227,6 +247,45 @@ mod tests {
             r#"DELETE FROM "public"."Factures" AS t USING unnest($1::text[]) AS r(c0) WHERE t."Id" IS NOT DISTINCT FROM r.c0::bigint"#
         );
         assert_eq!(quoted(r#"a"b"#), r#""a""b""#);
+    }
+
+    #[test]
+    fn other_versions_of_a_view_fill_the_table_where_they_have_its_rows() {
+        use arrow::datatypes::DataType::{self, Float64, Int64, Utf8};
+        use arrow::datatypes::{Field, Schema};
+        let view = |columns: &[(&str, DataType)], keys: &[&str]| ViewInfo {
+            name: "v".into(),
+            sql: String::new(),
+            stream: "s".into(),
+            schema: std::sync::Arc::new(Schema::new(
+                columns.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)).collect::<Vec<_>>(),
+            )),
+            keys: keys.iter().map(|key| (*key).to_owned()).collect(),
+            windows: None,
+            emit: engine::Emit::Changes,
+        };
+        let declared = view(&[("id", Int64), ("montant", Float64), ("more", Utf8)], &["id"]);
+        for (served, takes) in [
+            (view(&[("id", Int64), ("montant", Float64)], &["id"]), true),
+            (view(&[("id", Int64), ("less", Utf8), ("montant", Float64)], &["id"]), true),
+            (view(&[("id", Int64), ("more", Utf8)], &["id"]), false),
+            (view(&[("id", Int64), ("montant", Int64)], &["id"]), false),
+            (view(&[("id", Int64), ("less", Utf8), ("montant", Float64)], &["id", "less"]), false),
+        ] {
+            assert_eq!(plan().takes(&declared, &served), takes, "{:?}", served.schema);
+        }
+        let said = |names: &[&str], gone| Change {
+            row: names.iter().map(|name| ((*name).to_owned(), "1".to_owned())).collect(),
+            ..change(1, "1", gone)
+        };
+        for (change, whole) in [
+            (said(&["id", "montant", "more"], false), true),
+            (said(&["id"], false), false),
+            (said(&["id"], true), true),
+            (said(&["other"], true), false),
+        ] {
+            assert_eq!(plan().is_whole(&change), whole, "{change:?}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub struct TableStatus {
     pub connected: bool,
     /// What went wrong last, until it goes well again.
     pub error: Option<String>,
+    /// What is being filled that the table is filled from.
+    pub waits_for: Option<String>,
     /// Records taken.
     pub records: u64,
     /// Rows that the database took; of several records with one key in one transaction, the last.
@@ -41,6 +43,7 @@ impl TableStatus {
     pub fn word(&self) -> &'static str {
         match (self.off, self.connected) {
             (true, _) => "off",
+            (false, true) if self.waits_for.is_some() => "waiting",
             (false, true) => "running",
             (false, false) => "away",
         }
@@ -53,6 +56,7 @@ impl TableStatus {
             "state": self.word(),
             "topic": self.topic,
             "error": self.error.clone().or(hint),
+            "waits_for": self.waits_for,
             "records": self.records,
             "rows": self.rows,
             "refused": self.refused,

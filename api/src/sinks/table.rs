@@ -9,6 +9,7 @@ use broker::{
     Ack, Append, BatchBuilder, Broker, Change as Commit, Family, Hold, Kind, LogId, NewTopic, Offset, Origin,
     Partition, PartitionIndex, Waiter,
 };
+use engine::{Engine, Filling};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -25,6 +26,8 @@ const READ_BYTES: usize = 4 << 20;
 const IDLE: Duration = Duration::from_secs(3);
 /// Longest time of one transaction.
 const LOAD_MAX: Duration = Duration::from_secs(120);
+/// Time between two looks at how far a view is that the sink needs.
+const FILL_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two attempts at rows whose foreign key is not there.
 const REFERENCE_PAUSE: Duration = Duration::from_millis(250);
 /// `meta`: this, the sink's name, 0 and a log's id u32 BE → i64 BE, the offset below which refused rows are written down.
@@ -40,6 +43,7 @@ pub struct TableSink {
     feed: Feed,
     plan: Plan,
     broker: Arc<Broker>,
+    engine: Arc<Engine>,
     hold: Hold,
     status: Mutex<TableStatus>,
 }
@@ -67,12 +71,17 @@ impl TableSink {
     ///
     /// # Errors
     /// What does not fit.
-    pub fn new(broker: Arc<Broker>, name: &str, config: &PostgresSinkConfig, feed: Feed) -> Result<TableSink, String> {
+    pub fn new(
+        (broker, engine): (Arc<Broker>, Arc<Engine>),
+        name: &str,
+        config: &PostgresSinkConfig,
+        feed: Feed,
+    ) -> Result<TableSink, String> {
         let plan = Plan::new(config, &feed).map_err(|error| format!("sink {name}: {error}"))?;
         let hold = broker.holds().register(format!("sink {name}"));
         let status = TableStatus { off: config.url.is_none(), ..TableStatus::default() };
         let (name, config, status) = (name.to_owned(), config.clone(), Mutex::new(status));
-        Ok(TableSink { name, config, feed, plan, broker, hold, status })
+        Ok(TableSink { name, config, feed, plan, broker, engine, hold, status })
     }
 
     /// How it stands.
@@ -144,6 +153,13 @@ impl TableSink {
                 status.connected = true;
                 status.error = None;
             }
+            if let Some(filling) = self.waits_for() {
+                self.status.lock().waits_for = Some(filling.needed_by("the sink"));
+                tokio::time::sleep(FILL_PAUSE).await;
+                database.ping().await?;
+                continue;
+            }
+            self.status.lock().waits_for = None;
             let Some(batch) = self.read(&mut places, pace).await? else {
                 if tokio::time::timeout(IDLE, waiter.woken()).await.is_err() {
                     database.ping().await?;
@@ -153,6 +169,14 @@ impl TableSink {
             self.bring(&mut database, batch, &mut places, pace).await?;
             tokio::time::sleep(Duration::from_millis(self.config.interval_ms)).await;
         }
+    }
+
+    /// The declared version of the view, while that is filled and the rows of the one that is served are not the table's.
+    fn waits_for(&self) -> Option<Filling> {
+        let Feed::View(declared) = &self.feed else { return None };
+        let filling = self.engine.filling(&declared.name)?;
+        let served = self.engine.views().into_iter().find(|view| view.name == declared.name)?;
+        (!self.plan.takes(declared, &served)).then_some(filling)
     }
 
     /// Asks the database where it stands in each partition, and watches them.
@@ -208,6 +232,7 @@ impl TableSink {
             let wanted = read.iter().skip(1).take_while(|batch| batch.base_offset() < behind).count() + 1;
             let (mut taken, count) = self.feed.changes(*index, &read[..wanted.min(read.len())], from)?;
             let mut next = read[..count].last().map_or(place.offset, |last| last.next_offset());
+            taken.retain(|change| matches!(self.feed, Feed::Stream(_)) || self.plan.is_whole(change));
             if pace.is_slow() && taken.len() > most {
                 // Whole batches were too many: the rest of this one is read again.
                 next = taken[most].offset;

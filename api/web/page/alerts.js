@@ -33,7 +33,7 @@ function alertTable(alerts) {
   if (!alerts.length) return nothing("No alerts", "Declare one under [[alerts]] in the configuration.");
   const channels = (a) => Object.entries(a.channels ?? {}).filter(([, to]) => to && to.length !== 0).map(([kind]) => kind).join(", ") || "page only";
   return table("Alerts", [
-    { title: "Alert", cell: (a) => el("span", { title: a.sql }, a.name) }, { title: "State", cell: (a) => (a.error ? tag("cannot be checked", "bad", a.error) : tag(a.state, KIND[a.state] ?? "")) }, { title: "Severity", cell: (a) => a.severity },
+    { title: "Alert", cell: (a) => el("span", { title: a.sql }, a.name) }, { title: "State", cell: (a) => (a.error ? tag("cannot be checked", "bad", a.error) : a.waits_for ? tag("waits", "warn", a.waits_for) : tag(a.state, KIND[a.state] ?? "")) }, { title: "Severity", cell: (a) => a.severity },
     { title: "Tells", cell: channels }, { title: "Every", class: "num", cell: (a) => duration(a.every_seconds) }, { title: "Looked at", class: "num", cell: (a) => ago(a.checked) },
   ], alerts);
 }

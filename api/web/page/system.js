@@ -52,7 +52,7 @@ function copies({ brokers, clamped, asked }) {
 // How the databases of the sinks stand, as one.
 function postgres(sinks) {
   const tables = sinks.filter((sink) => sink.kind === "postgres" && sink.state !== "off");
-  const away = tables.filter((sink) => sink.state !== "running");
+  const away = tables.filter((sink) => sink.state === "away");
   const behind = tables.reduce((sum, sink) => sum + (sink.lag ?? 0), 0);
   if (!tables.length) return { text: "none", unit: null, status: null };
   return away.length ? { text: "away", unit: null, status: "red" } : { text: "up", unit: behind ? `${compact(behind)} behind` : null, status: "green" };

@@ -16,7 +16,7 @@ use super::{Kind, Mistake};
 use crate::check::Compiled;
 use crate::claims::claims;
 use crate::error::{EngineError, Result};
-use crate::identity::{Former, Version, identify};
+use crate::identity::{Version, identify};
 use crate::running::Running;
 use crate::shared::{RunningView, Who};
 use crate::start::More;
@@ -186,7 +186,7 @@ impl Work<'_> {
             Step::Start(new) => {
                 let mut versions = Vec::new();
                 for plan in &new.views {
-                    let known = identify(&self.engine.broker, plan, &self.after.compiled.streams, Former::Any).await?;
+                    let known = identify(&self.engine.broker, plan, &self.after.compiled.streams).await?;
                     versions.extend([known.served].into_iter().chain(known.successor));
                 }
                 self.start(&new, &versions).await
@@ -219,7 +219,7 @@ impl Work<'_> {
             self.running.successors.retain(|view| *view.plan.name != *name);
             self.engine.show(&self.running);
         }
-        let known = identify(&self.engine.broker, plan, &self.after.compiled.streams, Former::Any).await?;
+        let known = identify(&self.engine.broker, plan, &self.after.compiled.streams).await?;
         let is_declared = known.successor.is_none();
         let mut versions: Vec<Version> = known.successor.into_iter().filter(|_| !stays).collect();
         if is_declared || served.paused.is_some() {

@@ -7,7 +7,7 @@ use super::change::Work;
 use crate::check::Compiled;
 use crate::error::Result;
 use crate::follow::Follower;
-use crate::identity::{Former, Version, identify};
+use crate::identity::{Version, identify};
 use crate::shared::Who;
 
 /// Who leaves, and under which number its log is held meanwhile.
@@ -33,7 +33,7 @@ impl Work<'_> {
         self.running.derived.retain(|known| !is_new(known.plan.stream.name()));
         let mut versions: Vec<Version> = Vec::new();
         for plan in &new.views {
-            let known = identify(&self.engine.broker, plan, &self.after.compiled.streams, Former::Any).await?;
+            let known = identify(&self.engine.broker, plan, &self.after.compiled.streams).await?;
             versions.extend([known.served].into_iter().chain(known.successor));
         }
         self.start(new, &versions).await?;

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::definitions::{done, start, stop, wrong};
 use super::derived::values;
+use super::fill::{Kept, produce, trim};
 use super::*;
-use crate::Kind;
+use crate::{HistorySlot, Kind};
 
 const CLICKS: &str = "CREATE STREAM clicks (uid BIGINT NOT NULL, amount BIGINT, ts TIMESTAMP NOT NULL) \
      WITH (topic = 'events', event_time = 'ts', lateness = '10 seconds', idle_timeout = '0 ms')";
@@ -125,6 +126,44 @@ async fn settings_are_altered_under_writers_and_readers() {
     let rows = read(&engine, "by_minute").await;
     let of_nine: Vec<&str> = rows.iter().filter(|row| row[2] == "9").map(|row| row[3].as_str()).collect();
     assert_eq!((of_nine, records(&broker, "by_minute.late").await.len()), (vec!["2", "1"], 1), "{rows:?}");
+    stop(broker, engine).await;
+}
+
+/// Who waits for a derived stream, or for a view over it, goes on with what takes their places.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_stays_with_what_is_altered() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open_broker(dir.path()).await;
+    create(&broker, "events", 2).await;
+    let engine = Engine::start_with(broker.clone(), config(&[]), HistorySlot::awaited()).await.unwrap();
+    done(&engine, CLICKS).await;
+    produce(&broker, 0..200).await;
+    let kept = Kept::of(&broker, &engine, "clicks").await;
+    trim(&broker, 0, 2_000).await;
+    trim(&broker, 1, 2_000).await;
+    let over_it = "CREATE STREAM big AS SELECT uid, amount, ts FROM clicks WHERE amount > 4; \
+                   CREATE MATERIALIZED VIEW by_user AS SELECT uid, count(*) AS n FROM big GROUP BY uid";
+    done(&engine, over_it).await;
+    let waits = async |name: &'static str| {
+        let waiting = tokio::spawn({
+            let engine = engine.clone();
+            async move { engine.wait_fresh(name, 20_000).await }
+        });
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert!(!waiting.is_finished(), "{name} waits for the lake");
+        waiting
+    };
+    let waiting = [waits("big").await, waits("by_user").await];
+    assert_eq!(done(&engine, "ALTER STREAM clicks ADD COLUMN genre VARCHAR").await, ["altered"]);
+    engine.set_history(Arc::new(kept));
+    for waited in waiting {
+        waited.await.unwrap().unwrap();
+    }
+    let counted: i64 = read(&engine, "by_user").await.iter().map(|row| row[1].parse::<i64>().unwrap()).sum();
+    // See `produce`: of each batch nine of ten events are good, the amount is that of the batch and their number.
+    let good = (0..200_i64).flat_map(|batch| (0..10).filter(|n| *n != 7).map(move |n| batch + n));
+    assert_eq!(counted, 2 * good.filter(|amount| *amount > 4).count() as i64);
+    assert_eq!(values(&broker, "big").await.len() as i64, counted);
     stop(broker, engine).await;
 }
 

@@ -134,6 +134,7 @@ async fn what_leaves_a_view_leaves_its_topic() {
         .into();
     config.views[0].retention_ms = None;
     let engine = Engine::start(broker.clone(), config).await.unwrap();
+    settled(&engine).await;
     let rows = read(&engine, "m").await;
     assert_eq!(rows.len(), 8);
     assert_eq!(newest(&broker, "m").await.len(), rows.len());

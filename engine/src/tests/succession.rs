@@ -152,14 +152,133 @@ async fn a_start_goes_on_with_both_and_with_what_files_say() {
     let engine = Engine::start(broker.clone(), config(&[&changed])).await.unwrap();
     settled(&engine).await;
     assert_eq!(read(&engine, "v").await.len(), 8);
-    // Other columns: what files name goes by them, so the view begins anew.
-    engine.stop().await;
-    let columns = changed.replace("AS total", "AS most");
-    let engine = Engine::start_with(broker.clone(), config(&[&columns]), HistorySlot::awaited()).await.unwrap();
-    assert!(status(&engine, "v").successor.is_none() && engine.views()[0].schema.field_with_name("most").is_ok());
-    assert!(newest(&broker, "v").await.is_empty());
-    engine.stop().await;
-    broker.stop().await.unwrap();
+    stop(broker, engine).await;
+}
+
+/// What a file may say of `v` after it said `BY_MINUTE`, and whether it has all columns that `v` had.
+const OTHER_COLUMNS: [(&str, bool, &str); 7] = [
+    (
+        "a column more",
+        true,
+        "AS SELECT genre, count(*) AS n, sum(amount) AS total, max(price) AS dear FROM s \
+         GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre",
+    ),
+    ("a column less", false, "AS SELECT genre, count(*) AS n FROM s GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre"),
+    (
+        "another name",
+        false,
+        "AS SELECT genre, count(*) AS n, sum(amount) AS most FROM s GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre",
+    ),
+    (
+        "another type",
+        true,
+        "AS SELECT genre, count(*) AS n, avg(amount) AS total FROM s GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), genre",
+    ),
+    (
+        "another key",
+        true,
+        "AS SELECT uid, genre, count(*) AS n, sum(amount) AS total FROM s \
+         GROUP BY TUMBLE(ts, INTERVAL '1' MINUTE), uid, genre",
+    ),
+    ("no window", false, "AS SELECT genre, count(*) AS n, sum(amount) AS total FROM s GROUP BY genre"),
+    (
+        "other windows, told when they are closed",
+        true,
+        "AS SELECT genre, count(*) AS n, sum(amount) AS total FROM s \
+         GROUP BY TUMBLE(ts, INTERVAL '30' SECOND), genre EMIT FINAL",
+    ),
+];
+
+/// The former version is served with the columns that it had, until one commit makes the declared one the view.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_other_columns_serves_the_former_ones() {
+    for (what, has_all, query) in OTHER_COLUMNS {
+        let dir = tempfile::tempdir().unwrap();
+        let live = format!("v {BY_MINUTE}");
+        let (broker, engine, kept) = let_go(dir.path(), &[&live]).await;
+        let (mut before, columns) = (read(&engine, "v").await, engine.views()[0].schema.clone());
+        engine.stop().await;
+        let changed = config(&[&format!("v {query}")]);
+        for start in 0..2 {
+            let engine = Engine::start_with(broker.clone(), changed.clone(), HistorySlot::awaited()).await.unwrap();
+            assert_eq!((read(&engine, "v").await, &engine.views()[0].schema), (before, &columns), "{what}");
+            assert!(engine.views()[0].sql.ends_with(BY_MINUTE) && engine.declared_views()[0].sql.ends_with(query));
+            let filling = engine.filling("v").unwrap();
+            assert_eq!(filling.view.schema, engine.declared_views()[0].schema, "{what}");
+            assert!(filling.to_string().contains(&format!("{} offsets left", 4_000 + start * 200)), "{filling}");
+            assert_eq!(filling.knows(&columns), has_all, "{what}");
+            produce(&broker, 200 + start * 10..210 + start * 10).await;
+            before = read(&engine, "v").await;
+            assert_eq!(newest(&broker, "v").await.len(), before.len(), "{what}: the topic is the former one's");
+            engine.stop().await;
+        }
+        let engine = Engine::start_with(broker.clone(), changed, HistorySlot::awaited()).await.unwrap();
+        let mut changes = engine.changes("v").unwrap();
+        changes.mark_unchanged();
+        engine.set_history(kept);
+        settled(&engine).await;
+        assert!(engine.filling("v").is_none() && changes.has_changed().unwrap(), "{what}");
+        done(&engine, &format!("CREATE MATERIALIZED VIEW w {query}")).await;
+        assert_eq!(read(&engine, "v").await, read(&engine, "w").await, "{what}");
+        assert_eq!(newest(&broker, "v").await, newest(&broker, "w").await, "{what}");
+        assert_eq!(ids(&broker).len(), 2, "{what}: nothing is left of the former version");
+        stop(broker, engine).await;
+    }
+}
+
+/// What a file may say of the stream afterwards, and whether the view over it goes on without being computed anew.
+const OTHER_STREAMS: [(&str, bool, fn(&mut StreamConfig)); 6] = [
+    ("a column more", true, |stream| stream.columns.push(column("more", "BIGINT", false))),
+    ("two columns more", true, |stream| {
+        stream.columns.extend([column("more", "BIGINT", false), column("most", "VARCHAR", false)]);
+    }),
+    ("one that is required", false, |stream| stream.columns.push(column("more", "BIGINT", true))),
+    ("one before one that is required", false, |stream| {
+        stream.columns.extend([column("more", "BIGINT", false), column("most", "VARCHAR", true)]);
+    }),
+    ("one among the others", false, |stream| stream.columns.insert(1, column("more", "BIGINT", false))),
+    ("another check", false, |stream| stream.checks.clear()),
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_with_columns_more_in_the_stream_goes_on_with_the_view() {
+    for (what, goes_on, change) in OTHER_STREAMS {
+        let dir = tempfile::tempdir().unwrap();
+        let live = format!("v {BY_MINUTE}");
+        let (broker, engine, kept) = let_go(dir.path(), &[&live]).await;
+        let before = read(&engine, "v").await;
+        engine.stop().await;
+        let mut changed = config(&[&live]);
+        change(&mut changed.streams[0]);
+        for start in 0..2 {
+            let engine = Engine::start_with(broker.clone(), changed.clone(), HistorySlot::awaited()).await.unwrap();
+            assert!(engine.filling("v").is_none());
+            let rows = engine.read("v", ReadRequest::default()).await.unwrap();
+            assert_eq!(text(&rows) == before, goes_on, "{what} {start}");
+            engine.stop().await;
+        }
+        if !goes_on {
+            broker.stop().await.unwrap();
+            continue;
+        }
+        // The view takes such a column as well: the former version is served until that is filled.
+        let query = BY_MINUTE.replace("count(*) AS n", "count(*) AS n, max(more) AS more");
+        let mut taken = config(&[&format!("v {query}")]);
+        change(&mut taken.streams[0]);
+        let engine = Engine::start_with(broker.clone(), taken, HistorySlot::awaited()).await.unwrap();
+        assert_eq!(read(&engine, "v").await, before, "{what}");
+        assert!(engine.filling("v").unwrap().view.schema.field_with_name("more").is_ok());
+        append(&broker, "events", 0, &[event(1, "jazz", 1, 199_500).replace("\"uid\"", "\"more\":5,\"uid\"")]).await;
+        assert_eq!(read(&engine, "v").await.len(), before.len());
+        engine.set_history(kept);
+        settled(&engine).await;
+        done(&engine, &format!("CREATE MATERIALIZED VIEW w {query}")).await;
+        let rows = read(&engine, "v").await;
+        assert_eq!(rows, read(&engine, "w").await, "{what}");
+        assert!(rows.iter().any(|row| row.contains(&"5".to_string())), "{what}: {rows:?}");
+        assert_eq!(newest(&broker, "v").await, newest(&broker, "w").await, "{what}");
+        stop(broker, engine).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ mod crash;
 mod decoded;
 mod encodings;
 mod faults;
+mod filling;
 mod history;
 mod iceberg;
 mod merging;

@@ -20,9 +20,10 @@ use crate::config::{LakeConfig, SliceColumn, SqlLimits, TableConfig};
 use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Parts};
 use crate::layout::Layout;
-use crate::query::{SqlAnswer, SqlRequest, Views};
+use crate::query::{SqlAnswer, SqlRequest};
 use crate::settle::{Fault, Step};
 use crate::tables::Table;
+use crate::views::Views;
 use crate::writer::WriteLimits;
 
 pub const TOPIC: &str = "listens";

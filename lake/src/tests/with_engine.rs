@@ -16,7 +16,7 @@ fn column(name: &str, sql_type: &str) -> ColumnConfig {
     ColumnConfig { name: name.into(), sql_type: sql_type.into(), required: false, ..ColumnConfig::default() }
 }
 
-fn pipeline() -> EngineConfig {
+pub(super) fn pipeline() -> EngineConfig {
     let stream = StreamConfig {
         name: "plays".into(),
         topic: "music.plays".into(),
@@ -44,24 +44,28 @@ fn pipeline() -> EngineConfig {
     }
 }
 
-struct Running {
-    _dir: tempfile::TempDir,
-    broker: Arc<Broker>,
-    engine: Arc<Engine>,
+pub(super) struct Running {
+    pub(super) _dir: tempfile::TempDir,
+    pub(super) broker: Arc<Broker>,
+    pub(super) engine: Arc<Engine>,
 }
 
 async fn running() -> Running {
+    running_with(pipeline()).await
+}
+
+pub(super) async fn running_with(pipeline: EngineConfig) -> Running {
     let dir = tempfile::tempdir().unwrap();
     let config =
         BrokerConfig { data_dir: dir.path().join("data"), durability: Durability::Os, ..BrokerConfig::default() };
     let broker = Broker::open(config, Clock::system()).await.unwrap();
     let new = NewTopic { name: "music.plays".into(), partitions: 1, config: BTreeMap::new() };
     broker.catalog().ensure(new).await.unwrap();
-    let engine = Engine::start(broker.clone(), pipeline()).await.unwrap();
+    let engine = Engine::start(broker.clone(), pipeline).await.unwrap();
     Running { _dir: dir, broker, engine }
 }
 
-async fn produce(broker: &Broker, values: &[String]) {
+pub(super) async fn produce(broker: &Broker, values: &[String]) {
     let mut batch = BatchBuilder::new();
     let now = broker.clock().now_ms();
     values.iter().for_each(|value| batch.push(now, None, Some(value.as_bytes()), &[]));
@@ -70,7 +74,7 @@ async fn produce(broker: &Broker, values: &[String]) {
     broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
 }
 
-fn play(genre: &str, user: i64) -> String {
+pub(super) fn play(genre: &str, user: i64) -> String {
     json!({"ts": "2026-11-20T10:00:00Z", "genre": genre, "user_id": user, "paid": user % 2 == 0, "price": "1.25",
         "released": "1999-12-31", "score": 0.5})
     .to_string()

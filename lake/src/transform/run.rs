@@ -129,7 +129,7 @@ async fn plan(queries: &Queries, table: &WrittenTable) -> Result<Planned> {
     let result = columns(queries.plan(statement).await?.schema().as_arrow())?;
     let rows = match config.mode {
         TransformMode::History => history::columns(config, &result)?,
-        _ => result,
+        _ => result.clone(),
     };
     for name in &config.sort {
         if rows.index_of(name).is_err() {
@@ -140,7 +140,7 @@ async fn plan(queries: &Queries, table: &WrittenTable) -> Result<Planned> {
     if config.mode == TransformMode::ReplaceSlices && layout.level_names().is_empty() {
         return Err(LakeError::config("replace_slices needs slice columns: set slice, or mode = \"replace\""));
     }
-    Ok(Planned { layout, sources })
+    Ok(Planned { layout, result, sources })
 }
 
 /// Checks what can be known of transforms before anything is open; gives them with their queries read.
@@ -276,6 +276,12 @@ impl Runner {
         let statement = table.template.fill(parameters)?;
         // kept to the end: what it reads is not deleted meanwhile
         let prepared = self.queries.prepare_work(statement, &config.name).await?;
+        // Another version of a view than the declared one may be served, and give other columns.
+        if let Some(filling) = self.queries.filling(&planned.sources)
+            && columns(prepared.plan.schema().as_arrow())? != planned.result
+        {
+            return Err(LakeError::filling(&filling, "the transform"));
+        }
         let frame = match config.mode {
             TransformMode::History => self.history(&prepared, table, parameters).await?,
             _ => DataFrame::new(prepared.state.clone(), prepared.plan.clone()),

@@ -49,6 +49,8 @@ pub struct WrittenTable {
 pub struct Planned {
     /// Columns and slices.
     pub layout: Arc<Layout>,
+    /// The columns of its result, by the views as they are declared.
+    pub result: SchemaRef,
     /// The tables and views that it reads.
     pub sources: BTreeSet<String>,
 }
