@@ -4,6 +4,9 @@
 //! every digit; strings without escapes borrow from the input. Nested values are checked
 //! and handed out as their text. Tests compare
 //! what it accepts with serde_json.
+//!
+//! What each field goes through is inlined by name: without link-time optimisation (`lto = "off"`) these were calls from one of the crate's units
+//! into another, and more than a quarter of all that a count of JSON events took.
 
 use std::borrow::Cow;
 
@@ -79,6 +82,7 @@ impl<'a> JsonScanner<'a> {
     }
 
     /// The next field of the object; None after its end, when nothing else follows it.
+    #[inline(always)]
     pub(crate) fn next_field(&mut self, first: bool) -> Scan<Option<(Cow<'a, str>, JsonValue<'a>)>> {
         self.skip_space();
         match self.peek() {
@@ -124,6 +128,7 @@ impl<'a> JsonScanner<'a> {
         Ok(value)
     }
 
+    #[inline(always)]
     fn field_name(&mut self) -> Scan<Cow<'a, str>> {
         if self.peek() != Some(b'"') {
             return Err(self.expected("a field name in double quotes"));
@@ -137,6 +142,7 @@ impl<'a> JsonScanner<'a> {
         Ok(name)
     }
 
+    #[inline(always)]
     fn value(&mut self, depth: usize) -> Scan<JsonValue<'a>> {
         self.skip_space();
         match self.peek() {
@@ -260,6 +266,7 @@ impl<'a> JsonScanner<'a> {
         }
     }
 
+    #[inline(always)]
     fn string(&mut self) -> Scan<Cow<'a, str>> {
         self.at += 1;
         let start = self.at;
