@@ -4,6 +4,7 @@
 //! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
 mod entries;
+mod options;
 mod read_only;
 mod wal;
 
@@ -13,8 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBCompressionType,
-    DBRawIterator, Options, ReadOptions, UniversalCompactOptions, UniversalCompactionStopStyle, WriteBatch,
+    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch,
     WriteOptions,
 };
 
@@ -22,6 +22,7 @@ use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
 pub use entries::{Entries, Packed};
+use options::{database_options, family_options};
 pub use read_only::ReadOnly;
 pub use wal::DamagedLog;
 
@@ -29,15 +30,6 @@ pub use wal::DamagedLog;
 pub const FORMAT_VERSION: u32 = 1;
 /// Where the version stands in `meta`: u32 BE.
 pub const FORMAT_KEY: &[u8] = b"format";
-
-/// Files of the write-ahead log that are kept to be written anew.
-const WAL_FILES_KEPT: usize = 2;
-/// How many runs of like size of `log` are merged at once. Runs are memtables at first, of 64 MiB where much is written: so a batch is
-/// written once more before there is a GiB of them, and again at 16 GiB. RocksDB's default for the sizes let small merges
-/// gather the large runs as well: 4.2 bytes were written for each one of 6 GiB, and 2.9 so, for half the CPU.
-const LOG_RUNS_MERGED: i32 = 16;
-/// Runs of `log` that may differ in size by this many percent are of like size.
-const LOG_RUNS_LIKE_PERCENT: i32 = 100;
 
 /// How RocksDB names the subcode of an error by which a full disk is known.
 const NO_SPACE: &str = "No space left on device";
@@ -413,68 +405,6 @@ fn range_options(family: Family, from: &[u8], to: &[u8]) -> ReadOptions {
         // fixed one of 2 MiB was measured to read every byte of a 1 MiB fetch three times
         options.fill_cache(false);
     }
-    options
-}
-
-fn database_options(config: &BrokerConfig) -> Options {
-    let mut options = Options::default();
-    options.create_if_missing(true);
-    options.create_missing_column_families(true);
-    options.set_db_write_buffer_size(config.write_buffer_bytes);
-    // bounds the log that a restart replays, and the space that seldom written families pin
-    options.set_max_total_wal_size((config.write_buffer_bytes as u64).saturating_mul(2));
-    options.set_allow_concurrent_memtable_write(false); // one writer: nothing to be concurrent with
-    options.set_max_background_jobs(2);
-    options.set_bytes_per_sync(1 << 20);
-    // a file of the write-ahead log that is done with is written anew: its blocks are there and its length stays, so a sync has no
-    // inode to write, and the system's cache no pages to find. 5 to 30 % of produce's CPU here, more MiB/s with and without syncs
-    options.set_recycle_log_file_num(WAL_FILES_KEPT);
-    options.set_keep_log_file_num(4);
-    options.set_max_open_files(1_000);
-    options
-}
-
-fn family_options(family: Family, cache: &Cache) -> Options {
-    let mut options = Options::default();
-    let mut table = BlockBasedOptions::default();
-    table.set_block_cache(cache);
-    match family {
-        // DESIGN.md 4 measured: one large value per batch, written once, read in order, deleted in ranges. Runs are
-        // merged seldom and never all together, so write amplification stays near 3 and old files drop whole. A read asks the runs'
-        // filters, so more of them cost it little.
-        Family::Log => {
-            options.set_write_buffer_size(64 << 20);
-            options.set_compression_type(DBCompressionType::None);
-            options.set_compaction_style(rocksdb::DBCompactionStyle::Universal);
-            options.set_level_zero_file_num_compaction_trigger(LOG_RUNS_MERGED);
-            options.set_level_zero_slowdown_writes_trigger(6 * LOG_RUNS_MERGED);
-            options.set_level_zero_stop_writes_trigger(8 * LOG_RUNS_MERGED);
-            options.set_target_file_size_base(64 << 20);
-            let mut universal = UniversalCompactOptions::default();
-            universal.set_max_size_amplification_percent(1_000_000);
-            universal.set_min_merge_width(LOG_RUNS_MERGED);
-            universal.set_stop_style(UniversalCompactionStopStyle::Similar);
-            universal.set_size_ratio(LOG_RUNS_LIKE_PERCENT);
-            options.set_universal_compaction_options(&universal);
-            table.set_block_size(64 << 10);
-            table.set_bloom_filter(10.0, false); // without it a look-up reads a block, so a batch, of every run
-        }
-        // Levels, because what compaction replaced or removed must leave the disk: runs that are merged seldom keep it.
-        Family::Compacted => {
-            options.set_write_buffer_size(16 << 20);
-            options.set_compression_type(DBCompressionType::None);
-            options.set_level_compaction_dynamic_level_bytes(true);
-            table.set_block_size(64 << 10);
-            table.set_bloom_filter(10.0, false);
-        }
-        _ => {
-            options.set_write_buffer_size(16 << 20);
-            options.set_compression_type(DBCompressionType::Zstd);
-            table.set_block_size(16 << 10);
-            table.set_bloom_filter(10.0, false);
-        }
-    }
-    options.set_block_based_table_factory(&table);
     options
 }
 
