@@ -190,6 +190,7 @@ async fn overlapping_windows_leave_after_their_retention_and_with_their_definiti
     config.views[0] =
         ViewConfig { sql: format!("CREATE MATERIALIZED VIEW {}", HOPS.replace("'3'", "'2'")), ..ViewConfig::default() };
     let engine = Engine::start(broker.clone(), config).await.unwrap();
+    settled(&engine).await;
     let rows = short(read(&engine, "h").await);
     assert_eq!((rows.len(), rows[0].as_str(), rows[2].as_str()), (62, "59:00 a 1 1", "00:00 a 2 2"));
     assert_eq!(live(&broker, "h").await.len(), 56, "windows of the former definition are taken out");
@@ -344,6 +345,7 @@ async fn sessions_leave_after_their_retention_and_with_their_definition() {
     config.views[0].sql = config.views[0].sql.replace("'1' MINUTE", "'50' SECOND");
     config.views[0].retention_ms = None;
     let engine = Engine::start(broker.clone(), config).await.unwrap();
+    settled(&engine).await;
     let rows = read(&engine, "x").await;
     assert_eq!(rows.len(), 59);
     assert_eq!(live(&broker, "x").await.len(), 59);
