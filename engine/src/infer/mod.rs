@@ -118,7 +118,9 @@ impl Inference {
         if let Some((_, why)) = self.left_out.iter().find(|(left_out, _)| Some(left_out) == path.as_ref()) {
             return Err(format!("event_time '{event_time}' gets no column: {why}"));
         }
-        let hint = closest(event_time, self.columns.iter().map(|column| column.name.as_str()));
+        // One that is of several types may well be meant: as event time its numbers and texts are both times.
+        let left_out = self.left_out.iter().map(|(path, _)| path.as_str());
+        let hint = closest(event_time, self.columns.iter().map(|column| column.name.as_str()).chain(left_out));
         Err(format!("event_time '{event_time}' is not a field of the sampled records{hint}"))
     }
 
