@@ -1,4 +1,4 @@
-//! A team adds a column to a view in its file and starts again, when what the view counts has left the log and the files cannot be read for
+//! A team adds a column to a view in its file and starts again, when what the view counts has left the log and the lake is away for
 //! a while: the former version is served with its columns, with panels, alerts and sinks that fit it, through kill -9; those that need the new
 //! column wait and say so. Then the new version takes over, and all of them go by it without another start.
 
@@ -104,8 +104,8 @@ fn a_view_in_a_file_gets_a_column_while_the_former_version_is_served() {
     server.http.post("/v1/lake/raw_sales/flush", &Value::Null);
     delete_all(&server);
     assert!(server.stop().success());
-    let (files, away) = (server.lake_dir().join("raw_sales"), server.data_dir().join("away"));
-    std::fs::rename(&files, &away).unwrap();
+    let (lake, away) = (server.lake_dir(), server.data_dir().join("away"));
+    std::fs::rename(&lake, &away).unwrap();
     scratch.write("shop.toml", &format!("{STREAM}{DECLARED}"));
     server.start_again();
     for kill in [true, true, false] {
@@ -117,7 +117,7 @@ fn a_view_in_a_file_gets_a_column_while_the_former_version_is_served() {
             server.start_again();
         }
     }
-    std::fs::rename(&away, &files).unwrap();
+    std::fs::rename(&away, &lake).unwrap();
     eventually("the new version takes over", WAIT, || {
         let view = view(&server);
         if view["status"]["successor"].is_null() { Ok(()) } else { Err(view.to_string()) }
