@@ -144,16 +144,12 @@ async fn who_waits_stays_with_what_is_altered() {
     let over_it = "CREATE STREAM big AS SELECT uid, amount, ts FROM clicks WHERE amount > 4; \
                    CREATE MATERIALIZED VIEW by_user AS SELECT uid, count(*) AS n FROM big GROUP BY uid";
     done(&engine, over_it).await;
-    let waits = async |name: &'static str| {
-        let waiting = tokio::spawn({
-            let engine = engine.clone();
-            async move { engine.wait_fresh(name, 20_000).await }
-        });
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        assert!(!waiting.is_finished(), "{name} waits for the lake");
-        waiting
-    };
-    let waiting = [waits("big").await, waits("by_user").await];
+    let waiting = ["big", "by_user"].map(|name| {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.wait_fresh(name, 20_000).await })
+    });
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    assert!(waiting.iter().all(|waiting| !waiting.is_finished()), "they wait for the lake");
     assert_eq!(done(&engine, "ALTER STREAM clicks ADD COLUMN genre VARCHAR").await, ["altered"]);
     engine.set_history(Arc::new(kept));
     for waited in waiting {

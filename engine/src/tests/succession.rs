@@ -226,8 +226,10 @@ async fn a_start_with_other_columns_serves_the_former_ones() {
     }
 }
 
+type ChangesStream = fn(&mut StreamConfig);
+
 /// What a file may say of the stream afterwards, and whether the view over it goes on without being computed anew.
-const OTHER_STREAMS: [(&str, bool, fn(&mut StreamConfig)); 6] = [
+const OTHER_STREAMS: [(&str, bool, ChangesStream); 6] = [
     ("a column more", true, |stream| stream.columns.push(column("more", "BIGINT", false))),
     ("two columns more", true, |stream| {
         stream.columns.extend([column("more", "BIGINT", false), column("most", "VARCHAR", false)]);

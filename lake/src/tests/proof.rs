@@ -361,6 +361,13 @@ async fn rows_that_a_former_definition_missed_are_not_left_out() {
     let engine = Engine::start(broker.clone(), config(&changed, None)).await.unwrap();
     let lake = Lake::start(broker.clone(), engine.clone(), LakeConfig::default()).await.unwrap();
     let running = Running { _dir, broker, engine, lake };
+    assert_sound(&running.verify("minutes").await);
+    let is_filled = async {
+        while running.engine.filling("minutes").is_some() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), is_filled).await.unwrap();
     let report = running.verify("minutes").await;
     assert_sound(&report);
     let late = running.broker.catalog().topic("minutes.late").unwrap().partition(0).unwrap();
