@@ -22,16 +22,16 @@ fn event(number: u64) -> String {
     json!({
         "id": number,
         "trackId": format!("t{}", number % 10),
-        "price": if number % 2 == 0 { json!(1) } else { json!(0.5) },
+        "price": if number.is_multiple_of(2) { json!(1) } else { json!(0.5) },
         "at": format!("2026-11-20T10:{:02}:{:02}.5Z", number / 60 % 60, number % 60),
         "day": "2026-11-20",
-        "skipped": if number % 7 == 0 { Value::Null } else { json!(number % 2 == 0) },
+        "skipped": if number.is_multiple_of(7) { Value::Null } else { json!(number.is_multiple_of(2)) },
         "place": {"country": country, "geo": {"lat": 48.5}},
         "tags": ["a", "b"],
         "_key": "k",
         "scores": [1, 2],
         "nothing": null,
-        "either": if number % 2 == 0 { json!(1) } else { json!("one") },
+        "either": if number.is_multiple_of(2) { json!(1) } else { json!("one") },
     })
     .to_string()
 }
