@@ -1,7 +1,6 @@
 //! How a command ends when it does not end well.
 
 use std::fmt;
-use std::process::ExitCode;
 
 /// Why a command ended, for the person who started it.
 #[derive(Debug)]
@@ -14,10 +13,10 @@ pub enum Failure {
 
 impl Failure {
     /// The process's exit code.
-    pub fn exit_code(&self) -> ExitCode {
+    pub fn exit_code(&self) -> u8 {
         match self {
-            Failure::Usage(_) => ExitCode::from(2),
-            Failure::Failed(_) => ExitCode::FAILURE,
+            Failure::Usage(_) => 2,
+            Failure::Failed(_) => 1,
         }
     }
 }

@@ -23,8 +23,6 @@ mod table;
 mod topics;
 mod verify;
 
-use std::process::ExitCode;
-
 use clap::{Parser, Subcommand};
 
 /// Kafka-compatible broker, live SQL views, Parquet lake, HTTP API and dashboards in one process
@@ -68,11 +66,11 @@ enum Command {
     Topics(topics::Command),
 }
 
-fn main() -> ExitCode {
+fn main() {
     memory::bound_arenas();
     if let Err(missing) = processor::check() {
         eprintln!("millpond: {missing}");
-        return ExitCode::FAILURE;
+        program::end(1);
     }
     let result = match Cli::parse().command {
         Command::Serve(args) => serve::run(&args),
@@ -89,11 +87,11 @@ fn main() -> ExitCode {
         Command::Job(command) => job::run(&command),
         Command::Topics(command) => topics::run(&command),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    program::end(match result {
+        Ok(()) => 0,
         Err(failure) => {
             eprintln!("millpond: {failure}");
             failure.exit_code()
         }
-    }
+    })
 }

@@ -4,6 +4,8 @@ use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::program;
+
 /// The two signals, from now on.
 pub struct Signals {
     terminate: Signal,
@@ -29,7 +31,7 @@ impl Signals {
         tokio::spawn(async move {
             let code = self.next().await;
             eprintln!("millpond: second signal, ending at once; what was acknowledged is safe");
-            std::process::exit(code);
+            program::end(u8::try_from(code).unwrap_or(u8::MAX));
         });
     }
 }
