@@ -119,7 +119,7 @@ impl Queries {
             Some(at) => past::prepare(self, &named, (at.as_ref(), &applied), room, &mut reads).await?,
         }
         let state = self.session(&named, room, &mut reads).await?;
-        let plan = reads.plan(&state, statement.clone()).await;
+        let plan = reads.plan(&state, &statement).await;
         match plan.and_then(|plan| bounded::share(plan, self.limits().memory_bytes)) {
             Ok(plan) => Ok(Planned { state, plan, reads }),
             Err(error) => Err(self.unplanned(statement, &named, &error).await),

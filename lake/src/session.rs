@@ -88,13 +88,13 @@ impl Reads {
     ///
     /// # Errors
     /// DataFusion's.
-    pub async fn plan(&self, state: &SessionState, statement: Statement) -> Result<LogicalPlan, DataFusionError> {
+    pub async fn plan(&self, state: &SessionState, statement: &Statement) -> Result<LogicalPlan, DataFusionError> {
         let plan = state.statement_to_plan(statement.clone()).await?;
         if !self.read_as.is_views() || !keeps_rows(&plan)? {
             return Ok(plan);
         }
         self.read_as.set_plain();
-        state.statement_to_plan(statement).await
+        state.statement_to_plan(statement.clone()).await
     }
 
     /// Whether any file is read.
@@ -114,14 +114,13 @@ impl Names<'_> {
     /// Gives all views their names: as they were, as they are declared, or as they are served.
     fn add_views(&self, views: &dyn Views, reads: &Reads) -> Result<()> {
         for view in views.names() {
-            if let Some(past) = reads.past.get(&view) {
-                self.add(&view, past.clone())?;
-                continue;
-            }
-            match (views.filling(&view), views.table(&view)) {
+            // as it was, it has the columns of the version that is served
+            let served = reads.past.get(&view).cloned().or_else(|| views.table(&view));
+            match (views.filling(&view), served) {
                 (Some((_, declared)), _) if reads.as_declared => self.add(&view, declared)?,
-                (Some((filling, _)), Some(served)) => self.add_version(&view, served, Some(&filling))?,
-                (None, Some(served)) => self.add(&view, served)?,
+                (filling, Some(served)) => {
+                    self.add_version(&view, served, filling.map(|(filling, _)| filling).as_ref())?
+                }
                 (_, None) => {}
             }
         }

@@ -422,10 +422,12 @@ async fn a_filter_shows_nothing_of_a_version_with_columns_that_it_does_not_know(
     config.tokens[3].filters.insert("plays".into(), jazz);
     let running = crate::start(config).await.unwrap();
     assert_eq!(get(&running, "/v1/views/plays", READ).await.json()["rows"], before["rows"]);
+    let before_at: String = before["offsets"].to_string().bytes().map(|byte| format!("%{byte:02x}")).collect();
     for reply in [
         get(&running, "/v1/views/plays", JAZZ).await,
         get(&running, "/v1/dashboards/music/panels/0", JAZZ).await,
         sql(&running, "SELECT plays FROM plays", JAZZ).await,
+        get(&running, &format!("/v1/views/plays?at={before_at}"), JAZZ).await,
     ] {
         assert!(reply.status == 503 && reply.body.contains("the token's filter"), "{}", reply.body);
     }
