@@ -87,8 +87,7 @@ impl Problem {
 
     /// 503: `what` needs the declared version of a view, and that is still being filled.
     pub fn filling(filling: &Filling, what: &str) -> Problem {
-        let (status, title) = (StatusCode::SERVICE_UNAVAILABLE, "a view is being filled");
-        Problem::new(status, "filling", title, filling.needed_by(what)).retry_after(1)
+        lake::LakeError::filling(filling, what).into()
     }
 
     /// 500: a fault of Millpond's own.

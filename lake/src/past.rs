@@ -8,7 +8,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use broker::{Broker, Offset, PartitionIndex};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::{Column, Result as DfResult};
@@ -113,7 +113,7 @@ fn check_topics(at: &Offsets, broker: &Broker) -> Result<()> {
 /// # Errors
 /// `Refused` for a value that a column cannot have, and for times where there are no windows.
 pub fn view_query(view: &ViewInfo, request: &ReadRequest, at: Arc<Offsets>) -> Result<SqlRequest> {
-    let names = |fields: &Fields| fields.iter().map(|field| quoted(field.name())).collect::<Vec<_>>().join(", ");
+    let columns: Vec<String> = view.schema.fields().iter().map(|field| quoted(field.name())).collect();
     let (mut conditions, mut params) = (Vec::new(), Vec::new());
     for (bound, is) in [(request.from, ">="), (request.to, "<")] {
         let Some(bound) = bound else { continue };
@@ -139,7 +139,7 @@ pub fn view_query(view: &ViewInfo, request: &ReadRequest, at: Arc<Offsets>) -> R
     let order: Vec<String> = request.order.iter().map(word).chain(window).chain(keys).collect();
     let conditions = if conditions.is_empty() { "TRUE".into() } else { conditions.join(" AND ") };
     let order = if order.is_empty() { String::new() } else { format!(" ORDER BY {}", order.join(", ")) };
-    let sql = format!("SELECT {} FROM {} WHERE {conditions}{order}", names(view.schema.fields()), quoted(&view.name));
+    let sql = format!("SELECT {} FROM {} WHERE {conditions}{order}", columns.join(", "), quoted(&view.name));
     Ok(SqlRequest {
         sql,
         params,

@@ -72,7 +72,7 @@ impl Views for Engine {
 
 impl LakeError {
     /// `what` needs the declared version of a view, and that is still being filled.
-    pub(crate) fn filling(filling: &Filling, what: &str) -> LakeError {
+    pub fn filling(filling: &Filling, what: &str) -> LakeError {
         LakeError::new(LakeErrorKind::Filling, filling.needed_by(what))
     }
 }

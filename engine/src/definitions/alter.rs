@@ -9,6 +9,7 @@ use super::Kind;
 use super::options::{Options, at};
 use super::script::{byte_at, tokens};
 use super::statement::{ADDED, Columns, Reading, quoted};
+use crate::config::ColumnConfig;
 use crate::names::closest;
 
 const FORM: &str = "ADD COLUMN, SET (…) or AS SELECT …";
@@ -77,9 +78,8 @@ impl Reading<'_> {
         if let Some((key, place)) = found.keys.first() {
             self.mistakes.push(at(*place, format!("'{key}' PRIMARY KEY: a stream has none")));
         }
-        let text = |column: &crate::config::ColumnConfig| {
-            let from = column.from.as_ref().map(|from| format!(" FROM {}", literal(from))).unwrap_or_default();
-            format!("{} {}{from} {ADDED}", quoted(&column.name), column.sql_type)
+        let text = |column: &ColumnConfig| {
+            format!("{} {}{} {ADDED}", quoted(&column.name), column.sql_type, from_field(column))
         };
         Ok(Altering::Columns(found.columns.iter().map(text).collect()))
     }
@@ -241,8 +241,13 @@ fn inserted(sql: &str, at: usize, text: &str) -> String {
     format!("{}{text}{}", &sql[..at], &sql[at..])
 }
 
+/// The field that a column is of, where its name does not say it.
+pub(super) fn from_field(column: &ColumnConfig) -> String {
+    column.from.as_ref().map(|from| format!(" FROM {}", literal(from))).unwrap_or_default()
+}
+
 /// A text as SQL reads it back exactly.
-pub(super) fn literal(text: &str) -> String {
+fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

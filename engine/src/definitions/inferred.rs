@@ -6,7 +6,7 @@ use datafusion::sql::sqlparser::keywords::{
 };
 use datafusion::sql::sqlparser::tokenizer::Token;
 
-use super::alter::{literal, with_columns};
+use super::alter::{from_field, with_columns};
 use super::draft::CREATED;
 use super::script::{Script, Statement};
 use super::statement::{Action, quoted, read_one};
@@ -113,8 +113,7 @@ impl Inferred {
 /// All of a column's declaration but its name.
 fn of_type(column: &ColumnConfig) -> String {
     let required = if column.required { " NOT NULL" } else { "" };
-    let from = column.from.as_ref().map(|from| format!(" FROM {}", literal(from))).unwrap_or_default();
-    format!("{}{required}{from}", column.sql_type)
+    format!("{}{required}{}", column.sql_type, from_field(column))
 }
 
 /// The columns as a configuration file has them. Texts of JSON are texts of TOML.
