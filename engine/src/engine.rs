@@ -209,7 +209,7 @@ impl Engine {
     /// As [`read`](Self::read), `Busy`; `BadRequest` when the request filters or sorts by a masked column.
     pub async fn read_guarded(&self, view: &str, request: ReadRequest, guard: Option<Guard>) -> Result<Answer> {
         let chain_of = |running: &Running| Ok(running.chain_of_view(running.view(view)?));
-        let is_broken = |chain: &[Follower]| chain.iter().any(|follower| follower.stopped().is_some());
+        let is_broken = |chain: &[Follower]| chain.iter().any(|follower| follower.failed().is_some());
         if request.wait_ms > 0 && !is_broken(&chain_of(&self.running())?) {
             match self.wait_for(chain_of, request.wait_ms).await {
                 Err(error) if error.kind != ErrorKind::Stopped => return Err(error),

@@ -61,9 +61,17 @@ impl Follower {
 
     /// Why it does not advance, if it does not.
     pub(crate) fn stopped(&self) -> Option<String> {
+        match self.failed() {
+            None if self.published.is_replaced() => Some(format!("another version of {} has taken over", self.what)),
+            failed => failed,
+        }
+    }
+
+    /// Why neither it nor what would take its place advances, if so. What another version has replaced is not that: what was read of it
+    /// until then holds all that was waited for.
+    pub(crate) fn failed(&self) -> Option<String> {
         match self.pipeline.failure.lock().as_ref() {
             Some(failure) => Some(format!("{} has stopped: {failure}", self.what)),
-            None if self.published.is_replaced() => Some(format!("another version of {} has taken over", self.what)),
             None if self.pipeline.is_stopping() => Some("the engine has stopped".to_string()),
             None => None,
         }

@@ -116,7 +116,7 @@ pub(crate) fn read_now(
         rows,
         offsets: view.follower.offsets_at(broker, &progress),
         event_watermark: progress.event_watermark,
-        stale: view.follower.stopped().is_some(),
+        stale: view.follower.failed().is_some(),
         held: Held::default(),
     })
 }

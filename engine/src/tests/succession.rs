@@ -56,6 +56,7 @@ async fn the_former_version_is_served_until_the_new_one_takes_over() {
     let dir = tempfile::tempdir().unwrap();
     let (broker, engine, kept) = let_go(dir.path(), &[]).await;
     let before = read(&engine, "v").await;
+    let former = engine.running().view("v").unwrap().follower.clone();
     let mut changes = engine.changes("v").unwrap();
     assert_eq!(done(&engine, &replace("v", JAZZ)).await, ["replaced"]);
     until(|| status(&engine, "v").successor.is_some_and(|beside| beside.fill.waits_for.is_some())).await;
@@ -100,6 +101,10 @@ async fn the_former_version_is_served_until_the_new_one_takes_over() {
     }
     let seen = watching.await.unwrap();
     assert!(seen[0] > 0, "{seen:?}");
+    assert!(
+        former.stopped().is_some() && former.failed().is_none(),
+        "who reads it when the other takes over is not told `stale`"
+    );
     settled(&engine).await;
     done(&engine, &format!("CREATE MATERIALIZED VIEW w {JAZZ}")).await;
     assert_eq!(read(&engine, "v").await, read(&engine, "w").await);
