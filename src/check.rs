@@ -3,8 +3,8 @@
 
 use std::path::PathBuf;
 
+use broker::ReadOnly;
 use broker::check::{Check, Figures, Finding, Kind, Place, Remedy, Weight, remove_orphans};
-use broker::{Family, ReadOnly};
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
@@ -36,7 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Failure> {
     let unchecked = |error: broker::Error| Failure::Usage(error.message);
     let opened = ReadOnly::open(&args.data_dir).map_err(unchecked)?;
-    let all: u64 = Family::ALL.into_iter().map(|family| opened.store.disk_bytes(family)).sum();
+    let all: u64 = opened.store.families().into_iter().map(|family| opened.store.disk_bytes(family)).sum();
     let tell = |figures: &Figures| {
         let Figures { partitions, bytes, .. } = figures;
         eprintln!("millpond: {} of about {} MiB, {partitions} partitions", bytes >> 20, all >> 20);

@@ -15,7 +15,7 @@ use crate::cold::Cold;
 use crate::completion::to_the_end;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change, Lane};
-use crate::log::{Deleted, Partition};
+use crate::log::{Deleted, Partition, blocking};
 use crate::settings::BrokerSettings;
 use crate::store::{Family, Store};
 use crate::topic_config::{TopicConfig, TopicDefaults};
@@ -362,7 +362,8 @@ impl Catalog {
         partitions.iter().for_each(|partition| partition.mark_deleted());
         let mut changes = vec![Change::Delete(Family::Meta, topic_key(name))];
         changes.extend(partitions.iter().cloned().map(Change::Drop));
-        let deleted = Deleted::of(&self.store, &partitions);
+        let (store, of) = (self.store.clone(), partitions.to_vec());
+        let deleted = blocking(move || Deleted::of(&store, &of)).await?;
         self.lane.commit(changes, Ack::Durable).await?;
         deleted.give_back(&self.store, &self.giving_back);
         Ok(())

@@ -141,6 +141,8 @@ pub struct BrokerConfig {
     pub tail_cache_bytes: usize,
     /// Memory for writes that are not yet in a file, over all families.
     pub write_buffer_bytes: usize,
+    /// Bytes of batches in one bucket of the log, which leaves the disk whole when no partition needs any of it.
+    pub bucket_bytes: u64,
     /// Memory for blocks read from files.
     pub block_cache_bytes: usize,
     /// Bytes of the disk below which records of clients are refused until there is room; without it 1 GiB, or a twentieth of
@@ -196,6 +198,7 @@ impl Default for BrokerConfig {
             connections_max: 10_000,
             tail_cache_bytes: 64 << 20,
             write_buffer_bytes: 128 << 20,
+            bucket_bytes: 1 << 30,
             block_cache_bytes: 32 << 20,
             disk_reserve_bytes: None,
             retention_check_ms: 300_000,

@@ -227,6 +227,7 @@ impl LaneWriter {
 
     fn commit_group(&mut self, group: Vec<Submission>, bytes: usize) -> Result<()> {
         let store = self.store.clone();
+        store.buckets().turn();
         let mut writes = Writes::with_room(&store, bytes + group.len() * COMMIT_BYTES);
         let mut effects = Vec::new();
         let mut staged = Vec::with_capacity(group.len());
@@ -352,6 +353,7 @@ impl LaneWriter {
                     change.stage(change.partition.writer.lock().log_start, writes);
                     effects.push(Effect::Compacted(change.partition, change.tail_until, change.state));
                 }
+                Change::Move(change) => change.stage(change.partition.writer.lock().log_start, writes),
                 Change::Drop(partition) => {
                     stage_drop(&partition, writes);
                     effects.push(Effect::Dropped(partition));

@@ -169,6 +169,7 @@ impl Broker {
         })
         .await?;
         tokio::spawn(disk::watch(Arc::downgrade(&broker.room)));
+        tokio::spawn(log::buckets::run(Arc::downgrade(&broker)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(group::run_sweeps(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));

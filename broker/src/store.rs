@@ -1,33 +1,37 @@
 //! The one RocksDB. Everything that Millpond remembers is here; only the commit lane writes to it.
 //!
-//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`,
-//! `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
+//! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`, its
+//! buckets, `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
+mod buckets;
 mod entries;
 mod options;
 mod read_only;
 mod wal;
 
+use std::borrow::Cow;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    Cache, ColumnFamily, ColumnFamilyDescriptor, CompactOptions, DB, DBRawIterator, ReadOptions, WriteBatch,
-    WriteOptions,
+    BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DBRawIteratorWithThreadMode, DBWithThreadMode,
+    MultiThreaded, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
+pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
 pub use wal::DamagedLog;
 
-/// Version of everything stored. A store of a newer one is refused; of an older one, migrated when there is one.
-pub const FORMAT_VERSION: u32 = 1;
+/// Version of everything stored. A store of a newer one is refused; one of version 1, whose log has no buckets, is read and
+/// written on as it is.
+pub const FORMAT_VERSION: u32 = 2;
 /// Where the version stands in `meta`: u32 BE.
 pub const FORMAT_KEY: &[u8] = b"format";
 
@@ -37,13 +41,18 @@ const NO_SPACE: &str = "No space left on device";
 /// A key and its value.
 pub type Entry = (Box<[u8]>, Box<[u8]>);
 
+/// The database: families come and go while others use it.
+type Db = DBWithThreadMode<MultiThreaded>;
+
 /// The parts of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// Topics, settings, ids, log starts, leader epochs.
     Meta,
-    /// Record batches.
+    /// Record batches that outlived their buckets, and those of stores of version 1.
     Log,
+    /// Record batches as they are appended: a part of the log by time. See `store/buckets`.
+    Bucket(u32),
     /// Record batches of compacted topics, which are replaced and removed one by one.
     Compacted,
     /// One small entry per batch.
@@ -61,7 +70,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// Every family, in the order in which they are created.
+    /// Every family that is always there, in the order in which they are created.
     pub const ALL: [Family; 9] = [
         Family::Meta,
         Family::Log,
@@ -74,10 +83,11 @@ impl Family {
         Family::Lake,
     ];
 
-    pub(crate) fn name(self) -> &'static str {
-        match self {
+    pub(crate) fn name(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
             Self::Meta => "meta",
             Self::Log => "log",
+            Self::Bucket(number) => return Cow::Owned(buckets::name(number)),
             Self::Compacted => "compacted",
             Self::Index => "index",
             Self::Producers => "producers",
@@ -85,7 +95,7 @@ impl Family {
             Self::Txns => "txns",
             Self::State => "state",
             Self::Lake => "lake",
-        }
+        })
     }
 }
 
@@ -93,7 +103,9 @@ impl Family {
 /// write or sync failed, `poison` is set and nothing is written again. A crash keeps all that was written and, with
 /// `fsync`, all that was synced even when the power goes.
 pub struct Store {
-    db: DB,
+    db: Db,
+    cache: Cache,
+    buckets: Buckets,
     poison: OnceLock<Error>,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
@@ -109,28 +121,32 @@ impl Store {
         std::fs::create_dir_all(&dir).map_err(|e| unusable(&dir, &e))?;
         let fresh = std::fs::read_dir(&dir).map_err(|e| unusable(&dir, &e))?.next().is_none();
         let cache = Cache::new_lru_cache(config.block_cache_bytes);
-        let families =
-            Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
-        let db = DB::open_cf_descriptors(&database_options(config), &dir, families).map_err(|e| unusable(&dir, &e))?;
-        let store = Self { db, poison: OnceLock::new(), syncs: AtomicU64::new(0) };
+        let numbers = buckets::listed(&dir).map_err(|e| unusable(&dir, &e))?;
+        let numbers = if numbers.is_empty() { vec![1] } else { numbers };
+        let descriptors = descriptors(&numbers, &cache);
+        let db =
+            Db::open_cf_descriptors(&database_options(config), &dir, descriptors).map_err(|e| unusable(&dir, &e))?;
+        let store = Self::of(db, cache, Buckets::new(&numbers, config.bucket_bytes));
+        store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
+    }
+
+    fn of(db: Db, cache: Cache, buckets: Buckets) -> Self {
+        Self { db, cache, buckets, poison: OnceLock::new(), syncs: AtomicU64::new(0) }
     }
 
     fn check_format(&self, fresh: bool, dir: &Path) -> Result<()> {
         let stored = self.get(Family::Meta, FORMAT_KEY)?;
         let version = match stored.as_deref() {
-            None if fresh || self.last_in(Family::Meta, &[], &[0xff])?.is_none() => {
-                let mut writes = Writes::new(self);
-                writes.put(Family::Meta, FORMAT_KEY, &FORMAT_VERSION.to_be_bytes());
-                self.write(writes)?;
-                return self.sync();
-            }
+            None if fresh || self.last_in(Family::Meta, &[], &[0xff])?.is_none() => return self.stamp(),
             Some(bytes) => bytes.try_into().map(u32::from_be_bytes).ok(),
             None => None,
         };
         match version {
             Some(FORMAT_VERSION) => Ok(()),
+            // before the first entry that an older millpond would not understand
+            Some(1) => self.stamp(),
             Some(newer) if newer > FORMAT_VERSION => Err(Error::new(
                 Kind::Config,
                 format!(
@@ -146,12 +162,20 @@ impl Store {
         }
     }
 
-    /// The value of a key.
+    fn stamp(&self) -> Result<()> {
+        let mut writes = Writes::new(self);
+        writes.put(Family::Meta, FORMAT_KEY, &FORMAT_VERSION.to_be_bytes());
+        self.write(writes)?;
+        self.sync()
+    }
+
+    /// The value of a key; none too where its bucket was given up.
     ///
     /// # Errors
     /// `Storage` when the database cannot read.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.db.get_cf(self.handle(family), key).map_err(unreadable)
+        let Some(handle) = self.handle(family) else { return Ok(None) };
+        self.db.get_cf(&handle, key).map_err(unreadable)
     }
 
     /// The values of many keys, in their order.
@@ -159,24 +183,32 @@ impl Store {
     /// # Errors
     /// `Storage` when the database cannot read.
     pub fn get_many(&self, family: Family, keys: &[impl AsRef<[u8]>]) -> Result<Vec<Option<Vec<u8>>>> {
-        let found = self.db.batched_multi_get_cf(self.handle(family), keys, false);
+        let Some(handle) = self.handle(family) else { return Ok(keys.iter().map(|_| None).collect()) };
+        let found = self.db.batched_multi_get_cf(&handle, keys, false);
         found.into_iter().map(|value| value.map(|v| v.map(|v| v.to_vec())).map_err(unreadable)).collect()
     }
 
     /// Walks the entries of `[from, to)` as they are now.
     pub fn scan(&self, family: Family, from: &[u8], to: &[u8]) -> Scan<'_> {
-        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
-        iter.seek(from);
+        let mut iter = self.iterator(family, from, to);
+        iter.iter_mut().for_each(|iter| iter.seek(from));
         Scan { iter, started: false, failed: false }
+    }
+
+    fn iterator(&self, family: Family, from: &[u8], to: &[u8]) -> Option<DBRawIteratorWithThreadMode<'_, Db>> {
+        let handle = self.handle(family)?;
+        Some(self.db.raw_iterator_cf_opt(&handle, range_options(family, from, to)))
     }
 
     /// Walks `[at most `at`, to)`: begins at the last entry of `[from, to)` whose key is not above `at`, or at the
     /// first one when all are above it.
     pub fn scan_from_floor(&self, family: Family, from: &[u8], at: &[u8], to: &[u8]) -> Scan<'_> {
-        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
-        iter.seek_for_prev(at);
-        if !iter.valid() {
-            iter.seek(from);
+        let mut iter = self.iterator(family, from, to);
+        if let Some(iter) = &mut iter {
+            iter.seek_for_prev(at);
+            if !iter.valid() {
+                iter.seek(from);
+            }
         }
         Scan { iter, started: false, failed: false }
     }
@@ -186,7 +218,7 @@ impl Store {
     /// # Errors
     /// `Storage` when the database cannot read.
     pub fn last_in(&self, family: Family, from: &[u8], to: &[u8]) -> Result<Option<Entry>> {
-        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
+        let Some(mut iter) = self.iterator(family, from, to) else { return Ok(None) };
         iter.seek_to_last();
         let entry = iter.item().map(|(key, value)| (Box::from(key), Box::from(value)));
         iter.status().map_err(unreadable)?;
@@ -198,7 +230,7 @@ impl Store {
     /// # Errors
     /// `Storage` when the database cannot read.
     pub fn last_many(&self, family: Family, from: &[u8], to: &[u8], count: usize) -> Result<Vec<Entry>> {
-        let mut iter = self.db.raw_iterator_cf_opt(self.handle(family), range_options(family, from, to));
+        let Some(mut iter) = self.iterator(family, from, to) else { return Ok(Vec::new()) };
         let mut entries = Vec::new();
         iter.seek_to_last();
         while let Some((key, value)) = iter.item().filter(|_| entries.len() < count) {
@@ -228,8 +260,47 @@ impl Store {
 
     /// Bytes that a family takes on disk, without what is still in memory.
     pub fn disk_bytes(&self, family: Family) -> u64 {
-        let live = self.db.property_int_value_cf(self.handle(family), rocksdb::properties::TOTAL_SST_FILES_SIZE);
+        let Some(handle) = self.handle(family) else { return 0 };
+        let live = self.db.property_int_value_cf(&handle, rocksdb::properties::TOTAL_SST_FILES_SIZE);
         live.ok().flatten().unwrap_or(0)
+    }
+
+    /// Every family that is there now.
+    pub fn families(&self) -> Vec<Family> {
+        Family::ALL.into_iter().chain(self.buckets.all()).collect()
+    }
+
+    /// The buckets of the log.
+    pub(crate) fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// Creates the bucket that follows the newest one; the lane appends to it from its next group on. Blocks, and holds the
+    /// lane up for about three syncs.
+    ///
+    /// # Errors
+    /// `Storage` when it cannot be created: appends go on where they went.
+    pub(crate) fn add_bucket(&self) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        let number = self.buckets.newest() + 1;
+        let family = Family::Bucket(number);
+        let failed =
+            |e: rocksdb::Error| Error::storage(format!("{} cannot be created, check the disk: {e}", family.name()));
+        self.db.create_cf(family.name(), &family_options(family, &self.cache)).map_err(failed)?;
+        self.buckets.add(number);
+        Ok(())
+    }
+
+    /// Takes a bucket of which nothing is needed any more off the disk, with all its files. Blocks.
+    ///
+    /// # Errors
+    /// `Storage` when that cannot be noted.
+    pub(crate) fn give_up_bucket(&self, number: u32) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        let name = Family::Bucket(number).name();
+        let failed = |e: rocksdb::Error| Error::storage(format!("{name} cannot be given up, check the disk: {e}"));
+        self.buckets.remove(number);
+        self.db.drop_cf(&name).map_err(failed)
     }
 
     /// Number of the last change that was written.
@@ -271,7 +342,8 @@ impl Store {
     /// Gives back the space of files that lie wholly in `[from, last]`, whose entries were deleted before. Both ends count:
     /// RocksDB takes a file away whose last key is `last`.
     pub(crate) fn drop_files(&self, family: Family, from: &[u8], last: &[u8]) -> Result<()> {
-        self.db.delete_file_in_range_cf(self.handle(family), from, last).map_err(unreadable)
+        let Some(handle) = self.handle(family) else { return Ok(()) };
+        self.db.delete_file_in_range_cf(&handle, from, last).map_err(unreadable)
     }
 
     /// Merges the files of `[from, to)` down, so that what was replaced or removed there leaves the disk. Blocks, for as long
@@ -279,7 +351,9 @@ impl Store {
     pub(crate) fn reclaim(&self, family: Family, from: &[u8], to: &[u8]) {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
-        self.db.compact_range_cf_opt(self.handle(family), Some(from), Some(to), &options);
+        if let Some(handle) = self.handle(family) {
+            self.db.compact_range_cf_opt(&handle, Some(from), Some(to), &options);
+        }
     }
 
     fn refuse_if_poisoned(&self) -> Result<()> {
@@ -294,8 +368,13 @@ impl Store {
         self.poison.get_or_init(|| Error::storage(message)).clone()
     }
 
-    fn handle(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("open created every family")
+    /// None for a bucket that was given up.
+    fn handle(&self, family: Family) -> Option<Arc<BoundColumnFamily<'_>>> {
+        self.db.cf_handle(&family.name())
+    }
+
+    fn writable(&self, family: Family) -> Arc<BoundColumnFamily<'_>> {
+        self.handle(family).expect("open created every family, and nobody writes to a bucket that was given up")
     }
 }
 
@@ -316,15 +395,15 @@ impl<'a> Writes<'a> {
     }
 
     pub(crate) fn put(&mut self, family: Family, key: &[u8], value: &[u8]) {
-        self.batch.put_cf(self.store.handle(family), key, value);
+        self.batch.put_cf(&self.store.writable(family), key, value);
     }
 
     pub(crate) fn delete(&mut self, family: Family, key: &[u8]) {
-        self.batch.delete_cf(self.store.handle(family), key);
+        self.batch.delete_cf(&self.store.writable(family), key);
     }
 
     pub(crate) fn delete_range(&mut self, family: Family, from: &[u8], to: &[u8]) {
-        self.batch.delete_range_cf(self.store.handle(family), from, to);
+        self.batch.delete_range_cf(&self.store.writable(family), from, to);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -335,7 +414,7 @@ impl<'a> Writes<'a> {
 /// The store at one moment.
 pub struct Snapshot<'a> {
     store: &'a Store,
-    inner: rocksdb::Snapshot<'a>,
+    inner: SnapshotWithThreadMode<'a, Db>,
 }
 
 impl Snapshot<'_> {
@@ -344,21 +423,26 @@ impl Snapshot<'_> {
     /// # Errors
     /// `Storage` when the database cannot read.
     pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.inner.get_cf(self.store.handle(family), key).map_err(unreadable)
+        let Some(handle) = self.store.handle(family) else { return Ok(None) };
+        self.inner.get_cf(&handle, key).map_err(unreadable)
     }
 
     /// Walks the entries of `[from, to)`.
     pub fn scan(&self, family: Family, from: &[u8], to: &[u8]) -> Scan<'_> {
-        let options = range_options(family, from, to);
-        let mut iter = self.inner.raw_iterator_cf_opt(self.store.handle(family), options);
-        iter.seek(from);
+        let handle = self.store.handle(family);
+        let iter = handle.map(|handle| {
+            let mut iter = self.inner.raw_iterator_cf_opt(&handle, range_options(family, from, to));
+            iter.seek(from);
+            iter
+        });
         Scan { iter, started: false, failed: false }
     }
 }
 
 /// Entries in key order. Ends after the first error.
 pub struct Scan<'a> {
-    iter: DBRawIterator<'a>,
+    /// None where the bucket was given up.
+    iter: Option<DBRawIteratorWithThreadMode<'a, Db>>,
     started: bool,
     failed: bool,
 }
@@ -366,7 +450,7 @@ pub struct Scan<'a> {
 impl Scan<'_> {
     /// Goes to the first entry at or behind a key, within the bounds of the walk: cheaper than a walk of its own.
     pub fn seek(&mut self, key: &[u8]) {
-        self.iter.seek(key);
+        self.iter.iter_mut().for_each(|iter| iter.seek(key));
         (self.started, self.failed) = (false, false);
     }
 
@@ -375,15 +459,16 @@ impl Scan<'_> {
         if self.failed {
             return None;
         }
+        let iter = self.iter.as_mut()?;
         if self.started {
-            self.iter.next();
+            iter.next();
         }
         self.started = true;
-        if !self.iter.valid() {
+        if !iter.valid() {
             self.failed = true;
-            return self.iter.status().err().map(|e| Err(unreadable(e)));
+            return iter.status().err().map(|e| Err(unreadable(e)));
         }
-        self.iter.item().map(Ok)
+        iter.item().map(Ok)
     }
 }
 
@@ -396,11 +481,17 @@ impl Iterator for Scan<'_> {
     }
 }
 
+/// All families to open: those that are always there, and these buckets.
+fn descriptors(numbers: &[u32], cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+    let families = Family::ALL.into_iter().chain(numbers.iter().copied().map(Family::Bucket));
+    families.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, cache))).collect()
+}
+
 fn range_options(family: Family, from: &[u8], to: &[u8]) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(from);
     options.set_iterate_upper_bound(to);
-    if matches!(family, Family::Log | Family::Compacted) {
+    if matches!(family, Family::Log | Family::Bucket(_) | Family::Compacted) {
         // long runs are read once: the cache is for those who come back. RocksDB's own readahead grows with the run; a
         // fixed one of 2 MiB was measured to read every byte of a 1 MiB fetch three times
         options.fill_cache(false);

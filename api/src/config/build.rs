@@ -126,6 +126,7 @@ fn broker((entry, kafka, secured): (&Entry, &Entry, &Entry), mistakes: &mut Mist
         connections_max: entry.count("connections_max"),
         tail_cache_bytes: entry.count("tail_cache_bytes"),
         write_buffer_bytes: entry.count("write_buffer_bytes"),
+        bucket_bytes: entry.count("bucket_bytes") as u64,
         block_cache_bytes: entry.count("block_cache_bytes"),
         compaction_keys_max: entry.count("compaction_keys_max"),
         disk_reserve_bytes: entry.integer_or_none("disk_reserve_bytes").and_then(|bytes| u64::try_from(bytes).ok()),

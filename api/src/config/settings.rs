@@ -67,7 +67,7 @@ pub static SECTIONS: LazyLock<[Section; 9]> = LazyLock::new(|| {
     ]
 });
 
-const BROKER: [Field; 17] = [
+const BROKER: [Field; 18] = [
     Field::with_default(
         "data_dir",
         Kind::Text,
@@ -141,6 +141,12 @@ const BROKER: [Field; 17] = [
         Kind::Size(8 * MIB, 1 << 40),
         "128MiB",
         "Memory for writes that are not yet in a data file.",
+    ),
+    Field::with_default(
+        "bucket_bytes",
+        Kind::Size(MIB, 1 << 40),
+        "1GiB",
+        "Size of the parts in which the log lies on disk, by time; one goes when retention needs nothing of it.",
     ),
     Field::with_default(
         "block_cache_bytes",

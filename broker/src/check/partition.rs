@@ -26,7 +26,7 @@ const BOUNDS_WRONG: Kind = Kind::wrong("bounds wrong", Remedy::Restore);
 const BLOCK_UNREADABLE: Kind = Kind::wrong("block unreadable", Remedy::Restore);
 const FOREIGN_KEYS: Kind = Kind::wrong("foreign keys", Remedy::Restore);
 
-/// The families that batches lie in.
+/// The families that batches lie in beside the buckets.
 const BATCHES: [Family; 2] = [Family::Log, Family::Compacted];
 
 /// Checks every log and fills its bounds in.
@@ -65,6 +65,9 @@ fn stated(store: &Store, id: LogId) -> Result<(Stated, Offset)> {
     Ok((Stated { start, clean, epochs, segment }, floor))
 }
 
+/// What is stored of a batch, by family.
+type Stored = Vec<(Family, Vec<u8>)>;
+
 /// A walk over one log. Holds: where it is in each family, and what it knows so far.
 struct Pass<'c, 's> {
     check: &'c mut Check<'s>,
@@ -72,7 +75,7 @@ struct Pass<'c, 's> {
     span: &'c Span,
     stated: &'c Stated,
     index: Walk<'s>,
-    batches: [Walk<'s>; 2],
+    batches: Vec<Walk<'s>>,
     line: Line,
     producers: Producers,
     transactions: Transactions,
@@ -86,13 +89,14 @@ impl<'c, 's> Pass<'c, 's> {
         let place = Place::partition(&span.topic, span.partition);
         let producers = Producers::read(check, id, &place);
         let transactions = Transactions::read(check, id, &place);
+        let families = BATCHES.into_iter().chain(store.buckets().all());
         Self {
             check,
             id,
             span,
             stated,
             index: Walk::new(store, Family::Index, id),
-            batches: BATCHES.map(|family| Walk::new(store, family, id)),
+            batches: families.map(|family| Walk::new(store, family, id)).collect(),
             line: Line::default(),
             producers,
             transactions,
@@ -103,18 +107,18 @@ impl<'c, 's> Pass<'c, 's> {
     /// Walks to the end; gives the log's end.
     fn make(mut self) -> Offset {
         loop {
-            let heads = [self.index.next_base(), self.batches[0].next_base(), self.batches[1].next_base()];
-            let Some(base) = heads.into_iter().flatten().min() else { break };
+            let heads = self.batches.iter().chain([&self.index]).filter_map(Walk::next_base);
+            let Some(base) = heads.min() else { break };
             let indexed = self.index.take(base);
-            let stored = [self.batches[0].take(base), self.batches[1].take(base)];
+            let stored = self.batches.iter_mut().filter_map(|walk| Some((walk.family(), walk.take(base)?))).collect();
             self.look_at(base, indexed, stored);
         }
         self.finish()
     }
 
-    fn look_at(&mut self, base: Offset, indexed: Option<Vec<u8>>, stored: [Option<Vec<u8>>; 2]) {
-        let bytes = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, |value| value.len() + 12);
-        self.check.read(bytes(&indexed) + bytes(&stored[0]) + bytes(&stored[1]));
+    fn look_at(&mut self, base: Offset, indexed: Option<Vec<u8>>, mut stored: Stored) {
+        let values = stored.iter().map(|(_, value)| value).chain(&indexed);
+        self.check.read(values.map(|value| value.len() + 12).sum());
         let Some(indexed) = indexed else { return self.look_at_unindexed(base, stored, true) };
         let entry = match IndexEntry::decode(&indexed) {
             Ok(entry) if entry.last_offset_delta >= 0 => entry,
@@ -127,13 +131,10 @@ impl<'c, 's> Pass<'c, 's> {
         if last < self.stated.start {
             return self.told(LEFT_BEHIND, (base, last), "the index has batches that retention deleted");
         }
-        let [log, compacted] = stored;
-        let (own, other) = match entry.family() {
-            Family::Compacted => (compacted, log),
-            _ => (log, compacted),
-        };
-        if other.is_some() {
-            let what = format!("the index says {}, the other family has it too", entry.family().name());
+        let own = stored.extract_if(.., |(family, _)| *family == entry.family()).next().map(|(_, value)| value);
+        // a bucket keeps copies of what was moved out of it
+        if let Some((other, _)) = stored.iter().find(|(family, _)| !matches!(family, Family::Bucket(_))) {
+            let what = format!("the index says {}, {} has it too", entry.family().name(), other.name());
             self.told(BATCH_TWICE, (base, last), &what);
         }
         let batch = self.batch_of(base, last, (&entry, own));
@@ -170,10 +171,14 @@ impl<'c, 's> Pass<'c, 's> {
 
     /// A batch that no entry names: nobody reads it, unless the entry only could not be read.
     /// `tells` is false where that was told already.
-    fn look_at_unindexed(&mut self, base: Offset, stored: [Option<Vec<u8>>; 2], tells: bool) {
-        let [log, compacted] = stored;
-        let Some(bytes) = log.or(compacted) else { return };
-        if base < self.stated.start && self.index.misses(base).is_none() {
+    fn look_at_unindexed(&mut self, base: Offset, stored: Stored, tells: bool) {
+        let Some((family, bytes)) = stored.into_iter().next() else { return };
+        let is_below_start = base < self.stated.start && self.index.misses(base).is_none();
+        // what retention or compaction took out of the log stays in its bucket until that goes
+        if matches!(family, Family::Bucket(_)) && (is_below_start || base < self.stated.clean.touched_to) {
+            return;
+        }
+        if is_below_start {
             return self.told(LEFT_BEHIND, (base, base), "a batch that retention deleted is still stored");
         }
         match line::read_batch(base, bytes) {
@@ -242,7 +247,9 @@ impl<'c, 's> Pass<'c, 's> {
 
     /// What cannot be read although no batch is lost with it: the store's merges would end at it.
     fn tell_dead_blocks(&mut self) {
-        let gaps: Vec<_> = self.batches.iter().flat_map(|walk| walk.gaps.clone()).collect();
+        // buckets are not merged
+        let merged = self.batches.iter().filter(|walk| !matches!(walk.family(), Family::Bucket(_)));
+        let gaps: Vec<_> = merged.flat_map(|walk| walk.gaps.clone()).collect();
         for gap in gaps {
             let holds = |(first, _): &(Offset, Offset)| gap.covers(*first);
             if !self.unread.iter().any(holds) {

@@ -17,6 +17,9 @@ use crate::store::ReadOnly;
 use crate::txn::{Phase, Txn, records as txn_records};
 use crate::*;
 
+/// The first bucket.
+const LOG: Family = Family::Bucket(1);
+
 const PLAIN: i16 = 0;
 const TRANSACTIONAL: i16 = 1 << 4;
 
@@ -203,11 +206,11 @@ type Case = (Vec<Change>, &'static str, &'static str, Option<(Offset, Offset)>);
 fn log_cases(f: &Filled) -> Vec<Case> {
     let (zero, one) = (f.id(0), f.id(1));
     let state = |clean_to| CleanState { clean_to, ..CleanState::default() }.encode().to_vec();
-    let both = |base| vec![Change::Delete(Family::Log, f.key(1, base)), Change::Delete(Family::Index, f.key(1, base))];
+    let both = |base| vec![Change::Delete(LOG, f.key(1, base)), Change::Delete(Family::Index, f.key(1, base))];
     let offset = |offset: i64| offset.to_be_bytes().to_vec();
     vec![
-        (vec![f.flipped(Family::Log, f.key(0, 0), 70)], "batch damaged", "t-0", Some((0, 1))),
-        (vec![Change::Delete(Family::Log, f.key(0, 0))], "batch missing", "t-0", Some((0, 1))),
+        (vec![f.flipped(LOG, f.key(0, 0), 70)], "batch damaged", "t-0", Some((0, 1))),
+        (vec![Change::Delete(LOG, f.key(0, 0))], "batch missing", "t-0", Some((0, 1))),
         (vec![Change::Delete(Family::Index, f.key(0, 10))], "batch without index", "t-0", Some((10, 10))),
         (both(2), "offsets missing", "t-1", Some((2, 2))),
         (
@@ -231,13 +234,13 @@ fn log_cases(f: &Filled) -> Vec<Case> {
         (vec![Change::Put(Family::Meta, keys::log_start_key(one), vec![1])], "bounds wrong", "t-1", None),
         (vec![Change::Put(Family::Meta, keys::compaction_key(one), state(9))], "bounds wrong", "t-1", Some((4, 4))),
         (
-            vec![Change::Put(Family::Compacted, f.key(0, 0), f.get(Family::Log, &f.key(0, 0)))],
+            vec![Change::Put(Family::Compacted, f.key(0, 0), f.get(LOG, &f.key(0, 0)))],
             "batch in two families",
             "t-0",
             Some((0, 1)),
         ),
         (vec![Change::Put(Family::Log, f.key(1, 0), vec![1])], "left below the log start", "t-1", Some((0, 0))),
-        (vec![Change::Put(Family::Log, [&f.key(1, 0)[..], &[0]].concat(), vec![])], "foreign keys", "t-1", None),
+        (vec![Change::Put(LOG, [&f.key(1, 0)[..], &[0]].concat(), vec![])], "foreign keys", "t-1", None),
     ]
 }
 

@@ -51,6 +51,11 @@ impl<'s> Walk<'s> {
         walk
     }
 
+    /// The family that it walks in.
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
     /// Where the next entry is.
     pub(super) fn next_base(&self) -> Option<Offset> {
         self.head.as_ref().map(|(base, _)| *base)

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::batch::Batch;
-use crate::log::{Compacted, Partition};
+use crate::log::{Compacted, Moved, Partition};
 use crate::store::{Entries, Family};
 use crate::types::{LeaderEpoch, Offset, ProducerId, TimestampMs};
 
@@ -38,6 +38,8 @@ pub enum Change {
     ForgetProducer(Arc<Partition>, ProducerId, TimestampMs),
     /// Replaces and removes batches that compaction judged.
     Compact(Compacted),
+    /// Moves batches out of a bucket.
+    Move(Moved),
     /// Removes all that a partition stored; it must be marked deleted before.
     Drop(Arc<Partition>),
 }
@@ -126,6 +128,7 @@ impl Change {
             Change::Put(_, key, value) => key.len() + value.len(),
             Change::PutAll(_, entries) => entries.bytes() + entries.len() * ENTRY_BYTES,
             Change::Compact(change) => change.size(),
+            Change::Move(change) => change.size(),
             _ => 0,
         }
     }

@@ -58,7 +58,8 @@ pub(super) fn stage_append(
     let aged_from = if batch.max_timestamp() < 0 { now } else { batch.max_timestamp() };
     writer.running_timestamp = writer.running_timestamp.max(aged_from);
     writer.running_bytes += incoming.bytes;
-    let family = if config.compacts() { Family::Compacted } else { Family::Log };
+    let buckets = partition.store().buckets();
+    let family = if config.compacts() { Family::Compacted } else { buckets.active() };
     let entry = IndexEntry {
         max_timestamp: batch.max_timestamp(),
         running_timestamp: writer.running_timestamp,
@@ -66,12 +67,17 @@ pub(super) fn stage_append(
         size: u32::try_from(batch.bytes().len()).expect("a frame is far below 4 GiB"),
         last_offset_delta: batch.last_offset_delta(),
         leader_epoch: partition.leader_epoch(),
-        attributes: IndexEntry::attributes_in(family, batch.attributes()),
+        attributes: 0,
         appended_at: now,
+        bucket: 0,
     };
+    let entry = entry.placed(family, batch.attributes());
     let key = keys::batch_key(partition.id(), base_offset);
     writes.put(family, &key, batch.bytes());
     writes.put(Family::Index, &key, &entry.encode());
+    if family != Family::Compacted {
+        buckets.appended(batch.bytes().len() as u64);
+    }
     if origin != Origin::Internal && batch.producer_id() >= 0 {
         let known = writer.producers.get(&batch.producer_id());
         let state = match origin {
@@ -100,12 +106,17 @@ pub(super) fn stage_log_start(
     }
     // the batch that contains the offset stays, clients skip what lies before it
     let keep = partition.entries(offset).next().transpose()?.map_or(offset, |(base, _)| base);
+    // what lies in buckets goes with them, and before it nothing lies in `log`
+    let first = partition.entries(partition.log_start()).next().transpose()?;
+    let lies_in_log = first.is_none_or(|(_, entry)| !matches!(entry.family(), Family::Bucket(_)));
     partition.writer.lock().log_start = offset;
     writes.put(Family::Meta, &keys::log_start_key(partition.id()), &offset.to_be_bytes());
     let (from, _) = keys::log_range(partition.id());
     let to = keys::batch_key(partition.id(), keep);
     for family in [Family::Log, Family::Compacted, Family::Index] {
-        writes.delete_range(family, &from, &to);
+        if family != Family::Log || lies_in_log {
+            writes.delete_range(family, &from, &to);
+        }
     }
     writes.delete_range(Family::Txns, &aborted::range(partition.id()).0, &aborted::key(partition.id(), offset));
     effects.push(Effect::Started(partition, offset, keep));

@@ -32,6 +32,7 @@ use crate::log::keys;
 use crate::log::partition::blocking;
 use crate::store::Family;
 use crate::types::LogId;
+pub(crate) use pass::rest;
 use pass::{Commits, Limits, Pass, settle};
 use survey::{Due, survey};
 

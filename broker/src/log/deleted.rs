@@ -1,10 +1,13 @@
 //! The disk of deleted topics. Their keys are gone with the commit, and files that held nothing else went with it; what shares
-//! a file with others, or lies in level 0 still, leaves the disk when the store merges: here it is told to, off the lane.
+//! a file with others, or lies in level 0 still, leaves the disk when the store merges: here it is told to, off the lane. What lies in buckets
+//! goes with them (`buckets`).
 
 use std::sync::Arc;
 
+use super::buckets::SHRUNK_BYTES_MIN;
 use super::partition::blocking;
 use super::{Partition, keys};
+use crate::error::Result;
 use crate::store::{Family, Store};
 use crate::types::LogId;
 
@@ -14,23 +17,31 @@ const MERGED_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// What a deleted topic had. Taken before the commit that deletes it.
 pub(crate) struct Deleted {
     logs: Vec<LogId>,
+    /// Outside of buckets.
     bytes: u64,
+    in_buckets: u64,
     on_disk_before: u64,
 }
 
 impl Deleted {
     /// Of these partitions.
-    pub(crate) fn of(store: &Store, partitions: &[Arc<Partition>]) -> Self {
-        Self {
-            logs: partitions.iter().map(|partition| partition.id()).collect(),
-            bytes: partitions.iter().map(|partition| partition.size_bytes()).sum(),
-            on_disk_before: on_disk(store),
+    pub(crate) fn of(store: &Store, partitions: &[Arc<Partition>]) -> Result<Self> {
+        let mut of = Self { logs: Vec::new(), bytes: 0, in_buckets: 0, on_disk_before: on_disk(store) };
+        for partition in partitions {
+            let in_buckets = partition.in_buckets()?.map_or(0, |(_, bytes)| bytes);
+            of.logs.push(partition.id());
+            of.in_buckets += in_buckets;
+            of.bytes += partition.size_bytes().saturating_sub(in_buckets);
         }
+        Ok(of)
     }
 
     /// Has the store give back, soon and without being waited for, what did not leave the disk with the commit. One topic at
     /// a time, in the order of `one_at_a_time`.
     pub(crate) fn give_back(self, store: &Arc<Store>, one_at_a_time: &Arc<tokio::sync::Mutex<()>>) {
+        if self.in_buckets >= SHRUNK_BYTES_MIN {
+            store.buckets().ask_to_look(true);
+        }
         let dropped = self.on_disk_before.saturating_sub(on_disk(store));
         let left = self.bytes.saturating_sub(dropped);
         if left < MERGED_BYTES_MIN {

@@ -1,12 +1,14 @@
 //! Every byte that the log stores. All integers are big endian, so that keys sort as numbers do.
 //!
 //! ```text
-//! log        log id u32 ++ base offset u64            → the record batch (batch.rs)
-//! index      log id u32 ++ base offset u64            → IndexEntry, 46 bytes:
+//! log, and its buckets (store/buckets.rs)
+//!            log id u32 ++ base offset u64            → the record batch (batch.rs)
+//! index      log id u32 ++ base offset u64            → IndexEntry, 50 bytes:
 //!              0  8 largest timestamp of the batch     24  4 size of the batch
 //!              8  8 largest timestamp up to it         28  4 last offset delta
 //!             16  8 bytes of the log up to and with it 32  4 leader epoch
 //!             36  2 attributes, and where it lies      38  8 broker's clock at the append
+//!             46  4 number of the bucket where it lies, 0 outside of them
 //! compacted  log id u32 ++ base offset u64            → a batch of a topic with `cleanup.policy=compact`, as in `log`
 //! producers  log id u32 ++ producer id u64            → ProducerState (log/producers.rs)
 //! meta       "start" ++ log id u32                    → log start offset u64
@@ -14,8 +16,10 @@
 //! meta       "segment" ++ log id u32                  → the active segment (log/segment.rs)
 //! meta       "compaction" ++ log id u32               → how far the log is clean (log/compaction/state.rs)
 //! ```
-//! Bit 15 of the index's attributes, which Kafka does not use, says that the batch lies in `compacted`. A batch lies in one
-//! of the two families; who finds it in neither looks into the index again, because compaction moved or removed it.
+//! Bit 15 of the index's attributes, which Kafka does not use, says that the batch lies in `compacted`. Entries of version 1 end before the
+//! bucket. Who finds a batch not where the index says looks into the index again: it was moved or removed. Along a log, batches in
+//! `log` come before those in buckets, whose numbers ascend, and those in `compacted` are anywhere among them. Copies that the index does
+//! not name are left in a bucket until it goes.
 //! The two running figures make time and size searches binary: the first batch whose running timestamp reaches a
 //! target is the first batch that holds such a record, and the size of any range is a difference.
 
@@ -38,7 +42,9 @@ pub(crate) const ONE_PER_LOG: [&[u8]; 4] = [START, FLOOR, SEGMENT, COMPACTION];
 pub(crate) const BY_LOG: [Family; 4] = [Family::Log, Family::Compacted, Family::Index, Family::Producers];
 
 /// Size of an [`IndexEntry`].
-pub const INDEX_ENTRY_BYTES: usize = 46;
+pub const INDEX_ENTRY_BYTES: usize = 50;
+/// What it was in stores of version 1.
+const BUCKET_AT: usize = 46;
 
 /// What the index keeps of each batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +66,18 @@ pub struct IndexEntry {
     pub attributes: i16,
     /// The broker's clock at the append.
     pub appended_at: TimestampMs,
+    /// Number of the bucket that the batch lies in, 0 when it is in none.
+    pub bucket: u32,
 }
 
 impl IndexEntry {
+    /// The same for a batch of these attributes that lies in `family`.
+    #[must_use]
+    pub fn placed(self, family: Family, attributes: i16) -> Self {
+        let bucket = if let Family::Bucket(number) = family { number } else { 0 };
+        Self { attributes: Self::attributes_in(family, attributes), bucket, ..self }
+    }
+
     /// The attributes of a batch that lies in `family`.
     pub fn attributes_in(family: Family, attributes: i16) -> i16 {
         if family == Family::Compacted { attributes | LIES_IN_COMPACTED } else { attributes & !LIES_IN_COMPACTED }
@@ -70,7 +85,11 @@ impl IndexEntry {
 
     /// The family that the batch lies in.
     pub fn family(&self) -> Family {
-        if self.attributes & LIES_IN_COMPACTED != 0 { Family::Compacted } else { Family::Log }
+        match self.bucket {
+            _ if self.attributes & LIES_IN_COMPACTED != 0 => Family::Compacted,
+            0 => Family::Log,
+            number => Family::Bucket(number),
+        }
     }
 
     /// Whether the batch is a transaction marker.
@@ -99,6 +118,7 @@ impl IndexEntry {
         out[32..36].copy_from_slice(&self.leader_epoch.to_be_bytes());
         out[36..38].copy_from_slice(&self.attributes.to_be_bytes());
         out[38..46].copy_from_slice(&self.appended_at.to_be_bytes());
+        out[BUCKET_AT..].copy_from_slice(&self.bucket.to_be_bytes());
         out
     }
 
@@ -107,7 +127,12 @@ impl IndexEntry {
     /// # Errors
     /// `Storage` when the size is another.
     pub fn decode(bytes: &[u8]) -> Result<Self> {
-        let bytes: &[u8; INDEX_ENTRY_BYTES] = bytes.try_into().map_err(|_| damaged("index entry", bytes))?;
+        let mut whole = [0; INDEX_ENTRY_BYTES];
+        match bytes.len() {
+            INDEX_ENTRY_BYTES | BUCKET_AT => whole[..bytes.len()].copy_from_slice(bytes),
+            _ => return Err(damaged("index entry", bytes)),
+        }
+        let bytes = &whole;
         Ok(Self {
             max_timestamp: i64::from_be_bytes(part(bytes, 0)),
             running_timestamp: i64::from_be_bytes(part(bytes, 8)),
@@ -117,6 +142,7 @@ impl IndexEntry {
             leader_epoch: i32::from_be_bytes(part(bytes, 32)),
             attributes: i16::from_be_bytes(part(bytes, 36)),
             appended_at: i64::from_be_bytes(part(bytes, 38)),
+            bucket: u32::from_be_bytes(part(bytes, BUCKET_AT)),
         })
     }
 }
@@ -227,6 +253,7 @@ mod tests {
             leader_epoch: 6,
             attributes: 7,
             appended_at: 8,
+            bucket: 9,
         };
         let golden = "0000000000000001\
                       0000000000000002\
@@ -235,11 +262,14 @@ mod tests {
                       00000005\
                       00000006\
                       0007\
-                      0000000000000008";
+                      0000000000000008\
+                      00000009";
         let hex: String = entry.encode().iter().map(|b| format!("{b:02x}")).collect();
         assert_eq!(hex, golden);
         assert_eq!(IndexEntry::decode(&entry.encode()).unwrap(), entry);
-        assert!(IndexEntry::decode(&[0; 45]).is_err());
+        let of_version_1 = IndexEntry::decode(&entry.encode()[..46]).unwrap();
+        assert_eq!((of_version_1, of_version_1.family()), (IndexEntry { bucket: 0, ..entry }, Family::Log));
+        assert!([0, 45, 47, 49, 51].iter().all(|length| IndexEntry::decode(&vec![0; *length]).is_err()));
         assert_eq!(batch_key(LogId(7), 258), [0, 0, 0, 7, 0, 0, 0, 0, 0, 0, 1, 2]);
         assert_eq!(base_offset_of(&batch_key(LogId(7), 258)).unwrap(), 258);
         assert_eq!(log_start_key(LogId(1)), b"start\0\0\0\x01");
@@ -248,8 +278,9 @@ mod tests {
         assert_eq!(epoch_of(&epoch_key(LogId(1), 2)).unwrap(), 2);
         assert_eq!(segment_key(LogId(1)), b"segment\0\0\0\x01");
         assert_eq!(compaction_key(LogId(1)), b"compaction\0\0\0\x01");
-        let moved = IndexEntry { attributes: IndexEntry::attributes_in(Family::Compacted, 7), ..entry };
-        assert_eq!((entry.family(), moved.family(), moved.attributes), (Family::Log, Family::Compacted, -0x7ff9));
+        let moved = entry.placed(Family::Compacted, 7);
+        assert_eq!((entry.family(), moved.family(), moved.attributes), (Family::Bucket(9), Family::Compacted, -0x7ff9));
+        assert_eq!(moved.placed(Family::Log, 7), IndexEntry { bucket: 0, ..entry });
         assert_eq!(IndexEntry::attributes_in(Family::Log, moved.attributes), 7);
     }
 }

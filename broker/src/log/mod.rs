@@ -2,6 +2,7 @@
 
 pub(crate) mod aborted;
 pub(crate) mod bounds;
+pub(crate) mod buckets;
 mod committed;
 pub(crate) mod compaction;
 mod damage;
@@ -17,6 +18,7 @@ mod tiers;
 mod waiters;
 
 pub use aborted::Aborted;
+pub use buckets::Moved;
 pub use compaction::Compacted;
 pub(crate) use deleted::Deleted;
 pub use partition::Partition;

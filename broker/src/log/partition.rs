@@ -47,6 +47,8 @@ pub struct Partition {
     deleted: AtomicBool,
     tail: Mutex<VecDeque<Batch>>,
     compaction: Progress,
+    /// Below it nothing lies in a bucket.
+    pub(super) unbucketed_to: AtomicI64,
     pub(super) damage: Logged,
     waiters: Waiters,
     pub(crate) writer: Mutex<Writer>,
@@ -119,6 +121,7 @@ impl Partition {
             deleted: AtomicBool::new(false),
             tail: Mutex::default(),
             compaction: Progress::recover(store, id)?,
+            unbucketed_to: AtomicI64::new(0),
             damage: Logged::default(),
             waiters: Waiters::default(),
             writer: Mutex::new(Writer {

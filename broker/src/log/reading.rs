@@ -102,8 +102,14 @@ impl Partition {
             }
             let (from, to) = (keys::batch_key(self.id(), *first), keys::batch_key(self.id(), last + 1));
             let mut scan = self.store().scan(entry.family(), &from, &to);
+            let mut due = run.iter().peekable();
             while let Some(entry) = scan.next_ref() {
-                batches.push(Batch::parse(bytes::Bytes::copy_from_slice(entry?.1))?);
+                let (key, value) = entry?;
+                let base = keys::base_offset_of(key)?;
+                // a bucket keeps copies of what was moved out of it or removed
+                if due.next_if(|(named, _)| *named == base).is_some() {
+                    batches.push(Batch::parse(bytes::Bytes::copy_from_slice(value))?);
+                }
             }
         }
         Ok(())

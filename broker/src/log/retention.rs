@@ -48,6 +48,7 @@ pub(crate) async fn sweep(broker: &Arc<Broker>) -> Result<()> {
             forget_producers(broker, partition).await?;
         }
     }
+    broker.store().buckets().ask_to_look(false);
     Ok(())
 }
 

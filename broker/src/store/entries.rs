@@ -94,11 +94,11 @@ impl Writes<'_> {
     /// Sets keys in their own order: the store sorts them anyway, and finds the place of one that follows its neighbour in memory that
     /// was just looked at.
     pub(crate) fn put_all(&mut self, family: Family, entries: &Entries) {
-        let family = self.store.handle(family);
+        let family = self.store.writable(family);
         let mut sorted: Vec<(&[u8], &[u8])> = entries.iter().collect();
         // A key that is there twice keeps its last value.
         sorted.sort_by_key(|(key, _)| *key);
-        sorted.into_iter().for_each(|(key, value)| self.batch.put_cf(family, key, value));
+        sorted.into_iter().for_each(|(key, value)| self.batch.put_cf(&family, key, value));
     }
 }
 

@@ -20,6 +20,11 @@ const LOG_RUNS_LIKE_PERCENT: i32 = 100;
 /// run that it passes over was 600 lines a second under half of the most load, 37 MiB in five minutes.
 const INFO_LOG_BYTES: usize = 4 << 20;
 const INFO_LOG_FILES: usize = 4;
+/// Memtables of a bucket: one that is written, the others wait to be written out. Writers stop when all are full, so a flush may take as
+/// long as it takes to fill three. Two of twice the size need as much memory, and stopped them 13 times a minute under half of the most
+/// load, for up to half a second.
+const BUCKET_MEMTABLE_BYTES: usize = 32 << 20;
+const BUCKET_MEMTABLES: i32 = 4;
 /// Memtables of each family but `log`. Theirs are small, but wait for the one thread that writes memtables out behind those of `log`, and
 /// where all of a family's are full, every writer stops: with two that was once a minute under half of the most load, with more never.
 const SMALL_MEMTABLES: i32 = 4;
@@ -49,9 +54,8 @@ pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     match family {
-        // DESIGN.md 4 measured: one large value per batch, written once, read in order, deleted in ranges. Runs are
-        // merged seldom and never all together, so write amplification stays near 3 and old files drop whole. A read asks the runs'
-        // filters, so more of them cost it little.
+        // What outlived its bucket: large values, read in order, deleted in ranges. Runs are merged seldom and never all together, so that
+        // old files drop whole. A read asks the runs' filters, so more of them cost it little.
         Family::Log => {
             options.set_write_buffer_size(64 << 20);
             options.set_compression_type(DBCompressionType::None);
@@ -66,6 +70,16 @@ pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
             universal.set_stop_style(UniversalCompactionStopStyle::Similar);
             universal.set_size_ratio(LOG_RUNS_LIKE_PERCENT);
             options.set_universal_compaction_options(&universal);
+            table.set_block_size(64 << 10);
+            table.set_bloom_filter(10.0, false); // without it a look-up reads a block, so a batch, of every run
+        }
+        // Written once and dropped whole: runs of one memtable each, which are never merged. A read asks their filters.
+        Family::Bucket(_) => {
+            options.set_write_buffer_size(BUCKET_MEMTABLE_BYTES);
+            options.set_max_write_buffer_number(BUCKET_MEMTABLES);
+            options.set_compression_type(DBCompressionType::None);
+            options.set_compaction_style(rocksdb::DBCompactionStyle::Universal);
+            options.set_disable_auto_compactions(true);
             table.set_block_size(64 << 10);
             table.set_bloom_filter(10.0, false); // without it a look-up reads a block, so a batch, of every run
         }

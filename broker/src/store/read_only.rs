@@ -4,13 +4,11 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
 
-use rocksdb::{Cache, ColumnFamilyDescriptor, DB};
+use rocksdb::Cache;
 
 use super::wal::{DamagedLog, damaged_logs};
-use super::{FORMAT_KEY, FORMAT_VERSION, Family, Store, database_options, family_options};
+use super::{Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, buckets, database_options, descriptors};
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
@@ -41,11 +39,14 @@ impl ReadOnly {
             ));
         }
         let lock = share_lock(&dir, data_dir)?;
-        let (db, refused) = match open(&dir, true) {
+        let cache = Cache::new_lru_cache(CACHE_BYTES);
+        let numbers = buckets::listed(&dir).map_err(|error| unopened(&dir, &error))?;
+        let open = |paranoid| open(&dir, (&numbers, &cache), paranoid);
+        let (db, refused) = match open(true) {
             Ok(db) => (db, None),
-            Err(error) => (open(&dir, false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string())),
+            Err(error) => (open(false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string())),
         };
-        let store = Store { db, poison: OnceLock::new(), syncs: AtomicU64::new(0) };
+        let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX));
         check_version(&store, data_dir)?;
         Ok(Self { store, refused, dir, _lock: lock })
     }
@@ -87,14 +88,12 @@ fn share_lock(dir: &Path, data_dir: &Path) -> Result<Option<File>> {
     ))
 }
 
-fn open(dir: &Path, paranoid: bool) -> std::result::Result<DB, rocksdb::Error> {
-    let cache = Cache::new_lru_cache(CACHE_BYTES);
+fn open(dir: &Path, (numbers, cache): (&[u32], &Cache), paranoid: bool) -> std::result::Result<Db, rocksdb::Error> {
     let mut options = database_options(&BrokerConfig::default());
     options.create_if_missing(false);
     options.create_missing_column_families(false);
     options.set_paranoid_checks(paranoid);
-    let families = Family::ALL.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, &cache)));
-    DB::open_cf_descriptors_read_only(&options, dir, families, false)
+    Db::open_cf_descriptors_read_only(&options, dir, descriptors(numbers, cache), false)
 }
 
 fn unopened(dir: &Path, error: &rocksdb::Error) -> Error {
@@ -109,11 +108,11 @@ fn unopened(dir: &Path, error: &rocksdb::Error) -> Error {
 fn check_version(store: &Store, data_dir: &Path) -> Result<()> {
     let stored = store.get(Family::Meta, FORMAT_KEY)?;
     match stored.as_deref().and_then(|bytes| bytes.try_into().ok()).map(u32::from_be_bytes) {
-        Some(FORMAT_VERSION) => Ok(()),
+        Some(FORMAT_VERSION | 1) => Ok(()),
         Some(other) => Err(Error::new(
             Kind::Config,
             format!(
-                "data directory {} has format {other}, this millpond checks {FORMAT_VERSION}: use the one that wrote it",
+                "data directory {} has format {other}, this millpond checks up to {FORMAT_VERSION}: use the one that wrote it",
                 data_dir.display()
             ),
         )),

@@ -63,20 +63,23 @@ impl Compacted {
             match fix {
                 Fix::Replace(batch, old) => {
                     let key = keys::batch_key(id, batch.base_offset());
-                    if old.family() != Family::Compacted {
-                        writes.delete(old.family(), &key);
+                    // what is in a bucket goes with it
+                    if old.family() == Family::Log {
+                        writes.delete(Family::Log, &key);
                     }
                     writes.put(Family::Compacted, &key, batch.bytes());
                     let size = u32::try_from(batch.bytes().len()).expect("a batch is far below 4 GiB");
-                    let attributes = IndexEntry::attributes_in(Family::Compacted, batch.attributes());
                     // an empty batch keeps its time for clients; a search by time must not end at it
                     let max_timestamp = if batch.record_count() == 0 { -1 } else { batch.max_timestamp() };
-                    let entry = IndexEntry { size, attributes, max_timestamp, ..*old };
+                    let entry = IndexEntry { size, max_timestamp, ..*old };
+                    let entry = entry.placed(Family::Compacted, batch.attributes());
                     writes.put(Family::Index, &key, &entry.encode());
                 }
                 Fix::Remove(base, old) => {
                     let key = keys::batch_key(id, *base);
-                    writes.delete(old.family(), &key);
+                    if !matches!(old.family(), Family::Bucket(_)) {
+                        writes.delete(old.family(), &key);
+                    }
                     writes.delete(Family::Index, &key);
                     if old.is_control() {
                         // what the marker ended has no batch left: nobody has to know any more that it was aborted

@@ -130,7 +130,7 @@ impl<'a> Pass<'a> {
                 changed = true;
                 moved += self.commits.make(step.fixes, state, end).await?;
             }
-            self.rest(moved).await;
+            rest(self.broker, moved).await;
         }
         let done = CleanState { clean_to: end, pass_end: 0, touched_to };
         if changed {
@@ -163,7 +163,7 @@ impl<'a> Pass<'a> {
             .await?;
             (newest, transactions) = known;
             at = next;
-            self.rest(bytes).await;
+            rest(self.broker, bytes).await;
         }
         Ok(newest)
     }
@@ -173,16 +173,16 @@ impl<'a> Pass<'a> {
     async fn transactions_from(&self, from: Offset) -> Result<Transactions> {
         Ok(Transactions::new(self.partition.aborted_between(from, self.partition.high_watermark()).await?))
     }
+}
 
-    /// Keeps to the bound of bytes in a second, also to one that is set meanwhile.
-    async fn rest(&self, bytes: usize) {
-        let mut left = bytes as f64;
-        while left > 0.0 {
-            let pace = self.broker.settings().value("log.cleaner.io.max.bytes.per.second");
-            let pace: f64 = pace.and_then(|pace| pace.trim().parse().ok()).unwrap_or(f64::MAX).max(1.0);
-            tokio::time::sleep(Duration::from_secs_f64((left / pace).min(1.0))).await;
-            left -= pace;
-        }
+/// Keeps to the bound of bytes in a second, also to one that is set meanwhile.
+pub(crate) async fn rest(broker: &Broker, bytes: usize) {
+    let mut left = bytes as f64;
+    while left > 0.0 {
+        let pace = broker.settings().value("log.cleaner.io.max.bytes.per.second");
+        let pace: f64 = pace.and_then(|pace| pace.trim().parse().ok()).unwrap_or(f64::MAX).max(1.0);
+        tokio::time::sleep(Duration::from_secs_f64((left / pace).min(1.0))).await;
+        left -= pace;
     }
 }
 
