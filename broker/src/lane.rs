@@ -376,7 +376,7 @@ impl LaneWriter {
                 }
                 Effect::Started(partition, offset, keep) => {
                     partition.publish_start(offset)?;
-                    self.drop_before(&partition, keep)?;
+                    self.drop_before(&partition, keep);
                 }
                 Effect::Floor(partition, offset) => partition.publish_floor(offset),
                 Effect::Dropped(partition) => {
@@ -410,15 +410,15 @@ impl LaneWriter {
 }
 
 impl LaneWriter {
-    /// Gives back the space of files that hold nothing but batches before the one that begins at `keep`.
-    fn drop_before(&self, partition: &Partition, keep: Offset) -> Result<()> {
-        if keep == 0 {
-            return Ok(());
+    /// Has the space of files given back that hold nothing but batches before the one that begins at `keep`.
+    fn drop_before(&self, partition: &Partition, keep: Offset) {
+        if keep > 0 {
+            let (from, last) =
+                (keys::log_range(partition.id()).0.to_vec(), keys::batch_key(partition.id(), keep - 1).to_vec());
+            for family in [Family::Log, Family::Compacted] {
+                self.store.buckets().ask_to_drop((family, from.clone(), last.clone()));
+            }
         }
-        let (from, _) = keys::log_range(partition.id());
-        let last = keys::batch_key(partition.id(), keep - 1);
-        self.store.drop_files(Family::Log, &from, &last)?;
-        self.store.drop_files(Family::Compacted, &from, &last)
     }
 
     /// Takes a partition's oldest entries out of the order in which memory is given back.

@@ -23,7 +23,7 @@ use rocksdb::{
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
-pub(crate) use buckets::Buckets;
+pub(crate) use buckets::{Buckets, DeadRange};
 pub use entries::{Entries, Packed};
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
@@ -282,6 +282,7 @@ impl Store {
     /// `Storage` when it cannot be created: appends go on where they went.
     pub(crate) fn add_bucket(&self) -> Result<()> {
         self.refuse_if_poisoned()?;
+        let _creating = self.buckets.creating.lock();
         let number = self.buckets.newest() + 1;
         let family = Family::Bucket(number);
         let failed =
@@ -300,7 +301,12 @@ impl Store {
         let name = Family::Bucket(number).name();
         let failed = |e: rocksdb::Error| Error::storage(format!("{name} cannot be given up, check the disk: {e}"));
         self.buckets.remove(number);
-        self.db.drop_cf(&name).map_err(failed)
+        // held meanwhile, as the last one to let go of it unlinks its files, which takes a quarter of a second for a GiB on a disk
+        // that is told of each block: `drop_cf` would do that while nobody else finds any family
+        let held = self.handle(Family::Bucket(number));
+        let dropped = self.db.drop_cf(&name).map_err(failed);
+        drop(held);
+        dropped
     }
 
     /// Number of the last change that was written.

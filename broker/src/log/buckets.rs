@@ -18,8 +18,11 @@ use crate::error::{Error, Result};
 use crate::lane::{Ack, Change};
 use crate::log::compaction;
 use crate::log::keys::IndexEntry;
-use crate::store::{Family, Writes};
+use crate::store::{DeadRange, Family, Writes};
 use crate::types::Offset;
+
+#[cfg(test)]
+mod tests;
 
 /// Most buckets. Each takes some memory, and a line in what RocksDB notes of each change of its files.
 const BUCKETS_MAX: usize = 1_000;
@@ -50,9 +53,11 @@ pub(crate) async fn run(broker: Weak<Broker>) {
 /// `Storage`.
 pub(crate) async fn keep(broker: &Arc<Broker>) -> Result<()> {
     let buckets = broker.store().buckets();
+    let _keeping = buckets.keeping.lock().await;
     if buckets.filled() >= buckets.bytes_max() {
         begin_next(broker).await?;
     }
+    drop_files(broker, buckets.take_dead()).await?;
     let slack = if buckets.take_shrinking() { 0 } else { buckets.bytes_max().saturating_mul(2) };
     if slack == 0 && buckets.filled() >= SHRUNK_BYTES_MIN && Space::of(broker).await?.is_wasted(slack) {
         begin_next(broker).await?;
@@ -78,7 +83,7 @@ pub(crate) async fn keep(broker: &Arc<Broker>) -> Result<()> {
 }
 
 /// Has the lane go on in a new bucket. When this returns, all that went into the former one is published.
-async fn begin_next(broker: &Arc<Broker>) -> Result<()> {
+pub(crate) async fn begin_next(broker: &Arc<Broker>) -> Result<()> {
     let store = broker.store().clone();
     blocking(move || store.add_bucket()).await?;
     broker.lane().commit(Vec::new(), Ack::Durable).await?;
@@ -119,6 +124,11 @@ impl Space {
     fn is_wasted(&self, slack: u64) -> bool {
         self.stored > self.live.saturating_mul(2).saturating_add(slack)
     }
+}
+
+async fn drop_files(broker: &Arc<Broker>, dead: Vec<DeadRange>) -> Result<()> {
+    let store = broker.store().clone();
+    blocking(move || dead.iter().try_for_each(|(family, from, last)| store.drop_files(*family, from, last))).await
 }
 
 async fn give_up_dead(broker: &Arc<Broker>, needed: u32) -> Result<()> {

@@ -21,6 +21,9 @@ use super::{Db, Family};
 
 const PREFIX: &str = "log-";
 
+/// A family, and the first and the last key of a range in it.
+pub(crate) type DeadRange = (Family, Vec<u8>, Vec<u8>);
+
 /// Which buckets there are. Holds: their numbers, and how full the active one is. The lane alone turns to the next one. Always true: all
 /// batches in buckets below the active one are published.
 pub(crate) struct Buckets {
@@ -31,7 +34,13 @@ pub(crate) struct Buckets {
     bytes_max: u64,
     /// Whether space is to be given back at once.
     shrinking: AtomicBool,
+    /// Ranges of keys that were deleted, whose files can go.
+    dead: Mutex<Vec<DeadRange>>,
     work: Arc<Notify>,
+    /// Held by who creates one.
+    pub(super) creating: Mutex<()>,
+    /// Held by who keeps them.
+    pub(crate) keeping: tokio::sync::Mutex<()>,
 }
 
 impl Buckets {
@@ -42,7 +51,10 @@ impl Buckets {
             filled: AtomicU64::new(0),
             bytes_max,
             shrinking: AtomicBool::new(false),
+            dead: Mutex::default(),
             work: Arc::default(),
+            creating: Mutex::default(),
+            keeping: tokio::sync::Mutex::default(),
         }
     }
 
@@ -118,6 +130,17 @@ impl Buckets {
     /// Whether it was asked to give space back at once, since the last time.
     pub(crate) fn take_shrinking(&self) -> bool {
         self.shrinking.swap(false, Ordering::AcqRel)
+    }
+
+    /// Has the files of a range go, whose first and last key these are: not by the lane, as each takes milliseconds.
+    pub(crate) fn ask_to_drop(&self, range: DeadRange) {
+        self.dead.lock().push(range);
+        self.work.notify_one();
+    }
+
+    /// The ranges whose files can go, since the last time.
+    pub(crate) fn take_dead(&self) -> Vec<DeadRange> {
+        std::mem::take(&mut self.dead.lock())
     }
 
     /// What wakes who keeps the buckets.

@@ -12,6 +12,7 @@ use super::pass::{Commits, Limits, Pass, settle};
 use super::survey::survey;
 use super::{CleanState, finish_cut_pass};
 use crate::codec::Compression;
+use crate::log::buckets;
 use crate::log::keys;
 use crate::seed::seed;
 use crate::*;
@@ -751,6 +752,10 @@ async fn times_are_found_while_batches_move() {
     broker.catalog().set_config("t", overrides).await.unwrap();
     broker.compact().await.unwrap();
     assert!(before[1].1 != log.entries(2).next().unwrap().unwrap().1, "moved");
+    // the copies that the bucket keeps go with it
+    buckets::begin_next(&broker).await.unwrap();
+    buckets::keep(&broker).await.unwrap();
+    assert_eq!(broker.store().buckets().oldest(), 2);
     for (target, expected) in [(5, (1, 10)), (20, (3, 20)), (30, (4, 30)), (40, (6, 40))] {
         let entries = before.iter().filter(|(_, entry)| entry.max_timestamp >= target).map(|one| Ok(*one));
         assert_eq!(log.first_record_in(entries, target).unwrap(), Some(expected));
