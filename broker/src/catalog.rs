@@ -356,15 +356,20 @@ impl Catalog {
 
     async fn remove(&self, name: &str) -> Result<()> {
         let topic = self.known(name)?;
-        self.topics.write().remove(&topic);
-        self.changes.fetch_add(1, Ordering::Release);
         let partitions = topic.partitions();
-        partitions.iter().for_each(|partition| partition.mark_deleted());
-        let mut changes = vec![Change::Delete(Family::Meta, topic_key(name))];
-        changes.extend(partitions.iter().cloned().map(Change::Drop));
         let (store, of) = (self.store.clone(), partitions.to_vec());
-        let deleted = blocking(move || Deleted::of(&store, &of)).await?;
-        self.lane.commit(changes, Ack::Durable).await?;
+        let deleted = blocking(move || Ok(Deleted::of(&store, &of))).await?;
+        let committed = {
+            // who lists the topics and commits something then finds either this one or all of it deleted
+            let mut topics = self.topics.write();
+            topics.remove(&topic);
+            self.changes.fetch_add(1, Ordering::Release);
+            partitions.iter().for_each(|partition| partition.mark_deleted());
+            let mut changes = vec![Change::Delete(Family::Meta, topic_key(name))];
+            changes.extend(partitions.iter().cloned().map(Change::Drop));
+            self.lane.commit(changes, Ack::Durable)
+        };
+        committed.await?;
         deleted.give_back(&self.store, &self.giving_back);
         Ok(())
     }

@@ -141,7 +141,8 @@ pub struct BrokerConfig {
     pub tail_cache_bytes: usize,
     /// Memory for writes that are not yet in a file, over all families.
     pub write_buffer_bytes: usize,
-    /// Bytes of batches in one bucket of the log, which leaves the disk whole when no partition needs any of it.
+    /// Bytes of batches in one bucket of the log, which leaves the disk whole when no partition needs any of it. The disk takes up to twice what
+    /// the log holds, and three buckets.
     pub bucket_bytes: u64,
     /// Memory for blocks read from files.
     pub block_cache_bytes: usize,

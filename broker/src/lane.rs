@@ -353,7 +353,7 @@ impl LaneWriter {
                     change.stage(change.partition.writer.lock().log_start, writes);
                     effects.push(Effect::Compacted(change.partition, change.tail_until, change.state));
                 }
-                Change::Move(change) => change.stage(change.partition.writer.lock().log_start, writes),
+                Change::Move(change) => change.stage(&mut change.partition.writer.lock(), writes),
                 Change::Drop(partition) => {
                     stage_drop(&partition, writes);
                     effects.push(Effect::Dropped(partition));
@@ -413,10 +413,9 @@ impl LaneWriter {
     /// Has the space of files given back that hold nothing but batches before the one that begins at `keep`.
     fn drop_before(&self, partition: &Partition, keep: Offset) {
         if keep > 0 {
-            let (from, last) =
-                (keys::log_range(partition.id()).0.to_vec(), keys::batch_key(partition.id(), keep - 1).to_vec());
+            let (first, last) = (keys::log_range(partition.id()).0, keys::batch_key(partition.id(), keep - 1));
             for family in [Family::Log, Family::Compacted] {
-                self.store.buckets().ask_to_drop((family, from.clone(), last.clone()));
+                self.store.buckets().ask_to_drop(family, (first.to_vec(), last.to_vec()));
             }
         }
     }

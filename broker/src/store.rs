@@ -1,4 +1,5 @@
-//! The one RocksDB. Everything that Millpond remembers is here; only the commit lane writes to it.
+//! The one RocksDB. Everything that Millpond remembers is here; only the commit lane writes to it. Buckets are created and given up by
+//! who keeps them (log/buckets.rs).
 //!
 //! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`, its
 //! buckets, `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
@@ -23,7 +24,7 @@ use rocksdb::{
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
-pub(crate) use buckets::{Buckets, DeadRange};
+pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
@@ -255,6 +256,8 @@ impl Store {
         let failed = |e: rocksdb::Error| {
             Error::storage(format!("{} cannot be made, check that the disk has room: {e}", to.display()))
         };
+        // what RocksDB copies of the write-ahead log may be newer than its list of families: one that begins meanwhile would be missing
+        let _creating = self.buckets.hold_creation();
         Checkpoint::new(&self.db).and_then(|checkpoint| checkpoint.create_checkpoint(to)).map_err(failed)
     }
 
@@ -275,15 +278,16 @@ impl Store {
         &self.buckets
     }
 
-    /// Creates the bucket that follows the newest one; the lane appends to it from its next group on. Blocks, and holds the
-    /// lane up for about three syncs.
+    /// Creates the bucket that follows the newest one; the lane appends to it from its next group on. Blocks, and holds up who reads or
+    /// writes for some syncs and the writing of all families' options.
     ///
     /// # Errors
-    /// `Storage` when it cannot be created: appends go on where they went.
+    /// `Storage` when it cannot be created: appends go on where they went, and the next try takes another number, as RocksDB may have got so far
+    /// as to know this one.
     pub(crate) fn add_bucket(&self) -> Result<()> {
         self.refuse_if_poisoned()?;
-        let _creating = self.buckets.creating.lock();
-        let number = self.buckets.newest() + 1;
+        let _creating = self.buckets.hold_creation();
+        let number = self.buckets.next_number();
         let family = Family::Bucket(number);
         let failed =
             |e: rocksdb::Error| Error::storage(format!("{} cannot be created, check the disk: {e}", family.name()));

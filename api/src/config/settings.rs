@@ -146,7 +146,8 @@ const BROKER: [Field; 18] = [
         "bucket_bytes",
         Kind::Size(MIB, 1 << 40),
         "1GiB",
-        "Size of the parts in which the log lies on disk, by time; one goes when retention needs nothing of it.",
+        "Size of the parts in which the log lies on disk, by time. One goes when no topic needs anything of it, so up to three of them \
+         more than what is kept are on the disk; beyond 128 parts batches are written once more.",
     ),
     Field::with_default(
         "block_cache_bytes",

@@ -21,13 +21,11 @@ const BATCH_TWICE: Kind = Kind::note("batch in two families", Remedy::Nothing);
 const BATCH_UNINDEXED: Kind = Kind::wrong("batch without index", Remedy::Restore);
 const INDEX_UNREADABLE: Kind = Kind::wrong("index unreadable", Remedy::GiveUp);
 const INDEX_DAMAGED: Kind = Kind::wrong("index entry damaged", Remedy::Restore);
+const BUCKETS_MIXED: Kind = Kind::wrong("buckets out of order", Remedy::Restore);
 const LEFT_BEHIND: Kind = Kind::note("left below the log start", Remedy::Nothing);
 const BOUNDS_WRONG: Kind = Kind::wrong("bounds wrong", Remedy::Restore);
 const BLOCK_UNREADABLE: Kind = Kind::wrong("block unreadable", Remedy::Restore);
 const FOREIGN_KEYS: Kind = Kind::wrong("foreign keys", Remedy::Restore);
-
-/// The families that batches lie in beside the buckets.
-const BATCHES: [Family; 2] = [Family::Log, Family::Compacted];
 
 /// Checks every log and fills its bounds in.
 pub(super) fn check_all(check: &mut Check<'_>, logs: &mut Logs) {
@@ -76,6 +74,8 @@ struct Pass<'c, 's> {
     stated: &'c Stated,
     index: Walk<'s>,
     batches: Vec<Walk<'s>>,
+    /// The bucket of the last entry that lies in `log` or a bucket.
+    bucket: u32,
     line: Line,
     producers: Producers,
     transactions: Transactions,
@@ -89,14 +89,17 @@ impl<'c, 's> Pass<'c, 's> {
         let place = Place::partition(&span.topic, span.partition);
         let producers = Producers::read(check, id, &place);
         let transactions = Transactions::read(check, id, &place);
-        let families = BATCHES.into_iter().chain(store.buckets().all());
+        let mut buckets = store.buckets().all().into_iter();
+        let in_buckets = buckets.next().map(|first| Walk::through(store, (first, buckets.collect()), id));
+        let beside = [Family::Log, Family::Compacted].map(|family| Walk::new(store, family, id));
         Self {
             check,
             id,
             span,
             stated,
             index: Walk::new(store, Family::Index, id),
-            batches: families.map(|family| Walk::new(store, family, id)).collect(),
+            batches: beside.into_iter().chain(in_buckets).collect(),
+            bucket: 0,
             line: Line::default(),
             producers,
             transactions,
@@ -130,6 +133,13 @@ impl<'c, 's> Pass<'c, 's> {
         let last = base.saturating_add(entry.last_offset_delta.into());
         if last < self.stated.start {
             return self.told(LEFT_BEHIND, (base, last), "the index has batches that retention deleted");
+        }
+        if entry.family() != Family::Compacted {
+            if entry.bucket < self.bucket {
+                let what = format!("the index says bucket {}, and {} before it", entry.bucket, self.bucket);
+                self.told(BUCKETS_MIXED, (base, last), &what);
+            }
+            self.bucket = entry.bucket;
         }
         let own = stored.extract_if(.., |(family, _)| *family == entry.family()).next().map(|(_, value)| value);
         // a bucket keeps copies of what was moved out of it

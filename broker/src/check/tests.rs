@@ -239,6 +239,15 @@ fn log_cases(f: &Filled) -> Vec<Case> {
             "t-0",
             Some((0, 1)),
         ),
+        (
+            vec![
+                Change::Put(Family::Log, f.key(0, 10), f.get(LOG, &f.key(0, 10))),
+                f.reindexed(0, 10, |entry| entry.bucket = 0),
+            ],
+            "buckets out of order",
+            "t-0",
+            Some((10, 10)),
+        ),
         (vec![Change::Put(Family::Log, f.key(1, 0), vec![1])], "left below the log start", "t-1", Some((0, 0))),
         (vec![Change::Put(LOG, [&f.key(1, 0)[..], &[0]].concat(), vec![])], "foreign keys", "t-1", None),
     ]

@@ -30,6 +30,8 @@ impl Gap {
 pub(super) struct Walk<'s> {
     store: &'s Store,
     family: Family,
+    /// Families to go on in, behind the end of that one.
+    further: std::vec::IntoIter<Family>,
     log: LogId,
     scan: Scan<'s>,
     head: Option<(Offset, Vec<u8>)>,
@@ -44,14 +46,20 @@ pub(super) struct Walk<'s> {
 impl<'s> Walk<'s> {
     /// Begins before the first entry.
     pub(super) fn new(store: &'s Store, family: Family, log: LogId) -> Self {
+        Self::through(store, (family, Vec::new()), log)
+    }
+
+    /// Goes through families that have one part of the log each, in its order.
+    pub(super) fn through(store: &'s Store, (family, further): (Family, Vec<Family>), log: LogId) -> Self {
         let (from, to) = keys::log_range(log);
         let scan = store.scan(family, &from, &to);
-        let mut walk = Self { store, family, log, scan, head: None, reached: 0, gaps: Vec::new(), foreign: 0 };
+        let further = further.into_iter();
+        let mut walk = Self { store, family, further, log, scan, head: None, reached: 0, gaps: Vec::new(), foreign: 0 };
         walk.advance();
         walk
     }
 
-    /// The family that it walks in.
+    /// The family that the next entry is in.
     pub(super) fn family(&self) -> Family {
         self.family
     }
@@ -84,7 +92,12 @@ impl<'s> Walk<'s> {
                     }
                     _ => self.foreign += 1,
                 },
-                None => return,
+                None => {
+                    let Some(family) = self.further.next() else { return };
+                    let (from, to) = keys::log_range(self.log);
+                    (self.family, self.scan) = (family, self.store.scan(family, &from, &to));
+                    self.reached = 0;
+                }
                 Some(Err(error)) if self.reached == Offset::MAX => return self.give_up(&error),
                 Some(Err(error)) => self.pass_over(&error),
             }

@@ -12,25 +12,27 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::partition::blocking;
-use super::{Partition, keys};
+use super::{Partition, Writer, keys};
 use crate::Broker;
+use crate::disk;
 use crate::error::{Error, Result};
 use crate::lane::{Ack, Change};
 use crate::log::compaction;
 use crate::log::keys::IndexEntry;
-use crate::store::{DeadRange, Family, Writes};
+use crate::store::{Family, Store, Writes};
 use crate::types::Offset;
 
 #[cfg(test)]
 mod tests;
 
-/// Most buckets. Each takes some memory, and a line in what RocksDB notes of each change of its files.
-const BUCKETS_MAX: usize = 1_000;
+/// Most buckets: RocksDB writes the options of all families down, and reads them again, when one comes or goes, and nobody reads or writes
+/// meanwhile.
+const BUCKETS_MAX: usize = 128;
 /// Bytes that are moved in one commit, so that producers never wait long for the lane: a batch above it goes alone.
 const MOVED_BYTES_MAX: usize = 1 << 20;
 const MOVED_MAX: usize = 4096;
-/// Bytes that a deletion leaves behind for which a bucket is ended before its time.
-pub(crate) const SHRUNK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
+/// Bytes of a deleted topic for which the disk is given back at once; less than that goes soon enough with what comes after.
+pub(crate) const GIVEN_BACK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// Pause after a failure.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,8 +42,10 @@ pub(crate) async fn run(broker: Weak<Broker>) {
     loop {
         work.notified().await;
         let Some(broker) = broker.upgrade() else { return };
-        if let Err(error) = keep(&broker).await {
-            tracing::warn!(%error, "the log's disk is not given back, it tries again");
+        let kept = keep(&broker).await;
+        drop(broker);
+        if let Err(error) = kept {
+            tracing::warn!(%error, "the log's disk is not given back, it is tried again with what comes next");
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -54,32 +58,38 @@ pub(crate) async fn run(broker: Weak<Broker>) {
 pub(crate) async fn keep(broker: &Arc<Broker>) -> Result<()> {
     let buckets = broker.store().buckets();
     let _keeping = buckets.keeping.lock().await;
-    if buckets.filled() >= buckets.bytes_max() {
+    drop_files(broker).await?;
+    let mut space = give_up_dead(broker).await?;
+    let is_asked = buckets.take_shrinking();
+    let slack = if is_asked { 0 } else { buckets.bytes_max().saturating_mul(2) };
+    let ends_early = is_asked && buckets.filled() >= GIVEN_BACK_BYTES_MIN && space.is_wasted(slack);
+    if ends_early || buckets.filled() >= buckets.bytes_max() {
         begin_next(broker).await?;
+        space = give_up_dead(broker).await?;
     }
-    drop_files(broker, buckets.take_dead()).await?;
-    let slack = if buckets.take_shrinking() { 0 } else { buckets.bytes_max().saturating_mul(2) };
-    if slack == 0 && buckets.filled() >= SHRUNK_BYTES_MIN && Space::of(broker).await?.is_wasted(slack) {
-        begin_next(broker).await?;
-    }
-    loop {
-        let space = Space::of(broker).await?;
-        give_up_dead(broker, space.needed).await?;
+    while buckets.count() > BUCKETS_MAX || space.is_wasted(slack) {
         let oldest = buckets.oldest();
-        let is_due = buckets.count() > BUCKETS_MAX || Space::of(broker).await?.is_wasted(slack);
-        if !is_due || oldest >= buckets.active_number() {
+        if oldest >= buckets.active_number() || !has_room(broker, oldest) {
             return Ok(());
         }
-        // no pass of compaction meanwhile: it changes the same entries of the index
-        let Ok(_rounds) = broker.compaction_rounds().try_lock() else { return Ok(()) };
-        for partition in partitions(broker) {
-            move_out(broker, &partition, oldest).await?;
+        {
+            // no pass of compaction meanwhile: it changes the same entries of the index
+            let Ok(_rounds) = broker.compaction_rounds().try_lock() else { return Ok(()) };
+            empty(broker, oldest).await?;
         }
-        if Space::of(broker).await?.needed <= oldest {
+        space = give_up_dead(broker).await?;
+        if space.needed <= oldest {
             let name = Family::Bucket(oldest).name();
             return Err(Error::storage(format!("{name} has batches that cannot be moved, run millpond check")));
         }
     }
+    Ok(())
+}
+
+/// Whether what a bucket holds can be written once more before it goes.
+fn has_room(broker: &Broker, bucket: u32) -> bool {
+    let bytes = i64::try_from(broker.store().disk_bytes(Family::Bucket(bucket))).unwrap_or(i64::MAX);
+    disk::space(&broker.config().data_dir).is_none_or(|(_, free)| free > bytes.saturating_mul(2))
 }
 
 /// Has the lane go on in a new bucket. When this returns, all that went into the former one is published.
@@ -102,22 +112,25 @@ struct Space {
 }
 
 impl Space {
-    async fn of(broker: &Arc<Broker>) -> Result<Space> {
-        // first: what is appended from now on goes here or further on
-        let active = broker.store().buckets().active_number();
-        let (all, store) = (partitions(broker), broker.store().clone());
-        blocking(move || {
-            let mut space = Space { needed: active, ..Space::default() };
-            for partition in all {
-                if let Some((number, bytes)) = partition.in_buckets()? {
+    /// Blocks.
+    fn of(store: &Store, active: u32, partitions: &[Arc<Partition>]) -> Space {
+        let mut space = Space { needed: active, ..Space::default() };
+        for partition in partitions {
+            match partition.in_buckets() {
+                Ok(None) => {}
+                Ok(Some((number, bytes))) => {
                     space.needed = space.needed.min(number);
                     space.live += bytes;
                 }
+                Err(error) => {
+                    let (topic, partition) = (partition.topic(), partition.index());
+                    tracing::warn!(%error, %topic, partition, "what it needs of the log's buckets is not known, all stay");
+                    space.needed = 0;
+                }
             }
-            space.stored = store.buckets().all().into_iter().map(|bucket| store.disk_bytes(bucket)).sum();
-            Ok(space)
-        })
-        .await
+        }
+        space.stored = store.buckets().all().into_iter().map(|bucket| store.disk_bytes(bucket)).sum();
+        space
     }
 
     /// Whether more is stored that nobody needs than what is needed, and `slack`.
@@ -126,19 +139,40 @@ impl Space {
     }
 }
 
-async fn drop_files(broker: &Arc<Broker>, dead: Vec<DeadRange>) -> Result<()> {
+/// Files of ranges that were deleted.
+async fn drop_files(broker: &Arc<Broker>) -> Result<()> {
     let store = broker.store().clone();
-    blocking(move || dead.iter().try_for_each(|(family, from, last)| store.drop_files(*family, from, last))).await
+    let dead = store.buckets().take_dead();
+    blocking(move || dead.iter().try_for_each(|((family, first), last)| store.drop_files(*family, first, last))).await
 }
 
-async fn give_up_dead(broker: &Arc<Broker>, needed: u32) -> Result<()> {
+/// Gives the buckets up that no log needs; says what is left.
+async fn give_up_dead(broker: &Arc<Broker>) -> Result<Space> {
+    let store = broker.store().clone();
+    // before the partitions are listed: what is appended from now on goes there or further on
+    let active = store.buckets().active_number();
+    let all = partitions(broker);
+    let look = move || {
+        let space = Space::of(&store, active, &all);
+        Ok((store.buckets().oldest() < space.needed, space))
+    };
+    let (has_dead, space) = blocking(look.clone()).await?;
+    if !has_dead {
+        return Ok(space);
+    }
+    // that a topic is gone, and that a log names a bucket no more, must be on the device, whatever `durability` says: a bucket does
+    // not come back
+    broker.lane().commit(Vec::new(), Ack::Durable).await?;
     let store = broker.store().clone();
     blocking(move || {
-        let dead = store.buckets().all().into_iter().filter_map(|bucket| match bucket {
-            Family::Bucket(number) if number < needed => Some(number),
-            _ => None,
-        });
-        dead.into_iter().try_for_each(|number| store.give_up_bucket(number))
+        store.sync()?;
+        for bucket in store.buckets().all() {
+            match bucket {
+                Family::Bucket(number) if number < space.needed => store.give_up_bucket(number)?,
+                _ => {}
+            }
+        }
+        Ok(look()?.1)
     })
     .await
 }
@@ -148,9 +182,19 @@ fn partitions(broker: &Broker) -> Vec<Arc<Partition>> {
     topics.iter().flat_map(|topic| topic.partitions().iter().cloned().collect::<Vec<_>>()).collect()
 }
 
-/// Moves what a log has in a bucket into `log`.
+/// Moves what logs have in a bucket into `log`. One that cannot be moved does not keep the others from it.
+pub(crate) async fn empty(broker: &Arc<Broker>, bucket: u32) -> Result<()> {
+    let mut outcome = Ok(());
+    for partition in partitions(broker) {
+        let moved = move_out(broker, &partition, bucket).await;
+        outcome = outcome.and(moved);
+    }
+    outcome
+}
+
 async fn move_out(broker: &Arc<Broker>, partition: &Arc<Partition>, bucket: u32) -> Result<()> {
-    let mut at = partition.log_start();
+    let buckets = broker.store().buckets();
+    let mut at = partition.unbucketed_to.load(Ordering::Acquire).max(partition.log_start());
     loop {
         let reading = partition.clone();
         let (next, moved) = blocking(move || reading.batches_in(bucket, at)).await?;
@@ -161,6 +205,9 @@ async fn move_out(broker: &Arc<Broker>, partition: &Arc<Partition>, bucket: u32)
         let Some(next) = next else { return Ok(()) };
         at = next;
         compaction::rest(broker, size).await;
+        if buckets.filled() >= buckets.bytes_max() {
+            begin_next(broker).await?;
+        }
     }
 }
 
@@ -177,13 +224,14 @@ impl Moved {
         self.batches.iter().map(|(_, _, batch)| batch.len() + keys::INDEX_ENTRY_BYTES).sum()
     }
 
-    /// Writes them. What lies before the log's start, `start`, was deleted meanwhile and stays so.
-    pub(crate) fn stage(&self, start: Offset, writes: &mut Writes<'_>) {
+    /// Writes them. What lies before the log's start was deleted meanwhile and stays so.
+    pub(crate) fn stage(&self, writer: &mut Writer, writes: &mut Writes<'_>) {
         if self.partition.is_deleted() {
             return;
         }
+        writer.has_moved = true;
         for (base, entry, batch) in &self.batches {
-            if base + i64::from(entry.last_offset_delta) >= start {
+            if base + i64::from(entry.last_offset_delta) >= writer.log_start {
                 let key = keys::batch_key(self.partition.id(), *base);
                 writes.put(Family::Log, &key, batch);
                 writes.put(Family::Index, &key, &entry.placed(Family::Log, entry.attributes).encode());

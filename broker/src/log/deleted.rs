@@ -4,15 +4,11 @@
 
 use std::sync::Arc;
 
-use super::buckets::SHRUNK_BYTES_MIN;
+use super::buckets::GIVEN_BACK_BYTES_MIN;
 use super::partition::blocking;
 use super::{Partition, keys};
-use crate::error::Result;
 use crate::store::{Family, Store};
 use crate::types::LogId;
-
-/// Bytes below which nothing is merged: the store's own merges come soon enough for that.
-const MERGED_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 
 /// What a deleted topic had. Taken before the commit that deletes it.
 pub(crate) struct Deleted {
@@ -25,26 +21,27 @@ pub(crate) struct Deleted {
 
 impl Deleted {
     /// Of these partitions.
-    pub(crate) fn of(store: &Store, partitions: &[Arc<Partition>]) -> Result<Self> {
+    pub(crate) fn of(store: &Store, partitions: &[Arc<Partition>]) -> Self {
         let mut of = Self { logs: Vec::new(), bytes: 0, in_buckets: 0, on_disk_before: on_disk(store) };
         for partition in partitions {
-            let in_buckets = partition.in_buckets()?.map_or(0, |(_, bytes)| bytes);
+            // what cannot be read must not keep the topic from being deleted
+            let in_buckets = partition.in_buckets().ok().flatten().map_or(0, |(_, bytes)| bytes);
             of.logs.push(partition.id());
             of.in_buckets += in_buckets;
             of.bytes += partition.size_bytes().saturating_sub(in_buckets);
         }
-        Ok(of)
+        of
     }
 
     /// Has the store give back, soon and without being waited for, what did not leave the disk with the commit. One topic at
     /// a time, in the order of `one_at_a_time`.
     pub(crate) fn give_back(self, store: &Arc<Store>, one_at_a_time: &Arc<tokio::sync::Mutex<()>>) {
-        if self.in_buckets >= SHRUNK_BYTES_MIN {
+        if self.in_buckets >= GIVEN_BACK_BYTES_MIN {
             store.buckets().ask_to_look(true);
         }
         let dropped = self.on_disk_before.saturating_sub(on_disk(store));
         let left = self.bytes.saturating_sub(dropped);
-        if left < MERGED_BYTES_MIN {
+        if left < GIVEN_BACK_BYTES_MIN {
             return;
         }
         let (store, turn) = (store.clone(), one_at_a_time.clone());

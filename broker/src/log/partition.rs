@@ -64,6 +64,8 @@ pub(crate) struct Writer {
     pub(crate) log_start: Offset,
     /// Below it nothing is served, in the cold log neither; ahead of what is published.
     pub(crate) floor: Offset,
+    /// Whether batches were moved from buckets into `log` since the start.
+    pub(crate) has_moved: bool,
     /// The active segment; none before the first batch.
     pub(crate) segment: Option<Segment>,
     /// A cache of the `producers` family; may be emptied at any time.
@@ -130,6 +132,7 @@ impl Partition {
                 running_bytes: bytes,
                 log_start,
                 floor,
+                has_moved: false,
                 segment: Segment::recover(store, id, first)?,
                 producers: HashMap::new(),
                 open,

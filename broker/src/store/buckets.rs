@@ -8,12 +8,12 @@
 //! ```
 //! Numbers ascend from 1. The buckets that a log's index names ascend along the log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rocksdb::Options;
 use tokio::sync::Notify;
 
@@ -21,24 +21,23 @@ use super::{Db, Family};
 
 const PREFIX: &str = "log-";
 
-/// A family, and the first and the last key of a range in it.
-pub(crate) type DeadRange = (Family, Vec<u8>, Vec<u8>);
-
 /// Which buckets there are. Holds: their numbers, and how full the active one is. The lane alone turns to the next one. Always true: all
 /// batches in buckets below the active one are published.
 pub(crate) struct Buckets {
     numbers: Mutex<BTreeSet<u32>>,
     active: AtomicU32,
+    /// The last number that was given to one.
+    given: AtomicU32,
     /// Bytes of batches in the active one, about.
     filled: AtomicU64,
     bytes_max: u64,
     /// Whether space is to be given back at once.
     shrinking: AtomicBool,
-    /// Ranges of keys that were deleted, whose files can go.
-    dead: Mutex<Vec<DeadRange>>,
+    /// Ranges of keys that were deleted, whose files can go: by family and first key, the last key.
+    dead: Mutex<HashMap<(Family, Vec<u8>), Vec<u8>>>,
     work: Arc<Notify>,
-    /// Held by who creates one.
-    pub(super) creating: Mutex<()>,
+    /// Held by who creates one, or copies the store.
+    creating: Mutex<()>,
     /// Held by who keeps them.
     pub(crate) keeping: tokio::sync::Mutex<()>,
 }
@@ -48,6 +47,7 @@ impl Buckets {
         Self {
             numbers: Mutex::new(numbers.iter().copied().collect()),
             active: AtomicU32::new(numbers.last().copied().unwrap_or(0)),
+            given: AtomicU32::new(numbers.last().copied().unwrap_or(0)),
             filled: AtomicU64::new(0),
             bytes_max,
             shrinking: AtomicBool::new(false),
@@ -93,6 +93,10 @@ impl Buckets {
         self.filled.load(Ordering::Relaxed)
     }
 
+    pub(super) fn next_number(&self) -> u32 {
+        self.given.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
     pub(super) fn newest(&self) -> u32 {
         self.numbers.lock().last().copied().unwrap_or(0)
     }
@@ -133,14 +137,19 @@ impl Buckets {
     }
 
     /// Has the files of a range go, whose first and last key these are: not by the lane, as each takes milliseconds.
-    pub(crate) fn ask_to_drop(&self, range: DeadRange) {
-        self.dead.lock().push(range);
+    pub(crate) fn ask_to_drop(&self, family: Family, (first, last): (Vec<u8>, Vec<u8>)) {
+        self.dead.lock().insert((family, first), last);
         self.work.notify_one();
     }
 
     /// The ranges whose files can go, since the last time.
-    pub(crate) fn take_dead(&self) -> Vec<DeadRange> {
+    pub(crate) fn take_dead(&self) -> HashMap<(Family, Vec<u8>), Vec<u8>> {
         std::mem::take(&mut self.dead.lock())
+    }
+
+    /// As long as this is held none begins.
+    pub(crate) fn hold_creation(&self) -> MutexGuard<'_, ()> {
+        self.creating.lock()
     }
 
     /// What wakes who keeps the buckets.

@@ -25,7 +25,7 @@ const INFO_LOG_FILES: usize = 4;
 /// load, for up to half a second.
 const BUCKET_MEMTABLE_BYTES: usize = 32 << 20;
 const BUCKET_MEMTABLES: i32 = 4;
-/// Memtables of each family but `log`. Theirs are small, but wait for the one thread that writes memtables out behind those of `log`, and
+/// Memtables of each other family. Theirs are small, but wait for the one thread that writes memtables out behind those of buckets, and
 /// where all of a family's are full, every writer stops: with two that was once a minute under half of the most load, with more never.
 const SMALL_MEMTABLES: i32 = 4;
 

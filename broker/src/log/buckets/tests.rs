@@ -199,6 +199,62 @@ async fn a_store_of_version_1_is_read_and_written_on() {
     assert_eq!(findings(dir.path()), Vec::<String>::new());
 }
 
+/// Neither a topic's deletion, nor a move, nor a pass of compaction is synced where `durability` is `os`: a bucket that goes with them is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_goes_only_when_the_disk_knows_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        BrokerConfig { data_dir: dir.path().to_path_buf(), durability: Durability::Os, ..BrokerConfig::default() };
+    let broker = Broker::open(config, Clock::manual(1_000_000)).await.unwrap();
+    let syncs = || broker.store().syncs.load(Ordering::SeqCst);
+    let partition = topic(&broker, "t").await;
+    append(&broker, &partition, (0, 100)).await;
+    begin_next(&broker).await.unwrap();
+    let before = syncs();
+    keep(&broker).await.unwrap();
+    assert_eq!((broker.store().buckets().oldest(), syncs()), (1, before), "it is needed");
+    empty(&broker, 1).await.unwrap();
+    assert_eq!(syncs(), before);
+    keep(&broker).await.unwrap();
+    assert_eq!((broker.store().buckets().oldest(), syncs()), (2, before + 1));
+    assert_eq!(offsets(&partition).await, [0, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_log_that_cannot_be_read_does_not_keep_others_in_a_bucket() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path()).await;
+    let (a, b) = (topic(&broker, "a").await, topic(&broker, "b").await);
+    for partition in [&a, &b] {
+        append(&broker, partition, (0, 3_000)).await;
+    }
+    let key = keys::batch_key(a.id(), 0).to_vec();
+    let lost = Change::Delete(Family::Bucket(1), key);
+    broker.lane().commit(vec![lost], Ack::Durable).await.unwrap();
+    begin_next(&broker).await.unwrap();
+    empty(&broker, 1).await.unwrap();
+    assert_eq!((a.in_buckets().unwrap().map(|(number, _)| number), b.in_buckets().unwrap()), (Some(1), None));
+    assert_eq!(offsets(&b).await, [0, 1]);
+    assert_eq!(broker.store().buckets().oldest(), 1, "the log that needs it holds it");
+}
+
+/// A copy that is made while a bucket begins would have batches of a family that it does not know.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_bucket_begins_while_the_store_is_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path()).await;
+    let (store, to) = (broker.store().clone(), dir.path().join("copy"));
+    let creating = store.buckets().hold_creation();
+    let copying = std::thread::spawn({
+        let store = store.clone();
+        move || store.checkpoint(&to)
+    });
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!copying.is_finished());
+    drop(creating);
+    copying.join().unwrap().unwrap();
+}
+
 /// What lives through a random life: the offsets that each topic must have.
 struct Life {
     dir: tempfile::TempDir,
@@ -257,9 +313,7 @@ impl Life {
         let oldest = self.broker.store().buckets().oldest();
         if oldest < self.broker.store().buckets().active_number() {
             let _rounds = self.broker.compaction_rounds().lock().await;
-            for partition in partitions(&self.broker) {
-                move_out(&self.broker, &partition, oldest).await.unwrap();
-            }
+            empty(&self.broker, oldest).await.unwrap();
         }
     }
 
