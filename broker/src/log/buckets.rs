@@ -33,8 +33,8 @@ const MOVED_BYTES_MAX: usize = 1 << 20;
 const MOVED_MAX: usize = 4096;
 /// Bytes of a deleted topic for which the disk is given back at once; less than that goes soon enough with what comes after.
 pub(crate) const GIVEN_BACK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
-/// Pause after a failure.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Time between two looks, each of which asks every partition: a sweep of retention wakes the keeper for every log that it cuts.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// Keeps them until the broker is dropped.
 pub(crate) async fn run(broker: Weak<Broker>) {
@@ -46,8 +46,8 @@ pub(crate) async fn run(broker: Weak<Broker>) {
         drop(broker);
         if let Err(error) = kept {
             tracing::warn!(%error, "the log's disk is not given back, it is tried again with what comes next");
-            tokio::time::sleep(PAUSE).await;
         }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
