@@ -10,10 +10,11 @@ use rand::rngs::StdRng;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Small segments, eager cleaning, and a view over what is written.
+/// Small segments, small buckets, eager cleaning, and a view over what is written.
 pub const CONFIG: &str = r#"
 [broker]
 write_buffer_bytes = "8MiB"
+bucket_bytes = "1MiB"
 [kafka]
 "log.cleaner.backoff.ms" = 50
 [[topics]]
