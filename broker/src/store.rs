@@ -6,11 +6,11 @@
 
 mod buckets;
 mod entries;
+mod family;
 mod options;
 mod read_only;
 mod wal;
 
-use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -26,6 +26,7 @@ use crate::error::{Error, Kind, Result};
 
 pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
+pub use family::Family;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
 pub use wal::DamagedLog;
@@ -44,61 +45,6 @@ pub type Entry = (Box<[u8]>, Box<[u8]>);
 
 /// The database: families come and go while others use it.
 type Db = DBWithThreadMode<MultiThreaded>;
-
-/// The parts of the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// Topics, settings, ids, log starts, leader epochs.
-    Meta,
-    /// Record batches that outlived their buckets, and those of stores of version 1.
-    Log,
-    /// Record batches as they are appended: a part of the log by time. See `store/buckets`.
-    Bucket(u32),
-    /// Record batches of compacted topics, which are replaced and removed one by one.
-    Compacted,
-    /// One small entry per batch.
-    Index,
-    /// Sequence state of idempotent producers.
-    Producers,
-    /// Committed offsets of consumer groups.
-    Groups,
-    /// Transactions.
-    Txns,
-    /// Aggregates and positions of views.
-    State,
-    /// The lake's manifest.
-    Lake,
-}
-
-impl Family {
-    /// Every family that is always there, in the order in which they are created.
-    pub const ALL: [Family; 9] = [
-        Family::Meta,
-        Family::Log,
-        Family::Compacted,
-        Family::Index,
-        Family::Producers,
-        Family::Groups,
-        Family::Txns,
-        Family::State,
-        Family::Lake,
-    ];
-
-    pub(crate) fn name(self) -> Cow<'static, str> {
-        Cow::Borrowed(match self {
-            Self::Meta => "meta",
-            Self::Log => "log",
-            Self::Bucket(number) => return Cow::Owned(buckets::name(number)),
-            Self::Compacted => "compacted",
-            Self::Index => "index",
-            Self::Producers => "producers",
-            Self::Groups => "groups",
-            Self::Txns => "txns",
-            Self::State => "state",
-            Self::Lake => "lake",
-        })
-    }
-}
 
 /// The open store. Holds: the database. Writes come from the commit lane alone, reads from anywhere. Always true: once a
 /// write or sync failed, `poison` is set and nothing is written again. A crash keeps all that was written and, with
@@ -276,41 +222,6 @@ impl Store {
     /// The buckets of the log.
     pub(crate) fn buckets(&self) -> &Buckets {
         &self.buckets
-    }
-
-    /// Creates the bucket that follows the newest one; the lane appends to it from its next group on. Blocks, and holds up who reads or
-    /// writes for some syncs and the writing of all families' options.
-    ///
-    /// # Errors
-    /// `Storage` when it cannot be created: appends go on where they went, and the next try takes another number, as RocksDB may have got so far
-    /// as to know this one.
-    pub(crate) fn add_bucket(&self) -> Result<()> {
-        self.refuse_if_poisoned()?;
-        let _creating = self.buckets.hold_creation();
-        let number = self.buckets.next_number();
-        let family = Family::Bucket(number);
-        let failed =
-            |e: rocksdb::Error| Error::storage(format!("{} cannot be created, check the disk: {e}", family.name()));
-        self.db.create_cf(family.name(), &family_options(family, &self.cache)).map_err(failed)?;
-        self.buckets.add(number);
-        Ok(())
-    }
-
-    /// Takes a bucket of which nothing is needed any more off the disk, with all its files. Blocks.
-    ///
-    /// # Errors
-    /// `Storage` when that cannot be noted.
-    pub(crate) fn give_up_bucket(&self, number: u32) -> Result<()> {
-        self.refuse_if_poisoned()?;
-        let name = Family::Bucket(number).name();
-        let failed = |e: rocksdb::Error| Error::storage(format!("{name} cannot be given up, check the disk: {e}"));
-        self.buckets.remove(number);
-        // held meanwhile, as the last one to let go of it unlinks its files, which takes a quarter of a second for a GiB on a disk
-        // that is told of each block: `drop_cf` would do that while nobody else finds any family
-        let held = self.handle(Family::Bucket(number));
-        let dropped = self.db.drop_cf(&name).map_err(failed);
-        drop(held);
-        dropped
     }
 
     /// Number of the last change that was written.

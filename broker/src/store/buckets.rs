@@ -17,9 +17,13 @@ use parking_lot::{Mutex, MutexGuard};
 use rocksdb::Options;
 use tokio::sync::Notify;
 
-use super::{Db, Family};
+use super::{Db, Family, Store, family_options};
+use crate::error::{Error, Result};
 
 const PREFIX: &str = "log-";
+
+/// Last keys of ranges, by their families and first keys.
+pub(crate) type DeadRanges = HashMap<(Family, Vec<u8>), Vec<u8>>;
 
 /// Which buckets there are. Holds: their numbers, and how full the active one is. The lane alone turns to the next one. Always true: all
 /// batches in buckets below the active one are published.
@@ -33,8 +37,8 @@ pub(crate) struct Buckets {
     bytes_max: u64,
     /// Whether space is to be given back at once.
     shrinking: AtomicBool,
-    /// Ranges of keys that were deleted, whose files can go: by family and first key, the last key.
-    dead: Mutex<HashMap<(Family, Vec<u8>), Vec<u8>>>,
+    /// Ranges of keys that were deleted, whose files can go.
+    dead: Mutex<DeadRanges>,
     work: Arc<Notify>,
     /// Held by who creates one, or copies the store.
     creating: Mutex<()>,
@@ -143,7 +147,7 @@ impl Buckets {
     }
 
     /// The ranges whose files can go, since the last time.
-    pub(crate) fn take_dead(&self) -> HashMap<(Family, Vec<u8>), Vec<u8>> {
+    pub(crate) fn take_dead(&self) -> DeadRanges {
         std::mem::take(&mut self.dead.lock())
     }
 
@@ -165,13 +169,50 @@ impl Drop for Buckets {
     }
 }
 
+impl Store {
+    /// Creates the bucket that follows the newest one; the lane appends to it from its next group on. Blocks, and holds up who reads or
+    /// writes for some syncs and the writing of all families' options.
+    ///
+    /// # Errors
+    /// `Storage` when it cannot be created: appends go on where they went, and the next try takes another number, as RocksDB may have got so far
+    /// as to know this one.
+    pub(crate) fn add_bucket(&self) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        let _creating = self.buckets.hold_creation();
+        let number = self.buckets.next_number();
+        let family = Family::Bucket(number);
+        let failed =
+            |e: rocksdb::Error| Error::storage(format!("{} cannot be created, check the disk: {e}", family.name()));
+        self.db.create_cf(family.name(), &family_options(family, &self.cache)).map_err(failed)?;
+        self.buckets.add(number);
+        Ok(())
+    }
+
+    /// Takes a bucket of which nothing is needed any more off the disk, with all its files. Blocks.
+    ///
+    /// # Errors
+    /// `Storage` when that cannot be noted.
+    pub(crate) fn give_up_bucket(&self, number: u32) -> Result<()> {
+        self.refuse_if_poisoned()?;
+        let name = Family::Bucket(number).name();
+        let failed = |e: rocksdb::Error| Error::storage(format!("{name} cannot be given up, check the disk: {e}"));
+        self.buckets.remove(number);
+        // held meanwhile, as the last one to let go of it unlinks its files, which takes a quarter of a second for a GiB on a disk
+        // that is told of each block: `drop_cf` would do that while nobody else finds any family
+        let held = self.handle(Family::Bucket(number));
+        let dropped = self.db.drop_cf(&name).map_err(failed);
+        drop(held);
+        dropped
+    }
+}
+
 /// A bucket's name.
 pub(super) fn name(number: u32) -> String {
     format!("{PREFIX}{number:08}")
 }
 
 /// The buckets of the store in `dir`, ascending; none where there is no store.
-pub(super) fn listed(dir: &Path) -> Result<Vec<u32>, rocksdb::Error> {
+pub(super) fn listed(dir: &Path) -> std::result::Result<Vec<u32>, rocksdb::Error> {
     if !dir.join("CURRENT").is_file() {
         return Ok(Vec::new());
     }

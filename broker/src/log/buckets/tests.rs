@@ -245,14 +245,14 @@ async fn no_bucket_begins_while_the_store_is_copied() {
     let broker = open(dir.path()).await;
     let (store, to) = (broker.store().clone(), dir.path().join("copy"));
     let creating = store.buckets().hold_creation();
-    let copying = std::thread::spawn({
+    let (done, outcome) = std::sync::mpsc::channel();
+    std::thread::spawn({
         let store = store.clone();
-        move || store.checkpoint(&to)
+        move || done.send(store.checkpoint(&to))
     });
-    std::thread::sleep(Duration::from_millis(100));
-    assert!(!copying.is_finished());
+    assert!(outcome.recv_timeout(Duration::from_millis(100)).is_err(), "it waits");
     drop(creating);
-    copying.join().unwrap().unwrap();
+    outcome.recv().unwrap().unwrap();
 }
 
 /// What lives through a random life: the offsets that each topic must have.
