@@ -255,6 +255,33 @@ async fn no_bucket_begins_while_the_store_is_copied() {
     outcome.recv().unwrap().unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_that_a_bucket_keeps_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path()).await;
+    let partition = topic(&broker, "t").await;
+    for (offset, key) in ["x", "a", "b", "a", "c", "d"].iter().enumerate() {
+        let mut builder = BatchBuilder::new();
+        let value = offset.to_string();
+        builder.push(1_000_000 + 10 * offset as i64, Some(key.as_bytes()), Some(value.as_bytes()), &[]);
+        let append = Append { partition: partition.clone(), batch: builder.build().unwrap(), origin: Origin::Internal };
+        broker.lane().commit(vec![Change::Append(append)], Ack::Durable).await.unwrap();
+    }
+    set_policy(&broker, "t", "compact").await;
+    broker.compact().await.unwrap();
+    let (from, to) = keys::log_range(partition.id());
+    assert_eq!(broker.store().scan(Family::Bucket(1), &from, &to).count(), 6, "the bucket has all");
+    assert_eq!(broker.store().scan(Family::Compacted, &from, &to).count(), 0, "nothing was rewritten");
+    let read = partition.read_store(0, 6, 10_000).unwrap();
+    assert_eq!(read.iter().map(Batch::base_offset).collect::<Vec<_>>(), [0, 2, 3, 4, 5]);
+}
+
+async fn set_policy(broker: &Broker, name: &str, policy: &str) {
+    let settings = [("cleanup.policy", policy), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "1")];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
+    broker.catalog().set_config(name, settings).await.unwrap();
+}
+
 /// What lives through a random life: the offsets that each topic must have.
 struct Life {
     dir: tempfile::TempDir,
@@ -319,9 +346,7 @@ impl Life {
 
     async fn compact(&mut self) {
         let policy = if self.pick(2) == 0 { "compact" } else { "delete" };
-        let settings = [("cleanup.policy", policy), ("min.cleanable.dirty.ratio", "0"), ("segment.ms", "1")];
-        let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into_iter().collect();
-        self.broker.catalog().set_config("t0", settings).await.unwrap();
+        set_policy(&self.broker, "t0", policy).await;
         self.broker.compact().await.unwrap();
         // what it leaves is a matter of compaction's own tests: here what it left must stay
         let left = offsets(&log(&self.broker, "t0")).await;
