@@ -14,6 +14,7 @@ mod wal;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -39,6 +40,11 @@ pub const FORMAT_KEY: &[u8] = b"format";
 
 /// How RocksDB names the subcode of an error by which a full disk is known.
 const NO_SPACE: &str = "No space left on device";
+
+/// What RocksDB says of a directory that this process has open, how often that is tried again, and after which pause.
+const OWN_LOCK: &str = "lock hold by current process";
+const OWN_LOCK_TRIES: usize = 100;
+const OWN_LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A key and its value.
 pub type Entry = (Box<[u8]>, Box<[u8]>);
@@ -70,9 +76,9 @@ impl Store {
         let cache = Cache::new_lru_cache(config.block_cache_bytes);
         let numbers = buckets::listed(&dir).map_err(|e| unusable(&dir, &e))?;
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
-        let descriptors = descriptors(&numbers, &cache);
-        let db =
-            Db::open_cf_descriptors(&database_options(config), &dir, descriptors).map_err(|e| unusable(&dir, &e))?;
+        let db = open_when_free(&dir, || {
+            Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache))
+        })?;
         let store = Self::of(db, cache, Buckets::new(&numbers, config.bucket_bytes));
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
@@ -399,6 +405,20 @@ impl Iterator for Scan<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.next_ref()?;
         Some(entry.map(|(key, value)| (Box::from(key), Box::from(value))))
+    }
+}
+
+/// Opens a store that another broker of this process may be about to let go of: tasks of its own hold a dropped one for moments.
+fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb::Error>) -> Result<Db> {
+    let mut tries = 0;
+    loop {
+        match open() {
+            Err(error) if error.as_ref().contains(OWN_LOCK) && tries < OWN_LOCK_TRIES => {
+                tries += 1;
+                std::thread::park_timeout(OWN_LOCK_PAUSE);
+            }
+            opened => return opened.map_err(|e| unusable(dir, &e)),
+        }
     }
 }
 

@@ -285,6 +285,17 @@ async fn foreign_and_newer_directories_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_a_task_still_holds_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let held = open(dir.path(), &Clock::system()).await;
+    tokio::spawn(async move {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        drop(held);
+    });
+    open(dir.path(), &Clock::system()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_dropped_has_let_go_of_its_directory() {
     let dir = tempfile::tempdir().unwrap();
     for round in 1..=5 {

@@ -260,6 +260,7 @@ async fn copies_that_a_bucket_keeps_are_not_read() {
     let dir = tempfile::tempdir().unwrap();
     let broker = open(dir.path()).await;
     let partition = topic(&broker, "t").await;
+    set_policy(&broker, "t", "delete").await;
     for (offset, key) in ["x", "a", "b", "a", "c", "d"].iter().enumerate() {
         let mut builder = BatchBuilder::new();
         let value = offset.to_string();
