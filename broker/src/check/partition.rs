@@ -143,7 +143,7 @@ impl<'c, 's> Pass<'c, 's> {
         }
         let own = stored.extract_if(.., |(family, _)| *family == entry.family()).next().map(|(_, value)| value);
         // a bucket keeps copies of what was moved out of it
-        if let Some((other, _)) = stored.iter().find(|(family, _)| !matches!(family, Family::Bucket(_))) {
+        if let Some((other, _)) = stored.iter().find(|(family, _)| !family.is_bucket()) {
             let what = format!("the index says {}, {} has it too", entry.family().name(), other.name());
             self.told(BATCH_TWICE, (base, last), &what);
         }
@@ -185,7 +185,7 @@ impl<'c, 's> Pass<'c, 's> {
         let Some((family, bytes)) = stored.into_iter().next() else { return };
         let is_below_start = base < self.stated.start && self.index.misses(base).is_none();
         // what retention or compaction took out of the log stays in its bucket until that goes
-        if matches!(family, Family::Bucket(_)) && (is_below_start || base < self.stated.clean.touched_to) {
+        if family.is_bucket() && (is_below_start || base < self.stated.clean.touched_to) {
             return;
         }
         if is_below_start {
@@ -258,7 +258,7 @@ impl<'c, 's> Pass<'c, 's> {
     /// What cannot be read although no batch is lost with it: the store's merges would end at it.
     fn tell_dead_blocks(&mut self) {
         // buckets are not merged
-        let merged = self.batches.iter().filter(|walk| !matches!(walk.family(), Family::Bucket(_)));
+        let merged = self.batches.iter().filter(|walk| !walk.family().is_bucket());
         let gaps: Vec<_> = merged.flat_map(|walk| walk.gaps.clone()).collect();
         for gap in gaps {
             let holds = |(first, _): &(Offset, Offset)| gap.covers(*first);

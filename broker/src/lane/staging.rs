@@ -108,7 +108,7 @@ pub(super) fn stage_log_start(
     let keep = partition.entries(offset).next().transpose()?.map_or(offset, |(base, _)| base);
     // what lies in buckets goes with them, and before it nothing lies in `log`, unless it is moved there just now
     let first = partition.entries(partition.log_start()).next().transpose()?;
-    let is_in_bucket = first.is_some_and(|(_, entry)| matches!(entry.family(), Family::Bucket(_)));
+    let is_in_bucket = first.is_some_and(|(_, entry)| entry.family().is_bucket());
     let lies_in_log = !is_in_bucket || partition.writer.lock().has_moved;
     partition.writer.lock().log_start = offset;
     writes.put(Family::Meta, &keys::log_start_key(partition.id()), &offset.to_be_bytes());

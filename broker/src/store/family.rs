@@ -41,6 +41,11 @@ impl Family {
         Family::Lake,
     ];
 
+    /// Whether it is a bucket: a part of the log by time, in which nothing is merged or removed.
+    pub(crate) fn is_bucket(self) -> bool {
+        matches!(self, Self::Bucket(_))
+    }
+
     pub(crate) fn name(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             Self::Meta => "meta",

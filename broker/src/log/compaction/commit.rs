@@ -77,7 +77,7 @@ impl Compacted {
                 }
                 Fix::Remove(base, old) => {
                     let key = keys::batch_key(id, *base);
-                    if !matches!(old.family(), Family::Bucket(_)) {
+                    if !old.family().is_bucket() {
                         writes.delete(old.family(), &key);
                     }
                     writes.delete(Family::Index, &key);
