@@ -80,19 +80,24 @@ fn is_shorter(bits: f64, distinct: usize, values: usize) -> bool {
     f64::from(index_bits) + bits * distinct as f64 / (values as f64) < bits
 }
 
+/// Whether columns of a type lie in files as whole numbers of at most 64 bits.
+pub fn is_whole(column: &DataType) -> bool {
+    match column {
+        DataType::Decimal128(digits, _) => *digits <= WHOLE_DIGITS_MAX,
+        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_) => {
+            true
+        }
+        other => other.is_integer(),
+    }
+}
+
 /// The values of a column that lies in files as whole numbers, without null.
 fn whole_numbers(column: &ArrayRef) -> Result<Option<Vec<i64>>, ArrowError> {
-    let kind = column.data_type();
-    if let DataType::Decimal128(digits, _) = kind {
-        let numbers = column.as_primitive::<Decimal128Type>().iter().flatten();
-        return Ok((*digits <= WHOLE_DIGITS_MAX).then(|| numbers.filter_map(|at| i64::try_from(at).ok()).collect()));
-    }
-    let is_time = matches!(
-        kind,
-        DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Time32(_) | DataType::Time64(_)
-    );
-    if !is_time && !kind.is_integer() {
+    if !is_whole(column.data_type()) {
         return Ok(None);
+    }
+    if let Some(decimals) = column.as_primitive_opt::<Decimal128Type>() {
+        return Ok(Some(decimals.iter().flatten().filter_map(|at| i64::try_from(at).ok()).collect()));
     }
     Ok(Some(cast(column, &DataType::Int64)?.as_primitive::<Int64Type>().iter().flatten().collect()))
 }

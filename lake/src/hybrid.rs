@@ -216,15 +216,16 @@ impl HybridTable {
                 false => scan.plan,
             });
         }
+        let columns = Arc::new(schema.project(&projection)?);
+        let read = (Arc::from(projection), columns.clone());
         let live = boundary.live().filter(|(_, (from, to))| from < to);
         let live: Vec<Arc<dyn PartitionStream>> =
-            live.map(|(partition, range)| self.scan_log(boundary, partition, range)).collect();
+            live.map(|(partition, range)| self.scan_log(boundary, partition, range, &read)).collect();
         if !live.is_empty() {
-            let log = StreamingTableExec::try_new(schema.clone(), live, Some(&projection), [], false, limit)?;
-            inputs.push(Arc::new(log));
+            inputs.push(Arc::new(StreamingTableExec::try_new(columns.clone(), live, None, [], false, limit)?));
         }
         match inputs.len() {
-            0 => Ok(Arc::new(EmptyExec::new(Arc::new(schema.project(&projection)?)))),
+            0 => Ok(Arc::new(EmptyExec::new(columns))),
             _ => UnionExec::try_new(inputs),
         }
     }
@@ -234,10 +235,12 @@ impl HybridTable {
         boundary: &Arc<Boundary>,
         partition: &Arc<Partition>,
         range: (Offset, Offset),
+        (projection, columns): &(Arc<[usize]>, SchemaRef),
     ) -> Arc<dyn PartitionStream> {
         Arc::new(LogScan {
             table: self.table.clone(),
-            columns: self.columns().clone(),
+            projection: projection.clone(),
+            columns: columns.clone(),
             partition: partition.clone(),
             range,
             boundary: boundary.clone(),

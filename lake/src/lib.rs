@@ -18,6 +18,7 @@ mod clean;
 mod config;
 mod ddl;
 mod decoded;
+mod encoded;
 mod encodings;
 mod error;
 mod file_scan;

@@ -13,11 +13,12 @@ use datafusion::physical_plan::streaming::PartitionStream;
 use futures::{StreamExt, TryStreamExt, stream};
 
 use crate::decoded::{DecodedRows, Portion};
+use crate::encoded::EncodedRows;
 use crate::error::{LakeError, Result};
 use crate::hybrid::Boundary;
 use crate::meter::Meter;
 use crate::tables::Table;
-use crate::text_views::{compact, plain_rows};
+use crate::text_views::plain_rows;
 
 /// Bytes of the log that are turned into rows at one time.
 const READ_BYTES: usize = 1 << 20;
@@ -28,7 +29,9 @@ const KEPT_BYTES_MIN: u64 = READ_BYTES as u64 / 4;
 pub struct LogScan {
     /// The table whose rows they are.
     pub table: Arc<Table>,
-    /// Its columns as the query reads them.
+    /// Which of its columns the query reads.
+    pub projection: Arc<[usize]>,
+    /// These, as it reads them.
     pub columns: SchemaRef,
     /// The partition.
     pub partition: Arc<Partition>,
@@ -58,6 +61,7 @@ impl PartitionStream for LogScan {
         let portion = context.session_config().batch_size();
         let part = Self {
             table: self.table.clone(),
+            projection: self.projection.clone(),
             columns: self.columns.clone(),
             partition: self.partition.clone(),
             range: self.range,
@@ -77,33 +81,29 @@ impl PartitionStream for LogScan {
 impl LogScan {
     /// Rows from `at` on, and where to go on; none at the end.
     async fn read(&self, at: Offset) -> Result<Option<(RecordBatch, Offset)>> {
-        let (first, to) = self.range;
+        let (_, to) = self.range;
         // deleted on somebody's order (DeleteRecords); retention cannot pass the pin
         let at = at.max(self.partition.log_start());
         if at >= to {
             return Ok(None);
         }
-        let log = self.partition.id();
-        let known = self.decoded.get(&self.table, log, at).filter(|portion| portion.next <= to);
-        let portion = match known {
-            Some(portion) => portion,
+        let known = self.decoded.get(&self.table, self.partition.id(), at).filter(|portion| portion.next <= to);
+        let read = match known {
+            Some(Portion { rows, next, log_bytes }) => Read { rows: rows.read(&self.projection)?, next, log_bytes },
             None => {
-                let Some((at, portion)) = self.decode(at).await? else { return Ok(None) };
-                if portion.next < to || portion.log_bytes >= KEPT_BYTES_MIN {
-                    self.decoded.put(&self.table, log, (first, at), &portion);
-                }
-                portion
+                let Some(read) = self.decode(at).await? else { return Ok(None) };
+                read
             }
         };
-        self.meter.add_log(portion.log_bytes);
-        let rows = plain_rows(&portion.rows, &self.columns);
+        self.meter.add_log(read.log_bytes);
+        let rows = plain_rows(&read.rows, &self.columns);
         let rows = rows.map_err(|e| LakeError::bug(format!("live rows cannot be read as plain columns: {e}")))?;
-        Ok(Some((rows, portion.next)))
+        Ok(Some((rows, read.next)))
     }
 
-    /// Reads and decodes from `at` on, or from the log's start where that has moved; gives where it began.
-    async fn decode(&self, mut at: Offset) -> Result<Option<(Offset, Portion)>> {
-        let (_, to) = self.range;
+    /// Reads and decodes from `at` on, or from the log's start where that has moved, and keeps it for the next queries.
+    async fn decode(&self, mut at: Offset) -> Result<Option<Read>> {
+        let (first, to) = self.range;
         let batches = loop {
             match self.partition.read_committed(at, READ_BYTES).await {
                 Ok(batches) => break batches,
@@ -119,14 +119,29 @@ impl LogScan {
         let Some(last) = batches.last() else { return Ok(None) };
         let log_bytes = batches.iter().map(|batch| batch.bytes().len() as u64).sum();
         let range = (at, last.next_offset().min(to));
-        let (table, index) = (self.table.clone(), self.partition.index());
+        let (table, decoded, projection) = (self.table.clone(), self.decoded.clone(), self.projection.clone());
+        let (log, index) = (self.partition.id(), self.partition.index());
         // decoding a portion takes milliseconds, which no thread that serves others should spend
         let decode = tokio::task::spawn_blocking(move || {
             let (rows, next) = table.rows(index, &batches, range)?;
-            Ok::<_, LakeError>(Portion { rows: compact(table.layout.complete(&rows)?), next, log_bytes })
+            drop(batches);
+            let rows = table.layout.complete(&rows)?;
+            let worth_keeping = next < to || log_bytes >= KEPT_BYTES_MIN;
+            if worth_keeping && decoded.makes_room(&table, log, first, log_bytes) {
+                decoded.put(&table, log, at, Portion { rows: EncodedRows::of(&rows)?, next, log_bytes });
+            }
+            let read = rows.project(&projection).map_err(|e| LakeError::bug(format!("live rows: {e}")))?;
+            Ok::<_, LakeError>(Read { rows: read, next, log_bytes })
         });
-        Ok(Some((at, decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??)))
+        Ok(Some(decode.await.map_err(|e| LakeError::bug(format!("decoding ended early: {e}")))??))
     }
+}
+
+/// Rows with the columns of a scan, the offset behind them, and the bytes of the log that they are of.
+struct Read {
+    rows: RecordBatch,
+    next: Offset,
+    log_bytes: u64,
 }
 
 fn portions(rows: &RecordBatch, size: usize) -> Vec<RecordBatch> {

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{Array, ArrayData, ArrayRef, AsArray, GenericByteViewArray, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayData, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{ByteViewType, DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::DataFusionError;
@@ -18,8 +18,6 @@ use datafusion::logical_expr::LogicalPlan;
 
 /// Most bytes of text in one plain column of a batch: its offsets are 32-bit numbers.
 const TEXT_BYTES_MAX: usize = i32::MAX as usize;
-/// Bytes that views may hold for each one of their own.
-const HELD_PER_BYTE_MAX: usize = 2;
 
 /// How one query reads text. As views, until its plan shows that it keeps rows; nothing is read before that.
 #[derive(Debug)]
@@ -166,31 +164,4 @@ fn text_bytes(data: &ArrayData) -> usize {
         }
         _ => data.child_data().iter().map(text_bytes).sum(),
     }
-}
-
-/// Rows whose views hold little more than their own text: what is kept longer than a batch, or counted.
-pub fn compact(rows: RecordBatch) -> RecordBatch {
-    let compacted = |column: &ArrayRef| match column.data_type() {
-        DataType::Utf8View => compacted(column.as_string_view()),
-        DataType::BinaryView => compacted(column.as_binary_view()),
-        _ => None,
-    };
-    let columns: Vec<Option<ArrayRef>> = rows.columns().iter().map(compacted).collect();
-    if columns.iter().all(Option::is_none) {
-        return rows;
-    }
-    let (schema, before, count) = rows.into_parts();
-    let columns = columns.into_iter().zip(before).map(|(compacted, before)| compacted.unwrap_or(before)).collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    RecordBatch::try_new_with_options(schema, columns, &options).expect("columns of the same types fit the schema")
-}
-
-/// The same values with no other text beside them; none where most of what they hold is theirs. Short values lie in the views themselves,
-/// so that those are not copied.
-fn compacted<T: ByteViewType>(values: &GenericByteViewArray<T>) -> Option<ArrayRef> {
-    let held: usize = values.data_buffers().iter().map(|buffer| buffer.capacity()).sum();
-    if held == 0 || held <= HELD_PER_BYTE_MAX * values.total_buffer_bytes_used() {
-        return None;
-    }
-    Some(Arc::new(values.gc()))
 }

@@ -34,8 +34,11 @@ fn counted(bench: &Bench) -> (Arc<Table>, Arc<AtomicUsize>) {
 
 /// A batch of more than a MiB, with an amount of 1 in each row.
 async fn append(bench: &Bench) {
-    let genre = "x".repeat(300);
-    let rows: Vec<_> = (0..ROWS).map(|n| value(n, json!(genre), 1)).collect();
+    append_texts(bench, |_| "x".repeat(300)).await;
+}
+
+async fn append_texts(bench: &Bench, mut text: impl FnMut(i64) -> String) {
+    let rows: Vec<_> = (0..ROWS).map(|n| value(n, json!(text(n)), 1)).collect();
     bench.append(0, &rows).await;
 }
 
@@ -88,12 +91,13 @@ async fn live_rows_are_decoded_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_no_room_is_decoded_each_time() {
     let mut bench = Bench::new(1).await;
-    // a quarter of it is for decoded rows: two portions of three
-    bench.sql.memory_bytes = 16 << 20;
+    // a quarter of it is for decoded rows: of a portion, whose text takes a byte for two digits, there is room for some
+    bench.sql.memory_bytes = 8 << 20;
     let (table, decoded) = counted(&bench);
     let lake = bench.lake_of(vec![table], None).await.unwrap();
+    let mut chance = Chance::new(7);
     for _ in 0..5 {
-        append(&bench).await;
+        append_texts(&bench, |_| (0..20).map(|_| format!("{:015x}", chance.below(1 << 60))).collect()).await;
     }
     assert_eq!(asked(&lake, &decoded).await, (all(5), 5));
     let (rows, again) = asked(&lake, &decoded).await;

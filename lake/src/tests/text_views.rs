@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StringViewArray};
+use arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringViewArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::error::ArrowError;
 use serde_json::Value;
@@ -12,7 +12,7 @@ use super::support::*;
 use crate::config::{LakeConfig, TransformConfig, TransformMode};
 use crate::query::SqlRequest;
 use crate::reader::{Reader, RowFilter};
-use crate::text_views::{cast_column, compact, plain_bytes, plain_schema, slice_bytes, with_views};
+use crate::text_views::{cast_column, plain_bytes, plain_schema, slice_bytes};
 
 /// Null, empty, as long as a view has room for, one byte more, the same beginning, and long; several of each.
 fn texts() -> Vec<Value> {
@@ -231,23 +231,4 @@ fn more_text_than_a_column_can_have_is_refused() {
     assert!(cast_column(&lists, &plain).is_err());
     assert!(slice_bytes(&lists) > 1 << 31);
     assert_eq!(cast_column(&long, &DataType::Utf8).unwrap().as_string::<i32>().value(0).len(), 1 << 20);
-}
-
-#[test]
-fn what_is_kept_holds_its_own_text_only() {
-    let texts: ArrayRef =
-        Arc::new((0..1_000).map(|n| Some(format!("a text that has its number: {n}"))).collect::<StringArray>());
-    let schema =
-        Arc::new(Schema::new(vec![Field::new("t", DataType::Utf8, true), Field::new("b", DataType::Binary, true)]));
-    let viewed = with_views(&schema);
-    let columns = [DataType::Utf8View, DataType::BinaryView].map(|kind| {
-        let texts =
-            if kind == DataType::BinaryView { cast_column(&texts, &DataType::Binary).unwrap() } else { texts.clone() };
-        cast_column(&texts, &kind).unwrap()
-    });
-    let rows = RecordBatch::try_new(viewed, columns.to_vec()).unwrap().slice(10, 2);
-    let kept = compact(rows.clone());
-    assert_eq!(kept, rows);
-    assert!(rows.get_array_memory_size() > 50_000 && kept.get_array_memory_size() < 2_000);
-    assert_eq!(plain_schema(&kept.schema()), schema);
 }
