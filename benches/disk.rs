@@ -37,7 +37,7 @@ pub struct Disk {
 /// What the file system says.
 pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Disk> {
     let round = |_| {
-        machine::flush_disks()?;
+        machine::settle()?;
         measure(scratch)
     };
     Ok(Disk { rounds: (0..settings.rounds).map(round).collect::<Outcome<_>>()? })

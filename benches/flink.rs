@@ -80,7 +80,7 @@ pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Beside> {
     }
     events.write(&folder.join("events"))?;
     millpond.declare()?;
-    machine::flush_disks()?;
+    machine::settle()?;
     let flink = Flink::start(folder.join("flink"), &kafka.bootstrap)?;
     let spark = Spark::start(folder.join("spark"), &folder.join("events"))?;
     let mut three = Three { millpond, flink, spark, events };

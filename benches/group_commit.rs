@@ -75,7 +75,7 @@ fn measure(
     (producers, during): (usize, Duration),
 ) -> Outcome<Measured> {
     load::create_topics(&broker.bootstrap, &[topic], PARTITIONS, topic_settings)?;
-    machine::flush_disks()?;
+    machine::settle()?;
     // one thread for all of them, so that the broker has as much of the machine as it can get
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let (mut answers, cpu) = runtime.block_on(offer(broker, topic, (producers, during)))?;

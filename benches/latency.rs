@@ -64,7 +64,7 @@ pub fn run(settings: &Settings, scratch: &Path) -> Outcome<Latency> {
 fn measure(broker: &Running, topic: &str, case: Case, during: Duration) -> Outcome<Measured> {
     let flush = load::flush_each(broker.product, case.fsync);
     load::create_topics(&broker.bootstrap, &[topic], PARTITIONS, flush)?;
-    machine::flush_disks()?;
+    machine::settle()?;
     let target = Target::new(&broker.bootstrap, topic, PARTITIONS);
     let mut delays = load::open_loop(&target, Offered { rate: case.rate, during })?;
     load::delete_topics(&broker.bootstrap, &[topic])?;

@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Outcome;
+use crate::{Outcome, page_cache};
 
 /// Ticks per second of `/proc`: `USER_HZ`, 100 on every Linux that Rust targets.
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -163,13 +163,23 @@ fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Everything that is dirty goes to the disk, so that one cell does not pay for another.
+/// Everything that is dirty goes to the disk and the page cache is filled, so that one cell does not pay for another.
 ///
 /// # Errors
-/// `sync` cannot be run.
-pub fn flush_disks() -> Outcome<()> {
+/// `sync` cannot be run, or no file for the page cache can be made.
+pub fn settle() -> Outcome<()> {
     Command::new("sync").status()?;
-    Ok(())
+    page_cache::fill()
+}
+
+/// Memory that nobody uses, in bytes.
+///
+/// # Errors
+/// `/proc` is not there.
+pub fn free_bytes() -> Outcome<u64> {
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemFree:")).ok_or("no MemFree in meminfo")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<u64>()? << 10)
 }
 
 /// First line of a command's output, or why there is none.

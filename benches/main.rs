@@ -19,6 +19,7 @@ mod latency;
 mod load;
 mod log;
 mod machine;
+mod page_cache;
 #[path = "../tests/support/ports.rs"]
 mod ports;
 mod produce_fetch;

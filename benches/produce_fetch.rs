@@ -159,13 +159,13 @@ fn measure(broker: &Running, cell: Cell, label: &str, settings: &Settings) -> Ou
         ..Target::new(&broker.bootstrap, topic, cell.partitions)
     };
     let within = settings.phase_max();
-    machine::flush_disks()?;
+    machine::settle()?;
     let filling = target(names[0]);
     let (moved, produce) =
         rated(broker, cell.record_bytes, || load::produce(&filling, settings.records(cell.record_bytes), within))?;
     let stored = moved.records + filling.partitions_usize();
     let (_, fetch) = rated(broker, cell.record_bytes, || load::consume(&filling, stored, within))?;
-    machine::flush_disks()?;
+    machine::settle()?;
     let during = Duration::from_millis(settings.latency_ms as u64);
     let mut delays = load::produce_delays(&target(names[1]), settings.latency_rate, during)?;
     let mut trips = load::round_trips(&target(names[2]), settings.trips, within)?;

@@ -84,7 +84,7 @@ fn climb(broker: &Running, settings: &Settings) -> Outcome<Vec<Measured>> {
 }
 
 fn load_once(broker: &Running, (topic, partitions): (&str, i32), settings: &Settings) -> Outcome<Measured> {
-    machine::flush_disks()?;
+    machine::settle()?;
     let started = Instant::now();
     load::create_topics(&broker.bootstrap, &[topic], partitions, &[])?;
     let target = Target { run: RUN, ..Target::new(&broker.bootstrap, topic, partitions) };

@@ -39,7 +39,7 @@ impl Server {
         fs::create_dir_all(folder)?;
         let config = folder.join("millpond.toml");
         fs::write(&config, toml)?;
-        machine::flush_disks()?;
+        machine::settle()?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_millpond"));
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("MILLPOND_")) {
             command.env_remove(name);

@@ -109,7 +109,7 @@ impl Settings {
             rounds: number("BENCH_ROUNDS", 3, 1..=50)?,
             warmup_rounds: number("BENCH_WARMUP_ROUNDS", 1, 0..=10)?,
             mib_small: number("BENCH_MIB_SMALL", 48, 1..=4096)?,
-            mib_large: number("BENCH_MIB_LARGE", 192, 1..=4096)?,
+            mib_large: number("BENCH_MIB_LARGE", 1024, 1..=4096)?,
             latency_rate: number("BENCH_LATENCY_RATE", 500, 10..=100_000)?,
             latency_ms: number("BENCH_LATENCY_MS", 2_000, 100..=60_000)?,
             trips: number("BENCH_TRIPS", 300, 10..=100_000)?,

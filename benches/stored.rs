@@ -123,14 +123,14 @@ impl Contender {
         let within = settings.phase_max();
         let mut broker = self.place.start()?;
         load::warm_up(&broker.bootstrap).map_err(|error| broker.explain(error))?;
-        machine::flush_disks()?;
+        machine::settle()?;
         let (_, produce) = self.produce(&mut broker, settings.mib_large, within)?;
         self.produce(&mut broker, MIB_BEFORE_END, FILL_MAX)?;
         broker.stop()?;
-        machine::flush_disks()?;
+        machine::settle()?;
         let mut broker = self.place.start()?;
         let stopped = started(&broker)?;
-        machine::flush_disks()?;
+        machine::settle()?;
         machine::forget(&self.place.data())?;
         let before = machine::io(broker.pid())?;
         let (moved, cold) = self.fetch(&mut broker, within)?;
@@ -139,7 +139,7 @@ impl Contender {
         self.produce(&mut broker, MIB_BEFORE_END, FILL_MAX)?;
         let live = (moved.records * RECORD_BYTES) as f64;
         broker.kill();
-        machine::flush_disks()?;
+        machine::settle()?;
         let broker = self.place.start()?;
         let killed = started(&broker)?;
         broker.stop()?;

@@ -80,7 +80,7 @@ impl Place {
     /// # Errors
     /// What the file system says.
     pub fn on_disk(&self) -> Outcome<u64> {
-        machine::flush_disks()?;
+        machine::settle()?;
         Ok(machine::stored(&self.data())?.bytes)
     }
 

@@ -55,7 +55,7 @@ pub async fn measure(bounds: &Bounds, from: ReadFrom, folder: PathBuf) -> Outcom
         ReadFrom::Log => None,
         ReadFrom::Files => Some(settle(&pair, &partition).await?),
     };
-    crate::machine::flush_disks()?;
+    crate::machine::settle()?;
     let stop = Arc::new(AtomicBool::new(false));
     let going_on = (pair.broker.clone(), partition, load);
     let writing = tokio::spawn(go_on(going_on, bounds.fill_events, stop.clone()));

@@ -88,7 +88,7 @@ impl Folders {
         if self.scratch.exists() {
             std::fs::remove_dir_all(&self.scratch)?;
         }
-        machine::flush_disks()?;
+        machine::settle()?;
         Ok(self.scratch.clone())
     }
 }

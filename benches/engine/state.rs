@@ -49,7 +49,7 @@ async fn over(bounds: &Bounds, groups: u64, folders: &Folders) -> Outcome<Cost> 
     engine.stop().await;
     drop(engine);
     write(&broker, &topic.partitions(), &load, made..all).await?;
-    crate::machine::flush_disks()?;
+    crate::machine::settle()?;
     let meter = Meter::begin(None)?;
     let pair = Pair::start(broker, config(vec![sql])).await?;
     pair.applied().await?;

@@ -66,7 +66,7 @@ pub async fn run(settings: &Settings, scratch: &Path) -> Outcome<Flushes> {
 async fn flush(folder: &Path, encoding: Encoding, table: TableConfig, rows: usize) -> Outcome<Flushed> {
     let log = Log::open(folder, encoding).await?;
     log.fill(0..rows, rows).await?;
-    machine::flush_disks()?;
+    machine::settle()?;
     let (started, before) = (Instant::now(), machine::own_cpu_seconds()?);
     // it begins by itself where a partition has enough; the flush is done when all is settled
     let lake = log.lake(table).await?;

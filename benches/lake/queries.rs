@@ -70,7 +70,7 @@ pub async fn run(settings: &Settings, scratch: &Path) -> Outcome<Queried> {
     drop(lake);
     let lake = log.lake(settling_on_demand()).await?;
     log.fill(settled..rows, rows).await?;
-    machine::flush_disks()?;
+    machine::settle()?;
     let statements = statements();
     let with_live = ask_all(&lake, &statements).await?;
     lake.flush(TABLE).await?;

@@ -160,6 +160,7 @@ fn conditions(text: &mut String, settings: &Settings, during: Conditions) -> Out
         "| warm-up | {warmup_rounds} whole rounds of each broker; parts other than the matrix and \
          amplification begin with 256 MiB |"
     )?;
+    writeln!(text, "| page cache | filled before each measurement with pages that make room for others at once |")?;
     writeln!(
         text,
         "| fsync on | Millpond `--durability fsync`, Kafka `flush.messages=1`: both answer acks=1 and acks=all after the sync |"
