@@ -16,9 +16,12 @@ use crate::settings::Settings;
 /// What the lake gave.
 #[derive(Debug)]
 pub struct Lake {
-    flushes: flush::Flushes,
-    queried: queries::Queried,
-    sealed: sealing::Sealed,
+    /// Flushing.
+    pub flushes: flush::Flushes,
+    /// Of dashboards over a part of the rows, and aggregations over all.
+    pub queried: [queries::Queried; 2],
+    /// Producing while files are made.
+    pub sealed: sealing::Sealed,
 }
 
 /// Runs the half.
@@ -42,7 +45,9 @@ impl Lake {
     pub fn describe(&self, text: &mut String) -> Outcome<()> {
         writeln!(text, "## Lake\n")?;
         self.flushes.describe(text)?;
-        self.queried.describe(text)?;
+        for queried in &self.queried {
+            queried.describe(text)?;
+        }
         self.sealed.describe(text)
     }
 }

@@ -86,7 +86,7 @@ pub struct Settings {
     pub engine_events: usize,
     /// `BENCH_FLINK_EVENTS`: events that Millpond, Flink and Spark count by windows.
     pub flink_events: usize,
-    /// `BENCH_LAKE_ROWS`: rows that the lake's queries are over; 50 million is the long form.
+    /// `BENCH_LAKE_ROWS`: rows that the lake's aggregations are over; dashboards ask over a fifth.
     pub lake_rows: usize,
     /// `BENCH_SOAK_MINUTES`: how long `make soak` loads the broker.
     pub soak_minutes: usize,
@@ -123,7 +123,7 @@ impl Settings {
             amplification_mib: number("BENCH_AMPLIFICATION_MIB", 512, 1..=65_536)?,
             engine_events: number("BENCH_ENGINE_EVENTS", 1_000_000, 1_000..=50_000_000)?,
             flink_events: number("BENCH_FLINK_EVENTS", 1_000_000, 10_000..=20_000_000)?,
-            lake_rows: number("BENCH_LAKE_ROWS", 5_000_000, 10_000..=200_000_000)?,
+            lake_rows: number("BENCH_LAKE_ROWS", 50_000_000, 10_000..=200_000_000)?,
             soak_minutes: number("BENCH_SOAK_MINUTES", 60, 2..=10_000)?,
             soak_probe_seconds: number("BENCH_SOAK_PROBE_SECONDS", 20, 1..=600)?,
             write: std::env::var("BENCH_WRITE").is_ok_and(|value| value == "1"),

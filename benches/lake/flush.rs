@@ -32,6 +32,12 @@ struct Flushed {
     seconds: f64,
 }
 
+impl Flushed {
+    fn per_cpu_second(&self) -> f64 {
+        self.log_bytes as f64 / 1e6 / self.cpu_seconds
+    }
+}
+
 /// What the part gave.
 #[derive(Debug)]
 pub struct Flushes {
@@ -113,6 +119,17 @@ impl Write for Counted {
 }
 
 impl Flushes {
+    /// MB of the log's bytes per CPU second, of the topic at this place.
+    pub fn per_cpu_second(&self, at: usize) -> f64 {
+        median(&mut self.topics[at].iter().map(Flushed::per_cpu_second).collect::<Vec<_>>())
+    }
+
+    /// MB of the files of the JSON topic, and of its values under zstd 3.
+    pub fn file_and_zstd_mb(&self) -> [f64; 2] {
+        [self.topics[0].first().map_or(0, |flushed| flushed.file_bytes), self.zstd_bytes]
+            .map(|bytes| bytes as f64 / 1e6)
+    }
+
     /// Adds its tables.
     ///
     /// # Errors
@@ -137,7 +154,7 @@ impl Flushes {
                 text,
                 "| {what} | {:.0} | {:.0} | {:.0} | {:.0} | {:.1} |",
                 over(|one| one.log_bytes as f64 / 1e6),
-                over(|one| one.log_bytes as f64 / 1e6 / one.cpu_seconds),
+                over(Flushed::per_cpu_second),
                 over(|one| one.log_bytes as f64 / 1e6 / one.seconds),
                 over(|one| one.files as f64),
                 over(|one| one.file_bytes as f64 / 1e6),

@@ -21,6 +21,8 @@ const LIVE_PERCENT: usize = 5;
 const UNMEASURED: usize = 2;
 /// Times that it is measured.
 const MEASURED: usize = 9;
+/// Dashboards are asked over one in so many rows.
+const DASHBOARDS_PART: usize = 5;
 /// Aggregations over all rows, which other engines are asked too: how they are called, and their text.
 const AGGREGATIONS: [(&str, &str); 2] = [
     (
@@ -35,34 +37,43 @@ const AGGREGATIONS: [(&str, &str); 2] = [
 
 /// One query, in ms.
 #[derive(Clone, Debug)]
-struct Asked {
+pub struct Asked {
     name: String,
     /// With live rows.
-    live_ms: f64,
+    pub live_ms: f64,
     /// All rows settled.
-    settled_ms: f64,
+    pub settled_ms: f64,
     /// DuckDB and Spark, where they are asked.
-    others_ms: Option<[f64; 2]>,
+    pub others_ms: Option<[f64; 2]>,
 }
 
-/// What the part gave.
+/// Queries over one table.
 #[derive(Debug)]
 pub struct Queried {
     rows: usize,
     files: u64,
     file_bytes: u64,
-    versions: [String; 2],
+    /// Of DuckDB and Spark, where they are asked.
+    versions: Option<[String; 2]>,
     asked: Vec<Asked>,
 }
 
-/// Asks each query with the last rows live, then with all settled.
+/// Asks what dashboards ask over a part of the rows, then the aggregations over all of them.
 ///
 /// # Errors
 /// Answers that differ, or a reader that is not installed.
-pub async fn run(settings: &Settings, scratch: &Path) -> Outcome<Queried> {
-    let (rows, folder) = (settings.lake_rows, scratch.join("queries"));
+pub async fn run(settings: &Settings, scratch: &Path) -> Outcome<[Queried; 2]> {
+    let rows = settings.lake_rows;
+    let dashboards = measure(&scratch.join("dashboards"), rows / DASHBOARDS_PART, &dashboards(), false).await?;
+    let aggregations = AGGREGATIONS.map(|(name, sql)| (name.to_owned(), sql.to_owned()));
+    let aggregations = measure(&scratch.join("aggregations"), rows, &aggregations, true).await?;
+    Ok([dashboards, aggregations])
+}
+
+/// Asks each with the last rows live, then with all settled; then other engines, if they shall be asked.
+async fn measure(folder: &Path, rows: usize, statements: &[(String, String)], others: bool) -> Outcome<Queried> {
     let settled = rows - rows * LIVE_PERCENT / 100;
-    let log = Log::open(&folder, Encoding::Json).await?;
+    let log = Log::open(folder, Encoding::Json).await?;
     log.fill(0..settled, rows).await?;
     let lake = log.lake(settling()).await?;
     lake.flush(TABLE).await?;
@@ -71,62 +82,58 @@ pub async fn run(settings: &Settings, scratch: &Path) -> Outcome<Queried> {
     let lake = log.lake(settling_on_demand()).await?;
     log.fill(settled..rows, rows).await?;
     machine::settle()?;
-    let statements = statements();
-    let with_live = ask_all(&lake, &statements).await?;
+    let with_live = ask_all(&lake, statements).await?;
     lake.flush(TABLE).await?;
-    let all_settled = ask_all(&lake, &statements).await?;
+    let all_settled = ask_all(&lake, statements).await?;
     let status = lake.status().tables.into_iter().find(|table| table.table == TABLE).ok_or("no table")?;
     lake.stop().await?;
     drop(lake);
     log.close().await?;
 
     let directory = folder.join("lake").join(TABLE);
-    let others = [Reader::duckdb()?, Reader::spark()?].map(|reader| reader.ask_all(&directory));
-    let [duckdb, spark] = others;
-    let (duckdb, spark) = (duckdb?, spark?);
-    std::fs::remove_dir_all(&folder)?;
+    let readers = if others { vec![Reader::duckdb()?, Reader::spark()?] } else { Vec::new() };
+    let read = readers.iter().map(|reader| Ok((reader, reader.ask_all(&directory)?))).collect::<Outcome<Vec<_>>>()?;
+    std::fs::remove_dir_all(folder)?;
     let mut asked = Vec::new();
-    for (at, (name, _)) in statements.into_iter().enumerate() {
+    for (at, (name, _)) in statements.iter().enumerate() {
         let (live, whole) = (&with_live[at], &all_settled[at]);
-        same(&name, ("with live rows", &live.rows), ("all settled", &whole.rows))?;
-        let others = duckdb.answers.get(at).zip(spark.answers.get(at));
-        for (who, other) in others.iter().flat_map(|(duckdb, spark)| [("DuckDB", duckdb), ("Spark", spark)]) {
-            same(&name, (who, &other.rows), ("Millpond", &whole.rows))?;
+        same(name, ("with live rows", &live.rows), ("all settled", &whole.rows))?;
+        for (reader, read) in &read {
+            same(name, (reader.name, &read.answers[at].rows), ("Millpond", &whole.rows))?;
         }
-        let others_ms = others.map(|(duckdb, spark)| [duckdb.ms, spark.ms]);
-        asked.push(Asked { name, live_ms: live.ms, settled_ms: whole.ms, others_ms });
+        let others_ms = read.iter().map(|(_, read)| read.answers[at].ms).collect::<Vec<_>>().try_into().ok();
+        asked.push(Asked { name: name.clone(), live_ms: live.ms, settled_ms: whole.ms, others_ms });
     }
-    let versions = [duckdb.version, spark.version];
+    let versions = read.into_iter().map(|(_, read)| read.version).collect::<Vec<_>>().try_into().ok();
     Ok(Queried { rows, files: status.files, file_bytes: status.bytes, versions, asked })
 }
 
-/// The aggregations, then what dashboards ask.
-fn statements() -> Vec<(String, String)> {
+/// What dashboards ask.
+fn dashboards() -> [(String, String); 3] {
     let last_day = chrono::DateTime::from_timestamp_millis(FIRST_MS + (DAYS - 1) * DAY_MS).unwrap_or_default();
     let last_day = last_day.format("%Y-%m-%dT%H:%M:%SZ");
     let dashboards = [
         (
-            "dashboard: plays by day, all days",
+            "plays by day, all days",
             "SELECT date, count(*) AS plays, sum(duration_ms) AS played_ms FROM plays GROUP BY date ORDER BY date"
                 .to_owned(),
         ),
         (
-            "dashboard: the last day's plays by genre",
+            "the last day's plays by genre",
             format!(
                 "SELECT genre, count(*) AS plays, sum(duration_ms) AS played_ms FROM plays WHERE ts >= TIMESTAMP '{last_day}' \
                  GROUP BY genre ORDER BY plays DESC, genre"
             ),
         ),
         (
-            "dashboard: one country's plays by hour of the last day",
+            "one country's plays by hour of the last day",
             format!(
                 "SELECT date_trunc('hour', ts) AS hour, count(*) AS plays FROM plays \
                  WHERE ts >= TIMESTAMP '{last_day}' AND country = 'SE' GROUP BY hour ORDER BY hour"
             ),
         ),
     ];
-    let aggregations = AGGREGATIONS.map(|(name, sql)| (name.to_owned(), sql.to_owned()));
-    aggregations.into_iter().chain(dashboards.map(|(name, sql)| (name.to_owned(), sql))).collect()
+    dashboards.map(|(name, sql)| (name.to_owned(), sql))
 }
 
 /// The median of a query, and its rows as text.
@@ -236,35 +243,50 @@ fn answer_of(answer: &Value) -> Answer {
 }
 
 impl Queried {
+    /// Of a pair that each query has, that of the query where the first is most of the second.
+    pub fn worst(&self, pair: impl Fn(&Asked) -> Option<[f64; 2]>) -> Option<[f64; 2]> {
+        self.asked.iter().filter_map(pair).max_by(|one, other| (one[0] / one[1]).total_cmp(&(other[0] / other[1])))
+    }
+
     /// Adds its table.
     ///
     /// # Errors
     /// None in practice.
     pub fn describe(&self, text: &mut String) -> Outcome<()> {
         let Self { rows, files, file_bytes, versions, .. } = self;
-        let [duckdb, spark] = versions;
+        let readers = versions.as_ref().map(|[duckdb, spark]| {
+            format!(", as then {duckdb} and {spark} read them (all cores, the files only); all answers are equal")
+        });
         writeln!(
             text,
-            "Queries: {rows} rows of JSON in {PARTITIONS} partitions and {DAYS} slices by date; first with the last {LIVE_PERCENT} % of them \
-             in the log only, then all settled ({files} files, {:.0} MB), as then {duckdb} and {spark} read them (all cores, the files only). \
-             Medians of {MEASURED}, asked {UNMEASURED} times before; in the process of the engine that answers, without HTTP; all answers \
-             are equal.\n",
-            *file_bytes as f64 / 1e6
+            "Queries over {rows} rows of JSON in {PARTITIONS} partitions and {DAYS} slices by date; first with the last {LIVE_PERCENT} % of \
+             them in the log only, then all settled ({files} files, {:.0} MB){}. Medians of {MEASURED}, asked {UNMEASURED} times before; in \
+             the process of the engine that answers, without HTTP.\n",
+            *file_bytes as f64 / 1e6,
+            readers.unwrap_or_default()
         )?;
-        writeln!(
-            text,
-            "| query | {LIVE_PERCENT} % live, ms | all settled, ms | live rows cost | DuckDB ms | with live rows / DuckDB | Spark ms | Spark / \
-             with live rows |\n|---|---|---|---|---|---|---|---|"
-        )?;
-        for Asked { name, live_ms, settled_ms, others_ms } in &self.asked {
-            let costs = 100.0 * (live_ms / settled_ms - 1.0);
-            write!(text, "| {name} | {live_ms:.1} | {settled_ms:.1} | {costs:+.0} % |")?;
-            match others_ms {
-                Some([duckdb, spark]) => {
-                    writeln!(text, " {duckdb:.1} | {:.2} | {spark:.1} | {:.1} |", live_ms / duckdb, spark / live_ms)?
-                }
-                None => writeln!(text, " | | | |")?,
+        write!(text, "| query | {LIVE_PERCENT} % live, ms | all settled, ms | live rows cost |")?;
+        let rule = match versions {
+            Some(_) => {
+                writeln!(text, " DuckDB ms | with live rows / DuckDB | Spark ms | Spark / with live rows |")?;
+                "|---|---|---|---|---|---|---|---|"
             }
+            None => {
+                writeln!(text)?;
+                "|---|---|---|---|"
+            }
+        };
+        writeln!(text, "{rule}")?;
+        for Asked { name, live_ms, settled_ms, others_ms } in &self.asked {
+            write!(
+                text,
+                "| {name} | {live_ms:.1} | {settled_ms:.1} | {:+.0} % |",
+                100.0 * (live_ms / settled_ms - 1.0)
+            )?;
+            if let Some([duckdb, spark]) = others_ms {
+                write!(text, " {duckdb:.1} | {:.2} | {spark:.1} | {:.1} |", live_ms / duckdb, spark / live_ms)?;
+            }
+            writeln!(text)?;
         }
         writeln!(text)?;
         Ok(())

@@ -120,6 +120,12 @@ fn settled(http: &str) -> Outcome<(i64, i64)> {
 }
 
 impl Sealed {
+    /// Records per second with and without sealing.
+    pub fn sealing_and_still(&self) -> [f64; 2] {
+        [&self.sealing, &self.still]
+            .map(|loads| median(&mut loads.iter().map(|one| one.records_per_second).collect::<Vec<_>>()))
+    }
+
     /// Adds its table.
     ///
     /// # Errors
@@ -127,7 +133,7 @@ impl Sealed {
     pub fn describe(&self, text: &mut String) -> Outcome<()> {
         let over = |loads: &[Load], of: fn(&Load) -> f64| median(&mut loads.iter().map(of).collect::<Vec<_>>());
         let Self { records, record_bytes, still, sealing } = self;
-        let (without, with) = (over(still, |one| one.records_per_second), over(sealing, |one| one.records_per_second));
+        let [with, without] = self.sealing_and_still();
         writeln!(
             text,
             "Sealing: {records} JSON records of about {record_bytes} B through librdkafka to {PARTITIONS} partitions as fast as it goes, acks all, \

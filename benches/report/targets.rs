@@ -41,11 +41,16 @@ const FLINK: &str = "Flink SQL";
 const LIMIT: &str = "the limit";
 /// Mean write of a synced producer, by order of magnitude: what one sync costs.
 const SYNC_BLOCK: usize = 64 << 10;
+/// Places in the lake's tables: of topics, and of other engines.
+const JSON: usize = 0;
+const AVRO: usize = 1;
+const DUCKDB: usize = 0;
+const SPARK: usize = 1;
 const MIB: f64 = (1 << 20) as f64;
 /// Written by hand: what limits the figures that miss their targets, with the profiles. It calls each as the table does.
 const LIMITS: &str = include_str!("../limits.md");
 
-/// In the order of the promises: not synced, synced, reading, latency, starts and memory, growth, bytes, the engine.
+/// In the order of the promises: not synced, synced, reading, latency, starts and memory, growth, bytes, the engine, the lake.
 const ROWS: &[Row] = &[
     row("produce 1 KiB, MiB/s, fsync off", KAFKA, AtLeast(1.0), |r| cells(r, (false, 1024), |one| one.produce.mib)),
     row("produce 100 B, records/s, fsync off", KAFKA, AtLeast(1.2), |r| {
@@ -139,6 +144,30 @@ const ROWS: &[Row] = &[
     row("count by key, HOP, events per CPU s", FLINK, AtLeast(3.0), |r| r.flink.as_ref()?.per_cpu_second("hop")),
     row("count by key, SESSION, events per CPU s", FLINK, AtLeast(3.0), |r| {
         r.flink.as_ref()?.per_cpu_second("session")
+    }),
+    row("flush JSON, MB of the log per CPU s", LIMIT, AtLeast(1.0), |r| {
+        Some([r.lake.as_ref()?.flushes.per_cpu_second(JSON), 100.0])
+    }),
+    row("flush Avro, MB of the log per CPU s", LIMIT, AtLeast(1.0), |r| {
+        Some([r.lake.as_ref()?.flushes.per_cpu_second(AVRO), 130.0])
+    }),
+    row("MB of files", "the same JSON under zstd 3", AtMost(0.6), |r| {
+        Some(r.lake.as_ref()?.flushes.file_and_zstd_mb())
+    }),
+    row("hybrid `GROUP BY`, ms, the worst", "DuckDB, files only", AtMost(1.5), |r| worst(r, DUCKDB)),
+    row("Spark, files only, ms, where that is least", "hybrid `GROUP BY`", AtLeast(5.0), |r| {
+        worst(r, SPARK).map(|[ours, spark]| [spark, ours])
+    }),
+    row("hybrid `GROUP BY`, ms, the worst", "all settled", AtMost(1.2), |r| {
+        let [_, aggregations] = &r.lake.as_ref()?.queried;
+        aggregations.worst(|asked| Some([asked.live_ms, asked.settled_ms]))
+    }),
+    row("dashboard's query, ms, the worst", LIMIT, AtMost(1.0), |r| {
+        let [dashboards, _] = &r.lake.as_ref()?.queried;
+        dashboards.worst(|asked| Some([asked.live_ms, 100.0]))
+    }),
+    row("producers while the lake seals, records/s", "not sealing", AtLeast(0.85), |r| {
+        Some(r.lake.as_ref()?.sealed.sealing_and_still())
     }),
 ];
 
@@ -246,6 +275,12 @@ fn step(report: &Report, product: Product, partitions: i32, of: fn(&scaling::Mea
 /// Millpond with many partitions beside Millpond with six.
 fn growth(report: &Report, partitions: i32, of: fn(&scaling::Measured) -> f64) -> Option<[f64; 2]> {
     Some([step(report, Product::Millpond, partitions, of)?, step(report, Product::Millpond, 6, of)?])
+}
+
+/// The aggregation that takes longest beside another engine, and that engine.
+fn worst(report: &Report, engine: usize) -> Option<[f64; 2]> {
+    let [_, aggregations] = &report.lake.as_ref()?.queried;
+    aggregations.worst(|asked| Some([asked.live_ms, asked.others_ms?[engine]]))
 }
 
 fn bytes(report: &Report, of: fn(&amplification::Counted) -> f64) -> Option<[f64; 2]> {

@@ -13,7 +13,16 @@ pub(crate) enum Broken {
 }
 
 /// Takes a number off the front of bytes, which stay as they are where they do not begin with one.
+#[inline]
 pub(crate) fn take(bytes: &mut &[u8]) -> Result<u64, Broken> {
+    if let [byte @ 0..0x80, rest @ ..] = *bytes {
+        *bytes = rest;
+        return Ok(u64::from(*byte));
+    }
+    take_long(bytes)
+}
+
+fn take_long(bytes: &mut &[u8]) -> Result<u64, Broken> {
     let mut bits: u64 = 0;
     for (at, byte) in bytes.iter().enumerate().take(BYTES_MAX) {
         if at == BYTES_MAX - 1 && *byte > 1 {
@@ -29,6 +38,7 @@ pub(crate) fn take(bytes: &mut &[u8]) -> Result<u64, Broken> {
 }
 
 /// The signed number that was written as one without a sign: 0, -1, 1, -2 and so on.
+#[inline]
 pub(crate) fn zigzag(bits: u64) -> i64 {
     (bits >> 1) as i64 ^ -((bits & 1) as i64)
 }

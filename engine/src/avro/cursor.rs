@@ -1,4 +1,4 @@
-//! Avro's binary encodings, read with every length checked.
+//! Avro's binary encodings, read with every length checked. What each value takes is inlined: a call costs as much as the value.
 
 use crate::varint;
 
@@ -38,6 +38,7 @@ impl<'a> Cursor<'a> {
         Ok(())
     }
 
+    #[inline]
     pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Broken> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or_else(|| {
             format!("the bytes end {} too early: they were written with another schema", length - self.rest.len())
@@ -55,6 +56,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A zigzag number of at most ten bytes.
+    #[inline]
     pub(super) fn long(&mut self) -> Result<i64, Broken> {
         match varint::take(&mut self.rest) {
             Ok(bits) => Ok(varint::zigzag(bits)),
@@ -75,16 +77,19 @@ impl<'a> Cursor<'a> {
         Ok(f64::from_bits(u64::from_le_bytes(bytes)))
     }
 
+    #[inline]
     pub(super) fn bytes(&mut self) -> Result<&'a [u8], Broken> {
         let length = self.long()?;
         self.take(usize::try_from(length).map_err(|_| format!("a length is {length}"))?)
     }
 
+    #[inline]
     pub(super) fn text(&mut self) -> Result<&'a str, Broken> {
         std::str::from_utf8(self.bytes()?).map_err(|error| format!("a string is not UTF-8: {error}"))
     }
 
     /// An index below `count`: of a union's branch, of an enum's symbol.
+    #[inline]
     pub(super) fn index(&mut self, count: usize) -> Result<usize, Broken> {
         let index = self.long()?;
         let found = usize::try_from(index).ok().filter(|index| *index < count);

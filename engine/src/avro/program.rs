@@ -125,6 +125,7 @@ pub(super) enum Read<'a> {
 }
 
 /// Reads a value that holds no other.
+#[inline]
 pub(super) fn scalar<'a, 's: 'a, 'b: 'a>(node: &'s Node, cursor: &mut Cursor<'b>) -> Result<Read<'a>, Broken> {
     Ok(Read::Scalar(match node {
         Node::Boolean => Scalar::Bool(cursor.boolean()?),
