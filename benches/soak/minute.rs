@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::hiccups::Hiccups;
 use crate::load::Reports;
 use crate::report::{median, quantiles};
 use crate::{Outcome, machine};
@@ -38,6 +39,18 @@ pub struct Minute {
     pub produce_ms: [f64; 3],
     /// The same to the consumer.
     pub end_to_end_ms: [f64; 3],
+    /// The same of the machine itself.
+    pub hiccup_ms: [f64; 3],
+}
+
+/// What the clients' threads note, in nanoseconds.
+pub struct Noted<'a> {
+    /// Delivery reports.
+    pub reports: &'a Reports,
+    /// From due to the consumer.
+    pub arrivals: &'a Mutex<Vec<u64>>,
+    /// Of the machine.
+    pub hiccups: &'a Hiccups,
 }
 
 /// Watches minute by minute until the time is over; takes the delays that reports and consumer have noted.
@@ -47,7 +60,7 @@ pub struct Minute {
 pub fn watch(
     (started, during): (Instant, Duration),
     watched: &Watched,
-    (reports, arrivals): (&Reports, &Mutex<Vec<u64>>),
+    Noted { reports, arrivals, hiccups }: Noted<'_>,
     has_ended: impl Fn() -> bool,
 ) -> Outcome<Vec<Minute>> {
     let mut minutes = Vec::new();
@@ -80,6 +93,7 @@ pub fn watch(
             disk_mib: stored.bytes as f64 / f64::from(1 << 20),
             produce_ms: quantiles(&mut produced),
             end_to_end_ms: quantiles(&mut received),
+            hiccup_ms: quantiles(&mut hiccups.take()),
         };
         acknowledged = reported;
         minutes.push(minute);

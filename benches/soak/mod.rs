@@ -1,8 +1,10 @@
 //! `make soak`: Millpond alone, synced, under half of the most it takes, with a consumer and with retention at work.
 //!
 //! First it is loaded as fast as it goes for a while; half of that rate is offered for `BENCH_SOAK_MINUTES` then, as an open loop.
-//! Once a minute it is written down how much memory, descriptors, files and disk the server has, and the delays of that minute.
+//! Once a minute it is written down how much memory, descriptors, files and disk the server has, and the delays of that minute, and how
+//! long the machine itself stood still.
 
+mod hiccups;
 mod minute;
 mod slopes;
 
@@ -20,7 +22,8 @@ use crate::Outcome;
 use crate::brokers::{Place, Product, Running};
 use crate::load::{self, Offered, Reports, Target};
 use crate::settings::Settings;
-use minute::{Minute, Watched};
+use hiccups::Hiccups;
+use minute::{Minute, Noted, Watched};
 
 const PARTITIONS: i32 = 6;
 /// Retention works all the time, so the disk is bounded: 1.5 GiB of values, less than a minute's load.
@@ -74,14 +77,16 @@ fn load(broker: &Running, place: &Place, settings: &Settings) -> Outcome<Soak> {
 fn offer(target: &Target, offered: Offered, watched: &Watched) -> Outcome<Vec<Minute>> {
     let done = AtomicBool::new(false);
     let consumer = load::consumer_of(target)?;
-    let arrivals = Mutex::new(Vec::new());
+    let (arrivals, hiccups) = (Mutex::new(Vec::new()), Hiccups::default());
     load::producing(target, (LINGER_MS, offered.rate * 60), |producer| {
         let reports = producer.context();
         thread::scope(|scope| {
             let reading = scope.spawn(|| listen(&consumer, reports, &arrivals, &done));
             let sending = scope.spawn(|| pace(producer, target, offered, &done));
+            scope.spawn(|| hiccups.watch(&done));
+            let noted = Noted { reports, arrivals: &arrivals, hiccups: &hiccups };
             let started = Instant::now();
-            let minutes = minute::watch((started, offered.during), watched, (reports, &arrivals), || {
+            let minutes = minute::watch((started, offered.during), watched, noted, || {
                 reading.is_finished() || sending.is_finished()
             });
             done.store(true, Ordering::Relaxed);
