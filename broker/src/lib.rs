@@ -170,6 +170,7 @@ impl Broker {
         .await?;
         tokio::spawn(disk::watch(Arc::downgrade(&broker.room)));
         tokio::spawn(log::buckets::run(Arc::downgrade(&broker)));
+        tokio::spawn(log::buckets::empty_trash(Arc::downgrade(&broker)));
         tokio::spawn(group::run_timers(Arc::downgrade(&broker)));
         tokio::spawn(group::run_sweeps(Arc::downgrade(&broker)));
         tokio::spawn(txn::run_timers(Arc::downgrade(&broker)));
@@ -325,6 +326,10 @@ impl Broker {
     /// `DiskFull` while the disk has less than `disk_reserve_bytes` left.
     pub fn check_room(&self) -> Result<()> {
         self.room.check()
+    }
+
+    pub(crate) fn room(&self) -> &Arc<disk::Room> {
+        &self.room
     }
 
     /// Whether the disk is so full that all writes wait.

@@ -9,6 +9,7 @@ mod entries;
 mod family;
 mod options;
 mod read_only;
+mod trash;
 mod wal;
 
 use std::path::Path;
@@ -30,6 +31,7 @@ pub use entries::{Entries, Packed};
 pub use family::Family;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
+pub(crate) use trash::Trash;
 pub use wal::DamagedLog;
 
 /// Version of everything stored. A store of a newer one is refused; one of version 1, whose log has no buckets, is read and
@@ -59,6 +61,7 @@ pub struct Store {
     db: Db,
     cache: Cache,
     buckets: Buckets,
+    trash: Trash,
     poison: OnceLock<Error>,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
@@ -79,14 +82,15 @@ impl Store {
         let db = open_when_free(&dir, || {
             Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache))
         })?;
-        let store = Self::of(db, cache, Buckets::new(&numbers, config.bucket_bytes));
+        let buckets = Buckets::new(&numbers, config.bucket_bytes);
+        let store = Self::of(db, cache, buckets, Trash::of(&config.data_dir));
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
     }
 
-    fn of(db: Db, cache: Cache, buckets: Buckets) -> Self {
-        Self { db, cache, buckets, poison: OnceLock::new(), syncs: AtomicU64::new(0) }
+    fn of(db: Db, cache: Cache, buckets: Buckets, trash: Trash) -> Self {
+        Self { db, cache, buckets, trash, poison: OnceLock::new(), syncs: AtomicU64::new(0) }
     }
 
     fn check_format(&self, fresh: bool, dir: &Path) -> Result<()> {
@@ -228,6 +232,11 @@ impl Store {
     /// The buckets of the log.
     pub(crate) fn buckets(&self) -> &Buckets {
         &self.buckets
+    }
+
+    /// What is on its way off the disk.
+    pub(crate) fn trash(&self) -> &Trash {
+        &self.trash
     }
 
     /// Number of the last change that was written.

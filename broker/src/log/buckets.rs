@@ -35,6 +35,10 @@ const MOVED_MAX: usize = 4096;
 pub(crate) const GIVEN_BACK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// Time between two looks, each of which asks every partition: a sweep of retention wakes the keeper for every log that it cuts.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Time between two files that leave the disk, each of at most one memtable: 320 MiB a second.
+const REMOVE_EVERY: Duration = Duration::from_millis(100);
+/// Files from which on they go faster, the faster the more they are.
+const BACKLOG: usize = 64;
 
 /// Keeps them until the broker is dropped.
 pub(crate) async fn run(broker: Weak<Broker>) {
@@ -48,6 +52,35 @@ pub(crate) async fn run(broker: Weak<Broker>) {
             tracing::warn!(%error, "the log's disk is not given back, it is tried again with what comes next");
         }
         tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Takes what was given up off the disk, file by file, until the broker is dropped.
+pub(crate) async fn empty_trash(broker: Weak<Broker>) {
+    let Some(work) = broker.upgrade().map(|broker| broker.store().trash().work()) else { return };
+    loop {
+        work.notified().await;
+        loop {
+            let Some(broker) = broker.upgrade() else { return };
+            let (store, room) = (broker.store().clone(), broker.room().clone());
+            drop(broker);
+            let removed = blocking(move || {
+                let left = store.trash().remove_one();
+                let left = left.map_err(|e| Error::storage(format!("the trash cannot be emptied: {e}")))?;
+                Ok((left, room.is_scarce()))
+            });
+            match removed.await {
+                Ok((None, _)) => break,
+                Ok((_, true)) => {}
+                Ok((Some(left), false)) => {
+                    tokio::time::sleep(REMOVE_EVERY.mul_f64((BACKLOG as f64 / left as f64).min(1.0))).await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "the disk is not given back, it is tried again with what comes next");
+                    break;
+                }
+            }
+        }
     }
 }
 

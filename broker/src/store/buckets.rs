@@ -188,7 +188,7 @@ impl Store {
         Ok(())
     }
 
-    /// Takes a bucket of which nothing is needed any more off the disk, with all its files. Blocks.
+    /// Takes a bucket of which nothing is needed any more out of the store; its files go into the trash. Blocks.
     ///
     /// # Errors
     /// `Storage` when that cannot be noted.
@@ -197,8 +197,13 @@ impl Store {
         let name = Family::Bucket(number).name();
         let failed = |e: rocksdb::Error| Error::storage(format!("{name} cannot be given up, check the disk: {e}"));
         self.buckets.remove(number);
-        // held meanwhile, as the last one to let go of it unlinks its files, which takes a quarter of a second for a GiB on a disk
-        // that is told of each block: `drop_cf` would do that while nobody else finds any family
+        for file in self.db.live_files().map_err(failed)?.into_iter().filter(|file| file.column_family_name == name) {
+            let kept = self.trash.keep(&self.db.path().join(file.name.trim_start_matches('/')));
+            if let Err(error) = kept {
+                tracing::debug!(%error, file = file.name, "goes at once");
+            }
+        }
+        // held meanwhile, as the last one to let go of it unlinks its files, and `drop_cf` would do that while nobody else finds any family
         let held = self.handle(Family::Bucket(number));
         let dropped = self.db.drop_cf(&name).map_err(failed);
         drop(held);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rocksdb::Cache;
 
 use super::wal::{DamagedLog, damaged_logs};
-use super::{Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, buckets, database_options, descriptors};
+use super::{Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors};
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
@@ -46,7 +46,7 @@ impl ReadOnly {
             Ok(db) => (db, None),
             Err(error) => (open(false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string())),
         };
-        let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX));
+        let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
         check_version(&store, data_dir)?;
         Ok(Self { store, refused, dir, _lock: lock })
     }

@@ -124,6 +124,20 @@ async fn buckets_follow_one_another_and_go_when_no_log_needs_them() {
     }
     keep(&broker).await.unwrap();
     assert_eq!(buckets.count(), 1, "the active one stays");
+    // their files leave the disk one by one, and none is forgotten
+    let in_trash = || std::fs::read_dir(dir.path().join("trash")).unwrap().count();
+    assert!(in_trash() > 1, "{}", in_trash());
+    until("the trash is empty", || in_trash() == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_crash_left_in_the_trash_goes_after_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let left = dir.path().join("trash/000007.sst");
+    std::fs::create_dir(left.parent().unwrap()).unwrap();
+    std::fs::write(&left, "of a bucket").unwrap();
+    let _broker = open(dir.path()).await;
+    until("it is gone", || !left.exists()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
