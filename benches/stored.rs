@@ -130,8 +130,8 @@ impl Contender {
         machine::settle()?;
         let mut broker = self.place.start()?;
         let stopped = started(&broker)?;
-        machine::settle()?;
         machine::forget(&self.place.data())?;
+        machine::settle()?;
         let before = machine::io(broker.pid())?;
         let (moved, cold) = self.fetch(&mut broker, within)?;
         let after = machine::io(broker.pid())?;

@@ -1,5 +1,5 @@
-//! How long the machine itself keeps a thread waiting that only sleeps: no broker can answer sooner. A virtual machine stands still
-//! when its host has other things to do. After G. Tene's jHiccup.
+//! How long the machine keeps a thread waiting that only sleeps: for a core, whoever has it, the host of a virtual machine included.
+//! After G. Tene's jHiccup.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

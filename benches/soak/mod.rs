@@ -2,7 +2,7 @@
 //!
 //! First it is loaded as fast as it goes for a while; half of that rate is offered for `BENCH_SOAK_MINUTES` then, as an open loop.
 //! Once a minute it is written down how much memory, descriptors, files and disk the server has, and the delays of that minute, and how
-//! long the machine itself stood still.
+//! long a thread waited for a core.
 
 mod hiccups;
 mod minute;

@@ -148,7 +148,7 @@ fn by_minute(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
     writeln!(text, "## By the minute\n")?;
     writeln!(
         text,
-        "Machine: how much longer than a millisecond a thread slept that does nothing else, for each millisecond of it. Of the minutes' p99.9 \
+        "Machine: how much longer than a millisecond a thread slept that does nothing else, as it waited for a core. Of the minutes' p99.9 \
          of produce, the median is {:.0} ms and the most {:.0}; {} of {} are within {STALL_MS_MAX:.0} ms. The machine's own: {:.0} and {:.0} ms.\n",
         median(&mut over(minutes, |one| one.produce_ms[2])),
         most(&over(minutes, |one| one.produce_ms[2])),

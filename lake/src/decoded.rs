@@ -19,6 +19,8 @@ use crate::tables::Table;
 
 /// What nobody asked for in this time makes room for others.
 const IDLE_MAX: Duration = Duration::from_secs(30);
+/// So long nothing is encoded after something had no room, as each query would encode it again in vain.
+const FULL_FOR: Duration = Duration::from_secs(5);
 
 /// What is decoded of so many bytes of the log takes one byte, about: five to fifteen by topic.
 const LOG_BYTES_PER_BYTE: u64 = 8;
@@ -49,6 +51,7 @@ type Place = (usize, LogId, Offset);
 struct Kept {
     bytes: usize,
     portions: BTreeMap<Place, Entry>,
+    full_until: Option<Instant>,
 }
 
 struct Entry {
@@ -87,6 +90,9 @@ impl DecodedRows {
         }
         let mut kept = self.kept.lock();
         kept.forget_below(place(table, log, first));
+        if kept.full_until.is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
         kept.makes_room(usize::try_from(log_bytes / LOG_BYTES_PER_BYTE).unwrap_or(usize::MAX), self.bytes_max)
     }
 
@@ -95,6 +101,7 @@ impl DecodedRows {
         let bytes = portion.rows.bytes();
         let mut kept = self.kept.lock();
         if !kept.makes_room(bytes, self.bytes_max) {
+            kept.full_until = Some(Instant::now() + FULL_FOR);
             return;
         }
         let entry = Entry { _table: table.clone(), portion, bytes, asked: Instant::now() };

@@ -44,7 +44,7 @@ impl EncodedRows {
         let options = ArrowWriterOptions::new().with_properties(properties(&schema)?).with_skip_arrow_metadata(true);
         let mut writer = ArrowWriter::try_new_with_options(Vec::new(), schema.clone(), options)?;
         writer.write(rows)?;
-        let file = Bytes::from(writer.into_inner()?);
+        let file = Bytes::from(writer.into_inner()?.into_boxed_slice());
         let footer = ArrowReaderMetadata::load(&file, ArrowReaderOptions::new().with_schema(schema))?;
         Ok(Self { file, footer })
     }

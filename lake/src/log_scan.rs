@@ -128,7 +128,10 @@ impl LogScan {
             let rows = table.layout.complete(&rows)?;
             let worth_keeping = next < to || log_bytes >= KEPT_BYTES_MIN;
             if worth_keeping && decoded.makes_room(&table, log, first, log_bytes) {
-                decoded.put(&table, log, at, Portion { rows: EncodedRows::of(&rows)?, next, log_bytes });
+                match EncodedRows::of(&rows) {
+                    Ok(rows) => decoded.put(&table, log, at, Portion { rows, next, log_bytes }),
+                    Err(error) => tracing::warn!(%error, table = table.name, "they are decoded again each time"),
+                }
             }
             let read = rows.project(&projection).map_err(|e| LakeError::bug(format!("live rows: {e}")))?;
             Ok::<_, LakeError>(Read { rows: read, next, log_bytes })

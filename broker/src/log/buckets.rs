@@ -35,7 +35,7 @@ const MOVED_MAX: usize = 4096;
 pub(crate) const GIVEN_BACK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// Time between two looks, each of which asks every partition: a sweep of retention wakes the keeper for every log that it cuts.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Time between two files that leave the disk, each of at most one memtable: 320 MiB a second.
+/// Time between two files that leave the disk, each of a memtable or a few: 320 MiB a second and more.
 const REMOVE_EVERY: Duration = Duration::from_millis(100);
 /// Files from which on they go faster, the faster the more they are.
 const BACKLOG: usize = 64;
@@ -61,16 +61,19 @@ pub(crate) async fn empty_trash(broker: Weak<Broker>) {
     loop {
         work.notified().await;
         loop {
-            let Some(broker) = broker.upgrade() else { return };
-            let (store, room) = (broker.store().clone(), broker.room().clone());
-            drop(broker);
+            let Some(open) = broker.upgrade() else { return };
+            let (store, room) = (open.store().clone(), open.room().clone());
+            drop(open);
             let removed = blocking(move || {
                 let left = store.trash().remove_one();
                 let left = left.map_err(|e| Error::storage(format!("the trash cannot be emptied: {e}")))?;
                 Ok((left, room.is_scarce()))
             });
             match removed.await {
-                Ok((None, _)) => break,
+                Ok((None, _)) => {
+                    broker.upgrade().inspect(|open| open.store().buckets().ask_to_look(false));
+                    break;
+                }
                 Ok((_, true)) => {}
                 Ok((Some(left), false)) => {
                     tokio::time::sleep(REMOVE_EVERY.mul_f64((BACKLOG as f64 / left as f64).min(1.0))).await;
@@ -102,7 +105,12 @@ pub(crate) async fn keep(broker: &Arc<Broker>) -> Result<()> {
     }
     while buckets.count() > BUCKETS_MAX || space.is_wasted(slack) {
         let oldest = buckets.oldest();
-        if oldest >= buckets.active_number() || !has_room(broker, oldest) {
+        if oldest >= buckets.active_number() {
+            return Ok(());
+        }
+        if !has_room(broker, oldest) {
+            // there may be, once the trash is empty
+            buckets.keep_shrinking(is_asked);
             return Ok(());
         }
         {

@@ -131,8 +131,13 @@ impl Buckets {
 
     /// Has who keeps the buckets look whether some can go; with `at_once` space is given back as soon as more is gone than there.
     pub(crate) fn ask_to_look(&self, at_once: bool) {
-        self.shrinking.fetch_or(at_once, Ordering::AcqRel);
+        self.keep_shrinking(at_once);
         self.work.notify_one();
+    }
+
+    /// Keeps in mind that space is to be given back at once, for the next look.
+    pub(crate) fn keep_shrinking(&self, at_once: bool) {
+        self.shrinking.fetch_or(at_once, Ordering::AcqRel);
     }
 
     /// Whether it was asked to give space back at once, since the last time.
@@ -196,17 +201,21 @@ impl Store {
         self.refuse_if_poisoned()?;
         let name = Family::Bucket(number).name();
         let failed = |e: rocksdb::Error| Error::storage(format!("{name} cannot be given up, check the disk: {e}"));
+        let mut files = self.db.live_files().map_err(failed)?;
+        files.retain(|file| file.column_family_name == name);
         self.buckets.remove(number);
-        for file in self.db.live_files().map_err(failed)?.into_iter().filter(|file| file.column_family_name == name) {
-            let kept = self.trash.keep(&self.db.path().join(file.name.trim_start_matches('/')));
-            if let Err(error) = kept {
-                tracing::debug!(%error, file = file.name, "goes at once");
-            }
+        let kept = files.iter().try_for_each(|file| {
+            let path = self.db.path().join(file.name.trim_start_matches('/'));
+            self.trash.keep(&path)
+        });
+        if let Err(error) = kept {
+            tracing::warn!(%error, %name, "its files have no second names here, so they leave the disk all at once");
         }
         // held meanwhile, as the last one to let go of it unlinks its files, and `drop_cf` would do that while nobody else finds any family
         let held = self.handle(Family::Bucket(number));
         let dropped = self.db.drop_cf(&name).map_err(failed);
         drop(held);
+        self.trash.begin();
         dropped
     }
 }

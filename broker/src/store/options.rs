@@ -6,11 +6,13 @@ use rocksdb::{
 };
 
 use super::Family;
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Durability};
 
-/// Files of the write-ahead log that are kept to be written anew, beside as many as a memtable of a seldom written family can pin until the
-/// log has its most bytes. Those are done with all at once, and one that is not kept is unlinked by the thread that writes memtables out:
-/// 6 ms each on a disk that is told of each block that comes free, and now and then a quarter of a second, while writers wait for it.
+/// Files of the write-ahead log that are kept to be written anew. With `fsync` beside as many as a memtable of a seldom written family can
+/// pin until the log has its most bytes: those are done with all at once, and one that is not kept is unlinked by the thread that writes
+/// memtables out, 6 ms each on a disk that is told of each block that comes free, and now and then a quarter of a second, while writers
+/// wait for it. Not without syncs: RocksDB takes what is lost of the end of such a file for its end, and goes on with the next one, so
+/// after a power cut records would be missing from the middle. With syncs a file is whole on the device before the next one begins.
 const WAL_FILES_KEPT: usize = 2;
 /// How many runs of like size of `log` are merged at once. Runs are memtables at first, of 64 MiB where much is written: so a batch is
 /// written once more before there is a GiB of them, and again at 16 GiB. RocksDB's default for the sizes let small merges
@@ -27,8 +29,9 @@ const INFO_LOG_FILES: usize = 4;
 /// load, for up to half a second.
 const BUCKET_MEMTABLE_BYTES: usize = 32 << 20;
 const BUCKET_MEMTABLES: i32 = 4;
-/// Memtables of each other family. Theirs are small, but wait for the one thread that writes memtables out behind those of buckets, and
+/// Memtables of most other families. Theirs are small, but wait for the one thread that writes memtables out behind those of buckets, and
 /// where all of a family's are full, every writer stops: with two that was once a minute under half of the most load, with more never.
+const SMALL_MEMTABLE_BYTES: usize = 16 << 20;
 const SMALL_MEMTABLES: i32 = 4;
 
 pub(super) fn database_options(config: &BrokerConfig) -> Options {
@@ -44,7 +47,8 @@ pub(super) fn database_options(config: &BrokerConfig) -> Options {
     options.set_bytes_per_sync(1 << 20);
     // a file of the write-ahead log that is done with is written anew: its blocks are there and its length stays, so a sync has no
     // inode to write, and the system's cache no pages to find. 5 to 30 % of produce's CPU here, more MiB/s with and without syncs
-    options.set_recycle_log_file_num(wal_bytes / BUCKET_MEMTABLE_BYTES + WAL_FILES_KEPT);
+    let pinned = if config.durability == Durability::Fsync { wal_bytes / SMALL_MEMTABLE_BYTES } else { 0 };
+    options.set_recycle_log_file_num(pinned + WAL_FILES_KEPT);
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(INFO_LOG_BYTES);
     options.set_keep_log_file_num(INFO_LOG_FILES);
@@ -88,7 +92,7 @@ pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
         }
         // Levels, because what compaction replaced or removed must leave the disk: runs that are merged seldom keep it.
         Family::Compacted => {
-            options.set_write_buffer_size(16 << 20);
+            options.set_write_buffer_size(SMALL_MEMTABLE_BYTES);
             options.set_max_write_buffer_number(SMALL_MEMTABLES);
             options.set_compression_type(DBCompressionType::None);
             options.set_level_compaction_dynamic_level_bytes(true);
@@ -96,7 +100,7 @@ pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
             table.set_bloom_filter(10.0, false);
         }
         _ => {
-            options.set_write_buffer_size(16 << 20);
+            options.set_write_buffer_size(SMALL_MEMTABLE_BYTES);
             options.set_max_write_buffer_number(SMALL_MEMTABLES);
             options.set_compression_type(DBCompressionType::Zstd);
             table.set_block_size(16 << 10);

@@ -45,23 +45,32 @@ impl Trash {
             }
             linked => linked?,
         }
-        self.work.notify_one();
         Ok(())
+    }
+
+    /// Has who empties it begin. Not before the first names are gone: whose second name went first is freed by RocksDB.
+    pub(super) fn begin(&self) {
+        self.work.notify_one();
     }
 
     /// Takes one file off the disk and says how many are left; none where there was none. Blocks for as long as the disk takes.
     ///
     /// # Errors
-    /// The file system's.
+    /// The file system's, when none of them can be removed.
     pub(crate) fn remove_one(&self) -> io::Result<Option<usize>> {
         let entries = match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             entries => entries?,
         };
         let mut files = entries.collect::<io::Result<Vec<_>>>()?;
-        let Some(first) = files.pop() else { return Ok(None) };
-        fs::remove_file(first.path())?;
-        Ok(Some(files.len()))
+        let mut outcome = Ok(None);
+        while let Some(file) = files.pop() {
+            match fs::remove_file(file.path()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = Err(error),
+                _ => return Ok(Some(files.len())),
+            }
+        }
+        outcome
     }
 
     /// What wakes who empties it.
@@ -99,5 +108,12 @@ mod tests {
         assert_eq!([read("1.sst"), read("2.sst")].iter().flatten().count(), 1);
         assert_eq!([trash.remove_one().unwrap(), trash.remove_one().unwrap()], [Some(0), None]);
         assert!(trash.keep(&dir.path().join("3.sst")).is_err(), "no such file");
+        // what cannot be removed keeps nothing else
+        for name in ["a", "z"] {
+            fs::create_dir(dir.path().join(DIR).join(name)).unwrap();
+        }
+        fs::write(dir.path().join(DIR).join("4.sst"), "").unwrap();
+        assert!(trash.remove_one().unwrap().is_some());
+        assert!(read("4.sst").is_none() && trash.remove_one().is_err());
     }
 }
