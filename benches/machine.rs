@@ -163,12 +163,21 @@ fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Everything that is dirty goes to the disk and the page cache is filled, so that one cell does not pay for another.
+/// Everything that is dirty goes to the disk.
+///
+/// # Errors
+/// `sync` cannot be run.
+pub fn flush_disks() -> Outcome<()> {
+    Command::new("sync").status()?;
+    Ok(())
+}
+
+/// The same, and the page cache is filled, so that one cell does not pay for another.
 ///
 /// # Errors
 /// `sync` cannot be run, or no file for the page cache can be made.
 pub fn settle() -> Outcome<()> {
-    Command::new("sync").status()?;
+    flush_disks()?;
     page_cache::fill()
 }
 

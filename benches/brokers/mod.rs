@@ -80,7 +80,7 @@ impl Place {
     /// # Errors
     /// What the file system says.
     pub fn on_disk(&self) -> Outcome<u64> {
-        machine::settle()?;
+        machine::flush_disks()?;
         Ok(machine::stored(&self.data())?.bytes)
     }
 

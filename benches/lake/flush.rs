@@ -135,8 +135,7 @@ impl Flushes {
     /// # Errors
     /// None in practice.
     pub fn describe(&self, text: &mut String) -> Outcome<()> {
-        let Self { rows, zstd_bytes, json_bytes, .. } = self;
-        let mb = |bytes: u64| bytes as f64 / 1e6;
+        let Self { rows, json_bytes, .. } = self;
         writeln!(
             text,
             "Flush: {rows} rows of eight columns, no key, in {} partitions and ten slices by date, in the log before the lake starts; \
@@ -167,14 +166,14 @@ impl Flushes {
             "\nWhole records by themselves, by what they add to the CPU of the rows: {:.0} MB per CPU second.",
             log_mb / (cpu(2) - cpu(0))
         )?;
-        let files = self.topics[0].first().map_or(0, |flushed| flushed.file_bytes);
+        let [files, zstd] = self.file_and_zstd_mb();
         writeln!(
             text,
             "\nThe same rows as lines of JSON are {:.1} MB, under zstd 3 {:.1} MB: files take {:.0} % of that (with partition, offset and \
              timestamp of each record, which the JSON has not).\n",
-            mb(*json_bytes),
-            mb(*zstd_bytes),
-            100.0 * files as f64 / *zstd_bytes as f64
+            *json_bytes as f64 / 1e6,
+            zstd,
+            100.0 * files / zstd
         )?;
         Ok(())
     }

@@ -89,12 +89,12 @@ impl LogScan {
         }
         let known = self.decoded.get(&self.table, self.partition.id(), at).filter(|portion| portion.next <= to);
         let read = match known {
-            Some(Portion { rows, next, log_bytes }) => Read { rows: rows.read(&self.projection)?, next, log_bytes },
-            None => {
-                let Some(read) = self.decode(at).await? else { return Ok(None) };
-                read
+            Some(Portion { rows, next, log_bytes }) => {
+                Some(Read { rows: rows.read(&self.projection)?, next, log_bytes })
             }
+            None => self.decode(at).await?,
         };
+        let Some(read) = read else { return Ok(None) };
         self.meter.add_log(read.log_bytes);
         let rows = plain_rows(&read.rows, &self.columns);
         let rows = rows.map_err(|e| LakeError::bug(format!("live rows cannot be read as plain columns: {e}")))?;

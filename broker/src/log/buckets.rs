@@ -61,28 +61,33 @@ pub(crate) async fn empty_trash(broker: Weak<Broker>) {
     loop {
         work.notified().await;
         loop {
-            let Some(open) = broker.upgrade() else { return };
-            let (store, room) = (open.store().clone(), open.room().clone());
-            drop(open);
-            let removed = blocking(move || {
-                let left = store.trash().remove_one();
-                let left = left.map_err(|e| Error::storage(format!("the trash cannot be emptied: {e}")))?;
-                Ok((left, room.is_scarce()))
-            });
-            match removed.await {
-                Ok((None, _)) => {
-                    broker.upgrade().inspect(|open| open.store().buckets().ask_to_look(false));
-                    break;
-                }
-                Ok((_, true)) => {}
-                Ok((Some(left), false)) => {
-                    tokio::time::sleep(REMOVE_EVERY.mul_f64((BACKLOG as f64 / left as f64).min(1.0))).await;
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the disk is not given back, it is tried again with what comes next");
-                    break;
-                }
-            }
+            let Some(broker) = broker.upgrade() else { return };
+            let rest = remove_next(&broker).await;
+            drop(broker);
+            let Some(rest) = rest else { break };
+            tokio::time::sleep(rest).await;
+        }
+    }
+}
+
+/// Takes one file of the trash off the disk; says how long to rest before the next one, if there may be one that can be removed.
+async fn remove_next(broker: &Broker) -> Option<Duration> {
+    let (store, room) = (broker.store().clone(), broker.room().clone());
+    let removed = blocking(move || {
+        let left = store.trash().remove_one();
+        let left = left.map_err(|e| Error::storage(format!("the trash cannot be emptied: {e}")))?;
+        Ok((left, room.is_scarce()))
+    });
+    match removed.await {
+        Ok((Some(_), true)) => Some(Duration::ZERO),
+        Ok((Some(left), false)) => Some(REMOVE_EVERY.mul_f64((BACKLOG as f64 / left as f64).min(1.0))),
+        Ok((None, _)) => {
+            broker.store().buckets().ask_to_look(false);
+            None
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the disk is not given back, it is tried again with what comes next");
+            None
         }
     }
 }
