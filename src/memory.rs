@@ -3,14 +3,23 @@
 
 /// Arenas of the allocator: two cores rarely wait for each other's.
 const ARENAS_MAX: i32 = 2;
+/// From so many bytes on an allocation has pages of its own, which leave with it. By itself the allocator raises this to what it has seen
+/// freed, up to 32 MiB: then one batch that unfolds to as much leaves a hole in an arena, and the next one opens another arena's heap.
+const OWN_PAGES_BYTES_MIN: i32 = 8 << 20;
+/// So much free memory at an arena's end stays with it; twice the above, as where the allocator chooses both.
+const FREE_BYTES_MAX: i32 = 2 * OWN_PAGES_BYTES_MIN;
 
-/// Bounds the arenas; to be called before other threads run.
+/// Bounds what is kept; to be called before other threads run.
 #[allow(unsafe_code, reason = "std has no call for it")]
 pub fn bound_arenas() {
-    // SAFETY: sets a number inside the allocator; it is documented for use at the start of main.
     #[cfg(target_env = "gnu")]
-    unsafe {
-        libc::mallopt(libc::M_ARENA_MAX, ARENAS_MAX);
+    for (parameter, value) in [
+        (libc::M_ARENA_MAX, ARENAS_MAX),
+        (libc::M_MMAP_THRESHOLD, OWN_PAGES_BYTES_MIN),
+        (libc::M_TRIM_THRESHOLD, FREE_BYTES_MAX),
+    ] {
+        // SAFETY: sets a number inside the allocator; it is documented for use at the start of main.
+        unsafe { libc::mallopt(parameter, value) };
     }
 }
 

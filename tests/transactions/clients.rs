@@ -38,7 +38,10 @@ fn stream_of(topic: &str) -> String {
     )
 }
 
-const NUMBERS: u64 = 6_000;
+/// Several times as many as the copier takes until the last kill: six times three hundred, and what it takes in six pauses.
+const NUMBERS: u64 = 15_000;
+/// Longer than a few of the copier's transactions take.
+const PAUSE_MS_MAX: u64 = 100;
 
 /// Kafka's own copier (Java's consumer and transactional producer) takes numbers from one topic to another, aborting at random,
 /// while the broker is killed; each number arrives once and in order.
@@ -66,7 +69,7 @@ fn java_copies_exactly_once_through_kill_9() {
             let at = committed(&server);
             if at >= kill * 300 { Ok(()) } else { Err(format!("{at} are copied")) }
         });
-        thread::sleep(Duration::from_millis(random.random_range(0..400)));
+        thread::sleep(Duration::from_millis(random.random_range(0..PAUSE_MS_MAX)));
         server.kill9();
         server.start_again();
         assert!(copier.exited().is_none(), "the copier gave up after kill {kill}:\n{}", copier.tail());
