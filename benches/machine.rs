@@ -118,6 +118,18 @@ fn not_needed(file: &fs::File) {
     unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
 }
 
+/// Has the allocator keep what is freed: a client whose queue grows and shrinks with each pause of a broker would ask the system for pages
+/// again and again, on the cores that the broker needs to catch up. To be called before other threads run.
+#[allow(unsafe_code, reason = "std has no call for it")]
+pub fn keep_memory() {
+    // beyond this nothing is kept: the allocator's own limit
+    const KEPT_BYTES_MAX: i32 = 32 << 20;
+    for (parameter, value) in [(libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_MMAP_THRESHOLD, KEPT_BYTES_MAX)] {
+        // SAFETY: sets a number inside the allocator; it is documented for use at the start of main.
+        unsafe { libc::mallopt(parameter, value) };
+    }
+}
+
 /// Open descriptors of a process.
 ///
 /// # Errors

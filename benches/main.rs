@@ -44,6 +44,7 @@ use settings::{Part, Settings};
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 fn main() -> ExitCode {
+    machine::keep_memory();
     let outcome = match std::env::args().nth(1).as_deref() {
         Some("run") => run(),
         Some("soak") => soak(),

@@ -35,10 +35,11 @@ const MOVED_MAX: usize = 4096;
 pub(crate) const GIVEN_BACK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// Time between two looks, each of which asks every partition: a sweep of retention wakes the keeper for every log that it cuts.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Time between two files that leave the disk, each of a memtable or a few: 320 MiB a second and more.
-const REMOVE_EVERY: Duration = Duration::from_millis(100);
-/// Files from which on they go faster, the faster the more they are.
-const BACKLOG: usize = 64;
+/// So long the files of a bucket take to leave the disk: about as fast as others are written. What leaves faster, the system's cache of it is
+/// free memory for a while, which a virtual machine gives back to its host; what is written next then pays for each page again.
+const REMOVE_OVER: Duration = Duration::from_millis(if cfg!(test) { 80 } else { 8_000 });
+/// Longest time between two of them.
+const REMOVE_REST_MAX: Duration = Duration::from_secs(1);
 
 /// Keeps them until the broker is dropped.
 pub(crate) async fn run(broker: Weak<Broker>) {
@@ -80,7 +81,7 @@ async fn remove_next(broker: &Broker) -> Option<Duration> {
     });
     match removed.await {
         Ok((Some(_), true)) => Some(Duration::ZERO),
-        Ok((Some(left), false)) => Some(REMOVE_EVERY.mul_f64((BACKLOG as f64 / left as f64).min(1.0))),
+        Ok((Some(left), false)) => Some(REMOVE_OVER.div_f64(left.max(1) as f64).min(REMOVE_REST_MAX)),
         Ok((None, _)) => {
             broker.store().buckets().ask_to_look(false);
             None
