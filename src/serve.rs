@@ -19,6 +19,9 @@ const THREADS_STOP_MAX: Duration = Duration::from_secs(1);
 /// How long after the start its code is left: what the start began has come to rest.
 const START_LEFT_AFTER: Duration = Duration::from_secs(1);
 
+/// Time between two times that free memory goes back to the system.
+const GIVE_BACK_EVERY: Duration = Duration::from_secs(5);
+
 /// How long a client in this process may take to end before the server does.
 const CLIENT_STOP_MAX: Duration = Duration::from_secs(5);
 
@@ -167,19 +170,15 @@ async fn leave_start() {
 /// Waits until nothing is written any more, whatever the reason: from then on nothing is acknowledged, and a restart is what helps.
 async fn failed(running: &api::Running) -> String {
     let mut failure = std::pin::pin!(running.broker().lane().failure());
-    let mut give_back = memory::GiveBack::default();
     loop {
-        match tokio::time::timeout(memory::LOOK_EVERY, failure.as_mut()).await {
+        match tokio::time::timeout(GIVE_BACK_EVERY, failure.as_mut()).await {
             Ok(error) => {
                 return format!(
                     "the store failed, nothing more is acknowledged: {}; look at the disk, then start again",
                     error.message
                 );
             }
-            Err(_) if give_back.is_due(api::process::cpu_seconds()) => {
-                drop(tokio::task::spawn_blocking(memory::give_back));
-            }
-            Err(_) => {}
+            Err(_) => drop(tokio::task::spawn_blocking(memory::give_back)),
         }
     }
 }

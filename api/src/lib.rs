@@ -37,7 +37,7 @@ mod panels;
 mod params;
 mod partitioner;
 mod period;
-pub mod process;
+mod process;
 mod queries;
 mod question;
 mod rates;

@@ -19,9 +19,10 @@ const TICKS_PER_S: f64 = 100.0;
 /// Reads `/proc/self`.
 pub fn usage() -> Usage {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
     Usage {
         resident_bytes: resident_bytes(&status),
-        cpu_seconds: cpu_seconds(),
+        cpu_seconds: cpu_seconds(&stat),
         open_files: fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64),
     }
 }
@@ -32,12 +33,7 @@ fn resident_bytes(status: &str) -> u64 {
     kib.unwrap_or(0) * 1024
 }
 
-/// Processor time since the start, user and system, in seconds.
-pub fn cpu_seconds() -> f64 {
-    seconds_of(&fs::read_to_string("/proc/self/stat").unwrap_or_default())
-}
-
-fn seconds_of(stat: &str) -> f64 {
+fn cpu_seconds(stat: &str) -> f64 {
     // The command's name, in parentheses, may hold spaces; utime and stime are fields 14 and 15 of the line.
     let Some((_, rest)) = stat.rsplit_once(')') else { return 0.0 };
     let ticks: u64 = rest.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
@@ -51,9 +47,9 @@ mod tests {
     #[test]
     fn reads_what_linux_writes() {
         assert_eq!(resident_bytes("Name:\tx\nVmRSS:\t   12345 kB\nThreads: 1\n"), 12_345 * 1024);
-        assert_eq!(seconds_of("1 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0"), 3.0);
+        assert_eq!(cpu_seconds("1 (a b) c) S 1 2 3 4 5 6 7 8 9 10 250 50 0 0"), 3.0);
         assert_eq!(resident_bytes(""), 0);
-        assert_eq!(seconds_of("x"), 0.0);
+        assert_eq!(cpu_seconds("x"), 0.0);
         assert!(usage().resident_bytes > 0);
     }
 }
