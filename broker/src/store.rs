@@ -79,9 +79,16 @@ impl Store {
         let cache = Cache::new_lru_cache(config.block_cache_bytes);
         let numbers = buckets::listed(&dir).map_err(|e| unusable(&dir, &e))?;
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
-        let db = open_when_free(&dir, || {
-            Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache))
-        })?;
+        let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
+        let db = match open_when_free(&dir, open) {
+            Err(error) if error.message.contains(AHEAD_OF_LOG) => {
+                let Some(torn) = wal::torn_end(&dir)? else { return Err(error) };
+                tracing::warn!(?torn, "the power went during a start after a power cut: the torn end is cut off");
+                torn.cut()?;
+                open_when_free(&dir, open)?
+            }
+            opened => opened?,
+        };
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
         let store = Self::of(db, cache, buckets, Trash::of(&config.data_dir));
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
@@ -416,6 +423,9 @@ impl Iterator for Scan<'_> {
         Some(entry.map(|(key, value)| (Box::from(key), Box::from(value))))
     }
 }
+
+/// What RocksDB says of a family that it takes for one with more than the log has: [`wal::torn_end`].
+const AHEAD_OF_LOG: &str = "beyond the point of corruption";
 
 /// Opens a store that another broker of this process may be about to let go of: tasks of its own hold a dropped one for moments.
 fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb::Error>) -> Result<Db> {

@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::Cache;
 
-use super::wal::{DamagedLog, damaged_logs};
-use super::{Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors};
+use super::wal::{DamagedLog, damaged_logs, torn_end};
+use super::{
+    AHEAD_OF_LOG, Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors,
+};
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
@@ -44,7 +46,10 @@ impl ReadOnly {
         let open = |paranoid| open(&dir, (&numbers, &cache), paranoid);
         let (db, refused) = match open(true) {
             Ok(db) => (db, None),
-            Err(error) => (open(false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string())),
+            Err(error) => {
+                let mended = error.as_ref().contains(AHEAD_OF_LOG) && torn_end(&dir)?.is_some();
+                (open(false).map_err(|_| unopened(&dir, &error))?, (!mended).then(|| error.into_string()))
+            }
         };
         let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
         check_version(&store, data_dir)?;
