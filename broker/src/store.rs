@@ -82,9 +82,12 @@ impl Store {
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
         let db = match open_when_free(&dir, open) {
             Err(error) if error.message.contains(AHEAD_OF_LOG) => {
-                let Some(torn) = wal::torn_end(&dir)? else { return Err(error) };
-                tracing::warn!(?torn, "the power went during a start after a power cut: the torn end is cut off");
-                torn.cut()?;
+                let torn = wal::torn_ends(&dir)?;
+                if torn.is_empty() {
+                    return Err(error);
+                }
+                tracing::warn!(?torn, "the power went during a start after a power cut: the log's torn end is cut off");
+                torn.iter().try_for_each(wal::TornEnd::cut)?;
                 open_when_free(&dir, open)?
             }
             opened => opened?,
@@ -424,7 +427,7 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// What RocksDB says of a family that it takes for one with more than the log has: [`wal::torn_end`].
+/// What RocksDB says of a family that it takes for one with more than the log has: [`wal::torn_ends`].
 const AHEAD_OF_LOG: &str = "beyond the point of corruption";
 
 /// Opens a store that another broker of this process may be about to let go of: tasks of its own hold a dropped one for moments.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::Cache;
 
-use super::wal::{DamagedLog, damaged_logs, torn_end};
+use super::wal::{DamagedLog, damaged_logs, torn_ends};
 use super::{
     AHEAD_OF_LOG, Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors,
 };
@@ -47,7 +47,7 @@ impl ReadOnly {
         let (db, refused) = match open(true) {
             Ok(db) => (db, None),
             Err(error) => {
-                let mended = error.as_ref().contains(AHEAD_OF_LOG) && torn_end(&dir)?.is_some();
+                let mended = error.as_ref().contains(AHEAD_OF_LOG) && !torn_ends(&dir)?.is_empty();
                 (open(false).map_err(|_| unopened(&dir, &error))?, (!mended).then(|| error.into_string()))
             }
         };

@@ -56,7 +56,7 @@ pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
     Ok(damaged)
 }
 
-/// The end of a write-ahead log that a power cut tore: nothing whole is behind it, in this file or a later one.
+/// The end of a file of the write-ahead log that a power cut tore: nothing whole is behind it, in this file or a later one.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TornEnd {
     file: PathBuf,
@@ -64,12 +64,12 @@ pub(super) struct TornEnd {
     at: u64,
 }
 
-/// Finds it. A start passes over it, and says so in the manifest for one family after the other. When the power goes amid that, RocksDB takes
-/// the families that are done for ones that hold more than the log, and opens the store no more; what they hold is the same log.
+/// Finds them. A start passes over them, and says so in the manifest for one family after the other. When the power goes amid that, RocksDB
+/// takes the families that are done for ones that hold more than the log, and opens the store no more; what they hold is the same log.
 ///
 /// # Errors
 /// `Storage` when the log cannot be read.
-pub(super) fn torn_end(dir: &Path) -> Result<Option<TornEnd>> {
+pub(super) fn torn_ends(dir: &Path) -> Result<Vec<TornEnd>> {
     let unreadable = |error: io::Error| Error::storage(format!("{} cannot be read: {error}", dir.display()));
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(dir).map_err(unreadable)? {
@@ -78,17 +78,21 @@ pub(super) fn torn_end(dir: &Path) -> Result<Option<TornEnd>> {
             files.insert(number, path);
         }
     }
+    let mut torn = Vec::new();
     for (number, file) in files.into_iter().rev() {
         let bytes = fs::read(&file).map_err(unreadable)?;
-        let at = whole(&bytes, number);
         if damage(&bytes, number).is_some() {
-            return Ok(None);
+            return Ok(Vec::new());
+        }
+        let at = whole(&bytes, number);
+        if at < bytes.len() {
+            torn.push(TornEnd { file, at: at as u64 });
         }
         if at > 0 {
-            return Ok((at < bytes.len()).then_some(TornEnd { file, at: at as u64 }));
+            break;
         }
     }
-    Ok(None)
+    Ok(torn)
 }
 
 impl TornEnd {
@@ -262,33 +266,38 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_is_cut_where_nothing_whole_is_behind_it() {
+    fn torn_ends_are_cut_where_nothing_whole_is_behind_them() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
-        let torn = || torn_end(dir.path()).unwrap().map(|torn| (torn.file.file_name().unwrap().to_owned(), torn.at));
+        let torn = || -> Vec<(String, usize)> {
+            let ends = torn_ends(dir.path()).unwrap().into_iter();
+            ends.map(|end| (end.file.file_stem().unwrap().to_str().unwrap().to_owned(), end.at as usize)).collect()
+        };
+        let none = Vec::new();
         let whole = numbered(9, &[20, 300]);
-        assert_eq!(torn(), None);
+        assert_eq!(torn(), none);
         file("000009.log", &whole);
         file("000010.log", &[]);
-        assert_eq!(torn(), None);
-        file("000009.log", &numbered(9, &[20, 300, 40])[..whole.len() + 30]);
-        assert_eq!(torn(), Some(("000009.log".into(), whole.len() as u64)));
+        assert_eq!(torn(), none);
         file("000008.log", &numbered(8, &[20])[..9]);
-        torn_end(dir.path()).unwrap().unwrap().cut().unwrap();
-        assert_eq!(torn(), None);
+        file("000009.log", &numbered(9, &[20, 300, 40])[..whole.len() + 30]);
+        file("000010.log", &numbered(10, &[20])[..9]);
+        assert_eq!(torn(), [("000010".into(), 0), ("000009".into(), whole.len())]);
+        torn_ends(dir.path()).unwrap().iter().for_each(|end| end.cut().unwrap());
+        assert_eq!(torn(), none);
         assert_eq!(fs::read(dir.path().join("000009.log")).unwrap(), whole);
         // a write of several parts that lacks its last one
         let parts = record(6, &9_u32.to_le_bytes(), &vec![7; BLOCK_BYTES - whole.len() - HEADER_BYTES - NUMBER_BYTES]);
         file("000009.log", &[&whole[..], &parts, &record(7, &9_u32.to_le_bytes(), &[7; 9])].concat());
-        assert_eq!(torn(), Some(("000009.log".into(), whole.len() as u64)));
-        // what is behind a damage is lost by a cut
+        assert_eq!(torn(), [("000009".into(), whole.len())]);
+        // what is behind a damage would be lost by a cut
         let mut damaged = whole.clone();
         damaged[12] ^= 1;
         file("000009.log", &damaged);
-        assert_eq!(torn(), None);
+        assert_eq!(torn(), none);
         file("000009.log", &whole[..whole.len() - 1]);
         file("000010.log", &numbered(10, &[5]));
-        assert_eq!(torn(), None);
+        assert_eq!(torn(), none);
     }
 
     /// What the disk has when the power goes twice: under load, and in the next start, when one family was written out of the log and
