@@ -123,7 +123,9 @@ fn not_needed(file: &fs::File) {
 #[allow(unsafe_code, reason = "std has no call for it")]
 pub fn keep_memory() {
     // beyond this nothing is kept: the allocator's own limit
+    #[cfg(target_env = "gnu")]
     const KEPT_BYTES_MAX: i32 = 32 << 20;
+    #[cfg(target_env = "gnu")]
     for (parameter, value) in [(libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_MMAP_THRESHOLD, KEPT_BYTES_MAX)] {
         // SAFETY: sets a number inside the allocator; it is documented for use at the start of main.
         unsafe { libc::mallopt(parameter, value) };

@@ -9,6 +9,7 @@ mod entries;
 mod family;
 mod options;
 mod read_only;
+mod torn;
 mod trash;
 mod wal;
 
@@ -31,6 +32,7 @@ pub use entries::{Entries, Packed};
 pub use family::Family;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
+use read_only::{AHEAD_OF_LOG, Lock};
 pub(crate) use trash::Trash;
 pub use wal::DamagedLog;
 
@@ -81,15 +83,7 @@ impl Store {
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
         let db = match open_when_free(&dir, open) {
-            Err(error) if error.message.contains(AHEAD_OF_LOG) => {
-                let torn = wal::torn_ends(&dir)?;
-                if torn.is_empty() {
-                    return Err(error);
-                }
-                tracing::warn!(?torn, "the power went during a start after a power cut: the log's torn end is cut off");
-                torn.iter().try_for_each(wal::TornEnd::cut)?;
-                open_when_free(&dir, open)?
-            }
+            Err(error) if cut_torn(&config.data_dir, (&numbers, &cache), &error)? => open_when_free(&dir, open)?,
             opened => opened?,
         };
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
@@ -427,9 +421,6 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// What RocksDB says of a family that it takes for one with more than the log has: [`wal::torn_ends`].
-const AHEAD_OF_LOG: &str = "beyond the point of corruption";
-
 /// Opens a store that another broker of this process may be about to let go of: tasks of its own hold a dropped one for moments.
 fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb::Error>) -> Result<Db> {
     let mut tries = 0;
@@ -442,6 +433,19 @@ fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb
             opened => return opened.map_err(|e| unusable(dir, &e)),
         }
     }
+}
+
+/// Cuts off what a power cut left behind the end of the log, if that is why RocksDB refused the store.
+fn cut_torn(data_dir: &Path, families: (&[u32], &Cache), error: &Error) -> Result<bool> {
+    if !error.message.contains(AHEAD_OF_LOG) {
+        return Ok(false);
+    }
+    let dir = data_dir.join("store");
+    let _alone = read_only::lock(&dir, data_dir, Lock::Alone)?;
+    let Some((_, torn)) = read_only::open_without_torn(&dir, families)? else { return Ok(false) };
+    tracing::warn!(?torn, "the power went as a file of the log was done with: what that was before is cut off");
+    torn.cut()?;
+    Ok(true)
 }
 
 /// All families to open: those that are always there, and these buckets.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// Crashes that one data directory sees.
 const CHAIN: u64 = 20;
 const CRASHES: u64 = 240;
-/// Of so many crashes one is of a server that waits for the system only.
+/// To so many crashes comes one of a server that waits for the system only.
 const OS_SHARE: u64 = 4;
 /// After so many `millpond check` reads what is left; the next start compares it anyway.
 const CHECKED_EVERY: u64 = 5;

@@ -35,8 +35,9 @@ const MOVED_MAX: usize = 4096;
 pub(crate) const GIVEN_BACK_BYTES_MIN: u64 = if cfg!(test) { 1 << 20 } else { 16 << 20 };
 /// Time between two looks, each of which asks every partition: a sweep of retention wakes the keeper for every log that it cuts.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// So long the files of a bucket take to leave the disk: about as fast as others are written. What leaves faster, the system's cache of it is
-/// free memory for a while, which a virtual machine gives back to its host; what is written next then pays for each page again.
+/// The files that wait leave the disk at a pace at which they would all be gone in this time: as much waits then as is written in it, and what
+/// goes is as much as what comes. Where files leave faster, the system's cache of them is free memory for a while, which a virtual machine gives
+/// back to its host; what is written next pays for each page again.
 const REMOVE_OVER: Duration = Duration::from_millis(if cfg!(test) { 80 } else { 8_000 });
 /// Longest time between two of them.
 const REMOVE_REST_MAX: Duration = Duration::from_secs(1);

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 
 use rocksdb::Cache;
 
-use super::wal::{DamagedLog, damaged_logs, torn_ends};
-use super::{
-    AHEAD_OF_LOG, Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors,
-};
+use super::torn::Torn;
+use super::wal::{DamagedLog, damaged_logs};
+use super::{Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors};
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
@@ -40,15 +39,20 @@ impl ReadOnly {
                 format!("{} is no data directory of millpond: name one with --data-dir", data_dir.display()),
             ));
         }
-        let lock = share_lock(&dir, data_dir)?;
+        let lock = lock(&dir, data_dir, Lock::Shared)?;
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let numbers = buckets::listed(&dir).map_err(|error| unopened(&dir, &error))?;
-        let open = |paranoid| open(&dir, (&numbers, &cache), paranoid);
-        let (db, refused) = match open(true) {
+        let families = (&numbers[..], &cache);
+        let (db, refused) = match open(&dir, families, &dir, true) {
             Ok(db) => (db, None),
             Err(error) => {
-                let mended = error.as_ref().contains(AHEAD_OF_LOG) && !torn_ends(&dir)?.is_empty();
-                (open(false).map_err(|_| unopened(&dir, &error))?, (!mended).then(|| error.into_string()))
+                match error.as_ref().contains(AHEAD_OF_LOG).then(|| open_without_torn(&dir, families)).transpose()? {
+                    Some(Some((db, _))) => (db, None),
+                    _ => {
+                        let db = open(&dir, families, &dir, false).map_err(|_| unopened(&dir, &error))?;
+                        (db, Some(error.into_string()))
+                    }
+                }
             }
         };
         let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
@@ -65,19 +69,31 @@ impl ReadOnly {
     }
 }
 
-/// Takes the lock of a server, for reading: RocksDB's is one of `fcntl`, which `std` does not take. A store that was copied has no
-/// file for it, and no server.
+/// Who holds a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lock {
+    /// All who read.
+    Shared,
+    /// One who writes.
+    Alone,
+}
+
+/// Takes the lock of a server: RocksDB's is one of `fcntl`, which `std` does not take. A store that was copied has no file for it, and no
+/// server. Whoever opens the file again in this process lets go of it.
 #[allow(unsafe_code, reason = "std has no call for it")]
-fn share_lock(dir: &Path, data_dir: &Path) -> Result<Option<File>> {
+pub(super) fn lock(dir: &Path, data_dir: &Path, lock: Lock) -> Result<Option<File>> {
     let path: PathBuf = dir.join("LOCK");
-    let file = match File::open(&path) {
+    let file = match File::options().read(true).write(lock == Lock::Alone).open(&path) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(Error::new(Kind::Config, format!("{} cannot be read: {error}", path.display()))),
     };
     // SAFETY: all zeros are a valid value of this struct of integers.
     let mut whole: libc::flock = unsafe { std::mem::zeroed() };
-    whole.l_type = libc::F_RDLCK as libc::c_short;
+    whole.l_type = match lock {
+        Lock::Shared => libc::F_RDLCK as libc::c_short,
+        Lock::Alone => libc::F_WRLCK as libc::c_short,
+    };
     whole.l_whence = libc::SEEK_SET as libc::c_short;
     // SAFETY: the descriptor is open and `whole` lives longer than the call.
     let taken = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLK, &raw const whole) };
@@ -93,12 +109,36 @@ fn share_lock(dir: &Path, data_dir: &Path) -> Result<Option<File>> {
     ))
 }
 
-fn open(dir: &Path, (numbers, cache): (&[u32], &Cache), paranoid: bool) -> std::result::Result<Db, rocksdb::Error> {
+/// Numbers of buckets, and where blocks are cached.
+type Families<'a> = (&'a [u32], &'a Cache);
+
+/// Opens a store to look at it, with the write-ahead log in `logs`.
+fn open(dir: &Path, (numbers, cache): Families<'_>, logs: &Path, paranoid: bool) -> Opened {
     let mut options = database_options(&BrokerConfig::default());
     options.create_if_missing(false);
     options.create_missing_column_families(false);
     options.set_paranoid_checks(paranoid);
+    options.set_wal_dir(logs);
     Db::open_cf_descriptors_read_only(&options, dir, descriptors(numbers, cache), false)
+}
+
+type Opened = std::result::Result<Db, rocksdb::Error>;
+
+/// What RocksDB says of a family that it takes for one with more than the log has.
+pub(super) const AHEAD_OF_LOG: &str = "beyond the point of corruption";
+
+/// Opens a store that was refused as [`AHEAD_OF_LOG`], to look at it, without what a power cut left behind the end of its log, and says what that
+/// is. None where this is not what was the matter.
+///
+/// # Errors
+/// `Storage` when the log cannot be read.
+pub(super) fn open_without_torn(dir: &Path, families: Families<'_>) -> Result<Option<(Db, Torn)>> {
+    // where there is no log the last change is that of the tables
+    let nothing = tempfile::tempdir().map_err(|e| Error::storage(format!("no place for a file, make room: {e}")))?;
+    let Ok(tables) = open(dir, families, nothing.path(), true) else { return Ok(None) };
+    let Some(torn) = Torn::find(dir, tables.latest_sequence_number())? else { return Ok(None) };
+    let logs = torn.without()?;
+    Ok(open(dir, families, logs.path(), true).ok().map(|db| (db, torn)))
 }
 
 fn unopened(dir: &Path, error: &rocksdb::Error) -> Error {

@@ -2,9 +2,10 @@
 //! a crash may have cut the last one off, and takes what lies behind for unwritten: so damage in the middle loses commits without a word.
 //!
 //! ```text
-//! blocks of 32 KiB, in each of them records that do not leave it, and less than 7 bytes of zeros:
+//! blocks of 32 KiB, in each of them records that do not leave it, and zeros where none has room: less than 7 bytes, or less than 11
 //! 0 4 CRC-32C of all from 6, rotated · 4 2 length of the data · 6 1 type · 7 . data (where a file may be written again, a number of 4
 //! bytes before it: the file's own, in its name, or in what it was before)
+//! data of a write, in one record or several: 0 8 number of its first change · 8 4 count of its changes · 12 . the changes
 //! ```
 //! Numbers are little endian. The CRC is rotated right by 15 bits, and then 0xa282ead8 is added.
 
@@ -17,12 +18,17 @@ use crate::error::{Error, Result};
 const BLOCK_BYTES: usize = 32 << 10;
 const HEADER_BYTES: usize = 7;
 const NUMBER_BYTES: usize = 4;
+const NUMBERED_HEADER_BYTES: usize = HEADER_BYTES + NUMBER_BYTES;
 const TYPE_AT: usize = 6;
 const CRC_ADDED: u32 = 0xa282_ead8;
 /// Types of records that a write begins with: all of it, or its first part.
 const BEGINS: [u8; 4] = [1, 2, 5, 6];
-/// Types of records that a write does not end with: a first part, or one in the middle.
+/// Types of records that a write does not end with: its first part, or one in the middle.
 const GOES_ON: [u8; 4] = [2, 3, 6, 7];
+/// The last type of a record that belongs to a write; higher ones tell of the file.
+const WRITE_MAX: u8 = 8;
+/// Bytes of a write that say which changes it has.
+const WRITE_HEAD_BYTES: usize = 12;
 /// Types of records with a number before their data.
 const NUMBERED: [u8; 6] = [5, 6, 7, 8, 11, 131];
 
@@ -42,87 +48,76 @@ pub struct DamagedLog {
 /// # Errors
 /// `Storage` when one cannot be read.
 pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
-    let unreadable = |error: io::Error| Error::storage(format!("{} cannot be read: {error}", dir.display()));
     let mut damaged = Vec::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let (Some(name), true) = (path.file_name(), path.extension().is_some_and(|end| end == "log")) else { continue };
-        let bytes = fs::read(&path).map_err(unreadable)?;
-        if let Some(at) = damage(&bytes, number(&path).unwrap_or(0)) {
-            let name = name.to_string_lossy().into_owned();
+    for (number, path) in files(dir)? {
+        let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
+        if let Some(at) = damage(&bytes, number) {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             damaged.push(DamagedLog { name, at: at as u64, lost_bytes: (bytes.len() - at) as u64 });
         }
     }
     Ok(damaged)
 }
 
-/// The end of a file of the write-ahead log that a power cut tore: nothing whole is behind it, in this file or a later one.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct TornEnd {
-    file: PathBuf,
-    /// Where the last write ends that is whole.
-    at: u64,
-}
-
-/// Finds them. A start passes over them, and says so in the manifest for one family after the other. When the power goes amid that, RocksDB
-/// takes the families that are done for ones that hold more than the log, and opens the store no more; what they hold is the same log.
+/// The files of the write-ahead log in `dir`, by their numbers.
 ///
 /// # Errors
-/// `Storage` when the log cannot be read.
-pub(super) fn torn_ends(dir: &Path) -> Result<Vec<TornEnd>> {
-    let unreadable = |error: io::Error| Error::storage(format!("{} cannot be read: {error}", dir.display()));
-    let mut files = BTreeMap::new();
-    for entry in fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        if let (Some(number), true) = (number(&path), path.extension().is_some_and(|end| end == "log")) {
-            files.insert(number, path);
-        }
-    }
-    let mut torn = Vec::new();
-    for (number, file) in files.into_iter().rev() {
-        let bytes = fs::read(&file).map_err(unreadable)?;
-        if damage(&bytes, number).is_some() {
-            return Ok(Vec::new());
-        }
-        let at = whole(&bytes, number);
-        if at < bytes.len() {
-            torn.push(TornEnd { file, at: at as u64 });
-        }
-        if at > 0 {
-            break;
-        }
-    }
-    Ok(torn)
+/// `Storage` when the directory cannot be read.
+pub(super) fn files(dir: &Path) -> Result<BTreeMap<u64, PathBuf>> {
+    let entries = fs::read_dir(dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let paths = entries.map_err(|error| unreadable(dir, &error))?.into_iter().map(|entry| entry.path());
+    let logs = paths.filter(|path| path.extension().is_some_and(|end| end == "log"));
+    Ok(logs.filter_map(|path| Some((number(&path)?, path))).collect())
 }
 
-impl TornEnd {
-    /// Cuts it off.
-    ///
-    /// # Errors
-    /// `Storage` when the file cannot be written.
-    pub(super) fn cut(&self) -> Result<()> {
-        let cut = fs::OpenOptions::new().write(true).open(&self.file).and_then(|file| {
-            file.set_len(self.at)?;
-            file.sync_all()
-        });
-        cut.map_err(|error| Error::storage(format!("{} cannot be cut at {}: {error}", self.file.display(), self.at)))
-    }
+pub(super) fn number(file: &Path) -> Option<u64> {
+    file.file_stem()?.to_str()?.parse().ok()
 }
 
-fn number(path: &Path) -> Option<u64> {
-    path.file_stem()?.to_str()?.parse().ok()
+fn unreadable(path: &Path, error: &io::Error) -> Error {
+    Error::storage(format!("{} cannot be read: {error}", path.display()))
 }
 
-/// Where the last write ends that is whole.
-fn whole(bytes: &[u8], number: u64) -> usize {
-    let (mut at, mut whole) = (0, 0);
-    while let Found::Record(_, next) = look(bytes, number, at) {
-        if bytes.get(begin(at) + TYPE_AT).is_some_and(|kind| !GOES_ON.contains(kind)) {
-            whole = next;
+/// The whole writes that a file begins with.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Written {
+    /// Where the last one ends.
+    pub(super) end: usize,
+    /// The number of its last change; none where there is no write.
+    pub(super) last: Option<u64>,
+}
+
+pub(super) fn written(bytes: &[u8], number: u64) -> Written {
+    let (mut at, mut written, mut head) = (0, Written::default(), Vec::new());
+    while let Found::Record(begins, next) = look(bytes, number, at) {
+        let start = begin(bytes, at);
+        let kind = bytes[start + TYPE_AT];
+        if kind <= WRITE_MAX {
+            if begins {
+                head.clear();
+            }
+            let data = start + HEADER_BYTES + if NUMBERED.contains(&kind) { NUMBER_BYTES } else { 0 };
+            head.extend(bytes[data..next].iter().take(WRITE_HEAD_BYTES - head.len()));
+        }
+        if !GOES_ON.contains(&kind) {
+            written = Written { end: next, last: last_change(&head).or(written.last) };
         }
         at = next;
     }
-    whole
+    written
+}
+
+fn last_change(head: &[u8]) -> Option<u64> {
+    let (first, count) = head.split_first_chunk::<8>()?;
+    let count = u32::from_le_bytes(*count.first_chunk()?);
+    Some((u64::from_le_bytes(*first) + u64::from(count)).saturating_sub(1))
+}
+
+/// Whether a whole record of the file's own begins anywhere behind `at`.
+pub(super) fn is_followed(bytes: &[u8], number: u64, at: usize) -> bool {
+    let block_end = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
+    let blocks = (block_end..bytes.len()).step_by(BLOCK_BYTES);
+    (at + 1..block_end.min(bytes.len())).chain(blocks).any(|at| matches!(look(bytes, number, at), Found::Record(..)))
 }
 
 /// What is at a place in the log.
@@ -165,14 +160,20 @@ fn damage(bytes: &[u8], number: u64) -> Option<usize> {
     (goes_on(behind) || goes_on(behind + NUMBER_BYTES) || blocks.any(goes_on)).then_some(at)
 }
 
-/// Where the record at `at` begins: what is left of a block may be too small for one.
-fn begin(at: usize) -> usize {
-    let left = BLOCK_BYTES - at % BLOCK_BYTES;
-    if left < HEADER_BYTES { at + left } else { at }
+/// Where the record at `at` begins: in the next block, where what is left of this one is too small for one. Whoever writes a number into
+/// each leaves more.
+fn begin(bytes: &[u8], at: usize) -> usize {
+    let next = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
+    let is_padding = || bytes.get(at..next).is_some_and(|rest| rest.iter().all(|byte| *byte == 0));
+    match next - at {
+        0..HEADER_BYTES => next,
+        HEADER_BYTES..NUMBERED_HEADER_BYTES if is_padding() => next,
+        _ => at,
+    }
 }
 
 fn look(bytes: &[u8], number: u64, at: usize) -> Found {
-    let at = begin(at);
+    let at = begin(bytes, at);
     let (Some(length), Some(kind)) = (length(bytes, at), bytes.get(at + TYPE_AT)) else { return Found::End };
     if *kind == 0 && length == 0 {
         return Found::End;
@@ -200,10 +201,7 @@ fn length(bytes: &[u8], at: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::config::BrokerConfig;
-    use crate::store::{Family, ReadOnly, Store, Writes};
-
+pub(super) mod tests {
     use super::*;
 
     /// Records as RocksDB writes them: each of these lengths in one piece.
@@ -216,9 +214,35 @@ mod tests {
         all.flat_map(|(kind, data)| record(kind, &[], &data)).collect()
     }
 
-    /// Records as RocksDB writes them into a file that may have been another one.
-    fn numbered(number: u32, lengths: &[usize]) -> Vec<u8> {
-        lengths.iter().flat_map(|length| record(5, &number.to_le_bytes(), &vec![7; *length])).collect()
+    /// Writes of one change each, with its number and so many bytes of data, as RocksDB writes them into a file that may have been another one.
+    pub(crate) fn numbered(number: u32, writes: &[(u64, usize)]) -> Vec<u8> {
+        let mut file = Vec::new();
+        for (change, length) in writes {
+            let mut data = [&change.to_le_bytes()[..], &1_u32.to_le_bytes()].concat();
+            data.resize(WRITE_HEAD_BYTES.max(*length), 7);
+            let mut rest = &data[..];
+            let mut is_first = true;
+            loop {
+                let left = BLOCK_BYTES - file.len() % BLOCK_BYTES;
+                if left < NUMBERED_HEADER_BYTES {
+                    file.resize(file.len() + left, 0);
+                    continue;
+                }
+                let (part, behind) = rest.split_at(rest.len().min(left - NUMBERED_HEADER_BYTES));
+                let kind = match (is_first, behind.is_empty()) {
+                    (true, true) => 5,
+                    (true, false) => 6,
+                    (false, false) => 7,
+                    (false, true) => 8,
+                };
+                file.extend(record(kind, &number.to_le_bytes(), part));
+                (rest, is_first) = (behind, false);
+                if rest.is_empty() {
+                    break;
+                }
+            }
+        }
+        file
     }
 
     fn record(kind: u8, number: &[u8], data: &[u8]) -> Vec<u8> {
@@ -266,87 +290,38 @@ mod tests {
     }
 
     #[test]
-    fn torn_ends_are_cut_where_nothing_whole_is_behind_them() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = |name: &str, bytes: &[u8]| fs::write(dir.path().join(name), bytes).unwrap();
-        let torn = || -> Vec<(String, usize)> {
-            let ends = torn_ends(dir.path()).unwrap().into_iter();
-            ends.map(|end| (end.file.file_stem().unwrap().to_str().unwrap().to_owned(), end.at as usize)).collect()
-        };
-        let none = Vec::new();
-        let whole = numbered(9, &[20, 300]);
-        assert_eq!(torn(), none);
-        file("000009.log", &whole);
-        file("000010.log", &[]);
-        assert_eq!(torn(), none);
-        file("000008.log", &numbered(8, &[20])[..9]);
-        file("000009.log", &numbered(9, &[20, 300, 40])[..whole.len() + 30]);
-        file("000010.log", &numbered(10, &[20])[..9]);
-        assert_eq!(torn(), [("000010".into(), 0), ("000009".into(), whole.len())]);
-        torn_ends(dir.path()).unwrap().iter().for_each(|end| end.cut().unwrap());
-        assert_eq!(torn(), none);
-        assert_eq!(fs::read(dir.path().join("000009.log")).unwrap(), whole);
-        // a write of several parts that lacks its last one
-        let parts = record(6, &9_u32.to_le_bytes(), &vec![7; BLOCK_BYTES - whole.len() - HEADER_BYTES - NUMBER_BYTES]);
-        file("000009.log", &[&whole[..], &parts, &record(7, &9_u32.to_le_bytes(), &[7; 9])].concat());
-        assert_eq!(torn(), [("000009".into(), whole.len())]);
-        // what is behind a damage would be lost by a cut
-        let mut damaged = whole.clone();
-        damaged[12] ^= 1;
-        file("000009.log", &damaged);
-        assert_eq!(torn(), none);
-        file("000009.log", &whole[..whole.len() - 1]);
-        file("000010.log", &numbered(10, &[5]));
-        assert_eq!(torn(), none);
-    }
-
-    /// What the disk has when the power goes twice: under load, and in the next start, when one family was written out of the log and
-    /// the others were not.
-    #[test]
-    fn a_start_goes_on_where_the_power_cut_one_short() {
-        let dir = tempfile::tempdir().unwrap();
-        let config = BrokerConfig { data_dir: dir.path().to_path_buf(), ..BrokerConfig::default() };
-        let store = Store::open(&config).unwrap();
-        let mut writes = Writes::new(&store);
-        writes.put(Family::Groups, b"key", b"in the log");
-        writes.put(Family::State, b"key", b"in both");
-        store.write(writes).unwrap();
-        let logs = || {
-            let files = fs::read_dir(dir.path().join("store")).unwrap().map(|file| file.unwrap().path());
-            files.filter(|path| path.extension().is_some_and(|end| end == "log")).collect::<Vec<_>>()
-        };
-        let before = logs();
-        let written = before.iter().max().unwrap();
-        store.db.flush_cf(&store.handle(Family::State).unwrap()).unwrap();
-        drop(store);
-        assert!(logs().len() > before.len(), "the family's writes go to another file from here on");
-        let mut bytes = fs::read(written).unwrap();
-        bytes.truncate(whole(&bytes, number(written).unwrap()));
-        let torn = [&bytes[..], &bytes[..HEADER_BYTES + 9]].concat();
-        fs::write(written, torn).unwrap();
-        let sees = |store: &Store| [Family::Groups, Family::State].map(|family| store.get(family, b"key").unwrap());
-        let wanted = [Some(b"in the log".to_vec()), Some(b"in both".to_vec())];
-        let read_only = ReadOnly::open(dir.path()).unwrap();
-        assert_eq!(read_only.refused, None, "a server starts");
-        drop(read_only);
-        assert_eq!(sees(&Store::open(&config).unwrap()), wanted);
-        assert_eq!(fs::read(written).unwrap_or(bytes.clone()), bytes);
-    }
-
-    #[test]
     fn what_a_file_was_before_is_its_end() {
-        let before = numbered(4, &[20, 300, 7, 400, 60]);
+        let before = numbered(4, &[(1, 20), (2, 300), (3, 7), (4, 400), (5, 60)]);
         for length in [20, 21, 150, 500] {
-            let mut file = numbered(9, &[length]);
+            let mut file = numbered(9, &[(1, length)]);
             let end = file.len();
-            file.extend(&before[end..]);
+            file.extend(before.get(end..).unwrap_or_default());
             assert_eq!(damage(&file), None, "{length}");
+            assert_eq!(super::written(&file, 9), Written { end, last: Some(1) });
             file[9] ^= 1;
             assert_eq!(damage(&file), None, "{length}: the last one, torn");
-            let mut two = numbered(9, &[length, 9]);
+            let mut two = numbered(9, &[(1, length), (2, 12)]);
             two.extend(before.get(two.len()..).unwrap_or_default());
             two[9] ^= 1;
             assert_eq!(damage(&two), Some(0), "{length}: one of its own follows");
+            assert!(is_followed(&two, 9, 0));
+        }
+    }
+
+    /// RocksDB leaves up to ten bytes of a block where each record has a number, and up to six where none has.
+    #[test]
+    fn what_is_left_of_a_block_ends_nothing() {
+        for left in 0..=12 {
+            let first = BLOCK_BYTES - NUMBERED_HEADER_BYTES - left;
+            let file = numbered(9, &[(1, first), (2, 70_000), (3, 40), (4, 40)]);
+            let whole = Written { end: file.len(), last: Some(4) };
+            assert_eq!(super::written(&file, 9), whole, "{left} bytes are left");
+            let torn = Written { end: file.len() - NUMBERED_HEADER_BYTES - 40, last: Some(3) };
+            assert_eq!(super::written(&file[..file.len() - 1], 9), torn);
+            let mut damaged = file.clone();
+            damaged[BLOCK_BYTES + 500] ^= 1;
+            assert!(damage(&damaged).is_some(), "{left} bytes are left");
+            assert!(is_followed(&damaged, 9, first));
         }
     }
 }
