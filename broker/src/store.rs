@@ -437,12 +437,14 @@ fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb
 
 /// Cuts off what a power cut left behind the end of the log, if that is why RocksDB refused the store.
 fn cut_torn(data_dir: &Path, families: (&[u32], &Cache), error: &Error) -> Result<bool> {
+    // whoever opens the lock's file lets go of it for all of this process: only who was refused for something else than that does
     if !error.message.contains(AHEAD_OF_LOG) {
         return Ok(false);
     }
     let dir = data_dir.join("store");
-    let _alone = read_only::lock(&dir, data_dir, Lock::Alone)?;
-    let Some((_, torn)) = read_only::open_without_torn(&dir, families)? else { return Ok(false) };
+    let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(false) };
+    let opened = read_only::open_without_torn(&dir, families, data_dir, &error.message);
+    let Some((_, torn)) = opened else { return Ok(false) };
     tracing::warn!(?torn, "the power went as a file of the log was done with: what that was before is cut off");
     torn.cut()?;
     Ok(true)

@@ -45,15 +45,13 @@ impl ReadOnly {
         let families = (&numbers[..], &cache);
         let (db, refused) = match open(&dir, families, &dir, true) {
             Ok(db) => (db, None),
-            Err(error) => {
-                match error.as_ref().contains(AHEAD_OF_LOG).then(|| open_without_torn(&dir, families)).transpose()? {
-                    Some(Some((db, _))) => (db, None),
-                    _ => {
-                        let db = open(&dir, families, &dir, false).map_err(|_| unopened(&dir, &error))?;
-                        (db, Some(error.into_string()))
-                    }
+            Err(error) => match open_without_torn(&dir, families, &std::env::temp_dir(), error.as_ref()) {
+                Some((db, _)) => (db, None),
+                None => {
+                    let db = open(&dir, families, &dir, false).map_err(|_| unopened(&dir, &error))?;
+                    (db, Some(error.into_string()))
                 }
-            }
+            },
         };
         let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
         check_version(&store, data_dir)?;
@@ -127,17 +125,29 @@ type Opened = std::result::Result<Db, rocksdb::Error>;
 /// What RocksDB says of a family that it takes for one with more than the log has.
 pub(super) const AHEAD_OF_LOG: &str = "beyond the point of corruption";
 
-/// Opens a store that was refused as [`AHEAD_OF_LOG`], to look at it, without what a power cut left behind the end of its log, and says what that
-/// is. None where this is not what was the matter.
-///
-/// # Errors
-/// `Storage` when the log cannot be read.
-pub(super) fn open_without_torn(dir: &Path, families: Families<'_>) -> Result<Option<(Db, Torn)>> {
+/// Opens a store, to look at it, that RocksDB `refused` for what a power cut left behind the end of its log, without that, and says what it is. None where
+/// this is not what is the matter, or cannot be told. What it writes goes into `scratch`, and away again.
+pub(super) fn open_without_torn(
+    dir: &Path,
+    families: Families<'_>,
+    scratch: &Path,
+    refused: &str,
+) -> Option<(Db, Torn)> {
+    if !refused.contains(AHEAD_OF_LOG) {
+        return None;
+    }
+    try_without_torn(dir, families, scratch).unwrap_or_else(|error| {
+        tracing::warn!(%error, "whether the log has all that its store needs is not known");
+        None
+    })
+}
+
+fn try_without_torn(dir: &Path, families: Families<'_>, scratch: &Path) -> Result<Option<(Db, Torn)>> {
+    let logs = tempfile::tempdir_in(scratch).map_err(|e| Error::storage(format!("{}: {e}", scratch.display())))?;
     // where there is no log the last change is that of the tables
-    let nothing = tempfile::tempdir().map_err(|e| Error::storage(format!("no place for a file, make room: {e}")))?;
-    let Ok(tables) = open(dir, families, nothing.path(), true) else { return Ok(None) };
-    let Some(torn) = Torn::find(dir, tables.latest_sequence_number())? else { return Ok(None) };
-    let logs = torn.without()?;
+    let tables = open(dir, families, logs.path(), true).map_err(|e| unopened(dir, &e))?.latest_sequence_number();
+    let Some(torn) = Torn::find(dir, tables)? else { return Ok(None) };
+    torn.without(logs.path())?;
     Ok(open(dir, families, logs.path(), true).ok().map(|db| (db, torn)))
 }
 

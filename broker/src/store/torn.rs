@@ -1,15 +1,13 @@
 //! What a power cut leaves behind the last write of a log, where a start takes it for damage. RocksDB syncs a file of the log that is full, cuts
 //! off what that file was before, and notes that a family is written out and goes on in the next file. When the power goes now, the cutting may be taken
 //! back, and nothing of the next file be there. Then RocksDB meets bytes that are no write, believes that writes are missing that the family
-//! has, and opens the store no more. That none is missing shows in the numbers of the changes: what is whole reaches as far as any table.
+//! has, and opens the store no more. That none is missing shows in what is there: nothing of the file's own, and changes as far as any table has.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-
-use tempfile::TempDir;
 
 use super::wal::{self, Written};
 use crate::error::{Error, Result};
@@ -23,8 +21,8 @@ pub(super) struct Torn {
 }
 
 impl Torn {
-    /// Finds them in `dir`. None where there are none, where something whole is behind one, and where the last write does not reach `tables`, the
-    /// number of the last change that a table has.
+    /// Finds them in `dir`. None where there are none, where something of the file's own is behind one, and where the last write does not reach
+    /// `tables`, the number of the last change that a table has.
     ///
     /// # Errors
     /// `Storage` when the log cannot be read.
@@ -33,7 +31,7 @@ impl Torn {
         for (number, file) in wal::files(dir)?.into_iter().rev() {
             let bytes = fs::read(&file).map_err(|error| failed(&file, &error))?;
             let Written { end, last } = wal::written(&bytes, number);
-            if wal::is_followed(&bytes, number, end) {
+            if wal::goes_on(&bytes, number, end) {
                 return Ok(None);
             }
             if end < bytes.len() {
@@ -47,21 +45,22 @@ impl Torn {
         Ok(None)
     }
 
-    /// A directory with the log as it is without them, to try it.
+    /// Makes the log as it is without them in an empty directory, to try it.
     ///
     /// # Errors
-    /// `Storage` when it cannot be made.
-    pub(super) fn without(&self) -> Result<TempDir> {
-        let tried = TempDir::new().map_err(|error| failed(&std::env::temp_dir(), &error))?;
+    /// `Storage` when it cannot be written.
+    pub(super) fn without(&self, dir: &Path) -> Result<()> {
         for file in wal::files(&self.dir)?.into_values() {
-            let copy = tried.path().join(file.file_name().unwrap_or_default());
+            let copy = dir.join(file.file_name().unwrap_or_default());
             let copied = match self.ends.get(&file) {
-                Some(end) => fs::copy(&file, &copy).and_then(|_| cut(&copy, *end)),
+                Some(end) => File::open(&file)
+                    .and_then(|whole| io::copy(&mut whole.take(*end), &mut File::create(&copy)?))
+                    .map(drop),
                 None => fs::canonicalize(&file).and_then(|file| symlink(file, &copy)),
             };
             copied.map_err(|error| failed(&copy, &error))?;
         }
-        Ok(tried)
+        Ok(())
     }
 
     /// Cuts them off.
@@ -112,25 +111,29 @@ mod tests {
         let before = numbered(4, &[(1, 20), (2, 300), (3, 60), (4, 4000)]);
         file("000008.log", &numbered(8, &[(1, 20)])[..9]);
         file("000009.log", &[&whole[..], &before[whole.len()..]].concat());
-        file("000010.log", &numbered(10, &[(3, 20)])[..9]);
+        file("000010.log", &numbered(4, &[(3, 20)])[..20]);
         assert_eq!(torn(TABLES), [("000009".into(), whole.len()), ("000010".into(), 0)]);
         assert_eq!(torn(TABLES + 1), none, "a table has a change that the log has not");
-        let tried = find(TABLES).unwrap().without().unwrap();
+        let tried = tempfile::tempdir().unwrap();
+        find(TABLES).unwrap().without(tried.path()).unwrap();
         assert_eq!(fs::read(tried.path().join("000009.log")).unwrap(), whole);
         assert_eq!(fs::read(tried.path().join("000008.log")).unwrap().len(), 9);
         find(TABLES).unwrap().cut().unwrap();
         assert_eq!((torn(TABLES), fs::read(dir.path().join("000009.log")).unwrap()), (none.clone(), whole.clone()));
         // what is damaged and has something behind it
         let mut damaged = numbered(9, &[(1, 20), (2, 300), (3, 5), (4, 5)]);
-        for at in [whole.len() + 4, whole.len() + 20] {
+        for at in [whole.len() + 4, whole.len() + 20, damaged.len() - 1] {
             damaged[at] ^= 1;
             file("000009.log", &damaged);
             assert_eq!(torn(TABLES), none, "at {at}");
             damaged[at] ^= 1;
         }
-        file("000009.log", &whole[..whole.len() - 1]);
+        // the last write, of which the device lost a part
+        file("000009.log", &damaged[..damaged.len() - 1]);
+        assert_eq!(torn(TABLES), none);
+        file("000009.log", &[&whole[..], &before[whole.len()..]].concat());
         file("000010.log", &numbered(10, &[(3, 5)]));
-        assert_eq!(torn(TABLES), none, "the next file goes on");
+        assert_eq!(torn(TABLES), none, "the next file goes on, to its end");
     }
 
     /// A store of two families of which one is written out of the log, and the file of the log that has what the other needs.
@@ -140,6 +143,9 @@ mod tests {
         writes.put(Family::Groups, b"key", b"in the log");
         writes.put(Family::State, b"key", b"in both");
         store.write(writes).unwrap();
+        let mut last = Writes::new(&store);
+        last.put(Family::Groups, b"last", b"in the log alone");
+        store.write(last).unwrap();
         let dir = config.data_dir.join("store");
         let (_, file) = wal::files(&dir).unwrap().pop_last().unwrap();
         store.db.flush_cf(&store.handle(Family::State).unwrap()).unwrap();
@@ -182,11 +188,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let config = BrokerConfig { data_dir: dir.path().to_path_buf(), ..BrokerConfig::default() };
         let file = one_family_ahead(&config);
-        let mut bytes = behind_the_end(&file, &[]);
-        *bytes.last_mut().unwrap() ^= 1;
-        fs::write(&file, &bytes).unwrap();
-        let refused = Store::open(&config).err().unwrap();
-        assert!(refused.message.contains("restore a backup"), "{refused}");
-        assert_eq!(fs::read(&file).unwrap(), bytes, "nothing was cut");
+        let whole = behind_the_end(&file, &[]);
+        let mut flipped = whole.clone();
+        *flipped.last_mut().unwrap() ^= 1;
+        // both would pass for the end of what the other family's table has
+        for bytes in [&flipped[..], &whole[..whole.len() - 1]] {
+            fs::write(&file, bytes).unwrap();
+            let refused = Store::open(&config).err().unwrap();
+            assert!(refused.message.contains("restore a backup"), "{refused}");
+            assert_eq!(fs::read(&file).unwrap(), bytes, "nothing was cut");
+            assert!(ReadOnly::open(dir.path()).unwrap().refused.is_some());
+        }
     }
 }

@@ -25,6 +25,8 @@ const CRC_ADDED: u32 = 0xa282_ead8;
 const BEGINS: [u8; 4] = [1, 2, 5, 6];
 /// Types of records that a write does not end with: its first part, or one in the middle.
 const GOES_ON: [u8; 4] = [2, 3, 6, 7];
+/// Types of records of a write in a file that was never another one.
+const WITHOUT_NUMBER: [u8; 4] = [1, 2, 3, 4];
 /// The last type of a record that belongs to a write; higher ones tell of the file.
 const WRITE_MAX: u8 = 8;
 /// Bytes of a write that say which changes it has.
@@ -113,11 +115,15 @@ fn last_change(head: &[u8]) -> Option<u64> {
     Some((u64::from_le_bytes(*first) + u64::from(count)).saturating_sub(1))
 }
 
-/// Whether a whole record of the file's own begins anywhere behind `at`.
-pub(super) fn is_followed(bytes: &[u8], number: u64, at: usize) -> bool {
-    let block_end = (at / BLOCK_BYTES + 1) * BLOCK_BYTES;
-    let blocks = (block_end..bytes.len()).step_by(BLOCK_BYTES);
-    (at + 1..block_end.min(bytes.len())).chain(blocks).any(|at| matches!(look(bytes, number, at), Found::Record(..)))
+/// Whether something of the file's own is at `at`, whole or not, or a whole record of its own begins anywhere behind. A file that RocksDB was done
+/// with is on the device and has neither behind its last write.
+pub(super) fn goes_on(bytes: &[u8], number: u64, at: usize) -> bool {
+    let own = (number as u32).to_le_bytes();
+    let is_own = |at: usize| bytes.get(at + HEADER_BYTES..at + NUMBERED_HEADER_BYTES) == Some(&own[..]);
+    let may_be_own =
+        |at: &usize| is_own(*at) || bytes.get(at + TYPE_AT).is_some_and(|kind| WITHOUT_NUMBER.contains(kind));
+    let mut behind = (at + 1..bytes.len()).filter(may_be_own);
+    is_own(begin(bytes, at)) || behind.any(|at| matches!(look(bytes, number, at), Found::Record(..)))
 }
 
 /// What is at a place in the log.
@@ -136,14 +142,10 @@ enum Found {
 fn damage(bytes: &[u8], number: u64) -> Option<usize> {
     let look = |at| look(bytes, number, at);
     let mut at = 0;
-    loop {
-        match look(at) {
-            Found::Record(_, next) => at = next,
-            Found::End => return None,
-            Found::Bad => break,
-        }
+    while let Found::Record(_, next) = look(at) {
+        at = next;
     }
-    let goes_on = |from: usize| {
+    let begins_again = |from: usize| {
         let (end, mut at) = ((from / BLOCK_BYTES + 1) * BLOCK_BYTES, from);
         while at < end
             && let Found::Record(begins, next) = look(at)
@@ -157,7 +159,7 @@ fn damage(bytes: &[u8], number: u64) -> Option<usize> {
     };
     let behind = at + HEADER_BYTES + length(bytes, at).unwrap_or(0);
     let mut blocks = (at / BLOCK_BYTES + 1..).map(|block| block * BLOCK_BYTES).take_while(|start| *start < bytes.len());
-    (goes_on(behind) || goes_on(behind + NUMBER_BYTES) || blocks.any(goes_on)).then_some(at)
+    (begins_again(behind) || begins_again(behind + NUMBER_BYTES) || blocks.any(begins_again)).then_some(at)
 }
 
 /// Where the record at `at` begins: in the next block, where what is left of this one is too small for one. Whoever writes a number into
@@ -304,7 +306,7 @@ pub(super) mod tests {
             two.extend(before.get(two.len()..).unwrap_or_default());
             two[9] ^= 1;
             assert_eq!(damage(&two), Some(0), "{length}: one of its own follows");
-            assert!(is_followed(&two, 9, 0));
+            assert!(super::goes_on(&two, 9, 0));
         }
     }
 
@@ -321,7 +323,13 @@ pub(super) mod tests {
             let mut damaged = file.clone();
             damaged[BLOCK_BYTES + 500] ^= 1;
             assert!(damage(&damaged).is_some(), "{left} bytes are left");
-            assert!(is_followed(&damaged, 9, first));
+            assert!(super::goes_on(&damaged, 9, first));
+            // a page that reads as zeros, or as what was there before
+            for was in [[0; 4096], [7; 4096]] {
+                let mut lost = file.clone();
+                lost[BLOCK_BYTES..][..4096].copy_from_slice(&was);
+                assert!(damage(&lost).is_some(), "{left} bytes are left");
+            }
         }
     }
 }
