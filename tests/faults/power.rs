@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const CHAIN: u64 = 20;
 const CRASHES: u64 = 240;
 /// To so many crashes comes one of a server that waits for the system only.
-const OS_SHARE: u64 = 4;
+const OS_SHARE: u64 = 12;
 /// After so many `millpond check` reads what is left; the next start compares it anyway.
 const CHECKED_EVERY: u64 = 5;
 /// Data directories that are tried at a time.
