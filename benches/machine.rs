@@ -122,11 +122,9 @@ fn not_needed(file: &fs::File) {
 /// again and again, on the cores that the broker needs to catch up. To be called before other threads run.
 #[allow(unsafe_code, reason = "std has no call for it")]
 pub fn keep_memory() {
-    // beyond this nothing is kept: the allocator's own limit
+    // what is larger than the second is not kept, which is the allocator's own limit
     #[cfg(target_env = "gnu")]
-    const KEPT_BYTES_MAX: i32 = 32 << 20;
-    #[cfg(target_env = "gnu")]
-    for (parameter, value) in [(libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_MMAP_THRESHOLD, KEPT_BYTES_MAX)] {
+    for (parameter, value) in [(libc::M_TRIM_THRESHOLD, i32::MAX), (libc::M_MMAP_THRESHOLD, 32 << 20)] {
         // SAFETY: sets a number inside the allocator; it is documented for use at the start of main.
         unsafe { libc::mallopt(parameter, value) };
     }

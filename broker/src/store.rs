@@ -32,7 +32,7 @@ pub use entries::{Entries, Packed};
 pub use family::Family;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
-use read_only::{AHEAD_OF_LOG, Lock};
+use read_only::{Families, Lock, is_ahead};
 pub(crate) use trash::Trash;
 pub use wal::DamagedLog;
 
@@ -83,7 +83,10 @@ impl Store {
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
         let db = match open_when_free(&dir, open) {
-            Err(error) if cut_torn(&config.data_dir, (&numbers, &cache), &error)? => open_when_free(&dir, open)?,
+            // whoever opens the lock's file lets go of it for all of this process: only who was refused for something else than that does
+            Err(error) if is_ahead(&error.message) && cut_torn(&config.data_dir, (&numbers, &cache))? => {
+                open_when_free(&dir, open)?
+            }
             opened => opened?,
         };
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
@@ -436,15 +439,10 @@ fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb
 }
 
 /// Cuts off what a power cut left behind the end of the log, if that is why RocksDB refused the store.
-fn cut_torn(data_dir: &Path, families: (&[u32], &Cache), error: &Error) -> Result<bool> {
-    // whoever opens the lock's file lets go of it for all of this process: only who was refused for something else than that does
-    if !error.message.contains(AHEAD_OF_LOG) {
-        return Ok(false);
-    }
+fn cut_torn(data_dir: &Path, families: Families<'_>) -> Result<bool> {
     let dir = data_dir.join("store");
     let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(false) };
-    let opened = read_only::open_without_torn(&dir, families, data_dir, &error.message);
-    let Some((_, torn)) = opened else { return Ok(false) };
+    let Some((_, torn)) = read_only::open_without_torn(&dir, families, data_dir) else { return Ok(false) };
     tracing::warn!(?torn, "the power went as a file of the log was done with: what that was before is cut off");
     torn.cut()?;
     Ok(true)

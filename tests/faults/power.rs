@@ -27,17 +27,17 @@ const ACTIONS: u32 = 200;
 #[test]
 fn without_syncs_the_last_moments_are_lost_together() {
     let _beside = beside_others();
-    outlives_the_power("os", crashes(CRASHES) / OS_SHARE, seed("power-os"));
+    outlives_the_power("os", crashes() / OS_SHARE, seed("power-os"));
 }
 
 #[test]
 fn what_was_acknowledged_outlives_the_power() {
     let _beside = beside_others();
-    outlives_the_power("fsync", crashes(CRASHES), seed("power"));
+    outlives_the_power("fsync", crashes(), seed("power"));
 }
 
-fn crashes(default: u64) -> u64 {
-    std::env::var("MILLPOND_CRASHES").map_or(default, |text| text.parse().unwrap())
+fn crashes() -> u64 {
+    std::env::var("MILLPOND_CRASHES").map_or(CRASHES, |text| text.parse().unwrap())
 }
 
 /// Chains of so many crashes in all.

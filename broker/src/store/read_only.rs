@@ -43,15 +43,15 @@ impl ReadOnly {
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let numbers = buckets::listed(&dir).map_err(|error| unopened(&dir, &error))?;
         let families = (&numbers[..], &cache);
-        let (db, refused) = match open(&dir, families, &dir, true) {
+        let opened = open(&dir, families, &dir, true).or_else(|error| {
+            let without = is_ahead(error.as_ref()).then(|| open_without_torn(&dir, families, &std::env::temp_dir()));
+            without.flatten().map(|(db, _)| db).ok_or(error)
+        });
+        let (db, refused) = match opened {
             Ok(db) => (db, None),
-            Err(error) => match open_without_torn(&dir, families, &std::env::temp_dir(), error.as_ref()) {
-                Some((db, _)) => (db, None),
-                None => {
-                    let db = open(&dir, families, &dir, false).map_err(|_| unopened(&dir, &error))?;
-                    (db, Some(error.into_string()))
-                }
-            },
+            Err(error) => {
+                (open(&dir, families, &dir, false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string()))
+            }
         };
         let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
         check_version(&store, data_dir)?;
@@ -108,7 +108,7 @@ pub(super) fn lock(dir: &Path, data_dir: &Path, lock: Lock) -> Result<Option<Fil
 }
 
 /// Numbers of buckets, and where blocks are cached.
-type Families<'a> = (&'a [u32], &'a Cache);
+pub(super) type Families<'a> = (&'a [u32], &'a Cache);
 
 /// Opens a store to look at it, with the write-ahead log in `logs`.
 fn open(dir: &Path, (numbers, cache): Families<'_>, logs: &Path, paranoid: bool) -> Opened {
@@ -123,19 +123,16 @@ fn open(dir: &Path, (numbers, cache): Families<'_>, logs: &Path, paranoid: bool)
 type Opened = std::result::Result<Db, rocksdb::Error>;
 
 /// What RocksDB says of a family that it takes for one with more than the log has.
-pub(super) const AHEAD_OF_LOG: &str = "beyond the point of corruption";
+const AHEAD_OF_LOG: &str = "beyond the point of corruption";
 
-/// Opens a store, to look at it, that RocksDB `refused` for what a power cut left behind the end of its log, without that, and says what it is. None where
-/// this is not what is the matter, or cannot be told. What it writes goes into `scratch`, and away again.
-pub(super) fn open_without_torn(
-    dir: &Path,
-    families: Families<'_>,
-    scratch: &Path,
-    refused: &str,
-) -> Option<(Db, Torn)> {
-    if !refused.contains(AHEAD_OF_LOG) {
-        return None;
-    }
+/// Whether this is why RocksDB refused a store.
+pub(super) fn is_ahead(refused: &str) -> bool {
+    refused.contains(AHEAD_OF_LOG)
+}
+
+/// Opens a store that was refused as one [`is_ahead`], to look at it, without what a power cut left behind the end of its log, and says what that
+/// is. None where this is not what is the matter, or cannot be told. What it writes goes into `scratch`, and away again.
+pub(super) fn open_without_torn(dir: &Path, families: Families<'_>, scratch: &Path) -> Option<(Db, Torn)> {
     try_without_torn(dir, families, scratch).unwrap_or_else(|error| {
         tracing::warn!(%error, "whether the log has all that its store needs is not known");
         None

@@ -91,15 +91,12 @@ pub(super) struct Written {
 
 pub(super) fn written(bytes: &[u8], number: u64) -> Written {
     let (mut at, mut written, mut head) = (0, Written::default(), Vec::new());
-    while let Found::Record(begins, next) = look(bytes, number, at) {
-        let start = begin(bytes, at);
-        let kind = bytes[start + TYPE_AT];
+    while let Some(Record { kind, data, next }) = look(bytes, number, at) {
+        if BEGINS.contains(&kind) {
+            head.clear();
+        }
         if kind <= WRITE_MAX {
-            if begins {
-                head.clear();
-            }
-            let data = start + HEADER_BYTES + if NUMBERED.contains(&kind) { NUMBER_BYTES } else { 0 };
-            head.extend(bytes[data..next].iter().take(WRITE_HEAD_BYTES - head.len()));
+            head.extend(data.iter().take(WRITE_HEAD_BYTES - head.len()));
         }
         if !GOES_ON.contains(&kind) {
             written = Written { end: next, last: last_change(&head).or(written.last) };
@@ -118,23 +115,19 @@ fn last_change(head: &[u8]) -> Option<u64> {
 /// Whether something of the file's own is at `at`, whole or not, or a whole record of its own begins anywhere behind. A file that RocksDB was done
 /// with is on the device and has neither behind its last write.
 pub(super) fn goes_on(bytes: &[u8], number: u64, at: usize) -> bool {
-    let own = (number as u32).to_le_bytes();
-    let is_own = |at: usize| bytes.get(at + HEADER_BYTES..at + NUMBERED_HEADER_BYTES) == Some(&own[..]);
+    let is_own = |at| bears(bytes, number, at);
     let may_be_own =
         |at: &usize| is_own(*at) || bytes.get(at + TYPE_AT).is_some_and(|kind| WITHOUT_NUMBER.contains(kind));
     let mut behind = (at + 1..bytes.len()).filter(may_be_own);
-    is_own(begin(bytes, at)) || behind.any(|at| matches!(look(bytes, number, at), Found::Record(..)))
+    is_own(begin(bytes, at)) || behind.any(|at| look(bytes, number, at).is_some())
 }
 
-/// What is at a place in the log.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Found {
-    /// A whole record: whether a write begins with it, and where the next one is.
-    Record(bool, usize),
-    /// Nothing, the beginning of a record that was cut off, or one of what the file was before.
-    End,
-    /// A record that is not what was written.
-    Bad,
+/// A whole record.
+struct Record<'a> {
+    kind: u8,
+    data: &'a [u8],
+    /// Where the next one is.
+    next: usize,
 }
 
 /// Where a record is damaged behind which another write begins. Each write is synced before the next one is made, so a power cut tears
@@ -142,18 +135,18 @@ enum Found {
 fn damage(bytes: &[u8], number: u64) -> Option<usize> {
     let look = |at| look(bytes, number, at);
     let mut at = 0;
-    while let Found::Record(_, next) = look(at) {
-        at = next;
+    while let Some(record) = look(at) {
+        at = record.next;
     }
     let begins_again = |from: usize| {
         let (end, mut at) = ((from / BLOCK_BYTES + 1) * BLOCK_BYTES, from);
         while at < end
-            && let Found::Record(begins, next) = look(at)
+            && let Some(record) = look(at)
         {
-            if begins {
+            if BEGINS.contains(&record.kind) {
                 return true;
             }
-            at = next;
+            at = record.next;
         }
         false
     };
@@ -174,27 +167,27 @@ fn begin(bytes: &[u8], at: usize) -> usize {
     }
 }
 
-fn look(bytes: &[u8], number: u64, at: usize) -> Found {
+/// The record at `at`. None where there is nothing, one that was cut off or is not what was written, or one of what the file was before.
+fn look(bytes: &[u8], number: u64, at: usize) -> Option<Record<'_>> {
     let at = begin(bytes, at);
-    let (Some(length), Some(kind)) = (length(bytes, at), bytes.get(at + TYPE_AT)) else { return Found::End };
-    if *kind == 0 && length == 0 {
-        return Found::End;
+    let (length, kind) = (length(bytes, at)?, *bytes.get(at + TYPE_AT)?);
+    let is_numbered = NUMBERED.contains(&kind);
+    let data = at + if is_numbered { NUMBERED_HEADER_BYTES } else { HEADER_BYTES };
+    let next = data + length;
+    if kind == 0 && length == 0 || next > (at / BLOCK_BYTES + 1) * BLOCK_BYTES {
+        return None;
     }
-    let numbered = if NUMBERED.contains(kind) { NUMBER_BYTES } else { 0 };
-    let end = at + HEADER_BYTES + numbered + length;
-    if end > (at / BLOCK_BYTES + 1) * BLOCK_BYTES {
-        return Found::Bad;
-    }
-    let Some(covered) = bytes.get(at + TYPE_AT..end) else { return Found::End };
-    let stored = bytes[at..].first_chunk().map_or(0, |crc| u32::from_le_bytes(*crc));
+    let covered = bytes.get(at + TYPE_AT..next)?;
+    let stored = u32::from_le_bytes(*bytes[at..].first_chunk()?);
     if stored.wrapping_sub(CRC_ADDED).rotate_left(15) != crc32c::crc32c(covered) {
-        return Found::Bad;
+        return None;
     }
-    let own = (number as u32).to_le_bytes();
-    if numbered > 0 && bytes[at + HEADER_BYTES..].first_chunk() != Some(&own) {
-        return Found::End;
-    }
-    Found::Record(BEGINS.contains(kind), end)
+    (!is_numbered || bears(bytes, number, at)).then(|| Record { kind, data: &bytes[data..next], next })
+}
+
+/// Whether the file's own number stands where a record at `at` has one.
+fn bears(bytes: &[u8], number: u64, at: usize) -> bool {
+    bytes.get(at + HEADER_BYTES..at + NUMBERED_HEADER_BYTES) == Some(&(number as u32).to_le_bytes()[..])
 }
 
 fn length(bytes: &[u8], at: usize) -> Option<usize> {
