@@ -7,16 +7,17 @@
 mod buckets;
 mod entries;
 mod family;
+mod held;
 mod options;
 mod read_only;
 mod torn;
 mod trash;
+mod unsynced;
 mod wal;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
@@ -24,12 +25,13 @@ use rocksdb::{
     MultiThreaded, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
-use crate::config::BrokerConfig;
+use crate::config::{BrokerConfig, Durability};
 use crate::error::{Error, Kind, Result};
 
 pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 pub use family::Family;
+use held::Held;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
 use read_only::{Families, Lock, is_ahead};
@@ -44,11 +46,6 @@ pub const FORMAT_KEY: &[u8] = b"format";
 
 /// How RocksDB names the subcode of an error by which a full disk is known.
 const NO_SPACE: &str = "No space left on device";
-
-/// What RocksDB says of a directory that this process has open, how often that is tried again, and after which pause.
-const OWN_LOCK: &str = "lock hold by current process";
-const OWN_LOCK_TRIES: usize = 100;
-const OWN_LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A key and its value.
 pub type Entry = (Box<[u8]>, Box<[u8]>);
@@ -67,6 +64,8 @@ pub struct Store {
     poison: OnceLock<Error>,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
+    /// Given back last.
+    _held: Held,
 }
 
 impl Store {
@@ -77,27 +76,34 @@ impl Store {
     pub fn open(config: &BrokerConfig) -> Result<Self> {
         let dir = config.data_dir.join("store");
         std::fs::create_dir_all(&dir).map_err(|e| unusable(&dir, &e))?;
+        let held = Held::take(&dir)?;
         let fresh = std::fs::read_dir(&dir).map_err(|e| unusable(&dir, &e))?.next().is_none();
         let cache = Cache::new_lru_cache(config.block_cache_bytes);
         let numbers = buckets::listed(&dir).map_err(|e| unusable(&dir, &e))?;
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
+        let data_dir = &config.data_dir;
+        cut_hole(data_dir)?;
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
-        let db = match open_when_free(&dir, open) {
-            // whoever opens the lock's file lets go of it for all of this process: only who was refused for something else than that does
-            Err(error) if is_ahead(&error.message) && cut_torn(&config.data_dir, (&numbers, &cache))? => {
-                open_when_free(&dir, open)?
-            }
-            opened => opened?,
+        let db = match open() {
+            Err(error) if is_ahead(error.as_ref()) && cut_torn(data_dir, (&numbers, &cache))? => open(),
+            opened => opened,
         };
+        let db = db.map_err(|e| unusable(&dir, &e))?;
+        // the log before this start is in tables, and the one from here on has no write yet
+        let noted = match config.durability {
+            Durability::Fsync => unsynced::clear(data_dir),
+            Durability::Os => unsynced::note(data_dir),
+        };
+        noted.map_err(|e| unusable(data_dir, &e))?;
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
-        let store = Self::of(db, cache, buckets, Trash::of(&config.data_dir));
+        let store = Self::of((db, held), cache, buckets, Trash::of(data_dir));
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
     }
 
-    fn of(db: Db, cache: Cache, buckets: Buckets, trash: Trash) -> Self {
-        Self { db, cache, buckets, trash, poison: OnceLock::new(), syncs: AtomicU64::new(0) }
+    fn of((db, held): (Db, Held), cache: Cache, buckets: Buckets, trash: Trash) -> Self {
+        Self { db, cache, buckets, trash, poison: OnceLock::new(), syncs: AtomicU64::new(0), _held: held }
     }
 
     fn check_format(&self, fresh: bool, dir: &Path) -> Result<()> {
@@ -424,18 +430,20 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// Opens a store that another broker of this process may be about to let go of: tasks of its own hold a dropped one for moments.
-fn open_when_free(dir: &Path, open: impl Fn() -> std::result::Result<Db, rocksdb::Error>) -> Result<Db> {
-    let mut tries = 0;
-    loop {
-        match open() {
-            Err(error) if error.as_ref().contains(OWN_LOCK) && tries < OWN_LOCK_TRIES => {
-                tries += 1;
-                std::thread::park_timeout(OWN_LOCK_PAUSE);
-            }
-            opened => return opened.map_err(|e| unusable(dir, &e)),
-        }
+/// Cuts off what lies behind a hole, if the log was written without syncs and a power cut left one.
+fn cut_hole(data_dir: &Path) -> Result<()> {
+    if !unsynced::is_noted(data_dir) {
+        return Ok(());
     }
+    let dir = data_dir.join("store");
+    // another process's: opening it says so
+    let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(()) };
+    let Some(torn) = read_only::find_hole(&dir)? else { return Ok(()) };
+    tracing::warn!(
+        ?torn,
+        "a power cut left a hole in the log, which was written without syncs: what lies behind it is cut off"
+    );
+    torn.cut()
 }
 
 /// Cuts off what a power cut left behind the end of the log, if that is why RocksDB refused the store.

@@ -6,13 +6,11 @@ use rocksdb::{
 };
 
 use super::Family;
-use crate::config::{BrokerConfig, Durability};
+use crate::config::BrokerConfig;
 
-/// Files of the write-ahead log that are kept to be written anew. With `fsync` beside as many as a memtable of a seldom written family can
-/// pin until the log has its most bytes: those are done with all at once, and one that is not kept is unlinked by the thread that writes
-/// memtables out, 6 ms each on a disk that is told of each block that comes free, and now and then a quarter of a second, while writers
-/// wait for it. Not without syncs: RocksDB takes what is lost of the end of such a file for its end, and goes on with the next one, so
-/// after a power cut records would be missing from the middle. With syncs a file is whole on the device before the next one begins.
+/// Files of the write-ahead log that are kept to be written anew, beside as many as a memtable of a seldom written family can pin until the
+/// log has its most bytes: those are done with all at once, and one that is not kept is unlinked by the thread that writes memtables out,
+/// 6 ms each on a disk that is told of each block that comes free, and now and then a quarter of a second, while writers wait for it.
 const WAL_FILES_KEPT: usize = 2;
 /// How many runs of like size of `log` are merged at once. Runs are memtables at first, of 64 MiB where much is written: so a batch is
 /// written once more before there is a GiB of them, and again at 16 GiB. RocksDB's default for the sizes let small merges
@@ -47,8 +45,7 @@ pub(super) fn database_options(config: &BrokerConfig) -> Options {
     options.set_bytes_per_sync(1 << 20);
     // a file of the write-ahead log that is done with is written anew: its blocks are there and its length stays, so a sync has no
     // inode to write, and the system's cache no pages to find. 5 to 30 % of produce's CPU here, more MiB/s with and without syncs
-    let pinned = if config.durability == Durability::Fsync { wal_bytes / SMALL_MEMTABLE_BYTES } else { 0 };
-    options.set_recycle_log_file_num(pinned + WAL_FILES_KEPT);
+    options.set_recycle_log_file_num(wal_bytes / SMALL_MEMTABLE_BYTES + WAL_FILES_KEPT);
     options.set_log_level(LogLevel::Warn);
     options.set_max_log_file_size(INFO_LOG_BYTES);
     options.set_keep_log_file_num(INFO_LOG_FILES);

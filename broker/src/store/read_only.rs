@@ -5,11 +5,14 @@ use std::io::ErrorKind;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
-use rocksdb::Cache;
+use rocksdb::{Cache, Options};
 
+use super::held::Held;
 use super::torn::Torn;
 use super::wal::{DamagedLog, damaged_logs};
-use super::{Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors};
+use super::{
+    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors, unsynced,
+};
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
@@ -18,12 +21,13 @@ const CACHE_BYTES: usize = 32 << 20;
 
 /// A store that is only read. Holds: the store, and the lock that a server would take, shared with others who only read.
 pub struct ReadOnly {
+    /// Given back before the store, as this gives back the lock of whoever has it next in this process.
+    _lock: Option<File>,
     /// The store. What would write it fails.
     pub store: Store,
     /// Why RocksDB would refuse to open it for a server, if it would; it was opened nevertheless.
     pub refused: Option<String>,
     dir: PathBuf,
-    _lock: Option<File>,
 }
 
 impl ReadOnly {
@@ -39,23 +43,30 @@ impl ReadOnly {
                 format!("{} is no data directory of millpond: name one with --data-dir", data_dir.display()),
             ));
         }
+        let held = Held::take(&dir)?;
         let lock = lock(&dir, data_dir, Lock::Shared)?;
         let cache = Cache::new_lru_cache(CACHE_BYTES);
         let numbers = buckets::listed(&dir).map_err(|error| unopened(&dir, &error))?;
         let families = (&numbers[..], &cache);
-        let opened = open(&dir, families, &dir, true).or_else(|error| {
-            let without = is_ahead(error.as_ref()).then(|| open_without_torn(&dir, families, &std::env::temp_dir()));
-            without.flatten().map(|(db, _)| db).ok_or(error)
-        });
+        let scratch = std::env::temp_dir();
+        let hole = if unsynced::is_noted(data_dir) { find_hole(&dir)? } else { None };
+        let opened = match hole {
+            Some(hole) => open_without(&hole, &dir, families, &scratch)?,
+            None => open(&dir, families, &dir, true).or_else(|error| {
+                let without = is_ahead(error.as_ref()).then(|| open_without_torn(&dir, families, &scratch));
+                without.flatten().map(|(db, _)| db).ok_or(error)
+            }),
+        };
         let (db, refused) = match opened {
             Ok(db) => (db, None),
             Err(error) => {
                 (open(&dir, families, &dir, false).map_err(|_| unopened(&dir, &error))?, Some(error.into_string()))
             }
         };
-        let store = Store::of(db, cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
-        check_version(&store, data_dir)?;
-        Ok(Self { store, refused, dir, _lock: lock })
+        let store = Store::of((db, held), cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
+        let opened = Self { _lock: lock, store, refused, dir };
+        check_version(&opened.store, data_dir)?;
+        Ok(opened)
     }
 
     /// Files of the write-ahead log that are damaged before their end: a start would pass over what lies behind.
@@ -112,12 +123,16 @@ pub(super) type Families<'a> = (&'a [u32], &'a Cache);
 
 /// Opens a store to look at it, with the write-ahead log in `logs`.
 fn open(dir: &Path, (numbers, cache): Families<'_>, logs: &Path, paranoid: bool) -> Opened {
+    Db::open_cf_descriptors_read_only(&read_only_options(logs, paranoid), dir, descriptors(numbers, cache), false)
+}
+
+fn read_only_options(logs: &Path, paranoid: bool) -> Options {
     let mut options = database_options(&BrokerConfig::default());
     options.create_if_missing(false);
     options.create_missing_column_families(false);
     options.set_paranoid_checks(paranoid);
     options.set_wal_dir(logs);
-    Db::open_cf_descriptors_read_only(&options, dir, descriptors(numbers, cache), false)
+    options
 }
 
 type Opened = std::result::Result<Db, rocksdb::Error>;
@@ -140,12 +155,41 @@ pub(super) fn open_without_torn(dir: &Path, families: Families<'_>, scratch: &Pa
 }
 
 fn try_without_torn(dir: &Path, families: Families<'_>, scratch: &Path) -> Result<Option<(Db, Torn)>> {
+    let Tables { last, .. } = tables(dir).map_err(|error| unopened(dir, &error))?;
+    let Some(torn) = Torn::find(dir, last)? else { return Ok(None) };
+    Ok(open_without(&torn, dir, families, scratch)?.ok().map(|db| (db, torn)))
+}
+
+/// Opens a store to look at it, without what is torn of its log.
+fn open_without(torn: &Torn, dir: &Path, families: Families<'_>, scratch: &Path) -> Result<Opened> {
     let logs = tempfile::tempdir_in(scratch).map_err(|e| Error::storage(format!("{}: {e}", scratch.display())))?;
-    // where there is no log the last change is that of the tables
-    let tables = open(dir, families, logs.path(), true).map_err(|e| unopened(dir, &e))?.latest_sequence_number();
-    let Some(torn) = Torn::find(dir, tables)? else { return Ok(None) };
     torn.without(logs.path())?;
-    Ok(open(dir, families, logs.path(), true).ok().map(|db| (db, torn)))
+    Ok(open(dir, families, logs.path(), true))
+}
+
+/// Finds a hole in the log of a store. None where RocksDB cannot open it at all, which opening it says.
+///
+/// # Errors
+/// `Storage` when the log cannot be read.
+pub(super) fn find_hole(dir: &Path) -> Result<Option<Torn>> {
+    let Ok(Tables { last, log }) = tables(dir) else { return Ok(None) };
+    Torn::hole(dir, log, last)
+}
+
+/// What a store knows without its log.
+struct Tables {
+    /// The number of the last change that a table has, or had.
+    last: u64,
+    /// The number of the first file of the log that RocksDB has not been done with.
+    log: u64,
+}
+
+fn tables(dir: &Path) -> std::result::Result<Tables, rocksdb::Error> {
+    // beside the store there is no log; nor is any family needed
+    let options = read_only_options(&dir.join(".."), true);
+    let db = Db::open_cf_descriptors_read_only(&options, dir, [], false)?;
+    let log = db.property_int_value(rocksdb::properties::MIN_LOG_NUMBER_TO_KEEP)?.unwrap_or(0);
+    Ok(Tables { last: db.latest_sequence_number(), log })
 }
 
 fn unopened(dir: &Path, error: &rocksdb::Error) -> Error {

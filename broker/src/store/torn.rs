@@ -1,7 +1,13 @@
-//! What a power cut leaves behind the last write of a log, where a start takes it for damage. RocksDB syncs a file of the log that is full, cuts
+//! What a power cut leaves of a log that a start must not take as it is.
+//!
+//! Behind the last write, where RocksDB takes it for damage. It syncs a file of the log that is full, cuts
 //! off what that file was before, and notes that a family is written out and goes on in the next file. When the power goes now, the cutting may be taken
 //! back, and nothing of the next file be there. Then RocksDB meets bytes that are no write, believes that writes are missing that the family
 //! has, and opens the store no more. That none is missing shows in what is there: nothing of the file's own, and changes as far as any table has.
+//!
+//! Behind a hole, where the log was written without syncs: the device may have the next file and not the end of this one, and RocksDB, which takes what is
+//! missing for the end, goes on with the next, or with the next block. The numbers of the changes do not meet there. What follows goes: no table has any of it, as RocksDB
+//! syncs the files that are full before it writes a table of what they have.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -30,12 +36,13 @@ impl Torn {
         let mut ends = BTreeMap::new();
         for (number, file) in wal::files(dir)?.into_iter().rev() {
             let bytes = fs::read(&file).map_err(|error| failed(&file, &error))?;
-            let Written { end, last } = wal::written(&bytes, number);
-            if wal::goes_on(&bytes, number, end) {
+            let Written { end, last, .. } =
+                wal::written(&mut &bytes[..], number).map_err(|error| failed(&file, &error))?;
+            if wal::goes_on(&bytes, number, end as usize) {
                 return Ok(None);
             }
-            if end < bytes.len() {
-                ends.insert(file, end as u64);
+            if end < bytes.len() as u64 {
+                ends.insert(file, end);
             }
             if let Some(last) = last {
                 let is_whole = last >= tables && !ends.is_empty();
@@ -43,6 +50,39 @@ impl Torn {
             }
         }
         Ok(None)
+    }
+
+    /// Finds the first hole among the files of the log from number `needed` on, none of which RocksDB has been done with: changes that do not follow those
+    /// before them, any at all behind a file without a write, and what is behind the end of the last file with one. All behind is an end then, and that
+    /// file has one where its last write ends. None too where `tables`, the number of the last change that a table has, is behind: RocksDB had synced
+    /// what is missing then, so no power cut took it.
+    ///
+    /// # Errors
+    /// `Storage` when the log cannot be read.
+    pub(super) fn hole(dir: &Path, needed: u64, tables: u64) -> Result<Option<Self>> {
+        // the last file with a write, and those behind it
+        let mut ends = BTreeMap::new();
+        let (mut reached, mut goes_on, mut found) = (None, false, None);
+        for (number, file) in wal::files(dir)?.split_off(&needed) {
+            let written = File::open(&file).and_then(|mut bytes| wal::written(&mut bytes, number));
+            let written = written.map_err(|error| failed(&file, &error))?;
+            let is_behind_none = ends.values().any(|end| *end == 0);
+            let hole =
+                written.first.filter(|first| is_behind_none || reached.is_some_and(|reached| *first > reached + 1));
+            found = found.or(hole);
+            match written.last {
+                Some(last) if found.is_none() => {
+                    (reached, goes_on) = (Some(last), written.goes_on);
+                    ends = BTreeMap::from([(file, written.end)]);
+                }
+                _ => {
+                    goes_on |= written.goes_on;
+                    ends.insert(file, 0);
+                }
+            }
+        }
+        let is_whole = reached.or(found).is_some_and(|reached| reached >= tables);
+        Ok(((found.is_some() || goes_on) && is_whole).then(|| Self { dir: dir.to_owned(), ends }))
     }
 
     /// Makes the log as it is without them in an empty directory, to try it.
@@ -84,9 +124,9 @@ fn failed(path: &Path, error: &io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::config::BrokerConfig;
+    use crate::config::{BrokerConfig, Durability};
     use crate::store::wal::tests::numbered;
-    use crate::store::{Family, ReadOnly, Store, Writes};
+    use crate::store::{Family, ReadOnly, Store, Writes, unsynced};
 
     use super::*;
 
@@ -136,6 +176,92 @@ mod tests {
         assert_eq!(torn(TABLES), none, "the next file goes on, to its end");
     }
 
+    #[test]
+    fn a_hole_is_where_changes_do_not_meet() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |number: u32, writes: &[u64], cut: usize| {
+            let bytes = numbered(number, &writes.iter().map(|change| (*change, 40)).collect::<Vec<_>>());
+            fs::write(dir.path().join(format!("{number:06}.log")), &bytes[..bytes.len() - cut]).unwrap();
+            bytes.len() as u64
+        };
+        let hole = |needed, tables| -> Vec<(u64, u64)> {
+            let ends = Torn::hole(dir.path(), needed, tables).unwrap().map(|torn| torn.ends).unwrap_or_default();
+            ends.into_iter().map(|(file, end)| (wal::number(&file).unwrap(), end)).collect()
+        };
+        let one = file(7, &[5], 0);
+        let two = file(8, &[6, 7], 0);
+        for (number, writes) in [(9, &[8][..]), (11, &[9, 10]), (12, &[])] {
+            file(number, writes, 0);
+        }
+        assert_eq!(hole(0, 4), []);
+        // the last write of one in the middle is torn
+        file(8, &[6, 7], 1);
+        assert_eq!(hole(0, 6), [(8, one), (9, 0), (11, 0), (12, 0)]);
+        assert_eq!(hole(8, 6), hole(0, 6));
+        assert_eq!(hole(0, 7), [], "it was synced");
+        assert_eq!(hole(9, 7), [], "no longer needed");
+        Torn::hole(dir.path(), 0, 6).unwrap().unwrap().cut().unwrap();
+        let length = |number: u32| fs::metadata(dir.path().join(format!("{number:06}.log"))).unwrap().len();
+        assert_eq!([7, 8, 9, 11, 12].map(length), [one, one, 0, 0, 0]);
+        assert_eq!(hole(0, 4), []);
+        // the last one may be torn, and those behind it that have no write
+        file(8, &[6, 7], 0);
+        file(9, &[8], 1);
+        assert_eq!(hole(0, 4), []);
+        file(11, &[9], 0);
+        assert_eq!(hole(0, 4), [(8, two), (9, 0), (11, 0), (12, 0)], "there is one behind a file without");
+        assert_eq!(hole(9, 7), [(9, 0), (11, 0), (12, 0)], "all that is needed of the log");
+        assert_eq!(hole(9, 10), []);
+        // a file that is not there
+        fs::remove_file(dir.path().join("000009.log")).unwrap();
+        assert_eq!(hole(0, 4), [(8, two), (11, 0), (12, 0)]);
+        assert_eq!(hole(11, 7), []);
+        // a block in the middle of the last file
+        let mut long = numbered(11, &[(8, 40_000), (9, 70_000), (10, 40)]);
+        let end = numbered(11, &[(8, 40_000)]).len();
+        long[end..3 * 32_768].fill(0);
+        fs::write(dir.path().join("000011.log"), long).unwrap();
+        assert_eq!(hole(0, 4), [(11, end as u64), (12, 0)]);
+        assert_eq!(hole(0, 9), []);
+    }
+
+    #[test]
+    fn a_store_without_syncs_ends_before_the_hole_that_a_power_cut_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let durability = Durability::Os;
+        let config = BrokerConfig { data_dir: dir.path().to_path_buf(), durability, ..BrokerConfig::default() };
+        let store = Store::open(&config).unwrap();
+        let put = |family, key: &[u8]| {
+            let mut writes = Writes::new(&store);
+            writes.put(family, key, b"value");
+            store.write(writes).unwrap();
+        };
+        let logs = || wal::files(&dir.path().join("store")).unwrap();
+        put(Family::State, b"written out");
+        put(Family::Groups, b"first");
+        let (_, file) = logs().pop_last().unwrap();
+        let kept = fs::read(&file).unwrap();
+        put(Family::Groups, b"second");
+        store.db.flush_cf(&store.handle(Family::State).unwrap()).unwrap();
+        put(Family::Groups, b"third");
+        drop(store);
+        let (_, next) = logs().pop_last().unwrap();
+        assert!(next != file && fs::metadata(&next).unwrap().len() > 0);
+        fs::write(&file, &kept).unwrap();
+        let keys = |store: &Store| {
+            let keys = store.scan(Family::Groups, &[], &[0xff]).map(|entry| entry.unwrap().0);
+            keys.map(|key| String::from_utf8(key.into_vec()).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&ReadOnly::open(dir.path()).unwrap().store), ["first"], "what a server sees");
+        assert!(fs::metadata(&next).unwrap().len() > 0, "who looks changes nothing");
+        assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
+        assert!(unsynced::is_noted(dir.path()));
+        // with syncs there is no hole that a power cut left
+        let config = BrokerConfig { durability: Durability::Fsync, ..config };
+        assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
+        assert!(!unsynced::is_noted(dir.path()));
+    }
+
     /// A store of two families of which one is written out of the log, and the file of the log that has what the other needs.
     fn one_family_ahead(config: &BrokerConfig) -> PathBuf {
         let store = Store::open(config).unwrap();
@@ -156,7 +282,7 @@ mod tests {
 
     fn behind_the_end(file: &Path, torn: &[u8]) -> Vec<u8> {
         let mut bytes = fs::read(file).unwrap();
-        bytes.truncate(wal::written(&bytes, wal::number(file).unwrap()).end);
+        bytes.truncate(wal::written(&mut &bytes[..], wal::number(file).unwrap()).unwrap().end as usize);
         fs::write(file, [&bytes[..], torn].concat()).unwrap();
         bytes
     }

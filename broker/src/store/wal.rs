@@ -10,8 +10,9 @@
 //! Numbers are little endian. The CRC is rotated right by 15 bits, and then 0xa282ead8 is added.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use crate::error::{Error, Result};
 
@@ -84,32 +85,59 @@ fn unreadable(path: &Path, error: &io::Error) -> Error {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Written {
     /// Where the last one ends.
-    pub(super) end: usize,
-    /// The number of its last change; none where there is no write.
+    pub(super) end: u64,
+    /// The number of the first one's first change; none where there is no write.
+    pub(super) first: Option<u64>,
+    /// The number of the last one's last change.
     pub(super) last: Option<u64>,
+    /// Whether a whole record begins a later block, where a reader that passes over the rest of a block goes on.
+    pub(super) goes_on: bool,
 }
 
-pub(super) fn written(bytes: &[u8], number: u64) -> Written {
-    let (mut at, mut written, mut head) = (0, Written::default(), Vec::new());
-    while let Some(Record { kind, data, next }) = look(bytes, number, at) {
-        if BEGINS.contains(&kind) {
-            head.clear();
+/// Reads them, block by block.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn written(file: &mut impl Read, number: u64) -> io::Result<Written> {
+    let (mut written, mut head, mut block) = (Written::default(), Vec::new(), Vec::with_capacity(BLOCK_BYTES));
+    let mut read = |block: &mut Vec<u8>| {
+        block.clear();
+        file.take(BLOCK_BYTES as u64).read_to_end(block)
+    };
+    for start in (0..).step_by(BLOCK_BYTES) {
+        read(&mut block)?;
+        let mut at = 0;
+        while let Some(Record { kind, data, next }) = look(&block, number, at) {
+            if BEGINS.contains(&kind) {
+                head.clear();
+            }
+            if kind <= WRITE_MAX {
+                head.extend(data.iter().take(WRITE_HEAD_BYTES - head.len()));
+            }
+            if !GOES_ON.contains(&kind) {
+                written.end = start + next as u64;
+                if let Some((first, last)) = changes(&head) {
+                    written.first.get_or_insert(first);
+                    written.last = Some(last);
+                }
+            }
+            at = next;
         }
-        if kind <= WRITE_MAX {
-            head.extend(data.iter().take(WRITE_HEAD_BYTES - head.len()));
+        if begin(&block, at) < BLOCK_BYTES {
+            break;
         }
-        if !GOES_ON.contains(&kind) {
-            written = Written { end: next, last: last_change(&head).or(written.last) };
-        }
-        at = next;
     }
-    written
+    while !written.goes_on && read(&mut block)? > 0 {
+        written.goes_on = look(&block, number, 0).is_some();
+    }
+    Ok(written)
 }
 
-fn last_change(head: &[u8]) -> Option<u64> {
+/// The numbers of a write's first and last change. One without any, as a start leaves behind a log that ended early, has the number that comes next.
+fn changes(head: &[u8]) -> Option<(u64, u64)> {
     let (first, count) = head.split_first_chunk::<8>()?;
-    let count = u32::from_le_bytes(*count.first_chunk()?);
-    Some((u64::from_le_bytes(*first) + u64::from(count)).saturating_sub(1))
+    let (first, count) = (u64::from_le_bytes(*first), u32::from_le_bytes(*count.first_chunk()?));
+    Some((first, first.checked_add(u64::from(count))?.saturating_sub(1)))
 }
 
 /// Whether something of the file's own is at `at`, whole or not, or a whole record of its own begins anywhere behind. A file that RocksDB was done
@@ -250,6 +278,15 @@ pub(super) mod tests {
     fn damage(bytes: &[u8]) -> Option<usize> {
         super::damage(bytes, 9)
     }
+
+    fn writes_of(mut bytes: &[u8]) -> Written {
+        super::written(&mut bytes, 9).unwrap()
+    }
+
+    fn upto(end: usize, last: u64) -> Written {
+        Written { end: end as u64, first: Some(1), last: Some(last), goes_on: false }
+    }
+
     #[test]
     fn only_damage_with_records_behind_it_counts() {
         let whole = written(&[10, 0, 300, 5]);
@@ -292,7 +329,7 @@ pub(super) mod tests {
             let end = file.len();
             file.extend(before.get(end..).unwrap_or_default());
             assert_eq!(damage(&file), None, "{length}");
-            assert_eq!(super::written(&file, 9), Written { end, last: Some(1) });
+            assert_eq!(writes_of(&file), upto(end, 1));
             file[9] ^= 1;
             assert_eq!(damage(&file), None, "{length}: the last one, torn");
             let mut two = numbered(9, &[(1, length), (2, 12)]);
@@ -309,14 +346,15 @@ pub(super) mod tests {
         for left in 0..=12 {
             let first = BLOCK_BYTES - NUMBERED_HEADER_BYTES - left;
             let file = numbered(9, &[(1, first), (2, 70_000), (3, 40), (4, 40)]);
-            let whole = Written { end: file.len(), last: Some(4) };
-            assert_eq!(super::written(&file, 9), whole, "{left} bytes are left");
-            let torn = Written { end: file.len() - NUMBERED_HEADER_BYTES - 40, last: Some(3) };
-            assert_eq!(super::written(&file[..file.len() - 1], 9), torn);
+            assert_eq!(writes_of(&file), upto(file.len(), 4), "{left} bytes are left");
+            let torn = upto(file.len() - NUMBERED_HEADER_BYTES - 40, 3);
+            assert_eq!(writes_of(&file[..file.len() - 1]), torn);
             let mut damaged = file.clone();
             damaged[BLOCK_BYTES + 500] ^= 1;
             assert!(damage(&damaged).is_some(), "{left} bytes are left");
             assert!(super::goes_on(&damaged, 9, first));
+            let torn = writes_of(&damaged);
+            assert_eq!((torn.end, torn.last, torn.goes_on), (BLOCK_BYTES as u64 - left as u64, Some(1), true));
             // a page that reads as zeros, or as what was there before
             for was in [[0; 4096], [7; 4096]] {
                 let mut lost = file.clone();
