@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 const CHAIN: u64 = 20;
 const CRASHES: u64 = 240;
 /// To so many crashes comes one of a server that waits for the system only.
-const OS_SHARE: u64 = 12;
+const OS_SHARE: u64 = 4;
 /// After so many `millpond check` reads what is left; the next start compares it anyway.
 const CHECKED_EVERY: u64 = 5;
 /// Data directories that are tried at a time.
@@ -27,7 +27,7 @@ const ACTIONS: u32 = 200;
 #[test]
 fn without_syncs_the_last_moments_are_lost_together() {
     let _beside = beside_others();
-    outlives_the_power("os", crashes() / OS_SHARE, seed("power-os"));
+    outlives_the_power("os", crashes().div_ceil(OS_SHARE), seed("power-os"));
 }
 
 #[test]
