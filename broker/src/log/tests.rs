@@ -274,7 +274,7 @@ async fn foreign_and_newer_directories_are_refused() {
     {
         let broker = Broker::open(config.clone(), Clock::system()).await.unwrap();
         let second = Broker::open(config.clone(), Clock::system()).await.err().unwrap();
-        assert!(second.message.contains("another process"), "{second}");
+        assert!(second.message.contains("open in this process already"), "{second}");
         let newer = Change::Put(Family::Meta, b"format".to_vec(), 3u32.to_be_bytes().to_vec());
         broker.lane().commit(vec![newer], Ack::Durable).await.unwrap();
         broker.stop().await.unwrap();

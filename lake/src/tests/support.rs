@@ -90,7 +90,7 @@ impl Bench {
         for _ in 0..500 {
             match Broker::open(config.clone(), Clock::system()).await {
                 Ok(broker) => return self.broker = broker,
-                Err(error) if error.to_string().contains("another process uses it") => {}
+                Err(error) if error.to_string().contains("open in this process already") => {}
                 Err(error) => panic!("{error}"),
             }
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
