@@ -43,8 +43,7 @@ fn crashes() -> u64 {
 /// Chains of so many crashes in all.
 fn outlives_the_power(durability: &'static str, crashes: u64, seed: u64) {
     let started = Instant::now();
-    let (next, crashed, cut, early, acknowledged) =
-        <(AtomicU64, AtomicU64, AtomicU64, AtomicU64, AtomicU64)>::default();
+    let [next, crashed, cut, early, holes, acknowledged] = [const { AtomicU64::new(0) }; 6];
     thread::scope(|scope| {
         let chains = || {
             loop {
@@ -56,6 +55,7 @@ fn outlives_the_power(durability: &'static str, crashes: u64, seed: u64) {
                 crashed.fetch_add(done.crashed, Ordering::Relaxed);
                 cut.fetch_add(done.cut, Ordering::Relaxed);
                 early.fetch_add(done.early, Ordering::Relaxed);
+                holes.fetch_add(done.holes, Ordering::Relaxed);
                 acknowledged.fetch_add(done.model.acknowledged, Ordering::Relaxed);
             }
         };
@@ -64,7 +64,9 @@ fn outlives_the_power(durability: &'static str, crashes: u64, seed: u64) {
     });
     let (crashed, cut, early) = (crashed.into_inner(), cut.into_inner(), early.into_inner());
     eprintln!(
-        "power, {durability}: {crashed} crashes ({cut} power cuts, {early} before the server was ready), {} records acknowledged, {:?}",
+        "power, {durability}: {crashed} crashes ({cut} power cuts, {early} before the server was ready), {} logs with holes, \
+         {} records acknowledged, {:?}",
+        holes.into_inner(),
         acknowledged.into_inner(),
         started.elapsed()
     );
@@ -82,6 +84,8 @@ struct Chain {
     crashed: u64,
     cut: u64,
     early: u64,
+    /// Starts that ended the log before a hole.
+    holes: u64,
 }
 
 impl Chain {
@@ -90,7 +94,7 @@ impl Chain {
         let faults = Faults::new(&scratch.path("disk"), seed);
         let model = Model::new(StdRng::seed_from_u64(seed ^ 1), durability == "os");
         let random = StdRng::seed_from_u64(seed);
-        Chain { seed, durability, random, scratch, faults, model, crashed: 0, cut: 0, early: 0 }
+        Chain { seed, durability, random, scratch, faults, model, crashed: 0, cut: 0, early: 0, holes: 0 }
     }
 
     fn run(mut self) -> Chain {
@@ -104,6 +108,9 @@ impl Chain {
             self.faults.arm(plan);
             if let Some((mut process, address)) = self.faults.start(&config) {
                 assert!(!synced || !process.stderr().contains("acknowledged are lost"), "{}", process.tail());
+                let has_hole = process.stderr().contains("left a hole in the log");
+                assert!(!synced || !has_hole, "{}", process.tail());
+                self.holes += u64::from(has_hole);
                 let lived = self.model.live(&address, ACTIONS);
                 if lived.is_err() {
                     assert!(self.faults.ended(&mut process), "the server hung up\n{}", process.tail());
