@@ -18,7 +18,7 @@ help:
 	@echo "make bench   the benches, against Apache Kafka, Flink and Spark too: about half an hour (BENCH_ONLY=..., benches/settings.rs)"
 	@echo "make kills   kill -9 servers with views, joins, merges and a lake on HDFS, 300 times each (KILLS=...)"
 	@echo "make cases   compute 100,000 random views again (CASES=...)"
-	@echo "make soak    an hour under half of the most it takes: what grows (BENCH_SOAK_MINUTES=...)"
+	@echo "make soak    an hour under half of the most it takes: what grows, and Apache Kafka beside it (BENCH_SOAK_MINUTES=...)"
 	@echo "make web     the page's third-party parts (npm ci)"
 	@echo "make setup   only install what is missing for a build"
 

@@ -90,6 +90,8 @@ pub struct Settings {
     pub lake_rows: usize,
     /// `BENCH_SOAK_MINUTES`: how long `make soak` loads the broker.
     pub soak_minutes: usize,
+    /// `BENCH_SOAK_KAFKA_MINUTES`: how long Apache Kafka has the same load afterwards, not synced; 0 leaves it out.
+    pub soak_kafka_minutes: usize,
     /// `BENCH_SOAK_PROBE_SECONDS`: how long it looks for the most that the broker takes.
     pub soak_probe_seconds: usize,
     /// `BENCH_WRITE=1`: write `benches/RESULTS.md`, or `benches/SOAK.md`.
@@ -125,6 +127,7 @@ impl Settings {
             flink_events: number("BENCH_FLINK_EVENTS", 1_000_000, 10_000..=20_000_000)?,
             lake_rows: number("BENCH_LAKE_ROWS", 50_000_000, 10_000..=200_000_000)?,
             soak_minutes: number("BENCH_SOAK_MINUTES", 60, 2..=10_000)?,
+            soak_kafka_minutes: number("BENCH_SOAK_KAFKA_MINUTES", 5, 0..=10_000)?,
             soak_probe_seconds: number("BENCH_SOAK_PROBE_SECONDS", 20, 1..=600)?,
             write: std::env::var("BENCH_WRITE").is_ok_and(|value| value == "1"),
             brokers: chosen("BENCH_BROKERS", &BROKERS)?,

@@ -67,7 +67,7 @@ enum Command {
 }
 
 fn main() {
-    memory::bound_arenas();
+    memory::bound();
     if let Err(missing) = processor::check() {
         eprintln!("millpond: {missing}");
         program::end(1);

@@ -11,7 +11,7 @@ const FREE_BYTES_MAX: i32 = 2 * OWN_PAGES_BYTES_MIN;
 
 /// Bounds what is kept; to be called before other threads run.
 #[allow(unsafe_code, reason = "std has no call for it")]
-pub fn bound_arenas() {
+pub fn bound() {
     #[cfg(target_env = "gnu")]
     for (parameter, value) in [
         (libc::M_ARENA_MAX, ARENAS_MAX),

@@ -83,6 +83,8 @@ fn jars() -> Outcome<PathBuf> {
 
 fn kafka_properties(place: &Place) -> String {
     let Place { port, controller, .. } = place;
+    let named = |name: &str| name.trim_start_matches("KAFKA_").to_lowercase().replace('_', ".");
+    let given: String = place.variables.iter().map(|(name, value)| format!("{}={value}\n", named(name))).collect();
     format!(
         "process.roles=broker,controller\nnode.id=1\n\
          listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}\n\
@@ -90,7 +92,7 @@ fn kafka_properties(place: &Place) -> String {
          listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          controller.listener.names=CONTROLLER\ncontroller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
          offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-         transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\nlog.dirs={}\n",
+         transaction.state.log.min.isr=1\ngroup.initial.rebalance.delay.ms=0\nlog.dirs={}\n{given}",
         place.data().display()
     )
 }

@@ -64,7 +64,7 @@ impl Place {
         Self { product, folder, fsync, port: free_port(), controller: free_port(), variables: Vec::new() }
     }
 
-    /// With this variable in Millpond's environment; Kafka reads none.
+    /// With this variable in Millpond's environment, and the property that it stands for in Kafka's image: `KAFKA_LOG_DIRS` is `log.dirs`.
     pub fn with(mut self, name: &'static str, value: &'static str) -> Self {
         self.variables.push((name, value));
         self

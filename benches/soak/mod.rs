@@ -2,7 +2,8 @@
 //!
 //! First it is loaded as fast as it goes for a while; half of that rate is offered for `BENCH_SOAK_MINUTES` then, as an open loop.
 //! Once a minute it is written down how much memory, descriptors, files and disk the server has, and the delays of that minute, and how
-//! long a thread waited for a core.
+//! long a thread waited for a core. Apache Kafka, which syncs nothing, has the same load for a few minutes afterwards: what it waits for as well is
+//! the machine's.
 
 mod hiccups;
 mod minute;
@@ -28,7 +29,7 @@ use minute::{Minute, Noted, Watched};
 const PARTITIONS: i32 = 6;
 /// Retention works all the time, so the disk is bounded: 1.5 GiB of values, less than a minute's load.
 const TOPIC_SETTINGS: [(&str, &str); 2] = [("retention.bytes", "268435456"), ("segment.bytes", "33554432")];
-/// How often retention looks: with Kafka's five minutes there would be tens of GiB between two looks.
+/// How often retention looks: with Kafka's own five minutes there would be tens of GiB between two looks.
 const RETENTION_CHECK: (&str, &str) = ("KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS", "10000");
 
 /// That of the probe: without it the client would send other, smaller batches at half the rate.
@@ -42,6 +43,8 @@ struct Soak {
     /// What was offered then.
     offered: Offered,
     minutes: Vec<Minute>,
+    /// Of Apache Kafka, under what was offered.
+    kafka: Vec<Minute>,
 }
 
 /// Runs the soak and reports it.
@@ -49,28 +52,48 @@ struct Soak {
 /// # Errors
 /// A record that is not delivered or does not come back ends it.
 pub fn run(settings: &Settings, scratch: &Path) -> Outcome<()> {
-    let (name, value) = RETENTION_CHECK;
-    let place = Place::new(Product::Millpond, scratch, "soak", true).with(name, value);
-    let mut broker = place.start()?;
-    let soak = load(&broker, &place, settings).map_err(|error| broker.explain(error))?;
-    broker.stop()?;
-    slopes::publish(&soak, settings.write)
+    let during = |minutes: usize| Duration::from_secs(minutes as u64 * 60);
+    let (most, offered, minutes) = on(Product::Millpond, scratch, |broker, place| {
+        let most = probe(broker, settings)?;
+        let offered = Offered { rate: ((most / 2.0) as usize).max(1), during: during(settings.soak_minutes) };
+        eprintln!("soak: at most {most:.0} records/s, now {} for {} minutes", offered.rate, settings.soak_minutes);
+        Ok((most, offered, load(broker, place, offered)?))
+    })?;
+    let kafka = match settings.soak_kafka_minutes {
+        0 => Vec::new(),
+        minutes => on(Product::Kafka, scratch, |broker, place| {
+            load(broker, place, Offered { during: during(minutes), ..offered })
+        })?,
+    };
+    slopes::publish(&Soak { most, offered, minutes, kafka }, settings.write)
 }
 
-fn load(broker: &Running, place: &Place, settings: &Settings) -> Outcome<Soak> {
-    let probing = Target::new(&broker.bootstrap, "probe", PARTITIONS);
+/// Starts a broker, does this to it, and stops it; nothing of it stays.
+fn on<T>(product: Product, scratch: &Path, run: impl FnOnce(&Running, &Place) -> Outcome<T>) -> Outcome<T> {
+    let (name, value) = RETENTION_CHECK;
+    let place = Place::new(product, scratch, "soak", true).with(name, value);
+    let mut broker = place.start()?;
+    let ran = run(&broker, &place).map_err(|error| broker.explain(error))?;
+    broker.stop()?;
+    place.remove()?;
+    Ok(ran)
+}
+
+/// Records per second that the broker takes, and the consumer gets, as fast as it goes.
+fn probe(broker: &Running, settings: &Settings) -> Outcome<f64> {
     // the probe's consumer may fall behind, so that topic keeps everything
     load::create_topics(&broker.bootstrap, &["probe"], PARTITIONS, &[])?;
-    load::create_topics(&broker.bootstrap, &["soak"], PARTITIONS, &TOPIC_SETTINGS)?;
+    let probing = Target::new(&broker.bootstrap, "probe", PARTITIONS);
     let moved = load::flat_out(&probing, Duration::from_secs(settings.soak_probe_seconds as u64))?;
     load::delete_topics(&broker.bootstrap, &["probe"])?;
-    let most = moved.records as f64 / moved.seconds;
-    let during = Duration::from_secs(settings.soak_minutes as u64 * 60);
-    let offered = Offered { rate: ((most / 2.0) as usize).max(1), during };
-    eprintln!("soak: at most {most:.0} records/s, now {} for {} minutes", offered.rate, settings.soak_minutes);
+    Ok(moved.records as f64 / moved.seconds)
+}
+
+fn load(broker: &Running, place: &Place, offered: Offered) -> Outcome<Vec<Minute>> {
+    load::create_topics(&broker.bootstrap, &["soak"], PARTITIONS, &TOPIC_SETTINGS)?;
     let target = Target::new(&broker.bootstrap, "soak", PARTITIONS);
     let watched = Watched { pid: broker.pid(), data: place.data() };
-    Ok(Soak { most, offered, minutes: offer(&target, offered, &watched)? })
+    offer(&target, offered, &watched)
 }
 
 /// Offers the load, reads it back, and watches the server meanwhile.

@@ -19,8 +19,8 @@ const STALL_MS_MAX: f64 = 100.0;
 
 /// A figure over time.
 struct Course {
-    /// By least squares, in an hour; nothing of fewer than two minutes.
-    per_hour: Option<f64>,
+    /// By least squares, in an hour, and its standard error; nothing of fewer than three minutes.
+    per_hour: Option<(f64, f64)>,
     /// Median of the first and of the last third.
     thirds: [f64; 2],
     /// Most of the first third.
@@ -33,7 +33,7 @@ impl Course {
         let third = values.len().div_ceil(3);
         let (first, last) = (&values[..third], &values[values.len() - third..]);
         Self {
-            per_hour: slope(&values).map(|per_minute| per_minute * 60.0),
+            per_hour: slope(&values).map(|(per_minute, error)| (per_minute * 60.0, error * 60.0)),
             thirds: [median(&mut first.to_vec()), median(&mut last.to_vec())],
             first_most: most(first),
         }
@@ -50,20 +50,18 @@ impl Course {
     }
 }
 
-/// By which values grow from one to the next, by least squares.
-fn slope(values: &[f64]) -> Option<f64> {
-    if values.len() < 2 {
+/// By which values grow from one to the next, by least squares, and the standard error of that.
+fn slope(values: &[f64]) -> Option<(f64, f64)> {
+    if values.len() < 3 {
         return None;
     }
     let count = values.len() as f64;
     let (mean_at, mean) = ((count - 1.0) / 2.0, values.iter().sum::<f64>() / count);
-    let (mut with, mut square) = (0.0, 0.0);
-    for (at, value) in values.iter().enumerate() {
-        let away = at as f64 - mean_at;
-        with += away * (value - mean);
-        square += away * away;
-    }
-    Some(with / square)
+    let away = |at: usize| at as f64 - mean_at;
+    let square: f64 = (0..values.len()).map(|at| away(at) * away(at)).sum();
+    let slope = values.iter().enumerate().map(|(at, value)| away(at) * (value - mean)).sum::<f64>() / square;
+    let left: f64 = values.iter().enumerate().map(|(at, value)| (value - mean - slope * away(at)).powi(2)).sum();
+    Some((slope, (left / (count - 2.0) / square).sqrt()))
 }
 
 /// Prints the soak, and writes it where that is asked for.
@@ -81,6 +79,7 @@ pub fn publish(soak: &Soak, write: bool) -> Outcome<()> {
     )?;
     writeln!(text, "| retention | 256 MiB a partition in segments of 32 MiB, looked after every 10 s |\n")?;
     verdicts(&mut text, &soak.minutes)?;
+    beside_kafka(&mut text, soak)?;
     by_minute(&mut text, &soak.minutes)?;
     println!("{text}");
     if write {
@@ -96,9 +95,10 @@ fn verdicts(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
         return Err("a soak of no whole minute says nothing: give BENCH_SOAK_MINUTES more".into());
     }
     let resident = Course::of(minutes, |one| one.resident_mib);
-    let resident_ok = resident.per_hour.is_some_and(|slope| slope <= RESIDENT_MIB_PER_HOUR_MAX);
+    let resident_ok = resident.per_hour.is_some_and(|(slope, _)| slope <= RESIDENT_MIB_PER_HOUR_MAX);
     let rows = [
         ("resident MiB", resident, format!("≤ {RESIDENT_MIB_PER_HOUR_MAX} per hour"), resident_ok),
+        no_growth("resident MiB, least", Course::of(minutes, |one| one.resident_range_mib[0])),
         no_growth("descriptors", Course::of(minutes, |one| one.descriptors)),
         no_growth("files", Course::of(minutes, |one| one.files)),
         no_growth("disk MiB", Course::of(minutes, |one| one.disk_mib)),
@@ -106,16 +106,45 @@ fn verdicts(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
         drifting("end to end p99 ms", Course::of(minutes, |one| one.end_to_end_ms[1])),
     ];
     writeln!(text, "## After {warm_up} minutes of warm-up\n")?;
-    writeln!(text, "Slope by least squares over the minutes; thirds by their medians.\n")?;
+    writeln!(text, "Slope by least squares over the minutes, ± its standard error; thirds by their medians.\n")?;
     writeln!(
         text,
         "| figure | per hour | first third | last third | drift | target | reached |\n|---|---|---|---|---|---|---|"
     )?;
     for (figure, course, target, reached) in rows {
-        let per_hour = course.per_hour.map_or_else(|| "—".to_owned(), |slope| format!("{slope:+.2}"));
+        let per_hour =
+            course.per_hour.map_or_else(|| "—".to_owned(), |(slope, error)| format!("{slope:+.2} ± {error:.2}"));
         let ([first, last], drift) = (course.thirds, course.drift() * 100.0);
         let reached = if reached { "yes" } else { "no" };
         writeln!(text, "| {figure} | {per_hour} | {first:.2} | {last:.2} | {drift:+.1} % | {target} | {reached} |")?;
+    }
+    writeln!(text)?;
+    Ok(())
+}
+
+/// The same load on Kafka, whose first minute warms it up: it says what this machine allows.
+fn beside_kafka(text: &mut String, Soak { minutes, kafka, .. }: &Soak) -> Outcome<()> {
+    let Some((_, kafka)) = kafka.split_first().filter(|(_, warm)| !warm.is_empty()) else { return Ok(()) };
+    writeln!(text, "## Apache Kafka under the same load, not synced\n")?;
+    writeln!(
+        text,
+        "{} minutes after Millpond's, and one of warm-up before. Medians of the minutes, and the most of one.\n\n\
+         | figure | Millpond | most | Apache Kafka | most |\n|---|---|---|---|---|",
+        kafka.len()
+    )?;
+    let figures: [(&str, fn(&Minute) -> f64); 7] = [
+        ("records/s", |one| one.records),
+        ("resident MiB", |one| one.resident_mib),
+        ("produce p50 ms", |one| one.produce_ms[0]),
+        ("produce p99 ms", |one| one.produce_ms[1]),
+        ("produce p99.9 ms", |one| one.produce_ms[2]),
+        ("end to end p99 ms", |one| one.end_to_end_ms[1]),
+        ("end to end p99.9 ms", |one| one.end_to_end_ms[2]),
+    ];
+    for (name, figure) in figures {
+        let of = |minutes| (median(&mut over(minutes, figure)), most(&over(minutes, figure)));
+        let ((ours, our_most), (theirs, their_most)) = (of(minutes), of(kafka));
+        writeln!(text, "| {name} | {ours:.2} | {our_most:.2} | {theirs:.2} | {their_most:.2} |")?;
     }
     writeln!(text)?;
     Ok(())
@@ -159,12 +188,14 @@ fn by_minute(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
     )?;
     writeln!(
         text,
-        "| minute | records/s | resident MiB | descriptors | files | disk MiB | produce p50 ms | p99 | p99.9 | \
-         end to end p50 | p99 | p99.9 | machine p99 | p99.9 |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
+        "| minute | records/s | resident MiB | least | most | descriptors | files | disk MiB | produce p50 ms | p99 | p99.9 | \
+         end to end p50 | p99 | p99.9 | machine p99 | p99.9 |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|"
     )?;
     for (at, one) in minutes.iter().enumerate().step_by(minutes.len().div_ceil(LINES_MAX).max(1)) {
-        let Minute { records, resident_mib, descriptors, files, disk_mib, produce_ms, end_to_end_ms, hiccup_ms } = one;
-        write!(text, "| {} | {records:.0} | {resident_mib:.1} | {descriptors} | {files} | {disk_mib:.0} |", at + 1)?;
+        let Minute { records, descriptors, files, disk_mib, produce_ms, end_to_end_ms, hiccup_ms, .. } = one;
+        let (resident, [least, most]) = (one.resident_mib, one.resident_range_mib);
+        write!(text, "| {} | {records:.0} | {resident:.1} | {least:.1} | {most:.1} |", at + 1)?;
+        write!(text, " {descriptors} | {files} | {disk_mib:.0} |")?;
         for quantile in produce_ms.iter().chain(end_to_end_ms).chain(&hiccup_ms[1..]) {
             write!(text, " {quantile:.2} |")?;
         }

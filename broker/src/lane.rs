@@ -72,7 +72,7 @@ impl Lane {
         let (queue, submissions) = mpsc::channel();
         let (failure, failed) = watch::channel(None);
         let stopping = Arc::new(AtomicBool::new(false));
-        let noted = Acknowledged::open(&config.data_dir, store.position());
+        let noted = Acknowledged::open(&config.data_dir, &store);
         let mut writer = LaneWriter {
             store,
             clock,

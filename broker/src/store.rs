@@ -62,6 +62,8 @@ pub struct Store {
     buckets: Buckets,
     trash: Trash,
     poison: OnceLock<Error>,
+    /// Whether the log before this start was written without syncs.
+    was_unsynced: bool,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
     /// Given back last.
@@ -82,7 +84,10 @@ impl Store {
         let numbers = buckets::listed(&dir).map_err(|e| unusable(&dir, &e))?;
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
         let data_dir = &config.data_dir;
-        cut_hole(data_dir)?;
+        let was_unsynced = unsynced::is_noted(data_dir);
+        if was_unsynced {
+            cut_hole(data_dir)?;
+        }
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
         let db = match open() {
             Err(error) if is_ahead(error.as_ref()) && cut_torn(data_dir, (&numbers, &cache))? => open(),
@@ -96,14 +101,23 @@ impl Store {
         };
         noted.map_err(|e| unusable(data_dir, &e))?;
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
-        let store = Self::of((db, held), cache, buckets, Trash::of(data_dir));
+        let store = Self { was_unsynced, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
     }
 
     fn of((db, held): (Db, Held), cache: Cache, buckets: Buckets, trash: Trash) -> Self {
-        Self { db, cache, buckets, trash, poison: OnceLock::new(), syncs: AtomicU64::new(0), _held: held }
+        Self {
+            db,
+            cache,
+            buckets,
+            trash,
+            poison: OnceLock::new(),
+            was_unsynced: false,
+            syncs: AtomicU64::new(0),
+            _held: held,
+        }
     }
 
     fn check_format(&self, fresh: bool, dir: &Path) -> Result<()> {
@@ -255,6 +269,11 @@ impl Store {
     /// Number of the last change that was written.
     pub fn position(&self) -> u64 {
         self.db.latest_sequence_number()
+    }
+
+    /// Whether what was acknowledged before this start may be missing after a power cut, as it was written without syncs.
+    pub(crate) fn was_unsynced(&self) -> bool {
+        self.was_unsynced
     }
 
     /// The failure after which nothing is written any more, if there was one.
@@ -430,11 +449,8 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// Cuts off what lies behind a hole, if the log was written without syncs and a power cut left one.
+/// Cuts off what lies behind a hole of a log that was written without syncs, if a power cut left one.
 fn cut_hole(data_dir: &Path) -> Result<()> {
-    if !unsynced::is_noted(data_dir) {
-        return Ok(());
-    }
     let dir = data_dir.join("store");
     // another process's: opening it says so
     let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(()) };

@@ -12,6 +12,8 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use crate::store::Store;
+
 const FILE: &str = "acknowledged";
 const BYTES: usize = 12;
 
@@ -21,8 +23,8 @@ pub(super) struct Acknowledged {
 }
 
 impl Acknowledged {
-    /// Opens the note of the store that is at `position` now, and logs what the store has lost.
-    pub(super) fn open(data_dir: &Path, position: u64) -> Self {
+    /// Opens the note of this store, and logs what it has lost.
+    pub(super) fn open(data_dir: &Path, store: &Store) -> Self {
         let at = data_dir.join(FILE);
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&at);
         let file = opened
@@ -33,9 +35,16 @@ impl Acknowledged {
             .ok();
         let mut noted = [0; BYTES];
         let read = file.as_ref().is_some_and(|file| file.read_exact_at(&mut noted, 0).is_ok());
-        if let Some(lost) = decode(&noted).filter(|_| read).and_then(|noted| noted.checked_sub(position))
-            && lost > 0
-        {
+        let position = store.position();
+        let lost = decode(&noted).filter(|_| read).and_then(|noted| noted.checked_sub(position)).unwrap_or(0);
+        if lost > 0 && store.was_unsynced() {
+            tracing::warn!(
+                lost,
+                position,
+                "changes that were acknowledged are lost: with durability = \"os\" a power cut may take the last ones. Have producers send \
+                 again what they still know; if there was no power cut, check the disk"
+            );
+        } else if lost > 0 {
             tracing::error!(
                 lost,
                 position,

@@ -1,13 +1,13 @@
 //! What a power cut leaves of a log that a start must not take as it is.
 //!
-//! Behind the last write, where RocksDB takes it for damage. It syncs a file of the log that is full, cuts
-//! off what that file was before, and notes that a family is written out and goes on in the next file. When the power goes now, the cutting may be taken
-//! back, and nothing of the next file be there. Then RocksDB meets bytes that are no write, believes that writes are missing that the family
-//! has, and opens the store no more. That none is missing shows in what is there: nothing of the file's own, and changes as far as any table has.
+//! Behind the last write, where RocksDB takes it for damage. It syncs a file of the log that is full, cuts off what that file was before, and
+//! notes that a family is written out and goes on in the next file. When the power goes now, the cutting may be taken back, and nothing of the
+//! next file be there. Then RocksDB meets bytes that are no write, believes that writes are missing that the family has, and opens the store no
+//! more. That none is missing shows in what is there: nothing of the file's own, and changes as far as any table has.
 //!
-//! Behind a hole, where the log was written without syncs: the device may have the next file and not the end of this one, and RocksDB, which takes what is
-//! missing for the end, goes on with the next, or with the next block. The numbers of the changes do not meet there. What follows goes: no table has any of it, as RocksDB
-//! syncs the files that are full before it writes a table of what they have.
+//! Behind a hole, where the log was written without syncs: the device may have the next file and not the end of this one, and RocksDB, which
+//! takes what is missing for the end, goes on with the next, or with the next block. The numbers of the changes do not meet there. What follows
+//! goes: no table has any of it, as RocksDB syncs the files that are full before it writes a table of what they have.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -38,7 +38,7 @@ impl Torn {
             let bytes = fs::read(&file).map_err(|error| failed(&file, &error))?;
             let Written { end, last, .. } =
                 wal::written(&mut &bytes[..], number).map_err(|error| failed(&file, &error))?;
-            if wal::goes_on(&bytes, number, end as usize) {
+            if wal::is_followed(&bytes, number, end as usize) {
                 return Ok(None);
             }
             if end < bytes.len() as u64 {

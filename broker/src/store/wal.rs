@@ -142,7 +142,7 @@ fn changes(head: &[u8]) -> Option<(u64, u64)> {
 
 /// Whether something of the file's own is at `at`, whole or not, or a whole record of its own begins anywhere behind. A file that RocksDB was done
 /// with is on the device and has neither behind its last write.
-pub(super) fn goes_on(bytes: &[u8], number: u64, at: usize) -> bool {
+pub(super) fn is_followed(bytes: &[u8], number: u64, at: usize) -> bool {
     let is_own = |at| bears(bytes, number, at);
     let may_be_own =
         |at: &usize| is_own(*at) || bytes.get(at + TYPE_AT).is_some_and(|kind| WITHOUT_NUMBER.contains(kind));
@@ -336,7 +336,7 @@ pub(super) mod tests {
             two.extend(before.get(two.len()..).unwrap_or_default());
             two[9] ^= 1;
             assert_eq!(damage(&two), Some(0), "{length}: one of its own follows");
-            assert!(super::goes_on(&two, 9, 0));
+            assert!(super::is_followed(&two, 9, 0));
         }
     }
 
@@ -352,7 +352,7 @@ pub(super) mod tests {
             let mut damaged = file.clone();
             damaged[BLOCK_BYTES + 500] ^= 1;
             assert!(damage(&damaged).is_some(), "{left} bytes are left");
-            assert!(super::goes_on(&damaged, 9, first));
+            assert!(super::is_followed(&damaged, 9, first));
             let torn = writes_of(&damaged);
             assert_eq!((torn.end, torn.last, torn.goes_on), (BLOCK_BYTES as u64 - left as u64, Some(1), true));
             // a page that reads as zeros, or as what was there before
