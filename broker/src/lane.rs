@@ -1,4 +1,4 @@
-//! The commit lane: the one writer. It drains its queue into one `WriteBatch` (group commit), writes it, syncs it as
+//! The commit lane: the one writer. It drains its queue into a group (group commit), writes it in one `WriteBatch` or several, syncs it as
 //! `durability` says, then publishes positions, answers and wakes. Commits take effect in the order of submission, each
 //! of them wholly or not at all. After a failed write or sync nothing is acknowledged any more.
 //!
@@ -45,6 +45,10 @@ struct Submission {
 
 /// Most bytes of batches that one group commit takes in.
 const GROUP_BYTES_MAX: usize = 16 << 20;
+/// Most bytes of batches that are written at once, whole commits as they are; the larger a group is, the more it is written in parts. What is staged is
+/// read twice when it is written, for the log and for the memtable, and is in the core's own cache still: groups of 5 to 10 MiB that were
+/// written whole took a quarter more CPU, and a sixth more time.
+const WRITE_BYTES_MAX: usize = 512 << 10;
 /// Most commits of one group.
 const GROUP_COMMITS_MAX: usize = 4096;
 /// Room for what a commit writes beside its batches: keys, index, the producer's state.
@@ -207,17 +211,26 @@ struct Staged {
     _share: Option<Arc<OwnedSemaphorePermit>>,
 }
 
+/// A group that is written and not yet synced.
+#[derive(Default)]
+struct Written {
+    staged: Vec<Staged>,
+    effects: Vec<Effect>,
+    /// Whether it changes anything.
+    changed: bool,
+}
+
 impl LaneWriter {
     fn run(&mut self, submissions: &mpsc::Receiver<Submission>) {
         while let Ok(first) = submissions.recv() {
+            let mut bytes = submitted_bytes(&first);
             let mut group = vec![first];
-            let mut bytes = submitted_bytes(&group[0]);
             while bytes < GROUP_BYTES_MAX && group.len() < GROUP_COMMITS_MAX {
                 let Ok(next) = submissions.try_recv() else { break };
                 bytes += submitted_bytes(&next);
                 group.push(next);
             }
-            if let Err(error) = self.commit_group(group, bytes) {
+            if let Err(error) = self.commit_group(group) {
                 tracing::error!(%error, "nothing is acknowledged any more");
                 self.failure.send_replace(Some(error));
                 return;
@@ -225,27 +238,10 @@ impl LaneWriter {
         }
     }
 
-    fn commit_group(&mut self, group: Vec<Submission>, bytes: usize) -> Result<()> {
+    fn commit_group(&mut self, group: Vec<Submission>) -> Result<()> {
         let store = self.store.clone();
         store.buckets().turn();
-        let mut writes = Writes::with_room(&store, bytes + group.len() * COMMIT_BYTES);
-        let mut effects = Vec::new();
-        let mut staged = Vec::with_capacity(group.len());
-        let now = self.clock.now_ms();
-        for Submission { changes, ack, reply, memory } in group {
-            match self.check(&changes) {
-                Ok(verdicts) => {
-                    let appended = self.stage(changes, &verdicts, now, (&mut writes, &mut effects))?;
-                    staged.push(Staged { ack, reply, appended, _share: memory.map(RequestMemory::into_share) });
-                }
-                Err(error) if error.kind == Kind::Storage => return Err(error),
-                Err(error) => drop(reply.send(Err(error))),
-            }
-        }
-        let changed = !writes.is_empty();
-        if changed {
-            self.write(writes)?;
-        }
+        let Written { staged, effects, changed } = self.write_group(&store, group)?;
         let (early, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|one| self.sync && one.ack == Ack::Written);
         early.into_iter().for_each(Staged::answer);
         if changed && (self.sync || effects.iter().any(Effect::takes_files)) {
@@ -256,6 +252,49 @@ impl LaneWriter {
         }
         self.publish(effects)?;
         late.into_iter().for_each(Staged::answer);
+        Ok(())
+    }
+
+    /// Writes a group in parts. A crash amid them leaves the first ones, of which nobody was told.
+    fn write_group(&mut self, store: &Store, group: Vec<Submission>) -> Result<Written> {
+        let mut written = Written::default();
+        let now = self.clock.now_ms();
+        let mut rest = group.into_iter().peekable();
+        while let Some(first) = rest.next() {
+            let mut bytes = submitted_bytes(&first);
+            let mut part = vec![first];
+            while let Some(next) = rest.next_if(|next| bytes + submitted_bytes(next) <= WRITE_BYTES_MAX) {
+                bytes += submitted_bytes(&next);
+                part.push(next);
+            }
+            let writes = Writes::with_room(store, bytes + part.len() * COMMIT_BYTES);
+            self.write_part(part, now, writes, &mut written)?;
+        }
+        Ok(written)
+    }
+
+    fn write_part(
+        &mut self,
+        part: Vec<Submission>,
+        now: TimestampMs,
+        mut writes: Writes<'_>,
+        written: &mut Written,
+    ) -> Result<()> {
+        for Submission { changes, ack, reply, memory } in part {
+            match self.check(&changes) {
+                Ok(verdicts) => {
+                    let appended = self.stage(changes, &verdicts, now, (&mut writes, &mut written.effects))?;
+                    let share = memory.map(RequestMemory::into_share);
+                    written.staged.push(Staged { ack, reply, appended, _share: share });
+                }
+                Err(error) if error.kind == Kind::Storage => return Err(error),
+                Err(error) => drop(reply.send(Err(error))),
+            }
+        }
+        if !writes.is_empty() {
+            written.changed = true;
+            self.write(writes)?;
+        }
         Ok(())
     }
 
