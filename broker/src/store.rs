@@ -8,6 +8,7 @@ mod buckets;
 mod entries;
 mod family;
 mod held;
+mod mend;
 mod options;
 mod read_only;
 mod torn;
@@ -32,9 +33,10 @@ pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 pub use family::Family;
 use held::Held;
+use mend::{cut_hole, cut_torn};
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
-use read_only::{Families, Lock, is_ahead};
+use read_only::is_ahead;
 pub(crate) use trash::Trash;
 pub use wal::DamagedLog;
 
@@ -447,29 +449,6 @@ impl Iterator for Scan<'_> {
         let entry = self.next_ref()?;
         Some(entry.map(|(key, value)| (Box::from(key), Box::from(value))))
     }
-}
-
-/// Cuts off what lies behind a hole of a log that was written without syncs, if a power cut left one.
-fn cut_hole(data_dir: &Path) -> Result<()> {
-    let dir = data_dir.join("store");
-    // another process's: opening it says so
-    let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(()) };
-    let Some(torn) = read_only::find_hole(&dir)? else { return Ok(()) };
-    tracing::warn!(
-        ?torn,
-        "a power cut left a hole in the log, which was written without syncs: what lies behind it is cut off"
-    );
-    torn.cut()
-}
-
-/// Cuts off what a power cut left behind the end of the log, if that is why RocksDB refused the store.
-fn cut_torn(data_dir: &Path, families: Families<'_>) -> Result<bool> {
-    let dir = data_dir.join("store");
-    let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(false) };
-    let Some((_, torn)) = read_only::open_without_torn(&dir, families, data_dir) else { return Ok(false) };
-    tracing::warn!(?torn, "the power went as a file of the log was done with: what that was before is cut off");
-    torn.cut()?;
-    Ok(true)
 }
 
 /// All families to open: those that are always there, and these buckets.
