@@ -5,7 +5,6 @@
 //! The queue needs no bound of its own: what clients have under way is bounded by the connections' memory budget, and
 //! the engine, the lake and the coordinators wait for each commit before they make the next.
 
-mod acknowledged;
 mod change;
 mod full;
 mod staging;
@@ -31,9 +30,8 @@ use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, ProducerState, Verdict};
 use crate::log::{Partition, Stability, Writer};
-use crate::store::{Family, Store, Writes};
+use crate::store::{Acknowledged, Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
-use acknowledged::Acknowledged;
 pub(crate) use change::RequestMemory;
 pub use change::{Ack, Append, Appended, Change, Marker, Origin};
 use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
@@ -269,7 +267,8 @@ impl LaneWriter {
         Ok(())
     }
 
-    /// Writes a group in parts. A crash amid them leaves the first ones, of which nobody was told.
+    /// Writes a group in parts. A crash amid them leaves the first ones, of which nobody was told. A power cut may leave later ones without those
+    /// before: the log has a hole then, at which a start ends it (`store/torn`).
     fn write_group(&mut self, store: &Store, group: Vec<Submission>) -> Result<Written> {
         let mut written = Written::default();
         let now = self.clock.now_ms();

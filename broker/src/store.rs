@@ -4,6 +4,7 @@
 //! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`, its
 //! buckets, `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
+mod acknowledged;
 mod buckets;
 mod entries;
 mod family;
@@ -29,6 +30,7 @@ use rocksdb::{
 use crate::config::{BrokerConfig, Durability};
 use crate::error::{Error, Kind, Result};
 
+pub(crate) use acknowledged::Acknowledged;
 pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 pub use family::Family;
@@ -87,9 +89,7 @@ impl Store {
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
         let data_dir = &config.data_dir;
         let was_unsynced = unsynced::is_noted(data_dir);
-        if was_unsynced {
-            cut_hole(data_dir)?;
-        }
+        cut_hole(data_dir)?;
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
         let db = match open() {
             Err(error) if is_ahead(error.as_ref()) && cut_torn(data_dir, (&numbers, &cache))? => open(),

@@ -47,6 +47,19 @@ fn group(name: &str) -> GroupId {
     GroupId(text(name))
 }
 
+/// Version of Produce requests.
+const PRODUCE: i16 = 11;
+
+fn produce_request_of(place: (&str, i32), records: Bytes, transaction: Option<&str>) -> ProduceRequest {
+    let data = produce_request::PartitionProduceData::default().with_index(place.1).with_records(Some(records));
+    let data = produce_request::TopicProduceData::default().with_name(topic(place.0)).with_partition_data(vec![data]);
+    ProduceRequest::default()
+        .with_transactional_id(transaction.map(|id| TransactionalId(text(id))))
+        .with_acks(-1)
+        .with_timeout_ms(10_000)
+        .with_topic_data(vec![data])
+}
+
 impl Caller {
     pub fn connect(address: &str) -> Answer<Caller> {
         Client::try_connect(address).map(Caller).map_err(|_| Lost)
@@ -65,17 +78,22 @@ impl Caller {
 
     /// Error code and base offset.
     pub fn try_produce(&mut self, place: (&str, i32), records: Bytes, transaction: Option<&str>) -> Answer<(i16, i64)> {
-        let data = produce_request::PartitionProduceData::default().with_index(place.1).with_records(Some(records));
-        let data =
-            produce_request::TopicProduceData::default().with_name(topic(place.0)).with_partition_data(vec![data]);
-        let request = ProduceRequest::default()
-            .with_transactional_id(transaction.map(|id| TransactionalId(text(id))))
-            .with_acks(-1)
-            .with_timeout_ms(10_000)
-            .with_topic_data(vec![data]);
-        let answer = self.ask(&request, 11)?;
+        let answer = self.ask(&produce_request_of(place, records, transaction), PRODUCE)?;
         let partition = &answer.responses[0].partition_responses[0];
         Ok((partition.error_code, partition.base_offset))
+    }
+
+    /// Sends one more request before the answers to those that were sent so.
+    pub fn send_produce(&mut self, place: (&str, i32), records: Bytes) -> Answer<()> {
+        self.0.send(&produce_request_of(place, records, None), PRODUCE).map_err(|_| Lost)
+    }
+
+    /// The base offset that the next answer tells, behind which so many are still due.
+    pub fn produced(&mut self, behind: usize) -> Answer<i64> {
+        let answer = self.0.receive::<ProduceRequest>(PRODUCE, behind as i32).map_err(|_| Lost)?;
+        let partition = &answer.responses[0].partition_responses[0];
+        answered("Produce", partition.error_code)?;
+        Ok(partition.base_offset)
     }
 
     /// A producer's identity; a transaction that its predecessor left open is aborted.

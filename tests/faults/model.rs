@@ -48,6 +48,8 @@ const TRIMMED: &str = "trimmed";
 const PAIR: &str = "pair";
 const PLAIN: &str = "plain";
 const KEYS: u64 = 6;
+/// Batches that an idempotent producer sends before it waits for an answer: as many of its last ones are known again.
+const UNANSWERED_MAX: usize = 5;
 /// When everything happened.
 const WRITTEN_MS: i64 = 1_768_896_000_000;
 
@@ -62,15 +64,23 @@ fn value(n: u64) -> String {
 #[derive(Debug, Default)]
 struct Counted {
     acknowledged: u64,
-    /// Records of one batch after these that were sent and not answered.
-    pending: u64,
+    /// Records of the batches after these that were sent and not answered.
+    pending: Vec<u64>,
 }
 
 impl Counted {
-    /// All that was acknowledged, unless it may be lost from the end, and of the batch under way all or nothing.
+    fn of(acknowledged: u64) -> Counted {
+        Counted { acknowledged, pending: Vec::new() }
+    }
+
+    /// All that was acknowledged, unless it may be lost from the end, and the first of the batches under way, each wholly or not at all.
     fn compare(&self, place: &str, (start, records): (i64, &Records), forgets: bool) -> u64 {
         let end = start as u64 + records.len() as u64;
-        let possible = [self.acknowledged, self.acknowledged + self.pending];
+        let mut possible = vec![self.acknowledged];
+        possible.extend(self.pending.iter().scan(self.acknowledged, |end, count| {
+            *end += count;
+            Some(*end)
+        }));
         assert!(possible.contains(&end) || forgets && end < possible[0], "{place} ends at {end}: {self:?}");
         for (expected, (offset, found)) in (start..).zip(records) {
             assert_eq!(*offset, expected, "{place}: offsets follow one another");
@@ -182,13 +192,13 @@ impl Model {
             let counted = &mut self.ledger[partition];
             let end = counted.compare(LEDGER, (start, &records), self.forgets);
             if self.forgets {
-                *counted = Counted { acknowledged: end, pending: 0 };
+                *counted = Counted::of(end);
                 self.producer = None;
             }
         }
         let (start, records) = caller.read((TRIMMED, 0), false)?;
         let end = self.trimmed.compare(TRIMMED, (start, &records), self.forgets);
-        self.trimmed = Counted { acknowledged: end, pending: 0 };
+        self.trimmed = Counted::of(end);
         self.trimmed_start.settle("the log start of trimmed", start, self.forgets);
         self.plain.settle("the group's offset", caller.offset_of((LEDGER, PLAIN))?, self.forgets);
         self.compare_kept(caller)?;
@@ -199,7 +209,7 @@ impl Model {
     /// As a producer does that was not answered: the same batches again. They are there once.
     fn resend(&mut self, caller: &mut Caller) -> Answer<()> {
         for partition in 0..2 {
-            if self.ledger[partition].pending > 0 {
+            if !self.ledger[partition].pending.is_empty() {
                 self.send(caller, partition)?;
             }
         }
@@ -278,7 +288,10 @@ impl Model {
 
     fn append(&mut self, caller: &mut Caller) -> Answer<()> {
         let partition = self.random.random_range(0..2);
-        self.ledger[partition].pending = self.random.random_range(1..=4);
+        // a producer that waits for no answer has many of its batches committed in one group
+        let batches =
+            if self.random.random_range(0..4) == 0 { self.random.random_range(2..=UNANSWERED_MAX) } else { 1 };
+        self.ledger[partition].pending = (0..batches).map(|_| self.random.random_range(1..=4)).collect();
         self.send(caller, partition)
     }
 
@@ -292,23 +305,31 @@ impl Model {
                 *self.producer.insert(new)
             }
         };
-        let Counted { acknowledged, pending } = self.ledger[partition];
-        let records: Vec<PlainRecord> = (acknowledged..acknowledged + pending).map(|n| record(value(n))).collect();
-        let sequence = (acknowledged - self.producer_from[partition]) as i32;
-        let identity = Identity { producer_id, epoch, sequence, transactional: false };
-        let answer = caller.produce((LEDGER, partition as i32), batch(&records, identity), None)?;
-        assert_eq!(answer, acknowledged as i64, "{LEDGER}-{partition}, {pending} records");
-        self.ledger[partition] = Counted { acknowledged: acknowledged + pending, pending: 0 };
-        self.acknowledged += pending;
+        let mut from = self.ledger[partition].acknowledged;
+        for count in self.ledger[partition].pending.clone() {
+            let records: Vec<PlainRecord> = (from..from + count).map(|n| record(value(n))).collect();
+            let sequence = (from - self.producer_from[partition]) as i32;
+            let identity = Identity { producer_id, epoch, sequence, transactional: false };
+            caller.send_produce((LEDGER, partition as i32), batch(&records, identity))?;
+            from += count;
+        }
+        while let [count, rest @ ..] = &self.ledger[partition].pending[..] {
+            let (count, acknowledged) = (*count, self.ledger[partition].acknowledged);
+            let answer = caller.produced(rest.len())?;
+            assert_eq!(answer, acknowledged as i64, "{LEDGER}-{partition}, {count} records");
+            self.ledger[partition].acknowledged += count;
+            self.ledger[partition].pending.remove(0);
+            self.acknowledged += count;
+        }
         Ok(())
     }
 
     fn append_trimmed(&mut self, caller: &mut Caller) -> Answer<()> {
         let next = self.trimmed.acknowledged;
-        self.trimmed.pending = 1;
+        self.trimmed.pending = vec![1];
         let answer = caller.produce((TRIMMED, 0), batch(&[record(value(next))], Identity::default()), None)?;
         assert_eq!(answer, next as i64, "{TRIMMED}");
-        self.trimmed = Counted { acknowledged: next + 1, pending: 0 };
+        self.trimmed = Counted::of(next + 1);
         Ok(())
     }
 

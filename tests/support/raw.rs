@@ -75,7 +75,7 @@ impl Client {
     /// One request and its answer.
     pub fn call<R: Request>(&mut self, request: &R, version: i16) -> Result<R::Response, String> {
         self.send(request, version)?;
-        self.receive::<R>(version)
+        self.receive::<R>(version, 0)
     }
 
     /// Sends without waiting.
@@ -95,13 +95,14 @@ impl Client {
         self.send_bytes(&frame)
     }
 
-    /// The next answer, which must be to the last request.
-    pub fn receive<R: Request>(&mut self, version: i16) -> Result<R::Response, String> {
+    /// The next answer, which must be to the last request but `behind`.
+    pub fn receive<R: Request>(&mut self, version: i16, behind: i32) -> Result<R::Response, String> {
         let mut frame = self.read_frame()?;
         let header =
             ResponseHeader::decode(&mut frame, R::Response::header_version(version)).map_err(|e| e.to_string())?;
-        if header.correlation_id != self.correlation {
-            return Err(format!("answer to request {} instead of {}", header.correlation_id, self.correlation));
+        let wanted = self.correlation - behind;
+        if header.correlation_id != wanted {
+            return Err(format!("answer to request {} instead of {wanted}", header.correlation_id));
         }
         remember(R::KEY, version, &frame);
         let answer = R::Response::decode(&mut frame, version).map_err(|e| e.to_string())?;

@@ -1,8 +1,8 @@
-//! A full disk: the group that finds no space is kept, and written once there is room. Until then nothing of it is answered or
-//! visible; readers go on, and records of clients are refused (disk.rs).
+//! A full disk: the part of a group that finds no space is kept, and written once there is room. Until then nothing of the group is answered
+//! or visible; readers go on, and records of clients are refused (disk.rs).
 //!
 //! RocksDB applies nothing of a write that its log had no space for. It begins a new log once it has flushed what it holds in memory,
-//! which it tries by itself every five seconds; then the group is written as if for the first time. A failed sync is another matter:
+//! which it tries by itself every five seconds; then the part is written as if for the first time. A failed sync is another matter:
 //! nobody knows what the device has, so the store is given up.
 
 use std::sync::atomic::Ordering;
@@ -28,7 +28,7 @@ impl Lane {
 }
 
 impl LaneWriter {
-    /// Writes a group, and waits for space where the disk has none.
+    /// Writes a part of a group, and waits for space where the disk has none.
     pub(super) fn write(&self, writes: Writes<'_>) -> Result<()> {
         if !self.room.is_scarce() {
             return self.store.write(writes); // without the copy that another try would need

@@ -5,15 +5,15 @@ use std::path::Path;
 use super::read_only::{self, Families, Lock};
 use crate::error::Result;
 
-/// Cuts off what lies behind a hole of a log that was written without syncs, if a power cut left one.
+/// Cuts off what lies behind a hole of the log, if a power cut left one.
 pub(super) fn cut_hole(data_dir: &Path) -> Result<()> {
     let dir = data_dir.join("store");
     // another process's: opening it says so
     let Ok(_alone) = read_only::lock(&dir, data_dir, Lock::Alone) else { return Ok(()) };
-    let Some(torn) = read_only::find_hole(&dir)? else { return Ok(()) };
+    let Some(torn) = read_only::find_hole(data_dir)? else { return Ok(()) };
     tracing::warn!(
         ?torn,
-        "a power cut left a hole in the log, which was written without syncs: what lies behind it is cut off"
+        "a power cut left a hole in the log: what lies behind it, which no sync had reached, is cut off"
     );
     torn.cut()
 }

@@ -11,7 +11,8 @@ use super::held::Held;
 use super::torn::Torn;
 use super::wal::{DamagedLog, damaged_logs};
 use super::{
-    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors, unsynced,
+    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, acknowledged, buckets, database_options,
+    descriptors, unsynced,
 };
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
@@ -28,6 +29,8 @@ pub struct ReadOnly {
     /// Why RocksDB would refuse to open it for a server, if it would; it was opened nevertheless.
     pub refused: Option<String>,
     dir: PathBuf,
+    /// The number of the last change that was acknowledged, where that is known.
+    acknowledged: Option<u64>,
 }
 
 impl ReadOnly {
@@ -49,8 +52,7 @@ impl ReadOnly {
         let numbers = buckets::listed(&dir).map_err(|error| unopened(&dir, &error))?;
         let families = (&numbers[..], &cache);
         let scratch = std::env::temp_dir();
-        let hole = if unsynced::is_noted(data_dir) { find_hole(&dir)? } else { None };
-        let opened = match hole {
+        let opened = match find_hole(data_dir)? {
             Some(hole) => open_without(&hole, &dir, families, &scratch)?,
             None => open(&dir, families, &dir, true).or_else(|error| {
                 let without = is_ahead(error.as_ref()).then(|| open_without_torn(&dir, families, &scratch));
@@ -64,17 +66,17 @@ impl ReadOnly {
             }
         };
         let store = Store::of((db, held), cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
-        let opened = Self { _lock: lock, store, refused, dir };
+        let opened = Self { _lock: lock, store, refused, dir, acknowledged: acknowledged::noted(data_dir) };
         check_version(&opened.store, data_dir)?;
         Ok(opened)
     }
 
-    /// Files of the write-ahead log that are damaged before their end: a start would pass over what lies behind.
+    /// Files of the write-ahead log that are damaged where something was acknowledged: a start would pass over what lies behind.
     ///
     /// # Errors
     /// `Storage` when one cannot be read.
     pub fn damaged_logs(&self) -> Result<Vec<DamagedLog>> {
-        damaged_logs(&self.dir)
+        damaged_logs(&self.dir, self.acknowledged)
     }
 }
 
@@ -167,13 +169,16 @@ fn open_without(torn: &Torn, dir: &Path, families: Families<'_>, scratch: &Path)
     Ok(open(dir, families, logs.path(), true))
 }
 
-/// Finds a hole in the log of a store. None where RocksDB cannot open it at all, which opening it says.
+/// Finds a hole that a power cut left in the log of a store: not one behind which something was acknowledged after a sync, which is damage. None
+/// where RocksDB cannot open it at all, which opening it says.
 ///
 /// # Errors
 /// `Storage` when the log cannot be read.
-pub(super) fn find_hole(dir: &Path) -> Result<Option<Torn>> {
-    let Ok(Tables { last, log }) = tables(dir) else { return Ok(None) };
-    Torn::hole(dir, log, last)
+pub(super) fn find_hole(data_dir: &Path) -> Result<Option<Torn>> {
+    let dir = data_dir.join("store");
+    let Ok(Tables { last, log }) = tables(&dir) else { return Ok(None) };
+    let acknowledged = if unsynced::is_noted(data_dir) { None } else { acknowledged::noted(data_dir) };
+    Torn::hole(&dir, log, last.max(acknowledged.unwrap_or(0)))
 }
 
 /// What a store knows without its log.

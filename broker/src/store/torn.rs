@@ -5,9 +5,10 @@
 //! next file be there. Then RocksDB meets bytes that are no write, believes that writes are missing that the family has, and opens the store no
 //! more. That none is missing shows in what is there: nothing of the file's own, and changes as far as any table has.
 //!
-//! Behind a hole, where the log was written without syncs: the device may have the next file and not the end of this one, and RocksDB, which
-//! takes what is missing for the end, goes on with the next, or with the next block. The numbers of the changes do not meet there. What follows
-//! goes: no table has any of it, as RocksDB syncs the files that are full before it writes a table of what they have.
+//! Behind a hole, in what no sync had reached: all of it where the log was written without syncs, else the last group of commits, which is written in
+//! parts. The device may have the next file and not the end of this one, and RocksDB, which takes what is missing for the end, goes on with
+//! the next, or with the next block. The numbers of the changes do not meet there. What follows goes: no table has any of it, as RocksDB syncs
+//! the files that are full before it writes a table of what they have.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -54,12 +55,12 @@ impl Torn {
 
     /// Finds the first hole among the files of the log from number `needed` on, none of which RocksDB has been done with: changes that do not follow those
     /// before them, any at all behind a file without a write, and what is behind the end of the last file with one. All behind is an end then, and that
-    /// file has one where its last write ends. None too where `tables`, the number of the last change that a table has, is behind: RocksDB had synced
-    /// what is missing then, so no power cut took it.
+    /// file has one where its last write ends. None too where `synced`, the number of the last change that a table has or that was acknowledged after a
+    /// sync, is behind: what is missing was synced then, so no power cut took it.
     ///
     /// # Errors
     /// `Storage` when the log cannot be read.
-    pub(super) fn hole(dir: &Path, needed: u64, tables: u64) -> Result<Option<Self>> {
+    pub(super) fn hole(dir: &Path, needed: u64, synced: u64) -> Result<Option<Self>> {
         // the last file with a write, and those behind it
         let mut ends = BTreeMap::new();
         let (mut reached, mut goes_on, mut found) = (None, false, None);
@@ -81,7 +82,7 @@ impl Torn {
                 }
             }
         }
-        let is_whole = reached.or(found).is_some_and(|reached| reached >= tables);
+        let is_whole = reached.or(found).is_some_and(|reached| reached >= synced);
         Ok(((found.is_some() || goes_on) && is_whole).then(|| Self { dir: dir.to_owned(), ends }))
     }
 
@@ -126,7 +127,7 @@ fn failed(path: &Path, error: &io::Error) -> Error {
 mod tests {
     use crate::config::{BrokerConfig, Durability};
     use crate::store::wal::tests::numbered;
-    use crate::store::{Family, ReadOnly, Store, Writes, unsynced};
+    use crate::store::{Acknowledged, Family, ReadOnly, Store, Writes, unsynced};
 
     use super::*;
 
@@ -225,41 +226,61 @@ mod tests {
         assert_eq!(hole(0, 9), []);
     }
 
-    #[test]
-    fn a_store_without_syncs_ends_before_the_hole_that_a_power_cut_left() {
-        let dir = tempfile::tempdir().unwrap();
-        let durability = Durability::Os;
-        let config = BrokerConfig { data_dir: dir.path().to_path_buf(), durability, ..BrokerConfig::default() };
+    /// A store of three writes to a family, of which a power cut took the second: it is in a file of the log, and the third in the next, which is
+    /// given as well. The first is acknowledged, or all of them.
+    fn with_hole(dir: &Path, durability: Durability, all: bool) -> (BrokerConfig, PathBuf) {
+        let config = BrokerConfig { data_dir: dir.to_path_buf(), durability, ..BrokerConfig::default() };
         let store = Store::open(&config).unwrap();
         let put = |family, key: &[u8]| {
             let mut writes = Writes::new(&store);
             writes.put(family, key, b"value");
             store.write(writes).unwrap();
         };
-        let logs = || wal::files(&dir.path().join("store")).unwrap();
+        let last = || wal::files(&dir.join("store")).unwrap().pop_last().unwrap().1;
         put(Family::State, b"written out");
         put(Family::Groups, b"first");
-        let (_, file) = logs().pop_last().unwrap();
+        let acknowledged = Acknowledged::open(dir, &store);
+        let file = last();
         let kept = fs::read(&file).unwrap();
         put(Family::Groups, b"second");
         store.db.flush_cf(&store.handle(Family::State).unwrap()).unwrap();
         put(Family::Groups, b"third");
+        if all {
+            acknowledged.note(store.position());
+        }
         drop(store);
-        let (_, next) = logs().pop_last().unwrap();
+        let next = last();
         assert!(next != file && fs::metadata(&next).unwrap().len() > 0);
         fs::write(&file, &kept).unwrap();
-        let keys = |store: &Store| {
-            let keys = store.scan(Family::Groups, &[], &[0xff]).map(|entry| entry.unwrap().0);
-            keys.map(|key| String::from_utf8(key.into_vec()).unwrap()).collect::<Vec<_>>()
-        };
-        assert_eq!(keys(&ReadOnly::open(dir.path()).unwrap().store), ["first"], "what a server sees");
-        assert!(fs::metadata(&next).unwrap().len() > 0, "who looks changes nothing");
-        assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
-        assert!(unsynced::is_noted(dir.path()));
-        // with syncs there is no hole that a power cut left
-        let config = BrokerConfig { durability: Durability::Fsync, ..config };
-        assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
-        assert!(!unsynced::is_noted(dir.path()));
+        (config, next)
+    }
+
+    fn keys(store: &Store) -> Vec<String> {
+        let keys = store.scan(Family::Groups, &[], &[0xff]).map(|entry| entry.unwrap().0);
+        keys.map(|key| String::from_utf8(key.into_vec()).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_store_ends_before_the_hole_that_a_power_cut_left() {
+        for durability in [Durability::Os, Durability::Fsync] {
+            let dir = tempfile::tempdir().unwrap();
+            let (config, next) = with_hole(dir.path(), durability, durability == Durability::Os);
+            assert_eq!(keys(&ReadOnly::open(dir.path()).unwrap().store), ["first"], "what a server sees");
+            assert!(fs::metadata(&next).unwrap().len() > 0, "who looks changes nothing");
+            assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
+            assert_eq!(unsynced::is_noted(dir.path()), durability == Durability::Os);
+            let config = BrokerConfig { durability: Durability::Fsync, ..config };
+            assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
+            assert!(!unsynced::is_noted(dir.path()), "from now on what is acknowledged is synced");
+        }
+    }
+
+    /// It is damage then, and all that is there is left as it is.
+    #[test]
+    fn nothing_is_cut_behind_which_something_was_acknowledged_after_a_sync() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, _) = with_hole(dir.path(), Durability::Fsync, true);
+        assert_eq!(keys(&Store::open(&config).unwrap()), ["first", "third"]);
     }
 
     /// A store of two families of which one is written out of the log, and the file of the log that has what the other needs.

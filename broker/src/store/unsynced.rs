@@ -1,9 +1,11 @@
-//! Whether the log may have holes, because it is written without waiting for the device: a file beside the store says so.
+//! Whether what was acknowledged may be missing from the log, because it is written without waiting for the device: a file beside the store says
+//! so.
 //!
 //! ```text
 //! <data_dir>/unsynced    empty: there from before the first write of a server with `durability = "os"` until one with `fsync` has opened the store
 //! ```
-//! A start with `fsync` has all of the log before it in synced tables, and syncs each write from then on: what is missing then is a loss.
+//! A start with `fsync` has all of the log before it in synced tables, and syncs each group from then on before it acknowledges any of it: what was
+//! acknowledged and is missing then is a loss.
 
 use std::fs::{self, File};
 use std::io;

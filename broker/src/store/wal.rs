@@ -46,15 +46,18 @@ pub struct DamagedLog {
     pub lost_bytes: u64,
 }
 
-/// Looks at every file of the write-ahead log in `dir`.
+/// Looks at every file of the write-ahead log in `dir`. What is behind `acknowledged`, the number of the last change that was, nobody was told of: a
+/// power cut may have torn it anywhere, and a start goes without. Where the number is not known, all counts.
 ///
 /// # Errors
 /// `Storage` when one cannot be read.
-pub(super) fn damaged_logs(dir: &Path) -> Result<Vec<DamagedLog>> {
-    let mut damaged = Vec::new();
+pub(super) fn damaged_logs(dir: &Path, acknowledged: Option<u64>) -> Result<Vec<DamagedLog>> {
+    let (mut damaged, mut reached) = (Vec::new(), None);
     for (number, path) in files(dir)? {
         let bytes = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-        if let Some(at) = damage(&bytes, number) {
+        reached = written(&mut &bytes[..], number).map_err(|error| unreadable(&path, &error))?.last.or(reached);
+        let is_told = acknowledged.zip(reached).is_none_or(|(acknowledged, reached)| acknowledged > reached);
+        if let Some(at) = damage(&bytes, number).filter(|_| is_told) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             damaged.push(DamagedLog { name, at: at as u64, lost_bytes: (bytes.len() - at) as u64 });
         }
@@ -158,8 +161,8 @@ struct Record<'a> {
     next: usize,
 }
 
-/// Where a record is damaged behind which another write begins. Each write is synced before the next one is made, so a power cut tears
-/// the last one at most, if `durability` is not `os`. The file has a `number`.
+/// Where a record is damaged behind which another write begins. The writes of one group are synced together, so a power cut may tear any of the last
+/// group's, and without syncs of more. The file has a `number`.
 fn damage(bytes: &[u8], number: u64) -> Option<usize> {
     let look = |at| look(bytes, number, at);
     let mut at = 0;

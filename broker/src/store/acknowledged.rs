@@ -6,25 +6,25 @@
 //! ```
 //! RocksDB ends its recovery at the first record of its log that cannot be read, as it must after a power cut, and says nothing of what
 //! came behind. A start that finds the store behind the note has lost what was acknowledged, and says so. The note is written after
-//! each sync and never synced itself: after a power cut it may be an old one, which says less, or torn, which says nothing.
+//! each sync and synced itself at a start only: after a power cut it may be an old one, which says less.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use crate::store::Store;
+use super::Store;
 
 const FILE: &str = "acknowledged";
 const BYTES: usize = 12;
 
 /// The note. Holds: its file, if there can be one. The commit lane alone writes it.
-pub(super) struct Acknowledged {
+pub(crate) struct Acknowledged {
     file: Option<File>,
 }
 
 impl Acknowledged {
     /// Opens the note of this store, and logs what it has lost.
-    pub(super) fn open(data_dir: &Path, store: &Store) -> Self {
+    pub(crate) fn open(data_dir: &Path, store: &Store) -> Self {
         let at = data_dir.join(FILE);
         let opened = File::options().read(true).write(true).create(true).truncate(false).open(&at);
         let file = opened
@@ -33,10 +33,8 @@ impl Acknowledged {
                 tracing::warn!(%path, %error, "what is acknowledged cannot be noted, so damage to it would not be seen");
             })
             .ok();
-        let mut noted = [0; BYTES];
-        let read = file.as_ref().is_some_and(|file| file.read_exact_at(&mut noted, 0).is_ok());
         let position = store.position();
-        let lost = decode(&noted).filter(|_| read).and_then(|noted| noted.checked_sub(position)).unwrap_or(0);
+        let lost = file.as_ref().and_then(read).and_then(|noted| noted.checked_sub(position)).unwrap_or(0);
         if lost > 0 && store.was_unsynced() {
             tracing::warn!(
                 lost,
@@ -52,16 +50,31 @@ impl Acknowledged {
                  backup or have producers send again what they still know"
             );
         }
-        Self { file }
+        let opened = Self { file };
+        opened.note(position);
+        // without it a power cut may leave none, and what was acknowledged before could not be told from what was not
+        opened.file.iter().for_each(|file| drop(file.sync_all()));
+        opened
     }
 
     /// All changes up to `position` are as durable as they will be, and are acknowledged now.
-    pub(super) fn note(&self, position: u64) {
+    pub(crate) fn note(&self, position: u64) {
         if let Some(file) = &self.file {
             // one that cannot be written leaves an older one, which says less
             let _ = file.write_all_at(&encode(position), 0);
         }
     }
+}
+
+/// The number of the last change that was acknowledged, as far as that is known.
+pub(super) fn noted(data_dir: &Path) -> Option<u64> {
+    read(&File::open(data_dir.join(FILE)).ok()?)
+}
+
+fn read(file: &File) -> Option<u64> {
+    let mut noted = [0; BYTES];
+    file.read_exact_at(&mut noted, 0).ok()?;
+    decode(&noted)
 }
 
 fn encode(position: u64) -> [u8; BYTES] {
