@@ -142,7 +142,7 @@ impl Chain {
         let action = if random.random_range(0..5) == 0 { Action::Kill } else { Action::Cut };
         let (classes, kinds, at) = match random.random_range(0..10) {
             0..=2 => (CHANGES, ANY, random.random_range(1..=90)),
-            3..=5 => (CHANGES, ANY, random.random_range(90..=220)),
+            3..=5 => (CHANGES, ANY, random.random_range(90..=500)),
             6 => (SYNC, WAL, random.random_range(1..=40)),
             7 => (WRITE, WAL, random.random_range(1..=40)),
             8 => (CHANGES, MANIFEST | CURRENT, random.random_range(1..=16)),
