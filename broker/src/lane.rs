@@ -30,7 +30,7 @@ use crate::log::compaction::CleanState;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{self, ProducerState, Verdict};
 use crate::log::{Partition, Stability, Writer};
-use crate::store::{Acknowledged, Family, Store, Writes};
+use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 pub(crate) use change::RequestMemory;
 pub use change::{Ack, Append, Appended, Change, Marker, Origin};
@@ -76,13 +76,11 @@ impl Lane {
         let (queue, submissions) = mpsc::channel();
         let (failure, failed) = watch::channel(None);
         let stopping = Arc::new(AtomicBool::new(false));
-        let noted = Acknowledged::open(&config.data_dir, &store);
         let mut writer = LaneWriter {
             store,
             clock,
             counters,
             room,
-            noted,
             stopping: stopping.clone(),
             sync: config.durability == Durability::Fsync,
             tail_bytes_max: config.tail_cache_bytes,
@@ -174,7 +172,6 @@ struct LaneWriter {
     clock: Clock,
     counters: Arc<Counters>,
     room: Arc<Room>,
-    noted: Acknowledged,
     stopping: Arc<AtomicBool>,
     sync: bool,
     tail_bytes_max: usize,
@@ -260,7 +257,7 @@ impl LaneWriter {
             store.sync()?;
         }
         if changed {
-            self.noted.note(store.position());
+            store.acknowledge();
         }
         self.publish(effects)?;
         late.into_iter().for_each(Staged::answer);

@@ -30,7 +30,7 @@ use rocksdb::{
 use crate::config::{BrokerConfig, Durability};
 use crate::error::{Error, Kind, Result};
 
-pub(crate) use acknowledged::Acknowledged;
+use acknowledged::Acknowledged;
 pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 pub use family::Family;
@@ -66,8 +66,7 @@ pub struct Store {
     buckets: Buckets,
     trash: Trash,
     poison: OnceLock<Error>,
-    /// Whether the log before this start was written without syncs.
-    was_unsynced: bool,
+    acknowledged: Acknowledged,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
     /// Given back last.
@@ -88,7 +87,6 @@ impl Store {
         let numbers = buckets::listed(&dir).map_err(|e| unusable(&dir, &e))?;
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
         let data_dir = &config.data_dir;
-        let was_unsynced = unsynced::is_noted(data_dir);
         cut_hole(data_dir)?;
         let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
         let db = match open() {
@@ -97,13 +95,14 @@ impl Store {
         };
         let db = db.map_err(|e| unusable(&dir, &e))?;
         // the log before this start is in tables, and the one from here on has no write yet
+        let acknowledged = Acknowledged::open(data_dir, db.latest_sequence_number());
         let noted = match config.durability {
             Durability::Fsync => unsynced::clear(data_dir),
             Durability::Os => unsynced::note(data_dir),
         };
         noted.map_err(|e| unusable(data_dir, &e))?;
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
-        let store = Self { was_unsynced, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
+        let store = Self { acknowledged, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
@@ -116,7 +115,7 @@ impl Store {
             buckets,
             trash,
             poison: OnceLock::new(),
-            was_unsynced: false,
+            acknowledged: Acknowledged::default(),
             syncs: AtomicU64::new(0),
             _held: held,
         }
@@ -253,6 +252,15 @@ impl Store {
         live.ok().flatten().unwrap_or(0)
     }
 
+    /// Forgets what is noted beside the store of a data directory, as of one that was there before.
+    ///
+    /// # Errors
+    /// `Storage` when a note cannot be removed.
+    pub fn forget_notes(data_dir: &Path) -> Result<()> {
+        let forgotten = acknowledged::remove(data_dir).and_then(|()| unsynced::clear(data_dir));
+        forgotten.map_err(|e| Error::storage(format!("{}: {e}", data_dir.display())))
+    }
+
     /// Every family that is there now.
     pub fn families(&self) -> Vec<Family> {
         Family::ALL.into_iter().chain(self.buckets.all()).collect()
@@ -273,9 +281,9 @@ impl Store {
         self.db.latest_sequence_number()
     }
 
-    /// Whether what was acknowledged before this start may be missing after a power cut, as it was written without syncs.
-    pub(crate) fn was_unsynced(&self) -> bool {
-        self.was_unsynced
+    /// Notes that all that was written is as durable as it will be, and is acknowledged now. The lane's.
+    pub(crate) fn acknowledge(&self) {
+        self.acknowledged.note(self.position());
     }
 
     /// The failure after which nothing is written any more, if there was one.

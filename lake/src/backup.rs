@@ -242,6 +242,8 @@ pub async fn restore((url, access): (&str, &Access), name: Option<&str>, data_di
     for file in &manifest.files {
         copy_down(&objects, (name, file), staged.join(&file.path)).await?;
     }
+    // what is noted of a store that was here before would be taken for this one's
+    broker::Store::forget_notes(data_dir)?;
     for dir in [LAKE_DIR, STORE_DIR] {
         let (from, to) = (staged.join(dir), data_dir.join(dir));
         if from.exists() {
@@ -467,8 +469,12 @@ mod tests {
             assert!(!data.path().join("store").exists());
         }
         objects.put_small(&at, write("store/CURRENT", checksum(0, b"x")).into()).await.unwrap();
+        for noted in ["acknowledged", "unsynced"] {
+            std::fs::write(data.path().join(noted), "of a store that was here before").unwrap();
+        }
         assert_eq!(restore((&url, &access), Some(&name), data.path()).await.unwrap().files, 1);
         assert_eq!(std::fs::read(data.path().join("store/CURRENT")).unwrap(), b"x");
+        assert!(!data.path().join("acknowledged").exists() && !data.path().join("unsynced").exists());
         let again = restore((&url, &access), None, data.path()).await.unwrap_err();
         assert_eq!(again.kind, LakeErrorKind::Refused);
         let absent = restore((&url, &access), Some("x"), &data.path().join("other")).await.unwrap_err();

@@ -8,34 +8,35 @@
 //! came behind. A start that finds the store behind the note has lost what was acknowledged, and says so. The note is written after
 //! each sync and synced itself at a start only: after a power cut it may be an old one, which says less.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Store;
+use super::unsynced;
 
 const FILE: &str = "acknowledged";
 const BYTES: usize = 12;
 
 /// The note. Holds: its file, if there can be one. The commit lane alone writes it.
-pub(crate) struct Acknowledged {
+#[derive(Default)]
+pub(super) struct Acknowledged {
     file: Option<File>,
 }
 
 impl Acknowledged {
-    /// Opens the note of this store, and logs what it has lost.
-    pub(crate) fn open(data_dir: &Path, store: &Store) -> Self {
-        let at = data_dir.join(FILE);
-        let opened = File::options().read(true).write(true).create(true).truncate(false).open(&at);
-        let file = opened
+    /// Opens the note of the store that is at `position` now, all of it on the device, and logs what the store has lost.
+    pub(super) fn open(data_dir: &Path, position: u64) -> Self {
+        let noted = noted(data_dir);
+        let file = begin(data_dir, position)
             .inspect_err(|error| {
-                let path = at.display();
+                let path = data_dir.join(FILE);
+                let path = path.display();
                 tracing::warn!(%path, %error, "what is acknowledged cannot be noted, so damage to it would not be seen");
             })
             .ok();
-        let position = store.position();
-        let lost = file.as_ref().and_then(read).and_then(|noted| noted.checked_sub(position)).unwrap_or(0);
-        if lost > 0 && store.was_unsynced() {
+        let lost = noted.and_then(|noted| noted.checked_sub(position)).unwrap_or(0);
+        if lost > 0 && unsynced::is_noted(data_dir) {
             tracing::warn!(
                 lost,
                 position,
@@ -50,15 +51,11 @@ impl Acknowledged {
                  backup or have producers send again what they still know"
             );
         }
-        let opened = Self { file };
-        opened.note(position);
-        // without it a power cut may leave none, and what was acknowledged before could not be told from what was not
-        opened.file.iter().for_each(|file| drop(file.sync_all()));
-        opened
+        Self { file }
     }
 
     /// All changes up to `position` are as durable as they will be, and are acknowledged now.
-    pub(crate) fn note(&self, position: u64) {
+    pub(super) fn note(&self, position: u64) {
         if let Some(file) = &self.file {
             // one that cannot be written leaves an older one, which says less
             let _ = file.write_all_at(&encode(position), 0);
@@ -66,14 +63,32 @@ impl Acknowledged {
     }
 }
 
-/// The number of the last change that was acknowledged, as far as that is known.
-pub(super) fn noted(data_dir: &Path) -> Option<u64> {
-    read(&File::open(data_dir.join(FILE)).ok()?)
+/// Writes the note of a start, and syncs it and its name: a power cut may leave an older one otherwise, or none, and nobody could tell what was
+/// acknowledged from what was not.
+fn begin(data_dir: &Path, position: u64) -> io::Result<File> {
+    let at = data_dir.join(FILE);
+    let file = File::options().write(true).create(true).truncate(false).open(&at)?;
+    file.write_all_at(&encode(position), 0)?;
+    file.sync_all()?;
+    unsynced::sync(data_dir)?;
+    Ok(file)
 }
 
-fn read(file: &File) -> Option<u64> {
+/// Removes the note.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn remove(data_dir: &Path) -> io::Result<()> {
+    match fs::remove_file(data_dir.join(FILE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The number of the last change that was acknowledged, as far as that is known.
+pub(super) fn noted(data_dir: &Path) -> Option<u64> {
     let mut noted = [0; BYTES];
-    file.read_exact_at(&mut noted, 0).ok()?;
+    File::open(data_dir.join(FILE)).ok()?.read_exact_at(&mut noted, 0).ok()?;
     decode(&noted)
 }
 

@@ -54,7 +54,7 @@ impl Torn {
     }
 
     /// Finds the first hole among the files of the log from number `needed` on, none of which RocksDB has been done with: changes that do not follow those
-    /// before them, any at all behind a file without a write, and what is behind the end of the last file with one. All behind is an end then, and that
+    /// before them, any at all behind files without any, and what is behind the end of the last file with one. All behind is an end then, and that
     /// file has one where its last write ends. None too where `synced`, the number of the last change that a table has or that was acknowledged after a
     /// sync, is behind: what is missing was synced then, so no power cut took it.
     ///
@@ -67,7 +67,7 @@ impl Torn {
         for (number, file) in wal::files(dir)?.split_off(&needed) {
             let written = File::open(&file).and_then(|mut bytes| wal::written(&mut bytes, number));
             let written = written.map_err(|error| failed(&file, &error))?;
-            let is_behind_none = ends.values().any(|end| *end == 0);
+            let is_behind_none = reached.is_none() && !ends.is_empty();
             let hole =
                 written.first.filter(|first| is_behind_none || reached.is_some_and(|reached| *first > reached + 1));
             found = found.or(hole);
@@ -82,7 +82,8 @@ impl Torn {
                 }
             }
         }
-        let is_whole = reached.or(found).is_some_and(|reached| reached >= synced);
+        // where nothing is before the hole, what is missing ends before the first that is behind
+        let is_whole = reached.or(found.map(|found| found.saturating_sub(1))).is_some_and(|reached| reached >= synced);
         Ok(((found.is_some() || goes_on) && is_whole).then(|| Self { dir: dir.to_owned(), ends }))
     }
 
@@ -127,7 +128,7 @@ fn failed(path: &Path, error: &io::Error) -> Error {
 mod tests {
     use crate::config::{BrokerConfig, Durability};
     use crate::store::wal::tests::numbered;
-    use crate::store::{Acknowledged, Family, ReadOnly, Store, Writes, unsynced};
+    use crate::store::{Family, ReadOnly, Store, Writes, unsynced};
 
     use super::*;
 
@@ -212,7 +213,8 @@ mod tests {
         file(11, &[9], 0);
         assert_eq!(hole(0, 4), [(8, two), (9, 0), (11, 0), (12, 0)], "there is one behind a file without");
         assert_eq!(hole(9, 7), [(9, 0), (11, 0), (12, 0)], "all that is needed of the log");
-        assert_eq!(hole(9, 10), []);
+        assert_eq!(hole(9, 8), hole(9, 7));
+        assert_eq!(hole(9, 9), [], "the first that is behind was synced");
         // a file that is not there
         fs::remove_file(dir.path().join("000009.log")).unwrap();
         assert_eq!(hole(0, 4), [(8, two), (11, 0), (12, 0)]);
@@ -239,14 +241,14 @@ mod tests {
         let last = || wal::files(&dir.join("store")).unwrap().pop_last().unwrap().1;
         put(Family::State, b"written out");
         put(Family::Groups, b"first");
-        let acknowledged = Acknowledged::open(dir, &store);
+        store.acknowledge();
         let file = last();
         let kept = fs::read(&file).unwrap();
         put(Family::Groups, b"second");
         store.db.flush_cf(&store.handle(Family::State).unwrap()).unwrap();
         put(Family::Groups, b"third");
         if all {
-            acknowledged.note(store.position());
+            store.acknowledge();
         }
         drop(store);
         let next = last();

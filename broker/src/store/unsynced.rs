@@ -41,6 +41,10 @@ pub(super) fn clear(data_dir: &Path) -> io::Result<()> {
     }
 }
 
-fn sync(dir: &Path) -> io::Result<()> {
+/// Syncs the names in a directory.
+///
+/// # Errors
+/// The file system's.
+pub(super) fn sync(dir: &Path) -> io::Result<()> {
     File::open(dir.join("."))?.sync_all()
 }
