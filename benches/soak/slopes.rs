@@ -127,6 +127,9 @@ fn verdicts(text: &mut String, minutes: &[Minute]) -> Outcome<()> {
     Ok(())
 }
 
+/// A figure of a minute, by its name.
+type Figure = (&'static str, fn(&Minute) -> f64);
+
 /// The same load on Kafka: it says what this machine allows.
 fn beside_kafka(text: &mut String, Soak { minutes, kafka, .. }: &Soak) -> Outcome<()> {
     if kafka.is_empty() {
@@ -140,7 +143,7 @@ fn beside_kafka(text: &mut String, Soak { minutes, kafka, .. }: &Soak) -> Outcom
          | figure | Millpond | most | Apache Kafka | most |\n|---|---|---|---|---|",
         kafka.len()
     )?;
-    let figures: [(&str, fn(&Minute) -> f64); 7] = [
+    let figures: [Figure; 7] = [
         ("records/s", |one| one.records),
         ("resident MiB", |one| one.resident_mib),
         ("produce p50 ms", |one| one.produce_ms[0]),
