@@ -88,11 +88,12 @@ pub fn watch(
         };
         let mut received = std::mem::take(&mut *arrivals.lock().expect("no holder of this lock panics"));
         let stored = machine::stored(&watched.data)?;
-        residents.sort_by(f64::total_cmp);
+        // sorts them
+        let resident_mib = median(&mut residents);
         let minute = Minute {
             records: (reported - acknowledged) as f64 / (LOOK * LOOKS_PER_MINUTE).as_secs_f64(),
             resident_range_mib: [residents[0], residents[residents.len() - 1]],
-            resident_mib: median(&mut std::mem::take(&mut residents)),
+            resident_mib,
             descriptors: machine::descriptors(watched.pid)? as f64,
             files: stored.files as f64,
             disk_mib: stored.bytes as f64 / f64::from(1 << 20),
@@ -100,6 +101,7 @@ pub fn watch(
             end_to_end_ms: quantiles(&mut received),
             hiccup_ms: quantiles(&mut hiccups.take()),
         };
+        residents.clear();
         acknowledged = reported;
         minutes.push(minute);
         eprintln!("soak: minute {}: {minute:?}", minutes.len());

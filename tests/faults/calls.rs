@@ -60,6 +60,12 @@ fn produce_request_of(place: (&str, i32), records: Bytes, transaction: Option<&s
         .with_topic_data(vec![data])
 }
 
+/// Error code and base offset of its one partition.
+fn outcome(answer: &ProduceResponse) -> (i16, i64) {
+    let partition = &answer.responses[0].partition_responses[0];
+    (partition.error_code, partition.base_offset)
+}
+
 impl Caller {
     pub fn connect(address: &str) -> Answer<Caller> {
         Client::try_connect(address).map(Caller).map_err(|_| Lost)
@@ -78,9 +84,7 @@ impl Caller {
 
     /// Error code and base offset.
     pub fn try_produce(&mut self, place: (&str, i32), records: Bytes, transaction: Option<&str>) -> Answer<(i16, i64)> {
-        let answer = self.ask(&produce_request_of(place, records, transaction), PRODUCE)?;
-        let partition = &answer.responses[0].partition_responses[0];
-        Ok((partition.error_code, partition.base_offset))
+        Ok(outcome(&self.ask(&produce_request_of(place, records, transaction), PRODUCE)?))
     }
 
     /// Sends one more request before the answers to those that were sent so.
@@ -91,9 +95,9 @@ impl Caller {
     /// The base offset that the next answer tells, behind which so many are still due.
     pub fn produced(&mut self, behind: usize) -> Answer<i64> {
         let answer = self.0.receive::<ProduceRequest>(PRODUCE, behind as i32).map_err(|_| Lost)?;
-        let partition = &answer.responses[0].partition_responses[0];
-        answered("Produce", partition.error_code)?;
-        Ok(partition.base_offset)
+        let (code, base) = outcome(&answer);
+        answered("Produce", code)?;
+        Ok(base)
     }
 
     /// A producer's identity; a transaction that its predecessor left open is aborted.
