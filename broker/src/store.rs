@@ -4,17 +4,16 @@
 //! Families and who draws their keys and values: `meta` (catalog.rs, log/keys.rs, security/records.rs, and [`FORMAT_KEY`] here), `log`, its
 //! buckets, `compacted`, `index` and `producers` (log/keys.rs), `groups` (group/records.rs), `txns` (transactions), `state` (engine), `lake` (lake).
 
-mod acknowledged;
 mod buckets;
 mod entries;
 mod family;
 mod held;
 mod mend;
+mod notes;
 mod options;
 mod read_only;
 mod torn;
 mod trash;
-mod unsynced;
 mod wal;
 
 use std::path::Path;
@@ -27,15 +26,15 @@ use rocksdb::{
     MultiThreaded, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
 };
 
-use crate::config::{BrokerConfig, Durability};
+use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
 
-use acknowledged::Acknowledged;
 pub(crate) use buckets::Buckets;
 pub use entries::{Entries, Packed};
 pub use family::Family;
 use held::Held;
 use mend::{cut_hole, cut_torn};
+use notes::Notes;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
 use read_only::is_ahead;
@@ -66,7 +65,7 @@ pub struct Store {
     buckets: Buckets,
     trash: Trash,
     poison: OnceLock<Error>,
-    acknowledged: Acknowledged,
+    notes: Notes,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
     /// Given back last.
@@ -95,14 +94,10 @@ impl Store {
         };
         let db = db.map_err(|e| unusable(&dir, &e))?;
         // the log before this start is in tables, and the one from here on has no write yet
-        let acknowledged = Acknowledged::open(data_dir, db.latest_sequence_number());
-        let noted = match config.durability {
-            Durability::Fsync => unsynced::clear(data_dir),
-            Durability::Os => unsynced::note(data_dir),
-        };
-        noted.map_err(|e| unusable(data_dir, &e))?;
+        let notes = Notes::open(data_dir, db.latest_sequence_number(), config.durability);
+        let notes = notes.map_err(|e| unusable(data_dir, &e))?;
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
-        let store = Self { acknowledged, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
+        let store = Self { notes, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
@@ -115,7 +110,7 @@ impl Store {
             buckets,
             trash,
             poison: OnceLock::new(),
-            acknowledged: Acknowledged::default(),
+            notes: Notes::default(),
             syncs: AtomicU64::new(0),
             _held: held,
         }
@@ -257,8 +252,7 @@ impl Store {
     /// # Errors
     /// `Storage` when a note cannot be removed.
     pub fn forget_notes(data_dir: &Path) -> Result<()> {
-        let forgotten = acknowledged::remove(data_dir).and_then(|()| unsynced::clear(data_dir));
-        forgotten.map_err(|e| Error::storage(format!("{}: {e}", data_dir.display())))
+        notes::forget(data_dir).map_err(|e| Error::storage(format!("{}: {e}", data_dir.display())))
     }
 
     /// Every family that is there now.
@@ -283,7 +277,7 @@ impl Store {
 
     /// Notes that all that was written is as durable as it will be, and is acknowledged now. The lane's.
     pub(crate) fn acknowledge(&self) {
-        self.acknowledged.note(self.position());
+        self.notes.acknowledge(self.position());
     }
 
     /// The failure after which nothing is written any more, if there was one.

@@ -11,8 +11,7 @@ use super::held::Held;
 use super::torn::Torn;
 use super::wal::{DamagedLog, damaged_logs};
 use super::{
-    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, acknowledged, buckets, database_options,
-    descriptors, unsynced,
+    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors, notes,
 };
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
@@ -66,7 +65,7 @@ impl ReadOnly {
             }
         };
         let store = Store::of((db, held), cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
-        let opened = Self { _lock: lock, store, refused, dir, acknowledged: acknowledged::noted(data_dir) };
+        let opened = Self { _lock: lock, store, refused, dir, acknowledged: notes::acknowledged(data_dir) };
         check_version(&opened.store, data_dir)?;
         Ok(opened)
     }
@@ -177,7 +176,7 @@ fn open_without(torn: &Torn, dir: &Path, families: Families<'_>, scratch: &Path)
 pub(super) fn find_hole(data_dir: &Path) -> Result<Option<Torn>> {
     let dir = data_dir.join("store");
     let Ok(Tables { last, log }) = tables(&dir) else { return Ok(None) };
-    let acknowledged = if unsynced::is_noted(data_dir) { None } else { acknowledged::noted(data_dir) };
+    let acknowledged = if notes::is_unsynced(data_dir) { None } else { notes::acknowledged(data_dir) };
     Torn::hole(&dir, log, last.max(acknowledged.unwrap_or(0)))
 }
 

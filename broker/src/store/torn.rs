@@ -128,7 +128,7 @@ fn failed(path: &Path, error: &io::Error) -> Error {
 mod tests {
     use crate::config::{BrokerConfig, Durability};
     use crate::store::wal::tests::numbered;
-    use crate::store::{Family, ReadOnly, Store, Writes, unsynced};
+    use crate::store::{Family, ReadOnly, Store, Writes, notes};
 
     use super::*;
 
@@ -270,10 +270,10 @@ mod tests {
             assert_eq!(keys(&ReadOnly::open(dir.path()).unwrap().store), ["first"], "what a server sees");
             assert!(fs::metadata(&next).unwrap().len() > 0, "who looks changes nothing");
             assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
-            assert_eq!(unsynced::is_noted(dir.path()), durability == Durability::Os);
+            assert_eq!(notes::is_unsynced(dir.path()), durability == Durability::Os);
             let config = BrokerConfig { durability: Durability::Fsync, ..config };
             assert_eq!(keys(&Store::open(&config).unwrap()), ["first"]);
-            assert!(!unsynced::is_noted(dir.path()), "from now on what is acknowledged is synced");
+            assert!(!notes::is_unsynced(dir.path()), "from now on what is acknowledged is synced");
         }
     }
 
