@@ -34,10 +34,12 @@ use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 pub(crate) use change::RequestMemory;
 pub use change::{Ack, Append, Appended, Change, Marker, Origin};
-use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start, submitted_bytes};
+use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start};
 
 struct Submission {
     changes: Vec<Change>,
+    /// What they write.
+    bytes: usize,
     ack: Ack,
     reply: oneshot::Sender<Result<Vec<Appended>>>,
     memory: Option<RequestMemory>,
@@ -115,8 +117,9 @@ impl Lane {
         ack: Ack,
     ) -> impl Future<Output = Result<Vec<Appended>>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
+        let bytes = changes.iter().map(Change::bytes).sum();
         let sent = match self.queue.lock().as_ref() {
-            Some(queue) => queue.send(Submission { changes, ack, reply, memory }).is_ok(),
+            Some(queue) => queue.send(Submission { changes, bytes, ack, reply, memory }).is_ok(),
             None => false,
         };
         let failed = self.failed.clone();
@@ -220,10 +223,10 @@ struct Written {
 /// The commits that are written next, and their bytes.
 fn next_part(rest: &mut Peekable<vec::IntoIter<Submission>>) -> Option<(Vec<Submission>, usize)> {
     let first = rest.next()?;
-    let mut bytes = submitted_bytes(&first);
+    let mut bytes = first.bytes;
     let mut part = vec![first];
-    while let Some(next) = rest.next_if(|next| bytes + submitted_bytes(next) <= WRITE_BYTES_MAX) {
-        bytes += submitted_bytes(&next);
+    while let Some(next) = rest.next_if(|next| bytes + next.bytes <= WRITE_BYTES_MAX) {
+        bytes += next.bytes;
         part.push(next);
     }
     Some((part, bytes))
@@ -232,11 +235,11 @@ fn next_part(rest: &mut Peekable<vec::IntoIter<Submission>>) -> Option<(Vec<Subm
 impl LaneWriter {
     fn run(&mut self, submissions: &mpsc::Receiver<Submission>) {
         while let Ok(first) = submissions.recv() {
-            let mut bytes = submitted_bytes(&first);
+            let mut bytes = first.bytes;
             let mut group = vec![first];
             while bytes < GROUP_BYTES_MAX && group.len() < GROUP_COMMITS_MAX {
                 let Ok(next) = submissions.try_recv() else { break };
-                bytes += submitted_bytes(&next);
+                bytes += next.bytes;
                 group.push(next);
             }
             if let Err(error) = self.commit_group(group) {
@@ -284,7 +287,7 @@ impl LaneWriter {
         mut writes: Writes<'_>,
         written: &mut Written,
     ) -> Result<()> {
-        for Submission { changes, ack, reply, memory } in part {
+        for Submission { changes, ack, reply, memory, .. } in part {
             match self.check(&changes) {
                 Ok(verdicts) => {
                     let appended = self.stage(changes, &verdicts, now, (&mut writes, &mut written.effects))?;
@@ -499,9 +502,12 @@ mod tests {
 
     #[test]
     fn a_group_is_written_in_parts_of_whole_commits() {
-        let of = |bytes: usize| {
-            let changes = vec![Change::Put(Family::Groups, b"key".to_vec(), vec![0; bytes - 3])];
-            Submission { changes, ack: Ack::Written, reply: oneshot::channel().0, memory: None }
+        let of = |bytes| Submission {
+            changes: Vec::new(),
+            bytes,
+            ack: Ack::Written,
+            reply: oneshot::channel().0,
+            memory: None,
         };
         let (max, half) = (WRITE_BYTES_MAX, WRITE_BYTES_MAX / 2);
         let group: Vec<_> = [half, half, 4, max, max + 1, 4, max - 4, half].map(of).into_iter().collect();

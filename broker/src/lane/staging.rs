@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Append, Appended, Change, Effect, Origin, Submission};
+use super::{Append, Appended, Change, Effect, Origin};
 use crate::error::Result;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{Kept, ProducerState};
@@ -11,11 +11,6 @@ use crate::log::segment::{Incoming, Segment};
 use crate::log::{Partition, aborted, open};
 use crate::store::{Family, Writes};
 use crate::types::{Offset, TimestampMs};
-
-/// What a commit takes of a group's bytes.
-pub(super) fn submitted_bytes(submission: &Submission) -> usize {
-    submission.changes.iter().map(Change::bytes).sum()
-}
 
 pub(super) fn duplicate(append: &Append, kept: &Kept) -> Appended {
     let append_time = append.partition.config().is_log_append_time();
