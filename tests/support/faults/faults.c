@@ -6,7 +6,7 @@
  *    ends at any byte, with pages in it that never came down (zeros), and of overwritten pages the old ones, the new ones, or both,
  *    by sectors. sync_file_range promises nothing.
  *  - of a directory: the creations, renames, links and removals since its last fsync are undone from the newest back to any of them.
- *    That a file was synced does not keep its name.
+ *    That a file was synced does not keep its name. A directory is known by the path it is opened by, without more in it than names.
  * Not modelled: a new directory is there at once, and what a process left behind that did not die by a CUT counts as written.
  * The process writes with the calls below and no others; CUT compares the lengths of files with what went through here, and ends the
  * process with status 99 instead if somebody found another way (mmap, a copied descriptor, aio).
@@ -88,9 +88,9 @@ __attribute__((constructor)) static void begin(void) {
     root_length = strlen(root);
 }
 
-/* Whether a path is one of the store's or the lake's. What RocksDB says in LOG and the LOCK are nobody's data. */
+/* Whether a path is the root, or one of the store's or the lake's below. What RocksDB says in LOG and the LOCK are nobody's data. */
 static int watched(const char *path) {
-    if (!root_length || !path || strncmp(path, root, root_length) || path[root_length] != '/') return 0;
+    if (!root_length || !path || strncmp(path, root, root_length) || (path[root_length] && path[root_length] != '/')) return 0;
     const char *name = strrchr(path, '/') + 1;
     return strncmp(name, "LOG", 3) && strcmp(name, "LOCK");
 }
@@ -330,6 +330,7 @@ static int open_watched(const char *path, int flags, mode_t mode) {
     int fd = syscall(SYS_openat, AT_FDCWD, path, flags & ~O_TRUNC, mode);
     if (fd < 0 || fd >= FDS) return fd;
     if (exists && S_ISDIR(stat.st_mode)) {
+        if (path[strlen(path) - 1] == '.') give_up("a directory is opened by another path than its files", path);
         open_directories[fd] = strdup(path);
         return fd;
     }
