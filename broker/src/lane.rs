@@ -45,6 +45,18 @@ struct Submission {
     memory: Option<RequestMemory>,
 }
 
+impl Submission {
+    fn of(
+        memory: Option<RequestMemory>,
+        changes: Vec<Change>,
+        ack: Ack,
+        reply: oneshot::Sender<Result<Vec<Appended>>>,
+    ) -> Self {
+        let bytes = changes.iter().map(Change::bytes).sum();
+        Self { changes, bytes, ack, reply, memory }
+    }
+}
+
 /// Most bytes of batches that one group commit takes in.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Most bytes of batches that are written at once, but for a commit that has more by itself; a larger group is written in parts. What is staged is
@@ -117,9 +129,9 @@ impl Lane {
         ack: Ack,
     ) -> impl Future<Output = Result<Vec<Appended>>> + Send + 'static {
         let (reply, answer) = oneshot::channel();
-        let bytes = changes.iter().map(Change::bytes).sum();
+        let submission = Submission::of(memory, changes, ack, reply);
         let sent = match self.queue.lock().as_ref() {
-            Some(queue) => queue.send(Submission { changes, bytes, ack, reply, memory }).is_ok(),
+            Some(queue) => queue.send(submission).is_ok(),
             None => false,
         };
         let failed = self.failed.clone();
@@ -502,12 +514,9 @@ mod tests {
 
     #[test]
     fn a_group_is_written_in_parts_of_whole_commits() {
-        let of = |bytes| Submission {
-            changes: Vec::new(),
-            bytes,
-            ack: Ack::Written,
-            reply: oneshot::channel().0,
-            memory: None,
+        let of = |bytes: usize| {
+            let changes = vec![Change::Put(Family::Groups, b"key".to_vec(), vec![0; bytes - 3])];
+            Submission::of(None, changes, Ack::Written, oneshot::channel().0)
         };
         let (max, half) = (WRITE_BYTES_MAX, WRITE_BYTES_MAX / 2);
         let group: Vec<_> = [half, half, 4, max, max + 1, 4, max - 4, half].map(of).into_iter().collect();

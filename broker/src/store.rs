@@ -250,7 +250,7 @@ impl Store {
     /// Forgets what is noted beside the store of a data directory, as of one that was there before.
     ///
     /// # Errors
-    /// `Storage` when a note cannot be removed.
+    /// `Storage` when a note cannot be removed for good.
     pub fn forget_notes(data_dir: &Path) -> Result<()> {
         notes::forget(data_dir).map_err(|e| Error::storage(format!("{}: {e}", data_dir.display())))
     }
@@ -480,7 +480,7 @@ fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {
     } else if text.contains("Corruption") {
         "it is damaged: restore a backup, and check the disk"
     } else {
-        "check that it exists, is yours and is writable, or name another --data-dir"
+        "check that it and its files exist and are yours to read and to write, or name another --data-dir"
     };
     Error::new(Kind::Config, format!("data directory {} cannot be opened ({text}); {next}", dir.display()))
 }

@@ -1,8 +1,10 @@
 //! The power goes at any call: hundreds of crash points here, tens of thousands by `make crash`. `MILLPOND_CRASHES` says how many,
 //! `MILLPOND_SEED` repeats a chain of them (as far as threads take their turns alike).
 
+use super::calls::Caller;
 use super::model::{CONFIG, Model};
 use crate::support::faults::*;
+use crate::support::raw::{Identity, PlainRecord, batch};
 use crate::support::server::check;
 use crate::support::{CASE_MAX, Scratch, beside_others, seed};
 use rand::rngs::StdRng;
@@ -22,6 +24,8 @@ const CHECKED_EVERY: u64 = 5;
 const BESIDE: usize = 2;
 /// What a user does in one life, at most.
 const ACTIONS: u32 = 200;
+/// Data directories in which it is looked at what a start says.
+const TOLD: u64 = 8;
 
 /// With `durability = "os"` a power cut may lose the last moments, of everything at once: what is left is a state that once was.
 #[test]
@@ -34,6 +38,37 @@ fn without_syncs_the_last_moments_are_lost_together() {
 fn what_was_acknowledged_outlives_the_power() {
     let _beside = beside_others();
     outlives_the_power("fsync", crashes(), seed("power"));
+}
+
+/// With `durability = "os"` the power may take what was acknowledged, of which a start warns; from the first server with `fsync` on it may not.
+#[test]
+fn what_the_power_took_is_told_as_what_it_may_take() {
+    let _beside = beside_others();
+    let seed = seed("power-told");
+    let mut told = 0;
+    for number in 0..TOLD {
+        let scratch = Scratch::new(&format!("power-told-{number}"));
+        let mut faults = Faults::new(&scratch.path("disk"), seed + number);
+        let mut before = "fsync";
+        for durability in ["os", "os", "fsync", "fsync"] {
+            let config = format!("[broker]\ndurability = \"{durability}\"\n[[topics]]\nname = \"told\"\n");
+            let config = scratch.write("faults.toml", &config);
+            let (mut process, address) = faults.start(&config).expect("no plan is armed");
+            let said = process.stderr();
+            assert!(before == "os" || !said.contains("acknowledged are lost"), "{}", process.tail());
+            assert!(!said.contains("restore a backup"), "{}", process.tail());
+            told += u64::from(said.contains("a power cut may take the last ones"));
+            faults.arm(Plan { classes: WRITE, kinds: WAL, at: 10, ..Plan::default() });
+            let mut caller = Caller::connect(&address.kafka).unwrap();
+            let record = PlainRecord { value: Some("value".into()), ..PlainRecord::default() };
+            while caller.produce(("told", 0), batch(std::slice::from_ref(&record), Identity::default()), None).is_ok() {
+            }
+            assert!(faults.ended(&mut process), "the server hung up\n{}", process.tail());
+            faults.disarm();
+            before = durability;
+        }
+    }
+    assert!(told > 0, "no cut took what was acknowledged");
 }
 
 fn crashes() -> u64 {

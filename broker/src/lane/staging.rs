@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Append, Appended, Change, Effect, Origin};
+use super::{Append, Appended, Effect, Origin};
 use crate::error::Result;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{Kept, ProducerState};

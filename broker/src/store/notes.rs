@@ -2,7 +2,7 @@
 //! because it is written without waiting for the device.
 //!
 //! ```text
-//! <data_dir>/acknowledged    rewritten in place, after each sync:
+//! <data_dir>/acknowledged    rewritten in place, after each group of commits:
 //!                             0  8 number of the store's last change, big endian        8  4 CRC-32C of these eight, big endian
 //! <data_dir>/unsynced        empty: there from before the first write of a server with `durability = "os"` until one with `fsync` has opened the store
 //! ```
@@ -22,7 +22,7 @@ const ACKNOWLEDGED: &str = "acknowledged";
 const ACKNOWLEDGED_BYTES: usize = 12;
 const UNSYNCED: &str = "unsynced";
 
-/// The notes of an open store. Holds: the file of `acknowledged`, if there can be one. The commit lane alone writes it.
+/// The notes of an open store. Holds: the file of `acknowledged`, but for a store that is only read. The commit lane alone writes it.
 #[derive(Default)]
 pub(super) struct Notes {
     acknowledged: Option<File>,
@@ -33,23 +33,17 @@ impl Notes {
     /// store before this returns.
     ///
     /// # Errors
-    /// The file system's, where it cannot be noted how the log is written from now on.
+    /// The file system's. An old note must not stay: it would say more than there is.
     pub(super) fn open(data_dir: &Path, position: u64, durability: Durability) -> io::Result<Self> {
         log_lost(data_dir, position);
-        let acknowledged = begin(data_dir, position)
-            .inspect_err(|error| {
-                let path = data_dir.join(ACKNOWLEDGED);
-                let path = path.display();
-                tracing::warn!(%path, %error, "what is acknowledged cannot be noted, so damage to it would not be seen");
-            })
-            .ok();
+        let acknowledged = begin(data_dir, position)?;
         match durability {
             Durability::Os => File::create(data_dir.join(UNSYNCED))?.sync_all()?,
             Durability::Fsync => remove(data_dir, UNSYNCED)?,
         }
         // at every start: the one before may have been killed between a change of a name and this
         File::open(data_dir)?.sync_all()?;
-        Ok(Self { acknowledged })
+        Ok(Self { acknowledged: Some(acknowledged) })
     }
 
     /// All changes up to `position` are as durable as they will be, and are acknowledged now.

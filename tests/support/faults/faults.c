@@ -330,7 +330,9 @@ static int open_watched(const char *path, int flags, mode_t mode) {
     int fd = syscall(SYS_openat, AT_FDCWD, path, flags & ~O_TRUNC, mode);
     if (fd < 0 || fd >= FDS) return fd;
     if (exists && S_ISDIR(stat.st_mode)) {
-        if (path[strlen(path) - 1] == '.') give_up("a directory is opened by another path than its files", path);
+        char end = path[strlen(path) - 1];
+        if (end == '/' || end == '.' || strstr(path, "//") || strstr(path, "/./") || strstr(path, "/../"))
+            give_up("a directory has more in its path than names", path);
         open_directories[fd] = strdup(path);
         return fd;
     }
