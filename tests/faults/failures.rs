@@ -87,6 +87,16 @@ fn a_start_that_fails_says_why_and_the_next_one_has_everything() {
     }
     eprintln!("failed-starts: {failed} starts failed");
     assert!(failed > 0, "no start met its fault");
+    // an old note that cannot be replaced would say more than there is
+    let (note, aside) = (faults.data_dir().join("acknowledged"), faults.data_dir().join("aside"));
+    std::fs::rename(&note, &aside).unwrap();
+    std::fs::create_dir(&note).unwrap();
+    let mut process = faults.spawn(&config);
+    let error = crate::support::server::announced(&mut process).expect_err("the note is a directory");
+    assert_eq!(process.wait(Duration::from_secs(30)).code(), Some(1), "{error}");
+    assert!(process.stderr().contains("yours to read and to write"), "{error}");
+    std::fs::remove_dir(&note).unwrap();
+    std::fs::rename(&aside, &note).unwrap();
     let (mut process, address) = faults.start(&config).expect("no plan is armed");
     model.live(&address, 20).expect("nothing fails");
     assert!(process.terminate(Duration::from_secs(30)).success(), "{}", process.tail());

@@ -25,7 +25,7 @@ const BESIDE: usize = 2;
 /// What a user does in one life, at most.
 const ACTIONS: u32 = 200;
 /// Data directories in which it is looked at what a start says.
-const TOLD: u64 = 8;
+const TOLD: u64 = 20;
 
 /// With `durability = "os"` a power cut may lose the last moments, of everything at once: what is left is a state that once was.
 #[test]
