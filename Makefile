@@ -15,7 +15,7 @@ help:
 	@echo "make test    install what is missing, build, and run every test"
 	@echo "make check   format, lints, quick tests: under three minutes when warm"
 	@echo "make crash   cut the power of a server ten thousand times: half an hour and more (CRASHES=...)"
-	@echo "make bench   the benches, against Apache Kafka, Flink and Spark too: about half an hour (BENCH_ONLY=..., benches/settings.rs)"
+	@echo "make bench   the benches, against Apache Kafka, Flink and Spark too: three quarters of an hour (BENCH_ONLY=..., benches/settings.rs)"
 	@echo "make kills   kill -9 servers with views, joins, merges and a lake on HDFS, 300 times each (KILLS=...)"
 	@echo "make cases   compute 100,000 random views again (CASES=...)"
 	@echo "make soak    an hour under half of the most it takes: what grows, and Apache Kafka beside it (BENCH_SOAK_MINUTES=...)"
