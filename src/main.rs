@@ -6,6 +6,7 @@ mod ddl;
 mod demo;
 mod evaluate;
 mod failure;
+mod fork;
 mod generate;
 mod job;
 mod load;
@@ -58,6 +59,8 @@ enum Command {
     Check(check::Args),
     /// Make a data directory of a backup
     Restore(restore::Args),
+    /// Fork a running server: another data directory of this moment, in which the same files lie, for a second server
+    Fork(fork::Args),
     /// Run the jobs of a running server, and list what ran
     #[command(subcommand)]
     Job(job::Command),
@@ -84,6 +87,7 @@ fn main() {
         Command::Ddl(args) => ddl::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Restore(args) => restore::run(&args),
+        Command::Fork(args) => fork::run(&args),
         Command::Job(command) => job::run(&command),
         Command::Topics(command) => topics::run(&command),
     };

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use std::path::Path;
 use std::time::Duration;
 
-fn system(backups: &Path) -> String {
+pub fn system(backups: &Path) -> String {
     format!(
         r#"
 topics = [{{ name = "ticks", partitions = 4 }}]
@@ -40,12 +40,12 @@ fn backup(server: &Server) -> String {
     said.split_whitespace().find(|word| word.ends_with("Z:")).unwrap().trim_end_matches(':').to_owned()
 }
 
-fn tick(id: i64) -> Value {
+pub fn tick(id: i64) -> Value {
     json!({"key": id.to_string(), "value": {"id": id, "ts": "2026-11-20T12:00:00Z"}})
 }
 
 /// Writes records over HTTP from a thread until it is told to stop; gives how many were acknowledged.
-fn writer(server: &Server, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) -> std::thread::JoinHandle<i64> {
+pub fn writer(server: &Server, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) -> std::thread::JoinHandle<i64> {
     let http = server.http.clone();
     std::thread::spawn(move || {
         let mut next = 0;
@@ -60,7 +60,7 @@ fn writer(server: &Server, stop: std::sync::Arc<std::sync::atomic::AtomicBool>) 
 }
 
 /// Reads some records as a group and commits; gives the offsets committed.
-fn commit(kafka: &str) -> i64 {
+pub fn commit(kafka: &str) -> i64 {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", kafka)
         .set("group.id", "readers")
@@ -86,7 +86,7 @@ fn commit(kafka: &str) -> i64 {
     offsets.filter_map(|offset| if let Offset::Offset(offset) = offset { Some(offset) } else { None }).sum()
 }
 
-fn committed(server: &Server) -> i64 {
+pub fn committed(server: &Server) -> i64 {
     let group = server.http.get("/v1/groups/readers");
     let offsets = group["offsets"].as_array().unwrap_or_else(|| panic!("{group}"));
     offsets.iter().filter_map(|partition| partition["committed"].as_i64()).sum()

@@ -33,6 +33,7 @@ mod evaluate;
 mod faults;
 mod fill;
 mod finals;
+mod fork;
 mod formats;
 mod freelance;
 mod fresh;

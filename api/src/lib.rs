@@ -21,6 +21,7 @@ mod error;
 mod export;
 mod figures;
 mod filters;
+mod fork;
 mod groups;
 mod hosts;
 mod jobs;

@@ -24,8 +24,8 @@ use crate::app::App;
 use crate::error::{Answer, Problem};
 use crate::hosts::Hosts;
 use crate::{
-    alerts, catalog, collect, dashboards, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page, queries,
-    registry, rest_catalog, sinks, sources, sql, status, tables, topics, transforms, verify, views,
+    alerts, catalog, collect, dashboards, fork, groups, jobs, lag, lake_admin, live, metrics, models, openapi, page,
+    queries, registry, rest_catalog, sinks, sources, sql, status, tables, topics, transforms, verify, views,
 };
 
 /// Longest time for one request other than a live stream, its body included.
@@ -131,6 +131,7 @@ fn all() -> Routes {
     let routes = lag::routes(routes);
     let routes = status::routes(routes);
     let routes = lake_admin::routes(routes);
+    let routes = fork::routes(routes);
     let routes = rest_catalog::routes(routes);
     let routes = transforms::routes(routes);
     let routes = tables::routes(routes);

@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod check;
 mod claims;
 mod clock;
+mod cluster;
 pub mod codec;
 mod cold;
 mod completion;
@@ -50,6 +51,7 @@ pub use builder::BatchBuilder;
 pub use catalog::{Catalog, NewTopic, Topic};
 pub use claims::{Claim, Claims, Usage};
 pub use clock::Clock;
+pub use cluster::rename_cluster;
 pub use cold::ColdLog;
 pub use config::{BrokerConfig, Durability, GroupConsumerConfig, ListenerConfig, MigrationPolicy};
 pub use counters::Counters;
@@ -72,8 +74,6 @@ pub use store::{DamagedLog, Entries, Family, Packed, ReadOnly, Scan, Snapshot, S
 pub use topic_config::TopicConfig;
 pub use types::{LeaderEpoch, LogId, Offset, PartitionIndex, ProducerId, TimestampMs, TopicId, TopicName};
 
-/// `meta` key of the cluster's id: UTF-8, 22 characters.
-const CLUSTER_ID_KEY: &[u8] = b"cluster-id";
 /// `meta` key that is there while no broker runs on the store that was stopped in order: one byte, 1.
 const CLEAN_KEY: &[u8] = b"clean";
 
@@ -135,7 +135,7 @@ impl Broker {
         let (reading, committing, settings, time) =
             (store.clone(), lane.clone(), config.security.clone(), clock.clone());
         let security = log::blocking(move || Security::recover(&reading, committing, settings, time)).await?;
-        let cluster_id = cluster_id(&store, &lane).await?;
+        let cluster_id = cluster::cluster_id(&store, &lane).await?;
         let holds = Holds::default();
         let looking = room.clone();
         let broker = Arc::new(Self {
@@ -394,16 +394,6 @@ impl Broker {
 /// CRC-32C of bytes that follow others whose CRC-32C is `before`; 0 where there are none.
 pub fn checksum(before: u32, bytes: &[u8]) -> u32 {
     crc32c::crc32c_append(before, bytes)
-}
-
-async fn cluster_id(store: &Store, lane: &Lane) -> Result<String> {
-    if let Some(stored) = store.get(Family::Meta, CLUSTER_ID_KEY)? {
-        return String::from_utf8(stored).map_err(|e| log::keys::damaged("cluster id", e.as_bytes()));
-    }
-    let id = base64_url(uuid::Uuid::new_v4().as_bytes());
-    let change = Change::Put(Family::Meta, CLUSTER_ID_KEY.to_vec(), id.clone().into_bytes());
-    lane.commit(vec![change], Ack::Durable).await?;
-    Ok(id)
 }
 
 /// Kafka's form of a UUID: URL-safe base 64 without padding (RFC 4648, section 5).

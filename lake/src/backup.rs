@@ -21,12 +21,12 @@ use bytes::Bytes;
 use parquet::arrow::async_writer::AsyncFileWriter;
 use serde::{Deserialize, Serialize};
 
+use crate::clean::deleted;
 use crate::config::Access;
+use crate::data_dir::{Held, LAKE_DIR, STORE_DIR, blocking, lake_root, refuse_taken, take_place, unwritable};
 use crate::error::{LakeError, LakeErrorKind, Result};
-use crate::manifest::Settled;
 use crate::objects::{Address, OWNER_FILE, Objects, RETIRED_DIR};
 use crate::query::Source;
-use crate::transform::TableFiles;
 
 /// What makes a backup whole.
 const MANIFEST_FILE: &str = "_backup.json";
@@ -39,8 +39,6 @@ const CHECKPOINT_DIR: &str = "backup-checkpoint";
 const RESTORING_DIR: &str = "restoring";
 /// Below the data directory: what is known of uploads of a backup that are not ended.
 const UPLOADS_DIR: &str = "backup-uploads";
-const STORE_DIR: &str = "store";
-const LAKE_DIR: &str = "lake";
 
 /// Makes backups, one at a time. Holds: what is copied; a crash leaves a backup that is none, which the next one removes.
 pub struct Backups {
@@ -104,30 +102,6 @@ impl Drop for Checkpoint {
     }
 }
 
-/// The lake's files of one moment, which nobody deletes as long as this lives.
-struct Held {
-    topics: Vec<Settled>,
-    tables: Vec<TableFiles>,
-}
-
-impl Held {
-    fn of(source: &Source) -> Held {
-        let topics = source.broker.catalog().topics();
-        let partitions = topics.iter().flat_map(|topic| topic.partitions().iter().cloned().collect::<Vec<_>>());
-        Held {
-            topics: partitions.map(|partition| source.manifest.settled(partition.id())).collect(),
-            tables: source.written.iter().map(|table| table.files()).collect(),
-        }
-    }
-
-    fn paths(&self) -> impl Iterator<Item = &str> {
-        self.topics
-            .iter()
-            .flat_map(Settled::paths)
-            .chain(self.tables.iter().flat_map(|files| files.iter().map(|file| file.path.as_str())))
-    }
-}
-
 impl Backups {
     /// What makes backups of a broker and the lake over it.
     pub(crate) fn new(broker: Arc<Broker>, source: Arc<Source>, access: Access) -> Self {
@@ -152,14 +126,15 @@ impl Backups {
         // A commit that the checkpoint has may not be known yet: its files would be left out.
         let (checkpoint, held) = {
             let _still = self.source.manifest.stand_still().await;
-            (self.checkpoint(&name).await?, Held::of(&self.source))
+            let gone = deleted(&self.source.manifest, &self.broker);
+            (self.checkpoint(&name).await?, Held::of(&self.source, &gone))
         };
         // each with the places where it may lie
         let mut wanted: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for path in files_in(&checkpoint.0)? {
             wanted.insert(format!("{STORE_DIR}/{path}"), vec![checkpoint.0.join(&path)]);
         }
-        if let Some(root) = self.lake_root() {
+        if let Some(root) = lake_root(&self.source) {
             let owner = std::iter::once(OWNER_FILE).filter(|owner| root.join(owner).exists());
             for path in owner.chain(held.paths()) {
                 let places = vec![root.join(path), root.join(RETIRED_DIR).join(path)];
@@ -195,14 +170,6 @@ impl Backups {
         })
         .await
     }
-
-    /// Where the lake lies, if that is in the data directory.
-    fn lake_root(&self) -> Option<PathBuf> {
-        let url = self.source.destination.url();
-        let root = PathBuf::from(url.strip_prefix("file://").unwrap_or(&url)).canonicalize().ok()?;
-        let data_dir = self.broker.config().data_dir.canonicalize().ok()?;
-        (root.starts_with(&data_dir) && root != data_dir).then_some(root)
-    }
 }
 
 /// The names of the backups at `url`, the newest first.
@@ -219,12 +186,7 @@ pub async fn backups(url: &str, access: &Access) -> Result<Vec<String>> {
 /// `NotFound` for a backup that is not there, `Refused` for a directory that is in use, `Destination` when a file cannot
 /// be read, written, or is damaged.
 pub async fn restore((url, access): (&str, &Access), name: Option<&str>, data_dir: &Path) -> Result<RestoreReport> {
-    for taken in [STORE_DIR, LAKE_DIR].map(|dir| data_dir.join(dir)) {
-        if std::fs::read_dir(&taken).is_ok_and(|mut entries| entries.next().is_some()) {
-            let message = format!("{} is not empty: restore into a new data directory", taken.display());
-            return Err(LakeError::new(LakeErrorKind::Refused, message));
-        }
-    }
+    refuse_taken(data_dir)?;
     let objects = open(url, access).await?;
     let there = whole(&objects).await?;
     let name = match name {
@@ -242,16 +204,7 @@ pub async fn restore((url, access): (&str, &Access), name: Option<&str>, data_di
     for file in &manifest.files {
         copy_down(&objects, (name, file), staged.join(&file.path)).await?;
     }
-    // what is noted of a store that was here before would be taken for this one's
-    broker::Store::forget_notes(data_dir)?;
-    for dir in [LAKE_DIR, STORE_DIR] {
-        let (from, to) = (staged.join(dir), data_dir.join(dir));
-        if from.exists() {
-            let _ = std::fs::remove_dir(&to);
-            std::fs::rename(&from, &to).map_err(|e| unwritable(&to, &e))?;
-        }
-    }
-    let _ = std::fs::remove_dir_all(&staged);
+    take_place(&staged, data_dir)?;
     let (files, bytes) = (manifest.files.len() as u64, manifest.files.iter().map(|file| file.bytes).sum());
     Ok(RestoreReport { name: name.clone(), at_ms: manifest.at_ms, files, bytes })
 }
@@ -321,11 +274,6 @@ fn files_in(dir: &Path) -> Result<Vec<String>> {
     let unreadable = |e: std::io::Error| LakeError::destination(format!("{} cannot be read: {e}", dir.display()));
     let entries = std::fs::read_dir(dir).map_err(unreadable)?;
     entries.map(|entry| Ok(entry.map_err(unreadable)?.file_name().to_string_lossy().into_owned())).collect()
-}
-
-/// Work with files of this machine, which no thread that serves others should do.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| LakeError::bug(format!("a backup ended early: {e}")))?
 }
 
 /// Copies a local file to the destination, from the first place where it is; gives its size and checksum.
@@ -404,13 +352,6 @@ async fn copy_down(objects: &Objects, (name, wanted): (&str, &BackupFile), to: P
 fn create(at: &Path) -> Result<File> {
     let made = at.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| File::create(at));
     made.map_err(|e| unwritable(at, &e))
-}
-
-fn unwritable(at: &Path, error: &std::io::Error) -> LakeError {
-    LakeError::destination(format!(
-        "{} cannot be written: {error}: check that it is yours and that the disk has room",
-        at.display()
-    ))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! The running lake: what starts, stops and is asked from outside.
 
+mod status;
+
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -18,11 +21,11 @@ use crate::config::{Costs, LakeConfig};
 use crate::ddl::{self, Dialect, TableDdl};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::floors::Floors;
+use crate::fork::{ForkReport, Forks};
 use crate::history::SettledRows;
 use crate::iceberg::Iceberg;
 use crate::manifest::Manifest;
-use crate::manifest_bytes::FileEntry;
-use crate::merge::{MergeReport, Merger, is_small};
+use crate::merge::{MergeReport, Merger};
 use crate::objects::{Address, Destination};
 use crate::proof::{self, ViewReport, ViewScope};
 use crate::put_aside::PutAside;
@@ -38,6 +41,7 @@ use crate::transform::{self, Runner, TransformInfo, TransformReport, WrittenTabl
 use crate::verify::{self, VerifyReport};
 use crate::views::Views;
 use crate::writer::WriteLimits;
+pub use status::{LakeStatus, TableStatus};
 
 /// Below the data directory: files that wait to be uploaded to an object store.
 const UPLOADS_DIR: &str = "lake-uploads";
@@ -50,6 +54,7 @@ pub struct Lake {
     archiver: Archiver,
     merger: Arc<Merger>,
     backups: Backups,
+    forks: Forks,
     destination: Arc<Destination>,
     /// Of the configuration: how topics settle, and whether in zones. The rest is not kept.
     config: LakeConfig,
@@ -68,50 +73,6 @@ pub struct FlushReport {
     pub bytes: u64,
     /// The first offset that is not settled, per partition.
     pub marks: BTreeMap<PartitionIndex, Offset>,
-}
-
-/// How the lake fares.
-#[derive(Clone, Debug)]
-pub struct LakeStatus {
-    /// The destination as a URL.
-    pub url: String,
-    /// Each topic that settles.
-    pub tables: Vec<TableStatus>,
-}
-
-/// How one topic settles.
-#[derive(Clone, Debug)]
-pub struct TableStatus {
-    /// The topic.
-    pub topic: TopicName,
-    /// Its table's name in SQL: the stream's.
-    pub table: String,
-    /// Files published.
-    pub files: u64,
-    /// Rows in them.
-    pub rows: u64,
-    /// Bytes of them.
-    pub bytes: u64,
-    /// The first offset that is not settled, per partition.
-    pub marks: BTreeMap<PartitionIndex, Offset>,
-    /// The log's end, per partition.
-    pub high_watermarks: BTreeMap<PartitionIndex, Offset>,
-    /// Offsets that are not settled, over all partitions.
-    pub lag_records: i64,
-    /// Age of the oldest record that is not settled, in ms since its append; 0 when all are.
-    pub lag_ms: i64,
-    /// When a mark moved last, in ms since 1970.
-    pub last_flush_ms: Option<TimestampMs>,
-    /// What went wrong last, until it goes well again.
-    pub error: Option<String>,
-    /// Files that are small enough to be merged with others; 0 where the table is not merged.
-    pub small_files: u64,
-    /// What merging did since the start.
-    pub merged: MergeReport,
-    /// What went wrong in merging last, until it goes well again.
-    pub merge_error: Option<String>,
-    /// Files that the store did not know when it was started, the oldest first: what they have, and what to do.
-    pub put_aside: Vec<PutAside>,
 }
 
 /// What a lake is made of; tests hand in their own parts.
@@ -202,17 +163,20 @@ impl Lake {
         let retired = Arc::new(Retired::new(iceberg.clone()));
         let archiver = Archiver::new(sealer.clone(), retired.clone());
         let merger = Arc::new(Merger::new(sealer.clone(), retired));
-        let mut working = vec![
+        let iceberg = iceberg.map(|iceberg| tokio::spawn(iceberg.run(stopping.clone())));
+        let working = [
             tokio::spawn(sealer.clone().run(stopping.clone())),
             tokio::spawn(merger.clone().run(stopping.clone())),
-            tokio::spawn(raw.run(sealer.clone(), stopping.clone())),
+            tokio::spawn(raw.run(sealer.clone(), stopping)),
         ];
-        working.extend(iceberg.map(|iceberg| tokio::spawn(iceberg.run(stopping))));
+        let working = Mutex::new(working.into_iter().chain(iceberg).collect());
         let source = queries.source().clone();
+        let forks = Forks::new(source.clone());
         let backups = Backups::new(source.broker.clone(), source, config.access);
-        let working = Mutex::new(working);
         let config = LakeConfig { tables: config.tables, zones: config.zones, ..LakeConfig::default() };
-        Ok(Arc::new(Self { sealer, queries, runner, archiver, merger, backups, destination, config, stop, working }))
+        let lake =
+            Self { sealer, queries, runner, archiver, merger, backups, forks, destination, config, stop, working };
+        Ok(Arc::new(lake))
     }
 
     /// Whether the lake could settle these streams.
@@ -338,6 +302,14 @@ impl Lake {
         self.backups.run(url, keep).await
     }
 
+    /// Forks the server into another data directory, for a second one; its report says what that has.
+    ///
+    /// # Errors
+    /// `Refused` where that cannot be, `Destination`, `Broker`; no store is there then.
+    pub async fn fork(&self, data_dir: &Path) -> Result<ForkReport> {
+        self.forks.run(data_dir).await
+    }
+
     /// Statements with which Hive or Spark read the lake's tables, or one of them; to be run again for new slices.
     ///
     /// # Errors
@@ -421,56 +393,6 @@ impl Lake {
     /// `NotFound` for no view, `NotFresh`, `TimeLimit`, `MemoryLimit`, `Destination`.
     pub async fn verify_view(&self, engine: &Arc<engine::Engine>, view: &str, scope: ViewScope) -> Result<ViewReport> {
         proof::verify(&self.queries, engine, (view, scope), self.runner.time_max()).await
-    }
-
-    /// How the lake fares.
-    pub fn status(&self) -> LakeStatus {
-        let tables = self.sealer.tables().iter().map(|table| self.table_status(table)).collect();
-        LakeStatus { url: self.destination.url(), tables }
-    }
-
-    fn table_status(&self, table: &Table) -> TableStatus {
-        let settler = self.sealer.settler();
-        let state = self.sealer.state(&table.topic);
-        let merging = self.merger.state(&table.topic);
-        let merge = table.settles.as_ref().and_then(|config| config.merge);
-        let mut status = TableStatus {
-            topic: table.topic.clone(),
-            table: table.name.clone(),
-            files: 0,
-            rows: 0,
-            bytes: 0,
-            marks: BTreeMap::new(),
-            high_watermarks: BTreeMap::new(),
-            lag_records: 0,
-            lag_ms: 0,
-            last_flush_ms: None,
-            error: state.error,
-            small_files: 0,
-            merged: merging.done,
-            merge_error: merging.error,
-            put_aside: self.sealer.put_aside(&table.topic),
-        };
-        let Some(topic) = settler.broker.catalog().topic(&table.topic) else { return status };
-        let now = settler.broker.clock().now_ms();
-        for partition in topic.partitions().iter() {
-            let settled = settler.manifest.settled(partition.id());
-            status.files += settled.files.len() as u64;
-            status.rows += settled.files.iter().map(|file| file.rows).sum::<u64>();
-            status.bytes += settled.files.iter().map(|file| file.bytes).sum::<u64>();
-            let small = |file: &&Arc<FileEntry>| merge.is_some_and(|merge| is_small(file, &merge));
-            status.small_files += settled.files.iter().filter(small).count() as u64;
-            let mark = settled.mark.map_or(partition.log_start(), |mark| mark.offset);
-            let end = partition.high_watermark();
-            status.marks.insert(partition.index(), mark);
-            status.high_watermarks.insert(partition.index(), end);
-            status.lag_records += (end - mark).max(0);
-            if let (true, Some(oldest)) = (end > mark, state.oldest_ms.get(&partition.index())) {
-                status.lag_ms = status.lag_ms.max(now - oldest);
-            }
-            status.last_flush_ms = status.last_flush_ms.max(settled.mark.map(|mark| mark.moved_ms));
-        }
-        status
     }
 }
 
