@@ -11,11 +11,9 @@ mod staging;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::Future;
-use std::iter::Peekable;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::vec;
 
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, oneshot, watch};
@@ -24,6 +22,7 @@ use crate::batch::Batch;
 use crate::clock::Clock;
 use crate::config::{BrokerConfig, Durability};
 use crate::counters::Counters;
+use crate::crash_point::CrashPoint;
 use crate::disk::Room;
 use crate::error::{Error, Kind, Result};
 use crate::log::compaction::CleanState;
@@ -34,7 +33,7 @@ use crate::store::{Family, Store, Writes};
 use crate::types::{LeaderEpoch, LogId, Offset, ProducerId, TimestampMs};
 pub(crate) use change::RequestMemory;
 pub use change::{Ack, Append, Appended, Change, Marker, Origin};
-use staging::{duplicate, stage_append, stage_drop, stage_earliest, stage_log_start};
+use staging::{duplicate, next_part, stage_append, stage_drop, stage_earliest, stage_log_start};
 
 struct Submission {
     changes: Vec<Change>,
@@ -232,18 +231,6 @@ struct Written {
     changed: bool,
 }
 
-/// The commits that are written next, and their bytes.
-fn next_part(rest: &mut Peekable<vec::IntoIter<Submission>>) -> Option<(Vec<Submission>, usize)> {
-    let first = rest.next()?;
-    let mut bytes = first.bytes;
-    let mut part = vec![first];
-    while let Some(next) = rest.next_if(|next| bytes + next.bytes <= WRITE_BYTES_MAX) {
-        bytes += next.bytes;
-        part.push(next);
-    }
-    Some((part, bytes))
-}
-
 impl LaneWriter {
     fn run(&mut self, submissions: &mpsc::Receiver<Submission>) {
         while let Ok(first) = submissions.recv() {
@@ -265,16 +252,20 @@ impl LaneWriter {
     fn commit_group(&mut self, group: Vec<Submission>) -> Result<()> {
         let store = self.store.clone();
         store.buckets().turn();
+        CrashPoint::Taken.reach();
         let Written { staged, effects, changed } = self.write_group(&store, group)?;
+        CrashPoint::Written.reach();
         let (early, late): (Vec<_>, Vec<_>) = staged.into_iter().partition(|one| self.sync && one.ack == Ack::Written);
         early.into_iter().for_each(Staged::answer);
         if changed && (self.sync || effects.iter().any(Effect::takes_files)) {
             store.sync()?;
         }
+        CrashPoint::Synced.reach();
         if changed {
             store.acknowledge();
         }
         self.publish(effects)?;
+        CrashPoint::Published.reach();
         late.into_iter().for_each(Staged::answer);
         Ok(())
     }

@@ -15,6 +15,7 @@ mod cold;
 mod completion;
 mod config;
 mod counters;
+mod crash_point;
 mod disk;
 mod error;
 mod features;

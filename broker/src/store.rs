@@ -12,6 +12,7 @@ mod mend;
 mod notes;
 mod options;
 mod read_only;
+mod scan;
 mod torn;
 mod trash;
 mod wal;
@@ -23,10 +24,11 @@ use std::sync::{Arc, OnceLock};
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BoundColumnFamily, Cache, ColumnFamilyDescriptor, CompactOptions, DBRawIteratorWithThreadMode, DBWithThreadMode,
-    MultiThreaded, ReadOptions, SnapshotWithThreadMode, WriteBatch, WriteOptions,
+    MultiThreaded, WriteBatch, WriteOptions,
 };
 
 use crate::config::BrokerConfig;
+use crate::crash_point::CrashPoint;
 use crate::error::{Error, Kind, Result};
 
 pub(crate) use buckets::Buckets;
@@ -38,6 +40,8 @@ use notes::Notes;
 use options::{database_options, family_options};
 pub use read_only::ReadOnly;
 use read_only::is_ahead;
+use scan::range_options;
+pub use scan::{Scan, Snapshot};
 pub(crate) use trash::Trash;
 pub use wal::DamagedLog;
 
@@ -96,6 +100,7 @@ impl Store {
         // the log before this start is in tables, and the one from here on has no write yet
         let notes = Notes::open(data_dir, db.latest_sequence_number(), config.durability);
         let notes = notes.map_err(|e| unusable(data_dir, &e))?;
+        CrashPoint::Opened.reach();
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
         let store = Self { notes, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
@@ -172,7 +177,7 @@ impl Store {
     pub fn scan(&self, family: Family, from: &[u8], to: &[u8]) -> Scan<'_> {
         let mut iter = self.iterator(family, from, to);
         iter.iter_mut().for_each(|iter| iter.seek(from));
-        Scan { iter, started: false, failed: false }
+        Scan::new(iter)
     }
 
     fn iterator(&self, family: Family, from: &[u8], to: &[u8]) -> Option<DBRawIteratorWithThreadMode<'_, Db>> {
@@ -190,7 +195,7 @@ impl Store {
                 iter.seek(from);
             }
         }
-        Scan { iter, started: false, failed: false }
+        Scan::new(iter)
     }
 
     /// The last entry of `[from, to)`.
@@ -383,92 +388,10 @@ impl<'a> Writes<'a> {
     }
 }
 
-/// The store at one moment.
-pub struct Snapshot<'a> {
-    store: &'a Store,
-    inner: SnapshotWithThreadMode<'a, Db>,
-}
-
-impl Snapshot<'_> {
-    /// The value of a key.
-    ///
-    /// # Errors
-    /// `Storage` when the database cannot read.
-    pub fn get(&self, family: Family, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        let Some(handle) = self.store.handle(family) else { return Ok(None) };
-        self.inner.get_cf(&handle, key).map_err(unreadable)
-    }
-
-    /// Walks the entries of `[from, to)`.
-    pub fn scan(&self, family: Family, from: &[u8], to: &[u8]) -> Scan<'_> {
-        let handle = self.store.handle(family);
-        let iter = handle.map(|handle| {
-            let mut iter = self.inner.raw_iterator_cf_opt(&handle, range_options(family, from, to));
-            iter.seek(from);
-            iter
-        });
-        Scan { iter, started: false, failed: false }
-    }
-}
-
-/// Entries in key order. Ends after the first error.
-pub struct Scan<'a> {
-    /// None where the bucket was given up.
-    iter: Option<DBRawIteratorWithThreadMode<'a, Db>>,
-    started: bool,
-    failed: bool,
-}
-
-impl Scan<'_> {
-    /// Goes to the first entry at or behind a key, within the bounds of the walk: cheaper than a walk of its own.
-    pub fn seek(&mut self, key: &[u8]) {
-        self.iter.iter_mut().for_each(|iter| iter.seek(key));
-        (self.started, self.failed) = (false, false);
-    }
-
-    /// The next entry, lent, so that one who wants a part of it copies only that.
-    pub fn next_ref(&mut self) -> Option<Result<(&[u8], &[u8])>> {
-        if self.failed {
-            return None;
-        }
-        let iter = self.iter.as_mut()?;
-        if self.started {
-            iter.next();
-        }
-        self.started = true;
-        if !iter.valid() {
-            self.failed = true;
-            return iter.status().err().map(|e| Err(unreadable(e)));
-        }
-        iter.item().map(Ok)
-    }
-}
-
-impl Iterator for Scan<'_> {
-    type Item = Result<Entry>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        let entry = self.next_ref()?;
-        Some(entry.map(|(key, value)| (Box::from(key), Box::from(value))))
-    }
-}
-
 /// All families to open: those that are always there, and these buckets.
 fn descriptors(numbers: &[u32], cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
     let families = Family::ALL.into_iter().chain(numbers.iter().copied().map(Family::Bucket));
     families.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, cache))).collect()
-}
-
-fn range_options(family: Family, from: &[u8], to: &[u8]) -> ReadOptions {
-    let mut options = ReadOptions::default();
-    options.set_iterate_lower_bound(from);
-    options.set_iterate_upper_bound(to);
-    if matches!(family, Family::Log | Family::Bucket(_) | Family::Compacted) {
-        // long runs are read once: the cache is for those who come back. RocksDB's own readahead grows with the run; a
-        // fixed one of 2 MiB was measured to read every byte of a 1 MiB fetch three times
-        options.fill_cache(false);
-    }
-    options
 }
 
 fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {

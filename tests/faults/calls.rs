@@ -15,6 +15,8 @@ pub type Answer<T> = Result<T, Lost>;
 /// KAFKA_STORAGE_ERROR.
 pub const STORAGE: i16 = 56;
 
+/// OFFSET_OUT_OF_RANGE.
+const OUT_OF_RANGE: i16 = 1;
 /// COORDINATOR_NOT_AVAILABLE, with which coordinators say that the store failed.
 const NO_COORDINATOR: i16 = 15;
 
@@ -241,10 +243,16 @@ impl Caller {
 
     /// All records, from where the log begins to its end: where that is, and they.
     pub fn read(&mut self, place: (&str, i32), stable: bool) -> Answer<(i64, Records)> {
-        let start = self.earliest(place)?;
+        let mut start = self.earliest(place)?;
         let (mut next, mut records) = (start, Records::new());
         loop {
             let data = self.fetch(place, next, stable)?;
+            if data.error_code == OUT_OF_RANGE && self.earliest(place)? > next {
+                // retention took it meanwhile
+                (next, records) = (self.earliest(place)?, Records::new());
+                start = next;
+                continue;
+            }
             assert_eq!(data.error_code, 0, "{place:?} at {next}: {data:?}");
             assert!(next <= data.high_watermark, "{place:?}: {next} is beyond {}", data.high_watermark);
             let (found, at) = committed(&data, next);

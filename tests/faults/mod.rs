@@ -5,5 +5,6 @@ mod calls;
 mod damage;
 mod failures;
 mod full;
+mod journal;
 mod model;
 mod power;

@@ -2,6 +2,7 @@
 //! and nothing else but what was under way, wholly or not at all.
 
 use super::calls::{Answer, Caller, Lost, ProducerOf, Records};
+use super::journal::{Item, Journal};
 use crate::support::http::{Http, rows};
 use crate::support::raw::{Identity, PlainRecord, batch};
 use crate::support::server::Address;
@@ -17,6 +18,7 @@ write_buffer_bytes = "8MiB"
 bucket_bytes = "1MiB"
 [kafka]
 "log.cleaner.backoff.ms" = 50
+"log.retention.check.interval.ms" = 50
 [[topics]]
 name = "ledger"
 partitions = 2
@@ -31,6 +33,9 @@ config = { "cleanup.policy" = "compact", "segment.ms" = "100", "min.cleanable.di
 [[topics]]
 name = "trimmed"
 config = { "segment.ms" = "100", "retention.ms" = "-1" }
+[[topics]]
+name = "aged"
+config = { "segment.ms" = "100", "retention.ms" = "-1", "retention.bytes" = "1048576" }
 [[streams]]
 name = "ledger"
 topic = "ledger"
@@ -44,23 +49,28 @@ const LEDGER: &str = "ledger";
 const PAIRS: &str = "pairs";
 const KEPT: &str = "kept";
 const TRIMMED: &str = "trimmed";
+/// Retention takes what is too much of it.
+const AGED: &str = "aged";
 /// Transactional id, and the group whose offsets go with its transactions.
 const PAIR: &str = "pair";
 const PLAIN: &str = "plain";
-const KEYS: u64 = 6;
+pub const KEYS: u64 = 6;
 /// Batches that an idempotent producer sends before it waits for an answer: as many of its last ones are known again.
 const UNANSWERED_MAX: usize = 5;
 /// When everything happened.
 const WRITTEN_MS: i64 = 1_768_896_000_000;
+/// Between records of the compacted topic, whose segments are three of them long.
+const KEPT_EVERY_MS: i64 = 40;
 
-/// The record at offset `n`. Some are large, so that memory tables fill, files are written under load, and those of the write-ahead log
-/// again.
-fn value(n: u64) -> String {
-    let size = if n % 7 == 6 { 900_000 } else { n % 90 };
+/// The record at offset `n` of a topic. Some are large, so that memory tables fill, files are written under load, and those of the write-ahead log
+/// again; most of these where they are removed soon, so that buckets are given up.
+fn value(topic: &str, n: u64) -> String {
+    let every = if topic == LEDGER { 40 } else { 3 };
+    let size = if n % every == every - 1 { 900_000 } else { n % 90 };
     format!("{{\"n\":{n},\"ts\":{WRITTEN_MS},\"pad\":\"{}\"}}", "x".repeat(size as usize))
 }
 
-/// A partition in which the record at offset n is `value(n)`.
+/// A partition in which the record at offset n is `value(topic, n)`.
 #[derive(Debug, Default)]
 struct Counted {
     acknowledged: u64,
@@ -84,7 +94,7 @@ impl Counted {
         assert!(possible.contains(&end) || forgets && end < possible[0], "{place} ends at {end}: {self:?}");
         for (expected, (offset, found)) in (start..).zip(records) {
             assert_eq!(*offset, expected, "{place}: offsets follow one another");
-            assert!(*found == value(expected as u64), "{place} at {offset}: {}", &found[..found.len().min(80)]);
+            assert!(*found == value(place, expected as u64), "{place} at {offset}: {}", &found[..found.len().min(80)]);
         }
         end
     }
@@ -107,8 +117,9 @@ impl Latest {
 
 pub struct Model {
     random: StdRng,
-    /// Whether what was acknowledged last may be lost: the end of everything at once, as commits are kept in their order.
+    /// Whether what was acknowledged last may be lost: the end of everything at once, as commits are kept in their order. Until it was compared.
     forgets: bool,
+    journal: Journal,
     ledger: [Counted; 2],
     producer: Option<ProducerOf>,
     /// What the partitions held when the producer began: its sequence numbers count from there.
@@ -117,6 +128,9 @@ pub struct Model {
     producers: BTreeSet<i64>,
     trimmed: Counted,
     trimmed_start: Latest,
+    aged: Counted,
+    /// Where it began when somebody looked.
+    aged_start: i64,
     plain: Latest,
     kept: BTreeMap<u64, Latest>,
     written: i64,
@@ -129,16 +143,19 @@ pub struct Model {
 }
 
 impl Model {
-    pub fn new(random: StdRng, forgets: bool) -> Model {
+    pub fn new(random: StdRng) -> Model {
         Model {
             random,
-            forgets,
+            forgets: false,
+            journal: Journal::new(),
             ledger: Default::default(),
             producer: None,
             producer_from: [0, 0],
             producers: BTreeSet::new(),
             trimmed: Counted::default(),
             trimmed_start: Latest::default(),
+            aged: Counted::default(),
+            aged_start: 0,
             plain: Latest { acknowledged: -1, pending: None },
             kept: BTreeMap::new(),
             written: 0,
@@ -148,6 +165,13 @@ impl Model {
             flushed: false,
             acknowledged: 0,
         }
+    }
+
+    /// The power went, and the device was not waited for.
+    pub fn forget(&mut self) {
+        self.forgets = true;
+        // ids of producers that are lost are given again
+        self.producers.clear();
     }
 
     /// Compares, then writes; until the server is gone, or so much was done.
@@ -160,12 +184,13 @@ impl Model {
         let mut sequence = [0, 0];
         for _ in 0..actions {
             match self.random.random_range(0..20) {
-                0..=8 => self.append(&mut caller)?,
-                9..=13 if !self.has_records_for_offsets() => self.append(&mut caller)?,
-                9..=11 => self.transaction(&mut caller, pair, &mut sequence)?,
-                12..=13 => self.commit_offset(&mut caller)?,
-                14..=16 => self.replace(&mut caller)?,
-                17 => self.append_trimmed(&mut caller)?,
+                0..=6 => self.append(&mut caller)?,
+                7..=11 if !self.has_records_for_offsets() => self.append(&mut caller)?,
+                7..=9 => self.transaction(&mut caller, pair, &mut sequence)?,
+                10..=11 => self.commit_offset(&mut caller)?,
+                12..=13 => self.replace(&mut caller)?,
+                14..=15 => self.append_trimmed(&mut caller)?,
+                16..=17 => self.append_aged(&mut caller)?,
                 18 => self.trim(&mut caller)?,
                 _ => self.flush(&http)?,
             }
@@ -185,12 +210,15 @@ impl Model {
 
     /// The acknowledged is in the log, and the log is what everything else says it is.
     fn compare(&mut self, caller: &mut Caller, http: &Http) -> Answer<()> {
+        self.under_way();
         self.compare_pairs(caller)?;
+        let mut found = BTreeMap::from([(Item::Pairs, self.pairs.len() as i64)]);
         for partition in 0..2 {
             let (start, records) = caller.read((LEDGER, partition as i32), false)?;
             assert_eq!(start, 0, "nothing was deleted in partition {partition}");
             let counted = &mut self.ledger[partition];
             let end = counted.compare(LEDGER, (start, &records), self.forgets);
+            found.insert(Item::Ledger(partition), end as i64);
             if self.forgets {
                 *counted = Counted::of(end);
                 self.producer = None;
@@ -200,10 +228,42 @@ impl Model {
         let end = self.trimmed.compare(TRIMMED, (start, &records), self.forgets);
         self.trimmed = Counted::of(end);
         self.trimmed_start.settle("the log start of trimmed", start, self.forgets);
+        found.extend([(Item::TrimmedEnd, end as i64), (Item::TrimmedStart, start)]);
+        let (start, records) = caller.read((AGED, 0), false)?;
+        let end = self.aged.compare(AGED, (start, &records), self.forgets);
+        assert!(start >= self.aged_start, "{AGED} begins at {start}, and began at {}", self.aged_start);
+        assert!(!records.is_empty() || end == 0, "retention took all of {AGED}");
+        (self.aged, self.aged_start) = (Counted::of(end), start);
+        found.insert(Item::AgedEnd, end as i64);
         self.plain.settle("the group's offset", caller.offset_of((LEDGER, PLAIN))?, self.forgets);
         self.compare_kept(caller)?;
+        found.insert(Item::Plain, self.plain.acknowledged);
+        found.extend((0..KEYS).map(|key| (Item::Kept(key), self.kept.get(&key).map_or(0, |kept| kept.acknowledged))));
+        self.journal.compare(found);
+        self.forgets = false;
         self.resend(caller)?;
         self.compare_view(http)
+    }
+
+    /// What was sent and not answered may be there as well, behind all else.
+    fn under_way(&mut self) {
+        for partition in 0..2 {
+            let mut end = self.ledger[partition].acknowledged;
+            for count in self.ledger[partition].pending.clone() {
+                end += count;
+                self.journal.push(Item::Ledger(partition), end as i64);
+            }
+        }
+        let trimmed =
+            self.trimmed.pending.first().map(|count| (Item::TrimmedEnd, (self.trimmed.acknowledged + count) as i64));
+        let aged = self.aged.pending.first().map(|count| (Item::AgedEnd, (self.aged.acknowledged + count) as i64));
+        let start = self.trimmed_start.pending.map(|start| (Item::TrimmedStart, start));
+        let plain = self.plain.pending.map(|offset| (Item::Plain, offset));
+        let pairs = self.pair_pending.map(|_| (Item::Pairs, self.pairs.len() as i64 + 1));
+        let kept = self.kept.iter().filter_map(|(key, latest)| Some((Item::Kept(*key), latest.pending?)));
+        for (item, state) in kept.chain([trimmed, aged, start, plain, pairs].into_iter().flatten()) {
+            self.journal.push(item, state);
+        }
     }
 
     /// As a producer does that was not answered: the same batches again. They are there once.
@@ -307,7 +367,7 @@ impl Model {
         };
         let mut from = self.ledger[partition].acknowledged;
         for count in self.ledger[partition].pending.clone() {
-            let records: Vec<PlainRecord> = (from..from + count).map(|n| record(value(n))).collect();
+            let records: Vec<PlainRecord> = (from..from + count).map(|n| record(value(LEDGER, n))).collect();
             let sequence = (from - self.producer_from[partition]) as i32;
             let identity = Identity { producer_id, epoch, sequence, transactional: false };
             caller.send_produce((LEDGER, partition as i32), batch(&records, identity))?;
@@ -319,6 +379,7 @@ impl Model {
             assert_eq!(answer, acknowledged as i64, "{LEDGER}-{partition}, {count} records");
             self.ledger[partition].acknowledged += count;
             self.ledger[partition].pending.remove(0);
+            self.journal.push(Item::Ledger(partition), (acknowledged + count) as i64);
             self.acknowledged += count;
         }
         Ok(())
@@ -327,9 +388,20 @@ impl Model {
     fn append_trimmed(&mut self, caller: &mut Caller) -> Answer<()> {
         let next = self.trimmed.acknowledged;
         self.trimmed.pending = vec![1];
-        let answer = caller.produce((TRIMMED, 0), batch(&[record(value(next))], Identity::default()), None)?;
+        let answer = caller.produce((TRIMMED, 0), batch(&[record(value(TRIMMED, next))], Identity::default()), None)?;
         assert_eq!(answer, next as i64, "{TRIMMED}");
         self.trimmed = Counted::of(next + 1);
+        self.journal.push(Item::TrimmedEnd, next as i64 + 1);
+        Ok(())
+    }
+
+    fn append_aged(&mut self, caller: &mut Caller) -> Answer<()> {
+        let next = self.aged.acknowledged;
+        self.aged.pending = vec![1];
+        let answer = caller.produce((AGED, 0), batch(&[record(value(AGED, next))], Identity::default()), None)?;
+        assert_eq!(answer, next as i64, "{AGED}");
+        self.aged = Counted::of(next + 1);
+        self.journal.push(Item::AgedEnd, next as i64 + 1);
         Ok(())
     }
 
@@ -339,6 +411,7 @@ impl Model {
         self.trimmed_start.pending = Some(to);
         assert_eq!(caller.delete_records(TRIMMED, to)?, to);
         self.trimmed_start = Latest { acknowledged: to, pending: None };
+        self.journal.push(Item::TrimmedStart, to);
         Ok(())
     }
 
@@ -350,8 +423,11 @@ impl Model {
         latest.pending = Some(value);
         let mut one = record(format!("{key}:{value}"));
         one.key = Some(key.to_string());
+        // segments are closed by the time of records, and only what lies in closed ones is compacted
+        one.timestamp += value * KEPT_EVERY_MS;
         caller.produce((KEPT, 0), batch(&[one], Identity::default()), None)?;
         *latest = Latest { acknowledged: value, pending: None };
+        self.journal.push(Item::Kept(key), value);
         Ok(())
     }
 
@@ -360,6 +436,7 @@ impl Model {
         self.plain.pending = Some(next);
         caller.commit_offset((LEDGER, PLAIN), next)?;
         self.plain = Latest { acknowledged: next, pending: None };
+        self.journal.push(Item::Plain, next);
         Ok(())
     }
 
@@ -378,7 +455,10 @@ impl Model {
         let commits = self.random.random_range(0..4) > 0;
         self.pair_pending = commits.then_some(number);
         caller.end(PAIR, pair, commits)?;
-        self.pairs.extend(self.pair_pending.take());
+        if let Some(number) = self.pair_pending.take() {
+            self.pairs.push(number);
+            self.journal.push(Item::Pairs, self.pairs.len() as i64);
+        }
         Ok(())
     }
 

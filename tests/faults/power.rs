@@ -20,6 +20,10 @@ const CRASHES: u64 = 240;
 const OS_SHARE: u64 = 4;
 /// After so many `millpond check` reads what is left; the next start compares it anyway.
 const CHECKED_EVERY: u64 = 5;
+/// From so many crashes on each named point has had one.
+const ALL_POINTS_FROM: u64 = 2_000;
+/// Of a hundred plans so many come to their call, at least.
+const LEAST_FIRED: u64 = 70;
 /// Data directories that are tried at a time.
 const BESIDE: usize = 2;
 /// What a user does in one life, at most.
@@ -79,6 +83,7 @@ fn crashes() -> u64 {
 fn outlives_the_power(durability: &'static str, crashes: u64, seed: u64) {
     let started = Instant::now();
     let [next, crashed, cut, early, holes, acknowledged] = [const { AtomicU64::new(0) }; 6];
+    let points = [const { AtomicU64::new(0) }; POINTS.len()];
     thread::scope(|scope| {
         let chains = || {
             loop {
@@ -92,6 +97,9 @@ fn outlives_the_power(durability: &'static str, crashes: u64, seed: u64) {
                 early.fetch_add(done.early, Ordering::Relaxed);
                 holes.fetch_add(done.holes, Ordering::Relaxed);
                 acknowledged.fetch_add(done.model.acknowledged, Ordering::Relaxed);
+                for (all, here) in points.iter().zip(done.points) {
+                    all.fetch_add(here, Ordering::Relaxed);
+                }
             }
         };
         let workers: Vec<_> = (0..BESIDE).map(|_| scope.spawn(chains)).collect();
@@ -105,7 +113,14 @@ fn outlives_the_power(durability: &'static str, crashes: u64, seed: u64) {
         acknowledged.into_inner(),
         started.elapsed()
     );
-    assert!(crashed >= crashes * 4 / 5 && early > 0, "few plans came to their call: {crashed} of {crashes}");
+    let points: Vec<(&str, u64)> = POINTS.into_iter().zip(points.map(AtomicU64::into_inner)).collect();
+    eprintln!("power, {durability}: crashes at named points: {points:?}");
+    let missed: Vec<_> = points.iter().filter(|(_, crashes)| *crashes == 0).collect();
+    assert!(missed.is_empty() || crashes < ALL_POINTS_FROM, "no crash at {missed:?}");
+    assert!(
+        crashed >= crashes * LEAST_FIRED / 100 && early > 0,
+        "few plans came to their call: {crashed} of {crashes}"
+    );
 }
 
 /// Lives of one data directory, each ended by the disk's layer, or from outside where its plan did not come to its call.
@@ -121,15 +136,29 @@ struct Chain {
     early: u64,
     /// Starts that ended the log before a hole.
     holes: u64,
+    /// Crashes at each of the named points.
+    points: [u64; POINTS.len()],
 }
 
 impl Chain {
     fn new(seed: u64, durability: &'static str) -> Chain {
         let scratch = Scratch::lasting(&format!("power-{durability}-{seed}"), CASE_MAX);
         let faults = Faults::new(&scratch.path("disk"), seed);
-        let model = Model::new(StdRng::seed_from_u64(seed ^ 1), durability == "os");
+        let model = Model::new(StdRng::seed_from_u64(seed ^ 1));
         let random = StdRng::seed_from_u64(seed);
-        Chain { seed, durability, random, scratch, faults, model, crashed: 0, cut: 0, early: 0, holes: 0 }
+        Chain {
+            seed,
+            durability,
+            random,
+            scratch,
+            faults,
+            model,
+            crashed: 0,
+            cut: 0,
+            early: 0,
+            holes: 0,
+            points: [0; POINTS.len()],
+        }
     }
 
     fn run(mut self) -> Chain {
@@ -141,9 +170,12 @@ impl Chain {
         // whether the power went since the last start that came to its end
         let mut may_have_hole = false;
         for life in 1..=CHAIN {
-            let plan = self.plan();
+            let (plan, point) = self.plan();
             self.faults.arm(plan);
-            if let Some((mut process, address)) = self.faults.start(&config) {
+            let started = self.faults.start(&config);
+            let was_ready = started.is_some();
+            self.early += u64::from(!was_ready);
+            if let Some((mut process, address)) = started {
                 assert!(!synced || !process.stderr().contains("acknowledged are lost"), "{}", process.tail());
                 // without syncs it is what a power cut may take, and nothing that a backup is for
                 assert!(!process.stderr().contains("restore a backup"), "{}", process.tail());
@@ -156,16 +188,22 @@ impl Chain {
                     assert!(self.faults.ended(&mut process), "the server hung up\n{}", process.tail());
                 }
                 process.kill9();
-                if synced && life % CHECKED_EVERY == 0 {
-                    check(&self.faults.data_dir());
-                }
-            } else {
-                self.early += 1;
             }
             let came = u64::from(self.faults.fired() > 0);
+            let cut = plan.action == Action::Cut && came > 0;
             self.crashed += came;
-            may_have_hole |= plan.action == Action::Cut && came > 0;
-            self.cut += if plan.action == Action::Cut { came } else { 0 };
+            self.cut += u64::from(cut);
+            may_have_hole |= cut;
+            if let Some(point) = point {
+                self.points[point] += came;
+            }
+            // what a start finds is on the device as soon as it is ready
+            if cut && was_ready && !synced {
+                self.model.forget();
+            }
+            if was_ready && life % CHECKED_EVERY == 0 {
+                check(&self.faults.data_dir());
+            }
         }
         self.faults.disarm();
         for actions in [ACTIONS, 0] {
@@ -177,10 +215,20 @@ impl Chain {
         self
     }
 
-    /// Where the next life ends: in its start, under load, or at a seam of a commit.
-    fn plan(&mut self) -> Plan {
+    /// Where the next life ends: at a call in its start, under load or about a commit, or at one of the named points.
+    fn plan(&mut self) -> (Plan, Option<usize>) {
         let random = &mut self.random;
         let action = if random.random_range(0..5) == 0 { Action::Kill } else { Action::Cut };
+        if random.random_range(0..3) == 0 {
+            let place = random.random_range(0..POINTS.len());
+            let often = match POINTS[place] {
+                "opened" => 1,
+                "taken" | "written" | "synced" | "published" => 60,
+                _ => 2,
+            };
+            let at = random.random_range(1..=often);
+            return (Plan { action, classes: POINT, kinds: point(place), at, ..Plan::default() }, Some(place));
+        }
         let (classes, kinds, at) = match random.random_range(0..10) {
             0..=2 => (CHANGES, ANY, random.random_range(1..=90)),
             3..=5 => (CHANGES, ANY, random.random_range(90..=500)),
@@ -189,7 +237,8 @@ impl Chain {
             8 => (CHANGES, MANIFEST | CURRENT, random.random_range(1..=16)),
             _ => (CHANGES & !SYNC, TABLE | WAL, random.random_range(1..=60)),
         };
-        Plan { action, classes, kinds, at, after: random.random_range(0..2) == 0, ..Plan::default() }
+        let after = random.random_range(0..2) == 0;
+        (Plan { action, classes, kinds, at, after, ..Plan::default() }, None)
     }
 }
 

@@ -18,6 +18,8 @@ pub const SYNC: u64 = 4;
 pub const RENAME: u64 = 16;
 pub const ALLOCATE: u64 = 64;
 pub const READ: u64 = 256;
+/// That it came to one of [`POINTS`]; the kinds of those are [`point`].
+pub const POINT: u64 = 1024;
 /// All that change something.
 pub const CHANGES: u64 = 0x2ff;
 /// Which file it does it to.
@@ -26,6 +28,25 @@ pub const TABLE: u64 = 2;
 pub const MANIFEST: u64 = 4;
 pub const CURRENT: u64 = 8;
 pub const ANY: u64 = 31;
+/// Places in the server where a plan may end it by name: `broker/src/crash_point.rs`, in the order of faults.c.
+pub const POINTS: [&str; 11] = [
+    "opened",
+    "taken",
+    "written",
+    "synced",
+    "published",
+    "retained",
+    "compacted",
+    "moved",
+    "bucket-added",
+    "bucket-leaving",
+    "bucket-gone",
+];
+
+/// The kind of the point at this place of [`POINTS`].
+pub fn point(at: usize) -> u64 {
+    32 << at
+}
 
 /// What happens at the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,6 +192,7 @@ impl Faults {
         let mut command = server::serve(&self.data_dir(), "127.0.0.1:0", "127.0.0.1:0");
         command.arg("--config").arg(config);
         command.env("LD_PRELOAD", library()).env("FAULTS_ROOT", self.data_dir());
+        command.env("MILLPOND_TEST_CRASH_POINTS", self.data_dir().join("crash-points"));
         command.env("FAULTS_CONTROL", self.folder.join("control")).env("FAULTS_GRAVES", graves);
         Process::start(command, &self.folder.join(format!("serve-{}", self.starts)))
     }
@@ -199,4 +221,16 @@ fn library() -> &'static Path {
         fs::rename(&made, &place).unwrap();
         place
     })
+}
+
+/// A point that is another one here would be another one in what is counted.
+#[test]
+fn points_have_the_same_names_in_the_same_order_everywhere() {
+    let quoted = |text: &'static str, from: &str, to: &str| -> Vec<&'static str> {
+        let text = text.split_once(from).unwrap().1.split_once(to).unwrap().0;
+        text.split('"').skip(1).step_by(2).collect()
+    };
+    let layer = include_str!("faults/faults.c");
+    assert_eq!(quoted(layer, "*const names[] = {", "}"), POINTS);
+    assert_eq!(quoted(include_str!("../../broker/src/crash_point.rs"), "fn name(self)", "\n    }\n"), POINTS);
 }

@@ -1,9 +1,11 @@
 //! What the changes of a partition write into the store's batch, and what becomes visible with it. No change fails here: what can
 //! be refused was refused before.
 
+use std::iter::Peekable;
 use std::sync::Arc;
+use std::vec;
 
-use super::{Append, Appended, Effect, Origin};
+use super::{Append, Appended, Effect, Origin, Submission, WRITE_BYTES_MAX};
 use crate::error::Result;
 use crate::log::keys::{self, IndexEntry};
 use crate::log::producers::{Kept, ProducerState};
@@ -11,6 +13,18 @@ use crate::log::segment::{Incoming, Segment};
 use crate::log::{Partition, aborted, open};
 use crate::store::{Family, Writes};
 use crate::types::{Offset, TimestampMs};
+
+/// The commits that are written next, and their bytes.
+pub(super) fn next_part(rest: &mut Peekable<vec::IntoIter<Submission>>) -> Option<(Vec<Submission>, usize)> {
+    let first = rest.next()?;
+    let mut bytes = first.bytes;
+    let mut part = vec![first];
+    while let Some(next) = rest.next_if(|next| bytes + next.bytes <= WRITE_BYTES_MAX) {
+        bytes += next.bytes;
+        part.push(next);
+    }
+    Some((part, bytes))
+}
 
 pub(super) fn duplicate(append: &Append, kept: &Kept) -> Appended {
     let append_time = append.partition.config().is_log_append_time();

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::partition::blocking;
 use super::{Partition, Writer, keys};
 use crate::Broker;
+use crate::crash_point::CrashPoint;
 use crate::disk;
 use crate::error::{Error, Result};
 use crate::lane::{Ack, Change};
@@ -249,6 +250,7 @@ async fn move_out(broker: &Arc<Broker>, partition: &Arc<Partition>, bucket: u32)
         let size = moved.size();
         if !moved.batches.is_empty() {
             broker.lane().commit(vec![Change::Move(moved)], Ack::Durable).await?;
+            CrashPoint::Moved.reach();
         }
         let Some(next) = next else { return Ok(()) };
         at = next;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::Broker;
+use crate::crash_point::CrashPoint;
 use crate::error::Result;
 use crate::lane::{Ack, Change};
 use crate::log::Partition;
@@ -40,6 +41,7 @@ pub(crate) async fn sweep(broker: &Arc<Broker>) -> Result<()> {
                 // what is too old for the log is too old for the cold log
                 let gone = if partition.config().is_tiered() { Change::Earliest } else { Change::LogStart };
                 broker.lane().commit(vec![gone(partition.clone(), all)], Ack::Durable).await?;
+                CrashPoint::Retained.reach();
             }
             if local > partition.log_start() {
                 let change = Change::LogStart(partition.clone(), local);

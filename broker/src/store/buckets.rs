@@ -18,6 +18,7 @@ use rocksdb::Options;
 use tokio::sync::Notify;
 
 use super::{Db, Family, Store, family_options};
+use crate::crash_point::CrashPoint;
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "log-";
@@ -190,6 +191,7 @@ impl Store {
             |e: rocksdb::Error| Error::storage(format!("{} cannot be created, check the disk: {e}", family.name()));
         self.db.create_cf(family.name(), &family_options(family, &self.cache)).map_err(failed)?;
         self.buckets.add(number);
+        CrashPoint::BucketAdded.reach();
         Ok(())
     }
 
@@ -211,10 +213,12 @@ impl Store {
         if let Err(error) = kept {
             tracing::warn!(%error, %name, "its files have no second names here, so they leave the disk all at once");
         }
+        CrashPoint::BucketLeaving.reach();
         // held meanwhile, as the last one to let go of it unlinks its files, and `drop_cf` would do that while nobody else finds any family
         let held = self.handle(Family::Bucket(number));
         let dropped = self.db.drop_cf(&name).map_err(failed);
         drop(held);
+        CrashPoint::BucketGone.reach();
         self.trash.begin();
         dropped
     }

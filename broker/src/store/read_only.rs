@@ -30,6 +30,8 @@ pub struct ReadOnly {
     dir: PathBuf,
     /// The number of the last change that was acknowledged, where that is known.
     acknowledged: Option<u64>,
+    /// Whether it is written without syncs, so that a power cut may take the end of its log, also of what was acknowledged.
+    pub is_unsynced: bool,
 }
 
 impl ReadOnly {
@@ -65,7 +67,8 @@ impl ReadOnly {
             }
         };
         let store = Store::of((db, held), cache.clone(), Buckets::new(&numbers, u64::MAX), Trash::of(data_dir));
-        let opened = Self { _lock: lock, store, refused, dir, acknowledged: notes::acknowledged(data_dir) };
+        let (acknowledged, is_unsynced) = (notes::acknowledged(data_dir), notes::is_unsynced(data_dir));
+        let opened = Self { _lock: lock, store, refused, dir, acknowledged, is_unsynced };
         check_version(&opened.store, data_dir)?;
         Ok(opened)
     }

@@ -32,11 +32,12 @@
 /* Words of the control file, u64 each. The test writes all but OPS, HITS and FIRED; AT last, as it arms. */
 enum word { OPS, HITS, FIRED, CLASSES, KINDS, AT, COUNT, ACTION, ERRNO, SEED, AFTER, FULL, WORDS };
 /* What a call does, and to which file; CLASSES and KINDS are sums of those that count for AT. */
-enum class { CREATE = 1, WRITE = 2, SYNC = 4, DIRSYNC = 8, RENAME = 16, UNLINK = 32, ALLOC = 64, TRUNCATE = 128, READ = 256, LINK = 512 };
-enum kind { WAL = 1, TABLE = 2, MANIFEST = 4, CURRENT = 8, OTHER = 16 };
+enum class { CREATE = 1, WRITE = 2, SYNC = 4, DIRSYNC = 8, RENAME = 16, UNLINK = 32, ALLOC = 64, TRUNCATE = 128, READ = 256, LINK = 512, POINT = 1024 };
+enum kind { WAL = 1, TABLE = 2, MANIFEST = 4, CURRENT = 8, OTHER = 16, FIRST_POINT = 32 };
 /* What happens at the AT-th call that counts, and at the COUNT - 1 that follow. */
 enum action { NONE, CUT, KILL, FAIL, SHORTEN, FLIP };
 
+#define POINTS "/crash-points/" /* below the root */
 enum { PAGE = 4096, SECTOR = 512, FDS = 65536, NAME = 4096 };
 
 struct page { off_t at; ssize_t size; struct page *next; char old[PAGE]; };
@@ -101,6 +102,22 @@ static int kind_of(const char *path) {
     if (end && !strcmp(end, ".sst")) return TABLE;
     if (!strncmp(name, "MANIFEST", 8)) return MANIFEST;
     return !strcmp(name, "CURRENT") || (end && !strcmp(end, ".dbtmp")) ? CURRENT : OTHER;
+}
+
+/* A look for a file that is never there says that the server has come to a place of this name (broker/src/crash_point.rs). */
+static int is_point(const char *path) {
+    size_t size = strlen(POINTS);
+    return !strncmp(path + root_length, POINTS, size);
+}
+
+static int point_of(const char *path) {
+    static const char *const names[] = {"opened", "taken",        "written",        "synced",     "published", "retained", "compacted",
+                                        "moved",  "bucket-added", "bucket-leaving", "bucket-gone"};
+    const char *name = strrchr(path, '/') + 1;
+    for (size_t at = 0; at < sizeof names / sizeof *names; at++)
+        if (!strcmp(name, names[at])) return FIRST_POINT << at;
+    give_up("a crash point that has no number here", path);
+    return 0;
 }
 
 static struct file *file_of(int fd) { return fd >= 0 && fd < FDS ? open_files[fd] : NULL; }
@@ -324,6 +341,11 @@ static int truncate_watched(struct file *file, int fd, off_t size) {
 }
 
 static int open_watched(const char *path, int flags, mode_t mode) {
+    if (is_point(path)) {
+        due(POINT, point_of(path), 0);
+        errno = ENOENT;
+        return -1;
+    }
     struct stat stat;
     int exists = !lstat(path, &stat), creates = flags & O_CREAT && !exists;
     if (creates && failed(due(CREATE, kind_of(path), 0))) return -1;

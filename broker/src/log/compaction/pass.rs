@@ -17,6 +17,7 @@ use super::survey::Due;
 use super::transactions::{Standing, Transactions};
 use crate::Broker;
 use crate::batch::Batch;
+use crate::crash_point::CrashPoint;
 use crate::error::{Error, Kind, Result};
 use crate::lane::{Ack, Change};
 use crate::log::Partition;
@@ -74,6 +75,7 @@ impl<'a> Commits<'a> {
         let size = change.size();
         // what the next step builds on must be visible, not only written
         self.broker.lane().commit(vec![Change::Compact(change)], Ack::Durable).await?;
+        CrashPoint::Compacted.reach();
         Ok(size)
     }
 }
