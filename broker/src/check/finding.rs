@@ -26,6 +26,8 @@ pub enum Remedy {
     GiveUp,
     /// Only a backup has it as it should be.
     Restore,
+    /// Nothing, where the power went. Else the disk has damage.
+    CheckDisk,
     /// Whoever committed it commits another one.
     CommitAgain,
     /// `kafka-transactions.sh abort` ends it.
@@ -127,6 +129,7 @@ impl Finding {
             Remedy::NextStart => "the next start puts it right, nothing is lost".to_owned(),
             Remedy::Repair => "millpond check --repair removes it, nothing is lost".to_owned(),
             Remedy::Restore => "restore a backup".to_owned(),
+            Remedy::CheckDisk => "nothing, after a power cut; else check the disk, and restore a backup".to_owned(),
             Remedy::CommitAgain => "commit another offset".to_owned(),
             Remedy::Abort => "end it with kafka-transactions.sh abort".to_owned(),
             Remedy::GiveUp => match (&self.place.topic, self.place.partition, self.place.offsets) {

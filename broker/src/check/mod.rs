@@ -28,6 +28,8 @@ use crate::types::{LogId, Offset, PartitionIndex, TopicId, TopicName};
 
 const UNREADABLE: Kind = Kind::wrong("store unreadable", Remedy::Restore);
 const LOG_DAMAGED: Kind = Kind::wrong("write-ahead log damaged", Remedy::Restore);
+/// A power cut may leave a log without syncs so.
+const LOG_TORN: Kind = Kind::note("write-ahead log torn", Remedy::CheckDisk);
 const REFUSED: Kind = Kind::wrong("store refused", Remedy::Restore);
 /// Bytes after which it is told how far the check is.
 const TOLD_EVERY_BYTES: u64 = 64 << 20;
@@ -116,11 +118,12 @@ impl<'s> Check<'s> {
             Err(error) => return self.add(UNREADABLE, Place::default(), error.message),
         };
         for DamagedLog { name, at, lost_bytes } in damaged {
-            let what = format!(
-                "damaged from byte {at} on: a start loses {lost_bytes} bytes of the last commits (after a power cut with durability \
-                 \"os\": what the disk had not yet)"
-            );
-            self.add(LOG_DAMAGED, Place::named(name), what);
+            let mut what = format!("damaged from byte {at} on: a start loses {lost_bytes} bytes of the last commits");
+            let kind = if opened.is_unsynced { LOG_TORN } else { LOG_DAMAGED };
+            if opened.is_unsynced {
+                what.push_str(", which a power cut may take with durability \"os\"");
+            }
+            self.add(kind, Place::named(name), what);
         }
     }
 

@@ -474,5 +474,11 @@ async fn damage_in_the_write_ahead_log_is_told() {
     std::fs::write(&log, &bytes).unwrap();
     let found = findings(dir.path());
     let name = log.file_name().unwrap().to_string_lossy().into_owned();
-    assert_eq!(told(&found), [("write-ahead log damaged".into(), Some(name), None)], "{found:?}");
+    assert_eq!(told(&found), [("write-ahead log damaged".into(), Some(name.clone()), None)], "{found:?}");
+    assert_eq!(found[0].kind.weight, Weight::Wrong);
+    // without syncs a power cut may leave it so
+    std::fs::write(dir.path().join("unsynced"), "").unwrap();
+    let found = findings(dir.path());
+    assert_eq!(told(&found), [("write-ahead log torn".into(), Some(name), None)], "{found:?}");
+    assert_eq!(found[0].kind.weight, Weight::Note);
 }
