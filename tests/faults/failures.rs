@@ -17,7 +17,7 @@ fn begin(name: &str) -> (Scratch, Faults, PathBuf, Model, StdRng) {
     let scratch = Scratch::new(&format!("faults-{name}"));
     let faults = Faults::new(&scratch.path("disk"), seed);
     let config = scratch.write("faults.toml", CONFIG);
-    (scratch, faults, config, Model::new(StdRng::seed_from_u64(seed ^ 1), false), StdRng::seed_from_u64(seed))
+    (scratch, faults, config, Model::new(StdRng::seed_from_u64(seed ^ 1)), StdRng::seed_from_u64(seed))
 }
 
 #[test]
@@ -49,6 +49,34 @@ fn after_a_failed_write_or_sync_nothing_is_acknowledged_and_a_restart_goes_on() 
     faults.disarm();
     let (mut process, address) = faults.start(&config).expect("no plan is armed");
     model.live(&address, 0).expect("nothing fails");
+    assert!(process.terminate(Duration::from_secs(30)).success(), "{}", process.tail());
+}
+
+/// What writes memory out and what notes it works behind the commits: it is tried again, or nothing more is acknowledged.
+#[test]
+fn what_fails_behind_the_commits_loses_nothing() {
+    let _beside = beside_others();
+    let (_scratch, mut faults, config, mut model, mut random) = begin("failures-behind");
+    let mut ended = 0;
+    for round in 0..12 {
+        let (classes, kinds) = ([CREATE, WRITE, SYNC][round % 3], [TABLE, MANIFEST][round / 3 % 2]);
+        let (mut process, address) = faults.start(&config).expect("no plan is armed");
+        model.live(&address, 5).expect("nothing fails yet");
+        let at = random.random_range(1..=3);
+        faults.arm(Plan { action: Action::Fail, classes, kinds, at, ..Plan::default() });
+        if model.live(&address, ACTIONS).is_err() {
+            ended += 1;
+            let status = process.wait(Duration::from_secs(30));
+            assert!(faults.fired() > 0 && status.code() == Some(1), "{status}: {}", process.tail());
+            assert!(process.stderr().contains("look at the disk, then start again"), "{}", process.tail());
+        }
+        process.kill9();
+        faults.disarm();
+    }
+    eprintln!("failures-behind: {ended} servers ended");
+    assert!(ended > 0, "no failure was met");
+    let (mut process, address) = faults.start(&config).expect("no plan is armed");
+    model.live(&address, 20).expect("nothing fails");
     assert!(process.terminate(Duration::from_secs(30)).success(), "{}", process.tail());
 }
 

@@ -8,6 +8,7 @@ use crate::support::raw::{Identity, PlainRecord, batch};
 use crate::support::{Scratch, beside_others, eventually, seed};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use serde_json::json;
 use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,10 +21,15 @@ fn a_full_disk_holds_writers_up_and_nothing_else() {
     let seed = seed("full");
     let scratch = Scratch::new("faults-full");
     let mut faults = Faults::new(&scratch.path("disk"), seed);
-    let config = scratch.write("faults.toml", &format!("{CONFIG}[[topics]]\nname = \"elsewhere\"\n"));
-    let mut model = Model::new(StdRng::seed_from_u64(seed), false);
+    let elsewhere = "[[topics]]\nname = \"elsewhere\"\nconfig = { \"retention.ms\" = \"-1\" }\n";
+    let config = scratch.write("faults.toml", &format!("{CONFIG}{elsewhere}"));
+    let mut model = Model::new(StdRng::seed_from_u64(seed));
     let (mut process, address) = faults.start(&config).expect("no plan is armed");
     model.live(&address, 40).unwrap();
+    // what was written before lies in files, and nothing of it in memory
+    process.kill9();
+    let (mut process, address) = faults.start(&config).expect("no plan is armed");
+    model.live(&address, 0).unwrap();
     let http = Http::new(&address.http);
     let produced = Cell::new(0);
     let produce = || {
@@ -54,6 +60,19 @@ fn a_full_disk_holds_writers_up_and_nothing_else() {
         assert_eq!(produce(), STORAGE);
         let (_, records) = Caller::connect(&address.kafka).unwrap().read(("elsewhere", 0), false).unwrap();
         assert_eq!(records.len(), produced.get(), "readers go on");
+        let (_, stored) = Caller::connect(&address.kafka).unwrap().read(("ledger", 0), false).unwrap();
+        assert!(!stored.is_empty(), "and read what lies in files");
+        let reads = [
+            http.try_get("/v1/views/tally?wait=5s"),
+            http.try_post("/v1/sql", &json!({"sql": "SELECT count(*) FROM ledger"})),
+        ];
+        for answer in reads {
+            let (status, text) = answer.unwrap();
+            assert_eq!(status, 200, "{text}");
+        }
+        let collected =
+            http.try_post("/v1/topics/elsewhere/records", &json!({"records": [{"value": "more"}]})).unwrap();
+        assert!(collected.0 == 503 && collected.1.contains("full"), "{collected:?}");
         thread::sleep(Duration::from_millis(1_200));
         assert!(!waiting.is_finished(), "a commit was answered that cannot have been written");
         let freed = Instant::now();
