@@ -125,6 +125,11 @@ fn process_figures(app: &App, text: &mut Text) {
         text.one("millpond_disk_bytes", "gauge", "Size of the disk that holds the data.", all as f64);
         text.one("millpond_disk_free_bytes", "gauge", "What is left on the disk that holds the data.", free as f64);
     }
+    let store = app.broker.store();
+    let help = "Damaged files that keep parts of the store from being merged.";
+    text.one("millpond_store_damaged_files", "gauge", help, store.damaged_files() as f64);
+    let help = "Most runs of a part of the store that is not merged. Records are refused when they are too many.";
+    text.one("millpond_store_unmerged_runs", "gauge", help, store.unmerged_runs() as f64);
     for (name, value) in app.broker.counters().read() {
         let gauge = name.ends_with("_open");
         let name = if gauge { format!("millpond_broker_{name}") } else { format!("millpond_broker_{name}_total") };

@@ -324,9 +324,10 @@ impl Broker {
     /// it must go on for space to become free.
     ///
     /// # Errors
-    /// `DiskFull` while the disk has less than `disk_reserve_bytes` left.
+    /// `DiskFull` while the disk has less than `disk_reserve_bytes` left, or damage keeps the store from merging what is there.
     pub fn check_room(&self) -> Result<()> {
-        self.room.check()
+        self.room.check()?;
+        self.store.check_runs()
     }
 
     pub(crate) fn room(&self) -> &Arc<disk::Room> {

@@ -15,6 +15,7 @@ mod read_only;
 mod scan;
 mod torn;
 mod trash;
+mod unmerged;
 mod wal;
 
 use std::path::Path;
@@ -43,6 +44,7 @@ use read_only::is_ahead;
 use scan::range_options;
 pub use scan::{Scan, Snapshot};
 pub(crate) use trash::Trash;
+use unmerged::{RUNS_MAX, Unmerged};
 pub use wal::DamagedLog;
 
 /// Version of everything stored. A store of a newer one is refused; one of version 1, whose log has no buckets, is read and
@@ -70,6 +72,7 @@ pub struct Store {
     trash: Trash,
     poison: OnceLock<Error>,
     notes: Notes,
+    unmerged: Unmerged,
     /// How often the device was waited for.
     pub(crate) syncs: AtomicU64,
     /// Given back last.
@@ -91,7 +94,9 @@ impl Store {
         let numbers = if numbers.is_empty() { vec![1] } else { numbers };
         let data_dir = &config.data_dir;
         cut_hole(data_dir)?;
-        let open = || Db::open_cf_descriptors(&database_options(config), &dir, descriptors(&numbers, &cache));
+        let unmerged = Unmerged::read(data_dir).map_err(|e| unusable(data_dir, &e))?;
+        let families = || descriptors(&numbers, &cache, &unmerged);
+        let open = || Db::open_cf_descriptors(&database_options(config), &dir, families());
         let db = match open() {
             Err(error) if is_ahead(error.as_ref()) && cut_torn(data_dir, (&numbers, &cache))? => open(),
             opened => opened,
@@ -100,9 +105,10 @@ impl Store {
         // the log before this start is in tables, and the one from here on has no write yet
         let notes = Notes::open(data_dir, db.latest_sequence_number(), config.durability);
         let notes = notes.map_err(|e| unusable(data_dir, &e))?;
+        let unmerged = unmerged.settle(&db).map_err(|e| unusable(data_dir, &e))?;
         CrashPoint::Opened.reach();
         let buckets = Buckets::new(&numbers, config.bucket_bytes);
-        let store = Self { notes, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
+        let store = Self { notes, unmerged, ..Self::of((db, held), cache, buckets, Trash::of(data_dir)) };
         store.buckets.appended(store.disk_bytes(store.buckets.active()));
         store.check_format(fresh, &dir)?;
         Ok(store)
@@ -116,6 +122,7 @@ impl Store {
             trash,
             poison: OnceLock::new(),
             notes: Notes::default(),
+            unmerged: Unmerged::default(),
             syncs: AtomicU64::new(0),
             _held: held,
         }
@@ -285,6 +292,28 @@ impl Store {
         self.notes.acknowledge(self.position());
     }
 
+    /// How many damaged files merges have met: their families are not merged until these are gone.
+    pub fn damaged_files(&self) -> usize {
+        self.unmerged.count()
+    }
+
+    /// How many runs the family of the most has, of those that are not merged.
+    pub fn unmerged_runs(&self) -> u64 {
+        self.unmerged.runs(&self.db)
+    }
+
+    /// Whether records can be taken in.
+    ///
+    /// # Errors
+    /// `DiskFull` where they would become too many runs that nothing merges.
+    pub(crate) fn check_runs(&self) -> Result<()> {
+        if self.damaged_files() == 0 || self.unmerged_runs() < RUNS_MAX {
+            return Ok(());
+        }
+        let message = "a damaged file keeps the broker from merging what it stores: restore a backup, then records are taken in again";
+        Err(Error::new(Kind::DiskFull, message))
+    }
+
     /// The failure after which nothing is written any more, if there was one.
     pub fn poisoned(&self) -> Option<&Error> {
         self.poison.get()
@@ -328,7 +357,8 @@ impl Store {
     pub(crate) fn reclaim(&self, family: Family, from: &[u8], to: &[u8]) {
         let mut options = CompactOptions::default();
         options.set_exclusive_manual_compaction(false);
-        if let Some(handle) = self.handle(family) {
+        // one that meets damage stops the store
+        if let Some(handle) = self.handle(family).filter(|_| !self.unmerged.has(family)) {
             self.db.compact_range_cf_opt(&handle, Some(from), Some(to), &options);
         }
     }
@@ -342,7 +372,11 @@ impl Store {
 
     fn poison(&self, error: &rocksdb::Error) -> Error {
         let message = format!("the store failed and the broker stops, check disk and logs, then start again: {error}");
-        self.poison.get_or_init(|| Error::storage(message)).clone()
+        let first = || {
+            self.unmerged.note(&self.db, error.as_ref());
+            Error::storage(message)
+        };
+        self.poison.get_or_init(first).clone()
     }
 
     /// None for a bucket that was given up.
@@ -389,9 +423,16 @@ impl<'a> Writes<'a> {
 }
 
 /// All families to open: those that are always there, and these buckets.
-fn descriptors(numbers: &[u32], cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+fn descriptors(numbers: &[u32], cache: &Cache, unmerged: &Unmerged) -> Vec<ColumnFamilyDescriptor> {
     let families = Family::ALL.into_iter().chain(numbers.iter().copied().map(Family::Bucket));
-    families.map(|family| ColumnFamilyDescriptor::new(family.name(), family_options(family, cache))).collect()
+    let descriptor = |family: Family| {
+        let mut options = family_options(family, cache);
+        if unmerged.has(family) {
+            options.set_disable_auto_compactions(true);
+        }
+        ColumnFamilyDescriptor::new(family.name(), options)
+    };
+    families.map(descriptor).collect()
 }
 
 fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -126,7 +126,7 @@ impl Forks {
     /// checkpoint.
     ///
     /// # Errors
-    /// `Refused` while another one is made; where the directory is in use, lies in the first one, in another file system or is not named from the root; and
+    /// `Refused` while another one is made; where a file of the store is damaged; where the directory is in use, lies in the first one, in another file system or is not named from the root; and
     /// where the lake lies outside of the data directory: it cannot be shared. `Destination` when a file cannot be written, `Broker` when the store
     /// cannot be read. No store is there then.
     pub(crate) async fn run(&self, data_dir: &Path) -> Result<ForkReport> {
@@ -198,6 +198,9 @@ fn may_be_forked(source: &Source, data_dir: &Path) -> Result<PathBuf> {
         return Err(refused(message));
     }
     refuse_taken(data_dir)?;
+    if source.broker.store().damaged_files() > 0 {
+        return Err(refused("a file of the store is damaged, and would be in both: restore a backup first".to_owned()));
+    }
     let root = lake_root(source).ok_or_else(|| {
         refused(format!(
             "the lake lies at {}, outside of the data directory, where two servers cannot share it: make a backup, restore it, and give the copy another \

@@ -1,9 +1,11 @@
 //! A bit on the disk is another: it is found by checksum and told with topic, partition and offsets; all else is served.
 
-use super::calls::Caller;
+use super::calls::{Answer, Caller};
 use crate::support::faults::*;
 use crate::support::http::Http;
+use crate::support::process::Process;
 use crate::support::raw::{Identity, PlainRecord, batch};
+use crate::support::server::announced;
 use crate::support::{Scratch, seed};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -19,6 +21,10 @@ const BATCHES: i64 = 80;
 /// Batches of partition 0 are read one by one, those of partition 1 several at a time. Some of them lie in one block, with which they
 /// are lost.
 const SIZES: [usize; 2] = [9_000, 3_000];
+/// Files of level 0 are merged when there are four, and each start makes one of what the one before it wrote.
+const STARTS_MAX: usize = 8;
+/// Written in each of them, so that a merge that began with it has met the damage.
+const APPENDED: i64 = 300;
 
 fn value(partition: i32, at: i64) -> String {
     format!("mark-{partition}-{at:05}-{}", "m".repeat(SIZES[partition as usize]))
@@ -55,16 +61,7 @@ fn a_flipped_bit_is_told_by_offset_and_the_rest_is_served() {
         let (first, next) = read_up_to_damage(&mut caller, partition);
         assert!(first <= at && at < next, "damaged is {at} of partition {partition}, told are {first} to {next}");
         assert!(0 < first && next < BATCHES, "a block is damaged, told are {first} to {next}");
-        // who goes on behind it has the rest
-        let mut at = next;
-        while at < BATCHES {
-            let data = caller.fetch((TOPIC, partition), at, false).unwrap();
-            assert_eq!(data.error_code, 0, "partition {partition} at {at}");
-            let (found, end) = crate::transactions::checker::committed(&data, at);
-            found.iter().for_each(|(offset, found)| assert_eq!(*found, value(partition, *offset)));
-            assert!(end > at);
-            at = end;
-        }
+        read_behind_damage(&mut caller, (partition, next), BATCHES);
         let said = process.stderr();
         let wanted = [
             "stored records are damaged".to_owned(),
@@ -92,6 +89,79 @@ fn a_flipped_bit_is_told_by_offset_and_the_rest_is_served() {
     assert_eq!(caller.produce((TOPIC, 0), batch(&[record], Identity::default()), None).unwrap(), BATCHES);
     assert_eq!(Http::new(&address.http).try_get("/health/ready").unwrap().0, 200);
     assert!(process.terminate(Duration::from_secs(30)).success());
+}
+
+/// A merge that meets damage ends the server, and once more, as what is read wrong once may be read right. From then on all else is served, and
+/// writes go on.
+#[test]
+fn what_merges_cannot_read_is_left_and_the_rest_is_served() {
+    let seed = seed("damage-merged");
+    let mut random = StdRng::seed_from_u64(seed);
+    let scratch = Scratch::new("faults-damage-merged");
+    let config = "[[topics]]\nname = \"marked\"\npartitions = 2\nconfig = { \"cleanup.policy\" = \"compact\" }\n";
+    let config = scratch.write("faults.toml", config);
+    let mut faults = Faults::new(&scratch.path("disk"), seed);
+    let (mut process, address) = faults.start(&config).expect("no plan is armed");
+    let mut caller = Caller::connect(&address.kafka).unwrap();
+    for at in 0..BATCHES {
+        assert_eq!(append(&mut caller, 0, at).unwrap(), at);
+    }
+    append(&mut caller, 1, 0).unwrap();
+    process.kill9();
+    let (mut process, _) = faults.start(&config).expect("no plan is armed");
+    assert!(process.terminate(Duration::from_secs(30)).success());
+    let damaged = random.random_range(9..24);
+    flip(&faults.data_dir().join("store"), &format!("mark-0-{damaged:05}"), random.random_range(0..8));
+
+    for _ in 0..2 {
+        let mut process = start_until_merged(&mut faults, &config);
+        let status = process.wait(Duration::from_secs(20));
+        let said = process.stderr();
+        assert!(!status.success() && said.contains("a merge met damage in this file"), "{status} {}", process.tail());
+        assert!(said.contains("Corruption") && said.contains("then start again"), "{}", process.tail());
+    }
+    for _ in 0..2 {
+        let (mut process, address) = faults.start(&config).expect("no plan is armed");
+        assert!(process.stderr().contains("this file is damaged. All else is served"), "{}", process.tail());
+        let mut caller = Caller::connect(&address.kafka).unwrap();
+        let (first, next) = read_up_to_damage(&mut caller, 0);
+        assert!(0 < first && first <= damaged && damaged < next && next < BATCHES, "{damaged}: {first} to {next}");
+        let end = append_some(&mut caller).expect("writes go on");
+        read_behind_damage(&mut caller, (0, next), end);
+        let http = Http::new(&address.http);
+        assert_eq!(http.try_get("/health/ready").unwrap().0, 200);
+        assert!(http.text("/metrics").contains("\nmillpond_store_damaged_files 1\n"));
+        assert!(process.terminate(Duration::from_secs(30)).success());
+    }
+}
+
+fn append(caller: &mut Caller, partition: i32, at: i64) -> Answer<i64> {
+    let record = PlainRecord { key: Some(at.to_string()), value: Some(value(partition, at)), ..PlainRecord::default() };
+    caller.produce((TOPIC, partition), batch(&[record], Identity::default()), None)
+}
+
+/// Starts and writes until a start has ended by itself.
+fn start_until_merged(faults: &mut Faults, config: &Path) -> Process {
+    for _ in 0..STARTS_MAX {
+        let mut process = faults.spawn(config);
+        let Ok(address) = announced(&mut process) else { return process };
+        let appended = Caller::connect(&address.kafka).and_then(|mut caller| append_some(&mut caller));
+        if appended.is_err() {
+            return process;
+        }
+        process.kill9();
+    }
+    panic!("no merge met the damage in {STARTS_MAX} starts");
+}
+
+/// Appends what belongs there; says where the log ends then. Files that have both partitions overlap, so they are not only moved to the next level.
+fn append_some(caller: &mut Caller) -> Answer<i64> {
+    let end = caller.fetch((TOPIC, 0), BATCHES, false)?.high_watermark;
+    for at in end..end + APPENDED {
+        assert_eq!(append(caller, 0, at)?, at);
+    }
+    append(caller, 1, 0)?;
+    Ok(end + APPENDED)
 }
 
 /// What the store's own log does not give back is behind the last file, so no offset can be told: only that it is lost.
@@ -143,6 +213,19 @@ fn read_up_to_damage(caller: &mut Caller, partition: i32) -> (i64, i64) {
     let reads = |at: &i64| caller.fetch((TOPIC, partition), *at, false).unwrap().error_code == 0;
     let next = (at..=BATCHES).find(reads).expect("what follows the damage is read");
     (at, next)
+}
+
+/// Who goes on behind the damage has the rest.
+fn read_behind_damage(caller: &mut Caller, (partition, next): (i32, i64), end: i64) {
+    let mut at = next;
+    while at < end {
+        let data = caller.fetch((TOPIC, partition), at, false).unwrap();
+        assert_eq!(data.error_code, 0, "partition {partition} at {at}");
+        let (found, next) = crate::transactions::checker::committed(&data, at);
+        found.iter().for_each(|(offset, found)| assert_eq!(*found, value(partition, *offset)));
+        assert!(next > at);
+        at = next;
+    }
 }
 
 /// Flips a bit of the mark in the one data file that has it.

@@ -16,6 +16,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use super::unmerged;
 use crate::config::Durability;
 
 const ACKNOWLEDGED: &str = "acknowledged";
@@ -95,13 +96,14 @@ pub(super) fn is_unsynced(data_dir: &Path) -> bool {
     data_dir.join(UNSYNCED).exists()
 }
 
-/// Forgets both.
+/// Forgets both, and what is noted of damaged files.
 ///
 /// # Errors
 /// The file system's.
 pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
     remove(data_dir, ACKNOWLEDGED)?;
     remove(data_dir, UNSYNCED)?;
+    unmerged::forget(data_dir)?;
     File::open(data_dir)?.sync_all()
 }
 

@@ -11,7 +11,8 @@ use super::held::Held;
 use super::torn::Torn;
 use super::wal::{DamagedLog, damaged_logs};
 use super::{
-    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, buckets, database_options, descriptors, notes,
+    Buckets, Db, FORMAT_KEY, FORMAT_VERSION, Family, Store, Trash, Unmerged, buckets, database_options, descriptors,
+    notes,
 };
 use crate::config::BrokerConfig;
 use crate::error::{Error, Kind, Result};
@@ -127,7 +128,12 @@ pub(super) type Families<'a> = (&'a [u32], &'a Cache);
 
 /// Opens a store to look at it, with the write-ahead log in `logs`.
 fn open(dir: &Path, (numbers, cache): Families<'_>, logs: &Path, paranoid: bool) -> Opened {
-    Db::open_cf_descriptors_read_only(&read_only_options(logs, paranoid), dir, descriptors(numbers, cache), false)
+    Db::open_cf_descriptors_read_only(
+        &read_only_options(logs, paranoid),
+        dir,
+        descriptors(numbers, cache, &Unmerged::default()),
+        false,
+    )
 }
 
 fn read_only_options(logs: &Path, paranoid: bool) -> Options {
