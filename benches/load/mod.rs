@@ -34,15 +34,17 @@ pub struct Target {
     pub run: usize,
     /// `1` or `all`.
     pub acks: &'static str,
-    /// Bytes of a record's value; there is no key.
+    /// Bytes of a record's value.
     pub record_bytes: usize,
+    /// Of so many keys records have one after the other; nothing where they have none.
+    pub keys: Option<usize>,
 }
 
 impl Target {
-    /// Records of 1 KiB one by one to partitions in turn, `acks=all`.
+    /// Records of 1 KiB without keys one by one to partitions in turn, `acks=all`.
     pub fn new(bootstrap: &str, topic: &str, partitions: i32) -> Self {
         let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
-        Self { bootstrap, topic, partitions, run: 1, acks: "all", record_bytes: 1024 }
+        Self { bootstrap, topic, partitions, run: 1, acks: "all", record_bytes: 1024, keys: None }
     }
 
     /// The partition of the record with this number.

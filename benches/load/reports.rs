@@ -132,9 +132,11 @@ pub fn send(
     (index, value): (usize, &[u8]),
     due: Instant,
 ) -> Outcome<()> {
-    let mut record = BaseRecord::<(), [u8], usize>::with_opaque_to(&target.topic, producer.context().opaque(due))
+    let key = target.keys.map(|keys| (index % keys).to_be_bytes());
+    let mut record = BaseRecord::<[u8], [u8], usize>::with_opaque_to(&target.topic, producer.context().opaque(due))
         .partition(target.partition(index))
         .payload(value);
+    record.key = key.as_ref().map(|key| &key[..]);
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),

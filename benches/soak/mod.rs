@@ -1,4 +1,4 @@
-//! `make soak`: Millpond alone, synced, under half of the most it takes, with a consumer and with retention at work.
+//! `make soak`: Millpond alone, synced, under half of the most it takes, with a consumer and with retention and compaction at work.
 //!
 //! First it is loaded as fast as it goes for a while; half of that rate is offered for `BENCH_SOAK_MINUTES` then, as an open loop.
 //! Once a minute it is written down how much memory, descriptors, files and disk the server has, and the delays of that minute, and how
@@ -29,6 +29,13 @@ use minute::{Minute, Noted, Watched};
 const PARTITIONS: i32 = 6;
 /// Retention works all the time, so the disk is bounded: 1.5 GiB of values, less than a minute's load.
 const TOPIC_SETTINGS: [(&str, &str); 2] = [("retention.bytes", "268435456"), ("segment.bytes", "33554432")];
+/// A compacted topic gets one of so many records.
+const LATEST_EVERY: usize = 10;
+/// So many keys it has: a multiple of the partitions, so each key stays in one.
+const LATEST_KEYS: usize = 12_000;
+const LATEST_SETTINGS: [(&str, &str); 2] = [("cleanup.policy", "compact"), ("segment.bytes", "33554432")];
+/// What retention and compaction leave of all that, in bytes of values.
+const LIVE_BYTES: usize = ((PARTITIONS as usize * 256) << 20) + LATEST_KEYS * 1024;
 /// How often retention looks: with Kafka's own five minutes there would be tens of GiB between two looks.
 const RETENTION_CHECK: (&str, &str) = ("KAFKA_LOG_RETENTION_CHECK_INTERVAL_MS", "10000");
 
@@ -90,14 +97,16 @@ fn probe(broker: &Running, settings: &Settings) -> Outcome<f64> {
 }
 
 fn load(broker: &Running, place: &Place, offered: Offered) -> Outcome<Vec<Minute>> {
-    load::create_topics(&broker.bootstrap, &["soak"], PARTITIONS, &TOPIC_SETTINGS)?;
     let target = Target::new(&broker.bootstrap, "soak", PARTITIONS);
+    let latest = Target { topic: "latest".to_owned(), keys: Some(LATEST_KEYS), ..target.clone() };
+    load::create_topics(&broker.bootstrap, &[&target.topic], PARTITIONS, &TOPIC_SETTINGS)?;
+    load::create_topics(&broker.bootstrap, &[&latest.topic], PARTITIONS, &LATEST_SETTINGS)?;
     let watched = Watched { pid: broker.pid(), data: place.data() };
-    offer(&target, offered, &watched)
+    offer((&target, &latest), offered, &watched)
 }
 
-/// Offers the load, reads it back, and watches the server meanwhile.
-fn offer(target: &Target, offered: Offered, watched: &Watched) -> Outcome<Vec<Minute>> {
+/// Offers the load, reads the most of it back, and watches the server meanwhile.
+fn offer((target, latest): (&Target, &Target), offered: Offered, watched: &Watched) -> Outcome<Vec<Minute>> {
     let done = AtomicBool::new(false);
     let consumer = load::consumer_of(target)?;
     let (arrivals, hiccups) = (Mutex::new(Vec::new()), Hiccups::default());
@@ -105,7 +114,7 @@ fn offer(target: &Target, offered: Offered, watched: &Watched) -> Outcome<Vec<Mi
         let reports = producer.context();
         thread::scope(|scope| {
             let reading = scope.spawn(|| listen(&consumer, reports, &arrivals, &done));
-            let sending = scope.spawn(|| pace(producer, target, offered, &done));
+            let sending = scope.spawn(|| pace(producer, (target, latest), offered, &done));
             scope.spawn(|| hiccups.watch(&done));
             let noted = Noted { reports, arrivals: &arrivals, hiccups: &hiccups };
             let started = Instant::now();
@@ -122,7 +131,12 @@ fn offer(target: &Target, offered: Offered, watched: &Watched) -> Outcome<Vec<Mi
 }
 
 /// Sends records when they are due; each carries that moment to the consumer. Gives how many there were.
-fn pace(producer: &BaseProducer<Reports>, target: &Target, offered: Offered, done: &AtomicBool) -> Outcome<usize> {
+fn pace(
+    producer: &BaseProducer<Reports>,
+    (target, latest): (&Target, &Target),
+    offered: Offered,
+    done: &AtomicBool,
+) -> Outcome<usize> {
     let mut value = vec![0x5a_u8; target.record_bytes];
     let started = Instant::now();
     let mut sent = 0;
@@ -130,7 +144,9 @@ fn pace(producer: &BaseProducer<Reports>, target: &Target, offered: Offered, don
         let due = offered.due(started, sent);
         thread::sleep(due.saturating_duration_since(Instant::now()));
         value[..8].copy_from_slice(&(producer.context().opaque(due) as u64).to_le_bytes());
-        load::send(producer, target, (sent, &value), due)?;
+        let (turn, index) = (sent % LATEST_EVERY, sent / LATEST_EVERY);
+        let (target, index) = if turn == 0 { (latest, index) } else { (target, index * (LATEST_EVERY - 1) + turn - 1) };
+        load::send(producer, target, (index, &value), due)?;
         sent += 1;
     }
     Ok(sent)
