@@ -69,7 +69,7 @@ async fn collect(
         .map_err(|e| Problem::internal(e.to_string()))??;
     let appends: Vec<Change> = work.batches.iter().map(Sealed::append).collect();
     if !appends.is_empty() {
-        app.broker.check_room()?;
+        work.batches.iter().try_for_each(|sealed| app.broker.check_room(&sealed.partition))?;
         let appended = app.broker.lane().commit(appends, Ack::Durable).await?;
         for (sealed, at) in work.batches.iter().zip(appended) {
             for (i, place) in (0i64..).zip(&sealed.places) {

@@ -128,7 +128,7 @@ fn process_figures(app: &App, text: &mut Text) {
     let store = app.broker.store();
     let help = "Damaged files that keep parts of the store from being merged.";
     text.one("millpond_store_damaged_files", "gauge", help, store.damaged_files() as f64);
-    let help = "Most runs of a part of the store that is not merged. Records are refused when they are too many.";
+    let help = "Most runs of a part of the store that is not merged. At 400 it takes in no more.";
     text.one("millpond_store_unmerged_runs", "gauge", help, store.unmerged_runs() as f64);
     for (name, value) in app.broker.counters().read() {
         let gauge = name.ends_with("_open");

@@ -324,10 +324,10 @@ impl Broker {
     /// it must go on for space to become free.
     ///
     /// # Errors
-    /// `DiskFull` while the disk has less than `disk_reserve_bytes` left, or damage keeps the store from merging what is there.
-    pub fn check_room(&self) -> Result<()> {
+    /// `DiskFull` while the disk has less than `disk_reserve_bytes` left, or damage keeps the store from merging compacted topics, and this is of one.
+    pub fn check_room(&self, partition: &Partition) -> Result<()> {
         self.room.check()?;
-        self.store.check_runs()
+        if partition.config().compacts() { self.store.check_runs(Family::Compacted) } else { Ok(()) }
     }
 
     pub(crate) fn room(&self) -> &Arc<disk::Room> {

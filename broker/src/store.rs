@@ -44,7 +44,7 @@ use read_only::is_ahead;
 use scan::range_options;
 pub use scan::{Scan, Snapshot};
 pub(crate) use trash::Trash;
-use unmerged::{RUNS_MAX, Unmerged};
+use unmerged::Unmerged;
 pub use wal::DamagedLog;
 
 /// Version of everything stored. A store of a newer one is refused; one of version 1, whose log has no buckets, is read and
@@ -302,15 +302,20 @@ impl Store {
         self.unmerged.runs(&self.db)
     }
 
-    /// Whether records can be taken in.
+    /// Whether the files of a family are merged.
+    pub(crate) fn merges(&self, family: Family) -> bool {
+        !self.unmerged.has(family)
+    }
+
+    /// Whether a family takes in more.
     ///
     /// # Errors
-    /// `DiskFull` where they would become too many runs that nothing merges.
-    pub(crate) fn check_runs(&self) -> Result<()> {
-        if self.damaged_files() == 0 || self.unmerged_runs() < RUNS_MAX {
+    /// `DiskFull` where that would become too many runs that nothing merges.
+    pub(crate) fn check_runs(&self, family: Family) -> Result<()> {
+        if !self.unmerged.is_full(&self.db, family) {
             return Ok(());
         }
-        let message = "a damaged file keeps the broker from merging what it stores: restore a backup, then records are taken in again";
+        let message = "a damaged file keeps the broker from merging what it stores of compacted topics: restore a backup from before the damage";
         Err(Error::new(Kind::DiskFull, message))
     }
 

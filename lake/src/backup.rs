@@ -23,7 +23,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::clean::deleted;
 use crate::config::Access;
-use crate::data_dir::{Held, LAKE_DIR, STORE_DIR, blocking, lake_root, refuse_taken, take_place, unwritable};
+use crate::data_dir::{
+    Held, LAKE_DIR, STORE_DIR, blocking, lake_root, make_dirs, refuse_damaged, refuse_taken, take_place, unwritable,
+};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::objects::{Address, OWNER_FILE, Objects, RETIRED_DIR};
 use crate::query::Source;
@@ -112,10 +114,11 @@ impl Backups {
     /// `keep` backups. `{data_dir}` in the URL stands for the data directory.
     ///
     /// # Errors
-    /// `Config` for a place of another cluster's backups, `Destination` when it does not answer or is full, `Broker` when
-    /// the store cannot be read.
+    /// `Refused` where a file of the store is damaged: it would be in the backup, and in the end in all that are kept. `Config` for a place of
+    /// another cluster's backups, `Destination` when it does not answer or is full, `Broker` when the store cannot be read.
     pub async fn run(&self, url: &str, keep: usize) -> Result<BackupReport> {
         let _alone = self.running.lock().await;
+        refuse_damaged(&self.broker)?;
         let url = url.replace("{data_dir}", &self.broker.config().data_dir.display().to_string());
         let work_dir = self.broker.config().data_dir.join(UPLOADS_DIR);
         let address = Address { url, access: self.access.clone(), work_dir };
@@ -187,6 +190,7 @@ pub async fn backups(url: &str, access: &Access) -> Result<Vec<String>> {
 /// be read, written, or is damaged.
 pub async fn restore((url, access): (&str, &Access), name: Option<&str>, data_dir: &Path) -> Result<RestoreReport> {
     refuse_taken(data_dir)?;
+    make_dirs(data_dir).map_err(|e| unwritable(data_dir, &e))?;
     let objects = open(url, access).await?;
     let there = whole(&objects).await?;
     let name = match name {

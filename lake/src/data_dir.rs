@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use broker::LogId;
+use broker::{Broker, LogId};
 
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::manifest::Settled;
@@ -16,7 +16,7 @@ pub(crate) const STORE_DIR: &str = "store";
 /// The lake's, where the lake lies in the data directory.
 pub(crate) const LAKE_DIR: &str = "lake";
 
-/// The lake's files of one moment, which nobody deletes as long as this lives.
+/// The lake's files of one moment, which nobody deletes as long as this lives, unless their topic is deleted.
 pub(crate) struct Held {
     topics: Vec<Settled>,
     tables: Vec<TableFiles>,
@@ -48,6 +48,22 @@ pub(crate) fn lake_root(source: &Source) -> Option<PathBuf> {
     let root = PathBuf::from(url.strip_prefix("file://").unwrap_or(&url)).canonicalize().ok()?;
     let data_dir = source.broker.config().data_dir.canonicalize().ok()?;
     (root.starts_with(&data_dir) && root != data_dir).then_some(root)
+}
+
+/// Refuses to copy a store with damage, of which merges of the copy would know nothing.
+pub(crate) fn refuse_damaged(broker: &Broker) -> Result<()> {
+    if broker.store().damaged_files() == 0 {
+        return Ok(());
+    }
+    let message = "a file of the store is damaged, and would be in the copy: restore a backup from before the damage";
+    Err(LakeError::new(LakeErrorKind::Refused, message))
+}
+
+/// Makes directories, where no power cut takes their names.
+pub(crate) fn make_dirs(dir: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
+    fs::create_dir_all(dir)?;
+    missing.iter().filter_map(|made| made.parent()).try_for_each(|above| File::open(above)?.sync_all())
 }
 
 /// Refuses a data directory that has a store or a lake.

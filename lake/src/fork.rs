@@ -16,7 +16,9 @@ use broker::{TimestampMs, rename_cluster};
 
 use crate::clean::deleted;
 use crate::config::Access;
-use crate::data_dir::{Held, LAKE_DIR, STORE_DIR, blocking, lake_root, refuse_taken, take_place, unwritable};
+use crate::data_dir::{
+    Held, LAKE_DIR, STORE_DIR, blocking, lake_root, make_dirs, refuse_damaged, refuse_taken, take_place, unwritable,
+};
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::objects::{Address, Objects, RETIRED_DIR};
 use crate::query::Source;
@@ -46,6 +48,8 @@ pub struct ForkReport {
 /// What is not whole yet, removed with this. Holds: the lock of its directory.
 struct Staged {
     dir: PathBuf,
+    /// Whether the data directory was not there before.
+    is_new: bool,
     _lock: File,
 }
 
@@ -54,31 +58,22 @@ impl Staged {
     fn begin(data_dir: &Path, first: &Path) -> Result<Self> {
         let dir = data_dir.join(FORKING_DIR);
         let failed = |e: io::Error| unwritable(&dir, &e);
-        if !data_dir.exists() {
+        let is_new = !data_dir.exists();
+        if is_new {
             make_dirs(data_dir).map_err(failed)?;
             fs::metadata(first).and_then(|first| fs::set_permissions(data_dir, first.permissions())).map_err(failed)?;
         }
-        let under_way =
-            |e: fs::TryLockError| refused(format!("another fork to {} is under way: {e}", data_dir.display()));
         if let Err(error) = fs::create_dir(&dir) {
             if error.kind() != io::ErrorKind::AlreadyExists {
                 return Err(failed(error));
             }
             // what a server that was killed left, unless one is at it or it is not ours
-            let left = File::open(dir.join(LOCK_FILE)).map_err(failed)?;
-            left.try_lock().map_err(under_way)?;
+            let is_empty = fs::read_dir(&dir).map_err(failed)?.next().is_none();
+            let _left = if is_empty { None } else { Some(lock(&dir, |path| File::open(path))?) };
             fs::remove_dir_all(&dir).and_then(|()| fs::create_dir(&dir)).map_err(failed)?;
         }
-        let lock = File::create(dir.join(LOCK_FILE)).map_err(failed)?;
-        lock.try_lock().map_err(under_way)?;
-        // another server may have taken it for one that was left, before it was locked
-        let is_there = fs::metadata(dir.join(LOCK_FILE))
-            .is_ok_and(|there| lock.metadata().is_ok_and(|ours| ours.ino() == there.ino()));
-        if is_there {
-            Ok(Self { dir, _lock: lock })
-        } else {
-            Err(refused(format!("another fork to {} is under way", data_dir.display())))
-        }
+        let lock = lock(&dir, |path| File::create(path))?;
+        Ok(Self { dir, is_new, _lock: lock })
     }
 
     /// Files of the store and of the lake, their bytes, and the bytes of those that have another name as well.
@@ -94,17 +89,27 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // what stays is removed by the next fork to there
+        // what stays is removed by the next fork to there, which knows it by its lock
+        for dir in [STORE_DIR, LAKE_DIR] {
+            let _ = fs::remove_dir_all(self.dir.join(dir));
+        }
         let _ = fs::remove_dir_all(&self.dir);
-        let _ = self.dir.parent().map(fs::remove_dir);
+        if self.is_new {
+            let _ = self.dir.parent().map(fs::remove_dir);
+        }
     }
 }
 
-/// Makes directories, where no power cut takes their names.
-fn make_dirs(dir: &Path) -> io::Result<()> {
-    let missing: Vec<&Path> = dir.ancestors().take_while(|dir| !dir.exists()).collect();
-    fs::create_dir_all(dir)?;
-    missing.iter().filter_map(|made| made.parent()).try_for_each(|above| File::open(above)?.sync_all())
+/// Locks the file for it in the directory of a fork that is not whole. Another server may have taken that for one that was left, and removed it,
+/// before it was locked.
+fn lock(dir: &Path, open: impl FnOnce(&Path) -> io::Result<File>) -> Result<File> {
+    let path = dir.join(LOCK_FILE);
+    let file = open(&path).map_err(|e| unwritable(&path, &e))?;
+    let is_there = || Some(file.metadata().ok()?.ino() == fs::metadata(&path).ok()?.ino());
+    if file.try_lock().is_ok() && is_there() == Some(true) {
+        return Ok(file);
+    }
+    Err(refused(format!("another fork is under way in {}: name another directory, or try again", dir.display())))
 }
 
 fn refused(message: String) -> LakeError {
@@ -198,9 +203,7 @@ fn may_be_forked(source: &Source, data_dir: &Path) -> Result<PathBuf> {
         return Err(refused(message));
     }
     refuse_taken(data_dir)?;
-    if source.broker.store().damaged_files() > 0 {
-        return Err(refused("a file of the store is damaged, and would be in both: restore a backup first".to_owned()));
-    }
+    refuse_damaged(&source.broker)?;
     let root = lake_root(source).ok_or_else(|| {
         refused(format!(
             "the lake lies at {}, outside of the data directory, where two servers cannot share it: make a backup, restore it, and give the copy another \
@@ -303,8 +306,12 @@ mod tests {
         assert!(!staged.dir.join(STORE_DIR).exists());
         drop(staged);
         assert!(!data_dir.exists() && dir.path().exists());
-        // one that is not ours
+        // as one that was killed at its first step leaves it, where somebody made the directory
         fs::create_dir_all(data_dir.join(FORKING_DIR)).unwrap();
+        drop(Staged::begin(&data_dir, dir.path()).unwrap());
+        assert!(data_dir.exists() && !data_dir.join(FORKING_DIR).exists());
+        // one that is not ours
+        fs::create_dir_all(data_dir.join(FORKING_DIR).join("mine")).unwrap();
         assert!(Staged::begin(&data_dir, dir.path()).is_err());
         assert!(data_dir.join(FORKING_DIR).exists());
     }

@@ -176,7 +176,7 @@ fn append(
         let message = format!("topic {} is written by the broker alone", topic.name());
         return Err(Error::new(Kind::InvalidTopic, message).into());
     }
-    context.broker.check_room()?;
+    context.broker.check_room(&partition)?;
     let batch = the_batch(terms.version, records.unwrap_or_default())?;
     if batch.is_transactional() {
         let Some(id) = terms.transactional_id else {

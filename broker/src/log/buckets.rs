@@ -137,6 +137,9 @@ pub(crate) async fn keep(broker: &Arc<Broker>) -> Result<()> {
 
 /// Whether what a bucket holds can be written once more before it goes.
 fn has_room(broker: &Broker, bucket: u32) -> bool {
+    if broker.store().check_runs(Family::Log).is_err() {
+        return false;
+    }
     let bytes = i64::try_from(broker.store().disk_bytes(Family::Bucket(bucket))).unwrap_or(i64::MAX);
     disk::space(&broker.config().data_dir).is_none_or(|(_, free)| free > bytes.saturating_mul(2))
 }

@@ -66,6 +66,10 @@ pub(crate) async fn run(broker: std::sync::Weak<Broker>) {
 /// `Storage`.
 pub(crate) async fn round(broker: &Arc<Broker>) -> Result<()> {
     let mut rounds = broker.compaction_rounds().lock().await;
+    // what is replaced or removed would keep its space, and what takes its place have more
+    if !broker.store().merges(Family::Compacted) {
+        return Ok(());
+    }
     let mut due = Vec::new();
     for topic in broker.catalog().topics() {
         for partition in topic.partitions().iter() {

@@ -103,7 +103,7 @@ pub(super) fn is_unsynced(data_dir: &Path) -> bool {
 pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
     remove(data_dir, ACKNOWLEDGED)?;
     remove(data_dir, UNSYNCED)?;
-    unmerged::forget(data_dir)?;
+    unmerged::NAMES.iter().try_for_each(|name| remove(data_dir, name))?;
     File::open(data_dir)?.sync_all()
 }
 

@@ -18,10 +18,14 @@ const WAL_FILES_KEPT: usize = 2;
 const LOG_RUNS_MERGED: i32 = 16;
 /// Runs of `log` that may differ in size by this many percent are of like size.
 const LOG_RUNS_LIKE_PERCENT: i32 = 100;
+/// Runs of `log` from which on writers are slowed down.
+const LOG_RUNS_SLOW: i32 = 6 * LOG_RUNS_MERGED;
 /// RocksDB's own log: a file of it that is larger is closed, and so many are kept. Of troubles only: what the picker of merges tells of each
 /// run that it passes over was 600 lines a second under half of the most load, 37 MiB in five minutes.
 const INFO_LOG_BYTES: usize = 4 << 20;
 const INFO_LOG_FILES: usize = 4;
+/// Runs of `compacted` from which on writers are slowed down, and stopped.
+const COMPACTED_RUNS: [i32; 2] = [20, 36];
 /// Memtables of a bucket: one that is written, the others wait to be written out. Writers stop when all are full, so a flush may take as
 /// long as it takes to fill three. Two of twice the size need as much memory, and stopped them 13 times a minute under half of the most
 /// load, for up to half a second.
@@ -57,6 +61,12 @@ pub(super) fn database_options(config: &BrokerConfig) -> Options {
     options
 }
 
+/// Runs of a family of batches from which on writers are slowed down.
+pub(super) fn slowdown_runs(family: Family) -> u64 {
+    let runs = if family == Family::Log { LOG_RUNS_SLOW } else { COMPACTED_RUNS[0] };
+    u64::from(runs.unsigned_abs())
+}
+
 pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
     let mut options = Options::default();
     let mut table = BlockBasedOptions::default();
@@ -69,7 +79,7 @@ pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
             options.set_compression_type(DBCompressionType::None);
             options.set_compaction_style(rocksdb::DBCompactionStyle::Universal);
             options.set_level_zero_file_num_compaction_trigger(LOG_RUNS_MERGED);
-            options.set_level_zero_slowdown_writes_trigger(6 * LOG_RUNS_MERGED);
+            options.set_level_zero_slowdown_writes_trigger(LOG_RUNS_SLOW);
             options.set_level_zero_stop_writes_trigger(8 * LOG_RUNS_MERGED);
             options.set_target_file_size_base(64 << 20);
             let mut universal = UniversalCompactOptions::default();
@@ -97,6 +107,8 @@ pub(super) fn family_options(family: Family, cache: &Cache) -> Options {
             options.set_max_write_buffer_number(SMALL_MEMTABLES);
             options.set_compression_type(DBCompressionType::None);
             options.set_level_compaction_dynamic_level_bytes(true);
+            options.set_level_zero_slowdown_writes_trigger(COMPACTED_RUNS[0]);
+            options.set_level_zero_stop_writes_trigger(COMPACTED_RUNS[1]);
             table.set_block_size(64 << 10);
             table.set_bloom_filter(10.0, false);
         }

@@ -1,7 +1,7 @@
 //! Files of batches that merges cannot read. RocksDB takes no write after a merge that met damage, and each start would begin with the same merge
 //! again. So a start knows what the ones before it met: the first time the merge is tried again, as the next look may be right; from the
-//! second time on the files of that family are left as they are. Then all but the damaged blocks is served, and writes go on, until there are
-//! [`RUNS_MAX`] runs; what is replaced or removed keeps its space.
+//! second time on the files of that family are left as they are. Then all but the damaged blocks is served, and writes go on; what is replaced or
+//! removed keeps its space. At [`RUNS_MAX`] runs nothing of clients goes into that family any more.
 //!
 //! ```text
 //! <data_dir>/unmerged    a line for each such file: its family, its name, and how often a merge met damage in it, each behind a space.
@@ -11,10 +11,12 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rocksdb::properties;
 
-use super::{Db, Family, NO_SPACE};
+use super::options::slowdown_runs;
+use super::{Db, Family};
 
 const UNMERGED: &str = "unmerged";
 /// Written until it is whole.
@@ -25,16 +27,18 @@ const FAMILIES: [Family; 2] = [Family::Log, Family::Compacted];
 const TABLE: &str = ".sst";
 /// A file in which so many merges met damage is not merged again.
 const MET_MAX: u32 = 2;
-/// Runs in a family that is not merged from which on no more records are taken in: each read asks them all, and each is an open file.
+/// Runs in a family that is not merged from which on it takes in no more: each read asks them all, and each is an open file.
 pub(super) const RUNS_MAX: u64 = if cfg!(test) { 8 } else { 400 };
-/// What a family is told whose files are merged again: no writer waits for the many runs that there are now. The next start goes by the rules again.
-const MERGED_AGAIN: [(&str, &str); 5] = [
+/// What a family is told that has more runs than merges ever let it have: no writer of the whole store waits until they are merged, which may take
+/// minutes. The next start goes by the rules again.
+const NO_WAITING: [(&str, &str); 4] = [
     ("level0_slowdown_writes_trigger", "1000000"),
     ("level0_stop_writes_trigger", "1000000"),
     ("soft_pending_compaction_bytes_limit", "0"),
     ("hard_pending_compaction_bytes_limit", "0"),
-    ("disable_auto_compactions", "false"),
 ];
+/// How RocksDB calls a file that does not have what was written, or that the disk does not give back. Others come of what the system lacks.
+const DAMAGE: [&str; 2] = ["Corruption", "Input/output error"];
 
 /// A file in which a merge met damage.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +55,8 @@ struct DamagedFile {
 pub(super) struct Unmerged {
     data_dir: PathBuf,
     files: Vec<DamagedFile>,
+    /// Whether it was said that there are too many runs.
+    is_told: AtomicBool,
 }
 
 impl Unmerged {
@@ -64,7 +70,7 @@ impl Unmerged {
             text => text?,
         };
         let files = String::from_utf8_lossy(&text).lines().filter_map(parse).collect();
-        Ok(Self { data_dir: data_dir.to_path_buf(), files })
+        Ok(Self { data_dir: data_dir.to_path_buf(), files, is_told: AtomicBool::new(false) })
     }
 
     /// Whether the files of a family are left as they are.
@@ -84,19 +90,32 @@ impl Unmerged {
 
     /// How many runs the family of the most has, of those that are not merged.
     pub(super) fn runs(&self, db: &Db) -> u64 {
-        let runs = |family: Family| {
-            let handle = db.cf_handle(&family.name())?;
-            db.property_value_cf(&handle, properties::num_files_at_level(0)).ok()??.parse().ok()
-        };
-        FAMILIES.into_iter().filter(|family| self.has(*family)).filter_map(runs).max().unwrap_or(0)
+        let unmerged = FAMILIES.into_iter().filter(|family| self.has(*family));
+        unmerged.map(|family| runs(db, family)).max().unwrap_or(0)
+    }
+
+    /// Whether a family is not merged and has so many runs that it takes in no more. Says so once.
+    pub(super) fn is_full(&self, db: &Db, family: Family) -> bool {
+        let is_full = self.has(family) && runs(db, family) >= RUNS_MAX;
+        if is_full && !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::error!(
+                family = %family.name(),
+                runs = RUNS_MAX,
+                "a damaged file keeps this part of the store from being merged, and it takes in no more: restore a backup from before the damage"
+            );
+        }
+        is_full
     }
 
     /// A start has opened the store without merges of these families. Forgets the files that are gone, and merges their families again; tells of
     /// the others.
     ///
     /// # Errors
-    /// RocksDB's and the file system's, as text.
+    /// RocksDB's, as text.
     pub(super) fn settle(mut self, db: &Db) -> Result<Self, String> {
+        for family in FAMILIES.into_iter().filter(|family| runs(db, *family) >= slowdown_runs(*family)) {
+            set(db, family, &NO_WAITING)?;
+        }
         if self.files.is_empty() {
             return Ok(self);
         }
@@ -105,12 +124,11 @@ impl Unmerged {
         let all = self.files.len();
         self.files.retain(|file| live.iter().any(|live| name_of(&live.name) == file.name));
         if self.files.len() < all {
-            self.write().map_err(|e| format!("{}: {e}", self.data_dir.join(UNMERGED).display()))?;
+            // a line that stays is passed over by the next start as well
+            let _ = self.write().inspect_err(|error| tracing::warn!(%error, "{UNMERGED} could not be written anew"));
         }
         for (family, _) in FAMILIES.into_iter().zip(before).filter(|(family, before)| *before && !self.has(*family)) {
-            if let Some(handle) = db.cf_handle(&family.name()) {
-                db.set_options_cf(&handle, &MERGED_AGAIN).map_err(rocksdb::Error::into_string)?;
-            }
+            set(db, family, &[("disable_auto_compactions", "false")])?;
             tracing::info!(family = %family.name(), "no damaged file is left in this part of the store, it is merged again");
         }
         for file in self.damaged() {
@@ -118,7 +136,8 @@ impl Unmerged {
                 family = %file.family.name(),
                 file = file.name,
                 "this file is damaged. All else is served, but this part of the store is not merged: what is replaced or removed in it keeps its space, \
-                 and in the end no records are taken in. Restore a backup; `millpond check` on the stopped server's directory names what is lost"
+                 and in the end it takes in no more. Restore a backup from before the damage; `millpond check` on the stopped server's directory \
+                 names what is lost"
             );
         }
         Ok(self)
@@ -131,14 +150,19 @@ impl Unmerged {
         let Some(found) = live.into_iter().find(|live| name_of(&live.name) == name) else { return };
         let Some(family) = family_of(&found.column_family_name) else { return };
         let mut files = self.files.clone();
-        match files.iter_mut().find(|file| file.name == name) {
-            Some(file) => file.met = file.met.saturating_add(1),
-            None => files.push(DamagedFile { family, name: name.to_owned(), met: 1 }),
+        let at = files.iter().position(|file| file.name == name).unwrap_or(files.len());
+        if at == files.len() {
+            files.push(DamagedFile { family, name: name.to_owned(), met: 0 });
         }
-        match (Self { data_dir: self.data_dir.clone(), files }).write() {
+        let met = files[at].met.saturating_add(1);
+        files[at].met = met;
+        match (Self { data_dir: self.data_dir.clone(), files, ..Self::default() }).write() {
+            Ok(()) if met < MET_MAX => {
+                tracing::error!(file = name, "a merge met damage in this file: the next start tries again");
+            }
             Ok(()) => tracing::error!(
                 file = name,
-                "a merge met damage in this file: the next start tries again, and the one after that leaves it as it is and serves the rest"
+                "a merge met damage in this file again: from the next start on it is left as it is, and the rest is served"
             ),
             Err(error) => {
                 tracing::error!(file = name, %error, "a merge met damage in this file, which cannot be noted: the next one will meet it again");
@@ -158,15 +182,20 @@ impl Unmerged {
     }
 }
 
-/// Forgets all of it. Whoever calls this syncs the directory.
-///
-/// # Errors
-/// The file system's.
-pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
-    match fs::remove_file(data_dir.join(UNMERGED)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+/// The names of its files in the data directory, which go with the store.
+pub(super) const NAMES: [&str; 2] = [UNMERGED, UNMERGED_NEW];
+
+fn runs(db: &Db, family: Family) -> u64 {
+    let runs = || {
+        let handle = db.cf_handle(&family.name())?;
+        db.property_value_cf(&handle, properties::num_files_at_level(0)).ok()??.parse().ok()
+    };
+    runs().unwrap_or(0)
+}
+
+fn set(db: &Db, family: Family, options: &[(&str, &str)]) -> Result<(), String> {
+    let Some(handle) = db.cf_handle(&family.name()) else { return Ok(()) };
+    db.set_options_cf(&handle, options).map_err(rocksdb::Error::into_string)
 }
 
 fn parse(line: &str) -> Option<DamagedFile> {
@@ -181,7 +210,7 @@ fn family_of(name: &str) -> Option<Family> {
 
 /// The file of data that an error of RocksDB's names: as damaged, or as one that the disk does not give back.
 fn damaged_file(why: &str) -> Option<&str> {
-    let end = why.rfind(TABLE).filter(|_| !why.contains(NO_SPACE))? + TABLE.len();
+    let end = why.rfind(TABLE).filter(|_| DAMAGE.iter().any(|damage| why.contains(damage)))? + TABLE.len();
     Some(name_of(&why[..end]))
 }
 
@@ -288,15 +317,40 @@ mod tests {
         fails(&config);
         let store = Store::open(&config).unwrap();
         let mut runs = 0;
-        while store.check_runs().is_ok() {
+        while store.check_runs(Family::Log).is_ok() {
             put(&store, Family::Log, KEYS).unwrap();
             store.db.flush_cf(&store.handle(Family::Log).unwrap()).unwrap();
             runs += 1;
             assert!(runs <= RUNS_MAX, "there are {}", store.unmerged_runs());
         }
         assert!(runs > 1 && store.unmerged_runs() >= RUNS_MAX, "{runs}");
-        assert_eq!(store.check_runs().unwrap_err().kind, crate::error::Kind::DiskFull);
+        assert_eq!(store.check_runs(Family::Log).unwrap_err().kind, crate::error::Kind::DiskFull);
+        assert!(store.check_runs(Family::Compacted).is_ok(), "the others are merged");
         assert_eq!(store.get(Family::Log, &[KEYS]).unwrap(), Some(value(KEYS)));
+    }
+
+    /// More runs than there ever are with merges: no write waits for what the start has to merge.
+    #[test]
+    fn a_start_that_merges_again_lets_writes_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = damaged(dir.path());
+        fails(&config);
+        fails(&config);
+        let store = Store::open(&config).unwrap();
+        // as many as stop every writer by the rules
+        for _ in 0..slowdown_runs(Family::Log) * 2 {
+            put(&store, Family::Log, KEYS).unwrap();
+            store.db.flush_cf(&store.handle(Family::Log).unwrap()).unwrap();
+        }
+        drop(store);
+        fs::remove_file(dir.path().join(UNMERGED)).unwrap();
+        write_mark(dir.path(), DAMAGED, b'#');
+        for _ in 0..2 {
+            let started = std::time::Instant::now();
+            let store = Store::open(&config).unwrap();
+            put(&store, Family::Groups, 0).unwrap();
+            assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
+        }
     }
 
     #[test]
@@ -318,7 +372,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = |family, met| DamagedFile { family, name: "000042.sst".into(), met };
         let files = vec![file(Family::Log, 1), file(Family::Compacted, 2)];
-        let noted = Unmerged { data_dir: dir.path().to_path_buf(), files };
+        let noted = Unmerged { data_dir: dir.path().to_path_buf(), files, ..Unmerged::default() };
         noted.write().unwrap();
         let path = dir.path().join(UNMERGED);
         assert_eq!(fs::read_to_string(&path).unwrap(), "log 000042.sst 1\ncompacted 000042.sst 2\n");
@@ -327,8 +381,7 @@ mod tests {
         assert_eq!((read.count(), FAMILIES.map(|family| read.has(family))), (1, [false, true]));
         fs::write(&path, b"groups 000042.sst 2\nlog\nlog 000042.sst x\n\xff\n").unwrap();
         assert_eq!(Unmerged::read(dir.path()).unwrap().files, []);
-        forget(dir.path()).unwrap();
-        forget(dir.path()).unwrap();
+        Store::forget_notes(dir.path()).unwrap();
         assert_eq!(Unmerged::read(dir.path()).unwrap().files, []);
         fs::create_dir(&path).unwrap();
         assert!(Unmerged::read(dir.path()).is_err(), "what is noted is not passed over");
@@ -341,6 +394,8 @@ mod tests {
         let why = "IO error: While pread offset 0 len 3: /store/000042.sst: Input/output error";
         assert_eq!(damaged_file(why), Some("000042.sst"));
         assert_eq!(damaged_file("Corruption: keys out of order"), None);
-        assert_eq!(damaged_file("IO error: No space left on device: While appending to file: /store/000042.sst"), None);
+        for lack in ["No space left on device", "Too many open files", "Cannot allocate memory"] {
+            assert_eq!(damaged_file(&format!("IO error: While open a file: /store/000042.sst: {lack}")), None);
+        }
     }
 }
