@@ -293,6 +293,8 @@ mod tests {
     fn one_fork_at_a_time_goes_to_a_place_and_what_one_left_is_removed() {
         let dir = tempfile::tempdir().unwrap();
         let data_dir = dir.path().join("a/b");
+        drop(Staged::begin(&data_dir, dir.path()).unwrap());
+        assert!(!data_dir.exists() && dir.path().exists());
         let staged = Staged::begin(&data_dir, dir.path()).unwrap();
         assert!(Staged::begin(&data_dir, dir.path()).is_err_and(|error| error.message.contains("under way")));
         // as one that was killed leaves it
@@ -305,8 +307,8 @@ mod tests {
         let staged = Staged::begin(&data_dir, dir.path()).unwrap();
         assert!(!staged.dir.join(STORE_DIR).exists());
         drop(staged);
-        assert!(!data_dir.exists() && dir.path().exists());
-        // as one that was killed at its first step leaves it, where somebody made the directory
+        assert!(data_dir.exists() && !data_dir.join(FORKING_DIR).exists(), "it was there before");
+        // as one that was killed at its first step leaves it
         fs::create_dir_all(data_dir.join(FORKING_DIR)).unwrap();
         drop(Staged::begin(&data_dir, dir.path()).unwrap());
         assert!(data_dir.exists() && !data_dir.join(FORKING_DIR).exists());
