@@ -12,8 +12,7 @@ use crate::settings::Settings;
 use crate::{Outcome, machine};
 
 const PARTITIONS: i32 = 6;
-/// How long a loop of a warm-up round is at least: so many small requests are another load than the warm-up of a fleet, and a JIT that has not seen them
-/// had a p99 of 440 ms in four seconds.
+/// How long a loop of a warm-up round is at least: so many small requests are another load than the warm-up of a fleet, and a JIT shall have seen them.
 const WARM_UP: Duration = Duration::from_secs(20);
 
 /// One load.
