@@ -6,6 +6,7 @@ use crate::support::kafka::run;
 use crate::support::raw::{Identity, PlainRecord, batch};
 use crate::support::server::{Options, Server, check, millpond};
 use crate::support::{Scratch, beside_others, eventually};
+use crate::verify::verify;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{ClientConfig, Offset};
 use serde_json::{Value, json};
@@ -141,8 +142,8 @@ pub fn agreed(server: &Server) -> (i64, i64) {
     (end, pairs)
 }
 
-pub fn verify(server: &Server, arguments: &[&str]) {
-    let output = millpond().arg("verify").args(arguments).args(["--http", server.http.address()]).output().unwrap();
+pub fn verified(server: &Server, arguments: &[&str]) {
+    let output = verify(server, arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
 }
 
@@ -233,8 +234,8 @@ fn a_restored_backup_agrees_with_itself() {
     assert_eq!(restored.http.post("/v1/topics/ticks/records", &more)["accepted"], 1);
     restored.http.post("/v1/lake/ticks/flush", &Value::Null);
     assert_eq!(agreed(&restored), (end + 1, pairs));
-    verify(&restored, &["view", "--all"]);
-    verify(&restored, &["lake"]);
+    verified(&restored, &["view", "--all"]);
+    verified(&restored, &["lake"]);
     assert!(restored.stop().success());
 }
 

@@ -1,6 +1,6 @@
 //! A server is forked under load: the fork has one moment of log, groups, views and files, and from then on both go on without each other.
 
-use crate::backup::{SECONDS_MAX, Writers, agreed, commit, committed, system, tick, verify};
+use crate::backup::{SECONDS_MAX, Writers, agreed, commit, committed, system, tick, verified};
 use crate::support::server::{Options, Server, check, millpond};
 use crate::support::{Scratch, beside_others, eventually};
 use serde_json::{Value, json};
@@ -57,13 +57,13 @@ fn a_fork_has_one_moment_and_a_life_of_its_own() {
     let own: Vec<Value> = (0..10).map(|at| tick(1_000_000 + at)).collect();
     assert_eq!(second.http.post("/v1/topics/ticks/records", &json!({ "records": own }))["accepted"], 10);
     second.http.post("/v1/lake/ticks/flush", &Value::Null);
-    verify(&second, &["view", "--all"]);
-    verify(&second, &["lake"]);
+    verified(&second, &["view", "--all"]);
+    verified(&second, &["lake"]);
     let acknowledged = writing.stop();
     assert_eq!(agreed(&server), acknowledged, "nor is the fork seen there");
     server.http.post("/v1/lake/ticks/flush", &Value::Null);
-    verify(&server, &["view", "--all"]);
-    verify(&server, &["lake"]);
+    verified(&server, &["view", "--all"]);
+    verified(&server, &["lake"]);
 
     // what one removes, the other has still
     assert!(server.stop().success());

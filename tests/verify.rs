@@ -80,7 +80,7 @@ fn settled(server: &Server) {
     server.http.post("/v1/lake/listens/flush", &Value::Null);
 }
 
-fn verify(server: &Server, arguments: &[&str]) -> Output {
+pub fn verify(server: &Server, arguments: &[&str]) -> Output {
     millpond().arg("verify").args(arguments).args(["--http", server.http.address()]).output().unwrap()
 }
 

@@ -327,7 +327,9 @@ impl Broker {
     /// `DiskFull` while the disk has less than `disk_reserve_bytes` left, or damage keeps the store from merging compacted topics, and this is of one.
     pub fn check_room(&self, partition: &Partition) -> Result<()> {
         self.room.check()?;
-        if partition.config().compacts() { self.store.check_runs(Family::Compacted) } else { Ok(()) }
+        // asked for every batch: nobody looks at the topic as long as nothing is damaged
+        let may_refuse = !self.store.merges(Family::Compacted) && partition.config().compacts();
+        if may_refuse { self.store.check_runs(Family::Compacted) } else { Ok(()) }
     }
 
     pub(crate) fn room(&self) -> &Arc<disk::Room> {

@@ -21,7 +21,6 @@ use bytes::Bytes;
 use parquet::arrow::async_writer::AsyncFileWriter;
 use serde::{Deserialize, Serialize};
 
-use crate::clean::deleted;
 use crate::config::Access;
 use crate::data_dir::{
     Held, LAKE_DIR, STORE_DIR, blocking, lake_root, make_dirs, refuse_damaged, refuse_taken, take_place, unwritable,
@@ -126,12 +125,7 @@ impl Backups {
         let objects = Objects::open(&address, self.broker.cluster_id(), (false, &runtime)).await?;
         let at_ms = self.broker.clock().now_ms();
         let name = name_of(at_ms)?;
-        // A commit that the checkpoint has may not be known yet: its files would be left out.
-        let (checkpoint, held) = {
-            let _still = self.source.manifest.stand_still().await;
-            let gone = deleted(&self.source.manifest, &self.broker);
-            (self.checkpoint(&name).await?, Held::of(&self.source, &gone))
-        };
+        let (checkpoint, held) = Held::beside(&self.source, self.checkpoint(&name)).await?;
         // each with the places where it may lie
         let mut wanted: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
         for path in files_in(&checkpoint.0)? {

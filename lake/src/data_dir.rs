@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use broker::{Broker, LogId};
 
+use crate::clean::deleted;
 use crate::error::{LakeError, LakeErrorKind, Result};
 use crate::manifest::Settled;
 use crate::query::Source;
@@ -23,9 +24,20 @@ pub(crate) struct Held {
 }
 
 impl Held {
+    /// Those of the moment of which `copy` makes a copy of the store.
+    ///
+    /// # Errors
+    /// Those of `copy`.
+    pub(crate) async fn beside<T>(source: &Source, copy: impl Future<Output = Result<T>>) -> Result<(T, Held)> {
+        // a commit that the copy has may not be known yet: its files would be left out
+        let _still = source.manifest.stand_still().await;
+        let gone = deleted(&source.manifest, &source.broker);
+        Ok((copy.await?, Held::of(source, &gone)))
+    }
+
     /// Of all but the logs in `gone`, of topics that were deleted before the store's moment: their files are on their way out. By the manifest, as
     /// a topic that was deleted since is in the store of that moment still.
-    pub(crate) fn of(source: &Source, gone: &[LogId]) -> Held {
+    fn of(source: &Source, gone: &[LogId]) -> Held {
         let logs: Vec<LogId> = source.manifest.logs().into_iter().filter(|log| !gone.contains(log)).collect();
         Held {
             topics: source.manifest.snapshot(&logs),

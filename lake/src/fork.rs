@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use broker::{TimestampMs, rename_cluster};
 
-use crate::clean::deleted;
 use crate::config::Access;
 use crate::data_dir::{
     Held, LAKE_DIR, STORE_DIR, blocking, lake_root, make_dirs, refuse_damaged, refuse_taken, take_place, unwritable,
@@ -156,14 +155,9 @@ impl Forks {
     /// Has the store and the lake, which lies at `root`, of one moment in the directory `to`, as another cluster's, whose id is given.
     async fn fill(&self, root: PathBuf, to: PathBuf) -> Result<String> {
         let (store, lake) = (to.join(STORE_DIR), to.join(LAKE_DIR));
-        // a commit that the checkpoint has may not be known yet: its files would be left out
-        let held = {
-            let _still = self.source.manifest.stand_still().await;
-            let gone = deleted(&self.source.manifest, &self.source.broker);
-            let broker = self.source.broker.clone();
-            blocking(move || Ok(broker.store().checkpoint(&store)?)).await?;
-            Held::of(&self.source, &gone)
-        };
+        let broker = self.source.broker.clone();
+        let copy = blocking(move || Ok(broker.store().checkpoint(&store)?));
+        let ((), held) = Held::beside(&self.source, copy).await?;
         let paths: BTreeSet<String> = held.paths().map(str::to_owned).collect();
         let shared_to = lake.clone();
         let cluster_id = blocking(move || {

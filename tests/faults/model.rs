@@ -98,6 +98,16 @@ impl Counted {
         }
         end
     }
+
+    /// One record to partition 0 of `place`, whose end is given.
+    fn append(&mut self, caller: &mut Caller, place: &str) -> Answer<i64> {
+        let next = self.acknowledged;
+        self.pending = vec![1];
+        let answer = caller.produce((place, 0), batch(&[record(value(place, next))], Identity::default()), None)?;
+        assert_eq!(answer, next as i64, "{place}");
+        *self = Counted::of(next + 1);
+        Ok(next as i64 + 1)
+    }
 }
 
 /// Something that is replaced: the last value that was acknowledged, and one that was sent and not answered.
@@ -386,22 +396,14 @@ impl Model {
     }
 
     fn append_trimmed(&mut self, caller: &mut Caller) -> Answer<()> {
-        let next = self.trimmed.acknowledged;
-        self.trimmed.pending = vec![1];
-        let answer = caller.produce((TRIMMED, 0), batch(&[record(value(TRIMMED, next))], Identity::default()), None)?;
-        assert_eq!(answer, next as i64, "{TRIMMED}");
-        self.trimmed = Counted::of(next + 1);
-        self.journal.push(Item::TrimmedEnd, next as i64 + 1);
+        let end = self.trimmed.append(caller, TRIMMED)?;
+        self.journal.push(Item::TrimmedEnd, end);
         Ok(())
     }
 
     fn append_aged(&mut self, caller: &mut Caller) -> Answer<()> {
-        let next = self.aged.acknowledged;
-        self.aged.pending = vec![1];
-        let answer = caller.produce((AGED, 0), batch(&[record(value(AGED, next))], Identity::default()), None)?;
-        assert_eq!(answer, next as i64, "{AGED}");
-        self.aged = Counted::of(next + 1);
-        self.journal.push(Item::AgedEnd, next as i64 + 1);
+        let end = self.aged.append(caller, AGED)?;
+        self.journal.push(Item::AgedEnd, end);
         Ok(())
     }
 

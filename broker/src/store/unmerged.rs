@@ -277,12 +277,18 @@ mod tests {
         config
     }
 
+    /// A store whose family is not merged from its next start on.
+    fn unmerged(dir: &Path) -> BrokerConfig {
+        let config = damaged(dir);
+        fails(&config);
+        fails(&config);
+        config
+    }
+
     #[test]
     fn a_merge_that_meets_damage_again_is_not_made_and_all_else_is_served() {
         let dir = tempfile::tempdir().unwrap();
-        let config = damaged(dir.path());
-        fails(&config);
-        fails(&config);
+        let config = unmerged(dir.path());
         for start in 1..4 {
             let store = Store::open(&config).unwrap();
             assert_eq!(store.damaged_files(), 1, "start {start}");
@@ -312,9 +318,7 @@ mod tests {
     #[test]
     fn no_more_records_are_taken_in_than_can_be_read_without_merges() {
         let dir = tempfile::tempdir().unwrap();
-        let config = damaged(dir.path());
-        fails(&config);
-        fails(&config);
+        let config = unmerged(dir.path());
         let store = Store::open(&config).unwrap();
         let mut runs = 0;
         while store.check_runs(Family::Log).is_ok() {
@@ -333,9 +337,7 @@ mod tests {
     #[test]
     fn a_start_that_merges_again_lets_writes_through() {
         let dir = tempfile::tempdir().unwrap();
-        let config = damaged(dir.path());
-        fails(&config);
-        fails(&config);
+        let config = unmerged(dir.path());
         let store = Store::open(&config).unwrap();
         // as many as stop every writer by the rules
         for _ in 0..slowdown_runs(Family::Log) * 2 {
