@@ -28,7 +28,10 @@ pub fn run(args: &Args) -> Result<(), Failure> {
     print_all(&format!(
         "forked to {data_dir}: {} files, {} bytes, {} of them shared; start it with millpond serve --data-dir {data_dir} and ports of its own, and \
          where its configuration has a lake.url with {}\n",
-        fork["files"], fork["bytes"], fork["shared_bytes"], fork["lake_url"]
+        fork["files"],
+        fork["bytes"],
+        fork["shared_bytes"],
+        fork["lake_url"].as_str().unwrap_or_default()
     ));
     Ok(())
 }

@@ -40,6 +40,7 @@ fn a_fork_has_one_moment_and_a_life_of_its_own() {
     assert!(took < SECONDS_MAX, "{took:?}");
     let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
     assert!(numbers[2] > 0 && numbers[2] <= numbers[1], "nothing is shared: {said}");
+    assert!(said.ends_with(&format!("lake.url with {}\n", data_dir.join("lake").display())), "{said}");
     assert!(!data_dir.join("forking").exists());
     check(&data_dir);
 

@@ -55,6 +55,8 @@ pub const FORMAT_KEY: &[u8] = b"format";
 
 /// How RocksDB names the subcode of an error by which a full disk is known.
 const NO_SPACE: &str = "No space left on device";
+/// How an error of RocksDB's begins where it does not get its lock.
+const LOCKED: &str = "While lock file";
 
 /// A key and its value.
 pub type Entry = (Box<[u8]>, Box<[u8]>);
@@ -442,12 +444,12 @@ fn descriptors(numbers: &[u32], cache: &Cache, unmerged: &Unmerged) -> Vec<Colum
 
 fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {
     let text = error.to_string();
-    let next = if text.contains("lock") {
+    let next = if text.contains("Corruption") {
+        "it is damaged: restore a backup, and check the disk"
+    } else if text.contains(LOCKED) {
         "another process uses it: stop that one or name another --data-dir"
     } else if text.contains(NO_SPACE) {
         "make room on its disk, then start again"
-    } else if text.contains("Corruption") {
-        "it is damaged: restore a backup, and check the disk"
     } else {
         "check that it and its files exist and are yours to read and to write, or name another --data-dir"
     };
@@ -457,4 +459,25 @@ fn unusable(dir: &Path, error: &dyn std::fmt::Display) -> Error {
 #[allow(clippy::needless_pass_by_value, reason = "fits map_err")]
 fn unreadable(error: rocksdb::Error) -> Error {
     Error::storage(format!("the store cannot be read, check the disk: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_that_cannot_be_opened_comes_with_what_to_do() {
+        for (text, next) in [
+            (
+                "Corruption: block checksum mismatch: stored = 1, computed = 2 in /d/store/000042.sst",
+                "restore a backup",
+            ),
+            ("IO error: While lock file: /d/store/LOCK: Resource temporarily unavailable", "another process uses it"),
+            ("IO error: No space left on device: While appending to file: /blocks/000042.log", "make room on its disk"),
+            ("IO error: While open a file for random read: /blocks/000042.sst: Permission denied", "yours to read"),
+        ] {
+            let error = unusable(Path::new("/d"), &text).message;
+            assert!(error.contains(next) && error.contains(text), "{error}");
+        }
+    }
 }

@@ -337,6 +337,10 @@ impl Model {
         }
         let text = succeeded(http.try_get("/v1/views/tally?wait=30s"))?;
         let answer: Value = serde_json::from_str(&text).map_err(|_| Lost)?;
+        // the store has failed, and the server is about to end: it says that this is how far the view came
+        if answer["stale"] == true {
+            return Err(Lost);
+        }
         // exact numbers of many digits are texts
         let number = |value: &Value| match value.as_str() {
             Some(text) => text.parse().unwrap(),

@@ -39,7 +39,7 @@ impl Notes {
         log_lost(data_dir, position);
         let acknowledged = begin(data_dir, position)?;
         match durability {
-            Durability::Os => File::create(data_dir.join(UNSYNCED))?.sync_all()?,
+            Durability::Os => make_unsynced(data_dir)?,
             Durability::Fsync => remove(data_dir, UNSYNCED)?,
         }
         // at every start: the one before may have been killed between a change of a name and this
@@ -78,10 +78,24 @@ fn log_lost(data_dir: &Path, position: u64) {
 /// Writes `acknowledged` at a start, and syncs it: a power cut may leave an older one otherwise, and nobody could tell what was acknowledged from
 /// what was not.
 fn begin(data_dir: &Path, position: u64) -> io::Result<File> {
-    let file = File::options().write(true).create(true).truncate(false).open(data_dir.join(ACKNOWLEDGED))?;
-    file.write_all_at(&encode(position), 0)?;
-    file.sync_all()?;
-    Ok(file)
+    let path = data_dir.join(ACKNOWLEDGED);
+    let begin = || {
+        let file = File::options().write(true).create(true).truncate(false).open(&path)?;
+        file.write_all_at(&encode(position), 0)?;
+        file.sync_all()?;
+        Ok(file)
+    };
+    begin().map_err(|error| of(&path, &error))
+}
+
+/// Makes `unsynced` where there is none; its name is synced with the directory.
+fn make_unsynced(data_dir: &Path) -> io::Result<()> {
+    let path = data_dir.join(UNSYNCED);
+    let made = File::options().write(true).create_new(true).open(&path);
+    match made {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(of(&path, &error)),
+        _ => Ok(()),
+    }
 }
 
 /// The number of the last change that was acknowledged, as far as that is known.
@@ -108,10 +122,16 @@ pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
 }
 
 fn remove(data_dir: &Path, name: &str) -> io::Result<()> {
-    match fs::remove_file(data_dir.join(name)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+    let path = data_dir.join(name);
+    match fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(of(&path, &error)),
         _ => Ok(()),
     }
+}
+
+/// An error that names its file.
+fn of(path: &Path, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 fn encode(position: u64) -> [u8; ACKNOWLEDGED_BYTES] {
@@ -160,5 +180,11 @@ mod tests {
         forget(dir.path()).unwrap();
         forget(dir.path()).unwrap();
         assert_eq!(noted(), (None, false));
+        for (name, durability) in [(ACKNOWLEDGED, Durability::Os), (UNSYNCED, Durability::Fsync)] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+            let error = Notes::open(dir.path(), 0, durability).map(drop).unwrap_err();
+            assert!(error.to_string().contains(name), "{error}");
+            fs::remove_dir(dir.path().join(name)).unwrap();
+        }
     }
 }

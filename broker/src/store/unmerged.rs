@@ -55,8 +55,8 @@ struct DamagedFile {
 pub(super) struct Unmerged {
     data_dir: PathBuf,
     files: Vec<DamagedFile>,
-    /// Whether it was said that there are too many runs.
-    is_told: AtomicBool,
+    /// Of each family, whether it was said that it has too many runs.
+    told: [AtomicBool; FAMILIES.len()],
 }
 
 impl Unmerged {
@@ -70,7 +70,7 @@ impl Unmerged {
             text => text?,
         };
         let files = String::from_utf8_lossy(&text).lines().filter_map(parse).collect();
-        Ok(Self { data_dir: data_dir.to_path_buf(), files, is_told: AtomicBool::new(false) })
+        Ok(Self { data_dir: data_dir.to_path_buf(), files, ..Self::default() })
     }
 
     /// Whether the files of a family are left as they are.
@@ -97,7 +97,7 @@ impl Unmerged {
     /// Whether a family is not merged and has so many runs that it takes in no more. Says so once.
     pub(super) fn is_full(&self, db: &Db, family: Family) -> bool {
         let is_full = self.has(family) && runs(db, family) >= RUNS_MAX;
-        if is_full && !self.is_told.swap(true, Ordering::Relaxed) {
+        if is_full && self.begin_to_tell(family) {
             tracing::error!(
                 family = %family.name(),
                 runs = RUNS_MAX,
@@ -105,6 +105,12 @@ impl Unmerged {
             );
         }
         is_full
+    }
+
+    /// Whether this is the first time that a family is full.
+    fn begin_to_tell(&self, family: Family) -> bool {
+        let told = FAMILIES.iter().zip(&self.told).find(|(one, _)| **one == family);
+        told.is_some_and(|(_, told)| !told.swap(true, Ordering::Relaxed))
     }
 
     /// A start has opened the store without merges of these families. Forgets the files that are gone, and merges their families again; tells of
@@ -387,6 +393,13 @@ mod tests {
         assert_eq!(Unmerged::read(dir.path()).unwrap().files, []);
         fs::create_dir(&path).unwrap();
         assert!(Unmerged::read(dir.path()).is_err(), "what is noted is not passed over");
+    }
+
+    #[test]
+    fn each_family_that_is_full_is_told_of_once() {
+        let unmerged = Unmerged::default();
+        let told = [Family::Log, Family::Compacted, Family::Log, Family::Compacted, Family::Groups];
+        assert_eq!(told.map(|family| unmerged.begin_to_tell(family)), [true, true, false, false, false]);
     }
 
     #[test]

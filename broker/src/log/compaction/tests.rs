@@ -613,6 +613,34 @@ async fn what_was_deleted_meanwhile_does_not_come_back() {
     assert_eq!((batches(&log).await.len(), log.compacted_to(), log.compaction().pass_end), (3, 5, 0));
 }
 
+/// The start of such a store does not compact; but retention by bytes goes by what a cut pass left wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cut_pass_is_finished_where_a_damaged_file_keeps_the_store_from_merging() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path(), &Clock::manual(10_000)).await;
+    let log = partition(&broker, &EAGER).await;
+    for time in 0..6 {
+        append(&broker, &log, batch(&[(time * 10, Some("a"), Some("1"))], Compression::None)).await;
+    }
+    let old = log.entries(0).next().unwrap().unwrap().1;
+    let state = CleanState { clean_to: 0, pass_end: 5, touched_to: 5 };
+    let change = Compacted { partition: log.clone(), fixes: vec![Fix::Running(1, old)], state, tail_until: 5 };
+    broker.lane().commit(vec![Change::Compact(change)], Ack::Durable).await.unwrap();
+    broker.stop().await.unwrap();
+    drop((log, broker));
+
+    drop(open(dir.path(), &Clock::manual(10_000)).await); // a start writes out what the log has
+    let mut files = std::fs::read_dir(dir.path().join("store")).unwrap().map(|file| file.unwrap().file_name());
+    let file = files.find(|name| name.to_str().is_some_and(|name| name.ends_with(".sst"))).unwrap();
+    std::fs::write(dir.path().join("unmerged"), format!("compacted {} 2\n", file.display())).unwrap();
+    let broker = open(dir.path(), &Clock::manual(10_000)).await;
+    let log = partition(&broker, &EAGER).await;
+    assert!(!broker.store().merges(store::Family::Compacted) && log.compaction().pass_end == 5);
+    broker.compact().await.unwrap();
+    check_index(&broker, &log).await;
+    assert_eq!((batches(&log).await.len(), log.compaction().pass_end), (6, 0), "and none is replaced or removed");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_committed_tombstone_deleted_stays_deleted_after_an_abort() {
     let dir = tempfile::tempdir().unwrap();
