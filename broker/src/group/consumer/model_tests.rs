@@ -364,6 +364,8 @@ impl World {
         for round in 0..2_000 {
             self.bench.now += 500;
             self.bench.turn(|_| ());
+            // who is given up knows it before anything else
+            self.notice();
             for at in 0..self.clients.len() {
                 self.step(at);
             }

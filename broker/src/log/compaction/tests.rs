@@ -622,9 +622,9 @@ async fn a_cut_pass_is_finished_where_a_damaged_file_keeps_the_store_from_mergin
     for time in 0..6 {
         append(&broker, &log, batch(&[(time * 10, Some("a"), Some("1"))], Compression::None)).await;
     }
-    let old = log.entries(0).next().unwrap().unwrap().1;
+    let wrong = keys::IndexEntry { running_bytes: 1, ..log.entries(1).next().unwrap().unwrap().1 };
     let state = CleanState { clean_to: 0, pass_end: 5, touched_to: 5 };
-    let change = Compacted { partition: log.clone(), fixes: vec![Fix::Running(1, old)], state, tail_until: 5 };
+    let change = Compacted { partition: log.clone(), fixes: vec![Fix::Running(1, wrong)], state, tail_until: 5 };
     broker.lane().commit(vec![Change::Compact(change)], Ack::Durable).await.unwrap();
     broker.stop().await.unwrap();
     drop((log, broker));
