@@ -55,7 +55,7 @@ pub const FORMAT_KEY: &[u8] = b"format";
 
 /// How RocksDB names the subcode of an error by which a full disk is known.
 const NO_SPACE: &str = "No space left on device";
-/// How an error of RocksDB's begins where it does not get its lock.
+/// What RocksDB says it failed at where it does not get its lock.
 const LOCKED: &str = "While lock file";
 
 /// A key and its value.
@@ -266,7 +266,7 @@ impl Store {
     /// # Errors
     /// `Storage` when a note cannot be removed for good.
     pub fn forget_notes(data_dir: &Path) -> Result<()> {
-        notes::forget(data_dir).map_err(|e| Error::storage(format!("{}: {e}", data_dir.display())))
+        notes::forget(data_dir).map_err(|e| Error::storage(e.to_string()))
     }
 
     /// Every family that is there now.

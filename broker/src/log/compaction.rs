@@ -66,12 +66,13 @@ pub(crate) async fn run(broker: std::sync::Weak<Broker>) {
 /// `Storage`.
 pub(crate) async fn round(broker: &Arc<Broker>) -> Result<()> {
     let mut rounds = broker.compaction_rounds().lock().await;
+    // otherwise what is replaced or removed would keep its space, and what takes its place have more
+    let merges = broker.store().merges(Family::Compacted);
     let mut due = Vec::new();
     for topic in broker.catalog().topics() {
         for partition in topic.partitions().iter() {
             finish_cut_pass(broker, partition).await?;
-            // what is replaced or removed would keep its space, and what takes its place have more
-            if !broker.store().merges(Family::Compacted) {
+            if !merges {
                 continue;
             }
             if let Some(one) = look(broker, partition).await?.filter(|_| !rounds.given_up.contains(&partition.id())) {

@@ -79,20 +79,19 @@ fn log_lost(data_dir: &Path, position: u64) {
 /// what was not.
 fn begin(data_dir: &Path, position: u64) -> io::Result<File> {
     let path = data_dir.join(ACKNOWLEDGED);
-    let begin = || {
+    let write = || {
         let file = File::options().write(true).create(true).truncate(false).open(&path)?;
         file.write_all_at(&encode(position), 0)?;
         file.sync_all()?;
         Ok(file)
     };
-    begin().map_err(|error| of(&path, &error))
+    write().map_err(|error| of(&path, &error))
 }
 
 /// Makes `unsynced` where there is none; its name is synced with the directory.
 fn make_unsynced(data_dir: &Path) -> io::Result<()> {
     let path = data_dir.join(UNSYNCED);
-    let made = File::options().write(true).create_new(true).open(&path);
-    match made {
+    match File::options().write(true).create_new(true).open(&path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(of(&path, &error)),
         _ => Ok(()),
     }
@@ -118,7 +117,7 @@ pub(super) fn forget(data_dir: &Path) -> io::Result<()> {
     remove(data_dir, ACKNOWLEDGED)?;
     remove(data_dir, UNSYNCED)?;
     unmerged::NAMES.iter().try_for_each(|name| remove(data_dir, name))?;
-    File::open(data_dir)?.sync_all()
+    File::open(data_dir).and_then(|names| names.sync_all()).map_err(|error| of(data_dir, &error))
 }
 
 fn remove(data_dir: &Path, name: &str) -> io::Result<()> {
